@@ -1,0 +1,212 @@
+"""The types that flow between rooms, and nothing else.
+
+All of them are frozen. Text is addressed by row number within its `Collection` and never copied around, which makes
+de-duplication, masking and caching exact and cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from datasets import Dataset
+
+Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
+"""Judgements of one split: query id → {document id → grade}. A grade of 1 or more is relevant."""
+
+BLOCK = 4096  # rows read from Arrow at a time
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Documents, queries and graded judgements by split: what every task starts from.
+
+    Args:
+        name: for reports and file names.
+        corpus: Arrow table with the string columns `_id`, `title` and `text`; ids are unique.
+        queries: Arrow table with the string columns `_id` and `text`; ids are unique.
+        qrels: split name (`train`, `dev`, `test`, or any other, such as `production`) → judgements. Every id in them
+            is in the tables.
+        facts: what loading counted and changed, in words of the user's domain (`merged_queries: 3`); goes to the report.
+    """
+
+    name: str
+    corpus: Dataset
+    queries: Dataset
+    qrels: Mapping[str, Qrels]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def document_ids(self) -> list[str]:
+        """Document ids in row order."""
+        return list(self.corpus["_id"])
+
+    @cached_property
+    def query_ids(self) -> list[str]:
+        """Query ids in row order."""
+        return list(self.queries["_id"])
+
+    @cached_property
+    def document_rows(self) -> Mapping[str, int]:
+        """Document id → row."""
+        return {name: row for row, name in enumerate(self.document_ids)}
+
+    @cached_property
+    def query_rows(self) -> Mapping[str, int]:
+        """Query id → row."""
+        return {name: row for row, name in enumerate(self.query_ids)}
+
+    def document_texts(self, rows: Sequence[int] | None = None) -> Iterator[str]:
+        """What an encoder reads of each document: title, a space and text (BEIR's convention), in row order."""
+        for block in _blocks(self.corpus, rows):
+            for title, text in zip(block["title"], block["text"], strict=True):
+                yield f"{title} {text}" if title else text
+
+    def query_texts(self, rows: Sequence[int] | None = None) -> Iterator[str]:
+        """The queries' texts, in row order."""
+        for block in _blocks(self.queries, rows):
+            yield from block["text"]
+
+    @cached_property
+    def document_copies(self) -> np.ndarray:
+        """For each document row, the first row with the same text ([N] int32): equal texts share one row number."""
+        first: dict[bytes, int] = {}
+        digests = (hashlib.blake2b(text.encode(), digest_size=16).digest() for text in self.document_texts())
+        return np.fromiter((first.setdefault(name, row) for row, name in enumerate(digests)), np.int32)
+
+    @cached_property
+    def corpus_digest(self) -> str:
+        """Identifies the documents: their ids and texts, in order."""
+        return _digest(
+            (*pair,) for pair in zip(self.document_ids, self.document_texts(), strict=True)
+        )
+
+    @cached_property
+    def queries_digest(self) -> str:
+        """Identifies the queries: their ids and texts, in order."""
+        return _digest((*pair,) for pair in zip(self.query_ids, self.query_texts(), strict=True))
+
+    def qrels_digest(self, split: str) -> str:
+        """Identifies one split's judgements, in any order."""
+        rows = sorted((query, document, str(grade)) for query, documents in self.qrels[split].items()
+                      for document, grade in documents.items())
+        return _digest(rows)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Examples for the trainer: rows into a collection.
+
+    Args:
+        collection: whose rows the examples name.
+        rows: Arrow table, one example a row: `query` (int32), `positives` (list of int32, never empty), `negatives`
+            (list of int32, hardest first, may be empty: ragged), `scores` (list of float32: a teacher's scores of the
+            positives and then of the negatives; empty without a teacher), `weight` (float32) and `source` (string:
+            where the example came from).
+        relevant: known relevant document rows by query row, from the *training* split alone. The trainer never counts
+            one of them as a negative.
+        facts: what mining counted (shortfalls, filtered negatives); goes to the report.
+    """
+
+    collection: Collection
+    rows: Dataset
+    relevant: Mapping[int, frozenset[int]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of texts, in row order.
+
+    Args:
+        ids: one per row.
+        matrix: [N, D] float32, possibly memory-mapped.
+        fingerprint: identifies weights, tokenizer, pooling, prompt, length, precision and texts.
+    """
+
+    ids: Sequence[str]
+    matrix: np.ndarray
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranked documents by query id: `[(document id, score), ...]`, best first, ties broken by id."""
+
+    documents: Mapping[str, Sequence[tuple[str, float]]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one system reached on one split.
+
+    Args:
+        system: its name (`base`, `tuned`, `bm25`).
+        split: the judgements used.
+        metrics: metric name (`ndcg@10`) → mean over the queries evaluated.
+        per_query: metric name → query id → value, so that any two evaluations can be compared.
+        subsets: subset name → query ids (`unseen`: training saw none of the query's relevant documents).
+        ranking: what was judged.
+        facts: queries evaluated and left out, truncated documents, seconds of encoding.
+    """
+
+    system: str
+    split: str
+    metrics: Mapping[str, float]
+    per_query: Mapping[str, Mapping[str, float]]
+    subsets: Mapping[str, Sequence[str]]
+    ranking: Ranking
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """System `b` against system `a` on the same queries: paired difference, interval and p-value of one metric."""
+
+    a: str
+    b: str
+    metric: str
+    subset: str
+    queries: int
+    difference: float
+    ci95: tuple[float, float]
+    p: float
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a run found out; `report.json` and `report.html` are written from it."""
+
+    task: str
+    evaluations: Sequence[Evaluation]
+    comparisons: Sequence[Comparison]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    mining: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+def _blocks(table: Dataset, rows: Sequence[int] | None) -> Iterator[Mapping[str, list[str]]]:
+    chosen = table if rows is None else table.select(rows)
+    for start in range(0, len(chosen), BLOCK):
+        yield chosen[start : start + BLOCK]
+
+
+def _digest(rows: Iterable[Sequence[str]]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        for value in row:
+            encoded = value.encode()
+            digest.update(len(encoded).to_bytes(8, "little"))  # lengths keep ("ab", "c") and ("a", "bc") apart
+            digest.update(encoded)
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""A content-addressed store of stage results: what was computed once for the same inputs is never computed again.
+
+An entry is a folder named after the digest of everything that its content depends on. It is built under a temporary name
+in the store, synced and renamed, so a crash leaves no half entry; a file lock per key lets parallel jobs build each key
+once while the others wait for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+STALE_SECONDS = 24 * 3600  # an unfinished build this old was left by a killed process
+
+
+class Store:
+    """Finished stage results under one folder, found again by what made them.
+
+    Args:
+        dir: the store's folder; made when first used.
+        enabled: false computes everything anew, in a folder that lives as long as this object.
+    """
+
+    def __init__(self, dir: str | Path = "outputs/store", enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._scratch = None if enabled else tempfile.TemporaryDirectory(prefix="embfit-")
+        self.dir = Path(dir if self._scratch is None else self._scratch.name).expanduser().absolute()
+        self.reused: list[str] = []
+        self.built: list[str] = []
+
+    def entry(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Return the folder of a finished result, building it if it is not there.
+
+        Args:
+            kind: what the result is (`embeddings`, `negatives`): the sub-folder, and the word in messages.
+            key: everything that the content depends on, as JSON values; `key.json` in the entry records it.
+            build: fills the empty folder it is given.
+
+        Raises:
+            OSError: the folder cannot be written (a full disk, no permission); the unfinished entry is removed.
+        """
+        name = digest(key)
+        final = self.dir / kind / name
+        if not final.is_dir():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{final}.lock")
+            with _held(lock, kind):
+                if not final.is_dir():
+                    self._build(final, key, build)
+                    self.built.append(kind)
+                    return final
+        log.info("reusing %s from the store (%s)", kind, name[:12])
+        self.reused.append(kind)
+        return final
+
+    def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None]) -> None:
+        _remove_stale(final.parent)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{final.name[:12]}-", dir=final.parent))
+        try:
+            build(unfinished)
+            write_text(unfinished / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
+            for path in unfinished.rglob("*"):
+                if path.is_file():
+                    _sync(path)
+            _sync(unfinished)
+            unfinished.rename(final)
+            _sync(final.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
+
+
+def digest(key: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a mapping of JSON values, equal for equal mappings whatever their order."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, finds the old content or the new one and never a part."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes it private
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(lock: FileLock, kind: str) -> Iterator[None]:
+    """Hold a lock, saying so when another process has it."""
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.info("waiting for another job that is making the same %s", kind)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.glob(".*-*"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
