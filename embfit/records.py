@@ -31,7 +31,7 @@ class Collection:
         queries: Arrow table with the string columns `_id` and `text`; ids are unique.
         qrels: split name (`train`, `dev`, `test`, or any other, such as `production`) → judgements. Every id in them
             is in the tables.
-        facts: what loading counted and changed, in words of the user's domain (`merged_queries: 3`); goes to the report.
+        facts: what loading counted and changed (`merged_queries: 3`); goes to the report.
     """
 
     name: str
@@ -81,9 +81,7 @@ class Collection:
     @cached_property
     def corpus_digest(self) -> str:
         """Identifies the documents: their ids and texts, in order."""
-        return _digest(
-            (*pair,) for pair in zip(self.document_ids, self.document_texts(), strict=True)
-        )
+        return _digest((*pair,) for pair in zip(self.document_ids, self.document_texts(), strict=True))
 
     @cached_property
     def queries_digest(self) -> str:
@@ -92,8 +90,11 @@ class Collection:
 
     def qrels_digest(self, split: str) -> str:
         """Identifies one split's judgements, in any order."""
-        rows = sorted((query, document, str(grade)) for query, documents in self.qrels[split].items()
-                      for document, grade in documents.items())
+        rows = sorted(
+            (query, document, str(grade))
+            for query, documents in self.qrels[split].items()
+            for document, grade in documents.items()
+        )
         return _digest(rows)
 
 

@@ -1,0 +1,15 @@
+"""Errors that a user can cause and mend: shown as their message alone, without a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something outside embfit's code is wrong: a file, a value, the disk. One or two lines: value, limit, remedy."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """The configuration or command line is wrong; nothing was read or computed yet."""
+
+    exit_code = 2

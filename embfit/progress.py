@@ -1,0 +1,91 @@
+"""Progress of long work with rate and time left: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+LINE_SECONDS = 15.0  # between two plain lines
+
+
+class Advance(Protocol):
+    """Says that more work is done."""
+
+    def __call__(self, amount: int = 1) -> None:
+        """Add an amount of finished work."""
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
+    """Show progress while the block runs.
+
+    Args:
+        label: what is being done ("embedding documents").
+        total: amount of work.
+        unit: what is counted, in the plural ("texts").
+    """
+    if sys.stderr.isatty():
+        with _bar(unit) as bar:
+            task = bar.add_task(label, total=total, rate="")
+            yield _bar_advance(bar, task)
+        return
+    yield _line_advance(label, total, unit)
+
+
+def track(items: Iterable[Item], label: str, total: int, unit: str) -> Iterator[Item]:
+    """Yield the items, showing progress as they are consumed."""
+    with progress(label, total, unit) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+def _bar(unit: str) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def _bar_advance(bar: Progress, task: TaskID) -> Advance:
+    started = time.monotonic()
+    done = 0
+
+    def advance(amount: int = 1) -> None:
+        nonlocal done
+        done += amount
+        bar.update(task, completed=done, rate=f"{done / max(time.monotonic() - started, 1e-9):.0f}/s")
+
+    return advance
+
+
+def _line_advance(label: str, total: int, unit: str) -> Advance:
+    started = shown = time.monotonic()
+    done = 0
+
+    def advance(amount: int = 1) -> None:
+        nonlocal done, shown
+        done += amount
+        now = time.monotonic()
+        if now - shown >= LINE_SECONDS:
+            shown = now
+            rate = done / (now - started)
+            log.info("%s: %d of %d %s, %.0f/s, %.0f s left", label, done, total, unit, rate, (total - done) / rate)
+
+    return advance
