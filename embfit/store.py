@@ -1,8 +1,8 @@
 """A content-addressed store of stage results: what was computed once for the same inputs is never computed again.
 
 An entry is a folder named after the digest of everything that its content depends on. It is built under a temporary
-name in the store, synced and renamed, so a crash leaves no half entry; a file lock per key lets parallel jobs build each
-key once while the others wait for it.
+name in the store, synced and renamed, so a crash leaves no half entry. A file lock per key lets parallel jobs build
+each key once while the others wait for it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,64 @@
+"""Tokens and embeddings of a collection's texts, kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embfit.model.encoder import Encoder, Kind
+from embfit.records import Collection, Embeddings
+from embfit.store import Store, digest
+from embfit.tokens import Tokens
+
+PLURALS = {"query": "queries", "document": "documents"}
+
+
+def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store) -> Tokens:
+    """Return the tokens of all queries or documents, memory-mapped; made once for a tokenizer, prompt and length."""
+    key = {
+        "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
+        "tokenizer": encoder.tokenizer_fingerprint,
+        "prompt": encoder.prompt(kind),
+        "max_length": encoder.max_length,
+    }
+
+    def build(folder: Path) -> None:
+        texts = collection.query_texts() if kind == "query" else collection.document_texts()
+        encoder.tokenize(texts, kind).save(folder)
+
+    return Tokens.load(store.entry("tokens", key, build))
+
+
+def embed(
+    encoder: Encoder, collection: Collection, kind: Kind, store: Store, rows: Sequence[int] | None = None
+) -> Embeddings:
+    """Return the embeddings of a collection's queries or documents, memory-mapped.
+
+    Args:
+        encoder: makes them.
+        collection: has the texts.
+        kind: which texts, and with which prompt.
+        store: keeps them, under weights, settings and texts.
+        rows: rows to embed, in this order; all by default.
+    """
+    ids = collection.query_ids if kind == "query" else collection.document_ids
+    chosen = np.arange(len(ids)) if rows is None else np.asarray(rows, np.int64)
+    key = {
+        "encoder": encoder.fingerprint,
+        "kind": kind,
+        "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
+        "rows": None if rows is None else hashlib.sha256(chosen.tobytes()).hexdigest(),
+    }
+
+    def build(folder: Path) -> None:
+        tokens = tokenized(encoder, collection, kind, store)
+        shape = (len(chosen), encoder.width)
+        matrix = np.lib.format.open_memmap(folder / "matrix.npy", "w+", np.float32, shape)
+        encoder.encode_tokens(tokens if rows is None else tokens.take(chosen), matrix, f"embedding {PLURALS[kind]}")
+        matrix.flush()
+
+    folder = store.entry("embeddings", key, build)
+    return Embeddings([ids[row] for row in chosen], np.load(folder / "matrix.npy", mmap_mode="r"), digest(key))

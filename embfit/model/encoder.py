@@ -1,0 +1,169 @@
+"""The bi-encoder: texts in, one vector each out; one engine for training, mining, evaluation and search."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from embfit.model.folder import Projection, Settings
+from embfit.model.pooling import pool
+from embfit.model.precision import autocast, uses_bf16
+from embfit.progress import Advance, progress
+from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
+
+Kind: TypeAlias = Literal["query", "document"]
+
+TOKEN_BUDGET = 16_384  # padded tokens encoded at once; larger is no faster on a CPU and costs memory
+
+
+class Encoder(nn.Module):
+    """A transformers model with pooling, prompts and normalisation.
+
+    Args:
+        backbone: gives `last_hidden_state`.
+        tokenizer: a fast tokenizer of the same model.
+        settings: pooling, prompts, maximum length, normalisation and precision.
+        projections: dense layers after pooling, as some sentence-transformers models have.
+        source: where the weights came from, for records and messages.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: Settings,
+        projections: Sequence[Projection] = (),
+        source: str = "",
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.projections = nn.ModuleList(projections)
+        self.source = source
+        hidden = backbone.config.get_text_config().hidden_size
+        self._width = int(projections[-1].linear.out_features if projections else hidden)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def max_length(self) -> int:
+        """Tokens read of a text, special tokens included."""
+        return self.settings.max_length
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a vector."""
+        return self._width
+
+    def prompt(self, kind: Kind) -> str:
+        """Return what is put in front of a query or a document."""
+        return self.settings.query_prompt if kind == "query" else self.settings.document_prompt
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool = False) -> Tensor:
+        """Embed token ids.
+
+        Shapes:
+            input_ids and attention_mask [N, L] → [N, D] float32, rows of unit length when the model normalises.
+        """
+        with autocast(input_ids.device, bf16):  # the backbone alone: pooling and what follows are fp32
+            hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        vectors = pool(hidden, attention_mask, self.settings.pooling)
+        for projection in self.projections:
+            vectors = projection(vectors)
+        return functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
+
+    def tokenize(self, texts: Iterable[str], kind: Kind) -> Tokens:
+        """Tokenise queries or documents with their prompt."""
+        return tokenize(self.tokenizer, texts, self.max_length, self.prompt(kind))
+
+    def encode(self, texts: Iterable[str], kind: Kind) -> np.ndarray:
+        """Embed texts: [N, D] float32, in the order given.
+
+        Texts are sorted by length and padded little; the next ones are tokenised while these are computed.
+        """
+        blocks = tokenize_blocks(self.tokenizer, texts, self.max_length, self.prompt(kind))
+        vectors = [self.encode_tokens(block, np.empty((len(block), self.width), np.float32)) for block in blocks]
+        return np.concatenate(vectors) if vectors else np.empty((0, self.width), np.float32)
+
+    def encode_tokens(self, tokens: Tokens, out: np.ndarray, label: str | None = None) -> np.ndarray:
+        """Embed tokenised texts into `out` ([N, D] float32, possibly memory-mapped), and return it.
+
+        Args:
+            tokens: N texts, with their prompts.
+            out: filled row by row; written in order of length, not of row.
+            label: show progress under this name.
+        """
+        if label is None:
+            self._encode_tokens(tokens, out, lambda amount=1: None)
+        else:
+            with progress(label, len(tokens), "texts") as advance:
+                self._encode_tokens(tokens, out, advance)
+        return out
+
+    @torch.inference_mode()
+    def _encode_tokens(self, tokens: Tokens, out: np.ndarray, advance: Advance) -> None:
+        device, training = self.device, self.training
+        bf16 = uses_bf16(self.settings.precision, device)
+        self.eval()
+        try:
+            for rows in plan_batches(tokens.lengths, TOKEN_BUDGET):
+                ids, mask = tokens.padded(rows, self.pad_id, self.pads_left)
+                out[rows] = self(ids.to(device), mask.to(device), bf16).cpu().numpy()
+                advance(len(rows))
+        finally:
+            self.train(training)
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token's id; masked, so any id does where a tokenizer has none."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether the tokenizer asks for padding on the left."""
+        return bool(self.tokenizer.padding_side == "left")
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what an embedding depends on besides its text: weights, tokenizer and settings.
+
+        Reads every weight (a second or so per gigabyte), since training changes them.
+        """
+        digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @property
+    def tokenizer_fingerprint(self) -> str:
+        """Identifies the tokenizer, whatever truncation and padding it was last told."""
+        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        return hashlib.sha256(
+            json.dumps({**rules, "truncation": None, "padding": None}, sort_keys=True).encode()
+        ).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that an embedding depends on, as JSON values."""
+        return {
+            "architecture": type(self.backbone).__name__,
+            "tokenizer": self.tokenizer_fingerprint,
+            "pooling": self.settings.pooling,
+            "normalize": self.settings.normalize,
+            "max_length": self.settings.max_length,
+            "query_prompt": self.settings.query_prompt,
+            "document_prompt": self.settings.document_prompt,
+            "precision": "bf16" if uses_bf16(self.settings.precision, self.device) else "fp32",
+        }

@@ -1,0 +1,40 @@
+"""Which device computes, and whether its hardware multiplies bfloat16."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Return the device named, or for `auto` the first of CUDA, Apple's MPS and the CPU that is there."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def uses_bf16(precision: Precision, device: torch.device) -> bool:
+    """Say whether encoders compute in bfloat16: as asked, or for `auto` where that is faster."""
+    return precision == "bf16" or (precision == "auto" and multiplies_bf16(device))
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Say whether the hardware has bfloat16 matrix products: recent NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        flags = Path("/proc/cpuinfo")
+        return flags.is_file() and any(flag in flags.read_text() for flag in (" avx512_bf16", " amx_bf16"))
+    return False
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
+    """Compute what follows in bfloat16 where that is safe, if asked to."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

@@ -1,0 +1,146 @@
+"""The `model` group: which pretrained encoder, and how it reads text."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import Field
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from embfit.errors import UserError
+from embfit.model.encoder import Encoder
+from embfit.model.folder import FolderSettings, Settings, read_projections, read_settings
+from embfit.model.pooling import Pooling
+from embfit.model.precision import Precision, choose_device
+from embfit.model.source import check_digest, find_model
+
+log = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+DEFAULT_LENGTH = 512  # where neither the configuration nor the model says
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained encoder, loaded when needed. What is None comes from the model's own folder.
+
+    Args:
+        path: a folder, or a name on the Hub.
+        revision: branch, tag or commit on the Hub.
+        package: a Python package that carries the same files, used when installed.
+        sha256: digest that `model.safetensors` must have.
+        pooling: how token embeddings become one vector.
+        query_prompt: put in front of each query.
+        document_prompt: put in front of each document.
+        max_length: tokens read of a text; the rest is cut off, counted and reported.
+        normalize: give vectors unit length.
+        attention: transformers' attention implementation.
+        dtype: of the weights; training wants float32.
+        precision: of the computation; auto is bf16 where the hardware multiplies it.
+        trust_remote_code: run Python code that comes with the model.
+    """
+
+    path: str | None
+    revision: str | None = None
+    package: str | None = None
+    sha256: str | None = None
+    pooling: Pooling | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    max_length: Annotated[int, Field(ge=4)] | None = None
+    normalize: bool | None = None
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "auto"
+    trust_remote_code: bool = False
+
+    def load(self, device: str = "auto") -> Encoder:
+        """Load weights and tokenizer.
+
+        Raises:
+            UserError: the model cannot be found, read, or is not what the configuration says.
+        """
+        if self.path is None:
+            raise UserError("model.path is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
+        folder = find_model(self.path, self.revision, self.package)
+        if self.sha256 is not None:
+            check_digest(folder, self.sha256)
+        said = read_settings(folder)
+        backbone, tokenizer = self._read(folder)
+        encoder = Encoder(
+            backbone,
+            tokenizer,
+            self._settings(said, backbone, tokenizer),
+            read_projections(folder, said),
+            source=str(folder),
+        )
+        return encoder.to(choose_device(device)).eval()
+
+    def _read(self, folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
+        try:
+            backbone = AutoModel.from_pretrained(
+                folder,
+                dtype=getattr(torch, self.dtype),  # transformers 5 otherwise takes the checkpoint's
+                attn_implementation=self.attention,
+                trust_remote_code=self.trust_remote_code,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"model.path={self.path}: transformers cannot load {folder}: {first}") from error
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"model.path={self.path}: its tokenizer has no fast (tokenizer.json) form, which embfit needs"
+            )
+        return backbone, tokenizer
+
+    def _settings(
+        self, said: FolderSettings, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> Settings:
+        limit = _positions(backbone, tokenizer)
+        length = self._choose(
+            "max_length", self.max_length, said.max_length, min(limit or DEFAULT_LENGTH, DEFAULT_LENGTH)
+        )
+        if limit is not None and length > limit:
+            raise UserError(
+                f"model.max_length={length} exceeds the {limit} positions of {self.path}; lower model.max_length"
+            )
+        return Settings(
+            pooling=self._choose("pooling", self.pooling, said.pooling, "mean"),
+            normalize=self._choose("normalize", self.normalize, said.normalize, True),
+            max_length=length,
+            query_prompt=self._choose("query_prompt", self.query_prompt, said.query_prompt, ""),
+            document_prompt=self._choose("document_prompt", self.document_prompt, said.document_prompt, ""),
+            precision=self.precision,
+        )
+
+    def _choose(self, name: str, asked: Value | None, said: Value | None, default: Value) -> Value:
+        """Take what the configuration asks for, else what the folder says, else the default."""
+        if asked is None:
+            return default if said is None else said
+        if said is not None and asked != said:
+            log.warning(
+                "model.%s=%r contradicts the model's own folder, which says %r; using %r", name, asked, said, asked
+            )
+        return asked
+
+
+def _positions(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the longest input the position embeddings allow, if they limit it."""
+    config: Any = backbone.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    # RoBERTa's family counts positions from the padding id on, so the first ones are never used
+    offset = (
+        config.pad_token_id + 1
+        if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
+        else 0
+    )
+    return int(positions) - int(offset)

@@ -1,0 +1,112 @@
+"""Where a model's files are: an installed package, a folder, or the Hub (by way of its local cache)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+from pathlib import Path
+
+from embfit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+OTHER_FORMATS = [
+    "onnx/*",
+    "openvino/*",
+    "*.onnx",
+    "*.ot",
+    "*.h5",
+    "*.msgpack",
+    "*.gguf",
+    "*.tflite",
+    "*.mlmodel",
+    "*.pt",
+]
+
+
+def find_model(path: str, revision: str | None = None, package: str | None = None) -> Path:
+    """Return a local folder with a model's files.
+
+    Args:
+        path: a folder, or a name on the Hub.
+        revision: branch, tag or commit on the Hub.
+        package: an importable Python package that carries the same files; used when it is installed.
+
+    Raises:
+        UserError: the folder is not a model, or the name is neither cached nor reachable.
+    """
+    if package is not None and (found := _packaged(package)) is not None:
+        return found
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model.path={path}: the folder has no config.json, so it is not a transformers model")
+        return folder
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise UserError(f"model.path={path}: there is no such folder (a name on the Hub has the form owner/name)")
+    return _from_hub(path, revision)
+
+
+def check_digest(folder: Path, sha256: str) -> None:
+    """Hold a model's weights to their published digest.
+
+    Raises:
+        UserError: there is no such file, or it differs.
+    """
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(
+            f"model.sha256 is set, but {folder} has no model.safetensors to hold it to; set model.sha256=null"
+        )
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise UserError(
+            f"{weights}: sha256 is {found}, expected {sha256}\n"
+            "These are not the weights this configuration was written for; model.sha256=null uses them all the same."
+        )
+
+
+def _packaged(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)  # found, not imported: the package's code is not needed
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    configs = sorted(Path(spec.submodule_search_locations[0]).glob("*/config.json"))
+    if not configs:
+        raise UserError(f"model.package={package}: the installed package has no model folder; set model.package=null")
+    return configs[0].parent
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
+        if not any((folder / weights).is_file() for weights in WEIGHTS):  # published before safetensors
+            folder = Path(snapshot_download(name, revision=revision, ignore_patterns=OTHER_FORMATS))
+    except GatedRepoError as error:
+        raise UserError(
+            f"model.path={name}: the Hub asks for access to this model; log in with `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"model.revision={revision}: the Hub has no such revision of {name}") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(
+            f"model.path={name}: neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
+        ) from error
+    except (OSError, HfHubHTTPError, RuntimeError) as error:
+        raise UserError(
+            f"model.path={name} is not on this machine, and the Hub cannot be reached ({type(error).__name__}); "
+            "run once with a network, or give a folder: model.path=FOLDER"
+        ) from error
+    log.info("%s comes from %s", name, folder)
+    return folder

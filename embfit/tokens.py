@@ -1,0 +1,158 @@
+"""Tokenised text in flat arrays, and length-sorted batches under a token budget.
+
+Texts are tokenised once. What a batch holds is decided by row number afterwards, so de-duplication, sorting and padding
+cost nothing, and the training loop never sees a string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+BLOCK = 4096  # texts tokenised at a time
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of N texts, one after another.
+
+    Args:
+        ids: [total tokens] int32, possibly memory-mapped.
+        starts: [N + 1] int64; text i is `ids[starts[i]:starts[i + 1]]`.
+        truncated: [N] bool; texts that were longer than the limit.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    truncated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, special tokens included ([N] int64)."""
+        return np.diff(self.starts)
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> Tokens:
+        """Return the texts of some rows, in the order given."""
+        chosen = np.asarray(rows, np.int64)
+        ids = [self.ids[self.starts[row] : self.starts[row + 1]] for row in chosen]
+        return Tokens(
+            np.concatenate(ids) if ids else np.zeros(0, np.int32),
+            np.concatenate([[0], np.cumsum(self.lengths[chosen])]).astype(np.int64),
+            self.truncated[chosen],
+        )
+
+    def padded(self, rows: np.ndarray, pad: int, left: bool = False) -> tuple[Tensor, Tensor]:
+        """Return `input_ids` and `attention_mask` ([n, longest] int64) of some rows.
+
+        Args:
+            rows: [n] row numbers.
+            pad: the tokenizer's padding id.
+            left: pad on the left, as decoder models expect.
+        """
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        columns = np.arange(lengths.max())
+        offsets = (
+            columns - (lengths.max() - lengths)[:, None]
+            if left
+            else np.broadcast_to(columns, (len(rows), len(columns)))
+        )
+        real = (offsets >= 0) & (offsets < lengths[:, None])
+        ids = np.full(real.shape, pad, np.int64)
+        ids[real] = self.ids[(self.starts[rows][:, None] + offsets)[real]]
+        return torch.from_numpy(ids), torch.from_numpy(real.astype(np.int64))
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into a folder, for `load`."""
+        for name in ("ids", "starts", "truncated"):
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+    @staticmethod
+    def load(folder: Path) -> Tokens:
+        """Open arrays that `save` wrote, memory-mapped."""
+        return Tokens(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts", "truncated")))
+
+
+def concatenate(parts: Sequence[Tokens]) -> Tokens:
+    """Put the texts of several `Tokens` one after another."""
+    ends = np.cumsum([0, *(len(part.ids) for part in parts)])
+    starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    return Tokens(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([*starts, ends[-1:]]).astype(np.int64),
+        np.concatenate([part.truncated for part in parts]),
+    )
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int, prompt: str = "") -> Tokens:
+    """Tokenise texts with their special tokens, cut at `max_length`.
+
+    Args:
+        tokenizer: a fast (Rust) tokenizer; it is told length and padding here, whatever its file says.
+        texts: read once, in blocks.
+        max_length: tokens kept of each text, special tokens included.
+        prompt: put in front of each text.
+    """
+    parts = list(tokenize_blocks(tokenizer, texts, max_length, prompt))
+    return concatenate(parts) if parts else Tokens(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, bool))
+
+
+def tokenize_blocks(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int, prompt: str = "", block: int = BLOCK
+) -> Iterator[Tokens]:
+    """Tokenise like `tokenize`, in blocks; the next block is made on a thread while the caller uses this one."""
+    blocks = iter(texts)
+
+    def make() -> Tokens | None:
+        chosen = [prompt + text for text in islice(blocks, block)]
+        return _tokenize_block(tokenizer, chosen, max_length) if chosen else None
+
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(make)
+        while (ready := pending.result()) is not None:
+            pending = thread.submit(make)
+            yield ready
+
+
+def plan_batches(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """Cut texts into batches of similar length whose padded area stays under a budget.
+
+    Args:
+        lengths: [N] tokens of each text.
+        token_budget: rows times longest row of a batch; a single longer text is a batch of its own.
+
+    Returns:
+        Arrays of row numbers, longest texts first, so that the largest batch shows a lack of memory at once.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        size = max(1, token_budget // max(int(lengths[order[start]]), 1))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
+    """Return the share of a plan's area that is padding (0 to 1)."""
+    area = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    return 1 - float(lengths.sum()) / area if area else 0.0
+
+
+def _tokenize_block(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> Tokens:
+    batch = tokenizer(texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
+    lengths = [len(ids) for ids in batch["input_ids"]]
+    flat = np.fromiter((token for ids in batch["input_ids"] for token in ids), np.int32, sum(lengths))
+    truncated = np.array([bool(encoding.overflowing) for encoding in batch.encodings], bool)
+    return Tokens(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), truncated)
