@@ -1,0 +1,79 @@
+"""Matryoshka representation learning: the same loss on nested prefixes of the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+NESTED = (64, 128, 256, 512, 768)
+
+
+class Matryoshka(nn.Module):
+    """A loss summed over the first 64, 128, … dimensions of one embedding (Kusupati et al. 2022, eq. 1).
+
+    Prefixes are renormalised and given to the loss; the encoder runs once. Prefixes of a trained model can then be
+    served alone, at a fraction of the memory.
+
+    Args:
+        loss: called on each prefix.
+        dims: prefix lengths; by default 64, 128, 256, 512 and 768 below the model's own width, plus that width.
+        weights: one per prefix, 1 by default. The loss is the weighted mean, so its size does not grow with the number
+            of prefixes and a clipping norm keeps its meaning.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        dims: Sequence[Annotated[int, Field(ge=1)]] | None = None,
+        weights: Sequence[Annotated[float, Field(ge=0)]] | None = None,
+    ) -> None:
+        super().__init__()
+        if dims is not None and weights is not None and len(dims) != len(weights):
+            raise ValueError(f"{len(dims)} dims and {len(weights)} weights; give one weight per dim")
+        if weights is not None and dims is None:
+            raise ValueError("weights are given without dims; list the dims they belong to")
+        self.loss = loss
+        self.dims = None if dims is None else tuple(dims)
+        self.weights = None if weights is None else tuple(weights)
+
+    @property
+    def temperature(self) -> Tensor:
+        """The inner loss's temperature (a scalar)."""
+        temperature: Tensor = self.loss.temperature  # type: ignore[assignment]  # a property of each loss
+        return temperature
+
+    def dims_of(self, width: int) -> tuple[int, ...]:
+        """Return the prefix lengths used for embeddings of a width, ascending.
+
+        Raises:
+            ValueError: a configured dim exceeds the width.
+        """
+        if self.dims is None:
+            return (*(dim for dim in NESTED if dim < width), width)
+        if max(self.dims) > width:
+            raise ValueError(f"loss.dims has {max(self.dims)}, more than the model's {width} dimensions")
+        return self.dims
+
+    def forward(
+        self, queries: Tensor, documents: Tensor, positives: Tensor, ignored: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the weighted mean of the loss over prefixes; arguments as the inner loss's."""
+        dims = self.dims_of(queries.shape[1])
+        shares = self.weights or (1.0,) * len(dims)
+        losses = [
+            share
+            * self.loss(
+                functional.normalize(queries[:, :dim], dim=-1),  # [Q, dim]
+                functional.normalize(documents[:, :dim], dim=-1),  # [D, dim]
+                positives,
+                ignored,
+                weights,
+            )
+            for dim, share in zip(dims, shares, strict=True)
+        ]
+        total: Tensor = sum(losses) / sum(shares)
+        return total
