@@ -1,0 +1,169 @@
+"""Batches of unique rows: who is in them is a function of (seed, epoch), and who is whose negative a matter of ids.
+
+A batch names every query and document once, however many examples share it. Documents of equal text share one row, so
+a copy of a positive can never be its negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from embfit.records import TrainingSet
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Unique texts and the relations between them.
+
+    Args:
+        queries: [Q] query rows, ascending.
+        documents: [D] document rows, ascending.
+        positives: [Q, D] bool.
+        ignored: [Q, D] bool: relevant to the query, though not a positive of its examples here.
+        weights: [Q] float32.
+    """
+
+    queries: np.ndarray
+    documents: np.ndarray
+    positives: Tensor
+    ignored: Tensor
+    weights: Tensor
+
+    @property
+    def pairs(self) -> int:
+        """Number of (query, positive) pairs."""
+        return int(self.positives.sum())
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of row numbers of different lengths in one flat array: list i is `values[starts[i]:starts[i + 1]]`."""
+
+    values: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[int] | np.ndarray]) -> Ragged:
+        """Join lists of row numbers."""
+        starts = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])]).astype(np.int64)
+        return cls(
+            np.concatenate([np.asarray(rows, np.int64) for rows in lists]) if lists else np.zeros(0, int), starts
+        )
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of some lists, and for each value the position of its list in `rows`."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        owners = np.repeat(np.arange(len(rows)), lengths)
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self.values[self.starts[rows][owners] + within], owners
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+class Examples:
+    """A training set as arrays, with documents of equal text under one row.
+
+    Args:
+        training_set: what the miner made.
+        max_positives: of one query in an epoch; drawn anew each epoch when there are more.
+    """
+
+    def __init__(self, training_set: TrainingSet, max_positives: int) -> None:
+        copies = training_set.collection.document_copies.astype(np.int64)
+        table = training_set.rows
+        self.max_positives = max_positives
+        self.queries = np.asarray(table["query"], np.int64)  # [N]
+        self.weights = np.asarray(table["weight"], np.float32)  # [N]
+        self.positives = _ragged(table, "positives", copies)
+        self.negatives = _ragged(table, "negatives", copies)
+        relevant = [sorted(training_set.relevant.get(int(query), ())) for query in self.queries]
+        known = Ragged.of(relevant)
+        self.relevant = Ragged(copies[known.values], known.starts)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def batch(self, examples: np.ndarray, generator: np.random.Generator) -> Batch:
+        """Put some examples into a batch.
+
+        Args:
+            examples: [n] example numbers.
+            generator: draws positives where an example has more than `max_positives`.
+        """
+        queries, query_of = np.unique(self.queries[examples], return_inverse=True)  # [Q], [n]
+        positives, positive_owners = self._draw(*self.positives.take(examples), generator)
+        negatives, _ = self.negatives.take(examples)
+        documents = np.unique(np.concatenate([positives, negatives]))  # [D]
+
+        labels = np.zeros((len(queries), len(documents)), bool)
+        labels[query_of[positive_owners], np.searchsorted(documents, positives)] = True
+        known, known_owners = self.relevant.take(examples)
+        columns = np.searchsorted(documents, known).clip(max=len(documents) - 1)
+        here = documents[columns] == known
+        ignored = np.zeros_like(labels)
+        ignored[query_of[known_owners[here]], columns[here]] = True
+
+        weights = np.zeros(len(queries), np.float32)
+        weights[query_of] = self.weights[examples]
+        return Batch(
+            queries,
+            documents,
+            torch.from_numpy(labels),
+            torch.from_numpy(ignored & ~labels),
+            torch.from_numpy(weights),
+        )
+
+    def _draw(
+        self, values: np.ndarray, owners: np.ndarray, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keep at most `max_positives` values of each owner, at random."""
+        if len(values) == 0 or np.bincount(owners).max() <= self.max_positives:
+            return values, owners
+        order = np.lexsort((generator.random(len(values)), owners))  # shuffled within each owner
+        counts = np.bincount(owners)
+        rank = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept = order[rank < self.max_positives]
+        return values[kept], owners[kept]
+
+
+class EpochBatches(torch.utils.data.Dataset[Batch]):
+    """The batches of one epoch: the same for the same seed and epoch, and of nearly equal size.
+
+    Args:
+        examples: all of them.
+        batch_size: examples in a batch, at most; the last is not a small remainder, since its few in-batch negatives
+            would make it another task.
+        seed: of the run.
+        epoch: counted from 0.
+    """
+
+    def __init__(self, examples: Examples, batch_size: int, seed: int, epoch: int) -> None:
+        self.examples = examples
+        self.seed = (seed, epoch)
+        order = np.random.default_rng(self.seed).permutation(len(examples))
+        self.parts = np.array_split(order, batches_per_epoch(len(examples), batch_size))
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, row: int) -> Batch:
+        if row >= len(self.parts):
+            raise IndexError(row)
+        return self.examples.batch(self.parts[row], np.random.default_rng((*self.seed, row)))
+
+
+def batches_per_epoch(examples: int, batch_size: int) -> int:
+    """Return how many batches hold all examples."""
+    return -(-examples // batch_size)
+
+
+def _ragged(table: Dataset, column: str, copies: np.ndarray) -> Ragged:
+    lists = Ragged.of(table[column][:])
+    return Ragged(copies[lists.values], lists.starts)

@@ -1,0 +1,62 @@
+"""Encode any number of micro-batches within a fixed memory, with the gradients of the plain loss.
+
+The loss needs embeddings alone. So the first micro-batches, as many as memory allows, keep their graph; the others run
+without one, and again with it once the loss has given the gradient on their embeddings (GradCache, Gao et al. 2021).
+All kept is the plain loss, none kept is constant memory, and both run this code. Backward passes run in one order
+whatever was kept, so what memory decides does not change a single bit of the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+Input = TypeVar("Input")
+
+
+class CachedEncoding(Generic[Input]):
+    """One forward and one backward pass over micro-batches.
+
+    Args:
+        encode: micro-batch → [n, H] embeddings.
+        seeded: micro-batch number → context in which its random numbers are drawn, the same each time it is entered.
+    """
+
+    def __init__(
+        self, encode: Callable[[Input], Tensor], seeded: Callable[[int], AbstractContextManager[object]]
+    ) -> None:
+        self.encode = encode
+        self.seeded = seeded
+        self.outputs: list[Tensor | None] = []
+        self.inputs: Sequence[Input] = ()
+
+    def forward(self, inputs: Sequence[Input], keep: int) -> list[Tensor]:
+        """Encode all micro-batches and return their embeddings, detached.
+
+        Args:
+            inputs: the micro-batches.
+            keep: how many of the first ones keep their graph.
+        """
+        self.inputs = inputs
+        self.outputs = []
+        detached = []
+        for row, micro_batch in enumerate(inputs):
+            with torch.set_grad_enabled(row < keep), self.seeded(row):
+                output = self.encode(micro_batch)
+            self.outputs.append(output if row < keep else None)
+            detached.append(output.detach())
+        return detached
+
+    def backward(self, gradients: Sequence[Tensor]) -> None:
+        """Add to the weights' gradients, given the loss's gradient on each micro-batch's embeddings ([n, H] each)."""
+        for row, (micro_batch, gradient) in enumerate(zip(self.inputs, gradients, strict=True)):
+            output = self.outputs[row]
+            self.outputs[row] = None  # frees the graph as soon as it has been used
+            if output is None:
+                with torch.enable_grad(), self.seeded(row):
+                    output = self.encode(micro_batch)
+            torch.autograd.backward(output, gradient)

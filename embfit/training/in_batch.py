@@ -1,0 +1,228 @@
+"""The in-batch-negative trainer: every query of a batch against every document of it, in micro-batches.
+
+Design:
+- a batch is a set of unique texts; they are sorted by length and cut into micro-batches under a fixed token budget, so
+  results do not depend on how much memory is free;
+- memory decides only how many micro-batches keep their graph (`gradient_cache`);
+- the encoder computes in bf16 where the hardware does, everything after it in fp32; weights are fp32;
+- random numbers are drawn per (seed, step, micro-batch), so a step that is computed again is the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from embfit.errors import UserError
+from embfit.model import Encoder
+from embfit.model.precision import Precision, uses_bf16
+from embfit.tokens import Tokens, concatenate, padding_share, plan_batches
+from embfit.training.batches import Batch, EpochBatches, Examples
+from embfit.training.gradient_cache import CachedEncoding
+from embfit.training.memory import GIGABYTE, free_bytes, measure_graph
+from embfit.training.schedule import Schedule, learning_rate_share
+
+NO_DECAY = ("bias", "norm", "temperature")  # parameters that weight decay would only distort
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights move. `Training` documents each value."""
+
+    lr: float
+    weight_decay: float
+    warmup: float
+    schedule: Schedule
+    clip_norm: float | None
+    steps: int
+
+
+class InBatch(pl.LightningModule):
+    """Trains an encoder on batches of unique rows.
+
+    Args:
+        encoder: trained in place.
+        loss: called on embeddings, labels and masks.
+        examples: the training set as arrays.
+        query_tokens: of all the collection's queries.
+        document_tokens: of all its documents.
+        optimization: learning rate and the like.
+        batch_size: examples in a batch.
+        token_budget: padded tokens in a micro-batch.
+        memory_gb: for graphs that are kept; None is half of what is free when training starts.
+        dropout: whether the encoder's dropout is on.
+        precision: of the encoder's computation.
+        seed: of order, drawing and dropout.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: nn.Module,
+        examples: Examples,
+        query_tokens: Tokens,
+        document_tokens: Tokens,
+        optimization: Optimization,
+        batch_size: int,
+        token_budget: int,
+        memory_gb: float | None,
+        dropout: bool,
+        precision: Precision,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.encoder = encoder
+        self.loss = loss
+        self.examples = examples
+        self.query_tokens = query_tokens
+        self.document_tokens = document_tokens
+        self.optimization = optimization
+        self.batch_size = batch_size
+        self.token_budget = token_budget
+        self.memory_gb = memory_gb
+        self.dropout = dropout
+        self.precision = precision
+        self.seed = seed
+        self.pairs_seen = 0
+        self._measured: tuple[float, float] | None = None  # bytes that a padded token keeps, bytes allowed
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the batches of the current epoch."""
+        batches = EpochBatches(self.examples, self.batch_size, self.seed, self.current_epoch)
+        return DataLoader(batches, batch_size=None)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Leave batches where they are: row numbers are needed on the CPU, and masks move with the embeddings."""
+        return batch
+
+    def configure_optimizers(self) -> tuple[list[AdamW], list[LambdaLR]]:
+        """AdamW with warm-up and decay; biases, norms and a learned temperature are not decayed."""
+        plan = self.optimization
+        trained = [(name, weight) for name, weight in self.named_parameters() if weight.requires_grad]
+        groups = [
+            {
+                "params": [
+                    weight for name, weight in trained if any(part in name.lower() for part in NO_DECAY) != decayed
+                ],
+                "weight_decay": plan.weight_decay if decayed else 0.0,
+            }
+            for decayed in (True, False)
+        ]
+        fused = self.device.type in ("cpu", "cuda")
+        optimizer = AdamW([group for group in groups if group["params"]], lr=plan.lr, fused=fused)
+        shares = LambdaLR(optimizer, lambda step: learning_rate_share(step, plan.steps, plan.warmup, plan.schedule))
+        return [optimizer], [shares]
+
+    def on_train_start(self) -> None:
+        """Switch dropout: an encoder without it trains in evaluation mode, in every architecture."""
+        self.encoder.train(self.dropout)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Compute the loss of a batch and move the weights."""
+        texts = concatenate([self.query_tokens.take(batch.queries), self.document_tokens.take(batch.documents)])
+        micro_batches = plan_batches(texts.lengths, self.token_budget)
+        encoding = CachedEncoding[np.ndarray](lambda rows: self._encode(texts, rows), self._seeded)
+        outputs = encoding.forward(micro_batches, keep=self._kept(texts, micro_batches))
+
+        order = torch.from_numpy(np.concatenate(micro_batches)).to(self.device)
+        vectors = torch.empty(len(texts), outputs[0].shape[1], device=self.device)  # [Q + D, H]
+        vectors[order] = torch.cat(outputs)
+        vectors.requires_grad_()
+        queries, documents = vectors[: len(batch.queries)], vectors[len(batch.queries) :]
+        positives, ignored = batch.positives.to(self.device), batch.ignored.to(self.device)
+        loss = self.loss(queries, documents, positives, ignored, batch.weights.to(self.device))
+        self._check(loss)
+        self.manual_backward(loss)
+        gradient = vectors.grad
+        if gradient is None:
+            raise RuntimeError(f"{type(self.loss).__name__} does not depend on the embeddings")
+        encoding.backward(torch.split(gradient[order], [len(rows) for rows in micro_batches]))
+
+        norm = self._move()
+        self.pairs_seen += batch.pairs
+        self._log(batch, loss, norm, queries, documents, padding_share(texts.lengths, micro_batches))
+
+    def _encode(self, texts: Tokens, rows: np.ndarray) -> Tensor:
+        ids, mask = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
+        bf16 = uses_bf16(self.precision, self.device)
+        vectors: Tensor = self.encoder(ids.to(self.device), mask.to(self.device), bf16)  # [n, H]
+        return vectors
+
+    def _seeded(self, micro_batch: int) -> AbstractContextManager[object]:
+        if not self.dropout:
+            return nullcontext()
+        seed = np.random.SeedSequence([self.seed, self.global_step, micro_batch]).generate_state(1, np.uint64)[0]
+        return _random_state(int(seed), self.device)
+
+    def _kept(self, texts: Tokens, micro_batches: list[np.ndarray]) -> int:
+        """Return how many micro-batches can keep their graph within the memory allowed."""
+        areas = [len(rows) * int(texts.lengths[rows].max()) for rows in micro_batches]
+        if self._measured is None:  # once: the first micro-batch holds the longest texts
+            with measure_graph(self.encoder) as size, self._seeded(0):
+                self._encode(texts, micro_batches[0])
+            allowed = free_bytes(self.device) / 2 if self.memory_gb is None else self.memory_gb * GIGABYTE
+            self._measured = (size.bytes / areas[0], allowed)
+        per_token, allowed = self._measured
+        return int((np.cumsum(areas) * per_token <= allowed).sum())
+
+    def _move(self) -> Tensor:
+        """Move the weights along their gradients; returns the gradients' norm before clipping."""
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        norm = nn.utils.clip_grad_norm_(self._trained(), self.optimization.clip_norm or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+        cast(LambdaLR, self.lr_schedulers()).step()
+        return norm
+
+    def _check(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss.item()} in step {self.global_step + 1}; the weights are those of the step before.\n"
+                "Lower training.lr or raise loss.temperature; training.precision=fp32 rules out rounding."
+            )
+
+    def _trained(self) -> Iterator[nn.Parameter]:
+        return (weight for weight in self.parameters() if weight.requires_grad)
+
+    @torch.no_grad()
+    def _log(
+        self, batch: Batch, loss: Tensor, norm: Tensor, queries: Tensor, documents: Tensor, padding: float
+    ) -> None:
+        positives, ignored = batch.positives.to(self.device), batch.ignored.to(self.device)
+        scores = queries @ documents.T  # [Q, D]
+        hardest = scores.masked_fill(positives | ignored, -2.0).amax(dim=1, keepdim=True)  # cosines are above -2
+        right = (scores > hardest)[positives].float().mean()
+        self.log_dict(
+            {
+                "train/loss": loss.detach(),
+                "train/accuracy": right,  # share of positives that score above all their negatives
+                "train/lr": cast(LambdaLR, self.lr_schedulers()).get_last_lr()[0],
+                "train/gradient_norm": norm,
+                "train/padding_share": padding,
+                "train/ignored_share": ignored.float().mean(),
+                "train/documents": float(len(documents)),
+            }
+        )
+        temperature = getattr(self.loss, "temperature", None)  # not every loss has one
+        if isinstance(temperature, Tensor):
+            self.log("train/temperature", temperature)
+
+
+@contextmanager
+def _random_state(seed: int, device: torch.device) -> Iterator[None]:
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

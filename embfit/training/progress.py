@@ -1,0 +1,42 @@
+"""Progress of training, in steps."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import pytorch_lightning as pl
+
+from embfit.progress import Advance, progress
+
+
+class TrainingProgress(pl.Callback):
+    """Shows optimizer steps done, their rate and the time left.
+
+    Args:
+        steps: of the whole run.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._shown = ExitStack()
+        self._advance: Advance | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start showing."""
+        self._advance = self._shown.enter_context(progress("training", self.steps, "steps"))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a step."""
+        if self._advance is not None:
+            self._advance()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop showing."""
+        self._shown.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal clean."""
+        self._shown.close()

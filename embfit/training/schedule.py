@@ -1,0 +1,26 @@
+"""Learning rate over a run, as a share of its peak."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+
+
+def learning_rate_share(step: int, steps: int, warmup: float, schedule: Schedule) -> float:
+    """Return the share of the peak rate used in a step: a linear rise, then the schedule's fall towards 0.
+
+    Args:
+        step: counted from 0.
+        steps: of the whole run.
+        warmup: share of the steps spent rising.
+        schedule: linear or cosine fall, or none.
+    """
+    rising = math.ceil(steps * warmup)
+    if step < rising:
+        return (step + 1) / (rising + 1)  # never 0: a step at rate 0 is wasted
+    if schedule == "constant":
+        return 1.0
+    left = max(0.0, 1 - (step - rising) / max(steps - rising, 1))  # 1 at the peak, 0 one step after the last
+    return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2

@@ -1,0 +1,204 @@
+"""The `training` group: how long, how large, how fast an encoder is trained."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytorch_lightning as pl
+from pydantic import Field
+from torch import nn
+
+from embfit.model import Encoder, tokenized
+from embfit.model.precision import Precision
+from embfit.records import TrainingSet
+from embfit.store import Store
+from embfit.training.batches import Examples, batches_per_epoch
+from embfit.training.in_batch import InBatch, Optimization
+from embfit.training.memory import GIGABYTE, peak_bytes
+from embfit.training.progress import TrainingProgress
+from embfit.training.schedule import Schedule
+from embfit.training.validation import Validation
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training did.
+
+    Args:
+        steps: optimizer steps taken.
+        epochs: passes over the examples, as a fraction.
+        best_step: whose weights the encoder has now; 0 are those it started from.
+        history: one entry a validation: `step` and the metrics.
+        stopped: `finished` or `plateau`.
+        seconds: of training, validation left out.
+        validation_seconds: of validation.
+        pairs_per_second: (query, positive) pairs trained on.
+        peak_memory_gb: of the process (CPU) or the device (GPU), in 1e9 bytes.
+    """
+
+    steps: int
+    epochs: float
+    best_step: int
+    history: list[dict[str, float]]
+    stopped: Literal["finished", "plateau"]
+    seconds: float
+    validation_seconds: float
+    pairs_per_second: float
+    peak_memory_gb: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """Large-batch contrastive training with in-batch and mined negatives.
+
+    Args:
+        epochs: passes over the examples, at most.
+        steps: optimizer steps instead of epochs.
+        batch_size: examples (queries) whose documents are each other's negatives.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW; not on biases, norms and a learned temperature.
+        warmup: share of the steps in which the rate rises to its peak.
+        schedule: how the rate falls afterwards.
+        clip_norm: gradients are scaled down to this norm; None leaves them.
+        dropout: the encoder's own dropout. Off is faster (on a CPU about twice) and keeps fused attention.
+        precision: of the encoder's computation; auto is bf16 where the hardware multiplies it.
+        token_budget: padded tokens in a micro-batch; part of the result's last digits, so it is not guessed.
+        memory_gb: for graphs that are kept instead of computed twice; None is half of what is free. Never part of the
+            result.
+        max_positives: of one query in an epoch.
+        validations_per_epoch: how often nDCG@10 on the dev split is measured.
+        patience: stop after this many measurements without a gain; None never stops.
+        min_gain: of nDCG@10, that counts as one.
+        seed: of order, drawing and dropout.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 3
+    steps: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    lr: Annotated[float, Field(gt=0)] = 5e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
+    schedule: Schedule = "linear"
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    dropout: bool = False
+    precision: Precision = "auto"
+    token_budget: Annotated[int, Field(ge=1)] = 8192
+    memory_gb: Annotated[float, Field(ge=0)] | None = None
+    max_positives: Annotated[int, Field(ge=1)] = 8
+    validations_per_epoch: Annotated[int, Field(ge=1)] = 2
+    patience: Annotated[int, Field(ge=1)] | None = 3
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+    seed: int = 0
+
+    def fit(
+        self,
+        encoder: Encoder,
+        loss: nn.Module,
+        training_set: TrainingSet,
+        validate: Callable[[Encoder], Mapping[str, float]] | None,
+        trainer: partial[pl.Trainer],
+        store: Store,
+        folder: Path,
+    ) -> Fit:
+        """Train an encoder in place and leave the best weights in it.
+
+        Args:
+            encoder: trained in place; has the best weights measured (without `validate`, the last) on return.
+            loss: called on embeddings, labels and masks.
+            training_set: what the miner made.
+            validate: encoder → metrics with `ndcg@10`.
+            trainer: Lightning's Trainer, still to be given what this class owns.
+            store: keeps tokens.
+            folder: keeps the best weights.
+
+        Raises:
+            UserError: the loss became NaN, or the best weights could not be read back.
+            KeyboardInterrupt: Ctrl-C; the best weights so far are in `folder`.
+        """
+        examples = Examples(training_set, self.max_positives)
+        per_epoch = batches_per_epoch(len(examples), self.batch_size)
+        steps = self.steps or self.epochs * per_epoch
+        module = InBatch(
+            encoder,
+            loss,
+            examples,
+            tokenized(encoder, training_set.collection, "query", store),
+            tokenized(encoder, training_set.collection, "document", store),
+            Optimization(self.lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps),
+            batch_size=self.batch_size,
+            token_budget=self.token_budget,
+            memory_gb=self.memory_gb,
+            dropout=self.dropout,
+            precision=self.precision,
+            seed=self.seed,
+        )
+        validation = None
+        if validate is not None:
+            points = _validation_steps(steps, per_epoch, self.validations_per_epoch)
+            validation = Validation(validate, points, self.patience, self.min_gain, folder)
+        log.info("training on %d examples: %d steps of up to %d", len(examples), steps, self.batch_size)
+        started = time.monotonic()
+        lightning = self._run(module, validation, trainer, steps, folder)
+        validating = validation.seconds if validation else 0.0
+        training = time.monotonic() - started - validating
+        if validation is not None:
+            validation.restore_best(encoder)
+        encoder.eval()
+        return Fit(
+            steps=lightning.global_step,
+            epochs=lightning.global_step / per_epoch,
+            best_step=validation.best_step if validation else lightning.global_step,
+            history=validation.history if validation else [],
+            stopped="plateau" if validation and validation.stopped_early else "finished",
+            seconds=training,
+            validation_seconds=validating,
+            pairs_per_second=module.pairs_seen / training,
+            peak_memory_gb=peak_bytes(module.device) / GIGABYTE,
+        )
+
+    def _run(
+        self,
+        module: InBatch,
+        validation: Validation | None,
+        trainer: partial[pl.Trainer],
+        steps: int,
+        folder: Path,
+    ) -> pl.Trainer:
+        callbacks: list[pl.Callback] = [TrainingProgress(steps), *([validation] if validation else [])]
+        settings: dict[str, Any] = trainer.keywords
+        lightning = pl.Trainer(
+            **{
+                **settings,
+                "callbacks": [*callbacks, *settings.get("callbacks", ())],
+                "max_epochs": -1,
+                "max_steps": steps,
+                "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
+                "default_root_dir": folder,
+                "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order
+                "enable_checkpointing": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+            }
+        )
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            lightning.fit(module)
+        except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from exit_
+        return lightning
+
+
+def _validation_steps(steps: int, per_epoch: int, times: int) -> list[int]:
+    """Return the steps after which to validate: evenly in each epoch, and after the last step."""
+    points = {round(point * per_epoch / times) for point in range(1, -(-steps * times // per_epoch) + 1)}
+    return sorted({point for point in points if 0 < point < steps} | {steps})

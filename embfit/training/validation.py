@@ -1,0 +1,108 @@
+"""Quality on held-out queries during training: the best weights are kept, and a plateau ends the run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from safetensors.torch import load_file, save_file
+
+from embfit.errors import UserError
+from embfit.model import Encoder
+from embfit.training.in_batch import InBatch
+
+log = logging.getLogger(__name__)
+
+METRIC = "ndcg@10"
+
+
+class Validation(pl.Callback):
+    """Measures nDCG@10 before training and at given steps, keeps the best weights on disk and stops on a plateau.
+
+    Args:
+        validate: encoder → metrics.
+        steps: optimizer steps after which to measure, ascending.
+        patience: stop after this many measurements in a row without a gain; None never stops.
+        min_gain: of nDCG@10, that counts as one.
+        folder: keeps `best.safetensors`.
+    """
+
+    def __init__(
+        self,
+        validate: Callable[[Encoder], Mapping[str, float]],
+        steps: list[int],
+        patience: int | None,
+        min_gain: float,
+        folder: Path,
+    ) -> None:
+        self.validate = validate
+        self.steps = set(steps)
+        self.patience = patience
+        self.min_gain = min_gain
+        self.weights = folder / "best.safetensors"
+        self.history: list[dict[str, float]] = []
+        self.best_step = 0
+        self.best = float("-inf")
+        self.seconds = 0.0
+        self.stopped_early = False
+        self._without_gain = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the weights that training starts from: the tuned model must beat them."""
+        self._measure(_in_batch(pl_module), 0)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure at the steps asked for."""
+        if trainer.global_step in self.steps:
+            self._measure(_in_batch(pl_module), trainer.global_step)
+            if self.patience is not None and self._without_gain >= self.patience:
+                self.stopped_early = True
+                trainer.should_stop = True
+
+    def restore_best(self, encoder: Encoder) -> None:
+        """Load the best weights that were measured.
+
+        Raises:
+            UserError: they cannot be read back.
+        """
+        try:
+            encoder.load_state_dict(load_file(self.weights, device=str(encoder.device)), strict=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{self.weights}: the best weights (step {self.best_step}) cannot be read: {error}"
+            ) from error
+
+    def _measure(self, module: InBatch, step: int) -> None:
+        started = time.monotonic()
+        metrics = dict(self.validate(module.encoder))
+        value = metrics[METRIC]
+        module.log_dict({f"dev/{name}": number for name, number in metrics.items()}) if step else None
+        self.history.append({"step": step, **metrics})
+        gained = value > self.best + (self.min_gain if step else 0.0)
+        self._without_gain = 0 if gained else self._without_gain + 1
+        if value > self.best:
+            self.best, self.best_step = value, step
+            _save(module.encoder, self.weights)
+        self.seconds += time.monotonic() - started
+        log.info("step %d: dev %s %.4f%s", step, METRIC, value, " (best so far)" if self.best_step == step else "")
+
+
+def _save(encoder: Encoder, path: Path) -> None:
+    temporary = path.with_suffix(".writing")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _in_batch(module: pl.LightningModule) -> InBatch:
+    if not isinstance(module, InBatch):
+        raise TypeError(f"expected InBatch, got {type(module).__name__}")
+    return module
