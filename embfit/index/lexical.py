@@ -1,0 +1,188 @@
+"""BM25 over stemmed words (package bm25s), with the same results every time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import bm25s
+import numpy as np
+import Stemmer
+
+from embfit.errors import UserError
+from embfit.progress import track
+from embfit.records import Collection
+from embfit.store import Store, write_text
+
+Language: TypeAlias = Literal[
+    "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
+    "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
+    "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
+"""Languages with a Snowball stemmer."""
+
+Method: TypeAlias = Literal["lucene", "robertson", "atire"]
+"""Variants of the formula (Kamphuis et al. 2020) in which a document without any of the query's words scores zero."""
+
+WORD = re.compile(r"\w+")  # single letters too: "hepatitis B" is not "hepatitis C"
+PACKAGES = {name: version(name) for name in ("bm25s", "PyStemmer")}  # whose stems and scores a stored result holds
+NOTHING = -1  # row of a place in the results that no document takes
+
+
+@dataclass(frozen=True)
+class BM25Index:
+    """An index of documents, addressed by row.
+
+    Args:
+        scorer: bm25s's sparse matrix of scores and its vocabulary.
+        language: whose stemmer and stop words were used; None for neither.
+    """
+
+    scorer: bm25s.BM25
+    language: Language | None
+
+    @classmethod
+    def build(
+        cls,
+        texts: Sequence[str],
+        language: Language | None = "english",
+        k1: float = 1.5,
+        b: float = 0.75,
+        method: Method = "lucene",
+    ) -> BM25Index:
+        """Index documents.
+
+        Args:
+            texts: the documents, in row order.
+            language: chooses the Snowball stemmer and, where one is known, the list of stop words. None takes words as
+                they are. Words must be set apart by spaces or punctuation.
+            k1: how slowly repetitions of a word stop counting.
+            b: how much a long document is held back, 0 to 1.
+            method: variant of the formula.
+
+        Raises:
+            UserError: no document has a word.
+        """
+        split = _word_splitter(language)
+        vocabulary: dict[str, int] = {}
+        numbers = [
+            [vocabulary.setdefault(word, len(vocabulary)) for word in split(text)]
+            for text in track(texts, "indexing words", total=len(texts), unit="documents")
+        ]
+        if not vocabulary:
+            raise UserError(f"none of the {len(texts)} documents has a word that BM25 can find (language: {language})")
+        scorer = bm25s.BM25(k1=k1, b=b, method=method)
+        scorer.index((numbers, vocabulary), create_empty_token=False, show_progress=False)
+        return cls(scorer, language)
+
+    def __len__(self) -> int:
+        return int(self.scorer.scores["num_docs"])
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return each query's k documents of highest score, sorted by (-score, row).
+
+        Only documents that share a word with the query are results: places beyond them have row -1 and score 0.
+
+        Returns:
+            scores [Q, k] float32 and rows [Q, k] int64.
+
+        Raises:
+            ValueError: k is not between 1 and the number of documents.
+        """
+        if not 1 <= k <= len(self):
+            raise ValueError(f"k={k} is not between 1 and the index's {len(self)} documents")
+        scores = np.zeros((len(texts), k), np.float32)
+        rows = np.full((len(texts), k), NOTHING, np.int64)
+        for query, text in enumerate(track(texts, "searching words", total=len(texts), unit="queries")):
+            found, their_scores = _best(self.scores(text), k)
+            rows[query, : len(found)] = found
+            scores[query, : len(found)] = their_scores
+        return scores, rows
+
+    def scores(self, text: str) -> np.ndarray:
+        """Return every document's score for one query ([N] float32)."""
+        known = [number for word in self._split(text) if (number := self.scorer.vocab_dict.get(word)) is not None]
+        if not known:
+            return np.zeros(len(self), np.float32)
+        scores: np.ndarray = self.scorer.get_scores_from_ids(known)
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Write the index into a folder."""
+        self.scorer.save(folder, show_progress=False)
+        write_text(folder / "language.json", json.dumps(self.language))
+
+    @classmethod
+    def load(cls, folder: Path) -> BM25Index:
+        """Open a saved index; its matrix is memory-mapped."""
+        scorer = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+        return cls(scorer, json.loads((folder / "language.json").read_text(encoding="utf-8")))
+
+    @cached_property
+    def _split(self) -> Callable[[str], list[str]]:
+        return _word_splitter(self.language)
+
+
+def index_words(
+    collection: Collection,
+    store: Store,
+    language: Language | None = "english",
+    k1: float = 1.5,
+    b: float = 0.75,
+    method: Method = "lucene",
+) -> BM25Index:
+    """Return the BM25 index of a collection's documents, kept in the store."""
+    key = {
+        "corpus": collection.corpus_digest,
+        "language": language,
+        "k1": k1,
+        "b": b,
+        "method": method,
+        "words": WORD.pattern,
+        "packages": PACKAGES,
+    }
+
+    def build(folder: Path) -> None:
+        BM25Index.build(list(collection.document_texts()), language, k1, b, method).save(folder)
+
+    return BM25Index.load(store.entry("words", key, build))
+
+
+def _word_splitter(language: Language | None) -> Callable[[str], list[str]]:
+    """Return what splits a text into stems without stop words."""
+    stem = Stemmer.Stemmer(language).stemWord if language else str
+    stop_words = frozenset(_stop_words(language))
+    stems: dict[str, str] = {}  # a text's words repeat; stemming is what costs
+
+    def split(text: str) -> list[str]:
+        words = [word for word in WORD.findall(text.lower()) if word not in stop_words]
+        for word in words:
+            if word not in stems:
+                stems[word] = stem(word)
+        return [stems[word] for word in words]
+
+    return split
+
+
+def _stop_words(language: Language | None) -> Iterable[str]:
+    """Return NLTK's list for the language, empty where there is none."""
+    name = "EN_PLUS" if language == "english" else str(language).upper()  # bm25s's plain EN is Lucene's short list
+    words: Iterable[str] = getattr(bm25s.stopwords, f"STOPWORDS_{name}", ())
+    return words
+
+
+def _best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and scores of at most k documents with a score above zero, by (-score, row)."""
+    rows = np.flatnonzero(scores > 0)
+    found = scores[rows]
+    if len(rows) > k:
+        least = np.partition(found, len(rows) - k)[len(rows) - k]
+        rows, found = rows[found >= least], found[found >= least]  # more than k when the last rank is tied
+    order = np.argsort(-found, kind="stable")[:k]
+    return rows[order], found[order]

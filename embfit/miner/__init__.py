@@ -1,0 +1,13 @@
+"""Finding negatives: documents that are close to a query without answering it.
+
+A miner is a source of candidates, filters and sampling (`mining.py` joins them); none, random, bm25 and dense differ in
+their source alone.
+"""
+
+from embfit.miner.bm25 import BM25
+from embfit.miner.dense import Dense
+from embfit.miner.negatives_file import write_negatives
+from embfit.miner.no_negatives import NoNegatives
+from embfit.miner.random_documents import Random
+
+__all__ = ["BM25", "Dense", "NoNegatives", "Random", "write_negatives"]

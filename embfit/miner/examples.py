@@ -1,0 +1,90 @@
+"""What the training split says: the queries to mine for, their positives, and the negatives that its judges named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from embfit.errors import UserError
+from embfit.miner.ragged import Ragged
+from embfit.records import Collection
+
+SPLIT = "train"  # no other split is ever read here: mining around its judgements would leak them into training
+BLOCK = 16_384  # queries mined at once: bounds the memory of their candidates
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training queries with what is known about them, in the order of query rows.
+
+    Args:
+        queries: [Q] int32, rows of the queries with a positive.
+        positives: their relevant documents' rows, by descending grade, then by id; never empty.
+        judged: rows of the documents judged not relevant (grade 0 or less), by descending grade, then by id; each text
+            once, and never the text of a positive.
+        dropped: judged negatives left out because their text is a positive's or came before.
+    """
+
+    queries: np.ndarray
+    positives: Ragged
+    judged: Ragged
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def blocks(self) -> Iterator[tuple[slice, Examples]]:
+        """Yield at most `BLOCK` examples at a time, with the slice of all that they are."""
+        for start in range(0, len(self), BLOCK):
+            stop = min(start + BLOCK, len(self))
+            part = Examples(self.queries[start:stop], self.positives.part(start, stop), self.judged.part(start, stop))
+            yield slice(start, stop), part
+
+    def relevant(self) -> Mapping[int, frozenset[int]]:
+        """Return the positives by query row, as `TrainingSet.relevant` wants them."""
+        lists = zip(self.queries.tolist(), self.positives.lists(), strict=True)
+        return {query: frozenset(rows.tolist()) for query, rows in lists}
+
+
+def training_examples(collection: Collection) -> Examples:
+    """Return the examples of a collection's training split.
+
+    Raises:
+        UserError: it has no pair to train on.
+    """
+    judgements = sorted(
+        (collection.query_rows[query], -grade, document, collection.document_rows[document])
+        for query, documents in collection.qrels.get(SPLIT, {}).items()
+        for document, grade in documents.items()
+    )
+    table = np.array([(query, -negated, row) for query, negated, _, row in judgements], np.int64).reshape(-1, 3)
+    relevant = table[table[:, 1] >= 1]
+    if not len(relevant):
+        raise UserError(
+            f"{collection.name} has no training pairs: no judgement of 1 or more in the split {SPLIT} "
+            f"(it has {len(judgements)} judgements); give it some, or choose another data"
+        )
+    queries = np.unique(relevant[:, 0])
+    others = table[(table[:, 1] < 1) & np.isin(table[:, 0], queries)]
+    judged = _new_texts(others, relevant, collection.document_copies)
+    return Examples(
+        queries.astype(np.int32),
+        _by_query(relevant, queries),
+        _by_query(judged, queries),
+        len(others) - len(judged),
+    )
+
+
+def _by_query(table: np.ndarray, queries: np.ndarray) -> Ragged:
+    owners = np.searchsorted(queries, table[:, 0])
+    return Ragged.from_owners(table[:, 2].astype(np.int32), owners, len(queries))
+
+
+def _new_texts(others: np.ndarray, relevant: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """Return the judgements whose text is not relevant to their query and was not judged for it before."""
+    taken, texts = (table[:, 0] * len(copies) + copies[table[:, 2]] for table in (relevant, others))
+    first = np.zeros(len(others), bool)
+    first[np.unique(texts, return_index=True)[1]] = True
+    return others[first & ~np.isin(texts, taken)]

@@ -1,0 +1,94 @@
+"""The pipeline of every miner: examples → candidates of a source → filters → sampling → training set, in blocks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+from datasets import Dataset
+
+from embfit.miner.candidates import Candidates
+from embfit.miner.examples import SPLIT, Examples, training_examples
+from embfit.miner.selection import JUDGED, Negatives, Selection
+from embfit.miner.training_set import SCHEMA, training_rows
+from embfit.records import Collection, TrainingSet
+from embfit.store import Store, write_text
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raised when the same key comes to mean other negatives
+
+Propose: TypeAlias = Callable[[Examples], Iterator[Candidates]]
+"""A source: yields the candidates of each block of the examples, in order."""
+
+
+def mine(
+    collection: Collection, store: Store, miner: str, key: Mapping[str, Any], propose: Propose, selection: Selection
+) -> TrainingSet:
+    """Return a collection's training set with mined negatives, from the store if they were mined before.
+
+    Args:
+        collection: has the training split.
+        store: keeps the result under the collection's digests and `key`.
+        miner: its name.
+        key: everything else that the result depends on: parameters, the encoder's fingerprint.
+        propose: the source; called when the store has no result.
+        selection: filters and sampling.
+
+    Raises:
+        UserError: there is no training pair.
+    """
+    examples = training_examples(collection)
+    full_key = {
+        "format": FORMAT,
+        "miner": miner,
+        "corpus": collection.corpus_digest,
+        "queries": collection.queries_digest,
+        "qrels": collection.qrels_digest(SPLIT),
+        **key,
+    }
+
+    def build(folder: Path) -> None:
+        counts: Counter[str] = Counter()
+        removed: Counter[str] = Counter()
+        with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
+            blocks = zip(examples.blocks(), propose(examples), strict=True)
+            for number, ((_, block), candidates) in enumerate(blocks):
+                negatives = selection.select(block, candidates, collection.document_copies, number)
+                writer.write_batch(training_rows(block, negatives, miner))
+                counts.update(_counts(negatives, selection.negatives))
+                removed.update(negatives.removed)
+        write_text(folder / "facts.json", json.dumps({**counts, "removed": removed}))
+
+    folder = store.entry("negatives", full_key, build)
+    facts = {
+        "miner": miner,
+        "queries": len(examples),
+        "positives": len(examples.positives.values),
+        "judged_dropped": examples.dropped,
+        **json.loads((folder / "facts.json").read_text(encoding="utf-8")),
+    }
+    log.info(_summary(facts, selection.negatives))
+    rows = Dataset.from_file(str(folder / "rows.arrow"))
+    return TrainingSet(collection, rows, examples.relevant(), facts)
+
+
+def _counts(negatives: Negatives, wanted: int) -> Mapping[str, int]:
+    judged = int((negatives.sources == JUDGED).sum())
+    return {
+        "mined": len(negatives.sources) - judged,
+        "judged": judged,
+        "short": int((negatives.rows.lengths < wanted).sum()),
+        "without": int((negatives.rows.lengths == 0).sum()),
+    }
+
+
+def _summary(facts: Mapping[str, Any], wanted: int) -> str:
+    given = f"; {facts['judged']} negatives are the data's own" if facts["judged"] else ""
+    short = f"; {facts['short']} queries have fewer than {wanted}" if facts["short"] else ""
+    return f"mined {facts['mined']} negatives ({facts['miner']}) for {facts['queries']} training queries{given}{short}"

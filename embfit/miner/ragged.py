@@ -1,0 +1,47 @@
+"""Lists of different lengths in one flat array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """List i is `values[offsets[i]:offsets[i + 1]]`.
+
+    Args:
+        values: all lists' values, one after the other.
+        offsets: [lists + 1] int64, from 0 to the number of values.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_owners(cls, values: np.ndarray, owners: np.ndarray, count: int) -> Ragged:
+        """Make `count` lists of values whose owners (the list each belongs to) are in ascending order."""
+        return cls(values, np.searchsorted(owners, np.arange(count + 1)))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Values in each list."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> np.ndarray:
+        """For each value, the number of its list."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def part(self, start: int, stop: int) -> Ragged:
+        """Return lists `start` to `stop`, without copying their values."""
+        offsets = self.offsets[start : stop + 1]
+        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def lists(self) -> list[np.ndarray]:
+        """Return the lists one by one, as views."""
+        return np.split(self.values, self.offsets[1:-1])

@@ -1,0 +1,108 @@
+"""Exact search equals a naive loop, ties and chunk borders included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embfit.index import exact
+from embfit.index.exact import search
+
+
+def naive(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    scores = np.zeros((len(queries), k))
+    rows = np.zeros((len(queries), k), int)
+    for i, query in enumerate(queries):
+        ranked = sorted((-float(query.astype(float) @ document), row) for row, document in enumerate(documents))
+        scores[i] = [-score for score, _ in ranked[:k]]
+        rows[i] = [row for _, row in ranked[:k]]
+    return scores, rows
+
+
+def test_a_worked_example() -> None:
+    documents = np.array([[1, 0], [0.6, 0.8], [0, 1], [-1, 0]], np.float32)
+    scores, rows = search(np.array([[1, 0], [0, 1]], np.float32), documents, k=3)
+    assert rows.tolist() == [[0, 1, 2], [2, 1, 0]]
+    np.testing.assert_allclose(scores, [[1, 0.6, 0], [1, 0.8, 0]], atol=1e-7)
+    assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("queries", [1, 25])  # faiss takes another path from 20 queries on
+@pytest.mark.parametrize("k", [1, 7, 150, 900])  # ... and from 100 results on
+def test_equals_a_naive_loop_across_chunks(monkeypatch: pytest.MonkeyPatch, queries: int, k: int) -> None:
+    monkeypatch.setattr(exact, "CHUNK", 256)
+    random = np.random.default_rng(k)
+    documents = random.standard_normal((900, 16), np.float32)
+    asked = random.standard_normal((queries, 16), np.float32)
+    scores, rows = search(asked, documents, k)
+    wanted_scores, wanted_rows = naive(asked, documents, k)
+    np.testing.assert_array_equal(rows, wanted_rows)
+    np.testing.assert_allclose(scores, wanted_scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("queries", [1, 25])
+@pytest.mark.parametrize("k", [1, 3, 20, 150])
+@pytest.mark.parametrize("chunk", [64, 1000])
+def test_ties_go_to_the_lowest_rows(monkeypatch: pytest.MonkeyPatch, queries: int, k: int, chunk: int) -> None:
+    monkeypatch.setattr(exact, "CHUNK", chunk)
+    monkeypatch.setattr(exact, "TIED_SCORES", 300)  # several groups of tied queries
+    random = np.random.default_rng(k)
+    documents = random.integers(-1, 2, (400, 4)).astype(np.float32)  # whole numbers: every tie is exact
+    asked = random.integers(-1, 2, (queries, 4)).astype(np.float32)
+    scores, rows = search(asked, documents, k)
+    wanted_scores, wanted_rows = naive(asked, documents, k)
+    np.testing.assert_array_equal(rows, wanted_rows)
+    np.testing.assert_array_equal(scores, wanted_scores)
+
+
+def test_equal_documents_come_in_row_order() -> None:
+    _, rows = search(np.ones((1, 4), np.float32), np.ones((5000, 4), np.float32), k=100)
+    assert rows[0].tolist() == list(range(100))
+
+
+def test_reads_a_memory_mapped_matrix_of_half_precision(tmp_path: Path) -> None:
+    documents = np.lib.format.open_memmap(tmp_path / "documents.npy", "w+", np.float16, (3, 2))
+    documents[:] = [[0.5, 0], [1, 0], [0.25, 1]]
+    scores, rows = search(np.array([[1.0, 0.0]]), documents, k=3)
+    assert rows.tolist() == [[1, 0, 2]]
+    assert scores.tolist() == [[1, 0.5, 0.25]]
+
+
+def test_no_queries_give_no_results() -> None:
+    scores, rows = search(np.empty((0, 4), np.float32), np.ones((3, 4), np.float32), k=2)
+    assert scores.shape == rows.shape == (0, 2)
+
+
+def test_what_cannot_be_searched_is_said() -> None:
+    documents = np.ones((12, 4), np.float32)
+    with pytest.raises(ValueError, match="k=50 is not between 1 and the index's 12 documents"):
+        search(documents, documents, k=50)
+    with pytest.raises(ValueError, match="k=0"):
+        search(documents, documents, k=0)
+    with pytest.raises(ValueError, match="differ in width"):
+        search(documents[:, :3], documents, k=1)
+    documents[7, 2] = np.nan
+    with pytest.raises(ValueError, match="row 7 of the documents is not finite"):
+        search(np.ones((1, 4)), documents, k=1)
+
+
+@pytest.mark.parametrize("first", ["torch", "faiss"])
+def test_lives_with_torch_in_either_order_of_import(first: str) -> None:
+    """Both bring an OpenMP runtime of their own: neither may crash, stall or lose its threads."""
+    second = {"torch": "faiss", "faiss": "torch"}[first]
+    program = f"""
+import {first}, {second}
+assert torch.get_num_threads() == faiss.omp_get_max_threads()
+from embfit.index import search
+vectors = torch.nn.functional.normalize(torch.randn(2000, 64))
+for _ in range(5):
+    nearest = (vectors @ vectors.T).argmax(dim=1)
+    rows = search(vectors.numpy(), vectors.numpy(), 10)[1]
+print(int((torch.from_numpy(rows[:, 0]) == nearest).sum()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "2000\n"

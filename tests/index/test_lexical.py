@@ -1,0 +1,104 @@
+"""BM25: the formula by hand, equality with bm25s's own retrieval, and results that never invent a match."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from embfit.errors import UserError
+from embfit.index import BM25Index, index_words
+from embfit.records import Collection
+from embfit.store import Store
+
+CATS = ["A cat sleeps.", "Cats and cats", "The dog sleeps, sleeping dogs sleep", "Hepatitis B"]
+
+
+def test_scores_are_the_formula_of_lucene() -> None:
+    index = BM25Index.build(CATS, k1=1.5, b=0.75)
+    # Stems: [cat sleep] [cat cat] [dog sleep sleep dog sleep] [hepat b]: lengths 2, 2, 5, 2, mean 11/4.
+    inverse_frequency = math.log(1 + (4 - 2 + 0.5) / (2 + 0.5))  # "cat" is in two of four documents
+    expected = [
+        inverse_frequency * 1 / (1 + 1.5 * (0.25 + 0.75 * 2 / (11 / 4))),
+        inverse_frequency * 2 / (2 + 1.5 * (0.25 + 0.75 * 2 / (11 / 4))),
+        0,
+        0,
+    ]
+    np.testing.assert_allclose(index.scores("the cat"), expected, rtol=1e-6)
+
+
+def test_only_documents_that_share_a_word_are_results() -> None:
+    index = BM25Index.build(CATS)
+    scores, rows = index.search(["cats", "unheard of", "", "hepatitis c"], k=3)
+    assert rows.tolist() == [[1, 0, -1], [-1, -1, -1], [-1, -1, -1], [3, -1, -1]]
+    assert (scores[rows == -1] == 0).all()
+    assert (scores[rows >= 0] > 0).all()
+    assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+
+
+def test_single_letters_are_words() -> None:
+    index = BM25Index.build(["hepatitis b", "hepatitis c"])
+    assert index.search(["hepatitis c"], k=1)[1].tolist() == [[1]]
+
+
+def test_ties_go_to_the_lowest_rows() -> None:
+    index = BM25Index.build(["apple"] * 50 + ["apple apple"] + ["pear"] * 60)
+    assert index.search(["apples"], k=4)[1].tolist() == [[50, 0, 1, 2]]
+
+
+@pytest.mark.parametrize("method", ["lucene", "robertson", "atire"])
+def test_equals_the_retrieval_of_bm25s(method: str) -> None:
+    random = np.random.default_rng(0)
+    words = np.array([f"word{number}x" for number in range(60)])
+    texts = [" ".join(random.choice(words, random.integers(1, 30))) for _ in range(200)]
+    queries = [" ".join(random.choice(words, 4)) for _ in range(30)]
+    scores, _ = BM25Index.build(texts, language=None, k1=1.2, b=0.6, method=method).search(queries, k=10)  # type: ignore[arg-type]
+
+    reference = bm25s.BM25(k1=1.2, b=0.6, method=method)
+    reference.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
+    _, wanted = reference.retrieve(
+        bm25s.tokenize(queries, stopwords=None, show_progress=False), k=10, show_progress=False
+    )
+    np.testing.assert_allclose(scores, wanted, rtol=1e-5)
+
+
+def test_languages_stem_differently() -> None:
+    french = BM25Index.build(["les chevaux mangent", "le chat dort"], language="french")
+    assert french.search(["cheval mangeait", "le la les"], k=2)[1].tolist() == [[0, -1], [-1, -1]]
+    plain = BM25Index.build(["les chevaux mangent", "le chat dort"], language=None)
+    assert plain.search(["mangeait", "le"], k=2)[1].tolist() == [[-1, -1], [1, -1]]
+
+
+def test_what_cannot_be_indexed_or_searched_is_said() -> None:
+    with pytest.raises(UserError, match="none of the 2 documents has a word"):
+        BM25Index.build(["...", "the"])
+    with pytest.raises(ValueError, match="k=3 is not between 1 and the index's 2 documents"):
+        BM25Index.build(["a1", "b1"]).search(["a1"], k=3)
+
+
+def test_a_saved_index_gives_the_same_results(tmp_path: Path) -> None:
+    index = BM25Index.build(CATS, language="english", k1=0.9)
+    index.save(tmp_path)
+    loaded = BM25Index.load(tmp_path)
+    assert isinstance(loaded.scorer.scores["data"], np.memmap)
+    for wanted, got in zip(index.search(CATS, k=4), loaded.search(CATS, k=4), strict=True):
+        np.testing.assert_array_equal(wanted, got)
+
+
+def test_the_store_keeps_an_index_per_corpus_and_settings(tmp_path: Path) -> None:
+    def collection(texts: list[str]) -> Collection:
+        ids = [str(row) for row in range(len(texts))]
+        corpus = Dataset.from_dict({"_id": ids, "title": [""] * len(texts), "text": texts})
+        return Collection("cats", corpus, Dataset.from_dict({"_id": ["q"], "text": ["cat"]}), {})
+
+    store = Store(tmp_path)
+    index_words(collection(CATS), store)
+    assert index_words(collection(CATS), store).search(["cats"], k=2)[1].tolist() == [[1, 0]]
+    assert (store.built, store.reused) == (["words"], ["words"])
+    index_words(collection(CATS), store, b=0.5)
+    index_words(collection(CATS[::-1]), store)
+    assert store.built == ["words"] * 3
