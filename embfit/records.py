@@ -156,6 +156,7 @@ class Evaluation:
         subsets: subset name → query ids (`unseen`: training saw none of the query's relevant documents).
         ranking: what was judged.
         facts: queries evaluated and left out, truncated documents, seconds of encoding.
+        dims: the same system with its vectors cut to this many dimensions and renormalised (Matryoshka).
     """
 
     system: str
@@ -165,6 +166,7 @@ class Evaluation:
     subsets: Mapping[str, Sequence[str]]
     ranking: Ranking
     facts: Mapping[str, Any] = field(default_factory=dict)
+    dims: Mapping[int, Evaluation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -91,7 +92,7 @@ class Pretrained:
                 trust_remote_code=self.trust_remote_code,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"model.path={self.path}: transformers cannot load {folder}: {first}") from error
         if not tokenizer.is_fast:

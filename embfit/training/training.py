@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -175,27 +177,40 @@ class Training:
     ) -> pl.Trainer:
         callbacks: list[pl.Callback] = [TrainingProgress(steps), *([validation] if validation else [])]
         settings: dict[str, Any] = trainer.keywords
-        lightning = pl.Trainer(
-            **{
-                **settings,
-                "callbacks": [*callbacks, *settings.get("callbacks", ())],
-                "max_epochs": -1,
-                "max_steps": steps,
-                "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
-                "default_root_dir": folder,
-                "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order
-                "enable_checkpointing": False,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-            }
-        )
+        owned: dict[str, Any] = {
+            "callbacks": [*callbacks, *settings.get("callbacks", ())],
+            "max_epochs": -1,
+            "max_steps": steps,
+            "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
+            "default_root_dir": folder,
+            "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
         handler = signal.getsignal(signal.SIGINT)
         try:
-            lightning.fit(module)
+            with _quiet_lightning():
+                lightning = pl.Trainer(**{**settings, **owned})
+                lightning.fit(module)
         except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from exit_
         return lightning
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notes on devices, tips and modules in evaluation mode (dropout is off) out of the log."""
+    notes = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = notes.level
+    notes.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        notes.setLevel(level)
 
 
 def _validation_steps(steps: int, per_epoch: int, times: int) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from embfit.errors import UserError
@@ -73,7 +74,7 @@ class Validation(pl.Callback):
         """
         try:
             encoder.load_state_dict(load_file(self.weights, device=str(encoder.device)), strict=True)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"{self.weights}: the best weights (step {self.best_step}) cannot be read: {error}"
             ) from error

@@ -1,0 +1,131 @@
+"""Fixtures: a two-layer encoder with a real WordPiece tokenizer, made offline, and a small collection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from embfit.model import Encoder, Settings
+from embfit.records import Collection
+from embfit.store import Store
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+TEXTS = [
+    "the heart pumps blood through arteries and veins",
+    "insulin lowers the sugar in the blood of a patient with diabetes",
+    "a fever is a body temperature above normal, often from infection",
+    "bones store calcium and protect organs; a fracture is a broken bone",
+    "the lungs exchange oxygen and carbon dioxide with the blood",
+    "antibiotics treat bacterial infection but not a virus",
+    "the liver breaks down toxins and makes bile",
+    "kidneys filter the blood and make urine",
+    "vaccines prepare the immune system for a virus",
+    "the brain uses a fifth of the body's energy",
+    "asthma narrows the airways of the lungs and makes breathing hard",
+    "high blood pressure strains the heart and damages arteries",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer trained on a few sentences."""
+    words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words.normalizer = normalizers.BertNormalizer(lowercase=True)
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=32,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+@pytest.fixture
+def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Encoder]:
+    """Make a two-layer encoder of 32 dimensions, the same each time; keyword arguments change its settings."""
+
+    def make(dropout: float = 0.0, **changes: object) -> Encoder:
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            attn_implementation="sdpa",
+        )
+        settings = {
+            "pooling": "mean",
+            "normalize": True,
+            "max_length": 32,
+            "query_prompt": "",
+            "document_prompt": "",
+            "precision": "fp32",
+        }
+        return Encoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
+
+    return make
+
+
+@pytest.fixture
+def tiny_encoder(make_encoder: Callable[..., Encoder]) -> Encoder:
+    """A two-layer encoder of 32 dimensions."""
+    return make_encoder()
+
+
+def make_collection(
+    documents: Mapping[str, str], queries: Mapping[str, str], qrels: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> Collection:
+    """Make a collection of plain texts."""
+    return Collection(
+        "small",
+        Dataset.from_dict({"_id": list(documents), "title": [""] * len(documents), "text": list(documents.values())}),
+        Dataset.from_dict({"_id": list(queries), "text": list(queries.values())}),
+        qrels,
+    )
+
+
+@pytest.fixture
+def small_collection() -> Collection:
+    """Twelve documents, each with a query of its first words; eight for training, two each for dev and test."""
+    documents = {f"d{row}": text for row, text in enumerate(TEXTS)}
+    queries = {f"q{row}": " ".join(text.split()[:4]) for row, text in enumerate(TEXTS)}
+    splits = {"train": range(8), "dev": range(8, 10), "test": range(10, 12)}
+    qrels = {split: {f"q{row}": {f"d{row}": 1} for row in rows} for split, rows in splits.items()}
+    return make_collection(documents, queries, qrels)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real collections; a test that asks for it is skipped where there is none."""
+    folder = Path(os.environ.get("EMBFIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no collections under {folder}; set EMBFIT_DATA")
+    return folder

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from embfit.loss import InfoNCE
+
+
+def unit(rows: int, seed: int) -> torch.Tensor:
+    return functional.normalize(torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+NONE = torch.zeros(2, 2, dtype=torch.bool)
+
+
+def test_by_hand() -> None:
+    queries = documents = torch.eye(2)
+    loss = InfoNCE(temperature=1.0)(queries, documents, torch.eye(2, dtype=torch.bool), NONE)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))  # -log(e / (e + 1))
+
+
+def test_one_positive_each_is_cross_entropy() -> None:
+    queries, documents = unit(5, 0), unit(9, 1)
+    positives = torch.zeros(5, 9, dtype=torch.bool)
+    positives[range(5), range(5)] = True
+    loss = InfoNCE(temperature=0.05)(queries, documents, positives, torch.zeros_like(positives))
+    expected = functional.cross_entropy(queries @ documents.T / 0.05, torch.arange(5))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_ignored_pairs_are_no_negatives() -> None:
+    queries, documents = unit(2, 0), unit(3, 1)
+    positives = torch.tensor([[True, False, False], [False, True, False]])
+    ignored = torch.tensor([[False, False, True], [False, False, True]])
+    loss = InfoNCE()(queries, documents, positives, ignored)
+    assert loss.item() == pytest.approx(InfoNCE()(queries, documents[:2], positives[:, :2], ignored[:, :2]).item())
+
+
+def test_positives_of_one_query_do_not_compete() -> None:
+    queries, documents = unit(1, 0), unit(3, 1)
+    positives = torch.tensor([[True, True, False]])
+    scores = (queries @ documents.T / 0.05)[0]
+    expected = [-functional.log_softmax(scores[[row, 2]], 0)[0].item() for row in (0, 1)]
+    loss = InfoNCE(0.05)(queries, documents, positives, torch.zeros_like(positives))
+    assert loss.item() == pytest.approx(sum(expected) / 2, rel=1e-5)
+
+
+def test_weights_are_by_query() -> None:
+    queries, documents = unit(2, 0), unit(2, 1)
+    labels = torch.eye(2, dtype=torch.bool)
+    each = [-functional.log_softmax(queries[row] @ documents.T, 0)[row].item() for row in (0, 1)]
+    loss = InfoNCE(1.0)(queries, documents, labels, NONE, torch.tensor([3.0, 1.0]))
+    assert loss.item() == pytest.approx((3 * each[0] + each[1]) / 4, rel=1e-5)
+
+
+def test_symmetric_also_classifies_queries() -> None:
+    queries, documents = unit(4, 0), unit(4, 1)
+    labels = torch.eye(4, dtype=torch.bool)
+    scores = queries @ documents.T / 0.05
+    both = [functional.cross_entropy(matrix, torch.arange(4)).item() for matrix in (scores, scores.T)]
+    loss = InfoNCE(0.05, symmetric=True)(queries, documents, labels, torch.zeros_like(labels))
+    assert loss.item() == pytest.approx(sum(both) / 2, rel=1e-6)
+
+
+def test_no_negatives_gives_zero_loss_and_gradient() -> None:
+    queries = unit(1, 0).requires_grad_()
+    loss = InfoNCE()(queries, unit(1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0
+    assert queries.grad.abs().max().item() == 0
+
+
+def test_the_temperature_is_trained_only_when_asked() -> None:
+    assert list(InfoNCE(0.02).parameters()) == []
+    loss = InfoNCE(0.02, learn_temperature=True)
+    assert loss.temperature.item() == pytest.approx(0.02)
+    loss(unit(2, 0), unit(2, 1), torch.eye(2, dtype=torch.bool), NONE).backward()
+    assert loss.log_temperature.grad.item() != 0
+
+
+def test_a_query_without_positive_is_refused() -> None:
+    with pytest.raises(ValueError, match="every query needs a positive"):
+        InfoNCE()(unit(2, 0), unit(2, 1), NONE, NONE)

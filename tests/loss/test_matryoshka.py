@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from embfit.loss import InfoNCE, Matryoshka
+
+LABELS = torch.eye(4, dtype=torch.bool)
+
+
+def vectors(seed: int, width: int = 16) -> torch.Tensor:
+    return functional.normalize(torch.randn(4, width, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def prefix_loss(dim: int) -> float:
+    queries, documents = (functional.normalize(vectors(seed)[:, :dim], dim=-1) for seed in (0, 1))
+    return InfoNCE()(queries, documents, LABELS, ~LABELS & False).item()
+
+
+def test_is_the_mean_over_renormalised_prefixes() -> None:
+    loss = Matryoshka(InfoNCE(), dims=[4, 16])(vectors(0), vectors(1), LABELS, ~LABELS & False)
+    assert loss.item() == pytest.approx((prefix_loss(4) + prefix_loss(16)) / 2, rel=1e-6)
+
+
+def test_weights_prefixes() -> None:
+    loss = Matryoshka(InfoNCE(), dims=[4, 16], weights=[1, 3])(vectors(0), vectors(1), LABELS, ~LABELS & False)
+    assert loss.item() == pytest.approx((prefix_loss(4) + 3 * prefix_loss(16)) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("width", "dims"),
+    [(384, (64, 128, 256, 384)), (768, (64, 128, 256, 512, 768)), (1024, (64, 128, 256, 512, 768, 1024)), (32, (32,))],
+)
+def test_default_dims_come_from_the_model(width: int, dims: tuple[int, ...]) -> None:
+    assert Matryoshka(InfoNCE()).dims_of(width) == dims
+
+
+def test_a_dim_wider_than_the_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="512, more than the model's 384"):
+        Matryoshka(InfoNCE(), dims=[64, 512]).dims_of(384)
+
+
+def test_one_weight_per_dim() -> None:
+    with pytest.raises(ValueError, match="2 dims and 1 weights"):
+        Matryoshka(InfoNCE(), dims=[4, 16], weights=[1])

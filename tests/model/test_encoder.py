@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from embfit.model import Encoder, embed, tokenized
+from embfit.records import Collection
+from embfit.store import Store
+from tests.conftest import TEXTS
+
+
+def one_by_one(encoder: Encoder, texts: list[str]) -> np.ndarray:
+    """The textbook way: each text alone, no padding, no sorting."""
+    vectors = []
+    for text in texts:
+        batch = encoder.tokenizer(text, return_tensors="pt", truncation=True, max_length=encoder.max_length)
+        with torch.no_grad():
+            hidden = encoder.backbone(**batch).last_hidden_state[0].mean(dim=0)
+        vectors.append((hidden / hidden.norm()).numpy())
+    return np.stack(vectors)
+
+
+def test_encode_equals_one_text_at_a_time(tiny_encoder: Encoder) -> None:
+    np.testing.assert_allclose(tiny_encoder.encode(TEXTS, "document"), one_by_one(tiny_encoder, TEXTS), atol=1e-6)
+
+
+def test_vectors_have_unit_length_only_if_asked(make_encoder: Callable[..., Encoder]) -> None:
+    unit = make_encoder().encode(TEXTS, "document")
+    raw = make_encoder(normalize=False).encode(TEXTS, "document")
+    assert np.linalg.norm(unit, axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-6)
+    assert np.linalg.norm(raw, axis=1).std() > 1e-4
+    np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), unit, atol=1e-6)
+
+
+def test_prompts_go_in_front_of_their_own_side(make_encoder: Callable[..., Encoder]) -> None:
+    prompted, plain = make_encoder(query_prompt="the "), make_encoder()
+    np.testing.assert_array_equal(prompted.encode(["heart"], "query"), plain.encode(["the heart"], "query"))
+    np.testing.assert_array_equal(prompted.encode(["heart"], "document"), plain.encode(["heart"], "document"))
+
+
+def test_bf16_is_close_and_pooled_in_fp32(make_encoder: Callable[..., Encoder]) -> None:
+    exact = make_encoder(precision="fp32").encode(TEXTS, "document")
+    quick = make_encoder(precision="bf16").encode(TEXTS, "document")
+    assert quick.dtype == np.float32
+    assert 0.999 < (exact * quick).sum(axis=1).min() < 1
+
+
+def test_no_texts(tiny_encoder: Encoder) -> None:
+    assert tiny_encoder.encode([], "query").shape == (0, 32)
+
+
+def test_encoding_leaves_dropout_as_it_was(make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder(dropout=0.5).train()
+    first, second = encoder.encode(TEXTS, "document"), encoder.encode(TEXTS, "document")
+    np.testing.assert_array_equal(first, second)
+    assert encoder.training
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pooling": "cls"},
+        {"normalize": False},
+        {"max_length": 16},
+        {"query_prompt": "query: "},
+        {"document_prompt": "passage: "},
+        {"precision": "bf16"},
+    ],
+)
+def test_the_fingerprint_sees_every_setting(make_encoder: Callable[..., Encoder], change: dict[str, object]) -> None:
+    assert make_encoder(**change).fingerprint != make_encoder().fingerprint
+
+
+def test_the_fingerprint_sees_one_changed_weight(make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder()
+    before = encoder.fingerprint
+    with torch.no_grad():
+        encoder.backbone.embeddings.LayerNorm.bias[0] += 1e-6
+    assert encoder.fingerprint != before
+    assert before == make_encoder().fingerprint
+
+
+def test_the_tokenizers_state_is_not_part_of_the_fingerprint(tiny_encoder: Encoder) -> None:
+    before = tiny_encoder.fingerprint
+    tiny_encoder.tokenizer(TEXTS, truncation=True, max_length=5, padding=True)
+    assert tiny_encoder.fingerprint == before
+
+
+def test_embed_is_kept_and_follows_the_weights(
+    tiny_encoder: Encoder, small_collection: Collection, store: Store
+) -> None:
+    first = embed(tiny_encoder, small_collection, "document", store)
+    np.testing.assert_allclose(first.matrix, tiny_encoder.encode(TEXTS, "document"), atol=1e-6)
+    assert embed(tiny_encoder, small_collection, "document", store).fingerprint == first.fingerprint
+    assert store.reused.count("embeddings") == 1
+    with torch.no_grad():
+        tiny_encoder.backbone.embeddings.LayerNorm.bias += 0.1
+    second = embed(tiny_encoder, small_collection, "document", store)
+    assert second.fingerprint != first.fingerprint
+    assert np.abs(second.matrix - first.matrix).max() > 1e-4
+    assert store.built.count("tokens") == 1
+
+
+def test_embed_some_rows(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:
+    whole = embed(tiny_encoder, small_collection, "query", store)
+    part = embed(tiny_encoder, small_collection, "query", store, rows=[5, 2])
+    assert part.ids == ["q5", "q2"]
+    np.testing.assert_allclose(part.matrix, whole.matrix[[5, 2]], atol=1e-6)
+
+
+def test_tokens_are_of_the_side_asked_for(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:
+    assert len(tokenized(tiny_encoder, small_collection, "query", store)) == 12
+    lengths = tokenized(tiny_encoder, small_collection, "document", store).lengths
+    assert lengths.tolist() == [len(tiny_encoder.tokenizer(text)["input_ids"]) for text in TEXTS]

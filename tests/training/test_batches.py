@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from embfit.records import TrainingSet
+from embfit.training.batches import EpochBatches, Examples, Ragged
+from tests.conftest import make_collection
+
+DOCUMENTS = {"a": "alpha", "b": "beta", "c": "gamma", "copy of a": "alpha", "d": "delta"}  # rows 0 to 4
+QUERIES = {"p": "first", "q": "second", "r": "third"}
+
+
+def training_set(examples: list[tuple[int, list[int], list[int]]], relevant: dict[int, set[int]]) -> TrainingSet:
+    rows = [
+        {"query": query, "positives": positives, "negatives": negatives, "scores": [], "weight": 1.0, "source": "test"}
+        for query, positives, negatives in examples
+    ]
+    known = {query: frozenset(rows) for query, rows in relevant.items()}
+    return TrainingSet(make_collection(DOCUMENTS, QUERIES, {}), Dataset.from_list(rows), known)
+
+
+def whole(examples: Examples) -> object:
+    return examples.batch(np.arange(len(examples)), np.random.default_rng(0))
+
+
+def test_labels_and_masks_by_hand() -> None:
+    made = training_set([(0, [0], [2]), (1, [1], []), (2, [2], [4])], {0: {0}, 1: {1, 4}, 2: {2}})
+    batch = whole(Examples(made, 8))
+    assert batch.queries.tolist() == [0, 1, 2]
+    assert batch.documents.tolist() == [0, 1, 2, 4]
+    assert batch.positives.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    assert batch.ignored.int().tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]  # d is relevant to q
+    assert batch.pairs == 3
+
+
+def test_a_copy_of_the_positive_is_the_positive() -> None:
+    made = training_set([(0, [0], [2]), (1, [3], [])], {0: {0}, 1: {3}})
+    batch = whole(Examples(made, 8))
+    assert batch.documents.tolist() == [0, 2]  # row 3 has row 0's text
+    assert batch.positives.int().tolist() == [[1, 0], [1, 0]]
+
+
+def test_a_mined_negative_that_is_a_copy_of_a_known_positive_is_ignored() -> None:
+    batch = whole(Examples(training_set([(0, [1], [3])], {0: {0, 1}}), 8))
+    assert batch.documents.tolist() == [0, 1]
+    assert batch.positives.int().tolist() == [[0, 1]]
+    assert batch.ignored.int().tolist() == [[1, 0]]
+
+
+def test_examples_of_one_query_are_one_row() -> None:
+    batch = whole(Examples(training_set([(0, [0], []), (0, [1], [])], {0: {0, 1}}), 8))
+    assert batch.queries.tolist() == [0]
+    assert batch.positives.int().tolist() == [[1, 1]]
+
+
+def test_too_many_positives_are_drawn_anew_each_epoch() -> None:
+    examples = Examples(training_set([(0, [0, 1, 2, 4], []), (1, [1], [])], {0: {0, 1, 2, 4}, 1: {1}}), 2)
+    drawn = []
+    for epoch in range(8):
+        (batch,) = EpochBatches(examples, 2, seed=0, epoch=epoch)
+        assert batch.positives.sum(dim=1).tolist() == [2, 1]
+        drawn.append(tuple(batch.documents[batch.positives[0]].tolist()))
+        others = {0, 1, 2, 4} - set(drawn[-1])
+        in_batch = set(batch.documents.tolist())
+        assert set(batch.documents[batch.ignored[0]].tolist()) == others & in_batch
+    assert len(set(drawn)) > 2
+
+
+def many(count: int) -> Examples:
+    documents = {str(row): f"text {row}" for row in range(count)}
+    rows = [
+        {"query": row, "positives": [row], "negatives": [], "scores": [], "weight": 1.0, "source": "test"}
+        for row in range(count)
+    ]
+    collection = make_collection(documents, documents, {})
+    return Examples(TrainingSet(collection, Dataset.from_list(rows), {}), 8)
+
+
+def test_an_epoch_holds_every_example_once_in_even_batches() -> None:
+    batches = EpochBatches(many(103), batch_size=25, seed=0, epoch=0)
+    assert [len(batches[row].queries) for row in range(len(batches))] == [21, 21, 21, 20, 20]
+    assert sorted(np.concatenate([batch.queries for batch in batches])) == list(range(103))
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    examples = many(50)
+
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        return [batch.queries.tolist() for batch in EpochBatches(examples, 10, seed, epoch)]
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_ragged_take() -> None:
+    values, owners = Ragged.of([[1, 2], [], [3]]).take(np.array([2, 1, 0, 0]))
+    assert values.tolist() == [3, 1, 2, 1, 2]
+    assert owners.tolist() == [0, 2, 2, 3, 3]
+
+
+def test_a_batch_number_past_the_end() -> None:
+    with pytest.raises(IndexError):
+        EpochBatches(many(3), 2, 0, 0)[2]

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from datasets import Dataset
+from torch import nn
+
+from embfit.errors import UserError
+from embfit.loss import InfoNCE, Matryoshka
+from embfit.model import Encoder
+from embfit.records import Collection, TrainingSet
+from embfit.store import Store
+from embfit.tokens import plan_batches
+from embfit.training import Fit, Training
+from embfit.training.batches import Batch, EpochBatches, Examples
+from embfit.training.gradient_cache import CachedEncoding
+from embfit.training.in_batch import InBatch, Optimization
+from embfit.training.memory import GIGABYTE, measure_graph
+from tests.conftest import TEXTS
+
+TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
+STILL = Optimization(lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
+
+
+@pytest.fixture
+def training_set(small_collection: Collection) -> TrainingSet:
+    """Eight examples, every other one with a negative."""
+    rows = [
+        {
+            "query": row,
+            "positives": [row],
+            "negatives": [row + 1] if row % 2 else [],
+            "scores": [],
+            "weight": 1.0,
+            "source": "test",
+        }
+        for row in range(8)
+    ]
+    return TrainingSet(small_collection, Dataset.from_list(rows), {row: frozenset([row]) for row in range(8)})
+
+
+@pytest.fixture
+def fit(training_set: TrainingSet, store: Store, tmp_path: Path) -> Callable[..., Fit]:
+    """Run `Training` on the small set."""
+
+    def run(encoder: Encoder, loss: nn.Module | None = None, validate=None, **settings: object) -> Fit:
+        training = Training(**({"batch_size": 4, "lr": 1e-3, "epochs": 4, "precision": "fp32"} | settings))
+        return training.fit(encoder, loss or InfoNCE(), training_set, validate, TRAINER, store, tmp_path)
+
+    return run
+
+
+def in_batch(
+    encoder: Encoder, training_set: TrainingSet, memory_gb: float | None, dropout: bool, seed: int = 0
+) -> InBatch:
+    collection = training_set.collection
+    return InBatch(
+        encoder,
+        InfoNCE(),
+        Examples(training_set, 8),
+        encoder.tokenize(collection.query_texts(), "query"),
+        encoder.tokenize(collection.document_texts(), "document"),
+        STILL,
+        batch_size=8,
+        token_budget=40,  # a few texts
+        memory_gb=memory_gb,
+        dropout=dropout,
+        precision="fp32",
+        seed=seed,
+    )
+
+
+def plain_gradients(encoder: Encoder, training_set: TrainingSet) -> dict[str, torch.Tensor]:
+    """The textbook step: one padded batch a side, one graph, one backward."""
+    batch = whole_batch(training_set)
+    collection = training_set.collection
+
+    def embed(texts: list[str]) -> torch.Tensor:
+        inputs = encoder.tokenizer(texts, return_tensors="pt", padding=True)
+        return encoder(inputs["input_ids"], inputs["attention_mask"])
+
+    queries = embed(list(collection.query_texts(batch.queries)))
+    documents = embed(list(collection.document_texts(batch.documents)))
+    InfoNCE()(queries, documents, batch.positives, batch.ignored).backward()
+    return gradients(encoder)
+
+
+def whole_batch(training_set: TrainingSet) -> Batch:
+    return EpochBatches(Examples(training_set, 8), 8, seed=0, epoch=0)[0]
+
+
+def gradients(encoder: Encoder) -> dict[str, torch.Tensor]:
+    return {name: weight.grad.clone() for name, weight in encoder.named_parameters() if weight.grad is not None}
+
+
+def step_gradients(
+    encoder: Encoder, training_set: TrainingSet, keep: int, dropout: bool = False
+) -> dict[str, torch.Tensor]:
+    """The trainer's own step with a number of micro-batches kept, stopped before the weights move."""
+    module = in_batch(encoder, training_set, None, dropout)
+    encoder.train(dropout)
+    module._kept = lambda texts, micro_batches: keep
+    found: dict[str, torch.Tensor] = {}
+    module._move = lambda: found.update(gradients(encoder)) or torch.zeros(())
+    module._log = lambda *arguments: None
+    module.manual_backward = lambda loss: loss.backward()
+    encoder.zero_grad()
+    module.training_step(whole_batch(training_set), 0)
+    return found
+
+
+@pytest.mark.parametrize("keep", [0, 2, 100])
+def test_gradients_equal_the_plain_loss(
+    make_encoder: Callable[..., Encoder], training_set: TrainingSet, keep: int
+) -> None:
+    expected = plain_gradients(make_encoder(), training_set)
+    found = step_gradients(make_encoder(), training_set, keep)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_what_memory_keeps_does_not_change_a_bit(
+    make_encoder: Callable[..., Encoder], training_set: TrainingSet, dropout: bool
+) -> None:
+    found = [step_gradients(make_encoder(dropout=0.3), training_set, keep, dropout) for keep in (0, 2, 100)]
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name])
+        assert torch.equal(gradient, found[2][name])
+
+
+def test_dropout_is_on_only_when_asked(make_encoder: Callable[..., Encoder], training_set: TrainingSet) -> None:
+    off = step_gradients(make_encoder(dropout=0.3), training_set, 100, dropout=False)
+    none = step_gradients(make_encoder(dropout=0.0), training_set, 100, dropout=False)
+    on = step_gradients(make_encoder(dropout=0.3), training_set, 100, dropout=True)
+    name = "backbone.encoder.layer.0.output.dense.weight"
+    assert torch.equal(off[name], none[name])
+    assert (on[name] - off[name]).abs().max() > 1e-4
+
+
+def test_cached_encoding_runs_kept_micro_batches_once() -> None:
+    weight = nn.Parameter(torch.tensor(2.0))
+    runs: list[int] = []
+
+    def encode(rows: torch.Tensor) -> torch.Tensor:
+        runs.append(len(rows))
+        return rows * weight
+
+    inputs = [torch.ones(1, 1), torch.ones(2, 1), torch.ones(3, 1)]
+    encoding = CachedEncoding[torch.Tensor](encode, lambda row: torch.random.fork_rng())
+    outputs = encoding.forward(inputs, keep=1)
+    encoding.backward([torch.ones_like(output) for output in outputs])
+    assert runs == [1, 2, 3, 2, 3]
+    assert weight.grad.item() == 6
+
+
+def test_the_graph_is_measured(tiny_encoder: Encoder) -> None:
+    inputs = tiny_encoder.tokenizer(TEXTS, return_tensors="pt", padding=True)
+    with measure_graph(tiny_encoder) as size:
+        tiny_encoder(inputs["input_ids"], inputs["attention_mask"])
+    tokens = inputs["input_ids"].numel()
+    # at least what two layers of 32 and 64 dimensions must keep: attention's inputs and outputs, both dense inputs
+    assert tokens * 2 * (32 * 5 + 64) * 4 < size.bytes < tokens * 2 * (32 * 20 + 64 * 6) * 4
+
+
+def test_memory_decides_how_many_are_kept(make_encoder: Callable[..., Encoder], training_set: TrainingSet) -> None:
+    batch = whole_batch(training_set)
+
+    def kept(memory_gb: float | None) -> tuple[int, int]:
+        module = in_batch(make_encoder(), training_set, memory_gb, dropout=False)
+        texts = module.document_tokens.take(batch.documents)
+        micro_batches = plan_batches(texts.lengths, 40)
+        return module._kept(texts, micro_batches), len(micro_batches)
+
+    assert kept(0.0)[0] == 0
+    everything, count = kept(None)
+    assert everything == count > 3
+    assert 0 < kept(300_000 / GIGABYTE)[0] < count
+
+
+def test_training_learns(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    encoder = make_encoder()
+    before = encoder.encode(TEXTS[:8], "document")
+    fitted = fit(encoder, epochs=20)
+    queries = encoder.encode([" ".join(text.split()[:4]) for text in TEXTS[:8]], "query")
+    assert ((queries @ encoder.encode(TEXTS[:8], "document").T).argmax(axis=1) == np.arange(8)).all()
+    assert np.abs(encoder.encode(TEXTS[:8], "document") - before).max() > 1e-3
+    assert (fitted.steps, fitted.epochs, fitted.stopped) == (40, 20.0, "finished")
+
+
+def test_the_same_seed_gives_the_same_weights(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    fingerprints = []
+    for seed in (0, 0, 1):
+        encoder = make_encoder(dropout=0.1)
+        fit(encoder, dropout=True, seed=seed)
+        fingerprints.append(encoder.fingerprint)
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_steps_instead_of_epochs(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    fitted = fit(make_encoder(), steps=3, epochs=9)
+    assert (fitted.steps, fitted.epochs) == (3, 1.5)
+
+
+def test_the_best_weights_are_loaded(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    encoder = make_encoder()
+    scores = iter([0.1, 0.2, 0.5, 0.4, 0.3])
+    seen: list[str] = []
+
+    def validate(encoder: Encoder) -> dict[str, float]:
+        seen.append(encoder.fingerprint)
+        return {"ndcg@10": next(scores)}
+
+    fitted = fit(encoder, validate=validate, epochs=4, validations_per_epoch=1, patience=None)
+    assert fitted.best_step == 4
+    assert encoder.fingerprint == seen[2]
+    assert [entry["step"] for entry in fitted.history] == [0, 2, 4, 6, 8]
+
+
+def test_a_plateau_ends_the_run(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    scores = iter([0.5, 0.6, 0.6, 0.59, 0.7])
+    fitted = fit(
+        make_encoder(), validate=lambda encoder: {"ndcg@10": next(scores)}, validations_per_epoch=1, patience=2
+    )
+    assert (fitted.stopped, fitted.steps, fitted.best_step) == ("plateau", 6, 2)
+
+
+def test_weights_that_never_beat_the_base_are_the_base(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]
+) -> None:
+    encoder = make_encoder()
+    base = encoder.fingerprint
+    scores = iter([0.9, *[0.1] * 20])
+    assert fit(encoder, validate=lambda encoder: {"ndcg@10": next(scores)}, patience=None).best_step == 0
+    assert encoder.fingerprint == base
+
+
+def test_best_weights_that_cannot_be_read_are_an_error(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path
+) -> None:
+    def validate(encoder: Encoder) -> dict[str, float]:
+        if (tmp_path / "best.safetensors").exists():
+            (tmp_path / "best.safetensors").write_bytes(b"damaged")
+        return {"ndcg@10": 0.5}
+
+    with pytest.raises(UserError, match=r"the best weights .* cannot be read"):
+        fit(make_encoder(), validate=validate)
+
+
+class Exploding(InfoNCE):
+    """NaN from the third step on."""
+
+    calls = 0
+
+    def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return super().forward(*arguments) * (float("nan") if self.calls > 2 else 1.0)
+
+
+def test_a_nan_loss_names_the_step_and_leaves_good_weights(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]
+) -> None:
+    encoder = make_encoder()
+    with pytest.raises(UserError, match="the loss is nan in step 3"):
+        fit(encoder, Exploding())
+    assert all(torch.isfinite(weight).all() for weight in encoder.parameters())
+
+
+def test_ctrl_c_is_ctrl_c(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path) -> None:
+    calls = 0
+
+    def validate(encoder: Encoder) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return {"ndcg@10": calls / 10}
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_encoder(), validate=validate)
+    assert (tmp_path / "best.safetensors").is_file()
+
+
+def test_matryoshka_trains_prefixes(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    encoder = make_encoder()
+    fit(encoder, Matryoshka(InfoNCE(), dims=[4, 32]), epochs=30)
+
+    def right(dim: int) -> float:
+        queries, documents = (
+            encoder.encode(texts, kind)[:, :dim]
+            for texts, kind in (([" ".join(text.split()[:4]) for text in TEXTS[:8]], "query"), (TEXTS[:8], "document"))
+        )
+        documents = documents / np.linalg.norm(documents, axis=1, keepdims=True)
+        return float(((queries @ documents.T).argmax(axis=1) == np.arange(8)).mean())
+
+    assert right(4) >= 0.75
+    assert right(32) == 1.0
+
+
+def test_a_learned_temperature_moves(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    loss = InfoNCE(0.05, learn_temperature=True)
+    fit(make_encoder(), loss)
+    assert loss.temperature.item() != pytest.approx(0.05, abs=1e-5)
+
+
+def test_progress_goes_to_the_log(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        fit(make_encoder(), validate=lambda encoder: {"ndcg@10": 0.5}, patience=None)
+    assert "training on 8 examples: 8 steps of up to 4" in caplog.text
+    assert "step 8: dev ndcg@10 0.5000" in caplog.text
