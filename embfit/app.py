@@ -1,0 +1,204 @@
+"""Compose → check → run one task; every error that a user can cause is one short message and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobStatus, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from embfit.compose.build import bind_task
+from embfit.compose.command_line import CommandLine, flags, parse, version_line
+from embfit.compose.composition import CheckingLoader, check_composed, compose, hydra_session, resolve
+from embfit.compose.explain import explained
+from embfit.compose.help import overview
+from embfit.compose.loader import CONFIG, Loader, make_loader
+from embfit.compose.preflight import check
+from embfit.compose.provenance import trace
+from embfit.compose.resume import read_run, resume_folder
+from embfit.console import listen, show_error
+from embfit.errors import ConfigError, UserError
+from embfit.outcome import outcome
+from embfit.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.
+
+    Nothing is raised; errors are shown on stderr.
+    """
+    try:
+        with _termination_interrupts():
+            _command(parse(arguments))
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except BaseException as error:
+        return _report(error)
+    return 0
+
+
+def perform(
+    values: Mapping[str, Any], origins: Mapping[str, str], overrides: Sequence[str] = (), resuming: bool = False
+) -> None:
+    """Run the task of a checked configuration in its run folder.
+
+    Args:
+        values: the resolved configuration.
+        origins: where each value was written.
+        overrides: the command line, for the record.
+        resuming: go on with what is in the folder.
+
+    Raises:
+        Exception: whatever the task raises; the run folder has recorded it.
+    """
+    listen()
+    run = RunFolder(Path(values["run"]["dir"]), values, origins, overrides, resuming)
+    task = bind_task(values, run)
+    with run:
+        task()
+
+
+def _command(line: CommandLine) -> None:
+    if line.action == "version":
+        print(version_line())
+        return
+    loader = make_loader(CheckingLoader)
+    if line.action == "help":
+        print(overview(loader, flags()))
+        return
+    if line.action in ("run", "multirun") and (folder := resume_folder(line.overrides)):
+        _resume(loader, folder, line)
+        return
+    with hydra_session(loader) as hydra:
+        if line.action == "show":
+            _show(hydra, compose(loader, line.overrides), line)
+        elif line.action == "completion":
+            with explained(loader, ()):
+                hydra.shell_completion(CONFIG, line.overrides)
+        elif line.action == "info":
+            compose(loader, line.overrides)
+            hydra.show_info(line.about, CONFIG, line.overrides)
+        elif line.action == "multirun" or hydra.get_mode(CONFIG, line.overrides) == RunMode.MULTIRUN:
+            _multirun(hydra, loader, line.overrides)
+        else:
+            _run(loader, line.overrides)
+
+
+def _show(hydra: Hydra, config: DictConfig, line: CommandLine) -> None:
+    if line.package not in (None, "_global_") and OmegaConf.select(config, str(line.package)) is None:
+        raise ConfigError(f"there is nothing at --package {line.package}; --cfg {line.show} shows all keys")
+    hydra.show_cfg(CONFIG, line.overrides, line.show, line.package, line.resolve)
+
+
+def _run(loader: Loader, overrides: list[str]) -> None:
+    config = compose(loader, [*overrides, "hydra.mode=RUN"])
+    check_composed(loader, config, overrides)
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=CONFIG)
+    done = run_job(
+        task_function=_job,
+        config=config,
+        job_dir_key="hydra.run.dir",
+        job_subdir_key=None,
+        hydra_context=HydraContext(config_loader=loader, callbacks=callbacks),
+    )
+    callbacks.on_run_end(config=config, config_name=CONFIG, job_return=done)
+    if done.status is JobStatus.FAILED:
+        raise done._return_value  # its property would print Hydra's words first
+
+
+def _multirun(hydra: Hydra, loader: Loader, overrides: list[str]) -> None:
+    """Run a sweep to its end, also when jobs of it fail.
+
+    Raises:
+        UserError: how many of its jobs failed; each has told its own error.
+    """
+    if any(override.startswith("run.dir=") for override in overrides):
+        raise ConfigError("run.dir is one run's folder; name the folder of a sweep with hydra.sweep.dir=DIR")
+    listen()
+    overrides = [*overrides, "hydra.mode=MULTIRUN"]
+    compose(loader, overrides, multirun=True)
+    failures: list[str] = []
+
+    def job(config: DictConfig) -> None:
+        try:
+            _job(config)
+        except Exception as error:
+            name = ", ".join(HydraConfig.get().overrides.task)
+            failures.append(name)
+            _report(error, f"job {HydraConfig.get().job.num} ({name}): ")
+            raise
+
+    try:
+        hydra.multirun(CONFIG, job, overrides)
+    except Exception as error:
+        if not failures:
+            raise  # before the first job, or a launcher ran them in other processes
+        raise UserError(f"{len(failures)} of the sweep's jobs failed: {'; '.join(failures)}") from error
+
+
+def _job(config: DictConfig) -> None:
+    """Run one composed job, in this process or in one that a launcher started."""
+    hydra = HydraConfig.get()
+    overrides = [str(override) for override in hydra.overrides.task]
+    origins = trace(make_loader(), overrides)
+    if hydra.mode == RunMode.MULTIRUN:
+        with open_dict(config):
+            config.run.dir = hydra.runtime.output_dir
+        origins.put("run.dir", "sweep")
+    perform(resolve(config, origins), origins, overrides)
+
+
+def _resume(loader: Loader, folder: Path, line: CommandLine) -> None:
+    if line.action == "multirun":
+        raise ConfigError("resume goes on with one run; leave out -m")
+    values, origins = read_run(folder, line.overrides)
+    check(values, origins, loader.groups())
+    perform(values, origins, line.overrides, resuming=True)
+
+
+def _report(error: BaseException, prefix: str = "") -> int:
+    """Show an error to the user; return the exit code that it means."""
+    end = outcome(error)
+    if end.message:
+        where = getattr(error, "__notes__", [] if end.expected else ["EMBFIT_FULL_ERROR=1 shows the traceback"])
+        show_error("\n  ".join([prefix + end.message, *where[-1:]]), error)
+    return end.exit_code
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Treat a scheduler's SIGTERM as Ctrl-C: what is finished is kept, and the status says how it ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker that was forked from here ends as it always does
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

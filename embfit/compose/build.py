@@ -1,0 +1,74 @@
+"""Makes the objects that a task names as parameters, and only those."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from embfit.compose.targets import find_target
+from embfit.errors import ConfigError
+from embfit.run_folder import RunFolder
+
+
+def bind_task(values: Mapping[str, Any], run: RunFolder) -> Callable[[], Any]:
+    """Return the configured task with everything that its signature names.
+
+    A parameter is a key of the task's own YAML, the name of a group (whose object is made), or one of `run`, `store`,
+    `seed` and `query`. The trainer arrives with its loggers and callbacks.
+
+    Raises:
+        ConfigError: an object refuses its values.
+    """
+    node = values["task"]
+    target = find_target(node["_target_"])
+    own = {key: value for key, value in node.items() if not key.startswith("_")}
+    given: dict[str, Any] = {}
+    for name in target.parameters:
+        if name in own:
+            given[name] = own[name]
+        elif name == "run":
+            given[name] = run
+        elif name == "trainer":
+            given[name] = _trainer(values)
+        elif name in values:
+            given[name] = make(values[name], name)
+    return functools.partial(target.call, **given)
+
+
+def make(node: Any, key: str) -> Any:
+    """Make the object that a node describes; plain values stay as they are.
+
+    Raises:
+        ConfigError: it refuses its values (with a `ValueError`).
+    """
+    if not isinstance(node, Mapping):
+        return node
+    try:
+        return instantiate(OmegaConf.create(dict(node)), _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError):
+            inside = re.search(r"full_key: (\S+)", str(error))
+            raise ConfigError(f"{key}{f'.{inside[1]}' if inside else ''}: {cause}") from cause
+        raise cause or error from None
+
+
+def _trainer(values: Mapping[str, Any]) -> functools.partial[Any]:
+    """Return the Trainer, still to be called.
+
+    Its callbacks and loggers are lists in Lightning, and mappings in YAML, so that one of them can be left out by name
+    (`~trainer.callbacks.NAME`).
+    """
+    node = dict(values["trainer"])
+    call = find_target(node.pop("_target_")).call
+    node.pop("_partial_", None)
+    settings = make(node, "trainer")
+    callbacks = settings.pop("callbacks", None) or {}
+    loggers = make(values.get("logger") or {}, "logger")
+    return functools.partial(call, **settings, callbacks=list(callbacks.values()), logger=list(loggers.values()))

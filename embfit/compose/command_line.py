@@ -1,0 +1,116 @@
+"""The command line: Hydra's overrides and the options that go with them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+import embfit
+from embfit.errors import ConfigError
+
+FREE_TEXT = ("query",)  # keys whose value is a sentence: commas, quotes and question marks are part of it
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What was asked for.
+
+    Args:
+        overrides: `GROUP=CHOICE` and `KEY=VALUE`, in Hydra's grammar.
+        action: what to do with the configuration.
+        show: for `show`, which part of it.
+        package: for `show`, the key below which to show it.
+        resolve: for `show`, put values in the place of interpolations.
+        about: for `info`, what to tell.
+    """
+
+    overrides: list[str]
+    action: Literal["run", "multirun", "show", "help", "version", "info", "completion"] = "run"
+    show: Literal["job", "hydra", "all"] = "job"
+    package: str | None = None
+    resolve: bool = False
+    about: str = "all"
+
+
+def parse(arguments: Sequence[str]) -> CommandLine:
+    """Read the command line.
+
+    Raises:
+        ConfigError: an unknown option, or options that exclude each other.
+    """
+    given = parser().parse_intermixed_args(list(arguments))
+    overrides = [_quoted(override) for override in given.overrides]
+    asked = {
+        "help": given.help,
+        "version": given.version,
+        "show": given.cfg is not None,
+        "multirun": given.multirun,
+        "completion": given.shell_completion,
+        "info": given.info is not None,
+    }
+    actions = [action for action, wanted in asked.items() if wanted]
+    if "help" in actions or "version" in actions:
+        actions = actions[:1]
+    if len(actions) > 1:
+        raise ConfigError("only one of --multirun, --cfg, --info and --shell-completion can be asked for at a time")
+    if (given.resolve or given.package) and "show" not in actions:
+        raise ConfigError("--resolve and --package go with --cfg, such as --cfg job --resolve")
+    return CommandLine(
+        overrides=overrides,
+        action=actions[0] if actions else "run",  # type: ignore[arg-type]  # the keys above are the actions
+        show=given.cfg or "job",
+        package=given.package,
+        resolve=given.resolve,
+        about=given.info or "all",
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are shown like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing a page of usage and leaving."""
+        raise ConfigError(f"{message}; see python -m embfit --help")
+
+
+def parser() -> Parser:
+    """Return the parser of embfit's command line."""
+    parser = Parser(prog="python -m embfit", add_help=False, allow_abbrev=False)
+    add = parser.add_argument
+    add("overrides", nargs="*", help=argparse.SUPPRESS)
+    add("-h", "--help", action="store_true", help="show this text")
+    add("--version", action="store_true", help="show embfit's version")
+    add("-m", "--multirun", action="store_true", help="run one job for each combination of comma-separated values")
+    add(
+        "-c", "--cfg", choices=("job", "hydra", "all"), metavar="PART", help="show the configuration: job, hydra or all"
+    )
+    add("-p", "--package", metavar="KEY", help="with --cfg: only what is below a key")
+    add("--resolve", action="store_true", help="with --cfg: put values in the place of ${...}")
+    kinds = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+    add("-i", "--info", nargs="?", const="all", choices=kinds, metavar="WHAT", help=f"show one of {', '.join(kinds)}")
+    add("-sc", "--shell-completion", action="store_true", help='complete in bash: eval "$(embfit -sc install=bash)"')
+    return parser
+
+
+def flags() -> str:
+    """Return the description of the options, for `--help`."""
+    text = parser().format_help()
+    return text[text.index("options:") :].replace("options:", "Options:")
+
+
+def version_line() -> str:
+    """Return what `--version` prints."""
+    return f"embfit {embfit.__version__}"
+
+
+def _quoted(override: str) -> str:
+    """Quote a free-text value, unless the user did: `query=what's this, then?` is one sentence."""
+    key, equals, value = override.partition("=")
+    if key not in FREE_TEXT or not equals or value in ("", "null") or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
+        return override
+    return f"{key}={QuotedString(value.replace('${', chr(92) + '${'), Quote.single).with_quotes()}"

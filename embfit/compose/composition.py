@@ -1,0 +1,108 @@
+"""Puts one configuration together through Hydra, with errors of our own.
+
+Hydra's `hydra.main` ends the process by itself and answers every mistake with exit code 1 and a page of text, so embfit
+uses the parts that it is made of: the loader and its session here, jobs, launchers and completion in `app`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from embfit.compose.explain import explained
+from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.preflight import check
+from embfit.compose.problems import Problem, refuse
+from embfit.compose.provenance import trace
+
+
+class CheckingLoader(Loader):
+    """A loader that checks each job of a sweep as it composes it, so that all are checked before the first one runs."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose one job of a sweep.
+
+        Raises:
+            ConfigError: the job's overrides or values are wrong.
+        """
+        with explained(self, sweep_overrides):
+            config = super().load_sweep_config(master_config, sweep_overrides)
+        check_composed(self, config, sweep_overrides)
+        return config
+
+
+@contextmanager
+def hydra_session(loader: Loader) -> Iterator[Hydra]:
+    """Hold Hydra's one application object while the block runs; its plugins look for it there."""
+    GlobalHydra.instance().clear()
+    hydra = Hydra(task_name="embfit", config_loader=loader)
+    GlobalHydra.instance().initialize(hydra)
+    try:
+        yield hydra
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def compose(loader: Loader, overrides: Sequence[str], multirun: bool = False) -> DictConfig:
+    """Compose one configuration, with Hydra's own settings under `hydra`.
+
+    Raises:
+        ConfigError: an override or a file is wrong; every wrong override is named.
+    """
+    with explained(loader, overrides, multirun):
+        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        return loader.load_configuration(CONFIG, list(overrides), run_mode=mode)
+
+
+def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Hold a composed configuration to the code that it will call.
+
+    Raises:
+        ConfigError: one line per problem.
+    """
+    before = HydraConfig.instance().cfg
+    config = copy.deepcopy(config)  # what is looked at is frozen
+    HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
+    try:
+        origins = trace(loader, overrides)
+        ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        check(resolve(ours, origins), origins, loader.groups(), ours)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def resolve(config: DictConfig, origins: Mapping[str, str]) -> dict[str, Any]:
+    """Return a configuration without Hydra's part as plain values; what must still be given is `???`.
+
+    Raises:
+        ConfigError: an interpolation points nowhere; every such place is named.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException:
+        refuse(_unresolved(config, origins, ""))
+        raise
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _unresolved(node: DictConfig, origins: Mapping[str, str], prefix: str) -> Iterator[Problem]:
+    for key in map(str, node):
+        path = f"{prefix}{key}"
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            if not OmegaConf.is_missing(node, key):
+                yield Problem(path, str(error).splitlines()[0], origins.get(path, ""))
+            continue
+        if isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
+            yield from _unresolved(value, origins, f"{path}.")

@@ -1,0 +1,153 @@
+"""Turns Hydra's refusal to compose into short messages that say what was meant.
+
+Hydra stops at the first mistake, with advice that embfit's users never need (`To append to your config use +...`).
+After a refusal the whole command line is looked at, so that every wrong group, choice and key is named at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.nearest import suggestion
+from embfit.compose.problems import Problem, refuse
+from embfit.compose.rooms import owned_elsewhere
+from embfit.errors import ConfigError
+
+REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AssertionError)
+
+
+@contextmanager
+def explained(loader: Loader, overrides: Sequence[str], multirun: bool = False) -> Iterator[None]:
+    """Raise a `ConfigError` of one line per mistake for whatever Hydra says while the block composes."""
+    try:
+        yield
+    except REFUSALS as error:
+        refuse(_command_line(loader, overrides, multirun))
+        raise ConfigError(_condensed(error)) from error
+
+
+def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> list[Problem]:
+    """Say what is wrong with the overrides, group choices before the keys that hang on them."""
+    problems: list[Problem] = []
+    sound: list[str] = []  # group choices that exist
+    keys: list[Override] = []
+    for text in loader.normal(overrides):
+        try:
+            override = OverridesParser.create(loader).parse_override(text)
+        except HydraException:
+            problems.append(_unreadable(text))
+            continue
+        if override.is_sweep_override() and not multirun:
+            problems.append(_several_values(override))
+        elif override.is_hydra_override():
+            sound.append(text)
+        elif not loader.repository.group_exists(override.key_or_group) or _sets_keys(override):
+            keys.append(override)
+        elif found := _choice_problems(loader, override):
+            problems += found
+        elif not override.is_sweep_override():
+            sound.append(text)
+    try:
+        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        config = loader.load_configuration(CONFIG, sound, run_mode=mode)
+    except REFUSALS:
+        return problems  # the choices do not compose; Hydra's first message says why
+    for override in keys:
+        problems += _key_problems(loader, config, override)
+    return problems
+
+
+def _unreadable(text: str) -> Problem:
+    key, equals, value = text.partition("=")
+    if not equals:
+        return Problem(text, "expected KEY=VALUE", "command line")
+    return Problem(key, f"cannot read the value {value}; quote it: {key}='\"...\"'", "command line")
+
+
+def _several_values(override: Override) -> Problem:
+    message = "several values want -m, which runs one job for each; write a list as [a,b]"
+    return Problem(str(override.input_line), message, "command line")
+
+
+def _sets_keys(override: Override) -> bool:
+    return not override.is_sweep_override() and isinstance(override.value(), dict)
+
+
+def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
+    group = override.key_or_group
+    known = loader.choices(group)
+    if override.is_delete():
+        return []
+    if override.is_sweep_override():
+        chosen = [str(value) for value in override.sweep_iterator()] if override.is_discrete_sweep() else []
+    else:
+        value = override.value()
+        chosen = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return [
+        Problem(f"{group}={name}", f"no such choice{suggestion(name, known)}", "command line")
+        for name in chosen
+        if name not in known and name != "null"
+    ]
+
+
+def _key_problems(loader: Loader, config: DictConfig, override: Override) -> list[Problem]:
+    path = override.key_or_group
+    if override.package is not None:
+        return [Problem(path, f"no such group{suggestion(path, loader.groups())}", "command line")]
+    exists = _follow(config, path)
+    if override.is_add() and exists is None:
+        return [Problem(path, "is there already; leave out the +", "command line")]
+    if override.is_add() or override.is_force_add() or exists is None:
+        return []
+    if knob := owned_elsewhere(path):
+        return [Problem(path, knob, "command line")]
+    parent, name, known = exists
+    if not parent:
+        known = [*known, *loader.groups()]
+        return [Problem(name, f"no such group or key{suggestion(name, known)}", "command line")]
+    return [Problem(path, f"{parent} has no '{name}'{suggestion(name, known)}", "command line")]
+
+
+def _follow(config: DictConfig, path: str) -> tuple[str, str, list[str]] | None:
+    """Walk down a key; return the first part that is not there, with its parent and the parent's keys."""
+    node: object = config
+    parts = [part for part in re.split(r"[.\[\]]", path) if part]
+    for depth, name in enumerate(parts):
+        parent = ".".join(parts[:depth])
+        if OmegaConf.is_list(node):
+            return None  # Hydra's own message is right for a list
+        if not isinstance(node, DictConfig):
+            return parent, name, []
+        if name not in node:
+            return parent, name, [str(key) for key in node if key != "hydra"]
+        node = node._get_node(name) if not OmegaConf.is_interpolation(node, name) else OmegaConf.select(node, name)
+    return None
+
+
+def _condensed(error: Exception) -> str:
+    """Say in a line what a file does wrong."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}:{mark.line + 1}: {error.problem}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        inside = re.match(r"In '([^']+)'", str(error))
+        missing = Path(error.missing_cfg_file)
+        where = f"{inside[1]}.yaml: " if inside else ""
+        known = suggestion(missing.name, error.options or [])
+        return f"{where}there is no {missing.name!r} in the group {missing.parent}{known}"
+    causes = [error, *([error.__cause__] if error.__cause__ else [])]
+    lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
+    told = [line for line in lines if line and not re.match(r"To append|See http|full_key:|object_type=", line)]
+    return "; ".join(line.rstrip(".") for line in dict.fromkeys(told[:2])) or type(error).__name__

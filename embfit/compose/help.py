@@ -1,0 +1,78 @@
+"""What `--help` prints: every group, every choice, and the line with which its YAML says when to choose it."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra.core.default_element import GroupDefault
+
+from embfit.compose.loader import CONFIG, Loader
+
+USAGE = """\
+embfit fine-tunes text-embedding models for one domain's retrieval; every step is chosen by YAML.
+
+Usage: python -m embfit [GROUP=CHOICE ...] [KEY=VALUE ...] [OPTION ...]
+       python -m embfit                                 the whole job on a small embedded example
+       python -m embfit model=bge-small data=beir data.path=DIR training.epochs=1
+       python -m embfit -m loss.temperature=0.02,0.05   one run for each value
+"""
+
+KEYS = """\
+Every key, with its value: python -m embfit --cfg job [GROUP=CHOICE ...]
+Guides: docs/configuration.md, and docs/GROUP.md for each group.
+"""
+
+
+def overview(loader: Loader, flags: str) -> str:
+    """Return the help text.
+
+    Args:
+        loader: knows groups and choices.
+        flags: description of the options, from the argument parser.
+    """
+    width = max(shutil.get_terminal_size((120, 24)).columns, 80)
+    lines = [USAGE]
+    for group, default in _groups(loader):
+        lines += [f"{group}=", *_choices(loader, group, default, width), ""]
+    return "\n".join([*lines, "* is the default.", "", KEYS, flags])
+
+
+def _choices(loader: Loader, group: str, default: str | None, width: int) -> Iterator[str]:
+    names = loader.choices(group)
+    column = max((len(name) for name in names), default=0)
+    for name in names:
+        mark = "*" if name == default else " "
+        text = textwrap.shorten(purpose(_file(loader, f"{group}/{name}")), width - column - 6, placeholder=" ...")
+        yield f"  {mark} {name:{column}}  {text}".rstrip()
+
+
+def purpose(file: Path | None) -> str:
+    """Return the first comment line of a YAML, which says when to choose it."""
+    if file is None:
+        return ""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ")
+        if line and not line.startswith("#"):
+            break
+    return ""
+
+
+def _groups(loader: Loader) -> Iterator[tuple[str, str | None]]:
+    """Yield groups with their default choice, in the order of the defaults list; then those that only packs have."""
+    primary = loader.repository.load_config(CONFIG)
+    defaults = primary.defaults_list if primary else None
+    known = {item.group: item.value for item in defaults or [] if isinstance(item, GroupDefault) and not item.override}
+    for group, value in known.items():
+        yield str(group), value if isinstance(value, str) else None
+    for group in loader.groups():
+        if group not in known:
+            yield group, None
+
+
+def _file(loader: Loader, name: str) -> Path | None:
+    source = next((source for source in loader.get_sources() if source.is_config(name)), None)
+    return Path(source.path) / f"{name}.yaml" if source and source.scheme() == "file" else None

@@ -1,0 +1,22 @@
+"""What a user may have meant by a name that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+LISTED = 16  # more names than this are not spelled out
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name most like the given one, or None when none is like it."""
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Return the end of a sentence: the nearest name, else all names when they are few, else nothing."""
+    known = sorted(set(names))
+    if match := nearest(name, known):
+        return f"; did you mean '{match}'?"
+    return f"; it is one of {', '.join(known)}" if 0 < len(known) <= LISTED else ""

@@ -1,0 +1,188 @@
+"""Holds a composed configuration to the code that it will call, before any data, weights or network are touched.
+
+Every `_target_` is imported; its keys are held to the callable's parameters and its values to their type hints; then
+`rules` holds the groups to each other. Every mistake is reported at once, each with the place where it was written.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+
+from embfit.compose.nearest import suggestion
+from embfit.compose.problems import Problem, refuse
+from embfit.compose.provenance import Origins, leaves
+from embfit.compose.rooms import COMPLETED, lives_in, owned_elsewhere, room
+from embfit.compose.rules import RULES
+from embfit.compose.search_path import packs
+from embfit.compose.targets import MissingTargetError, Target, find_target
+from embfit.compose.values import complaint
+
+MISSING = "???"
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+CONTEXT = ("run", "store", "seed", "query")  # what a task may name beside groups
+TOP_LEVEL: Mapping[str, Any] = {
+    "seed": Annotated[int, Field(ge=0)],
+    "query": str | None,
+    "resume": str | None,
+    "run.dir": str,
+}
+
+
+def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], raw: DictConfig | None = None) -> None:
+    """Check a whole configuration.
+
+    Args:
+        values: the resolved configuration.
+        origins: where each of its leaves was written.
+        groups: names of the groups that exist.
+        raw: the configuration before interpolations were resolved, so that a wrong value is reported where it stands
+            and not where it is used.
+
+    Raises:
+        ConfigError: one line per problem.
+    """
+    problems = list(_top_level(values, set(groups)))
+    for group, node in values.items():
+        if isinstance(node, Mapping):
+            problems += _walk(node, group, group)
+    problems += _task(values, set(groups))
+    _refuse_placed(problems, origins, raw)
+    _refuse_placed((problem for rule in RULES for problem in rule(values)), origins, raw)  # rules trust the types
+
+
+def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
+    ours = {key.split(".")[0] for key in TOP_LEVEL} | {"store"}
+    for key in values:
+        if key not in groups | ours:
+            yield Problem(key, f"no such group or key{suggestion(key, groups | ours)}")
+        elif key in groups and isinstance(values[key], Mapping) and values[key] and not _has_target(values[key]):
+            yield Problem(
+                key, "sets nothing, since it has no _target_; a file for all groups begins: # @package _global_"
+            )
+    for path, hint in TOP_LEVEL.items():
+        value: Any = values
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if message := complaint(value, hint):
+            yield Problem(path, message)
+
+
+def _walk(node: Any, path: str, group: str) -> Iterator[Problem]:
+    """Check all targets at and below a node."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield from _node(node, path, group)
+        for key, value in node.items():
+            yield from _walk(value, f"{path}.{key}", group)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _walk(value, f"{path}[{index}]", group)
+
+
+def _node(node: Mapping[str, Any], path: str, group: str) -> Iterator[Problem]:
+    try:
+        target = find_target(str(node["_target_"]))
+    except MissingTargetError as error:
+        yield Problem(f"{path}._target_", str(error))
+        return
+    allowed = (*room(group), *packs())
+    if not lives_in(target.module, allowed):
+        yield Problem(
+            f"{path}._target_",
+            f"{target.name} is code of {target.module}; {group} may name {' or '.join(room(group))}, or an installed "
+            "config pack's own code",
+        )
+        return
+    yield from _keys(node, path, group, target)
+
+
+def _keys(node: Mapping[str, Any], path: str, group: str, target: Target) -> Iterator[Problem]:
+    completed = COMPLETED.get(group, ()) if path == group else ()
+    for key, value in node.items():
+        if knob := owned_elsewhere(f"{path}.{key}"):
+            yield Problem(f"{path}.{key}", knob)
+        elif key in HYDRA_KEYS or key in completed or value == MISSING:
+            continue
+        elif key in target.parameters:
+            if message := _value(value, target.hints[key]):
+                yield Problem(f"{path}.{key}", message)
+        elif not target.open_ended or key == "_args_":
+            yield Problem(f"{path}.{key}", f"{target.name} has no '{key}'{suggestion(key, target.parameters)}")
+    if not node.get("_partial_"):
+        for key in target.required:
+            if key not in node:
+                yield Problem(f"{path}.{key}", f"{target.name} needs it; set {path}.{key}=...")
+
+
+def _value(value: Any, hint: Any) -> str | None:
+    if not _has_target(value):
+        return complaint(value, hint)
+    if isinstance(value, Mapping) and inspect.isclass(hint) and not value.get("_partial_"):
+        try:
+            call = find_target(str(value.get("_target_", ""))).call
+        except MissingTargetError:
+            return None  # reported at the node itself
+        if inspect.isclass(call) and not getattr(hint, "_is_protocol", False) and not issubclass(call, hint):
+            return f"expected a {hint.__name__}, got a {call.__name__}"
+    return None
+
+
+def _has_target(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(_has_target(item) for item in value.values())
+    return isinstance(value, list) and any(_has_target(item) for item in value)
+
+
+def _task(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
+    """Check that the task finds all that it names, and that nothing there is still to be given."""
+    node = values.get("task")
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        yield Problem("task", "names no task; set task=finetune")
+        return
+    try:
+        target = find_target(str(node["_target_"]))
+    except MissingTargetError:
+        return
+    used = ["task"]
+    for name in target.parameters:
+        if name in node or name in CONTEXT:
+            continue
+        if name in groups:
+            used.append(name)
+        if values.get(name) is None and name in target.required:
+            yield Problem(name, f"the task needs it; choose one: {name}=...")
+    for path, value in leaves(values):
+        if value == MISSING and path.split(".")[0] in used:
+            yield Problem(path, f"must be given: {path}=...")
+
+
+def _refuse_placed(problems: Iterable[Problem], origins: Origins, raw: DictConfig | None) -> None:
+    """Raise what is wrong, once per key: one `seed=abc` is wrong wherever `${seed}` goes."""
+    placed: dict[str, Problem] = {}
+    for problem in problems:
+        found = _placed(problem, origins, raw)
+        placed.setdefault(found.key, found)
+    refuse(placed.values())
+
+
+def _placed(problem: Problem, origins: Origins, raw: DictConfig | None) -> Problem:
+    """Add where the value was written; a value taken from another key (`${seed}`) is that key's problem."""
+    key = problem.key
+    while raw is not None and (source := _reference(raw, key)):
+        key = source
+    return Problem(key, problem.message, origins.find(key))
+
+
+def _reference(raw: DictConfig, key: str) -> str | None:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(raw, parent) if parent else raw
+    if "[" in key or not isinstance(node, DictConfig) or name not in node or not OmegaConf.is_interpolation(node, name):
+        return None
+    text = str(node._get_node(name)._value())  # type: ignore[union-attr]  # a key that is there has one node
+    inside = text.removeprefix("${").removesuffix("}")
+    return inside if text == f"${{{inside}}}" and inside.replace(".", "_").isidentifier() else None

@@ -1,0 +1,52 @@
+"""Which code each group's YAMLs may name, and which settings of one group belong to another.
+
+`_target_` is code. A group names its own room, `embfit.<group>`; the exceptions stand here. The module of the object
+that is found decides, so a re-export is judged by where it comes from. This guards against accidents; it is no sandbox:
+running a pack is running its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+THIRD_PARTY = {
+    "trainer": ("embfit.trainer", "pytorch_lightning"),
+    "logger": ("embfit.logger", "pytorch_lightning.loggers"),
+}
+
+COMPLETED = {"trainer": ("logger", "callbacks")}
+"""Parameters that embfit rewrites before the target is called, so the target's hints do not hold for the YAML."""
+
+NOT_THE_TRAINERS = {
+    "max_epochs": "training.epochs",
+    "min_epochs": "training.epochs",
+    "max_steps": "training.steps",
+    "min_steps": "training.steps",
+    "max_time": "training.steps",
+    "gradient_clip_val": "training.clip_norm",
+    "gradient_clip_algorithm": "training.clip_norm",
+    "accumulate_grad_batches": "training.batch_size",
+    "precision": "training.precision",
+    "val_check_interval": "training.validations_per_epoch",
+    "check_val_every_n_epoch": "training.validations_per_epoch",
+    "limit_val_batches": "training.validations_per_epoch",
+    "default_root_dir": "run.dir",
+}
+"""Settings of Lightning's Trainer that embfit's training gives itself: the knob to turn instead."""
+
+
+def room(group: str) -> tuple[str, ...]:
+    """Return the modules that a group's YAMLs may name, packs left out."""
+    return THIRD_PARTY.get(group, (f"embfit.{group}",))
+
+
+def lives_in(module: str, rooms: Iterable[str]) -> bool:
+    """Say whether a module is one of the rooms or inside one."""
+    return any(module == place or module.startswith(f"{place}.") for place in rooms)
+
+
+def owned_elsewhere(path: str) -> str | None:
+    """Return the remedy when a key sets on `trainer` what belongs to another group, else None."""
+    group, _, name = path.partition(".")
+    knob = NOT_THE_TRAINERS.get(name) if group == "trainer" else None
+    return f"would be ignored, since embfit decides it; set {knob} instead" if knob else None

@@ -1,0 +1,43 @@
+"""What values of one group ask of another: one small function per rule, listed in `RULES`.
+
+A rule takes the resolved configuration, whose every value has its type already, and yields problems. A rule must not
+fail on choices that lack its keys: packs bring choices of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from embfit.compose.problems import Problem
+
+Values = Mapping[str, Any]
+
+
+def negatives_fit_depth(values: Values) -> Iterator[Problem]:
+    """A miner cannot return more negatives than it looks at."""
+    miner = values.get("miner") or {}
+    negatives, depth = miner.get("negatives"), miner.get("depth")
+    if isinstance(negatives, int) and isinstance(depth, int) and negatives > depth:
+        yield Problem("miner.negatives", f"{negatives} exceeds miner.depth={depth}; lower it or raise miner.depth")
+
+
+def dims_ascend(values: Values) -> Iterator[Problem]:
+    """Matryoshka's dimensions are prefixes of one another, each named once."""
+    dims = (values.get("loss") or {}).get("dims")
+    if isinstance(dims, list) and dims != sorted(set(dims)):
+        yield Problem("loss.dims", f"{dims} does not ascend; write {sorted(set(dims))}")
+
+
+def query_to_search(values: Values) -> Iterator[Problem]:
+    """`task=search` needs something to search for."""
+    task = (values.get("task") or {}).get("_target_", "")
+    if task == "embfit.task.search.search" and not values.get("query"):
+        yield Problem("query", 'task=search needs a question: query="how to open a file"')
+
+
+RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
+    negatives_fit_depth,
+    dims_ascend,
+    query_to_search,
+)

@@ -1,0 +1,136 @@
+"""The folders in which Hydra looks for choices: embfit's own, and those that a user or a team adds.
+
+In this order: embfit's `conf`, each folder of `EMBFIT_CONFIG_PATH`, each installed config pack (a package with an entry
+point in the group `embfit.configs`, whose value names the package that holds the YAMLs), and the user's own folder,
+`$XDG_CONFIG_HOME/embfit`. No order decides between two files of one name: a file that shadows another is an error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+import embfit
+from embfit.errors import ConfigError
+
+PACKS = "embfit.configs"  # the entry point group
+PERSONAL = (
+    "hydra",
+    "logger",
+    "trainer",
+)  # groups of the user's folder: hardware and habits, nothing that moves a result
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of choices.
+
+    Args:
+        provider: who provides it; a pack's name and version, so that a run's record pins it.
+        folder: holds one folder per group.
+        package: the Python package whose code its YAMLs may name; None for embfit's own code only.
+    """
+
+    provider: str
+    folder: Path
+    package: str | None = None
+
+    def choices(self) -> Iterator[Path]:
+        """Yield its YAML files, relative to the folder, sorted."""
+        for path in sorted(self.folder.rglob("*.yaml")):
+            yield path.relative_to(self.folder)
+
+
+def house() -> Source:
+    """Return embfit's own choices: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(embfit.__file__).resolve().parent
+    folder = next((place for place in (package / "conf", package.parent / "conf") if place.is_dir()), None)
+    if folder is None:
+        raise ConfigError(f"embfit's conf folder is missing beside {package}; install embfit again")
+    return Source("embfit", folder)
+
+
+def added_sources() -> list[Source]:
+    """Return the sources beside embfit's own.
+
+    Raises:
+        ConfigError: a folder or a pack does not hold what it should.
+    """
+    named = os.environ.get("EMBFIT_CONFIG_PATH", "").split(os.pathsep)
+    sources = [_named_folder(Path(folder).expanduser()) for folder in named if folder]
+    sources += [_pack(entry) for entry in sorted(entry_points(group=PACKS), key=lambda entry: entry.name)]
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "embfit"
+    if home.is_dir():
+        sources.append(_personal(home))
+    return sources
+
+
+def packs() -> frozenset[str]:
+    """Return the top-level Python packages that installed config packs bring."""
+    return frozenset(entry.value.split(":")[0].split(".")[0] for entry in entry_points(group=PACKS))
+
+
+def check_sources(sources: list[Source]) -> None:
+    """Hold that each choice is written once.
+
+    Raises:
+        ConfigError: two files give the same choice, or one has a name that Hydra does not read.
+    """
+    seen: dict[Path, Source] = {}
+    for source in sources:
+        for stray in source.folder.rglob("*.yml"):
+            raise ConfigError(f"{stray} is not read; name it {stray.with_suffix('.yaml').name}")
+        for choice in source.choices():
+            if choice in seen:
+                first = seen[choice]
+                raise ConfigError(
+                    f"'{choice.with_suffix('')}' is written twice: {source.folder / choice} ({source.provider}) "
+                    f"shadows {first.folder / choice} ({first.provider}); rename one"
+                )
+            seen[choice] = source
+
+
+class EmbfitSearchPath(SearchPathPlugin):
+    """Adds a user's and a team's folders to Hydra's search path; `composition` registers it in-process."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the added sources; they stand behind embfit's own."""
+        for source in added_sources():
+            search_path.append(source.provider, f"file://{source.folder}")
+
+
+def _named_folder(folder: Path) -> Source:
+    if not folder.is_dir():
+        raise ConfigError(f"EMBFIT_CONFIG_PATH names {folder}, which is not a folder")
+    return Source(str(folder), folder.absolute())
+
+
+def _pack(entry: EntryPoint) -> Source:
+    """Find a pack's folder without importing the pack: its code must not run for `--help`."""
+    module = entry.value.split(":")[0]
+    top, *rest = module.split(".")
+    provider = f"{entry.dist.name}=={entry.dist.version}" if entry.dist else entry.name
+    spec = importlib.util.find_spec(top)
+    for place in (spec.submodule_search_locations if spec else None) or ():
+        folder = Path(place).joinpath(*rest)
+        if folder.is_dir():
+            return Source(provider, folder.absolute(), package=top)
+    raise ConfigError(f"the config pack {provider} names {module}, which is not a package folder; mend or uninstall it")
+
+
+def _personal(home: Path) -> Source:
+    source = Source("user", home)
+    for choice in source.choices():
+        if choice.parts[0] not in PERSONAL:
+            raise ConfigError(
+                f"{home / choice} is not read: a user's own folder holds the groups {', '.join(PERSONAL)} alone, so "
+                "that results do not hang on it; put it in a folder of EMBFIT_CONFIG_PATH or in a pack"
+            )
+    return source

@@ -1,0 +1,120 @@
+"""The code behind a `_target_`: found by name, with its parameters and their type hints."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from embfit.compose.nearest import suggestion
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class MissingTargetError(Exception):
+    """A `_target_` names nothing that can be called; the message says which part of the name is wrong."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that a YAML can call.
+
+    Args:
+        name: as the YAML writes it.
+        call: the class or function.
+        parameters: those that can be given by name.
+        hints: type hint by parameter; `Any` where there is none.
+        open_ended: it takes any further keyword.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    parameters: Mapping[str, inspect.Parameter]
+    hints: Mapping[str, Any]
+    open_ended: bool
+
+    @property
+    def module(self) -> str:
+        """The module that the object itself names, wherever it was found."""
+        return str(getattr(self.call, "__module__", None) or type(self.call).__module__)
+
+    @property
+    def required(self) -> list[str]:
+        """Names of the parameters without a default."""
+        return [name for name, parameter in self.parameters.items() if parameter.default is parameter.empty]
+
+
+def find_target(name: str) -> Target:
+    """Import what a `_target_` names.
+
+    Raises:
+        MissingTargetError: there is no such thing, it cannot be imported, or it cannot be called.
+    """
+    call = _locate(name)
+    if not callable(call):
+        raise MissingTargetError(f"{name} is a {type(call).__name__}, which cannot be called")
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):  # some built-ins have none
+        return Target(name, call, {}, {}, open_ended=True)
+    parameters = {key: parameter for key, parameter in signature.parameters.items() if parameter.kind in NAMED}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    hints = type_hints(call)
+    return Target(name, call, parameters, {key: hints.get(key, Any) for key in parameters}, open_ended)
+
+
+def type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the type hints of what a call takes; a hint that cannot be evaluated is left out."""
+    function = call.__init__ if inspect.isclass(call) else call
+    function = inspect.unwrap(function)
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {
+            name: hint
+            for name, text in getattr(function, "__annotations__", {}).items()
+            if (hint := _evaluated(text, getattr(function, "__globals__", {}))) is not None
+        }
+
+
+def _evaluated(text: Any, names: dict[str, Any]) -> Any:
+    try:
+        return eval(text, names) if isinstance(text, str) else text  # an annotation, which is code already
+    except (NameError, TypeError, AttributeError):
+        return None
+
+
+def _locate(name: str) -> Any:
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts) or len(parts) < 2:
+        raise MissingTargetError(f"'{name}' is not the dotted name of a class or function")
+    found: Any = _module(parts[0], name)
+    for depth, part in enumerate(parts[1:], start=1):
+        if not hasattr(found, part) and isinstance(found, ModuleType) and hasattr(found, "__path__"):
+            found = _module(".".join(parts[: depth + 1]), name, found)
+        elif hasattr(found, part):
+            found = getattr(found, part)
+        else:
+            raise MissingTargetError(_no_such(found, ".".join(parts[:depth]), part))
+    return found
+
+
+def _module(path: str, name: str, parent: ModuleType | None = None) -> ModuleType:
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise MissingTargetError(f"{name} needs the package {error.name}, which is not installed") from error
+        above, _, last = path.rpartition(".")
+        raise MissingTargetError(_no_such(parent, above, last) if parent else f"there is no module {path}") from error
+    except ImportError as error:
+        raise MissingTargetError(f"{name} cannot be imported: {error}") from error
+
+
+def _no_such(found: Any, path: str, part: str) -> str:
+    public = [name for name in dir(found) if not name.startswith("_")]
+    return f"{path} has no '{part}'{suggestion(part, public)}"

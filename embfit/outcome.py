@@ -1,0 +1,63 @@
+"""What the end of a run means to its user: a state, an exit code, and one or two lines."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Literal
+
+from embfit.errors import UserError
+
+State = Literal["done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How something ended.
+
+    Args:
+        state: as in `status.json`.
+        exit_code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.
+        message: for the user; empty when all went well.
+        expected: the message says all there is to say; else the traceback is needed to mend the cause.
+    """
+
+    state: State
+    exit_code: int
+    message: str = ""
+    expected: bool = True
+
+
+def outcome(error: BaseException | None) -> Outcome:
+    """Return what an exception, or its absence, means."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return Outcome("done", 0)
+    if _is_interrupt(error):
+        return Outcome("interrupted", 130, "interrupted")
+    if isinstance(error, UserError):
+        return Outcome("failed", error.exit_code, str(error))
+    if isinstance(error, SystemExit):
+        return Outcome("failed", error.code if isinstance(error.code, int) else 1, f"ended with {error.code}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return Outcome("failed", 1, _system(error))
+    if isinstance(error, MemoryError):
+        return Outcome("failed", 1, "out of memory; choose a smaller model or batch, or a machine with more")
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Outcome("failed", 1, f"unexpected {type(error).__name__}" + (f": {first}" if first else ""), expected=False)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Say whether Ctrl-C is behind it: libraries turn it into an exit of their own."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__ if isinstance(seen, SystemExit) else None
+    return False
+
+
+def _system(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}; free some space, or put store.dir and run.dir on another disk"
+    return f"{error.strerror or type(error).__name__}{where}"

@@ -1,0 +1,183 @@
+"""The folder of one run: what it was asked, what it made, and how it ended.
+
+It holds `config.yaml` (resolved), `provenance.json` (where each value was written), `versions.json`, `log.txt` and
+`status.json`; the task adds its own files.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from filelock import FileLock, Timeout
+
+import embfit
+from embfit.errors import ConfigError
+from embfit.outcome import outcome
+from embfit.store import write_text
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """A run's folder, a context manager: entering writes down what is asked, leaving how it ended.
+
+    Args:
+        dir: made when entered.
+        config: the resolved configuration.
+        origins: where each of its values was written.
+        overrides: the command line.
+        resuming: go on with what an unfinished run left here.
+
+    Raises:
+        ConfigError: (when entered) a finished run, or one that is at work, is in the folder.
+        OSError: (when entered) the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        dir: Path,
+        config: Mapping[str, Any],
+        origins: Mapping[str, str],
+        overrides: Sequence[str] = (),
+        resuming: bool = False,
+    ) -> None:
+        self.dir = dir
+        self.resuming = resuming
+        self.timings: dict[str, float] = {}
+        self._config = config
+        self._origins = origins
+        self._overrides = overrides
+        self._status: dict[str, Any] = {"state": "running", "stage": None, "error": None}
+        self._lock = FileLock(dir / ".lock")
+        self._log: logging.Handler | None = None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Name what the run is doing, and record in `timings` how many seconds it took."""
+        log.info("%s", name)
+        self._status["stage"] = name
+        self._write_status()
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - started
+
+    def __enter__(self) -> Self:
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self._take()
+        self._log = logging.FileHandler(self.dir / "log.txt", encoding="utf-8")
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(self._log)
+        self._status |= {"started": _now(), "finished": None}
+        try:
+            self._write_status()
+            if not self.resuming:
+                self._write_record()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end = outcome(error)
+        if error is not None and end.state == "failed" and self._log is not None:
+            record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, end.message, None, (kind, error, trace))  # type: ignore[arg-type]  # the three are set together
+            self._log.handle(record)  # the console shows the message alone
+            error.add_note(f"the run's log: {self.dir / 'log.txt'}")
+        elif error is not None:
+            error.add_note(f"to go on: resume={self.dir}")
+        self._status |= {"state": end.state, "error": end.message or None, "finished": _now()}
+        if end.state == "done":
+            self._status["stage"] = None
+        try:
+            self._write_status()
+        except OSError as refusal:  # such as a full disk, which must not hide what ended the run
+            log.warning("cannot write %s: %s", self.dir / "status.json", refusal.strerror)
+        finally:
+            if self._log is not None:
+                logging.getLogger().removeHandler(self._log)
+                self._log.close()
+            self._lock.release()
+
+    def _take(self) -> None:
+        """Make the folder this run's own: no two runs write to one, and a finished one stays as it is."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(f"run.dir={self.dir}: another run is at work there; choose another run.dir") from error
+        state = read_state(self.dir)
+        if state == "done":
+            self._lock.release()
+            raise ConfigError(f"run.dir={self.dir} holds a finished run; choose another run.dir, or remove the folder")
+
+    def _write_record(self) -> None:
+        config = yaml.safe_dump(dict(self._config), sort_keys=False, allow_unicode=True)
+        write_text(self.dir / "config.yaml", config)
+        write_text(self.dir / "provenance.json", _json(self._origins))
+        write_text(self.dir / "versions.json", _json(versions(self._overrides)))
+
+    def _write_status(self) -> None:
+        write_text(self.dir / "status.json", _json(self._status))
+
+
+def read_state(folder: Path) -> str | None:
+    """Return the state of the run in a folder (`running`, `done`, `failed`, `interrupted`), None without one."""
+    try:
+        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(state)
+
+
+def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a run's numbers may hang on beside its configuration: code, packages, machine."""
+    packages = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
+    return {
+        "embfit": embfit.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "overrides": list(overrides),
+        "executable": sys.executable,
+        "git": _git_state(),
+        "packages": dict(sorted(packages.items(), key=lambda item: str(item[0]).lower())),
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Return commit and cleanliness of the repository of the working directory, None outside one."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain")
+    return None if commit is None else {"commit": commit, "clean": changes == ""}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
