@@ -1,0 +1,59 @@
+"""One system against another on the same queries, for every metric and subset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embfit.evaluator.significance import bootstrap_interval, randomisation_p, wins_ties_losses
+from embfit.records import Comparison, Evaluation
+
+ALL = "all"
+
+
+def compare(a: Evaluation, b: Evaluation, samples: int, seed: int) -> list[Comparison]:
+    """Return the paired comparisons of `b` against `a`: all queries first, then each subset; metrics as in `a`.
+
+    A positive difference says that `b` is better. The resamples are the same for every metric of a subset.
+
+    Args:
+        a: the system compared with.
+        b: the system of interest.
+        samples: bootstrap resamples, and random flips of the randomisation test.
+        seed: of both.
+
+    Raises:
+        ValueError: they were not evaluated on the same queries and metrics.
+    """
+    if (a.split, *a.metrics) != (b.split, *b.metrics):
+        raise ValueError(f"{a.system} ({a.split}: {[*a.metrics]}) and {b.system} ({b.split}: {[*b.metrics]}) differ")
+    everything = list(next(iter(a.per_query.values())))
+    if set(everything) != set(next(iter(b.per_query.values()))):
+        raise ValueError(f"{a.system} and {b.system} were evaluated on different queries")
+    return [
+        _compare(a, b, metric, subset, queries, samples, seed)
+        for subset, queries in {ALL: everything, **a.subsets}.items()
+        for metric in a.metrics
+    ]
+
+
+def _compare(
+    a: Evaluation, b: Evaluation, metric: str, subset: str, queries: Sequence[str], samples: int, seed: int
+) -> Comparison:
+    before, after = a.per_query[metric], b.per_query[metric]
+    differences = np.array([after[query] - before[query] for query in queries])  # [Q]
+    wins, ties, losses = wins_ties_losses(differences)
+    return Comparison(
+        a=a.system,
+        b=b.system,
+        metric=metric,
+        subset=subset,
+        queries=len(queries),
+        difference=float(differences.mean()),
+        ci95=bootstrap_interval(differences, samples, seed),
+        p=randomisation_p(differences, samples, seed),
+        wins=wins,
+        ties=ties,
+        losses=losses,
+    )

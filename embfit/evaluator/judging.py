@@ -1,0 +1,64 @@
+"""From a ranking and a split's judgements to an `Evaluation`: one path for every kind of system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embfit.errors import UserError
+from embfit.evaluator.metrics import answerable, mean, per_query
+from embfit.evaluator.subsets import by_training
+from embfit.records import Collection, Evaluation, Qrels, Ranking
+
+
+def judgements(collection: Collection, split: str) -> Qrels:
+    """Return a split's judgements.
+
+    Raises:
+        UserError: there is no such split, or none of its queries has a relevant document.
+    """
+    if split not in collection.qrels:
+        known = ", ".join(sorted(collection.qrels)) or "none"
+        raise UserError(f"{collection.name} has no split {split!r}; its splits: {known} (set evaluator.split)")
+    qrels = collection.qrels[split]
+    if not answerable(qrels):
+        raise UserError(
+            f"{collection.name}: none of the {len(qrels)} queries of split {split!r} has a relevant document (grade "
+            "1 or more), so there is nothing to measure"
+        )
+    return qrels
+
+
+def judge(
+    system: str,
+    collection: Collection,
+    split: str,
+    ranking: Ranking,
+    metrics: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Measure a system's ranking of one split's queries.
+
+    Args:
+        system: its name in reports.
+        collection: has the judgements.
+        split: which of them.
+        ranking: of the split's queries; a query that it lacks counts as 0.
+        metrics: names, such as `ndcg@10`.
+        facts: what else is known of the system (seconds); `queries` and `left_out` are added.
+
+    Raises:
+        UserError: there is no such split, or none of its queries has a relevant document.
+    """
+    qrels = judgements(collection, split)
+    values = per_query(ranking, qrels, metrics)
+    queries = len(answerable(qrels))
+    return Evaluation(
+        system=system,
+        split=split,
+        metrics={metric: mean(by_query.values()) for metric, by_query in values.items()},
+        per_query=values,
+        subsets=by_training(collection, split),
+        ranking=ranking,
+        facts={"queries": queries, "left_out": len(qrels) - queries, **(facts or {})},
+    )

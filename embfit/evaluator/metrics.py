@@ -1,0 +1,121 @@
+"""Retrieval metrics by query: pytrec_eval computes them, from a ranking whose ties are already broken.
+
+The providers of these metrics break ties differently (MRR@10 of one tied ranking is 1 in one and 1/2 in another), and
+trec_eval's C code keeps scores as float32, where scores that Python tells apart become ties. So documents are ranked
+once, by (-score, id), and pytrec_eval is given whole numbers that fall from rank to rank.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytrec_eval
+
+from embfit.errors import ConfigError
+from embfit.records import Qrels, Ranking
+
+MEASURES = {"ndcg": "ndcg_cut", "mrr": "recip_rank", "recall": "recall", "precision": "P", "map": "map_cut"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and the rank at which it stops reading: `ndcg@10`."""
+
+    name: str
+    cutoff: int
+
+    @classmethod
+    def parse(cls, text: str) -> Metric:
+        """Read `NAME@K`.
+
+        Raises:
+            ConfigError: no such metric, or a cutoff below 1.
+        """
+        match = re.fullmatch(r"([a-z]+)@([1-9]\d*)", text)
+        if match is None or match[1] not in MEASURES:
+            known = ", ".join(f"{name}@K" for name in MEASURES)
+            raise ConfigError(f"evaluator.metrics: {text!r} is no metric; the metrics are {known}, with K of 1 or more")
+        return cls(match[1], int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.cutoff}"
+
+    @property
+    def measure(self) -> str:
+        """What pytrec_eval calls it; its reciprocal rank knows no cutoff."""
+        return MEASURES[self.name] if self.name == "mrr" else f"{MEASURES[self.name]}.{self.cutoff}"
+
+    def value(self, measured: Mapping[str, float]) -> float:
+        """Pick this metric out of what pytrec_eval measured for one query."""
+        if self.name == "mrr":
+            reciprocal = measured["recip_rank"]
+            return reciprocal if reciprocal >= 1 / self.cutoff else 0.0  # both are 1.0 / rank, so this is exact
+        return measured[f"{MEASURES[self.name]}_{self.cutoff}"]
+
+
+def rank(scored: Mapping[str, Iterable[tuple[str, float]]], depth: int | None = None) -> Ranking:
+    """Order each query's scored documents by (-score, id): the one place where ties are broken.
+
+    Args:
+        scored: query id → (document id, score), in any order.
+        depth: documents kept for each query; all by default.
+    """
+    return Ranking(
+        {query: sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:depth] for query, pairs in scored.items()}
+    )
+
+
+def answerable(qrels: Qrels) -> dict[str, Mapping[str, int]]:
+    """Return the judgements of the queries that have a relevant document (grade 1 or more).
+
+    No ranking can answer the others, so the metrics leave them out.
+    """
+    return {query: grades for query, grades in qrels.items() if any(grade >= 1 for grade in grades.values())}
+
+
+def per_query(ranking: Ranking, qrels: Qrels, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Measure each answerable query; one that the ranking lacks counts as 0.
+
+    With `g(i)` the grade at rank i (0 where unjudged), relevant meaning a grade of 1 or more and R the number of
+    relevant documents, whether retrieved or not:
+
+    - `ndcg@k`: sum over i ≤ k of g(i) / log2(i + 1), divided by the same sum for the best order of all judged documents
+      (Järvelin and Kekäläinen 2002, with linear gain as in trec_eval);
+    - `mrr@k`: 1 / rank of the first relevant document, 0 if that rank is beyond k;
+    - `recall@k`: relevant documents among the first k, divided by R;
+    - `precision@k`: relevant documents among the first k, divided by k, however short the ranking;
+    - `map@k`: sum of precision@i over the ranks i ≤ k of relevant documents, divided by R.
+
+    Args:
+        ranking: ordered by (-score, id).
+        qrels: judgements of one split.
+        metrics: names, such as `ndcg@10`.
+
+    Returns:
+        Metric name → query id → value in 0 to 1, the queries in the order of `qrels`.
+
+    Raises:
+        ConfigError: a name is no metric.
+    """
+    parsed = [Metric.parse(name) for name in metrics]
+    judged = answerable(qrels)
+    falling = {query: _falling_scores(ranking.documents.get(query, ())) for query in judged}
+    evaluator = pytrec_eval.RelevanceEvaluator(judged, {metric.measure for metric in parsed})
+    measured = evaluator.evaluate(falling)
+    return {str(metric): {query: metric.value(measured[query]) for query in judged} for metric in parsed}
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean over queries, each of which counts the same.
+
+    Raises:
+        ZeroDivisionError: there are none.
+    """
+    listed = list(values)
+    return sum(listed) / len(listed)
+
+
+def _falling_scores(documents: Sequence[tuple[str, float]]) -> dict[str, float]:
+    return {document: float(len(documents) - place) for place, (document, _) in enumerate(documents)}

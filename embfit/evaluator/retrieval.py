@@ -1,0 +1,212 @@
+"""The evaluator: exact search over the whole corpus, the same code for base, tuned and BM25."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+from pydantic import Field
+
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator.comparison import compare
+from embfit.evaluator.judging import judge, judgements
+from embfit.evaluator.metrics import Metric, rank
+from embfit.index.exact import search
+from embfit.index.lexical import NOTHING, Language, index_words
+from embfit.model.embed import embed
+from embfit.model.encoder import Encoder
+from embfit.records import Collection, Comparison, Evaluation, Ranking
+from embfit.store import Store
+
+WATCHED = "ndcg@10"  # by early stopping
+Hits: TypeAlias = tuple[np.ndarray, np.ndarray]  # scores [Q, K] float32 and document rows [Q, K], best first
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Retrieval metrics over a whole corpus, by query, with paired significance tests.
+
+    Documents are ranked by (-score, id) and cut at `depth`; of documents that tie at the very cut, those of the first
+    rows are kept.
+
+    Args:
+        split: judgements that are reported.
+        dev_split: judgements that training looks at; never those that are reported.
+        metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K` and `map@K`, the headline first.
+        depth: documents ranked for each query.
+        dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
+        bm25: whether tasks that evaluate an encoder report BM25 beside it.
+        language: BM25's stemmer and stop words; None takes words as they are.
+        exclude_self: leave out the document that has the query's own id, where queries are documents of the corpus
+            (arguana, quora). Elsewhere equal ids are a coincidence.
+        resamples: of the bootstrap, and random flips of the randomisation test.
+        seed: of both.
+
+    Raises:
+        ConfigError: no such metric, or one that reads deeper than `depth`.
+    """
+
+    split: str = "test"
+    dev_split: str = "dev"
+    metrics: Sequence[str] = ("ndcg@10", "mrr@10", "recall@10", "recall@100")
+    depth: Annotated[int, Field(ge=1)] = 100
+    dims: Sequence[Annotated[int, Field(ge=1)]] | None = None
+    bm25: bool = True
+    language: Language | None = "english"
+    exclude_self: bool = False
+    resamples: Annotated[int, Field(ge=1)] = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ConfigError("evaluator.metrics: the list is empty; name a metric, such as ndcg@10")
+        for metric in map(Metric.parse, self.metrics):
+            if metric.cutoff > self.depth:
+                raise ConfigError(
+                    f"evaluator.metrics: {metric} reads deeper than evaluator.depth={self.depth}; raise the depth"
+                )
+
+    def evaluate(
+        self, system: str, encoder: Encoder, collection: Collection, store: Store, split: str | None = None
+    ) -> Evaluation:
+        """Embed corpus and queries, search exactly and measure.
+
+        Embeddings and rankings are kept in the store under the encoder's fingerprint and the texts.
+
+        Args:
+            system: the encoder's name in reports.
+            encoder: embeds.
+            collection: what is searched and judged.
+            store: keeps embeddings and rankings.
+            split: other judgements than the configured ones.
+
+        Raises:
+            ConfigError: a dimension that the encoder does not have.
+            UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
+        """
+        split = split or self.split
+        if wide := [dim for dim in self.dims or () if dim > encoder.width]:
+            raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
+        rows = _query_rows(collection, split)
+        fingerprint = encoder.fingerprint  # reads every weight
+
+        def at(name: str, dim: int) -> Evaluation:
+            def find() -> Hits:
+                queries = embed(encoder, collection, "query", store, rows).matrix
+                documents = embed(encoder, collection, "document", store).matrix
+                return self._search(_cut(queries, dim), _cut(documents, dim))
+
+            key = {
+                "search": "exact inner product",
+                "encoder": fingerprint,
+                "dimensions": dim,
+                "corpus": collection.corpus_digest,
+                "queries": collection.queries_digest,
+                "rows": rows,
+                "reach": self._reach(len(collection.corpus)),
+            }
+            started = time.monotonic()
+            hits, reused = _kept(store, key, find)
+            ranking = self._rank(collection, rows, hits)
+            facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
+            return judge(name, collection, split, ranking, self.metrics, facts)
+
+        cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
+        return replace(at(system, encoder.width), dims=cut)
+
+    def evaluate_bm25(self, collection: Collection, store: Store, split: str | None = None) -> Evaluation:
+        """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.
+
+        The index is kept in the store; searching it is quick.
+
+        Raises:
+            UserError: there is no such split, none of its queries has a relevant document, or no document has a word.
+        """
+        split = split or self.split
+        rows = _query_rows(collection, split)
+        started = time.monotonic()
+        index = index_words(collection, store, self.language)
+        hits = index.search(list(collection.query_texts(rows)), self._reach(len(collection.corpus)))
+        ranking = self._rank(collection, rows, hits)
+        facts = {"seconds": round(time.monotonic() - started, 3)}
+        return judge("bm25", collection, split, ranking, self.metrics, facts)
+
+    def validate(self, encoder: Encoder, collection: Collection) -> dict[str, float]:
+        """Return the metrics on the dev split, embedding everything anew: weights change between two calls.
+
+        `ndcg@10`, which training watches, is among them whatever the configured metrics.
+
+        Raises:
+            UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
+        """
+        rows = _query_rows(collection, self.dev_split)
+        queries = encoder.encode(collection.query_texts(rows), "query")
+        hits = self._search(queries, encoder.encode(collection.document_texts(), "document"))
+        ranking = self._rank(collection, rows, hits)
+        metrics = dict.fromkeys([*self.metrics, WATCHED])
+        return dict(judge("validation", collection, self.dev_split, ranking, [*metrics]).metrics)
+
+    def compare(self, a: Evaluation, b: Evaluation) -> list[Comparison]:
+        """Return the paired comparisons of `b` against `a`: all queries first, then each subset, in order of metrics.
+
+        Raises:
+            ValueError: they were not evaluated on the same queries and metrics.
+        """
+        return compare(a, b, self.resamples, self.seed)
+
+    def _search(self, queries: np.ndarray, documents: np.ndarray) -> Hits:
+        try:
+            return search(queries, documents, self._reach(len(documents)))
+        except ValueError as error:  # widths and reach fit, so a vector is not finite
+            raise UserError(
+                f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
+            ) from None
+
+    def _rank(self, collection: Collection, query_rows: Sequence[int], hits: Hits) -> Ranking:
+        scored: dict[str, list[tuple[str, float]]] = {}
+        for query_row, scores, rows in zip(query_rows, *hits, strict=True):
+            query = collection.query_ids[query_row]
+            scored[query] = [
+                (document, score)
+                for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+                if row != NOTHING and not ((document := collection.document_ids[row]) == query and self.exclude_self)
+            ]
+        return rank(scored, self.depth)
+
+    def _reach(self, documents: int) -> int:
+        """How many documents to search for: one more where one may be left out."""
+        return min(self.depth + self.exclude_self, documents)
+
+
+def _query_rows(collection: Collection, split: str) -> list[int]:
+    """Return the rows of a split's queries, in row order."""
+    return sorted(collection.query_rows[query] for query in judgements(collection, split))
+
+
+def _cut(matrix: np.ndarray, dim: int) -> np.ndarray:
+    """Return [N, D] vectors cut to [N, dim] and renormalised; untouched at full width."""
+    if dim == matrix.shape[1]:
+        return matrix
+    vectors = np.array(matrix[:, :dim], np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.maximum(norms, np.finfo(np.float32).tiny)  # a zero vector stays one
+    return vectors
+
+
+def _kept(store: Store, key: dict[str, Any], find: Callable[[], Hits]) -> tuple[Hits, bool]:
+    """Return hits from the store, and whether they were there already."""
+    reused = True
+
+    def build(folder: Path) -> None:
+        nonlocal reused
+        reused = False
+        scores, rows = find()
+        np.save(folder / "scores.npy", scores)
+        np.save(folder / "rows.npy", rows)
+
+    folder = store.entry("rankings", key, build)
+    return (np.load(folder / "scores.npy"), np.load(folder / "rows.npy")), reused

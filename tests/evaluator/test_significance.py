@@ -1,0 +1,106 @@
+from itertools import product
+
+import numpy as np
+import pytest
+
+from embfit.evaluator import significance
+from embfit.evaluator.significance import bootstrap_interval, randomisation_p, wins_ties_losses
+
+
+def every_flip(differences: list[float]) -> float:
+    """The exact p-value: the share of all sign flips at least as far from zero as what was observed."""
+    observed = abs(sum(differences))
+    sums = [
+        sum(s * d for s, d in zip(signs, differences, strict=True))
+        for signs in product((1, -1), repeat=len(differences))
+    ]
+    return sum(abs(total) >= observed - 1e-12 for total in sums) / len(sums)
+
+
+@pytest.mark.parametrize(
+    ("differences", "exact"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 2 / 16),  # all the same sign, or all the other
+        ([1.0, 1.0, 1.0, -1.0], 10 / 16),  # |sum| is 2 or 4
+        ([1.0, 1.0, 0.0, 0.0], 2 / 4),  # zeros have no say
+        ([3.0, 1.0, -1.0], 6 / 8),  # flips sum to ±5, ±3, ±3 and ±1
+        ([0.1, 0.2, 0.3], 2 / 8),
+        ([0.1, -0.2, 0.3, 0.4, 0.05, -0.1], None),
+    ],
+)
+def test_randomisation_agrees_with_every_flip_enumerated(differences: list[float], exact: float | None) -> None:
+    exact = every_flip(differences) if exact is None else exact
+    assert every_flip(differences) == pytest.approx(exact)
+    spread = (exact * (1 - exact) / 100_000) ** 0.5
+    assert randomisation_p(np.array(differences), 100_000, seed=1) == pytest.approx(exact, abs=4 * spread + 1e-5)
+
+
+def test_p_is_never_zero_and_counts_the_observed_flips() -> None:
+    assert randomisation_p(np.ones(100), samples=999, seed=0) == 1 / 1000
+    assert randomisation_p(np.zeros(100), samples=999, seed=0) == 1.0
+    assert randomisation_p(np.array([0.5]), samples=999, seed=0) == 1.0
+
+
+def test_p_ignores_the_sign_and_the_scale_of_the_difference() -> None:
+    differences = np.random.default_rng(0).normal(0.1, 1, 50)
+    p = randomisation_p(differences, 2_000, seed=3)
+    assert p == randomisation_p(-differences, 2_000, seed=3) == randomisation_p(differences / 8, 2_000, seed=3)
+
+
+def test_p_is_uniform_when_the_systems_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    ps = np.array([randomisation_p(rng.normal(0, 1, 40), 500, seed=trial) for trial in range(1_000)])
+    levels = np.linspace(0.05, 0.95, 19)
+    reached = (ps[:, None] <= levels).mean(axis=0)
+    assert np.abs(reached - levels).max() < 1.63 / 1_000**0.5  # Kolmogorov-Smirnov at 1 %
+
+
+def test_p_finds_a_difference_that_is_there() -> None:
+    assert randomisation_p(np.random.default_rng(0).normal(0.5, 1, 100), 10_000, seed=0) < 0.001
+
+
+def test_the_interval_agrees_with_every_resample_enumerated() -> None:
+    # Means of three draws from {0, 0, 1} are 0, 1/3, 2/3 and 1 with probabilities 8/27, 12/27, 6/27 and 1/27.
+    differences = np.array([0.0, 0.0, 1.0])
+    assert bootstrap_interval(differences, 20_000, seed=0, confidence=0.95) == pytest.approx((0, 1))
+    assert bootstrap_interval(differences, 20_000, seed=0, confidence=0.80) == pytest.approx((0, 2 / 3))
+    assert bootstrap_interval(differences, 20_000, seed=0, confidence=0.20) == pytest.approx((1 / 3, 1 / 3))
+
+
+def test_the_interval_of_many_queries_is_the_normal_one() -> None:
+    differences = np.random.default_rng(0).normal(0.2, 1, 2_000)
+    low, high = bootstrap_interval(differences, 10_000, seed=0)
+    half = 1.96 * differences.std() / 2_000**0.5
+    assert (low, high) == pytest.approx((differences.mean() - half, differences.mean() + half), abs=0.03 * 2 * half)
+
+
+def test_the_interval_covers_the_true_mean_95_times_in_100() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for trial in range(1_000):
+        low, high = bootstrap_interval(rng.normal(0.3, 1, 60), 500, seed=trial)
+        covered += low <= 0.3 <= high
+    assert covered / 1_000 == pytest.approx(0.95, abs=0.025)  # percentile intervals of 60 queries are a little narrow
+
+
+def test_the_interval_of_no_change_is_a_point() -> None:
+    assert bootstrap_interval(np.zeros(10), 100, seed=0) == (0.0, 0.0)
+
+
+def test_results_depend_on_the_seed_and_not_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences = np.random.default_rng(0).normal(0.1, 1, 30)
+    whole = bootstrap_interval(differences, 1_000, seed=5), randomisation_p(differences, 1_000, seed=5)
+    assert bootstrap_interval(differences, 1_000, seed=6) != whole[0]
+    monkeypatch.setattr(significance, "CELLS", 30 * 64)
+    assert (bootstrap_interval(differences, 1_000, seed=5), randomisation_p(differences, 1_000, seed=5)) == whole
+
+
+def test_wins_ties_and_losses() -> None:
+    assert wins_ties_losses(np.array([0.1, -0.1, 0.0, 1e-12, -1e-12, 0.2])) == (2, 3, 1)
+
+
+def test_no_queries_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="no queries"):
+        bootstrap_interval(np.array([]), 10, seed=0)
+    with pytest.raises(ValueError, match="no queries"):
+        randomisation_p(np.array([]), 10, seed=0)
