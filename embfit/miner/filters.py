@@ -31,7 +31,7 @@ def unknown(rows: np.ndarray, known: Ragged, copies: np.ndarray) -> np.ndarray:
 
 def first_of_text(rows: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """Pass the first of several candidates of one query that have the same text ([Q, K])."""
-    texts = copies[rows]
+    texts = np.where(rows < 0, rows, copies[rows])  # an empty place has no text
     order = np.argsort(texts, axis=1, kind="stable")
     ordered = np.take_along_axis(texts, order, axis=1)
     passes = np.ones(rows.shape, bool)

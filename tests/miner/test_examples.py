@@ -1,0 +1,60 @@
+"""What is read of the training split: order, copies, and nothing of any other split."""
+
+from __future__ import annotations
+
+import pytest
+
+from embfit.errors import UserError
+from embfit.miner import examples as module
+from embfit.miner.examples import training_examples
+from tests.conftest import make_collection
+
+DOCUMENTS = {"a": "red", "b": "green", "c": "blue", "d": "red", "e": "grey", "f": "grey"}  # d copies a, f copies e
+QUERIES = {"q0": "sky", "q1": "grass", "q2": "fire"}
+
+
+def test_positives_stand_by_grade_and_id_in_the_order_of_queries() -> None:
+    qrels = {"train": {"q2": {"c": 1, "b": 2, "a": 1}, "q0": {"e": 1}}}
+    examples = training_examples(make_collection(DOCUMENTS, QUERIES, qrels))
+    assert examples.queries.tolist() == [0, 2]
+    assert [rows.tolist() for rows in examples.positives.lists()] == [[4], [1, 0, 2]]
+    assert examples.relevant() == {0: frozenset({4}), 2: frozenset({0, 1, 2})}
+
+
+def test_judged_negatives_are_kept_unless_their_text_is_a_positive_or_came_before() -> None:
+    qrels = {
+        "train": {
+            "q0": {"a": 1, "b": -1, "c": 0, "d": 0, "e": 0, "f": 0},  # d is a's text, f is e's
+            "q1": {"b": 0},  # no positive: no example
+            "q2": {"c": 1, "a": 0},
+        }
+    }
+    examples = training_examples(make_collection(DOCUMENTS, QUERIES, qrels))
+    assert examples.queries.tolist() == [0, 2]
+    assert [rows.tolist() for rows in examples.judged.lists()] == [[2, 4, 1], [0]]  # grade 0 by id, then -1
+    assert examples.dropped == 2
+
+
+def test_no_other_split_is_read() -> None:
+    train = {"q0": {"a": 1}}
+    other = {"q0": {"b": 1}, "q1": {"c": 1}}
+    examples = training_examples(make_collection(DOCUMENTS, QUERIES, {"train": train, "dev": other, "test": other}))
+    assert examples.relevant() == {0: frozenset({0})}
+
+
+@pytest.mark.parametrize("qrels", [{}, {"train": {}}, {"train": {"q0": {"a": 0}}}, {"dev": {"q0": {"a": 1}}}])
+def test_no_training_pairs_is_one_clear_line(qrels: dict[str, dict[str, dict[str, int]]]) -> None:
+    with pytest.raises(UserError, match=r"^small has no training pairs: .* split train") as error:
+        training_examples(make_collection(DOCUMENTS, QUERIES, qrels))
+    assert "\n" not in str(error.value)
+
+
+def test_blocks_are_the_whole_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 2)
+    qrels = {"train": {"q0": {"a": 1, "b": 1}, "q1": {"c": 1, "e": 0}, "q2": {"a": 1, "b": 0}}}
+    blocks = list(training_examples(make_collection(DOCUMENTS, QUERIES, qrels)).blocks())
+    assert [where for where, _ in blocks] == [slice(0, 2), slice(2, 3)]
+    assert [block.queries.tolist() for _, block in blocks] == [[0, 1], [2]]
+    assert [rows.tolist() for _, block in blocks for rows in block.positives.lists()] == [[0, 1], [2], [0]]
+    assert [rows.tolist() for _, block in blocks for rows in block.judged.lists()] == [[], [4], [1]]
+    assert [block.judged.offsets.tolist() for _, block in blocks] == [[0, 0, 1], [0, 1]]
