@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -57,12 +58,17 @@ class RunFolder:
         self.dir = dir
         self.resuming = resuming
         self.timings: dict[str, float] = {}
-        self._config = config
-        self._origins = origins
-        self._overrides = overrides
+        self.config = config
+        self.origins = origins
+        self.overrides = overrides
         self._status: dict[str, Any] = {"state": "running", "stage": None, "error": None}
         self._lock = FileLock(dir / ".lock")
         self._log: logging.Handler | None = None
+
+    @property
+    def command(self) -> str:
+        """What to type to run it again."""
+        return shlex.join(["python", "-m", "embfit", *self.overrides])
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -127,10 +133,10 @@ class RunFolder:
             raise ConfigError(f"run.dir={self.dir} holds a finished run; choose another run.dir, or remove the folder")
 
     def _write_record(self) -> None:
-        config = yaml.safe_dump(dict(self._config), sort_keys=False, allow_unicode=True)
+        config = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
         write_text(self.dir / "config.yaml", config)
-        write_text(self.dir / "provenance.json", _json(self._origins))
-        write_text(self.dir / "versions.json", _json(versions(self._overrides)))
+        write_text(self.dir / "provenance.json", _json(self.origins))
+        write_text(self.dir / "versions.json", _json(versions(self.overrides)))
 
     def _write_status(self) -> None:
         write_text(self.dir / "status.json", _json(self._status))

@@ -8,6 +8,7 @@ dialect and the one of release 6 are read.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,12 +129,26 @@ def read_projections(folder: Path, settings: FolderSettings) -> list[Projection]
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write an encoder as a folder that sentence-transformers, TEI and vLLM load.
+    """Write an encoder as a folder that sentence-transformers, TEI and vLLM load: whole, or not at all.
 
-    The caller writes into a temporary folder and renames it: a crash must not leave half a model.
+    A model that is there already is replaced.
+
+    Raises:
+        OSError: the folder cannot be written; what was there is still there.
     """
+    unfinished = folder.with_name(f".{folder.name}-unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write_encoder(encoder, unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_encoder(encoder: Encoder, folder: Path) -> None:
     settings = encoder.settings
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     encoder.backbone.save_pretrained(folder)
     encoder.tokenizer.model_max_length = settings.max_length
     encoder.tokenizer.backend_tokenizer.no_truncation()  # else tokenizer.json carries the last batch's length along

@@ -1,0 +1,1 @@
+"""One file per task; each reads as the story of that task, with no machinery in it."""

@@ -1,0 +1,42 @@
+"""What a report says of the data: what loading counted, what identifies it, and how much of it a model reads."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from embfit.model import Encoder, Kind, tokenized
+from embfit.records import Collection
+from embfit.store import Store
+
+log = logging.getLogger(__name__)
+
+PLURALS: dict[Kind, str] = {"document": "documents", "query": "queries"}
+
+
+def describe(collection: Collection) -> dict[str, Any]:
+    """Return a collection's name, what loading it counted, and the digests that identify it."""
+    return {
+        "name": collection.name,
+        **collection.facts,
+        "corpus_sha256": collection.corpus_digest,
+        "queries_sha256": collection.queries_digest,
+        "qrels_sha256": {split: collection.qrels_digest(split) for split in collection.qrels},
+    }
+
+
+def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> dict[str, int]:
+    """Return how many texts are longer than what the encoder reads of them, by side; warn where there are any."""
+    counted = {}
+    for kind, plural in PLURALS.items():
+        truncated = tokenized(encoder, collection, kind, store).truncated
+        counted[f"truncated_{plural}"] = found = int(truncated.sum())
+        if found:
+            log.warning(
+                "%d of %d %s are longer than %d tokens; the model reads their beginning (model.max_length)",
+                found,
+                len(truncated),
+                plural,
+                encoder.max_length,
+            )
+    return counted

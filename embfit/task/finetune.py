@@ -1,0 +1,102 @@
+"""`task=finetune`: from a collection to a better encoder, and how much better it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import nn
+
+from embfit.evaluator import Retrieval
+from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.model.card import write_card
+from embfit.records import Report
+from embfit.report import print_table, write_report
+from embfit.run_folder import RunFolder
+from embfit.store import Store, write_text
+from embfit.task.facts import count_truncated, describe
+from embfit.task.parts import Data, Miner
+from embfit.training import Fit, Training
+
+log = logging.getLogger(__name__)
+
+
+def finetune(
+    data: Data,
+    model: Pretrained,
+    miner: Miner,
+    loss: nn.Module,
+    training: Training,
+    trainer: partial[pl.Trainer],
+    evaluator: Retrieval,
+    store: Store,
+    run: RunFolder,
+) -> Report:
+    """Mine negatives, train, and evaluate base and tuned with the same code; everything is left in the run folder."""
+    with run.stage("load data"):
+        collection = data.load(store)
+    with run.stage("load model"):
+        encoder = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
+        truncated = count_truncated(encoder, collection, store)
+    with run.stage("evaluate base"):
+        base = evaluator.evaluate("base", encoder, collection, store)
+        bm25 = [evaluator.evaluate_bm25(collection, store)] if evaluator.bm25 else []
+    with run.stage("mine negatives"):
+        training_set = miner.mine(collection, encoder, store)
+    with run.stage("train"):
+        validate = partial(evaluator.validate, collection=collection)
+        fit = partial(training.fit, encoder, loss, training_set, validate, trainer, store)
+        encoder, facts = _train(encoder, model, fit, run)
+    with run.stage("evaluate tuned"):
+        tuned = evaluator.evaluate("tuned", encoder, collection, store)
+    with run.stage("report"):
+        report = Report(
+            task="finetune",
+            evaluations=[base, tuned, *bm25],
+            comparisons=[found for other in (base, *bm25) for found in evaluator.compare(other, tuned)],
+            training=facts,
+            mining=training_set.facts,
+            data={**describe(collection), **truncated},
+            timings=run.timings,
+        )
+        write_report(report, run.dir, run.config, run.origins, collection, run.command)
+        write_card(run.dir / "model", str(model.path), report, run.config)
+    print_table(report)
+    print(_where_things_are(run.dir))
+    return report
+
+
+def _where_things_are(folder: Path) -> str:
+    return "\n".join(
+        [
+            f"model    {folder / 'model'}",
+            f"report   {folder / 'report.html'}",
+            f"numbers  {folder / 'report.json'}",
+            f"use it   python -m embfit task=search query='...' tuned={folder / 'model'}",
+        ]
+    )
+
+
+def _train(
+    encoder: Encoder, model: Pretrained, fit: Callable[[Path], Fit], run: RunFolder
+) -> tuple[Encoder, Mapping[str, Any]]:
+    """Train and save the model, or take what an interrupted run had saved already."""
+    record = run.dir / "training.json"
+    if run.resuming and record.is_file():
+        log.info("the model was trained before the interruption")
+        saved = replace(model, path=str(run.dir / "model"), revision=None, package=None, sha256=None)
+        return saved.load(str(encoder.device)), json.loads(record.read_text(encoding="utf-8"))
+    checkpoints = run.dir / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    facts = asdict(fit(checkpoints))
+    save_encoder(encoder, run.dir / "model")
+    write_text(record, json.dumps(facts, indent=2) + "\n")
+    shutil.rmtree(checkpoints)  # the best weights are the model's now
+    return encoder, facts

@@ -1,0 +1,102 @@
+"""`task=search`: what base and tuned answer to one query, side by side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from embfit.errors import ConfigError, UserError
+from embfit.index.exact import search as search_exact
+from embfit.model import Encoder, Pretrained, embed
+from embfit.records import Collection
+from embfit.run_folder import RunFolder, read_state
+from embfit.store import Store
+from embfit.task.parts import Data
+
+log = logging.getLogger(__name__)
+
+SHOWN = 160  # characters of a document
+
+
+def search(
+    data: Data,
+    model: Pretrained,
+    store: Store,
+    run: RunFolder,
+    query: str | None,
+    tuned: str | None,
+    runs: str,
+    documents: int,
+) -> None:
+    """Show the top documents of a query.
+
+    Args:
+        data: the collection searched.
+        model: the base model.
+        store: keeps embeddings, so that the second search is quick.
+        run: records what was asked.
+        query: what to look for.
+        tuned: a model folder; by default the newest that a finished fine-tuning left under `runs`.
+        runs: where fine-tunings are.
+        documents: how many to show.
+
+    Raises:
+        ConfigError: there is no query.
+    """
+    if not query:
+        raise ConfigError('task=search needs a query: query="how do I ..."')
+    with run.stage("load data"):
+        collection = data.load(store)
+    models = {"base": model}
+    if folder := Path(tuned) if tuned else _newest_model(Path(runs)):
+        models["tuned"] = replace(model, path=str(folder), revision=None, package=None, sha256=None)
+        log.info("tuned is %s", folder)
+    else:
+        log.info("no fine-tuned model under %s yet, so the base model answers alone (tuned=FOLDER names one)", runs)
+    found = {}
+    with run.stage("search"):
+        for name, choice in models.items():
+            encoder = choice.load()
+            found[name] = _top(encoder, collection, query, min(documents, len(collection.corpus)), store)
+    Console().print(_side_by_side(query, found, collection))
+
+
+def _newest_model(runs: Path) -> Path | None:
+    """Return the model folder of the fine-tuning that finished last."""
+    finished = [status for status in runs.glob("**/status.json") if read_state(status.parent) == "done"]
+    folders = [status.parent / "model" for status in finished if (status.parent / "model").is_dir()]
+    return max(folders, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: Store) -> list[tuple[int, float]]:
+    vectors = embed(encoder, collection, "document", store).matrix
+    question = encoder.encode([query], "query")
+    try:
+        scores, rows = search_exact(question, vectors, k)
+    except ValueError as error:
+        raise UserError(f"{encoder.source} cannot be searched: {error}") from error
+    return list(zip(rows[0].tolist(), scores[0].tolist(), strict=True))
+
+
+def _side_by_side(query: str, found: dict[str, list[tuple[int, float]]], collection: Collection) -> Table:
+    table = Table(title=query, title_justify="left", show_lines=True)
+    table.add_column("", justify="right")
+    for name in found:
+        table.add_column(name, ratio=1)
+    columns = [_cells(hits, collection) for hits in found.values()]
+    for place, cells in enumerate(zip(*columns, strict=True), start=1):
+        table.add_row(str(place), *cells)
+    return table
+
+
+def _cells(hits: Sequence[tuple[int, float]], collection: Collection) -> list[str]:
+    texts = collection.document_texts([row for row, _ in hits])
+    return [
+        f"{score:.3f}  {collection.document_ids[row]}\n{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}"
+        for (row, score), text in zip(hits, texts, strict=True)
+    ]
