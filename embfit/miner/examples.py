@@ -12,6 +12,7 @@ from embfit.miner.ragged import Ragged
 from embfit.records import Collection
 
 SPLIT = "train"  # no other split is ever read here: mining around its judgements would leak them into training
+NOWHERE = -1  # row of a text that no document has
 BLOCK = 16_384  # queries mined at once: bounds the memory of their candidates
 
 
@@ -24,12 +25,15 @@ class Examples:
         positives: their relevant documents' rows, by descending grade, then by id; never empty.
         judged: rows of the documents judged not relevant (grade 0 or less), by descending grade, then by id; each text
             once, and never the text of a positive.
+        own: rows of the documents whose text is the query's, as where questions are matched with questions; the first of
+            equal texts.
         dropped: judged negatives left out because their text is a positive's or came before.
     """
 
     queries: np.ndarray
     positives: Ragged
     judged: Ragged
+    own: Ragged
     dropped: int = 0
 
     def __len__(self) -> int:
@@ -39,8 +43,8 @@ class Examples:
         """Yield at most `BLOCK` examples at a time, with the slice of all that they are."""
         for start in range(0, len(self), BLOCK):
             stop = min(start + BLOCK, len(self))
-            part = Examples(self.queries[start:stop], self.positives.part(start, stop), self.judged.part(start, stop))
-            yield slice(start, stop), part
+            positives, judged, own = (one.part(start, stop) for one in (self.positives, self.judged, self.own))
+            yield slice(start, stop), Examples(self.queries[start:stop], positives, judged, own)
 
     def relevant(self) -> Mapping[int, frozenset[int]]:
         """Return the positives by query row, as `TrainingSet.relevant` wants them."""
@@ -63,8 +67,8 @@ def training_examples(collection: Collection) -> Examples:
     relevant = table[table[:, 1] >= 1]
     if not len(relevant):
         raise UserError(
-            f"{collection.name} has no training pairs: no judgement of 1 or more in the split {SPLIT} "
-            f"(it has {len(judgements)} judgements); give it some, or choose another data"
+            f"{collection.name} has no training pairs: none of the {len(judgements)} judgements of its split {SPLIT} is "
+            "1 or more; add some, or measure without training (task=evaluate)"
         )
     queries = np.unique(relevant[:, 0])
     others = table[(table[:, 1] < 1) & np.isin(table[:, 0], queries)]
@@ -73,6 +77,7 @@ def training_examples(collection: Collection) -> Examples:
         queries.astype(np.int32),
         _by_query(relevant, queries),
         _by_query(judged, queries),
+        _own_texts(collection, queries),
         len(others) - len(judged),
     )
 
@@ -80,6 +85,16 @@ def training_examples(collection: Collection) -> Examples:
 def _by_query(table: np.ndarray, queries: np.ndarray) -> Ragged:
     owners = np.searchsorted(queries, table[:, 0])
     return Ragged.from_owners(table[:, 2].astype(np.int32), owners, len(queries))
+
+
+def _own_texts(collection: Collection, queries: np.ndarray) -> Ragged:
+    """Return for each query the document that has its text, if there is one."""
+    rows: dict[str, int] = dict.fromkeys(collection.query_texts(queries.tolist()), NOWHERE)
+    for row, text in enumerate(collection.document_texts()):
+        if rows.get(text) == NOWHERE:
+            rows[text] = row
+    own = np.fromiter((rows[text] for text in collection.query_texts(queries.tolist())), np.int32)  # [Q]
+    return Ragged.from_owners(own[own != NOWHERE], np.flatnonzero(own != NOWHERE), len(queries))
 
 
 def _new_texts(others: np.ndarray, relevant: np.ndarray, copies: np.ndarray) -> np.ndarray:

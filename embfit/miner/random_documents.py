@@ -45,6 +45,6 @@ class Random:
         texts = np.unique(collection.document_copies)  # one document of each text
         random = np.random.default_rng(self.seed)
         for _, block in examples.blocks():
-            known = int((block.positives.lengths + block.judged.lengths).max())
+            known = int((block.positives.lengths + block.judged.lengths + block.own.lengths).max())
             drawn = distinct(len(block), len(texts), min(self.negatives + known, len(texts)), random)
             yield unscored("random", texts[drawn], block)

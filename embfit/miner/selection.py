@@ -91,6 +91,7 @@ class Selection:
         positive_scores = Ragged(candidates.positive_scores, examples.positives.offsets)
         yield "positive", filters.unknown(rows, examples.positives, copies)
         yield "judged", filters.unknown(rows, examples.judged, copies)
+        yield "query_itself", filters.unknown(rows, examples.own, copies)
         yield "repeated_text", filters.first_of_text(rows, copies)
         if self.skip:
             yield "skip", candidates.ranks > self.skip

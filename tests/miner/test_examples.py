@@ -35,6 +35,13 @@ def test_judged_negatives_are_kept_unless_their_text_is_a_positive_or_came_befor
     assert examples.dropped == 2
 
 
+def test_a_document_that_is_the_query_itself_is_found() -> None:
+    qrels = {"train": {"q0": {"a": 1}, "q1": {"c": 1}, "q2": {"e": 1}}}
+    queries = {"q0": "green", "q1": "red", "q2": "fire"}
+    examples = training_examples(make_collection(DOCUMENTS, queries, qrels))
+    assert [rows.tolist() for rows in examples.own.lists()] == [[1], [0], []]
+
+
 def test_no_other_split_is_read() -> None:
     train = {"q0": {"a": 1}}
     other = {"q0": {"b": 1}, "q1": {"c": 1}}

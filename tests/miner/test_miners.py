@@ -100,7 +100,7 @@ def test_dense_margins_by_hand(store: Store) -> None:
         "judged": 0,
         "short": 0,
         "without": 0,
-        "removed": {"positive": 2, "judged": 0, "repeated_text": 0, "relative_margin": 1},
+        "removed": {"positive": 2, "judged": 0, "query_itself": 0, "repeated_text": 0, "relative_margin": 1},
     }
     assert mined(replace(base, relative_margin=None, absolute_margin=0.5), collection, store, 4)["negatives"] == [5]
     assert mined(replace(base, relative_margin=None, max_score=0.97), collection, store, 4)["negatives"] == [2, 4, 5]
@@ -151,6 +151,15 @@ def test_bm25_by_hand(store: Store, tiny_encoder: Encoder) -> None:
     strict = BM25(negatives=3, depth=5, relative_margin=0.1).mine(collection, tiny_encoder, store)
     assert strict.rows["negatives"][:] == [[1], []]
     assert (strict.facts["short"], strict.facts["without"]) == (2, 1)
+
+
+@pytest.mark.parametrize("miner", [Random(9), BM25(9, depth=9), Dense(9, depth=9, relative_margin=None)], ids=repr)
+def test_the_query_itself_is_no_negative(miner: Miner, store: Store, tiny_encoder: Encoder) -> None:
+    documents = {"a": "is it raining", "b": "does it rain", "c": "will it rain", "d": "does it rain"}
+    collection = make_collection(documents, {"q": "does it rain"}, {"train": {"q": {"a": 1}}})
+    training_set = miner.mine(collection, tiny_encoder, store)
+    assert training_set.rows["negatives"][:] == [[2]]
+    assert training_set.facts["removed"]["query_itself"] >= 1
 
 
 def test_random_draws_each_text_once_and_takes_all_there_is(store: Store, tiny_encoder: Encoder) -> None:

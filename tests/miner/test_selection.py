@@ -43,6 +43,8 @@ def naive(
                 removed["positive"] += 1
             elif text in copies[judged]:
                 removed["judged"] += 1
+            elif text in copies[examples.own.lists()[query]]:
+                removed["query_itself"] += 1
             elif text in seen:
                 removed["repeated_text"] += 1
             else:
@@ -87,6 +89,7 @@ def test_equals_a_naive_loop(selection: Selection, seed: int) -> None:
         np.arange(queries, dtype=np.int32),
         random_ragged(random, queries, 1, 3, documents),
         random_ragged(random, queries, 0, 2, documents),
+        random_ragged(random, queries, 0, 1, documents),
     )
     rows = np.stack([random.permutation(documents)[:depth] for _ in range(queries)])
     rows[random.random(rows.shape) < 0.05] = -1
@@ -116,6 +119,7 @@ def test_judged_negatives_come_first_count_and_are_all_kept() -> None:
         np.array([0, 1], np.int32),
         Ragged(np.array([0, 0], np.int32), np.array([0, 1, 2])),
         Ragged(np.array([5, 6, 7], np.int32), np.array([0, 1, 3])),
+        Ragged(np.array([], np.int32), np.array([0, 0, 0])),
     )
     rows = np.array([[1, 5, 2], [1, 2, 3]])
     candidates = Candidates(
