@@ -25,8 +25,8 @@ class Examples:
         positives: their relevant documents' rows, by descending grade, then by id; never empty.
         judged: rows of the documents judged not relevant (grade 0 or less), by descending grade, then by id; each text
             once, and never the text of a positive.
-        own: rows of the documents whose text is the query's, as where questions are matched with questions; the first of
-            equal texts.
+        own: rows of the documents whose text is the query's, as where questions are matched with questions; each text
+            once.
         dropped: judged negatives left out because their text is a positive's or came before.
     """
 
@@ -67,8 +67,8 @@ def training_examples(collection: Collection) -> Examples:
     relevant = table[table[:, 1] >= 1]
     if not len(relevant):
         raise UserError(
-            f"{collection.name} has no training pairs: none of the {len(judgements)} judgements of its split {SPLIT} is "
-            "1 or more; add some, or measure without training (task=evaluate)"
+            f"{collection.name} has no training pairs: none of the {len(judgements)} judgements of its split {SPLIT} "
+            "is 1 or more; add some, or measure without training (task=evaluate)"
         )
     queries = np.unique(relevant[:, 0])
     others = table[(table[:, 1] < 1) & np.isin(table[:, 0], queries)]
