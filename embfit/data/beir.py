@@ -1,0 +1,62 @@
+"""Collections in the BEIR layout: a folder of `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embfit.data.files import JsonLines, content_digest
+from embfit.data.ingest import ingest
+from embfit.data.qrels import QrelsFile
+from embfit.data.source import Source, choose_splits
+from embfit.data.tables import TABLES_VERSION, Tables
+from embfit.errors import ConfigError, UserError
+from embfit.store import Store
+
+LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
+
+
+@dataclass(frozen=True)
+class Beir(Source):
+    """A folder in the BEIR layout (Thakur et al. 2021).
+
+    Args:
+        path: the folder.
+        splits: names of the qrels files to read (`[train, test]`); None for all.
+        skip_unknown: leave out judgements that name a document or query that there is not, and count them; false
+            takes the first of them for an error.
+    """
+
+    path: str | None = None
+    splits: list[str] | None = None
+    skip_unknown: bool = False
+
+    def read(self, store: Store) -> Tables:
+        """Return the folder's tables; parsed once, then found in the store until a file changes."""
+        if self.path is None:
+            raise ConfigError("data=beir needs a folder in the BEIR layout: data.path=DIR")
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; data.path must name one ({LAYOUT})")
+        corpus, queries = folder / "corpus.jsonl", folder / "queries.jsonl"
+        for file in (corpus, queries):
+            if not file.is_file():
+                raise UserError(f"{file} is missing; {LAYOUT}")
+        found = {file.stem: file for file in sorted((folder / "qrels").glob("*.tsv"))}
+        if not found:
+            raise UserError(f"{folder}/qrels has no .tsv file; {LAYOUT}")
+        qrels = choose_splits(found, self.splits, f"{folder}/qrels")
+
+        def build(entry: Path) -> None:
+            judgements = {split: QrelsFile(file) for split, file in qrels.items()}
+            ingest(entry, JsonLines(corpus), JsonLines(queries), judgements, self.skip_unknown)
+
+        key = {
+            "reader": "beir",
+            "tables": TABLES_VERSION,
+            "corpus": content_digest(corpus),
+            "queries": content_digest(queries),
+            "qrels": {split: content_digest(file) for split, file in qrels.items()},
+            "skip_unknown": self.skip_unknown,
+        }
+        return Tables(folder.resolve().name, store.entry("collection", key, build))

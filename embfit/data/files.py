@@ -1,0 +1,183 @@
+"""Source files read line by line or row by row, every record with the place that an error message names."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from embfit.errors import UserError
+from embfit.progress import progress
+
+Record: TypeAlias = tuple[str, Mapping[str, Any]]
+"""Where a record stands (`corpus.jsonl:41`) and its fields."""
+
+MEGABYTE = 1 << 20
+BLOCK = 4096  # rows
+
+
+class Records(Protocol):
+    """Records that can be read again, to find the place of an error that only all of them show.
+
+    As a text (`str`) they are their file's name.
+    """
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read from the start."""
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        UserError: it is not a file, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines of a UTF-8 file, with their line ends, showing progress.
+
+    Raises:
+        UserError: a line is not UTF-8.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file, progress(f"reading {path.name}", size // MEGABYTE, "MB") as advance:
+        read = 0
+        for number, line in enumerate(file, 1):
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}:{number}: not UTF-8 (byte {line[error.start]:#04x} at position {error.start + 1}); "
+                    f"convert the file, for example with `iconv -f latin1 -t utf-8`"
+                ) from error
+            before, read = read, read + len(line)
+            if read // MEGABYTE > before // MEGABYTE:
+                advance(read // MEGABYTE - before // MEGABYTE)
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A file of one JSON object a line; blank lines are passed over."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read from the start."""
+        for number, line in read_lines(self.path):
+            if line.isspace():
+                continue
+            place = f"{self.path}:{number}"
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{place}: not valid JSON: {error.msg} at position {error.pos + 1}") from error
+            except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
+                raise UserError(f"{place}: JSON that cannot be read: {error}") from error
+            if not isinstance(record, dict):
+                raise UserError(f"{place}: expected one JSON object a line, got {_json_name(record)}")
+            yield place, record
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A table with a header line: CSV, or TSV, in which quotation marks mean nothing."""
+
+    path: Path
+    delimiter: str
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read from the start."""
+        rows = self._rows()
+        place, header = next(rows, ("", []))
+        if len(set(header)) < len(header):
+            raise UserError(f"{place}: the header names a column twice: {', '.join(header)}")
+        for place, row in rows:
+            if len(row) != len(header):
+                raise UserError(f"{place}: expected {len(header)} columns, got {len(row)}")
+            yield place, dict(zip(header, row, strict=True))
+
+    def _rows(self) -> Iterator[tuple[str, list[str]]]:
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.delimiter == "," else csv.QUOTE_NONE
+        reader = csv.reader(
+            (line for _, line in read_lines(self.path)), delimiter=self.delimiter, quoting=quoting, strict=True
+        )
+        limit = csv.field_size_limit(sys.maxsize)  # the default refuses documents of more than 128 KB
+        try:
+            while True:
+                place = f"{self.path}:{reader.line_num + 1}"  # a quoted text may go on over many lines
+                row = next(reader, None)
+                if row is None:
+                    return
+                if row:
+                    yield place, row
+        except csv.Error as error:
+            raise UserError(f"{place}: not valid CSV: {error}") from error
+        finally:
+            csv.field_size_limit(limit)
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A Parquet file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read from the start."""
+        try:
+            with pyarrow.parquet.ParquetFile(self.path) as file:
+                row = 0
+                for batch in file.iter_batches(BLOCK):
+                    for record in batch.to_pylist():
+                        row += 1
+                        yield f"{self.path}: row {row}", record
+        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{self.path}: not a Parquet file that can be read: {str(error).splitlines()[0]}"
+            ) from error
+
+
+def text_of(place: str, record: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    """Return a text field; null is empty, a number (an id, most likely) becomes its digits.
+
+    Raises:
+        UserError: the field is missing and there is no default, or holds something else.
+    """
+    value = record.get(key, default)
+    if isinstance(value, str):
+        return value
+    if value is None:
+        if key in record:
+            return ""
+        raise UserError(f'{place}: no "{key}"; it has {", ".join(map(str, record)) or "nothing"}')
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise UserError(f'{place}: "{key}" must be a text, got {_json_name(value)}')
+
+
+def _json_name(value: object) -> str:
+    names = {bool: "true or false", dict: "an object", list: "a list", str: "a text", float: "a number"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,161 @@
+"""Documents, queries and judgements that name each other: written to tables, with every reference checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Container
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute
+
+from embfit.data.files import Record, Records, text_of
+from embfit.data.qrels import Judgement
+from embfit.data.tables import CORPUS, QUERIES, TableWriter, write_judgements
+from embfit.errors import UserError
+
+
+def ingest(
+    folder: Path,
+    documents: Records,
+    queries: Records,
+    judgements: Mapping[str, Iterable[Judgement]],
+    skip_unknown: bool,
+) -> None:
+    """Write the tables of a collection.
+
+    A document without text is left out unless it is judged; a query without text is left out with its judgements; a
+    judgement made twice counts once, in its higher grade; a grade below zero is zero. All of them are counted.
+
+    Args:
+        folder: where the tables go.
+        documents: records with `_id`, `text` and perhaps `title`.
+        queries: records with `_id` and `text`.
+        judgements: by split; read again when one of them is wrong.
+        skip_unknown: leave out judgements that name a document or query that there is not, and count them.
+
+    Raises:
+        UserError: an id is missing, empty, used twice or (unless skipped) unknown; a field is no text; nothing is left.
+    """
+    qrels, facts = _read_judgements(judgements)
+    judged_documents = {document for judged in qrels.values() for found in judged.values() for document in found}
+    judged_queries = {query for judged in qrels.values() for query in judged}
+
+    facts |= _write_documents(folder / "corpus.arrow", documents, judged_documents)
+    without_text = _write_queries(folder / "queries.arrow", queries)
+    unknown_documents = _missing(judged_documents, _unique_ids(folder / "corpus.arrow", documents))
+    unknown_queries = _missing(judged_queries, _unique_ids(folder / "queries.arrow", queries)) - without_text
+    unknown = 0
+    if unknown_documents or unknown_queries:
+        unknown = _count_unknown(judgements, unknown_documents, unknown_queries, skip_unknown)
+
+    left_out = unknown_queries | without_text
+    kept = {
+        split: {
+            query: {name: grade for name, grade in found.items() if name not in unknown_documents}
+            for query, found in judged.items()
+            if query not in left_out
+        }
+        for split, judged in qrels.items()
+    }
+    facts |= {"queries_without_text_left_out": len(without_text), "unknown_judgements_left_out": unknown}
+    write_judgements(folder, kept, facts)
+
+
+def _read_judgements(
+    judgements: Mapping[str, Iterable[Judgement]],
+) -> tuple[dict[str, dict[str, dict[str, int]]], dict[str, int]]:
+    repeated = below_zero = 0
+    qrels: dict[str, dict[str, dict[str, int]]] = {}
+    for split, lines in judgements.items():
+        judged = qrels.setdefault(split, {})
+        for _, query, document, grade in lines:
+            found = judged.setdefault(query, {})
+            repeated += document in found
+            below_zero += grade < 0
+            found[document] = max(grade, found.get(document, 0))
+        if not judged:
+            raise UserError(f"{lines} holds no judgements")
+    return qrels, {"repeated_judgements": repeated, "grades_below_zero": below_zero}
+
+
+def _write_documents(path: Path, records: Records, judged: Container[str]) -> dict[str, int]:
+    kept = left_out = 0
+    with TableWriter(path, CORPUS) as table:
+        for place, record in records:
+            name, title, text = _id(place, record), text_of(place, record, "title", ""), text_of(place, record, "text")
+            if not (title.strip() or text.strip()):
+                if name not in judged:
+                    left_out += 1
+                    continue
+                kept += 1
+            table.add((name, title, text), place)
+    if not table.rows:
+        raise UserError(f"{records} holds no documents")
+    return {"documents_without_text_left_out": left_out, "judged_documents_without_text": kept}
+
+
+def _write_queries(path: Path, records: Records) -> set[str]:
+    """Write the queries and return the ids of those without text."""
+    without_text = set()
+    with TableWriter(path, QUERIES) as table:
+        for place, record in records:
+            name, text = _id(place, record), text_of(place, record, "text")
+            if text.strip():
+                table.add((name, text), place)
+            else:
+                without_text.add(name)
+    if not table.rows:
+        raise UserError(f"{records} holds no queries")
+    return without_text
+
+
+def _id(place: str, record: Mapping[str, object]) -> str:
+    name = text_of(place, record, "_id")
+    if not name.strip():
+        raise UserError(f'{place}: the "_id" is empty')
+    return name
+
+
+def _unique_ids(path: Path, records: Records) -> pa.ChunkedArray:
+    """Return the ids of a table, which are compared in Arrow's memory: a set of 10 million texts would take a gigabyte.
+
+    Raises:
+        UserError: an id is used twice; names both places.
+    """
+    with pa.memory_map(str(path)) as file:
+        ids = pa.ipc.open_stream(file).read_all()["_id"]
+    if pa.compute.count_distinct(ids).as_py() < len(ids):
+        counted = ids.value_counts().flatten()
+        twice = counted[0].filter(pa.compute.greater(counted[1], 1))[0].as_py()
+        first, second, *_ = _places(records, twice)
+        raise UserError(f'{second}: the id "{twice}" is already used in {first}; ids must be unique')
+    return ids
+
+
+def _places(records: Iterable[Record], name: str) -> list[str]:
+    return [place for place, record in records if text_of(place, record, "_id") == name]
+
+
+def _missing(names: Iterable[str], ids: pa.ChunkedArray) -> set[str]:
+    wanted = pa.array(names, pa.string())
+    found = pa.compute.is_in(wanted, value_set=ids)
+    return set(wanted.filter(pa.compute.invert(found)).to_pylist())
+
+
+def _count_unknown(
+    judgements: Mapping[str, Iterable[Judgement]], documents: set[str], queries: set[str], skip: bool
+) -> int:
+    wrong = [
+        line for lines in judgements.values() for line in lines if line.document in documents or line.query in queries
+    ]
+    if not skip:
+        place, query, document, _ = wrong[0]
+        what = (
+            f'the query "{query}" is not among the queries'
+            if query in queries
+            else f'the document "{document}" is not in the corpus'
+        )
+        more = f" ({len(wrong)} judgements name what there is not)" if len(wrong) > 1 else ""
+        raise UserError(f"{place}: {what}{more}; mend the ids, or leave such judgements out: data.skip_unknown=true")
+    return len(wrong)

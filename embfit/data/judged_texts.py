@@ -1,0 +1,36 @@
+"""The texts that judgements are about, read from tables that are mostly about other things."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute
+
+from embfit.records import Collection
+
+
+def query_texts(collection: Collection) -> dict[str, str]:
+    """The text of every judged query, by its id."""
+    judged = {query for queries in collection.qrels.values() for query in queries}
+    return {row[0]: row[1] for row in _rows(collection.queries.data.table, judged, ["text"])}
+
+
+def document_contents(collection: Collection) -> dict[str, bytes]:
+    """A digest of every judged document, by its id: the same for documents of the same title and text."""
+    judged = {name for queries in collection.qrels.values() for documents in queries.values() for name in documents}
+    return {
+        name: hashlib.blake2b(f"{title} {text}".strip().encode(), digest_size=16).digest()
+        for name, title, text in _rows(collection.corpus.data.table, judged, ["title", "text"])
+    }
+
+
+def _rows(table: pa.Table, ids: set[str], columns: list[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the id and columns of these rows, batch by batch, so that a large corpus never lies in memory."""
+    chosen = pa.compute.is_in(table["_id"], value_set=pa.array(ids, pa.string())).combine_chunks()
+    start = 0
+    for batch in table.to_batches():
+        rows = batch.filter(chosen.slice(start, batch.num_rows))
+        start += batch.num_rows
+        yield from zip(*(rows.column(name).to_pylist() for name in ("_id", *columns)), strict=True)

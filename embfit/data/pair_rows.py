@@ -1,0 +1,115 @@
+"""Rows of a query and its documents, written as tables in which every text stands once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from embfit.data.tables import CORPUS, QUERIES, TableWriter, write_judgements
+from embfit.errors import UserError
+
+
+class GivenText(NamedTuple):
+    """A text as a row gives it, with its title and id where it has them."""
+
+    text: str
+    title: str = ""
+    id: str | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self.text.strip() or self.title.strip())
+
+
+class PairRow(NamedTuple):
+    """A row: its place (`pairs.csv:7`), a query, documents judged with one grade, and others that are not relevant."""
+
+    place: str
+    query: GivenText
+    documents: Sequence[GivenText]
+    grade: int
+    negatives: Sequence[GivenText]
+
+
+def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]]) -> None:
+    """Write the tables of a collection.
+
+    Rows without a query or any document are left out and counted. A pair that stands in several rows has the highest
+    of its grades, so a negative that is a positive elsewhere is none.
+
+    Args:
+        folder: where the tables go.
+        rows: by split; read again for the negatives, so that a text keeps the id that it has as a positive.
+
+    Raises:
+        UserError: an id stands for two texts, or no row is left.
+    """
+    with (
+        TableWriter(folder / "corpus.arrow", CORPUS) as corpus,
+        TableWriter(folder / "queries.arrow", QUERIES) as query_table,
+    ):
+        documents, queries = _DistinctTexts(corpus, "d"), _DistinctTexts(query_table, "q")
+        qrels: dict[str, dict[str, dict[str, int]]] = {split: {} for split in rows}
+        read = used = given = 0
+        for split, its_rows in rows.items():
+            for row in its_rows:
+                read += 1
+                if _usable(row):
+                    used += 1
+                    given += len(_readable(row.negatives))
+                    grades = qrels[split].setdefault(queries.id_of(row.query, row.place), {})
+                    for document in _readable(row.documents):
+                        name = documents.id_of(document, row.place)
+                        grades[name] = max(row.grade, grades.get(name, 0))
+        for split, its_rows in rows.items() if given else ():
+            for row in filter(_usable, its_rows):
+                grades = qrels[split][queries.id_of(row.query, row.place)]
+                for negative in _readable(row.negatives):
+                    grades.setdefault(documents.id_of(negative, row.place), 0)
+    if not used:
+        raise UserError(
+            f"{read} rows were read, and none has both a query and a positive; check data.query, data.positive"
+        )
+    facts = {"rows": read, "rows_without_text_left_out": read - used, "given_negatives": given}
+    write_judgements(folder, qrels, facts)
+
+
+def _usable(row: PairRow) -> bool:
+    return row.query.readable and bool(_readable(row.documents))
+
+
+def _readable(texts: Iterable[GivenText]) -> list[GivenText]:
+    return [text for text in texts if text.readable]
+
+
+class _DistinctTexts:
+    """Writes every distinct text once, under the first id that it is given or else a number."""
+
+    def __init__(self, table: TableWriter, prefix: str) -> None:
+        self._table = table
+        self._numbers = (f"{prefix}{number}" for number in itertools.count(1))
+        self._ids: dict[bytes, str] = {}  # digest of the text → its id
+        self._meant: dict[str, bytes] = {}  # any id → digest of the text that it stands for
+
+    def id_of(self, given: GivenText, place: str) -> str:
+        """Return the text's id, adding the text if it is new.
+
+        Raises:
+            UserError: the id that it comes with stands for another text.
+        """
+        digest = hashlib.blake2b(
+            f"{given.title}\0{given.text}".encode("utf-8", "surrogatepass"), digest_size=16
+        ).digest()
+        known = self._ids.get(digest)
+        name = given.id or known or next(name for name in self._numbers if name not in self._meant)
+        if self._meant.setdefault(name, digest) != digest:
+            raise UserError(f'{place}: the id "{name}" stands for another text in an earlier row; an id needs one text')
+        if known is None:
+            texts = (given.title, given.text) if self._table.columns == CORPUS else (given.text,)
+            self._table.add((name, *texts), place)
+            known = self._ids[digest] = name
+        return known

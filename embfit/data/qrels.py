@@ -1,0 +1,65 @@
+"""Files of judgements: BEIR's three columns with or without a header, and TREC's four."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from embfit.data.files import read_lines
+from embfit.errors import UserError
+
+
+class Judgement(NamedTuple):
+    """A line of a qrels file: its place (`qrels/test.tsv:41`), and how relevant a document is to a query."""
+
+    place: str
+    query: str
+    document: str
+    grade: int
+
+
+@dataclass(frozen=True)
+class QrelsFile:
+    """Judgements of one split: `query-id corpus-id score`, or TREC's `query-id iteration corpus-id score`.
+
+    Columns are parted by tabs, or by blanks in a line without tabs. The first line may be a header.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Judgement]:
+        """Read from the start.
+
+        Raises:
+            UserError: a line has another number of columns, or no whole number for its grade.
+        """
+        width = 0
+        for number, line in read_lines(self.path):
+            if line.isspace():
+                continue
+            place = f"{self.path}:{number}"
+            columns = [column.strip() for column in line.split("\t" if "\t" in line else None)]
+            if not width:
+                width = 4 if len(columns) == 4 else 3
+                if len(columns) == width and grade_of(columns[-1]) is None:
+                    continue  # the header
+            if len(columns) != width:
+                raise UserError(f"{place}: expected {width} columns, got {len(columns)}")
+            grade = grade_of(columns[-1])
+            if grade is None:
+                raise UserError(f'{place}: the grade "{columns[-1]}" is not a whole number')
+            yield Judgement(place, columns[0], columns[-2], grade)
+
+
+def grade_of(value: object) -> int | None:
+    """Return a whole number, written as one or as `1.0`, or None."""
+    try:
+        number = float(value)  # type: ignore[arg-type]  # what is no number raises
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**31 else None

@@ -1,0 +1,181 @@
+"""What all sources of collections share: how their splits are made, cleaned and counted."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from embfit.data.held_out import hold_out, sample
+from embfit.data.judged_texts import document_contents, query_texts
+from embfit.data.judgements import merge_queries, normalise, relevant, remove_leaks, seen_queries
+from embfit.data.tables import Tables, open_collection, write_judgements
+from embfit.errors import ConfigError, UserError
+from embfit.records import Collection, Qrels
+from embfit.store import Store
+
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+SPLITS_VERSION = 1  # part of every key in the store: raise it when the same tables are split in another way
+DEV_NAMES = ("validation", "valid", "val")  # what others call the dev split
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A place that a collection comes from.
+
+    Args:
+        dev_share: share of the training queries to hold out as `dev` if the data has none; 0 holds out none.
+        test_share: the same for `test`.
+        split_seed: draws the held-out queries. Not the run's seed, so that runs that differ in it are evaluated on
+            the same queries.
+        max_train: train on at most so many queries, drawn with `split_seed`; None for all.
+    """
+
+    dev_share: Share = 0.1
+    test_share: Share = 0.1
+    split_seed: int = 0
+    max_train: Annotated[int, Field(ge=1)] | None = None
+
+    @abstractmethod
+    def read(self, store: Store) -> Tables:
+        """Return the tables that the source becomes, with the splits that it knows.
+
+        Raises:
+            UserError: the source is missing, malformed or empty.
+            ConfigError: the source is not named.
+        """
+
+    def unit(self, document: str) -> Hashable:
+        """What a document is part of and no two splits may share; the document itself unless a source says more."""
+        return document
+
+    def load(self, store: Store) -> Collection:
+        """Return the collection ready for use: equal queries merged, leaks removed, missing splits held out.
+
+        Raises:
+            UserError: the source is missing, malformed or empty.
+            ConfigError: the source is not named, or the shares leave nothing to train on.
+        """
+        if self.dev_share + self.test_share >= 1:
+            raise ConfigError(
+                f"data.dev_share={self.dev_share} and data.test_share={self.test_share} leave nothing to train on; "
+                "together they must be less than 1"
+            )
+        tables = self.read(store)
+        key = {
+            "version": SPLITS_VERSION,
+            "tables": tables.folder.name,  # a digest of all that they were made of
+            "dev_share": self.dev_share,
+            "test_share": self.test_share,
+            "split_seed": self.split_seed,
+            "max_train": self.max_train,
+        }
+        splits = store.entry("splits", key, lambda folder: self._split(tables, folder))
+        collection = open_collection(tables.name, tables.folder, splits)
+        _tell(collection)
+        return collection
+
+    def _split(self, tables: Tables, folder: Path) -> None:
+        raw = open_collection(tables.name, tables.folder, tables.folder)
+        texts, contents = query_texts(raw), document_contents(raw)
+        qrels, merged = merge_queries(raw.qrels, texts)
+        qrels, leaks = remove_leaks(qrels, texts, contents)
+        held_out: dict[str, Qrels] = {}
+        if "train" in qrels:
+            qrels["train"], held_out = self._hold_out(qrels, texts, contents)
+            if self.max_train is not None:
+                qrels["train"] = sample(qrels["train"], self.max_train, self.split_seed)
+        qrels = _in_order({**qrels, **held_out})
+        facts = {
+            **_sizes(replace(raw, qrels=qrels)),
+            "held_out": ", ".join(held_out),
+            "queries_merged": merged,
+            **leaks,
+            **_seen_in_train(qrels, contents),
+            **raw.facts,
+        }
+        write_judgements(folder, qrels, facts)
+
+    def _hold_out(
+        self, qrels: Mapping[str, Qrels], texts: Mapping[str, str], contents: Mapping[str, bytes]
+    ) -> tuple[Qrels, dict[str, Qrels]]:
+        """Return what stays in training, and the splits that the data lacks."""
+        bonds: dict[str, set[Hashable]] = {}
+        for query, documents in qrels["train"].items():
+            gold = relevant(documents)
+            if gold:  # nothing can be evaluated by a query with nothing to find
+                bonds[query] = {("query", normalise(texts[query]))}
+                bonds[query].update(("content", contents[document]) for document in gold)
+                bonds[query].update(("unit", self.unit(document)) for document in gold)
+        shares = {"test": self.test_share, "dev": self.dev_share}
+        missing = {split: share for split, share in shares.items() if share and split not in qrels}
+        cut = hold_out(qrels["train"], bonds, missing, self.split_seed)
+        for split, share in missing.items():
+            if len(cut[split]) < share * len(bonds) / 2:
+                log.warning(
+                    "%d of %d queries could be held out as %s: the others are too few or share documents with too many",
+                    len(cut[split]),
+                    round(share * len(bonds)),
+                    split,
+                )
+        return cut.pop("train"), {split: judged for split, judged in cut.items() if judged}
+
+
+def choose_splits(found: Mapping[str, Found], wanted: Sequence[str] | None, place: str) -> dict[str, Found]:
+    """Return the wanted splits, or all, with a validation split under the name of `dev`.
+
+    Raises:
+        UserError: one is not there; names those that are.
+    """
+    for split in wanted or ():
+        if split not in found:
+            raise UserError(f'{place} has no split "{split}"; it has {", ".join(found) or "none"}')
+    chosen = {split: found[split] for split in wanted or found}
+    other = next((name for name in DEV_NAMES if name in chosen), None)
+    return {"dev" if split == other and "dev" not in chosen else split: value for split, value in chosen.items()}
+
+
+def _in_order(qrels: Mapping[str, Qrels]) -> dict[str, Qrels]:
+    """Train, dev and test first."""
+    known = [split for split in ("train", "dev", "test") if split in qrels]
+    return {split: qrels[split] for split in [*known, *(split for split in qrels if split not in known)]}
+
+
+def _sizes(collection: Collection) -> dict[str, int]:
+    sizes = {"documents": len(collection.corpus), "queries": len(collection.queries)}
+    for split, judged in collection.qrels.items():
+        sizes[f"{split}_queries"] = len(judged)
+        sizes[f"{split}_pairs"] = sum(len(relevant(documents)) for documents in judged.values())
+        sizes[f"{split}_not_relevant"] = sum(map(len, judged.values())) - sizes[f"{split}_pairs"]
+    return sizes
+
+
+def _seen_in_train(qrels: Mapping[str, Qrels], contents: Mapping[str, bytes]) -> dict[str, int]:
+    train = qrels.get("train", {})
+    return {
+        f"{split}_queries_seen_in_train": seen_queries(train, judged, contents)
+        for split, judged in qrels.items()
+        if split != "train"
+    }
+
+
+def _tell(collection: Collection) -> None:
+    facts, splits = collection.facts, collection.qrels
+    sizes = ", ".join(f"{split} {facts[f'{split}_queries']:,} ({facts[f'{split}_pairs']:,})" for split in splits)
+    log.info("%s: %s documents; queries (pairs) %s", collection.name, f"{facts['documents']:,}", sizes)
+    if facts["leaked_queries_removed"]:
+        log.info("training queries removed, as they are evaluation queries too: %d", facts["leaked_queries_removed"])
+    for split in splits:
+        seen = facts.get(f"{split}_queries_seen_in_train", 0)
+        if seen:
+            log.info("%s queries with a document seen in training: %d of %d", split, seen, facts[f"{split}_queries"])

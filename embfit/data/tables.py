@@ -1,0 +1,126 @@
+"""A collection's tables on disk: written in one pass with bounded memory, opened memory-mapped.
+
+A folder holds `corpus.arrow`, `queries.arrow` and `qrels.arrow` (Arrow streams) and `facts.json`. Another, with
+`qrels.arrow` and `facts.json` alone, says how the judgements of the first were split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+from datasets import Dataset
+
+from embfit.errors import UserError
+from embfit.records import Collection, Qrels
+
+BLOCK_ROWS = 4096
+BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
+
+TABLES_VERSION = 1  # part of every key in the store: raise it when the same source gives other tables
+
+CORPUS = ("_id", "title", "text")
+QUERIES = ("_id", "text")
+_QRELS = pa.schema({"split": pa.string(), "query": pa.string(), "document": pa.string(), "grade": pa.int32()})
+
+
+class Tables(NamedTuple):
+    """A collection on disk, with the splits that its source knows."""
+
+    name: str
+    folder: Path
+
+
+class TableWriter:
+    """Writes rows of texts to an Arrow file, block by block.
+
+    Args:
+        path: the file.
+        columns: their names.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.rows = 0
+        self.columns = columns
+        self._schema = pa.schema([(name, pa.string()) for name in columns])
+        self._writer = pa.ipc.new_stream(str(path), self._schema)
+        self._block: list[Sequence[str]] = []
+        self._places: list[str] = []
+        self._characters = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._flush()
+        finally:
+            self._writer.close()
+
+    def add(self, row: Sequence[str], place: str) -> None:
+        """Add a row.
+
+        Raises:
+            UserError: a text of this block cannot be written; names its place.
+        """
+        self._block.append(row)
+        self._places.append(place)
+        self.rows += 1
+        self._characters += sum(map(len, row))
+        if len(self._block) == BLOCK_ROWS or self._characters > BLOCK_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._block:
+            return
+        try:
+            columns = [pa.array(values, pa.string()) for values in zip(*self._block, strict=True)]
+        except UnicodeEncodeError as error:
+            raise UserError(self._half_character()) from error
+        self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+        self._block, self._places, self._characters = [], [], 0
+
+    def _half_character(self) -> str:
+        for place, row in zip(self._places, self._block, strict=True):
+            for name, text in zip(self.columns, row, strict=True):
+                try:
+                    text.encode()
+                except UnicodeEncodeError as error:
+                    half = ascii(text[error.start]).strip("'")
+                    return f'{place}: the "{name}" has half of a character ({half}); take it out'
+        raise AssertionError("the block can be written")
+
+
+def write_judgements(folder: Path, qrels: Mapping[str, Qrels], facts: Mapping[str, Any]) -> None:
+    """Write judgements, without splits that have none, and facts."""
+    with pa.ipc.new_stream(str(folder / "qrels.arrow"), _QRELS) as writer:
+        for split, judged in qrels.items():
+            rows = [
+                (split, query, name, grade) for query, documents in judged.items() for name, grade in documents.items()
+            ]
+            columns = zip(*rows, strict=True) if rows else ([], [], [], [])
+            writer.write_table(pa.table([*map(list, columns)], schema=_QRELS))
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def open_collection(name: str, texts: Path, judgements: Path) -> Collection:
+    """Return the collection of one folder's texts and another's (or the same one's) judgements and facts."""
+    with pa.memory_map(str(judgements / "qrels.arrow")) as file:
+        columns = pa.ipc.open_stream(file).read_all().to_pydict()
+    qrels: dict[str, dict[str, dict[str, int]]] = {}
+    for split, query, document, grade in zip(*columns.values(), strict=True):
+        qrels.setdefault(split, {}).setdefault(query, {})[document] = grade
+    return Collection(
+        name=name,
+        corpus=Dataset.from_file(str(texts / "corpus.arrow")),
+        queries=Dataset.from_file(str(texts / "queries.arrow")),
+        qrels=qrels,
+        facts=json.loads((judgements / "facts.json").read_text()),
+    )
