@@ -19,8 +19,8 @@ from embfit.run_folder import RunFolder
 def bind_task(values: Mapping[str, Any], run: RunFolder) -> Callable[[], Any]:
     """Return the configured task with everything that its signature names.
 
-    A parameter is a key of the task's own YAML, the name of a group (whose object is made), or one of `run`, `store`,
-    `seed` and `query`. The trainer arrives with its loggers and callbacks.
+    A parameter is a key of the task's own YAML, the name of a group or of `store` (whose object is made), `run`, or a
+    top-level value such as `seed` or `query`. The trainer arrives with its loggers and callbacks.
 
     Raises:
         ConfigError: an object refuses its values.

@@ -74,10 +74,15 @@ def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str])
     HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
     try:
         origins = trace(loader, overrides)
-        ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        ours = without_hydra(config)
         check(resolve(ours, origins), origins, loader.groups(), ours)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return a copy that has embfit's own groups and keys alone."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def resolve(config: DictConfig, origins: Mapping[str, str]) -> dict[str, Any]:
@@ -102,7 +107,8 @@ def _unresolved(node: DictConfig, origins: Mapping[str, str], prefix: str) -> It
             value = node[key]
         except OmegaConfBaseException as error:
             if not OmegaConf.is_missing(node, key):
-                yield Problem(path, str(error).splitlines()[0], origins.get(path, ""))
+                reason = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ")
+                yield Problem(path, reason.strip('"'), origins.get(path, ""))
             continue
         if isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
             yield from _unresolved(value, origins, f"{path}.")

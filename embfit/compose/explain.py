@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from embfit.compose import search_path
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.nearest import suggestion
 from embfit.compose.problems import Problem, refuse
@@ -109,6 +109,8 @@ def _key_problems(loader: Loader, config: DictConfig, override: Override) -> lis
     exists = _follow(config, path)
     if override.is_add() and exists is None:
         return [Problem(path, "is there already; leave out the +", "command line")]
+    if exists is None and isinstance(override.value(), list) and isinstance(OmegaConf.select(config, path), DictConfig):
+        return [Problem(path, "expected a mapping of names, got a list", "command line")]
     if override.is_add() or override.is_force_add() or exists is None:
         return []
     if knob := owned_elsewhere(path):
@@ -142,12 +144,22 @@ def _condensed(error: Exception) -> str:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: {error.problem}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        inside = re.match(r"In '([^']+)'", str(error))
-        missing = Path(error.missing_cfg_file)
-        where = f"{inside[1]}.yaml: " if inside else ""
-        known = suggestion(missing.name, error.options or [])
-        return f"{where}there is no {missing.name!r} in the group {missing.parent}{known}"
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        known = suggestion(name, error.options or [])
+        return f"{_asked_by(group, name)}there is no '{name}' in the group {group}{known}"
     causes = [error, *([error.__cause__] if error.__cause__ else [])]
     lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
     told = [line for line in lines if line and not re.match(r"To append|See http|full_key:|object_type=", line)]
     return "; ".join(line.rstrip(".") for line in dict.fromkeys(told[:2])) or type(error).__name__
+
+
+def _asked_by(group: str, name: str) -> str:
+    """Find the defaults list that names a choice, since Hydra tells only which list it was to go into."""
+    asks = re.compile(rf"\s*- (override )?/?{re.escape(group)}(@\S+)?: {re.escape(name)}\s*(#.*)?")
+    for source in [search_path.house(), *search_path.added_sources()]:
+        for choice in source.choices():
+            file = source.folder / choice
+            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+                if asks.fullmatch(line):
+                    return f"{file}:{number}: "
+    return ""

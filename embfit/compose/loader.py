@@ -11,6 +11,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
 from embfit.compose import search_path
@@ -49,6 +50,7 @@ def make_loader(kind: type[Loader] = Loader) -> Loader:
         ConfigError: an added folder is missing, or shadows a choice.
     """
     version.setbase("1.3")
+    setup_globals()  # ${now:...} and ${hydra:...}
     Plugins.instance().register(search_path.EmbfitSearchPath)
     house = search_path.house()
     search_path.check_sources([house, *search_path.added_sources()])

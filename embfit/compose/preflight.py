@@ -1,7 +1,8 @@
 """Holds a composed configuration to the code that it will call, before any data, weights or network are touched.
 
-Every `_target_` is imported; its keys are held to the callable's parameters and its values to their type hints; then
-`rules` holds the groups to each other. Every mistake is reported at once, each with the place where it was written.
+First every `_target_` is imported, its keys held to the callable's parameters and its values to their type hints; then
+`rules` holds the groups to each other; then the objects themselves may refuse what they are made of. Each step reports
+every mistake at once, with the place where it was written.
 """
 
 from __future__ import annotations
@@ -13,24 +14,28 @@ from typing import Annotated, Any
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
+from embfit.compose.build import make
 from embfit.compose.nearest import suggestion
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.provenance import Origins, leaves
-from embfit.compose.rooms import COMPLETED, lives_in, owned_elsewhere, room
+from embfit.compose.rooms import REWRITTEN, lives_in, owned_elsewhere, room
 from embfit.compose.rules import RULES
 from embfit.compose.search_path import packs
 from embfit.compose.targets import MissingTargetError, Target, find_target
 from embfit.compose.values import complaint
+from embfit.errors import ConfigError
 
 MISSING = "???"
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
-CONTEXT = ("run", "store", "seed", "query")  # what a task may name beside groups
+CALLED_LATER = ("trainer", "logger", "store")  # Lightning's, and what makes a folder
 TOP_LEVEL: Mapping[str, Any] = {
     "seed": Annotated[int, Field(ge=0)],
     "query": str | None,
+    "tuned": str | None,
     "resume": str | None,
     "run.dir": str,
 }
+CONTEXT = ("run", "store", *TOP_LEVEL)  # what a task may name beside groups
 
 
 def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], raw: DictConfig | None = None) -> None:
@@ -53,6 +58,7 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
     problems += _task(values, set(groups))
     _refuse_placed(problems, origins, raw)
     _refuse_placed((problem for rule in RULES for problem in rule(values)), origins, raw)  # rules trust the types
+    refuse(_refusals(values))
 
 
 def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
@@ -102,14 +108,14 @@ def _node(node: Mapping[str, Any], path: str, group: str) -> Iterator[Problem]:
 
 
 def _keys(node: Mapping[str, Any], path: str, group: str, target: Target) -> Iterator[Problem]:
-    completed = COMPLETED.get(group, ()) if path == group else ()
+    hints = {**target.hints, **(REWRITTEN.get(group, {}) if path == group else {})}
     for key, value in node.items():
         if knob := owned_elsewhere(f"{path}.{key}"):
             yield Problem(f"{path}.{key}", knob)
-        elif key in HYDRA_KEYS or key in completed or value == MISSING:
+        elif key in HYDRA_KEYS or value == MISSING:
             continue
         elif key in target.parameters:
-            if message := _value(value, target.hints[key]):
+            if message := _value(value, hints[key]):
                 yield Problem(f"{path}.{key}", message)
         elif not target.open_ended or key == "_args_":
             yield Problem(f"{path}.{key}", f"{target.name} has no '{key}'{suggestion(key, target.parameters)}")
@@ -159,6 +165,16 @@ def _task(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
     for path, value in leaves(values):
         if value == MISSING and path.split(".")[0] in used:
             yield Problem(path, f"must be given: {path}=...")
+
+
+def _refusals(values: Mapping[str, Any]) -> Iterator[str]:
+    """Make what the task will use, which is light, for what it says about its own values."""
+    for name in find_target(values["task"]["_target_"]).parameters:
+        if name in values and name not in CALLED_LATER:
+            try:
+                make(values[name], name)
+            except ConfigError as error:
+                yield str(error)
 
 
 def _refuse_placed(problems: Iterable[Problem], origins: Origins, raw: DictConfig | None) -> None:

@@ -26,7 +26,7 @@ class Problem:
         return f"{self.key}: {self.message}" + (f" ({self.place})" if self.place else "")
 
 
-def refuse(problems: Iterable[Problem]) -> None:
+def refuse(problems: Iterable[Problem | str]) -> None:
     """Raise all problems as one error, or return when there are none.
 
     Raises:

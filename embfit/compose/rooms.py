@@ -7,17 +7,18 @@ running a pack is running its code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 THIRD_PARTY = {
     "trainer": ("embfit.trainer", "pytorch_lightning"),
     "logger": ("embfit.logger", "pytorch_lightning.loggers"),
 }
 
-COMPLETED = {"trainer": ("logger", "callbacks")}
-"""Parameters that embfit rewrites before the target is called, so the target's hints do not hold for the YAML."""
+REWRITTEN: Mapping[str, Mapping[str, Any]] = {"trainer": {"callbacks": Mapping[str, Any]}}
+"""Type hints of parameters that embfit rewrites before it calls the target, in the place of the target's own."""
 
-NOT_THE_TRAINERS = {
+NOT_THE_TRAINERS: Mapping[str, str | None] = {
     "max_epochs": "training.epochs",
     "min_epochs": "training.epochs",
     "max_steps": "training.steps",
@@ -30,9 +31,15 @@ NOT_THE_TRAINERS = {
     "val_check_interval": "training.validations_per_epoch",
     "check_val_every_n_epoch": "training.validations_per_epoch",
     "limit_val_batches": "training.validations_per_epoch",
+    "num_sanity_val_steps": "training.validations_per_epoch",
     "default_root_dir": "run.dir",
+    "logger": "logger=NAME",
+    "enable_checkpointing": None,
+    "enable_progress_bar": None,
+    "enable_model_summary": None,
+    "reload_dataloaders_every_n_epochs": None,
 }
-"""Settings of Lightning's Trainer that embfit's training gives itself: the knob to turn instead."""
+"""Settings of Lightning's Trainer that embfit's training gives itself: the knob to turn instead, where there is one."""
 
 
 def room(group: str) -> tuple[str, ...]:
@@ -48,5 +55,7 @@ def lives_in(module: str, rooms: Iterable[str]) -> bool:
 def owned_elsewhere(path: str) -> str | None:
     """Return the remedy when a key sets on `trainer` what belongs to another group, else None."""
     group, _, name = path.partition(".")
-    knob = NOT_THE_TRAINERS.get(name) if group == "trainer" else None
-    return f"would be ignored, since embfit decides it; set {knob} instead" if knob else None
+    if group != "trainer" or name not in NOT_THE_TRAINERS:
+        return None
+    knob = NOT_THE_TRAINERS[name]
+    return f"would be ignored, since embfit decides it; {f'set {knob} instead' if knob else 'leave it out'}"

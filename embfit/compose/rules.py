@@ -17,9 +17,11 @@ Values = Mapping[str, Any]
 def negatives_fit_depth(values: Values) -> Iterator[Problem]:
     """A miner cannot return more negatives than it looks at."""
     miner = values.get("miner") or {}
-    negatives, depth = miner.get("negatives"), miner.get("depth")
-    if isinstance(negatives, int) and isinstance(depth, int) and negatives > depth:
-        yield Problem("miner.negatives", f"{negatives} exceeds miner.depth={depth}; lower it or raise miner.depth")
+    if "negatives" in miner and "depth" in miner:
+        looked_at = miner["depth"] - miner.get("skip", 0)
+        if miner["negatives"] > looked_at:
+            message = f"{miner['negatives']} exceeds the {max(looked_at, 0)} ranks up to miner.depth={miner['depth']}"
+            yield Problem("miner.negatives", f"{message} that are looked at; lower it or raise miner.depth")
 
 
 def dims_ascend(values: Values) -> Iterator[Problem]:
@@ -27,6 +29,13 @@ def dims_ascend(values: Values) -> Iterator[Problem]:
     dims = (values.get("loss") or {}).get("dims")
     if isinstance(dims, list) and dims != sorted(set(dims)):
         yield Problem("loss.dims", f"{dims} does not ascend; write {sorted(set(dims))}")
+
+
+def model_to_load(values: Values) -> Iterator[Problem]:
+    """`model=custom` names no model by itself."""
+    model = values.get("model") or {}
+    if "path" in model and model["path"] is None:
+        yield Problem("model.path", "is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
 
 
 def query_to_search(values: Values) -> Iterator[Problem]:
@@ -39,5 +48,6 @@ def query_to_search(values: Values) -> Iterator[Problem]:
 RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
     dims_ascend,
+    model_to_load,
     query_to_search,
 )

@@ -7,7 +7,6 @@ import json
 import re
 import types
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -40,6 +39,8 @@ def complaint(value: Any, hint: Any) -> str | None:
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         return f"expected {wanted(hint)}, got {shown(value)}{_detail(error, value, hint)}"
+    except PydanticUserError:
+        return None  # the hint names something that is not there
     except TypeError:
         return f"expected {wanted(hint)}, got {type(value).__name__}"  # such as a date, which JSON has not
     return None
@@ -72,22 +73,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-@cache
-def _adapter_of(hint: Any) -> TypeAdapter[Any] | None:
-    try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:
-        try:
-            return TypeAdapter(hint)  # a type with a configuration of its own refuses ours
-        except PydanticUserError:
-            return None
-
-
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:
-    try:
-        return _adapter_of(hint)
-    except (TypeError, NameError):
-        return None  # a hint that has no hash, or names what is not there
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):
+        try:
+            return TypeAdapter(hint, config=config)
+        except (PydanticUserError, NameError):
+            continue  # a type with a configuration of its own refuses ours
+    return None
 
 
 def _bounds(metadata: Sequence[Any]) -> list[str]:

@@ -1,0 +1,80 @@
+"""Stand-ins for what a configuration calls, small enough to be imported in no time."""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from embfit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Model:
+    path: str | None = "small"
+    depth: Annotated[int, Field(ge=1)] = 3
+    pooling: Literal["cls", "mean"] = "mean"
+    rate: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.depth > 100:
+            raise ValueError(f"depth={self.depth} exceeds 100; lower it")
+
+
+class Loss:
+    def __init__(self, temperature: float = 0.05) -> None:
+        self.temperature = temperature
+
+
+class Nested:
+    def __init__(self, loss: Loss, dims: Sequence[Annotated[int, Field(ge=1)]] | None = None) -> None:
+        self.loss = loss
+        self.dims = dims
+
+
+class Trainer:
+    def __init__(self, devices: int | str = "auto", callbacks: list[object] | None = None, **rest: object) -> None:
+        self.devices = devices
+        self.callbacks = callbacks
+        self.rest = rest
+
+
+@dataclass
+class Callback:
+    patience: int = 1
+
+
+def count(model, loss, run, seed, store, query=None, top: int = 3):
+    """A task that ends as model.path says."""
+    with run.stage("counting"):
+        print(f"counted to {top} with {model.path}, seed {seed}")
+        match model.path:
+            case "user error":
+                raise UserError("queries.jsonl:4: no _id; give each query one")
+            case "bug":
+                raise KeyError("missing")
+            case "full disk":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "outputs/model.bin")
+            case "exit after interrupt":  # as Lightning does
+                try:
+                    raise KeyboardInterrupt
+                except KeyboardInterrupt:
+                    raise SystemExit(1)  # noqa: B904
+            case "sleep":
+                print("asleep", flush=True)
+                time.sleep(60)
+            case "terminated":
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+    (run.dir / "result.txt").write_text(f"{top} {run.resuming} {query}")
+
+
+def fit(trainer, loss):
+    """A task that calls the trainer."""
+    made = trainer(max_steps=3)
+    print(type(made).__name__, made.devices, made.callbacks, sorted(made.rest))

@@ -1,0 +1,67 @@
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from embfit.compose.command_line import flags, parse
+from embfit.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "action"),
+    [
+        ([], "run"),
+        (["-m", "a=1"], "multirun"),
+        (["a=1", "--multirun"], "multirun"),
+        (["--cfg", "job"], "show"),
+        (["--help", "-m"], "help"),
+        (["--version"], "version"),
+        (["-i"], "info"),
+        (["-sc", "install=bash"], "completion"),
+    ],
+)
+def test_actions(arguments, action):
+    assert parse(arguments).action == action
+
+
+def test_options_may_stand_between_overrides():
+    line = parse(["a=1", "--cfg", "all", "b=2", "--resolve", "-p", "model", "~c"])
+    assert (line.overrides, line.show, line.package, line.resolve) == (["a=1", "b=2", "~c"], "all", "model", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bogus"], "unrecognized arguments: --bogus; see python -m embfit --help"),
+        (["--cfg", "nothing"], "argument -c/--cfg: invalid choice: 'nothing'"),
+        (["-m", "--cfg", "job"], "only one of --multirun, --cfg, --info and --shell-completion can be asked for"),
+        (["--resolve"], "--resolve and --package go with --cfg"),
+    ],
+)
+def test_wrong_options(arguments, message):
+    with pytest.raises(ConfigError) as error:
+        parse(arguments)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("what's this, then?", "what's this, then?"),
+        ("a=b (c) [d] {e}", "a=b (c) [d] {e}"),
+        (r"back\slash", r"back\slash"),
+        ("'quoted already'", "quoted already"),
+        ("42", "42"),
+        ("true", "true"),
+        ("", ""),
+    ],
+)
+def test_a_query_is_a_sentence_whatever_its_signs(typed, value):
+    [override] = parse([f"query={typed}"]).overrides
+    assert OverridesParser.create().parse_override(override).value() == value
+
+
+def test_no_query():
+    assert parse(["query=null"]).overrides == ["query=null"]
+
+
+def test_flags_are_described():
+    assert flags().startswith("Options:\n  -h, --help")

@@ -1,0 +1,136 @@
+import pytest
+from omegaconf import OmegaConf
+
+from embfit.compose.composition import CheckingLoader, check_composed, compose, resolve
+from embfit.compose.loader import make_loader
+from embfit.errors import ConfigError
+
+
+def test_groups_and_choices(house):
+    loader = make_loader()
+    assert loader.groups() == ["experiment", "logger", "loss", "model", "task", "trainer"]
+    assert loader.choices("loss") == ["nested", "plain"]
+
+
+def test_an_experiment_overrides_groups_and_keys_and_null_leaves_it_out(house):
+    loader = make_loader()
+    assert compose(loader, ["experiment=deep"]).model.depth == 9
+    assert compose(loader, ["experiment=deep", "model.depth=2"]).model.depth == 2
+    assert compose(loader, ["experiment=null"]).model.depth == 3
+
+
+def test_nested_choices_have_their_own_keys(house):
+    config = compose(make_loader(), ["loss=nested", "loss.loss.temperature=0.02"])
+    assert OmegaConf.to_container(config.loss) == {
+        "_target_": "acme.rooms.Nested",
+        "dims": None,
+        "loss": {"_target_": "acme.rooms.Loss", "temperature": 0.02},
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=legl", "model=legl: no such choice; did you mean 'legal'? (command line)"),
+        ("model=zzz", "model=zzz: no such choice; it is one of legal, small (command line)"),
+        ("modle=legal", "modle: no such group or key; did you mean 'model'? (command line)"),
+        ("sede=1", "sede: no such group or key; did you mean 'seed'? (command line)"),
+        ("model.dpeth=1", "model.dpeth: model has no 'dpeth'; did you mean 'depth'? (command line)"),
+        ("loss.loss.temperature=1", "loss.loss.temperature: loss has no 'loss'; it is one of _target_, temperature"),
+        ("model.depth.x=1", "model.depth.x: model.depth has no 'x' (command line)"),
+        ("+model.depth=1", "model.depth: is there already; leave out the + (command line)"),
+        ("~model.dpeth", "model.dpeth: model has no 'dpeth'; did you mean 'depth'? (command line)"),
+        ("modle@x=legal", "modle: no such group; did you mean 'model'? (command line)"),
+        ("model@x=legal", "Could not override 'model@x'; Did you mean to override model?"),
+        ("trainer.max_epochs=3", "trainer.max_epochs: would be ignored, since embfit decides it; set training.epochs"),
+        ("trainer.callbacks=[]", "trainer.callbacks: expected a mapping of names, got a list (command line)"),
+        ("model.depth", "model.depth: expected KEY=VALUE (command line)"),
+        ("model.path=it's", "model.path: cannot read the value it's; quote it: model.path='\"...\"' (command line)"),
+        ("seed=1,2", "seed=1,2: several values want -m, which runs one job for each; write a list as [a,b]"),
+        ("model=small,legal", "model=small,legal: several values want -m"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line(house, override, message):
+    with pytest.raises(ConfigError) as error:
+        compose(make_loader(), [override])
+    assert str(error.value).startswith(message)
+
+
+def test_every_mistake_of_a_command_line_at_once(house):
+    with pytest.raises(ConfigError) as error:
+        compose(make_loader(), ["model=legl", "task.tpo=1", "sede=3"])
+    assert str(error.value).splitlines() == [
+        "3 problems in the configuration:",
+        "  model=legl: no such choice; did you mean 'legal'? (command line)",
+        "  task.tpo: task has no 'tpo'; did you mean 'top'? (command line)",
+        "  sede: no such group or key; did you mean 'seed'? (command line)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("defaults:\n  - override /model: legl\n", "{file}:3: there is no 'legl' in the group model; did you mean"),
+        ("defaults:\n  - override /modle: legal\n", "In 'experiment/wrong': Could not override 'modle'"),
+        ("model:\n  depth: 3\n  depth: 4\n", "{file}:4: found duplicate key depth"),
+        ("model: [\n", "{file}:3: expected the node content"),
+    ],
+)
+def test_what_is_wrong_in_a_file(house, monkeypatch, text, message):
+    file = house / "team" / "experiment" / "wrong.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\n{text}")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    with pytest.raises(ConfigError) as error:
+        compose(make_loader(), ["experiment=wrong"])
+    assert str(error.value).startswith(message.format(file=file))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_with_a_key_that_no_code_knows_is_named_with_its_line(house, monkeypatch):
+    file = house / "team" / "experiment" / "wrong.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nmodel:\n  dpeth: 3\nmodle:\n  depth: 4\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    loader = make_loader()
+    with pytest.raises(ConfigError) as error:
+        check_composed(loader, compose(loader, ["experiment=wrong"]), ["experiment=wrong"])
+    assert str(error.value).splitlines()[1:] == [
+        "  modle: no such group or key; did you mean 'model'? (team/experiment/wrong.yaml:5)",
+        "  model.dpeth: acme.rooms.Model has no 'dpeth'; did you mean 'depth'? (team/experiment/wrong.yaml:3)",
+    ]
+
+
+def test_an_experiment_without_its_header_is_not_passed_over_in_silence(house, monkeypatch):
+    file = house / "team" / "experiment" / "wrong.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("model:\n  depth: 3\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    loader = make_loader()
+    with pytest.raises(ConfigError, match=r"experiment: sets nothing, .* begins: # @package _global_"):
+        check_composed(loader, compose(loader, ["experiment=wrong"]), ["experiment=wrong"])
+
+
+def test_interpolations_that_lead_nowhere_are_all_named():
+    config = OmegaConf.create({"a": {"b": "${nowhere}", "c": 1}, "d": "${oc.env:NOT_SET_ANYWHERE}", "e": "???"})
+    with pytest.raises(ConfigError) as error:
+        resolve(config, {"a.b": "file.yaml:3"})
+    assert str(error.value).splitlines() == [
+        "2 problems in the configuration:",
+        "  a.b: Interpolation key 'nowhere' not found (file.yaml:3)",
+        "  d: Environment variable 'NOT_SET_ANYWHERE' not found",
+    ]
+
+
+def test_what_must_still_be_given_is_no_error_to_resolve():
+    assert resolve(OmegaConf.create({"a": 1, "b": "${a}", "c": "???"}), {}) == {"a": 1, "b": 1, "c": "???"}
+
+
+def test_jobs_of_a_sweep_are_checked_as_they_are_composed(house):
+    loader = make_loader(CheckingLoader)
+    master = compose(loader, ["model.depth=1,-1", "hydra.mode=MULTIRUN"], multirun=True)
+    assert loader.load_sweep_config(master, ["model.depth=1"]).model.depth == 1
+    with pytest.raises(ConfigError, match=r"model\.depth: expected a whole number of at least 1, got -1"):
+        loader.load_sweep_config(master, ["model.depth=-1"])
+    with pytest.raises(ConfigError, match="did you mean 'depth'"):
+        loader.load_sweep_config(master, ["model.dpeth=1"])

@@ -1,0 +1,22 @@
+import sys
+
+from embfit.compose.help import overview, purpose
+from embfit.compose.loader import make_loader
+
+
+def test_every_choice_with_its_first_line_and_the_default_marked(house):
+    text = overview(make_loader(), "Options:\n  --help")
+    assert "\nmodel=\n    legal  For contracts.\n  * small  For everything.\n" in text
+    assert "\nexperiment=\n    deep  To look deep.\n" in text
+    assert text.index("task=\n") < text.index("model=\n") < text.index("experiment=\n")
+    assert text.endswith("Options:\n  --help")
+    assert "acme" not in sys.modules
+
+
+def test_purpose_is_the_first_comment_that_is_no_header(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("# @package _global_\n\n# When.\n# How.\na: 1\n")
+    assert purpose(file) == "When."
+    file.write_text("a: 1\n# Late.\n")
+    assert purpose(file) == ""
+    assert purpose(None) == ""

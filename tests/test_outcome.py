@@ -1,0 +1,57 @@
+import errno
+import os
+
+import pytest
+
+from embfit.errors import ConfigError, UserError
+from embfit.outcome import Outcome, outcome
+
+
+def raised(error: BaseException, during: BaseException | None = None) -> BaseException:
+    """Raise and catch, so that the error knows its context."""
+    try:
+        if during is None:
+            raise error
+        try:
+            raise during
+        except BaseException:
+            raise error  # noqa: B904
+    except BaseException as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, Outcome("done", 0)),
+        (SystemExit(0), Outcome("done", 0)),
+        (KeyboardInterrupt(), Outcome("interrupted", 130, "interrupted")),
+        (UserError("a.tsv:3: one column"), Outcome("failed", 1, "a.tsv:3: one column")),
+        (ConfigError("k=0; raise it"), Outcome("failed", 2, "k=0; raise it")),
+        (SystemExit(3), Outcome("failed", 3, "ended with 3")),
+        (SystemExit("why"), Outcome("failed", 1, "ended with why")),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), Outcome("failed", 1, "Permission denied: out")),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.bin"),
+            Outcome(
+                "failed",
+                1,
+                "the disk is full: model.bin; free some space, or put store.dir and run.dir on another disk",
+            ),
+        ),
+        (
+            MemoryError(),
+            Outcome("failed", 1, "out of memory; choose a smaller model or batch, or a machine with more"),
+        ),
+        (ValueError("one\ntwo"), Outcome("failed", 1, "unexpected ValueError: one", expected=False)),
+        (AssertionError(), Outcome("failed", 1, "unexpected AssertionError", expected=False)),
+    ],
+)
+def test_what_an_end_means(error, expected):
+    assert outcome(error) == expected
+
+
+def test_an_exit_that_a_library_makes_of_ctrl_c_is_an_interruption():
+    assert outcome(raised(SystemExit(1), during=KeyboardInterrupt())).exit_code == 130
+    assert outcome(raised(SystemExit(1), during=ValueError())).exit_code == 1
+    assert outcome(raised(ValueError("x"), during=KeyboardInterrupt())).exit_code == 1

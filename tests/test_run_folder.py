@@ -1,0 +1,148 @@
+import json
+import logging
+import subprocess
+import time
+
+import pytest
+import yaml
+
+from embfit import run_folder
+from embfit.errors import ConfigError, UserError
+from embfit.run_folder import RunFolder, read_state, versions
+
+CONFIG = {"seed": 3, "run": {"dir": "out"}, "model": {"prompt": "für"}}
+ORIGINS = {"seed": "command line", "model.prompt": "conf/model/x.yaml:3"}
+
+
+def make(tmp_path, **more) -> RunFolder:
+    return RunFolder(tmp_path / "out", CONFIG, ORIGINS, ["seed=3", "query=it is"], **more)
+
+
+def status(tmp_path) -> dict:
+    return json.loads((tmp_path / "out" / "status.json").read_text())
+
+
+def test_what_was_asked_is_written_down(tmp_path):
+    with make(tmp_path) as run:
+        assert status(tmp_path)["state"] == "running"
+    folder = tmp_path / "out"
+    assert run.dir == folder
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == CONFIG
+    assert json.loads((folder / "provenance.json").read_text()) == ORIGINS
+    found = json.loads((folder / "versions.json").read_text())
+    assert found["overrides"] == ["seed=3", "query=it is"]
+    assert found["packages"]["hydra-core"].startswith("1.3.")
+    assert run.command == "python -m embfit seed=3 'query=it is'"
+
+
+def test_a_finished_run(tmp_path):
+    with make(tmp_path) as run:
+        with run.stage("first"):
+            time.sleep(0.01)
+            assert status(tmp_path)["stage"] == "first"
+        with run.stage("second"):
+            pass
+        with run.stage("first"):
+            time.sleep(0.01)
+    assert list(run.timings) == ["first", "second"]
+    assert 0.02 <= run.timings["first"] < 1
+    end = status(tmp_path)
+    assert (end["state"], end["stage"], end["error"]) == ("done", None, None)
+    assert end["started"] <= end["finished"]
+    assert read_state(tmp_path / "out") == "done"
+
+
+def test_a_failed_run_keeps_stage_error_and_traceback(tmp_path):
+    with pytest.raises(UserError) as error, make(tmp_path) as run, run.stage("load data"):
+        raise UserError("a.tsv:3: one column")
+    end = status(tmp_path)
+    assert (end["state"], end["stage"], end["error"]) == ("failed", "load data", "a.tsv:3: one column")
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "Traceback" in log
+    assert log.rstrip().endswith("UserError: a.tsv:3: one column")
+    assert error.value.__notes__ == [f"the run's log: {tmp_path / 'out' / 'log.txt'}"]
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt) as error, make(tmp_path) as run, run.stage("train"):
+        raise KeyboardInterrupt
+    assert (status(tmp_path)["state"], status(tmp_path)["stage"]) == ("interrupted", "train")
+    assert error.value.__notes__ == [f"to go on: resume={tmp_path / 'out'}"]
+
+
+def test_everything_logged_is_in_the_log(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with make(tmp_path):
+        logging.getLogger("some.library").info("chatter")
+    logging.getLogger("some.library").info("later")
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "INFO some.library: chatter" in log
+    assert "later" not in log
+
+
+def test_a_finished_folder_is_not_written_to_again(tmp_path):
+    with make(tmp_path):
+        pass
+    with pytest.raises(ConfigError, match=r"holds a finished run; choose another run\.dir, or remove the folder"):
+        make(tmp_path).__enter__()
+    assert status(tmp_path)["state"] == "done"
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    with make(tmp_path), pytest.raises(ConfigError, match="another run is at work there"):
+        make(tmp_path).__enter__()
+    assert status(tmp_path)["state"] == "done"
+
+
+def test_an_unfinished_folder_can_be_used_again(tmp_path):
+    with pytest.raises(ValueError), make(tmp_path):  # noqa: PT011
+        raise ValueError
+    before = (tmp_path / "out" / "config.yaml").stat().st_mtime_ns
+    with make(tmp_path, resuming=True) as run:
+        assert run.resuming
+    assert (tmp_path / "out" / "config.yaml").stat().st_mtime_ns == before
+    assert status(tmp_path)["state"] == "done"
+
+
+def test_a_full_disk_at_the_end_does_not_hide_what_ended_the_run(tmp_path, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device", str(path))
+
+    run = make(tmp_path).__enter__()
+    monkeypatch.setattr(run_folder, "write_text", full)
+    error = UserError("first")
+    run.__exit__(UserError, error, None)
+    assert "UserError: first" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_a_full_disk_at_the_start_is_an_error(tmp_path, monkeypatch):
+    write = run_folder.write_text
+
+    def full(path, text):
+        if path.name == "config.yaml":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, text)
+
+    monkeypatch.setattr(run_folder, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        make(tmp_path).__enter__()
+    assert status(tmp_path)["state"] == "failed"
+    assert status(tmp_path)["error"].startswith("the disk is full")
+
+
+def test_states_that_cannot_be_read(tmp_path):
+    assert read_state(tmp_path) is None
+    (tmp_path / "status.json").write_text("{")
+    assert read_state(tmp_path) is None
+
+
+def test_git_state_of_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert versions()["git"] is None
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    assert versions()["git"]["clean"] is True
+    (tmp_path / "new").touch()
+    state = versions()["git"]
+    assert (len(state["commit"]), state["clean"]) == (40, False)
