@@ -115,8 +115,8 @@ class Retrieval:
             facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
             return judge(name, collection, split, ranking, self.metrics, facts)
 
-        cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
-        return replace(at(system, encoder.width), dims=cut)
+        whole = at(system, encoder.width)
+        return replace(whole, dims={dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())})
 
     def evaluate_bm25(self, collection: Collection, store: Store, split: str | None = None) -> Evaluation:
         """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.

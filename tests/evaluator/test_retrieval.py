@@ -160,8 +160,7 @@ def test_dimensions_are_cut_renormalised_and_embedded_once(store: Store) -> None
     cut = dict(evaluation.dims[2].ranking.documents["q"])
     assert cut == pytest.approx({"both": 1, "long": 1, "left": 1 / (2 * 0.82) ** 0.5}, abs=1e-6)
     assert evaluation.dims[3].metrics == evaluation.metrics
-    assert evaluation.dims[3].facts["reused"] is False
-    assert evaluation.facts["reused"] is True  # of the same width, just made
+    assert [found.facts["reused"] for found in (evaluation, *evaluation.dims.values())] == [False, False, True]
 
 
 def test_a_dimension_that_the_model_does_not_have_is_refused(store: Store) -> None:

@@ -1,0 +1,70 @@
+"""`report.json`: every number of a run, per query too, so that any two runs can be compared. Keys are only added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embfit.evaluator.metrics import mean
+from embfit.records import Evaluation, Report
+
+
+def contents(report: Report) -> dict[str, Any]:
+    """Return a report as JSON values.
+
+    `systems` by name: `split`, `metrics`, `queries` and `left_out` (counts), `subsets` (by name: `queries` and
+    `metrics`), `dims` (by dimensions: `metrics`), `per_query` (by metric and query id) and `facts`. `comparisons` hold
+    the fields of `Comparison`. `task`, `training`, `mining`, `data` and `timings` are the report's own.
+    """
+    return {
+        "task": report.task,
+        "systems": {evaluation.system: _system(evaluation) for evaluation in report.evaluations},
+        "comparisons": [asdict(comparison) for comparison in report.comparisons],
+        "training": _plain(report.training),
+        "mining": _plain(report.mining),
+        "data": _plain(report.data),
+        "timings": _plain(report.timings),
+    }
+
+
+def subset_metrics(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Return the metrics of each subset: subset name → metric → mean over its queries."""
+    return {
+        subset: {metric: mean(values[query] for query in queries) for metric, values in evaluation.per_query.items()}
+        for subset, queries in evaluation.subsets.items()
+    }
+
+
+def _system(evaluation: Evaluation) -> dict[str, Any]:
+    subsets = subset_metrics(evaluation)
+    return {
+        "split": evaluation.split,
+        "metrics": dict(evaluation.metrics),
+        "queries": evaluation.facts["queries"],
+        "left_out": evaluation.facts["left_out"],
+        "subsets": {
+            subset: {"queries": len(queries), "metrics": subsets[subset]}
+            for subset, queries in evaluation.subsets.items()
+        },
+        "dims": {str(dim): {"metrics": dict(cut.metrics)} for dim, cut in evaluation.dims.items()},
+        "facts": _plain(evaluation.facts),
+        "per_query": {metric: dict(values) for metric, values in evaluation.per_query.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Turn what rooms put into facts (NumPy numbers, paths, tuples) into JSON values; NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,92 @@
+"""What the page's query explorer shows: the queries that changed most, with every system's first documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from embfit.evaluator.metrics import answerable
+from embfit.records import Collection, Evaluation, Report
+from embfit.report.findings import headline
+
+QUERIES = 200  # embedded in the page, which stays near a megabyte
+DOCUMENTS = 10  # shown of each ranking
+CHARACTERS = 300  # of a text
+
+
+def explorer(report: Report, collection: Collection) -> dict[str, Any]:
+    """Return the explorer's data as JSON values.
+
+    `systems` are names, and `pair` the two first shown; `metric` is the headline's. A query has `text`, its `subset` if
+    there are any, `values` and `ranked` (places in `documents` and scores) for each system, and `relevant`: place in
+    `documents`, grade, and the rank in each system (null beyond its ranking). A document has `id` and `text`.
+    """
+    evaluations = report.evaluations
+    metric = next(iter(evaluations[0].metrics))
+    main = headline(report)
+    pair = (main.a, main.b) if main else (evaluations[0].system, evaluations[-1].system)
+    shown = _most_changed(evaluations, metric, pair)
+    places: dict[str, int] = {}
+    queries = [_query(query, evaluations, metric, collection, places) for query in shown]
+    rows = [collection.document_rows[document] for document in places]
+    texts = map(_cut, collection.document_texts(rows))
+    return {
+        "metric": metric,
+        "systems": [evaluation.system for evaluation in evaluations],
+        "pair": list(pair),
+        "total": len(evaluations[0].per_query[metric]),
+        "queries": queries,
+        "documents": [{"id": document, "text": text} for document, text in zip(places, texts, strict=True)],
+    }
+
+
+def _most_changed(evaluations: Sequence[Evaluation], metric: str, pair: tuple[str, str]) -> list[str]:
+    """Return queries by the size of their change, and those that fare worst first where nothing changed."""
+    values = {evaluation.system: evaluation.per_query[metric] for evaluation in evaluations}
+    before, after = (values[system] for system in pair)
+    return sorted(before, key=lambda query: (-abs(after[query] - before[query]), after[query], query))[:QUERIES]
+
+
+def _query(
+    query: str, evaluations: Sequence[Evaluation], metric: str, collection: Collection, places: dict[str, int]
+) -> dict[str, Any]:
+    """Describe one query, giving each document that it shows a place."""
+
+    def place(document: str) -> int:
+        return places.setdefault(document, len(places))
+
+    grades = answerable(collection.qrels[evaluations[0].split])[query]
+    ranks = [
+        {document: rank for rank, (document, _) in enumerate(evaluation.ranking.documents.get(query, ()), 1)}
+        for evaluation in evaluations
+    ]
+    (text,) = collection.query_texts([collection.query_rows[query]])
+    return {
+        "text": text,
+        "subset": _subset(query, evaluations[0]),
+        "values": [evaluation.per_query[metric][query] for evaluation in evaluations],
+        "ranked": [
+            [
+                (place(document), round(score, 4))
+                for document, score in evaluation.ranking.documents.get(query, ())[:DOCUMENTS]
+            ]
+            for evaluation in evaluations
+        ],
+        "relevant": [
+            (place(document), grade, [system.get(document) for system in ranks])
+            for document, grade in sorted(grades.items(), key=lambda pair: (-pair[1], pair[0]))
+            if grade >= 1
+        ],
+    }
+
+
+def _subset(query: str, evaluation: Evaluation) -> str | None:
+    return next((subset for subset, queries in evaluation.subsets.items() if query in queries), None)
+
+
+def _cut(text: str) -> str:
+    """Cut a text at a word, near the limit."""
+    text = " ".join(text.split())
+    if len(text) <= CHARACTERS:
+        return text
+    return text[:CHARACTERS].rsplit(" ", 1)[0] + " …"

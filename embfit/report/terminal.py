@@ -1,0 +1,75 @@
+"""The result in the terminal: systems by metrics, differences with their uncertainty, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from embfit.records import Evaluation, Report
+from embfit.report.findings import headline, pairs, same_pair
+from embfit.report.verdict import verdict
+from embfit.report.wording import count, interval, metric_label, plain, probability, signed
+
+
+def print_table(report: Report, console: Console | None = None) -> None:
+    """Print a report's metrics, comparisons and verdict; nothing where no system was evaluated.
+
+    Args:
+        report: what was found out.
+        console: where to; the standard output by default.
+    """
+    if not report.evaluations:
+        return
+    console = console or Console()
+    first = report.evaluations[0]
+    console.print(f"{first.split}: {count(first.facts['queries'], 'query', 'queries')}", highlight=False)
+    console.print(_systems(report))
+    for line in _subsets(report):
+        console.print(line, highlight=False)
+    if any(evaluation.dims for evaluation in report.evaluations):
+        console.print(f"{metric_label(next(iter(first.metrics)))} by dimensions", highlight=False)
+        console.print(_dims(report.evaluations))
+    for sentence in verdict(report):
+        console.print(sentence, highlight=False)
+
+
+def _systems(report: Report) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for metric in report.evaluations[0].metrics:
+        table.add_column(metric_label(metric), justify="right")
+    for evaluation in report.evaluations:
+        table.add_row(evaluation.system, *map(plain, evaluation.metrics.values()))
+    for comparisons in pairs(report.comparisons):
+        table.add_section()
+        table.add_row(f"{comparisons[0].b} − {comparisons[0].a}", *(signed(found.difference) for found in comparisons))
+        table.add_row("95 % interval", *(interval(found.ci95, 3, "…") for found in comparisons))
+        table.add_row("p", *(probability(found.p) for found in comparisons))
+    return table
+
+
+def _subsets(report: Report) -> Iterator[str]:
+    main = headline(report)
+    for found in report.comparisons:
+        if main and same_pair(found, main) and found.metric == main.metric and found.subset != main.subset:
+            yield (
+                f"{found.subset} ({count(found.queries, 'query', 'queries')}): "
+                f"{metric_label(found.metric)} {signed(found.difference)} "
+                f"({interval(found.ci95, 3)}, p = {probability(found.p)})"
+            )
+
+
+def _dims(evaluations: Sequence[Evaluation]) -> Table:
+    metric = next(iter(evaluations[0].metrics))
+    cut = [evaluation for evaluation in evaluations if evaluation.dims]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right")
+    for evaluation in cut:
+        table.add_column(evaluation.system, justify="right")
+    for dim in sorted({dim for evaluation in cut for dim in evaluation.dims}):
+        values = (plain(e.dims[dim].metrics[metric]) if dim in e.dims else "" for e in cut)
+        table.add_row(str(dim), *values)
+    return table

@@ -1,0 +1,46 @@
+import pytest
+
+from embfit.report import explorer as module
+from embfit.report.explorer import explorer
+from tests.report.reports import collection, report
+
+
+def test_queries_that_changed_most_come_first() -> None:
+    data = explorer(report(), collection())
+    assert data["systems"] == ["base", "bm25", "tuned"]
+    assert data["pair"] == ["base", "tuned"]
+    # q2 and q3 gain 1/2, q4 loses 0.13, q1 stays.
+    assert [query["text"][:10] for query in data["queries"]] == ["question 2", "question 3", "question 4", "question 1"]
+    assert [query["subset"] for query in data["queries"]] == ["seen", "unseen", "unseen", "seen"]
+    assert data["queries"][0]["values"] == [0.5, 0.5, 1.0]
+
+
+def test_rankings_and_ranks_of_relevant_documents_are_shown() -> None:
+    data = explorer(report(), collection())
+    second = data["queries"][0]
+    names = [document["id"] for document in data["documents"]]
+    base, _, tuned = ([names[place] for place, _ in ranked] for ranked in second["ranked"])
+    assert base == ["d1", "d3", "d2", "d4", "d5"]
+    assert tuned == ["d2", "d1", "d3", "d4", "d5"]
+    assert [(names[place], grade, ranks) for place, grade, ranks in second["relevant"]] == [("d2", 1, [3, 3, 1])]
+
+
+def test_large_reports_embed_the_largest_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUERIES", 2)
+    monkeypatch.setattr(module, "DOCUMENTS", 1)
+    data = explorer(report(), collection())
+    assert data["total"] == 4
+    assert [query["text"][:10] for query in data["queries"]] == ["question 2", "question 3"]
+    assert sorted(document["id"] for document in data["documents"]) == ["d1", "d2", "d3"]
+
+
+def test_long_texts_are_cut_at_a_word() -> None:
+    assert module._cut("word " * 100) == ("word " * 60).strip() + " …"
+    assert module._cut("  two\n words ") == "two words"
+
+
+def test_a_single_system_shows_its_worst_queries_first() -> None:
+    one = report(evaluations=[report().evaluations[0]], comparisons=[])
+    data = explorer(one, collection())
+    assert data["pair"] == ["base", "base"]
+    assert [query["values"] for query in data["queries"]] == sorted(query["values"] for query in data["queries"])

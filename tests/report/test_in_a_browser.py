@@ -1,0 +1,88 @@
+"""The page in headless Chromium: no error, no request, and an explorer that works."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from embfit.report import write_report
+from tests.report.reports import collection, report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=5000",
+]
+
+# Uses the explorer as a reader would, and leaves what it saw in the document.
+READER = """
+<script>
+const seen = [];
+const list = () => [...document.querySelectorAll(".queries .asked")].map((asked) => asked.textContent.slice(9, 10));
+const set = (name, value) => {
+  const control = document.querySelector(`#explorer [name=${name}]`);
+  control.value = value;
+  control.dispatchEvent(new Event("input", { bubbles: true }));
+};
+seen.push(["start", ...list()].join(" "));
+seen.push(["changes", ...[...document.querySelectorAll(".queries .change")].map((c) => c.textContent)].join(" "));
+set("sort", "loss"); seen.push(["loss", ...list()].join(" "));
+set("sort", "worst"); seen.push(["worst", ...list()].join(" "));
+set("subset", "unseen"); seen.push(["unseen", ...list()].join(" "));
+set("subset", ""); set("search", "QUESTION 2"); seen.push(["search", ...list()].join(" "));
+document.querySelector(".queries details").open = true;
+setTimeout(() => {
+  const columns = [...document.querySelectorAll(".rankings > div")];
+  seen.push("columns " + columns.map((c) => c.querySelector("h3").textContent).join(" | "));
+  seen.push("first " + columns.map((c) => c.querySelector(".about").textContent).join(" | "));
+  seen.push("relevant " + document.querySelector(".wanted .about").textContent);
+  seen.push("width " + (document.documentElement.scrollWidth <= document.documentElement.clientWidth));
+  const log = document.createElement("ul");
+  log.id = "seen";
+  for (const line of seen) log.append(Object.assign(document.createElement("li"), { textContent: line }));
+  document.body.append(log);
+}, 100);
+</script></body>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = os.environ.get("EMBFIT_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium on the path; set EMBFIT_BROWSER")
+    return found
+
+
+@pytest.mark.slow
+def test_the_page_works_in_a_browser(browser: str, tmp_path: Path) -> None:
+    write_report(report(), tmp_path, {"seed": 0}, {"seed": "command line"}, collection())
+    page = tmp_path / "used.html"
+    page.write_text((tmp_path / "report.html").read_text().replace("</body>", READER))
+    command = [browser, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr  # an error, or a request that the page's own policy refused
+    seen = dict(item.split(" ", 1) for item in re.findall(r"<li>([a-z]+ [^<]*)</li>", done.stdout))
+    assert seen == {
+        "start": "2 3 4 1",
+        "changes": "+0.50 +0.50 −0.13 0.00",
+        "loss": "4 1 2 3",
+        "worst": "4 2 3 1",
+        "unseen": "4 3",
+        "search": "2",
+        "columns": "base 0.500 | tuned 1.000",
+        "first": "d1 · 1.000 | d2 · 1.000 · relevant, grade 1",
+        "relevant": "d2 · base: rank 3 · tuned: rank 1",
+        "width": "true",
+    }
