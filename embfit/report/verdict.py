@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from embfit.records import Comparison, Evaluation, Report
 from embfit.report.findings import headline, outcome, same_pair
 from embfit.report.wording import count, interval, metric_label, plain, probability, signed
@@ -19,7 +17,7 @@ def verdict(report: Report) -> list[str]:
     if main is None:
         return [_reached(evaluation) for evaluation in report.evaluations]
     sentences = [_difference(main, systems[main.a], systems[main.b])]
-    sentences += _unseen(main, report.comparisons)
+    sentences += _unseen(main, report)
     sentences += _lexical(main, systems)
     return sentences
 
@@ -42,17 +40,17 @@ def _difference(main: Comparison, a: Evaluation, b: Evaluation) -> str:
     return f"{main.b} is {found} than {main.a}: {values}, {direction} by {abs(main.difference):.3f} ({evidence})."
 
 
-def _unseen(main: Comparison, comparisons: Sequence[Comparison]) -> list[str]:
-    unseen = [c for c in comparisons if same_pair(c, main) and c.metric == main.metric and c.subset == "unseen"]
+def _unseen(main: Comparison, report: Report) -> list[str]:
+    unseen = [c for c in report.comparisons if same_pair(c, main) and c.metric == main.metric and c.subset == "unseen"]
     if not unseen:
         return []
     (found,) = unseen
     queries = count(found.queries, "query", "queries")
     sentence = (
-        f"On the {queries} whose relevant documents training never saw: {signed(found.difference, 3)} "
+        f"On the {queries} without a relevant document in the training split: {signed(found.difference, 3)} "
         f"({interval(found.ci95, 3)}), {outcome(found)}."
     )
-    if outcome(main) == "better" and outcome(found) != "better":
+    if report.training and outcome(main) == "better" and outcome(found) != "better":
         sentence += " The gain is shown only for documents that training saw."
     return [sentence]
 
