@@ -1,0 +1,153 @@
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from embfit.data import Pairs
+from embfit.errors import ConfigError, UserError
+from tests.data.conftest import write_jsonl
+
+WHOLE = {"dev_share": 0.0, "test_share": 0.0}  # keep all rows in train
+
+
+def texts(collection):
+    return dict(zip(collection.document_ids, collection.document_texts(), strict=True))
+
+
+def test_the_formats_say_the_same(tmp_path, store):
+    rows = [("how far?", "a mile"), ("how long?", "an hour, at most"), ("how far?", "two steps")]
+    write_jsonl(tmp_path / "a.jsonl", [{"query": query, "positive": positive} for query, positive in rows])
+    (tmp_path / "a.csv").write_text(
+        'positive,query\na mile,how far?\n"an hour, at most",how long?\ntwo steps,how far?\n'
+    )
+    (tmp_path / "a.tsv").write_text("query\tpositive\n" + "".join(f"{query}\t{positive}\n" for query, positive in rows))
+    table = pa.table({"query": [query for query, _ in rows], "positive": [positive for _, positive in rows]})
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    for suffix in ("jsonl", "csv", "tsv", "parquet"):
+        collection = Pairs(str(tmp_path / f"a.{suffix}"), **WHOLE).load(store)
+        assert collection.name == "a"
+        assert texts(collection) == {"d1": "a mile", "d2": "an hour, at most", "d3": "two steps"}
+        assert list(collection.query_texts()) == ["how far?", "how long?"]
+        assert collection.qrels == {"train": {"q1": {"d1": 1, "d3": 1}, "q2": {"d2": 1}}}
+
+
+def test_all_columns(tmp_path, store):
+    path = tmp_path / "faq.jsonl"
+    up = {"q": "up?", "qid": 7}
+    rows = [
+        {
+            **up,
+            "a": ["north", "top"],
+            "aid": ["n", "t"],
+            "head": "Map",
+            "hard": ["south", ""],
+            "alt": "east",
+            "grade": 2,
+        },
+        {"q": "down?", "qid": 8, "a": "south", "aid": "s", "head": None, "hard": None, "grade": 1},
+        {**up, "a": "south", "aid": "s", "head": "", "hard": ["top"], "alt": "", "grade": 0},
+    ]
+    write_jsonl(path, rows)
+    columns = {
+        "query": "q",
+        "query_id": "qid",
+        "positive": "a",
+        "document_id": "aid",
+        "title": "head",
+        "label": "grade",
+    }
+    collection = Pairs(str(path), **columns, negatives=["hard", "alt"], **WHOLE).load(store)
+    assert texts(collection) == {"n": "Map north", "t": "Map top", "s": "south", "d1": "east", "d2": "top"}
+    assert collection.qrels["train"] == {"7": {"n": 2, "t": 2, "s": 0, "d1": 0, "d2": 0}, "8": {"s": 1}}
+    facts = collection.facts
+    assert (facts["rows"], facts["rows_without_text_left_out"], facts["given_negatives"]) == (3, 0, 3)
+    assert (facts["train_pairs"], facts["train_not_relevant"]) == (3, 3)
+
+
+def test_a_negative_that_is_a_positive_of_the_query_is_none(tmp_path, store):
+    path = tmp_path / "a.csv"
+    path.write_text("query,positive,negative\nx,good,also good\nx,also good,bad\n")
+    collection = Pairs(str(path), negatives="negative", **WHOLE).load(store)
+    assert texts(collection) == {"d1": "good", "d2": "also good", "d3": "bad"}
+    assert collection.qrels["train"] == {"q1": {"d1": 1, "d2": 1, "d3": 0}}
+
+
+def test_equal_texts_under_several_ids_are_the_first(tmp_path, store):
+    path = tmp_path / "a.csv"
+    path.write_text("query,positive,id\nx,same,b\ny,same,a\nz,other,c\n")
+    collection = Pairs(str(path), document_id="id", **WHOLE).load(store)
+    assert collection.qrels["train"] == {"q1": {"b": 1}, "q2": {"b": 1}, "q3": {"c": 1}}
+    assert collection.document_ids == ["b", "c"]
+
+
+def test_numbers_keep_clear_of_given_ids(tmp_path, store):
+    path = tmp_path / "a.csv"
+    path.write_text("query,positive,negative,id\nx,one,two,d1\ny,three,four,d3\n")
+    collection = Pairs(str(path), document_id="id", negatives="negative", **WHOLE).load(store)
+    assert texts(collection) == {"d1": "one", "d3": "three", "d2": "two", "d4": "four"}
+
+
+def test_rows_without_text_are_counted(tmp_path, store):
+    path = tmp_path / "a.csv"
+    path.write_text('query,positive\nx,one\n"",two\ny," "\n')
+    collection = Pairs(str(path), **WHOLE).load(store)
+    assert (collection.query_ids, collection.document_ids) == (["q1"], ["d1"])
+    assert collection.facts["rows_without_text_left_out"] == 2
+
+
+def test_a_file_per_split(tmp_path, store):
+    (tmp_path / "a.csv").write_text("query,positive\n" + "".join(f"question {n},answer {n}\n" for n in range(20)))
+    (tmp_path / "b.csv").write_text("query,positive\nQuestion  3,answer 50\nanother,answer 4\n")
+    paths = {"train": str(tmp_path / "a.csv"), "test": str(tmp_path / "b.csv")}
+    collection = Pairs(paths, dev_share=0.1).load(store)
+    facts = collection.facts
+    assert [facts[f"{split}_queries"] for split in ("train", "dev", "test")] == [17, 2, 2]
+    assert facts["held_out"] == "dev"
+    assert (facts["leaked_queries_removed"], facts["leaked_pairs_removed"]) == (1, 0)
+    assert facts["test_queries_seen_in_train"] == ("q5" in collection.qrels["train"])
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        ("question,positive\nx,y\n", {}, 'a.csv:2: no column "query" (data.query); there are: question, positive'),
+        ("query,answer\nx,y\n", {}, 'a.csv:2: no column "positive" (data.positive); there are: query, answer'),
+        ("query,positive\nx,y\n", {"negatives": ["no"]}, 'no column "no" (data.negatives); there are: query, positive'),
+        ("query,positive,g\nx,y,0.7\n", {"label": "g"}, "a.csv:2: \"g\" must be a whole number, got '0.7'"),
+        ("query,positive\nx\n", {}, "a.csv:2: expected 2 columns, got 1"),
+        ("query,positive\n,y\n", {}, "1 rows were read, and none has both a query and a positive; check data.query"),
+        ("", {}, "0 rows were read, and none has both"),
+        ("query,positive,i\nx,y,1\nz,w,1\n", {"document_id": "i"}, 'a.csv:3: the id "1" stands for another text in an'),
+    ],
+)
+def test_bad_input_is_named(tmp_path, store, content, settings, message):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(UserError) as error:
+        Pairs(str(path), **settings).load(store)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_lists_must_match(tmp_path, store):
+    write_jsonl(tmp_path / "a.jsonl", [{"query": "x", "positive": ["a", "b"], "id": ["1"]}])
+    with pytest.raises(UserError, match=r'a.jsonl:1: 2 "positive" and 1 "id" in one row'):
+        Pairs(str(tmp_path / "a.jsonl"), document_id="id").load(store)
+    write_jsonl(tmp_path / "b.jsonl", [{"query": "x", "positive": ["a", {}]}])
+    with pytest.raises(UserError, match=r'b.jsonl:1, "positive": "1" must be a text, got an object'):
+        Pairs(str(tmp_path / "b.jsonl")).load(store)
+
+
+def test_missing_and_unknown_files(tmp_path, store):
+    with pytest.raises(ConfigError, match=r"data.path=FILE"):
+        Pairs().load(store)
+    with pytest.raises(UserError, match=r"cannot read .*/a\.csv: No such file or directory"):
+        Pairs(str(tmp_path / "a.csv")).load(store)
+    with pytest.raises(UserError, match=r'a\.txt: the suffix "\.txt" says no format; use \.jsonl'):
+        Pairs(str(tmp_path / "a.txt")).load(store)
+
+
+def test_other_columns_are_another_entry(tmp_path, store):
+    path = tmp_path / "a.csv"
+    path.write_text("query,positive,other\nx,one,two\n")
+    assert list(Pairs(str(path), **WHOLE).load(store).document_texts()) == ["one"]
+    assert list(Pairs(str(path), positive="other", **WHOLE).load(store).document_texts()) == ["two"]

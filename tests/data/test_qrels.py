@@ -1,0 +1,49 @@
+import pytest
+
+from embfit.data.qrels import QrelsFile, grade_of
+from embfit.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "query-id\tcorpus-id\tscore\nq1\td 1\t2\n\nq2\td2\t0\n",
+        "q1\td 1\t2\nq2\td2\t0\n",
+        "q1\td 1\t2.0\r\nq2\td2\t0\r\n",
+        "q1\t0\td 1\t2\nq2\t0\td2\t0\n",
+        "\ufeffq1\tQ0\td 1\t2\nq2 0 d2 0\n",
+    ],
+)
+def test_the_dialects_say_the_same(tmp_path, text):
+    path = tmp_path / "test.tsv"
+    path.write_text(text)
+    assert [line[1:] for line in QrelsFile(path)] == [("q1", "d 1", 2), ("q2", "d2", 0)]
+
+
+def test_places_are_lines(tmp_path):
+    path = tmp_path / "test.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\n\nq1\td1\t1\n")
+    assert [line.place for line in QrelsFile(path)] == [f"{path}:3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query-id\tcorpus-id\tscore\n" + "q\td\t1\n" * 39 + "q\td\n", "test.tsv:41: expected 3 columns, got 2"),
+        ("q\td\n", "test.tsv:1: expected 3 columns, got 2"),
+        ("q 0 d 1\nq d 1\n", "test.tsv:2: expected 4 columns, got 3"),
+        ("q\td\t1\nq\td\tyes\n", 'test.tsv:2: the grade "yes" is not a whole number'),
+        ("q\td\t1\nq\td\t0.5\n", 'test.tsv:2: the grade "0.5" is not a whole number'),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, text, message):
+    path = tmp_path / "test.tsv"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        list(QrelsFile(path))
+    assert str(error.value).endswith(message)
+
+
+def test_grades():
+    assert [grade_of(value) for value in (1, "2", "1.0", 3.0, True, -1)] == [1, 2, 1, 3, 1, -1]
+    assert [grade_of(value) for value in (None, "", "x", 0.5, "nan", "inf", [1], "3e9")] == [None] * 8

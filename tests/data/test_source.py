@@ -1,0 +1,116 @@
+import logging
+
+import pytest
+
+from embfit.data import Beir
+from embfit.errors import ConfigError
+
+
+def documents_of(judged):
+    return {document for documents in judged.values() for document in documents}
+
+
+def test_missing_splits_are_cut_by_document(chain, store):
+    collection = Beir(str(chain), dev_share=0.2, test_share=0.3).load(store)
+    assert list(collection.qrels) == ["train", "dev", "test"]
+    assert [len(collection.qrels[split]) for split in collection.qrels] == [20, 8, 12]
+    documents = [documents_of(judged) for judged in collection.qrels.values()]
+    assert sum(map(len, documents)) == len(set.union(*documents)) == 20  # none of them is on two sides
+    assert collection.facts["held_out"] == "test, dev"
+    assert collection.facts["test_queries_seen_in_train"] == 0
+
+
+def test_copies_of_a_document_are_on_one_side(beir_folder, store):
+    documents = {f"d{n}": f"text {n % 20}" for n in range(40)}  # each text twice
+    queries = {f"q{n}": f"question {n}" for n in range(40)}
+    folder = beir_folder(documents, queries, train=[f"q{n}\td{n}\t1" for n in range(40)])
+    qrels = Beir(str(folder), test_share=0.3).load(store).qrels
+    for judged in qrels.values():
+        numbers = {int(name[1:]) for name in judged}
+        assert {number % 20 for number in numbers if number < 20} == {number % 20 for number in numbers if number >= 20}
+
+
+def test_queries_that_differ_in_case_alone_are_on_one_side(beir_folder, store):
+    documents = {f"d{n}": f"text {n}" for n in range(40)}
+    queries = {f"q{n}": ("Question" if n < 20 else "question") + f" {n % 20}" for n in range(40)}
+    folder = beir_folder(documents, queries, train=[f"q{n}\td{n}\t1" for n in range(40)])
+    collection = Beir(str(folder), test_share=0.3).load(store)
+    assert len(collection.qrels["test"]) == 12
+    for judged in collection.qrels.values():
+        numbers = {int(name[1:]) for name in judged}
+        assert {number % 20 for number in numbers if number < 20} == {number % 20 for number in numbers if number >= 20}
+
+
+def test_given_negatives_bind_nothing_and_stay_with_their_query(beir_folder, store):
+    documents = {f"d{n}": f"text {n}" for n in range(20)}
+    queries = {f"q{n}": f"question {n}" for n in range(20)}
+    lines = [f"q{n}\td{n}\t1" for n in range(20)] + [f"q{n}\td0\t0" for n in range(1, 20)]
+    collection = Beir(str(beir_folder(documents, queries, train=lines)), dev_share=0.2, test_share=0.2).load(store)
+    assert [len(judged) for judged in collection.qrels.values()] == [12, 4, 4]
+    assert collection.qrels["test"] == {q: {f"d{q[1:]}": 1, "d0": 0} for q in collection.qrels["test"] if q != "q0"} | (
+        {"q0": {"d0": 1}} if "q0" in collection.qrels["test"] else {}
+    )
+
+
+def test_a_query_with_nothing_to_find_is_never_held_out(beir_folder, store):
+    documents = {f"d{n}": f"text {n}" for n in range(20)}
+    queries = {f"q{n}": f"question {n}" for n in range(20)}
+    lines = [f"q{n}\td{n}\t{int(n < 10)}" for n in range(20)]
+    collection = Beir(str(beir_folder(documents, queries, train=lines)), dev_share=0.3, test_share=0.3).load(store)
+    assert {f"q{n}" for n in range(10, 20)} <= set(collection.qrels["train"])
+    assert len(collection.qrels["test"]) == len(collection.qrels["dev"]) == 3  # of the ten that can be
+
+
+def test_leaks_are_removed_before_dev_is_cut(beir_folder, store, caplog):
+    documents = {f"d{n}": f"text {n}" for n in range(40)}
+    queries = {f"q{n}": f"question {n}" for n in range(40)} | {"t": "QUESTION 5", "u": "unseen"}
+    train = [f"q{n}\td{n}\t1" for n in range(40)]
+    folder = beir_folder(documents, queries, train=train, test=["t\td5\t1", "u\td6\t1"])
+    with caplog.at_level(logging.INFO, "embfit.data"):
+        collection = Beir(str(folder), dev_share=0.5).load(store)
+    assert not any("q5" in collection.qrels[split] for split in ("train", "dev"))
+    facts = collection.facts
+    assert (facts["leaked_queries_removed"], facts["leaked_pairs_removed"]) == (1, 1)
+    assert facts["test_queries_seen_in_train"] == ("q6" in collection.qrels["train"])
+    assert (facts["train_queries"], facts["dev_queries"]) == (19, 20)
+    assert caplog.messages[:2] == [
+        "small: 40 documents; queries (pairs) train 19 (19), dev 20 (20), test 2 (2)",
+        "training queries removed, as they are evaluation queries too: 1",
+    ]
+
+
+def test_given_splits_are_not_touched(beir_folder, store):
+    documents = {f"d{n}": f"text {n}" for n in range(4)}
+    queries = {f"q{n}": f"question {n}" for n in range(4)}
+    lines = {split: [f"q{n}\td{n}\t1"] for n, split in enumerate(("train", "dev", "test", "production"))}
+    collection = Beir(str(beir_folder(documents, queries, **lines))).load(store)
+    assert collection.qrels == {
+        split: {f"q{n}": {f"d{n}": 1}} for n, split in enumerate(("train", "dev", "test", "production"))
+    }
+    assert list(collection.qrels) == ["train", "dev", "test", "production"]
+
+
+def test_training_can_be_limited_after_the_cut(chain, store):
+    collection = Beir(str(chain), max_train=5).load(store)
+    whole = Beir(str(chain)).load(store)
+    assert collection.facts["train_queries"] == 5
+    assert set(collection.qrels["train"]) < set(whole.qrels["train"])
+    assert collection.qrels["test"] == whole.qrels["test"]
+
+
+def test_a_share_of_zero_holds_out_nothing(chain, store):
+    assert list(Beir(str(chain), dev_share=0.0, test_share=0.0).load(store).qrels) == ["train"]
+
+
+def test_too_few_queries_are_said(beir_folder, store, caplog):
+    queries = {f"q{n}": f"question {n}" for n in range(30)}
+    folder = beir_folder({"d": "the only text"}, queries, train=[f"{name}\td\t1" for name in queries])
+    collection = Beir(str(folder)).load(store)
+    assert list(collection.qrels) == ["train"]
+    assert collection.facts["held_out"] == ""
+    assert "0 of 3 queries could be held out as dev" in caplog.text
+
+
+def test_shares_must_leave_something(chain, store):
+    with pytest.raises(ConfigError, match=r"data\.dev_share=0\.5 and data\.test_share=0\.5 leave nothing to train on"):
+        Beir(str(chain), dev_share=0.5, test_share=0.5).load(store)
