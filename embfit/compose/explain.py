@@ -96,7 +96,7 @@ def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
         value = override.value()
         chosen = [str(item) for item in value] if isinstance(value, list) else [str(value)]
     return [
-        Problem(f"{group}={name}", f"no such choice{suggestion(name, known)}", "command line")
+        Problem(f"{override.get_key_element()}={name}", f"no such choice{suggestion(name, known)}", "command line")
         for name in chosen
         if name not in known and name != "null"
     ]

@@ -13,6 +13,9 @@ from embfit.compose.problems import Problem
 
 Values = Mapping[str, Any]
 
+SOURCES = {"model": {"Pretrained": "path"}, "data": {"Beir": "path", "Pairs": "path", "Hub": "name"}}
+"""Per group and class, the key that says where the thing itself is."""
+
 
 def negatives_fit_depth(values: Values) -> Iterator[Problem]:
     """A miner cannot return more negatives than it looks at."""
@@ -31,11 +34,13 @@ def dims_ascend(values: Values) -> Iterator[Problem]:
         yield Problem("loss.dims", f"{dims} does not ascend; write {sorted(set(dims))}")
 
 
-def model_to_load(values: Values) -> Iterator[Problem]:
-    """`model=custom` names no model by itself."""
-    model = values.get("model") or {}
-    if "path" in model and model["path"] is None:
-        yield Problem("model.path", "is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
+def sources_named(values: Values) -> Iterator[Problem]:
+    """Choices for a user's own model or data name none by themselves."""
+    for group, keys in SOURCES.items():
+        node = values.get(group) or {}
+        key = keys.get(str(node.get("_target_")).rpartition(".")[2])
+        if key is not None and node.get(key) is None:
+            yield Problem(f"{group}.{key}", f"is not set; add {group}.{key}=...")
 
 
 def query_to_search(values: Values) -> Iterator[Problem]:
@@ -48,6 +53,6 @@ def query_to_search(values: Values) -> Iterator[Problem]:
 RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
     dims_ascend,
-    model_to_load,
+    sources_named,
     query_to_search,
 )

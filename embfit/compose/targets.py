@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import typing
@@ -71,8 +72,10 @@ def type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the type hints of what a call takes; a hint that cannot be evaluated is left out."""
     function = call.__init__ if inspect.isclass(call) else call
     function = inspect.unwrap(function)
+    # a dataclass may inherit fields from another module, whose names its own __init__ does not know
+    described = call if dataclasses.is_dataclass(call) else function
     try:
-        return typing.get_type_hints(function, include_extras=True)
+        return typing.get_type_hints(described, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {
             name: hint

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
-from pydantic_core import ValidationError
+from pydantic_core import SchemaError, ValidationError
 
 WORDS = {
     int: ("a whole number", "whole numbers"),
@@ -77,8 +77,8 @@ def _adapter(hint: Any) -> TypeAdapter[Any] | None:
     for config in (ConfigDict(arbitrary_types_allowed=True), None):
         try:
             return TypeAdapter(hint, config=config)
-        except (PydanticUserError, NameError):
-            continue  # a type with a configuration of its own refuses ours
+        except (PydanticUserError, SchemaError, NameError):
+            continue  # a type with a configuration of its own refuses ours; a protocol, any
     return None
 
 

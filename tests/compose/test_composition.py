@@ -19,6 +19,13 @@ def test_an_experiment_overrides_groups_and_keys_and_null_leaves_it_out(house):
     assert compose(loader, ["experiment=null"]).model.depth == 3
 
 
+def test_nested_choices_can_be_chosen(house):
+    loader = make_loader()
+    assert compose(loader, ["loss=nested", "loss@loss.loss=plain"]).loss.loss.temperature == 0.05
+    with pytest.raises(ConfigError, match=r"loss@loss\.loss=plan: no such choice; did you mean 'plain'"):
+        compose(loader, ["loss=nested", "loss@loss.loss=plan"])
+
+
 def test_nested_choices_have_their_own_keys(house):
     config = compose(make_loader(), ["loss=nested", "loss.loss.temperature=0.02"])
     assert OmegaConf.to_container(config.loss) == {

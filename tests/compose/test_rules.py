@@ -25,10 +25,14 @@ def found(**values):
         ({"loss": {"dims": [64, 128]}}, []),
         ({"loss": {"dims": None}}, []),
         ({"loss": {"dims": [128, 64, 64]}}, [("loss.dims", "[128, 64, 64] does not ascend; write [64, 128]")]),
-        ({"model": {"path": "x"}}, []),
+        ({"model": {"_target_": "embfit.model.Pretrained", "path": "x"}}, []),
+        ({"data": {"_target_": "embfit.data.PythonDocs", "path": None}}, []),
         (
-            {"model": {"path": None}},
-            [("model.path", "is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")],
+            {
+                "model": {"_target_": "embfit.model.Pretrained", "path": None},
+                "data": {"_target_": "embfit.data.Hub", "name": None},
+            },
+            [("model.path", "is not set; add model.path=..."), ("data.name", "is not set; add data.name=...")],
         ),
         ({"task": {"_target_": "embfit.task.search.search"}, "query": "what"}, []),
         (

@@ -1,0 +1,187 @@
+"""Holds embfit's own YAMLs to the code that they name and to the guides that describe them."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from embfit.compose.composition import check_composed, compose
+from embfit.compose.help import purpose
+from embfit.compose.loader import make_loader
+from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, room
+from embfit.compose.targets import Target, find_target
+from embfit.compose.values import complaint
+from embfit.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = [file for file in FILES if file.parent != CONF]
+GROUPS = sorted({file.parent.name for file in CHOICES})
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(CONF).with_suffix(""))
+
+
+def text(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value
+        for item in value.values():
+            yield from nodes(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from nodes(item)
+
+
+def targets(file: Path) -> Iterator[tuple[dict[str, Any], Target]]:
+    for node in nodes(text(file)):
+        yield node, find_target(node["_target_"])
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """Nothing of the user's own is composed."""
+    monkeypatch.delenv("EMBFIT_CONFIG_PATH", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_each_file_begins_with_when_to_choose_it_and_how(file):
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ")
+    assert purpose(file) == lines[0][2:]
+    assert lines[1].startswith("# python -m embfit")
+    assert not lines[2].startswith("#")
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=name)
+def test_names_are_kebab_case(file):
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", file.stem)
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=name)
+def test_targets_live_in_their_own_room(file):
+    for _, target in targets(file):
+        assert lives_in(target.module, room(file.parent.name)), target.module
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_each_file_lists_every_parameter_with_the_codes_own_default(file):
+    known = {*GROUPS, "run", "store", *text(CONF / "config.yaml")} if file.parent.name == "task" else set()
+    defaults = {re.split(r"[@ ]", entry if isinstance(entry, str) else next(iter(entry)))[-1] for entry in listed(file)}
+    for node, target in targets(file):
+        if not target.module.startswith("embfit."):
+            continue
+        written = {key: value for key, value in node.items() if not key.startswith("_") and key != "defaults"}
+        assert set(written) <= set(target.parameters)
+        assert set(target.parameters) - set(written) - known <= defaults
+        for key, value in written.items():
+            default = target.parameters[key].default
+            if file.stem in one_of_many(file) or default is inspect.Parameter.empty:
+                continue  # a choice is its values
+            if isinstance(value, str) and value.startswith("${"):
+                assert value == f"${{{key}}}"
+                continue
+            assert value == (list(default) if isinstance(default, tuple) else default), key
+
+
+def listed(file: Path) -> list[Any]:
+    """The defaults list of a file: what it lists there it lists."""
+    return text(file).get("defaults") or []
+
+
+def one_of_many(file: Path) -> set[str]:
+    """Choices of a group that share one class: they are made of their values."""
+    classes: dict[str, list[str]] = {}
+    for other in file.parent.glob("*.yaml"):
+        classes.setdefault(str(text(other).get("_target_")), []).append(other.stem)
+    return {stem for stems in classes.values() if len(stems) > 1 for stem in stems}
+
+
+@pytest.mark.parametrize("file", [file for file in CHOICES if file.parent.name != "task"], ids=name)
+def test_every_type_hint_can_be_held_to(file):
+    for _, target in targets(file):
+        if target.module.startswith("embfit."):
+            for key, hint in target.hints.items():
+                assert hint is not Any, key
+                assert complaint(object, hint) is not None, key  # what no hint allows
+
+
+def test_the_default_configuration_passes():
+    loader = make_loader()
+    check_composed(loader, compose(loader, []), [])
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=name)
+def test_every_choice_passes(file):
+    overrides = [f"{file.parent.name}={file.stem}", 'query="what"']
+    needs = {"data/beir": "path", "data/pairs": "path", "data/hub": "name", "model/custom": "path"}
+    if key := needs.get(name(file)):
+        overrides.append(f"{file.parent.name}.{key}=somewhere")
+    loader = make_loader()
+    check_composed(loader, compose(loader, overrides), overrides)
+
+
+def test_knobs_that_errors_name_exist():
+    config = compose(make_loader(), [])
+    for knob in filter(None, NOT_THE_TRAINERS.values()):
+        group, _, key = knob.partition(".")
+        assert key in config[group] if key else group.split("=")[0] in config
+    for file in (CONF / "trainer").glob("*.yaml"):
+        assert not set(text(file)) & set(NOT_THE_TRAINERS)
+
+
+def test_groups_have_a_room():
+    for group in GROUPS:
+        assert group in ("experiment", "trainer", "logger") or (ROOT / "embfit" / group).is_dir()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_guide_of_a_group_names_each_of_its_choices(group):
+    page = ROOT / "docs" / f"{group}.md"
+    if not page.is_file():
+        pytest.skip("no page")
+    told = page.read_text(encoding="utf-8")
+    missing = [file.stem for file in (CONF / group).glob("*.yaml") if not re.search(rf"[`=]{file.stem}[`\s]", told)]
+    assert missing == []
+    named = set(re.findall(rf"\b{group}=([a-z0-9-]+)", told))
+    assert named <= {file.stem for file in (CONF / group).glob("*.yaml")} | {"null"}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_keys_that_a_guide_names_exist(page, known_keys):
+    told = page.read_text(encoding="utf-8")
+    named = set(re.findall(rf"`((?:{'|'.join(GROUPS)}|store|run)\.[a-z_.]+[a-z_])(?:=[^`]*)?`", told))
+    assert named - known_keys == set()
+
+
+@pytest.fixture(scope="module")
+def known_keys() -> set[str]:
+    """The keys of every choice, from the top of the configuration down."""
+    loader = make_loader()
+    configurations = [compose(loader, [f"{file.parent.name}={file.stem}"]) for file in CHOICES]
+    return {key for config in configurations for key in keys(OmegaConf.to_container(config))}
+
+
+def keys(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{prefix}{key}"
+            yield from keys(item, f"{prefix}{key}.")
+
+
+def test_a_run_folder_is_what_tasks_think_it_is():
+    attributes = {"dir", "config", "origins", "command", "resuming", "timings", "stage"}
+    run = RunFolder(Path("x"), {}, {})
+    assert all(hasattr(run, attribute) for attribute in attributes)
