@@ -107,7 +107,8 @@ class TrainingSet:
         rows: Arrow table, one example a row: `query` (int32), `positives` (list of int32, never empty), `negatives`
             (list of int32, hardest first, may be empty: ragged), `scores` (list of float32: a teacher's scores of the
             positives and then of the negatives; empty without a teacher), `weight` (float32) and `source` (string:
-            where the example came from).
+            where the example came from). For people, and null where the source has none: `positive_scores`,
+            `negative_scores`, `negative_ranks` and `negative_sources`.
         relevant: known relevant document rows by query row, from the *training* split alone. The trainer never counts
             one of them as a negative.
         facts: what mining counted (shortfalls, filtered negatives); goes to the report.

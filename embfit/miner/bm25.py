@@ -13,10 +13,10 @@ from embfit.index.lexical import PACKAGES, BM25Index, Language, Method, index_wo
 from embfit.miner.candidates import Candidates, ranks_of
 from embfit.miner.examples import Examples
 from embfit.miner.mining import mine
-from embfit.miner.ragged import Ragged
 from embfit.miner.sampling import Sampling
 from embfit.miner.selection import Selection, check_window
 from embfit.model import Encoder
+from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 

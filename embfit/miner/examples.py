@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embfit.errors import UserError
-from embfit.miner.ragged import Ragged
+from embfit.ragged import Ragged
 from embfit.records import Collection
 
 SPLIT = "train"  # no other split is ever read here: mining around its judgements would leak them into training

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from embfit.miner.ragged import Ragged
+from embfit.ragged import Ragged
 
 
 def unknown(rows: np.ndarray, known: Ragged, copies: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from embfit.errors import ConfigError
 from embfit.miner import filters
 from embfit.miner.candidates import UNRANKED, Candidates
 from embfit.miner.examples import Examples
-from embfit.miner.ragged import Ragged
 from embfit.miner.sampling import Sampling, sample
+from embfit.ragged import Ragged
 
 JUDGED = "judged"  # source of the negatives that the data itself names
 

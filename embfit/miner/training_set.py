@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from embfit.miner.candidates import UNRANKED
 from embfit.miner.examples import Examples
-from embfit.miner.ragged import Ragged
 from embfit.miner.selection import Negatives
+from embfit.ragged import Ragged
 
 SCHEMA = pa.schema(
     {

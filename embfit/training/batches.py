@@ -6,7 +6,6 @@ a copy of a positive can never be its negative.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from embfit.ragged import Ragged
 from embfit.records import TrainingSet
 
 
@@ -41,32 +41,6 @@ class Batch:
         return int(self.positives.sum())
 
 
-@dataclass(frozen=True)
-class Ragged:
-    """Lists of row numbers of different lengths in one flat array: list i is `values[starts[i]:starts[i + 1]]`."""
-
-    values: np.ndarray
-    starts: np.ndarray
-
-    @classmethod
-    def of(cls, lists: Sequence[Sequence[int] | np.ndarray]) -> Ragged:
-        """Join lists of row numbers."""
-        starts = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])]).astype(np.int64)
-        return cls(
-            np.concatenate([np.asarray(rows, np.int64) for rows in lists]) if lists else np.zeros(0, int), starts
-        )
-
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the values of some lists, and for each value the position of its list in `rows`."""
-        lengths = self.starts[rows + 1] - self.starts[rows]
-        owners = np.repeat(np.arange(len(rows)), lengths)
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return self.values[self.starts[rows][owners] + within], owners
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-
 class Examples:
     """A training set as arrays, with documents of equal text under one row.
 
@@ -85,7 +59,7 @@ class Examples:
         self.negatives = _ragged(table, "negatives", copies)
         relevant = [sorted(training_set.relevant.get(int(query), ())) for query in self.queries]
         known = Ragged.of(relevant)
-        self.relevant = Ragged(copies[known.values], known.starts)
+        self.relevant = Ragged(copies[known.values], known.offsets)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -98,17 +72,17 @@ class Examples:
             generator: draws positives where an example has more than `max_positives`.
         """
         queries, query_of = np.unique(self.queries[examples], return_inverse=True)  # [Q], [n]
-        positives, positive_owners = self._draw(*self.positives.take(examples), generator)
-        negatives, _ = self.negatives.take(examples)
+        positives, positive_owners = self._draw(self.positives.take(examples), generator)
+        negatives = self.negatives.take(examples).values
         documents = np.unique(np.concatenate([positives, negatives]))  # [D]
 
         labels = np.zeros((len(queries), len(documents)), bool)
         labels[query_of[positive_owners], np.searchsorted(documents, positives)] = True
-        known, known_owners = self.relevant.take(examples)
-        columns = np.searchsorted(documents, known).clip(max=len(documents) - 1)
-        here = documents[columns] == known
+        relevant = self.relevant.take(examples)
+        columns = np.searchsorted(documents, relevant.values).clip(max=len(documents) - 1)
+        here = documents[columns] == relevant.values
         ignored = np.zeros_like(labels)
-        ignored[query_of[known_owners[here]], columns[here]] = True
+        ignored[query_of[relevant.owners[here]], columns[here]] = True
 
         weights = np.zeros(len(queries), np.float32)
         weights[query_of] = self.weights[examples]
@@ -120,16 +94,14 @@ class Examples:
             torch.from_numpy(weights),
         )
 
-    def _draw(
-        self, values: np.ndarray, owners: np.ndarray, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Keep at most `max_positives` values of each owner, at random."""
-        if len(values) == 0 or np.bincount(owners).max() <= self.max_positives:
+    def _draw(self, positives: Ragged, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return at most `max_positives` values of each list, at random, and the list that each belongs to."""
+        values, owners, lengths = positives.values, positives.owners, positives.lengths
+        if lengths.max(initial=0) <= self.max_positives:
             return values, owners
-        order = np.lexsort((generator.random(len(values)), owners))  # shuffled within each owner
-        counts = np.bincount(owners)
-        rank = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
-        kept = order[rank < self.max_positives]
+        order = np.lexsort((generator.random(len(values)), owners))  # shuffled within each list
+        place = np.arange(len(values)) - np.repeat(positives.offsets[:-1], lengths)
+        kept = order[place < self.max_positives]
         return values[kept], owners[kept]
 
 
@@ -166,4 +138,4 @@ def batches_per_epoch(examples: int, batch_size: int) -> int:
 
 def _ragged(table: Dataset, column: str, copies: np.ndarray) -> Ragged:
     lists = Ragged.of(table[column][:])
-    return Ragged(copies[lists.values], lists.starts)
+    return Ragged(copies[lists.values], lists.offsets)

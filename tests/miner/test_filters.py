@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from embfit.miner import filters
-from embfit.miner.ragged import Ragged
+from embfit.ragged import Ragged
 
 
 def ragged(*lists: list[float], dtype: type = np.float32) -> Ragged:

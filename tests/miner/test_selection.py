@@ -12,8 +12,8 @@ import pytest
 from embfit.errors import ConfigError
 from embfit.miner.candidates import Candidates
 from embfit.miner.examples import Examples
-from embfit.miner.ragged import Ragged
 from embfit.miner.selection import Selection, check_window
+from embfit.ragged import Ragged
 
 Mined = list[tuple[int, float, int, str]]
 

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 
 from embfit.records import TrainingSet
-from embfit.training.batches import EpochBatches, Examples, Ragged
+from embfit.training.batches import EpochBatches, Examples
 from tests.conftest import make_collection
 
 DOCUMENTS = {"a": "alpha", "b": "beta", "c": "gamma", "copy of a": "alpha", "d": "delta"}  # rows 0 to 4
@@ -93,12 +93,6 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1)
     assert order(0, 0) != order(1, 0)
-
-
-def test_ragged_take() -> None:
-    values, owners = Ragged.of([[1, 2], [], [3]]).take(np.array([2, 1, 0, 0]))
-    assert values.tolist() == [3, 1, 2, 1, 2]
-    assert owners.tolist() == [0, 2, 2, 3, 3]
 
 
 def test_a_batch_number_past_the_end() -> None:

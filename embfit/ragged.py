@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,13 @@ class Ragged:
 
     values: np.ndarray
     offsets: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
+        """Join lists of integers."""
+        arrays = [np.asarray(values, np.int64) for values in lists]
+        offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
+        return cls(np.concatenate([np.zeros(0, np.int64), *arrays]), offsets)
 
     @classmethod
     def from_owners(cls, values: np.ndarray, owners: np.ndarray, count: int) -> Ragged:
@@ -41,6 +49,13 @@ class Ragged:
         """Return lists `start` to `stop`, without copying their values."""
         offsets = self.offsets[start : stop + 1]
         return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def take(self, rows: np.ndarray) -> Ragged:
+        """Return some lists, in the order given and as often as they are named."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return Ragged(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
 
     def lists(self) -> list[np.ndarray]:
         """Return the lists one by one, as views."""
