@@ -36,6 +36,8 @@ class Retrieval:
     Args:
         split: judgements that are reported.
         dev_split: judgements that training looks at; never those that are reported.
+        dev_documents: documents that a validation in training searches: the judged ones and a sample of the others;
+            None for all.
         metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K` and `map@K`, the headline first.
         depth: documents ranked for each query.
         dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
@@ -44,7 +46,7 @@ class Retrieval:
         exclude_self: leave out the document that has the query's own id, where queries are documents of the corpus
             (arguana, quora). Elsewhere equal ids are a coincidence.
         resamples: of the bootstrap, and random flips of the randomisation test.
-        seed: of both.
+        seed: of both, and of the documents that a validation searches.
 
     Raises:
         ConfigError: no such metric, or one that reads deeper than `depth`.
@@ -52,6 +54,7 @@ class Retrieval:
 
     split: str = "test"
     dev_split: str = "dev"
+    dev_documents: Annotated[int, Field(ge=1)] | None = 1000
     metrics: Sequence[str] = ("ndcg@10", "mrr@10", "recall@10", "recall@100")
     depth: Annotated[int, Field(ge=1)] = 100
     dims: Sequence[Annotated[int, Field(ge=1)]] | None = None
@@ -138,15 +141,20 @@ class Retrieval:
     def validate(self, encoder: Encoder, collection: Collection) -> dict[str, float]:
         """Return the metrics on the dev split, embedding everything anew: weights change between two calls.
 
-        `ndcg@10`, which training watches, is among them whatever the configured metrics.
+        `ndcg@10`, which training watches, is among them whatever the configured metrics. Documents are the judged ones
+        and a sample of the others, the same in each call, up to `dev_documents`. That is quick, and too easy: values
+        are higher than over the whole corpus, and to be compared with each other alone.
 
         Raises:
             UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
         """
         rows = _query_rows(collection, self.dev_split)
         queries = encoder.encode(collection.query_texts(rows), "query")
-        hits = self._search(queries, encoder.encode(collection.document_texts(), "document"))
-        ranking = self._rank(collection, rows, hits)
+        documents = self._dev_documents(collection)
+        scores, places = self._search(
+            queries, encoder.encode(collection.document_texts(documents.tolist()), "document")
+        )
+        ranking = self._rank(collection, rows, (scores, documents[places]))
         metrics = dict.fromkeys([*self.metrics, WATCHED])
         return dict(judge("validation", collection, self.dev_split, ranking, [*metrics]).metrics)
 
@@ -157,6 +165,19 @@ class Retrieval:
             ValueError: they were not evaluated on the same queries and metrics.
         """
         return compare(a, b, self.resamples, self.seed)
+
+    def _dev_documents(self, collection: Collection) -> np.ndarray:
+        """Return the rows of the documents that a validation searches, ascending."""
+        judged = {
+            collection.document_rows[document]
+            for grades in judgements(collection, self.dev_split).values()
+            for document in grades
+        }
+        shuffled = np.random.default_rng(self.seed).permutation(len(collection.corpus))
+        others = shuffled[~np.isin(shuffled, list(judged))]
+        if self.dev_documents is not None:
+            others = others[: max(0, self.dev_documents - len(judged))]
+        return np.sort(np.concatenate([np.array(sorted(judged), np.int64), others]))
 
     def _search(self, queries: np.ndarray, documents: np.ndarray) -> Hits:
         try:

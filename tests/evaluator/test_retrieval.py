@@ -186,6 +186,19 @@ def test_validation_measures_the_dev_split_without_keeping_anything() -> None:
     assert encoder.encoded == {"query": 1, "document": 4}
 
 
+def test_validation_searches_the_judged_documents_and_a_sample() -> None:
+    collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, dev={"q2": {"y": 1}})
+    everything = Retrieval(dev_documents=None).validate(Numbers(), collection)
+    assert everything["ndcg@10"] == pytest.approx(1 / np.log2(3))
+    encoder = Numbers()
+    assert Retrieval(dev_documents=1).validate(encoder, collection)["ndcg@10"] == 1.0  # y alone
+    assert encoder.encoded["document"] == 1
+    samples = [tuple(Retrieval(dev_documents=3, seed=seed)._dev_documents(collection)) for seed in (0, 0, 1, 2, 3)]
+    assert samples[0] == samples[1]
+    assert len(set(samples)) > 1
+    assert all(len(sample) == 3 and collection.document_rows["y"] in sample for sample in samples)
+
+
 def test_bm25_retrieves_only_documents_that_share_a_word(store: Store) -> None:
     corpus = {"cat": "the cat sat on the mat", "dog": "a dog barked", "cats": "cats and dogs"}
     collection = collect(corpus, {"q1": "cats sitting", "q2": "purple"}, test={"q1": {"cat": 1}, "q2": {"dog": 1}})
