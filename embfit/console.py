@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from contextlib import suppress
 from os import environ
 
 OURS = ("embfit", "hydra")  # whose log lines of level info are for the user; of others, warnings
@@ -21,7 +22,8 @@ class Console(logging.Handler):
         if record.levelno < logging.WARNING and record.name.split(".")[0] not in OURS:
             return
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        print(f"{level}{record.getMessage()}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # a closed terminal must not end the run; log.txt has the line
+            print(f"{level}{record.getMessage()}", file=sys.stderr, flush=True)
 
 
 def listen() -> None:

@@ -35,7 +35,7 @@ def explained(loader: Loader, overrides: Sequence[str], multirun: bool = False) 
         yield
     except REFUSALS as error:
         refuse(_command_line(loader, overrides, multirun))
-        raise ConfigError(_condensed(error)) from error
+        raise ConfigError(_condensed(loader, error)) from error
 
 
 def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> list[Problem]:
@@ -138,7 +138,7 @@ def _follow(config: DictConfig, path: str) -> tuple[str, str, list[str]] | None:
     return None
 
 
-def _condensed(error: Exception) -> str:
+def _condensed(loader: Loader, error: Exception) -> str:
     """Say in a line what a file does wrong."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
@@ -147,6 +147,8 @@ def _condensed(error: Exception) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         known = suggestion(name, error.options or [])
         return f"{_asked_by(group, name)}there is no '{name}' in the group {group}{known}"
+    if found := _broken_file(loader):
+        return found
     causes = [error, *([error.__cause__] if error.__cause__ else [])]
     lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
     told = [line for line in lines if line and not re.match(r"To append|See http|full_key:|object_type=", line)]
@@ -163,3 +165,15 @@ def _asked_by(group: str, name: str) -> str:
                 if asks.fullmatch(line):
                     return f"{file}:{number}: "
     return ""
+
+
+def _broken_file(loader: Loader) -> str | None:
+    """Find the file that Hydra's message does not name: the first added one that cannot be read alone."""
+    for source in search_path.added_sources():
+        for choice in source.choices():
+            try:
+                loaded = loader.repository.load_config(str(choice.with_suffix("")))
+                OmegaConf.merge({}, loaded.config if loaded else {})  # reads its interpolations
+            except REFUSALS as error:
+                return f"{source.folder / choice}: {str(error).splitlines()[0]}"
+    return None

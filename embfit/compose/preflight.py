@@ -8,7 +8,7 @@ every mistake at once, with the place where it was written.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +27,7 @@ from embfit.errors import ConfigError
 
 MISSING = "???"
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+MAY_BE_EMPTY = ("logger",)  # `~logger.tensorboard` leaves none
 CALLED_LATER = ("trainer", "logger", "store")  # Lightning's, and what makes a folder
 TOP_LEVEL: Mapping[str, Any] = {
     "seed": Annotated[int, Field(ge=0)],
@@ -52,9 +53,10 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
         ConfigError: one line per problem.
     """
     problems = list(_top_level(values, set(groups)))
+    installed = packs()
     for group, node in values.items():
         if isinstance(node, Mapping):
-            problems += _walk(node, group, group)
+            problems += _walk(node, group, group, (*room(group), *installed))
     problems += _task(values, set(groups))
     _refuse_placed(problems, origins, raw)
     _refuse_placed((problem for rule in RULES for problem in rule(values)), origins, raw)  # rules trust the types
@@ -66,10 +68,9 @@ def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]
     for key in values:
         if key not in groups | ours:
             yield Problem(key, f"no such group or key{suggestion(key, groups | ours)}")
-        elif key in groups and isinstance(values[key], Mapping) and values[key] and not _has_target(values[key]):
-            yield Problem(
-                key, "sets nothing, since it has no _target_; a file for all groups begins: # @package _global_"
-            )
+        elif key in groups and values[key] is not None and not _has_target(values[key]) and key not in MAY_BE_EMPTY:
+            hint = "" if key != "experiment" else "; its file begins with: # @package _global_"
+            yield Problem(key, f"sets nothing, since it has no _target_{hint}")
     for path, hint in TOP_LEVEL.items():
         value: Any = values
         for part in path.split("."):
@@ -78,26 +79,25 @@ def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]
             yield Problem(path, message)
 
 
-def _walk(node: Any, path: str, group: str) -> Iterator[Problem]:
+def _walk(node: Any, path: str, group: str, rooms: Sequence[str]) -> Iterator[Problem]:
     """Check all targets at and below a node."""
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield from _node(node, path, group)
+            yield from _node(node, path, group, rooms)
         for key, value in node.items():
-            yield from _walk(value, f"{path}.{key}", group)
+            yield from _walk(value, f"{path}.{key}", group, rooms)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _walk(value, f"{path}[{index}]", group)
+            yield from _walk(value, f"{path}[{index}]", group, rooms)
 
 
-def _node(node: Mapping[str, Any], path: str, group: str) -> Iterator[Problem]:
+def _node(node: Mapping[str, Any], path: str, group: str, rooms: Sequence[str]) -> Iterator[Problem]:
     try:
         target = find_target(str(node["_target_"]))
     except MissingTargetError as error:
         yield Problem(f"{path}._target_", str(error))
         return
-    allowed = (*room(group), *packs())
-    if not lives_in(target.module, allowed):
+    if not lives_in(target.module, rooms):
         yield Problem(
             f"{path}._target_",
             f"{target.name} is code of {target.module}; {group} may name {' or '.join(room(group))}, or an installed "

@@ -81,13 +81,14 @@ def check_sources(sources: list[Source]) -> None:
     """Hold that each choice is written once.
 
     Raises:
-        ConfigError: two files give the same choice, or one has a name that Hydra does not read.
+        ConfigError: two files give the same choice, or one is of a name or encoding that Hydra does not read.
     """
     seen: dict[Path, Source] = {}
     for source in sources:
         for stray in source.folder.rglob("*.yml"):
             raise ConfigError(f"{stray} is not read; name it {stray.with_suffix('.yaml').name}")
         for choice in source.choices():
+            _check_encoding(source.folder / choice)
             if choice in seen:
                 first = seen[choice]
                 raise ConfigError(
@@ -104,6 +105,13 @@ class EmbfitSearchPath(SearchPathPlugin):
         """Append the added sources; they stand behind embfit's own."""
         for source in added_sources():
             search_path.append(source.provider, f"file://{source.folder}")
+
+
+def _check_encoding(file: Path) -> None:
+    try:
+        file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
 def _named_folder(folder: Path) -> Source:

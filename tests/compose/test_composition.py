@@ -81,6 +81,8 @@ def test_every_mistake_of_a_command_line_at_once(house):
         ("defaults:\n  - override /modle: legal\n", "In 'experiment/wrong': Could not override 'modle'"),
         ("model:\n  depth: 3\n  depth: 4\n", "{file}:4: found duplicate key depth"),
         ("model: [\n", "{file}:3: expected the node content"),
+        ("defaults: legal\n", "{file}: Invalid defaults list in 'experiment/wrong', defaults must be a list"),
+        ("seed: ${oops\n", "{file}: no viable alternative at input '${oops'"),
     ],
 )
 def test_what_is_wrong_in_a_file(house, monkeypatch, text, message):
@@ -90,7 +92,7 @@ def test_what_is_wrong_in_a_file(house, monkeypatch, text, message):
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
     with pytest.raises(ConfigError) as error:
         compose(make_loader(), ["experiment=wrong"])
-    assert str(error.value).startswith(message.format(file=file))
+    assert str(error.value).startswith(message.replace("{file}", str(file)))
     assert "\n" not in str(error.value)
 
 
@@ -114,7 +116,7 @@ def test_an_experiment_without_its_header_is_not_passed_over_in_silence(house, m
     file.write_text("model:\n  depth: 3\n")
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
     loader = make_loader()
-    with pytest.raises(ConfigError, match=r"experiment: sets nothing, .* begins: # @package _global_"):
+    with pytest.raises(ConfigError, match=r"experiment: sets nothing, .* begins with: # @package _global_"):
         check_composed(loader, compose(loader, ["experiment=wrong"]), ["experiment=wrong"])
 
 

@@ -63,6 +63,7 @@ def test_right_configurations_pass(house, overrides):
         ("+model._args_=[1]", "model._args_: acme.rooms.Model has no '_args_'"),
         ("~model", "model: the task needs it; choose one: model=..."),
         ("~loss.temperature", None),
+        ("model=null", "model: the task needs it; choose one: model=..."),
         ("~task", "task: names no task; set task=finetune"),
         ("~task._target_", "task: sets nothing, since it has no _target_"),
     ],
@@ -106,3 +107,12 @@ def test_a_pack_may_name_its_own_code_only_when_installed(house, monkeypatch):
     assert problems("model=small")[1].startswith(
         "model._target_: acme.rooms.Model is code of acme.rooms; model may name"
     )
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "hello\n", "a: 1\n"])
+def test_a_choice_that_makes_nothing(house, monkeypatch, text):
+    file = house / "team" / "model" / "wrong.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    assert problems("model=wrong")[0].startswith("model: ")

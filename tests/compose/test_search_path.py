@@ -62,6 +62,14 @@ def test_another_ending_is_not_passed_over_in_silence(house, monkeypatch):
         make_loader()
 
 
+def test_another_encoding(house, monkeypatch):
+    file = write(house / "one", "model/first.yaml")
+    file.write_bytes("a: über\n".encode("latin-1"))
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "one"))
+    with pytest.raises(ConfigError, match=r"first\.yaml is not UTF-8 \(byte 3\); save it as UTF-8"):
+        make_loader()
+
+
 def test_the_users_own_folder_cannot_move_results(house):
     file = write(house / "xdg" / "embfit", "training/mine.yaml")
     with pytest.raises(ConfigError, match=f"{file} is not read: a user's own folder holds the groups hydra, logger"):
