@@ -22,6 +22,7 @@ from embfit.compose import search_path
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.nearest import suggestion
 from embfit.compose.problems import Problem, refuse
+from embfit.compose.provenance import COMMAND_LINE
 from embfit.compose.rooms import owned_elsewhere
 from embfit.errors import ConfigError
 
@@ -72,13 +73,13 @@ def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> l
 def _unreadable(text: str) -> Problem:
     key, equals, value = text.partition("=")
     if not equals:
-        return Problem(text, "expected KEY=VALUE", "command line")
-    return Problem(key, f"cannot read the value {value}; quote it: {key}='\"...\"'", "command line")
+        return Problem(text, "expected KEY=VALUE", COMMAND_LINE)
+    return Problem(key, f"cannot read the value {value}; quote it: {key}='\"...\"'", COMMAND_LINE)
 
 
 def _several_values(override: Override) -> Problem:
     message = "several values want -m, which runs one job for each; write a list as [a,b]"
-    return Problem(str(override.input_line), message, "command line")
+    return Problem(str(override.input_line), message, COMMAND_LINE)
 
 
 def _sets_keys(override: Override) -> bool:
@@ -96,7 +97,7 @@ def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
         value = override.value()
         chosen = [str(item) for item in value] if isinstance(value, list) else [str(value)]
     return [
-        Problem(f"{override.get_key_element()}={name}", f"no such choice{suggestion(name, known)}", "command line")
+        Problem(f"{override.get_key_element()}={name}", f"no such choice{suggestion(name, known)}", COMMAND_LINE)
         for name in chosen
         if name not in known and name != "null"
     ]
@@ -105,21 +106,25 @@ def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
 def _key_problems(loader: Loader, config: DictConfig, override: Override) -> list[Problem]:
     path = override.key_or_group
     if override.package is not None:
-        return [Problem(path, f"no such group{suggestion(path, loader.groups())}", "command line")]
-    exists = _follow(config, path)
-    if override.is_add() and exists is None:
-        return [Problem(path, "is there already; leave out the +", "command line")]
-    if exists is None and isinstance(override.value(), list) and isinstance(OmegaConf.select(config, path), DictConfig):
-        return [Problem(path, "expected a mapping of names, got a list", "command line")]
-    if override.is_add() or override.is_force_add() or exists is None:
+        return [Problem(path, f"no such group{suggestion(path, loader.groups())}", COMMAND_LINE)]
+    missing = _follow(config, path)
+    if override.is_add() and missing is None:
+        return [Problem(path, "is there already; leave out the +", COMMAND_LINE)]
+    if (
+        missing is None
+        and isinstance(override.value(), list)
+        and isinstance(OmegaConf.select(config, path), DictConfig)
+    ):
+        return [Problem(path, "expected a mapping of names, got a list", COMMAND_LINE)]
+    if override.is_add() or override.is_force_add() or missing is None:
         return []
     if knob := owned_elsewhere(path):
-        return [Problem(path, knob, "command line")]
-    parent, name, known = exists
+        return [Problem(path, knob, COMMAND_LINE)]
+    parent, name, known = missing
     if not parent:
         known = [*known, *loader.groups()]
-        return [Problem(name, f"no such group or key{suggestion(name, known)}", "command line")]
-    return [Problem(path, f"{parent} has no '{name}'{suggestion(name, known)}", "command line")]
+        return [Problem(name, f"no such group or key{suggestion(name, known)}", COMMAND_LINE)]
+    return [Problem(path, f"{parent} has no '{name}'{suggestion(name, known)}", COMMAND_LINE)]
 
 
 def _follow(config: DictConfig, path: str) -> tuple[str, str, list[str]] | None:
