@@ -38,8 +38,9 @@ class Store:
         self.enabled = enabled
         self._scratch = None if enabled else tempfile.TemporaryDirectory(prefix="embfit-")
         self.dir = Path(dir if self._scratch is None else self._scratch.name).expanduser().absolute()
-        self.reused: list[str] = []
+        self.reused: list[str] = []  # kinds of the entries that an earlier run had made
         self.built: list[str] = []
+        self._seen: set[Path] = set()
 
     def entry(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """Return the folder of a finished result, building it if it is not there.
@@ -61,9 +62,11 @@ class Store:
                 if not final.is_dir():
                     self._build(final, key, build)
                     self.built.append(kind)
-                    return final
-        log.info("reusing %s from the store (%s)", kind, name[:12])
-        self.reused.append(kind)
+                    self._seen.add(final)
+        if final not in self._seen:
+            self._seen.add(final)
+            self.reused.append(kind)
+            log.info("reusing %s from the store (%s)", kind, name[:12])
         return final
 
     def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None]) -> None:

@@ -21,8 +21,15 @@ def test_an_entry_is_built_once(tmp_path: Path) -> None:
     folder = first.entry("numbers", {"n": 1}, put("one"))
     assert second.entry("numbers", {"n": 1}, put("another")) == folder
     assert (folder / "value.txt").read_text() == "one"
-    assert first.built == ["numbers"]
-    assert second.reused == ["numbers"]
+    assert (first.built, first.reused) == (["numbers"], [])
+    assert (second.built, second.reused) == ([], ["numbers"])
+
+
+def test_what_a_run_made_itself_is_not_news(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for _ in range(3):
+        store.entry("numbers", {"n": 1}, put("one"))
+    assert (store.built, store.reused) == (["numbers"], [])
 
 
 def test_another_key_is_another_entry(tmp_path: Path) -> None:

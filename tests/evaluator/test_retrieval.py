@@ -101,7 +101,7 @@ def test_a_second_run_reuses_the_ranking(store: Store, caplog: pytest.LogCapture
     first = Retrieval().evaluate("base", Numbers(), collection, store)
     encoder = Numbers()
     with caplog.at_level("INFO"):
-        again = Retrieval().evaluate("base", encoder, collection, store)
+        again = Retrieval().evaluate("base", encoder, collection, Store(store.dir))
     assert encoder.encoded == {"query": 0, "document": 0}
     assert "reusing rankings from the store" in caplog.text
     assert again.facts["reused"]

@@ -97,8 +97,9 @@ def test_the_store_keeps_an_index_per_corpus_and_settings(tmp_path: Path) -> Non
 
     store = Store(tmp_path)
     index_words(collection(CATS), store)
-    assert index_words(collection(CATS), store).search(["cats"], k=2)[1].tolist() == [[1, 0]]
-    assert (store.built, store.reused) == (["words"], ["words"])
+    later = Store(tmp_path)
+    assert index_words(collection(CATS), later).search(["cats"], k=2)[1].tolist() == [[1, 0]]
+    assert (store.built, later.reused) == (["words"], ["words"])
     index_words(collection(CATS), store, b=0.5)
     index_words(collection(CATS[::-1]), store)
     assert store.built == ["words"] * 3
