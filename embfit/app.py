@@ -22,13 +22,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from embfit.compose.build import bind_task
 from embfit.compose.command_line import CommandLine, flags, parse, version_line
-from embfit.compose.composition import CheckingLoader, check_composed, compose, hydra_session, resolve
+from embfit.compose.composition import CheckingLoader, check_composed, compose, hydra_session, resolve, without_hydra
 from embfit.compose.explain import explained
 from embfit.compose.help import overview
 from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check
 from embfit.compose.provenance import trace
 from embfit.compose.resume import read_run, resume_folder
+from embfit.compose.value_table import value_table
 from embfit.console import listen, show_error
 from embfit.errors import ConfigError, UserError
 from embfit.outcome import outcome
@@ -89,6 +90,8 @@ def _command(line: CommandLine) -> None:
     with hydra_session(loader) as hydra:
         if line.action == "show":
             _show(hydra, compose(loader, line.overrides), line)
+        elif line.action == "explain":
+            _explain(loader, line)
         elif line.action == "completion":
             with explained(loader, ()):
                 hydra.shell_completion(CONFIG, line.overrides)
@@ -105,6 +108,13 @@ def _show(hydra: Hydra, config: DictConfig, line: CommandLine) -> None:
     if line.package not in (None, "_global_") and OmegaConf.select(config, str(line.package)) is None:
         raise ConfigError(f"there is nothing at --package {line.package}; --cfg {line.show} shows all keys")
     hydra.show_cfg(CONFIG, line.overrides, line.show, line.package, line.resolve)
+
+
+def _explain(loader: Loader, line: CommandLine) -> None:
+    config = compose(loader, line.overrides)
+    HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
+    origins = trace(loader, line.overrides)
+    print(value_table(origins.record(resolve(without_hydra(config), origins)), line.package or ""))
 
 
 def _run(loader: Loader, overrides: list[str]) -> None:
@@ -162,7 +172,7 @@ def _job(config: DictConfig) -> None:
     if hydra.mode == RunMode.MULTIRUN:
         with open_dict(config):
             config.run.dir = hydra.runtime.output_dir
-        origins.put("run.dir", "sweep")
+        origins.put("run.dir", "sweep", config.run.dir)
     perform(resolve(config, origins), origins, overrides)
 
 

@@ -25,6 +25,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 import embfit
+from embfit.compose.origins import Origins
 from embfit.errors import ConfigError
 from embfit.outcome import outcome
 from embfit.store import write_text
@@ -135,7 +136,7 @@ class RunFolder:
     def _write_record(self) -> None:
         config = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
         write_text(self.dir / "config.yaml", config)
-        write_text(self.dir / "provenance.json", _json(self.origins))
+        write_text(self.dir / "provenance.json", _json(Origins.of(self.origins).record(self.config)))
         write_text(self.dir / "versions.json", _json(versions(self.overrides)))
 
     def _write_status(self) -> None:

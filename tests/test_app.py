@@ -39,8 +39,11 @@ def test_a_task_runs_in_its_folder(house, capsys):  # noqa: F811
     assert config["model"]["seed"] == 3
     assert "hydra" not in config
     provenance = json.loads((folder / "provenance.json").read_text())
-    assert provenance["seed"] == "command line"
-    assert provenance["model.seed"] == "conf/model/small.yaml:8"
+    overrode = [{"value": 0, "source": "conf/config.yaml:14"}]
+    assert provenance["values"]["seed"] == {"value": 3, "source": "command line", "overrode": overrode}
+    written = {"value": 3, "source": "conf/model/small.yaml:8", "written": "${seed}"}
+    assert provenance["values"]["model.seed"] == written
+    assert provenance["choices"]["model"] == {"value": "small", "source": "conf/config.yaml:6"}
     assert not (folder / ".hydra").exists()
 
 
@@ -125,7 +128,7 @@ def test_a_sweep_runs_a_job_per_combination(house, capsys):  # noqa: F811
     folder = house / "outputs" / "sweeps" / "3"
     assert state(folder) == ("done", None, None)
     assert yaml.safe_load((folder / "config.yaml").read_text())["run"]["dir"] == str(folder)
-    assert json.loads((folder / "provenance.json").read_text())["run.dir"] == "sweep"
+    assert json.loads((folder / "provenance.json").read_text())["values"]["run.dir"]["source"] == "sweep"
 
 
 def test_a_failed_job_of_a_sweep_does_not_hide_and_the_others_run(house, capsys):  # noqa: F811
@@ -174,6 +177,23 @@ def test_the_configuration_is_shown_and_nothing_done(house, capsys):  # noqa: F8
     assert not Path("outputs").exists()
 
 
+def test_where_each_value_comes_from(house, capsys):  # noqa: F811
+    assert main(["--explain", "experiment=deep", "model.rate=0.1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.split()[0]: " ".join(line.split()[1:]) for line in lines if line}
+    assert told["experiment"] == '"deep" command line, over null in conf/config.yaml:10'
+    assert told["model"] == '"legal" conf/experiment/deep.yaml:5, over "small" in conf/config.yaml:6'
+    assert told["model.path"] == '"lawful" acme-pack==1.2:model/legal.yaml:4'
+    assert told["model.depth"] == "9 conf/experiment/deep.yaml:8, over 4 in acme-pack==1.2:model/legal.yaml:5"
+    assert told["model.rate"] == "0.1 command line, over 0.5 in acme-pack==1.2:model/legal.yaml:7"
+    assert told["model.seed"] == "0 acme-pack==1.2:model/legal.yaml:8 as ${seed}"
+    assert not Path("outputs").exists()
+    assert main(["task=explain", "--explain", "model.depth"]) == 0
+    assert capsys.readouterr().out == "model.depth  3  conf/model/small.yaml:5\n"
+    assert main(["--explain", "model.dept"]) == 2
+    assert "--explain model.dept: there is no such key; did you mean 'model.depth'?" in capsys.readouterr().err
+
+
 def test_completion_offers_choices_and_keys(house, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setenv("COMP_LINE", "embfit model=")
     assert main(["-sc", "query=bash"]) == 0
@@ -215,7 +235,14 @@ def script(tmp_path: Path, body: str = "") -> list[str]:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--help"], 0), (["--cfg", "job"], 0), (["modle=x"], 2), (["model=legl"], 2), (["seed=1"], 0)],
+    [
+        (["--help"], 0),
+        (["--cfg", "job"], 0),
+        (["--explain"], 0),
+        (["modle=x"], 2),
+        (["model=legl"], 2),
+        (["seed=1"], 0),
+    ],
 )
 def test_nothing_heavy_is_imported_before_a_task_asks_for_it(tmp_path, arguments, code):
     done = subprocess.run(

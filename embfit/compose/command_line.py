@@ -14,6 +14,7 @@ import embfit
 from embfit.errors import ConfigError
 
 FREE_TEXT = ("query",)  # keys whose value is a sentence: commas, quotes and question marks are part of it
+EXPLAIN = "task=explain"  # --explain, for the default task
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class CommandLine:
         overrides: `GROUP=CHOICE` and `KEY=VALUE`, in Hydra's grammar.
         action: what to do with the configuration.
         show: for `show`, which part of it.
-        package: for `show`, the key below which to show it.
+        package: for `show` and `explain`, the key below which to show it.
         resolve: for `show`, put values in the place of interpolations.
         about: for `info`, what to tell.
     """
 
     overrides: list[str]
-    action: Literal["run", "multirun", "show", "help", "version", "info", "completion"] = "run"
+    action: Literal["run", "multirun", "show", "explain", "help", "version", "info", "completion"] = "run"
     show: Literal["job", "hydra", "all"] = "job"
     package: str | None = None
     resolve: bool = False
@@ -44,11 +45,18 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         ConfigError: an unknown option, or options that exclude each other.
     """
     given = parser().parse_intermixed_args(list(arguments))
+    if _is_override(given.explain or ""):
+        given.overrides.insert(0, given.explain)  # `--explain model=bge-small`: no key was given
+        given.explain = ""
     overrides = [_quoted(override) for override in given.overrides]
+    if EXPLAIN in overrides:
+        overrides.remove(EXPLAIN)
+        given.explain = given.explain or ""
     asked = {
         "help": given.help,
         "version": given.version,
         "show": given.cfg is not None,
+        "explain": given.explain is not None,
         "multirun": given.multirun,
         "completion": given.shell_completion,
         "info": given.info is not None,
@@ -57,14 +65,16 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     if "help" in actions or "version" in actions:
         actions = actions[:1]
     if len(actions) > 1:
-        raise ConfigError("only one of --multirun, --cfg, --info and --shell-completion can be asked for at a time")
+        raise ConfigError(
+            "only one of --multirun, --cfg, --explain, --info and --shell-completion can be asked for at a time"
+        )
     if (given.resolve or given.package) and "show" not in actions:
         raise ConfigError("--resolve and --package go with --cfg, such as --cfg job --resolve")
     return CommandLine(
         overrides=overrides,
         action=actions[0] if actions else "run",  # type: ignore[arg-type]  # the keys above are the actions
         show=given.cfg or "job",
-        package=given.package,
+        package=given.package or given.explain,
         resolve=given.resolve,
         about=given.info or "all",
     )
@@ -91,6 +101,7 @@ def parser() -> Parser:
     )
     add("-p", "--package", metavar="KEY", help="with --cfg: only what is below a key")
     add("--resolve", action="store_true", help="with --cfg: put values in the place of ${...}")
+    add("--explain", nargs="?", const="", metavar="KEY", help="show where each value (at KEY) was written")
     kinds = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
     add("-i", "--info", nargs="?", const="all", choices=kinds, metavar="WHAT", help=f"show one of {', '.join(kinds)}")
     add("-sc", "--shell-completion", action="store_true", help='complete in bash: eval "$(embfit -sc install=bash)"')
@@ -106,6 +117,10 @@ def flags() -> str:
 def version_line() -> str:
     """Return what `--version` prints."""
     return f"embfit {embfit.__version__}"
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word or word.startswith(("~", "+"))
 
 
 def _quoted(override: str) -> str:

@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from embfit.compose import search_path
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.nearest import suggestion
+from embfit.compose.origins import COMMAND_LINE
 from embfit.compose.problems import Problem, refuse
-from embfit.compose.provenance import COMMAND_LINE
 from embfit.compose.rooms import owned_elsewhere
 from embfit.errors import ConfigError
 

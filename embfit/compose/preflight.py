@@ -16,8 +16,8 @@ from pydantic import Field
 
 from embfit.compose.build import make
 from embfit.compose.nearest import suggestion
+from embfit.compose.origins import Origins, leaves
 from embfit.compose.problems import Problem, refuse
-from embfit.compose.provenance import Origins, leaves
 from embfit.compose.rooms import REWRITTEN, lives_in, owned_elsewhere, room
 from embfit.compose.rules import RULES
 from embfit.compose.search_path import packs

@@ -1,4 +1,4 @@
-"""Where each value of a configuration was written: a file and its line, a config pack, or the command line.
+"""Finds where each value of a configuration was written: a file and its line, a config pack, or the command line.
 
 Hydra merges files and forgets which gave what. This reads the same files in the same order once more, keeping the line
 of each key, and lets later layers overwrite earlier ones as the merge does.
@@ -7,7 +7,9 @@ of each key, and lets later layers overwrite earlier ones as the merge does.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,78 +17,60 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.origins import COMMAND_LINE, Layer, Origins, leaves
 
-COMMAND_LINE = "command line"
 MERGE = "tag:yaml.org,2002:merge"  # the key <<
 
 
-class Origins(dict[str, str]):
-    """Key of a leaf (`training.epochs`) → where it was written. A list is one leaf."""
+@dataclass(frozen=True)
+class _File:
+    """A choice that takes part in a configuration, as text and as a tree that knows its lines."""
 
-    def find(self, key: str) -> str:
-        """Return the place of a key, of what holds it (`callbacks[0].patience`), or of the first leaf below it."""
-        path = key.replace("[", ".[")
-        while path:
-            if path in self:
-                return self[path]
-            below = next((place for name, place in self.items() if name.startswith(f"{path}.")), None)
-            if below is not None and path == key:
-                return below
-            path = path.rpartition(".")[0]
-        return ""
-
-    def put(self, key: str, place: str) -> None:
-        """Write a leaf, which replaces what was below the key and what was in the way above it."""
-        self.drop(key)
-        parent = key.rpartition(".")[0]
-        while parent:
-            self.pop(parent, None)
-            parent = parent.rpartition(".")[0]
-        self[key] = place
-
-    def drop(self, key: str) -> None:
-        """Forget a key and all below it."""
-        for name in [name for name in self if name == key or name.startswith(f"{key}.")]:
-            del self[name]
+    name: str
+    package: str
+    place: str
+    text: str
+    tree: yaml.MappingNode
 
 
 def trace(loader: Loader, overrides: Sequence[str]) -> Origins:
     """Return where each leaf of the configuration that these overrides compose was written."""
     origins = Origins()
     defaults = loader.compute_defaults_list(CONFIG, loader.normal(overrides), RunMode.RUN)
+    files = []
     for default in defaults.defaults:
         name = str(default.config_path)
-        if not name.startswith("hydra/"):
-            package = "" if default.package in (None, "_global_") else str(default.package)
-            _add_file(origins, loader, name, package)
+        package = "" if default.package in (None, "_global_") else str(default.package)
+        if not name.startswith("hydra/") and (file := _read(loader, name, package)):
+            files.append(file)
+            _add_file(origins, file)
     for override in defaults.config_overrides:
         _add_override(origins, override)
+    origins.choices = _choices(files, defaults.overrides)
     return origins
 
 
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the key and value of each leaf; a list, and an empty mapping, is one leaf."""
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{path}.")
-        else:
-            yield path, value
-
-
-def _add_file(origins: Origins, loader: ConfigLoaderImpl, name: str, package: str) -> None:
+def _read(loader: ConfigLoaderImpl, name: str, package: str) -> _File | None:
     source = next((source for source in loader.get_sources() if source.is_config(name)), None)
     if source is None or source.scheme() != "file":
-        return
+        return None
     file = Path(source.path) / f"{name}.yaml"
-    tree = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    if isinstance(tree, yaml.MappingNode):
-        place = _shown(source.provider, file, name)
-        for key, line in _lines(tree, f"{package}." if package else ""):
-            if key != "defaults" and not key.startswith(("hydra.", f"{package}.defaults")):
-                origins.put(key, f"{place}:{line}")
+    text = file.read_text(encoding="utf-8")
+    tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(tree, yaml.MappingNode):
+        return None
+    return _File(name, package, _shown(source.provider, file, name), text, tree)
+
+
+def _add_file(origins: Origins, file: _File) -> None:
+    prefix = f"{file.package}." if file.package else ""
+    written = dict(leaves(OmegaConf.to_container(OmegaConf.create(file.text)), prefix))  # type: ignore[arg-type]  # a mapping, as its tree is
+    for key, line in _lines(file.tree, prefix):
+        if key != "defaults" and not key.startswith(("hydra.", f"{file.package}.defaults")):
+            origins.put(key, f"{file.place}:{line}", written.get(key))
 
 
 def _lines(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, int]]:
@@ -107,12 +91,69 @@ def _add_override(origins: Origins, override: Override) -> None:
     if override.is_delete():
         origins.drop(key)
         return
-    value = override.value()
+    value: Any = override.value()
     if isinstance(value, dict) and value:
-        for name, _ in leaves(value, f"{key}."):
-            origins.put(name, COMMAND_LINE)
+        for name, item in leaves(value, f"{key}."):
+            origins.put(name, COMMAND_LINE, _plain(item))
     else:
-        origins.put(key, COMMAND_LINE)
+        origins.put(key, COMMAND_LINE, _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Return a command line's value without the quotes that Hydra's grammar keeps around text."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value.text if hasattr(value, "quote") else value
+
+
+def _choices(files: Sequence[_File], overrides: Any) -> dict[str, tuple[Layer, ...]]:
+    """Return who chose for each group: the override that Hydra followed, then the default that it replaced."""
+    defaults: dict[str, Layer] = {}
+    overriding: dict[tuple[str, str], Layer] = {}
+    for file in files:
+        for group, value, line, is_override in _listed(file):
+            layer = Layer(f"{file.place}:{line}", value)
+            if is_override:
+                overriding[file.name, group] = layer
+            else:
+                defaults[group] = layer
+    found = {}
+    for group in dict.fromkeys([*reversed(overrides.known_choices), *overrides.deletions]):
+        layers = [defaults[group]] if group in defaults else []
+        by = overrides.override_metadata.get(group)
+        if group.startswith("hydra/") and not (by and by.external_override):
+            continue  # how embfit is set up
+        if by is not None:
+            place = COMMAND_LINE if by.external_override else f"conf/{by.containing_config_path}.yaml"
+            layers.insert(
+                0, overriding.get((str(by.containing_config_path), group), Layer(place, overrides.known_choices[group]))
+            )
+        elif group in overrides.deletions:
+            layers.insert(0, Layer(COMMAND_LINE, None))
+        if layers:
+            found[group] = tuple(layers)
+    return found
+
+
+def _listed(file: _File) -> Iterator[tuple[str, Any, int, bool]]:
+    """Yield the groups of a file's defaults list: name, choice, line, and whether it overrides another list."""
+    entries = next((value for key, value in file.tree.value if key.value == "defaults"), None)
+    for entry in entries.value if isinstance(entries, yaml.SequenceNode) else ():
+        for key, value in entry.value if isinstance(entry, yaml.MappingNode) else ():
+            words = re.fullmatch(r"(override |optional )*(/?[^@]+)(?:@(.+))?", key.value)
+            if words is None:
+                continue
+            group, package = words[2], words[3]
+            parent = file.name.rpartition("/")[0]
+            group = f"{parent}/{group}" if parent and not group.startswith("/") else group
+            group = group.removeprefix("/")
+            if package is not None:
+                inside = "" if package.startswith("_global_") or not file.package else f"{file.package}."
+                group = f"{group}@{inside}{package.removeprefix('_global_.')}"
+            chosen = yaml.safe_load(yaml.serialize(value))
+            yield group, chosen, key.start_mark.line + 1, "override " in key.value
 
 
 def _shown(provider: str, file: Path, name: str) -> str:

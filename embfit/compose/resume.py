@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from embfit.compose.provenance import Origins
+from embfit.compose.origins import Origins
 from embfit.errors import ConfigError
 from embfit.run_folder import read_state
 
@@ -42,7 +42,7 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
     """
     try:
         values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        origins = Origins(json.loads((folder / "provenance.json").read_text(encoding="utf-8")))
+        origins = Origins.read(json.loads((folder / "provenance.json").read_text(encoding="utf-8")))
         old = str(values["run"]["dir"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"resume={folder} is not the folder of a run: {_reason(error)}") from error

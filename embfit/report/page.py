@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from embfit import __version__
-from embfit.compose.provenance import COMMAND_LINE, leaves
+from embfit.compose.origins import COMMAND_LINE, leaves
 from embfit.evaluator.metrics import mean, per_query
 from embfit.records import Collection, Comparison, Evaluation, Report
 from embfit.report import plots, wording

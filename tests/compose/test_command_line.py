@@ -1,7 +1,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from embfit.compose.command_line import flags, parse
+from embfit.compose.command_line import CommandLine, flags, parse
 from embfit.errors import ConfigError
 
 
@@ -15,6 +15,8 @@ from embfit.errors import ConfigError
         (["--help", "-m"], "help"),
         (["--version"], "version"),
         (["-i"], "info"),
+        (["--explain"], "explain"),
+        (["a=1", "task=explain"], "explain"),
         (["-sc", "install=bash"], "completion"),
     ],
 )
@@ -27,12 +29,20 @@ def test_options_may_stand_between_overrides():
     assert (line.overrides, line.show, line.package, line.resolve) == (["a=1", "b=2", "~c"], "all", "model", True)
 
 
+def test_a_key_to_explain_is_no_override():
+    assert parse(["--explain", "model.path", "a=1"]) == CommandLine(["a=1"], action="explain", package="model.path")
+    assert parse(["--explain", "a=1", "~b"]) == CommandLine(["a=1", "~b"], action="explain", package="")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--bogus"], "unrecognized arguments: --bogus; see python -m embfit --help"),
         (["--cfg", "nothing"], "argument -c/--cfg: invalid choice: 'nothing'"),
-        (["-m", "--cfg", "job"], "only one of --multirun, --cfg, --info and --shell-completion can be asked for"),
+        (
+            ["-m", "--cfg", "job"],
+            "only one of --multirun, --cfg, --explain, --info and --shell-completion can be asked for",
+        ),
         (["--resolve"], "--resolve and --package go with --cfg"),
     ],
 )

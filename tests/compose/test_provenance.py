@@ -1,5 +1,6 @@
 from embfit.compose.loader import make_loader
-from embfit.compose.provenance import Origins, leaves, trace
+from embfit.compose.origins import Layer
+from embfit.compose.provenance import trace
 
 
 def test_every_leaf_has_the_file_and_line_that_gave_it(house):
@@ -32,23 +33,22 @@ def test_files_of_a_named_folder_are_shown_by_path(house, monkeypatch):
     assert origins["model.depth"] == "team/model/ours.yaml:3"
 
 
-def test_a_later_layer_replaces_what_is_below_and_above():
-    origins = Origins()
-    origins.put("a.b", "1")
-    origins.put("a.c", "2")
-    origins.put("a", "3")
-    assert origins == {"a": "3"}
-    origins.put("a.b", "4")
-    assert origins == {"a.b": "4"}
+def test_what_a_value_overrode_latest_first(house):
+    origins = trace(make_loader(), ["experiment=deep", "model.depth=5", "model.path='a b'"])
+    assert origins.layers["model.depth"] == (
+        Layer("command line", 5),
+        Layer("conf/experiment/deep.yaml:8", 9),
+        Layer("acme-pack==1.2:model/legal.yaml:5", 4),
+    )
+    assert origins.layers["model.path"][0] == Layer("command line", "a b")
+    assert origins.layers["model.seed"] == (Layer("acme-pack==1.2:model/legal.yaml:8", "${seed}"),)
 
 
-def test_find_falls_back_to_what_is_around():
-    origins = Origins({"a.list": "file:1", "b.c": "file:2"})
-    assert origins.find("a.list[0].depth") == "file:1"
-    assert origins.find("b") == "file:2"
-    assert origins.find("b.missing") == ""
-    assert origins.find("z") == ""
-
-
-def test_leaves():
-    assert dict(leaves({"a": {"b": 1, "c": {}}, "d": [{"e": 2}]})) == {"a.b": 1, "a.c": {}, "d": [{"e": 2}]}
+def test_who_chose_for_each_group(house):
+    choices = trace(make_loader(), ["experiment=deep", "loss=nested", "logger=null"]).choices
+    assert choices["model"] == (Layer("conf/experiment/deep.yaml:5", "legal"), Layer("conf/config.yaml:6", "small"))
+    assert choices["loss"] == (Layer("command line", "nested"), Layer("conf/config.yaml:7", "plain"))
+    assert choices["loss@loss.loss"] == (Layer("conf/loss/nested.yaml:4", "plain"),)
+    assert choices["task"] == (Layer("conf/config.yaml:5", "count"),)
+    assert choices["logger"][0] == Layer("command line", None)
+    assert not any(group.startswith("hydra") for group in choices)

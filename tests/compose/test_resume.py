@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embfit.compose.origins import Origins
 from embfit.compose.resume import read_run, resume_folder
 from embfit.errors import ConfigError
 
@@ -15,7 +16,7 @@ def unfinished(tmp_path):
     config = {"task": {"_target_": "embfit.task.mine.mine"}, "run": {"dir": "old"}, "resume": None, "seed": 1}
     config["logger"] = {"csv": {"save_dir": "old", "name": "older"}, "list": ["old/a", "b"]}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "provenance.json").write_text(json.dumps({"seed": "command line"}))
+    (folder / "provenance.json").write_text(json.dumps(Origins({"seed": "command line"}).record(config)))
     (folder / "status.json").write_text(json.dumps({"state": "interrupted"}))
     return folder
 

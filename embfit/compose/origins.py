@@ -1,0 +1,130 @@
+"""Where each value of a configuration was written, and what it took the place of.
+
+This knows nothing of Hydra: `provenance` fills it, the run folder writes it down, `value_table` shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One writing of a value.
+
+    Args:
+        source: `conf/model/minilm.yaml:4`, `acme-pack==1.2:model/legal.yaml:4`, a path and line, or `command line`.
+        value: as it was written, so that an interpolation is still one.
+    """
+
+    source: str
+    value: Any
+
+
+class Origins(dict[str, str]):
+    """Key of a leaf (`training.epochs`) → where it was written. A list is one leaf.
+
+    Attributes:
+        layers: key → every writing of it, the one that counts first.
+        choices: group (`model`, `loss@loss.loss`) → who chose for it, the one that counts first.
+    """
+
+    def __init__(self, places: Mapping[str, str] | None = None) -> None:
+        super().__init__(places or {})
+        self.layers: dict[str, tuple[Layer, ...]] = {}
+        self.choices: dict[str, tuple[Layer, ...]] = {}
+
+    def find(self, key: str) -> str:
+        """Return the place of a key, of what holds it (`callbacks[0].patience`), or of the first leaf below it."""
+        path = key.replace("[", ".[")
+        while path:
+            if path in self:
+                return self[path]
+            below = next((place for name, place in self.items() if name.startswith(f"{path}.")), None)
+            if below is not None and path == key:
+                return below
+            path = path.rpartition(".")[0]
+        return ""
+
+    def put(self, key: str, place: str, value: Any = None) -> None:
+        """Write a leaf, which replaces what was below the key and what was in the way above it."""
+        layers = (Layer(place, value), *self.layers.get(key, ()))
+        self.drop(key)
+        parent = key.rpartition(".")[0]
+        while parent:
+            self.pop(parent, None)
+            self.layers.pop(parent, None)
+            parent = parent.rpartition(".")[0]
+        self[key] = place
+        self.layers[key] = layers
+
+    def drop(self, key: str) -> None:
+        """Forget a key and all below it."""
+        for name in [name for name in self if name == key or name.startswith(f"{key}.")]:
+            del self[name]
+            self.layers.pop(name, None)
+
+    def record(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the table of a run's record: `choices` by group and `values` by key, in the order of `values`.
+
+        Each entry holds `value`, `source` and, where there was something to override, `overrode`: a list of the same,
+        latest first. An entry whose value was written as an interpolation has it as `written`.
+        """
+        return {
+            "choices": {group: _entry(layers[0].value, layers) for group, layers in self.choices.items()},
+            "values": {
+                key: _entry(value, self.layers.get(key) or (Layer(self.find(key), value),))
+                for key, value in leaves(values)
+            },
+        }
+
+    @classmethod
+    def of(cls, places: Mapping[str, str]) -> Self:
+        """Return the places with what they overrode, where that is known."""
+        return places if isinstance(places, cls) else cls(places)
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Self:
+        """Return what `record` wrote down.
+
+        Raises:
+            KeyError: it is something else.
+        """
+        origins = cls({key: entry["source"] for key, entry in record["values"].items()})
+        origins.layers = {key: _layers(entry) for key, entry in record["values"].items()}
+        origins.choices = {key: _layers(entry) for key, entry in record["choices"].items()}
+        return origins
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the key and value of each leaf; a list, and an empty mapping, is one leaf."""
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def is_reference(value: Any) -> bool:
+    """Say whether a value, as it was written, stands for another one (`${seed}`)."""
+    return isinstance(value, str) and "${" in value
+
+
+def _entry(value: Any, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    first, *others = layers
+    entry = {"value": value, "source": first.source}
+    if is_reference(first.value):
+        entry["written"] = first.value
+    if others:
+        entry["overrode"] = [{"value": layer.value, "source": layer.source} for layer in others]
+    return entry
+
+
+def _layers(entry: Mapping[str, Any]) -> tuple[Layer, ...]:
+    first = Layer(entry["source"], entry.get("written", entry["value"]))
+    return (first, *(Layer(other["source"], other["value"]) for other in entry.get("overrode", ())))

@@ -1,0 +1,52 @@
+"""`--explain`: each value, where it was written, and what it took the place of, in lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from embfit.compose.nearest import suggestion
+from embfit.compose.values import shown
+from embfit.errors import ConfigError
+
+WIDEST = 36  # characters of a column; a longer cell moves its line's rest to the right
+
+Cells = tuple[str, str, str]
+
+
+def value_table(record: Mapping[str, Any], key: str = "") -> str:
+    """Return a run's record of origins as text.
+
+    Args:
+        record: as `Origins.record` returns it.
+        key: show only what is at it or below it.
+
+    Raises:
+        ConfigError: there is nothing at the key.
+    """
+    choices = [_cells(group, entry) for group, entry in record["choices"].items() if _within(group.split("@")[-1], key)]
+    values = [_cells(name, entry) for name, entry in record["values"].items() if _within(name, key)]
+    if not choices and not values:
+        known = {name.rsplit(".", depth)[0] for name in record["values"] for depth in range(name.count(".") + 1)}
+        raise ConfigError(f"--explain {key}: there is no such key{suggestion(key, known)}")
+    blocks = [list(_aligned(rows)) for rows in (choices, values) if rows]
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _within(name: str, key: str) -> bool:
+    return not key or name == key or name.startswith(f"{key}.")
+
+
+def _cells(name: str, entry: Mapping[str, Any]) -> Cells:
+    source = str(entry["source"])
+    if "written" in entry:
+        source += f" as {entry['written']}"
+    for other in entry.get("overrode", ()):
+        source += f", over {shown(other['value'])} in {other['source']}"
+    return name, shown(entry["value"]), source
+
+
+def _aligned(rows: list[Cells]) -> Iterator[str]:
+    first, second = (min(max(len(row[column]) for row in rows), WIDEST) for column in (0, 1))
+    for name, value, source in rows:
+        yield f"{name:{first}}  {value:{second}}  {source}"
