@@ -20,6 +20,7 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from embfit.command import command
 from embfit.compose.build import bind_task
 from embfit.compose.command_line import CommandLine, flags, parse, version_line
 from embfit.compose.composition import CheckingLoader, check_composed, compose, hydra_session, resolve, without_hydra
@@ -45,7 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     try:
         with _termination_interrupts():
-            _command(parse(arguments))
+            if run := command(arguments[0]) if arguments else None:
+                run(arguments[1:])
+            else:
+                _command(parse(arguments))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing a page of usage and leaving."""
-        raise ConfigError(f"{message}; see python -m embfit --help")
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def parser() -> Parser:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra.core.default_element import GroupDefault
 
+from embfit.command import COMMANDS
 from embfit.compose.loader import CONFIG, Loader
 
 USAGE = """\
@@ -18,6 +19,7 @@ Usage: python -m embfit [GROUP=CHOICE ...] [KEY=VALUE ...] [OPTION ...]
        python -m embfit                                 the whole job on a small embedded example
        python -m embfit model=bge-small data=beir data.path=DIR training.epochs=1
        python -m embfit -m loss.temperature=0.02,0.05   one run for each value
+       python -m embfit COMMAND --help                  COMMAND is one of those below
 """
 
 KEYS = """\
@@ -37,7 +39,8 @@ def overview(loader: Loader, flags: str) -> str:
     lines = [USAGE]
     for group, default in _groups(loader):
         lines += [f"{group}=", *_choices(loader, group, default, width), ""]
-    return "\n".join([*lines, "* is the default.", "", KEYS, flags])
+    commands = ["Commands:", *(f"  {word:8}  {text}" for word, text in COMMANDS.items()), ""]
+    return "\n".join([*lines, "* is the default.", "", KEYS, *commands, flags])
 
 
 def _choices(loader: Loader, group: str, default: str | None, width: int) -> Iterator[str]:

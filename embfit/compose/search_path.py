@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -48,6 +50,9 @@ class Source:
             yield path.relative_to(self.folder)
 
 
+_tried: ContextVar[Source | None] = ContextVar("tried", default=None)
+
+
 def house() -> Source:
     """Return embfit's own choices: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(embfit.__file__).resolve().parent
@@ -65,7 +70,11 @@ def added_sources() -> list[Source]:
     """
     named = os.environ.get("EMBFIT_CONFIG_PATH", "").split(os.pathsep)
     sources = [_named_folder(Path(folder).expanduser()) for folder in named if folder]
-    sources += [_pack(entry) for entry in sorted(entry_points(group=PACKS), key=lambda entry: entry.name)]
+    tried = _tried.get()
+    entries = sorted(entry_points(group=PACKS), key=lambda entry: entry.name)
+    sources += [_pack(entry) for entry in entries if tried is None or _package(entry) != tried.package]
+    if tried is not None and tried.folder not in [source.folder for source in sources]:
+        sources.append(tried)
     home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "embfit"
     if home.is_dir():
         sources.append(_personal(home))
@@ -74,7 +83,19 @@ def added_sources() -> list[Source]:
 
 def packs() -> frozenset[str]:
     """Return the top-level Python packages that installed config packs bring."""
-    return frozenset(entry.value.split(":")[0].split(".")[0] for entry in entry_points(group=PACKS))
+    installed = {_package(entry) for entry in entry_points(group=PACKS)}
+    tried = _tried.get()
+    return frozenset(installed | ({tried.package} if tried is not None and tried.package else set()))
+
+
+@contextmanager
+def trying(source: Source) -> Iterator[None]:
+    """Count a pack as installed while the block runs, in the place of an installed one with the same code."""
+    token = _tried.set(source)
+    try:
+        yield
+    finally:
+        _tried.reset(token)
 
 
 def check_sources(sources: list[Source]) -> None:
@@ -105,6 +126,10 @@ class EmbfitSearchPath(SearchPathPlugin):
         """Append the added sources; they stand behind embfit's own."""
         for source in added_sources():
             search_path.append(source.provider, f"file://{source.folder}")
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.value.split(":")[0].split(".")[0]
 
 
 def _check_encoding(file: Path) -> None:

@@ -1,0 +1,1 @@
+"""Team A's choices, and the code that they name."""

@@ -1,0 +1,1 @@
+"""Team B's choices."""
