@@ -35,6 +35,7 @@ from embfit.console import listen, show_error
 from embfit.errors import ConfigError, UserError
 from embfit.outcome import outcome
 from embfit.run_folder import RunFolder
+from embfit.world import launched
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             if run := command(arguments[0]) if arguments else None:
                 run(arguments[1:])
             else:
-                _command(parse(arguments))
+                _as_launched(parse(arguments))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,6 +79,25 @@ def perform(
     task = bind_task(values, run)
     with run:
         task()
+
+
+def _as_launched(line: CommandLine) -> None:
+    """Do what the command line asks for; of several processes that a launcher started, the first one alone does."""
+    world = launched()
+    if world is None:
+        _command(line)
+    elif world.rank == 0:
+        from embfit.training.crew import dismiss
+
+        try:
+            _command(line)
+        finally:
+            dismiss()
+    else:
+        from embfit.training.follower import serve
+
+        listen()
+        serve(world)
 
 
 def _command(line: CommandLine) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +29,19 @@ class Tokens:
         ids: [total tokens] int32, possibly memory-mapped.
         starts: [N + 1] int64; text i is `ids[starts[i]:starts[i + 1]]`.
         truncated: [N] bool; texts that were longer than the limit.
+        folder: that the arrays are in, when they were loaded from one.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     truncated: np.ndarray
+    folder: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle arrays from a folder as its name: other processes map the same memory."""
+        if self.folder is not None:
+            return Tokens.load, (self.folder,)
+        return Tokens, (self.ids, self.starts, self.truncated)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -80,7 +89,10 @@ class Tokens:
     @staticmethod
     def load(folder: Path) -> Tokens:
         """Open arrays that `save` wrote, memory-mapped."""
-        return Tokens(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts", "truncated")))
+        ids, starts, truncated = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts", "truncated")
+        )
+        return Tokens(ids, starts, truncated, folder.absolute())
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:

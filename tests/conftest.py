@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,8 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer trained on a few sentences."""
+def new_tokenizer() -> PreTrainedTokenizerFast:
+    """Train a WordPiece tokenizer on a few sentences."""
     words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     words.normalizer = normalizers.BertNormalizer(lowercase=True)
     words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -58,34 +58,41 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def new_encoder(tokenizer: PreTrainedTokenizerFast, dropout: float = 0.0, **changes: object) -> Encoder:
+    """Make a two-layer encoder of 32 dimensions, the same each time; keyword arguments change its settings."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        attn_implementation="sdpa",
+    )
+    settings = {
+        "pooling": "mean",
+        "normalize": True,
+        "max_length": 32,
+        "query_prompt": "",
+        "document_prompt": "",
+        "precision": "fp32",
+    }
+    return Encoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer trained on a few sentences."""
+    return new_tokenizer()
+
+
 @pytest.fixture
 def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Encoder]:
     """Make a two-layer encoder of 32 dimensions, the same each time; keyword arguments change its settings."""
-
-    def make(dropout: float = 0.0, **changes: object) -> Encoder:
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=64,
-            max_position_embeddings=64,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            attn_implementation="sdpa",
-        )
-        settings = {
-            "pooling": "mean",
-            "normalize": True,
-            "max_length": 32,
-            "query_prompt": "",
-            "document_prompt": "",
-            "precision": "fp32",
-        }
-        return Encoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
-
-    return make
+    return partial(new_encoder, tokenizer)
 
 
 @pytest.fixture

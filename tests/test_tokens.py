@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -85,3 +88,13 @@ def test_padding_share() -> None:
     lengths = np.array([4, 2, 3])
     assert padding_share(lengths, [np.array([0, 1]), np.array([2])]) == pytest.approx(1 - 9 / 11)
     assert padding_share(lengths, []) == 0.0
+
+
+def test_tokens_of_a_folder_are_pickled_as_its_name(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    made = tokenize(tokenizer, TEXTS * 50, max_length=32)
+    made.save(tmp_path)
+    for tokens in (made, Tokens.load(tmp_path)):
+        again = pickle.loads(pickle.dumps(tokens))
+        assert (again.ids.tolist(), again.starts.tolist()) == (made.ids.tolist(), made.starts.tolist())
+    assert isinstance(again.ids, np.memmap)
+    assert len(pickle.dumps(tokens)) < 300 < len(pickle.dumps(made))

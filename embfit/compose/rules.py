@@ -50,9 +50,21 @@ def query_to_search(values: Values) -> Iterator[Problem]:
         yield Problem("query", 'task=search needs a question: query="how to open a file"')
 
 
+def strategy_trains(values: Values) -> Iterator[Problem]:
+    """Strategies that want the same number of backward passes of every rank cannot train in micro-batches."""
+    strategy = str((values.get("trainer") or {}).get("strategy", "auto"))
+    if strategy.startswith(("fsdp", "deepspeed", "ddp_", "xla")):
+        yield Problem(
+            "trainer.strategy",
+            f"{strategy} cannot train here, since ranks make different numbers of backward passes; set "
+            "trainer.strategy=ddp",
+        )
+
+
 RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
     dims_ascend,
     sources_named,
     query_to_search,
+    strategy_trains,
 )

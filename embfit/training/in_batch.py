@@ -5,7 +5,8 @@ Design:
   results do not depend on how much memory is free;
 - memory decides only how many micro-batches keep their graph (`gradient_cache`);
 - the encoder computes in bf16 where the hardware does, everything after it in fp32; weights are fp32;
-- random numbers are drawn per (seed, step, micro-batch), so a step that is computed again is the same step.
+- random numbers are drawn per (seed, step, micro-batch), so a step that is computed again is the same step;
+- several ranks share out the micro-batches of one plan, so that n ranks of batch B do what one does of n x B.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from embfit.tokens import Tokens, concatenate, padding_share, plan_batches
 from embfit.training.batches import Batch, EpochBatches, Examples
 from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.memory import GIGABYTE, free_bytes, measure_graph
+from embfit.training.ranks import Ranks
 from embfit.training.schedule import Schedule, learning_rate_share
 
 NO_DECAY = ("bias", "norm", "temperature")  # parameters that weight decay would only distort
@@ -58,7 +60,7 @@ class InBatch(pl.LightningModule):
         query_tokens: of all the collection's queries.
         document_tokens: of all its documents.
         optimization: learning rate and the like.
-        batch_size: examples in a batch.
+        batch_size: examples in a batch, of all ranks together.
         token_budget: padded tokens in a micro-batch.
         memory_gb: for graphs that are kept; None is half of what is free when training starts.
         dropout: whether the encoder's dropout is on.
@@ -96,7 +98,10 @@ class InBatch(pl.LightningModule):
         self.precision = precision
         self.seed = seed
         self.pairs_seen = 0
+        self.ranks = Ranks()
+        self.ranks_here = 1  # that share this machine's memory
         self._measured: tuple[float, float] | None = None  # bytes that a padded token keeps, bytes allowed
+        self._reached: list[nn.Parameter] | None = None  # what ranks sum: no step reaches other weights than the first
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the batches of the current epoch."""
@@ -133,12 +138,18 @@ class InBatch(pl.LightningModule):
         """Compute the loss of a batch and move the weights."""
         texts = concatenate([self.query_tokens.take(batch.queries), self.document_tokens.take(batch.documents)])
         micro_batches = plan_batches(texts.lengths, self.token_budget)
-        encoding = CachedEncoding[np.ndarray](lambda rows: self._encode(texts, rows), self._seeded)
-        outputs = encoding.forward(micro_batches, keep=self._kept(texts, micro_batches))
+        mine = self.ranks.share(_areas(texts, micro_batches))  # numbers in the plan, which seed dropout on any rank
+        own = [micro_batches[number] for number in mine]
+        encoding = CachedEncoding[np.ndarray](
+            lambda rows: self._encode(texts, rows), lambda row: self._seeded(mine[row])
+        )
+        outputs = encoding.forward(own, keep=self._kept(texts, own))
 
-        order = torch.from_numpy(np.concatenate(micro_batches)).to(self.device)
-        vectors = torch.empty(len(texts), outputs[0].shape[1], device=self.device)  # [Q + D, H]
-        vectors[order] = torch.cat(outputs)
+        vectors = torch.zeros(len(texts), self.encoder.width, device=self.device)  # [Q + D, H]
+        order = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *own])).to(self.device)
+        if own:  # a small batch leaves a rank without
+            vectors[order] = torch.cat(outputs)
+        self.ranks.sum(vectors)  # each text was encoded by one rank
         vectors.requires_grad_()
         queries, documents = vectors[: len(batch.queries)], vectors[len(batch.queries) :]
         positives, ignored = batch.positives.to(self.device), batch.ignored.to(self.device)
@@ -148,11 +159,13 @@ class InBatch(pl.LightningModule):
         gradient = vectors.grad
         if gradient is None:
             raise RuntimeError(f"{type(self.loss).__name__} does not depend on the embeddings")
-        encoding.backward(torch.split(gradient[order], [len(rows) for rows in micro_batches]))
+        encoding.backward(torch.split(gradient[order], [len(rows) for rows in own]))
+        self._sum_gradients()
 
         norm = self._move()
         self.pairs_seen += batch.pairs
-        self._log(batch, loss, norm, queries, documents, padding_share(texts.lengths, micro_batches))
+        if self.ranks.leads:
+            self._log(batch, loss, norm, queries, documents, padding_share(texts.lengths, micro_batches))
 
     def _encode(self, texts: Tokens, rows: np.ndarray) -> Tensor:
         ids, mask = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
@@ -168,14 +181,31 @@ class InBatch(pl.LightningModule):
 
     def _kept(self, texts: Tokens, micro_batches: list[np.ndarray]) -> int:
         """Return how many micro-batches can keep their graph within the memory allowed."""
-        areas = [len(rows) * int(texts.lengths[rows].max()) for rows in micro_batches]
+        if not micro_batches:
+            return 0
+        areas = _areas(texts, micro_batches)
         if self._measured is None:  # once: the first micro-batch holds the longest texts
             with measure_graph(self.encoder) as size, self._seeded(0):
                 self._encode(texts, micro_batches[0])
-            allowed = free_bytes(self.device) / 2 if self.memory_gb is None else self.memory_gb * GIGABYTE
+            allowed = self._free_bytes() / 2 if self.memory_gb is None else self.memory_gb * GIGABYTE
             self._measured = (size.bytes / areas[0], allowed)
         per_token, allowed = self._measured
         return int((np.cumsum(areas) * per_token <= allowed).sum())
+
+    def _free_bytes(self) -> float:
+        free = free_bytes(self.device)
+        return free if self.device.type == "cuda" else free / self.ranks_here  # each rank has a GPU to itself
+
+    def _sum_gradients(self) -> None:
+        """Give all ranks the gradients of the whole batch."""
+        if self.ranks.size == 1:
+            return
+        for weight in self.loss.parameters():  # every rank has computed the whole loss: this makes their mean
+            if weight.grad is not None:
+                weight.grad /= self.ranks.size
+        if self._reached is None:
+            self._reached = self.ranks.reached(self._trained())
+        self.ranks.sum_gradients(self._reached)
 
     def _move(self) -> Tensor:
         """Move the weights along their gradients; returns the gradients' norm before clipping."""
@@ -218,6 +248,11 @@ class InBatch(pl.LightningModule):
         temperature = getattr(self.loss, "temperature", None)  # not every loss has one
         if isinstance(temperature, Tensor):
             self.log("train/temperature", temperature)
+
+
+def _areas(texts: Tokens, micro_batches: list[np.ndarray]) -> list[int]:
+    """Return the padded tokens of each micro-batch."""
+    return [len(rows) * int(texts.lengths[rows].max()) for rows in micro_batches]
 
 
 @contextmanager

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pytorch_lightning as pl
 from pydantic import Field
@@ -22,11 +19,15 @@ from embfit.model.precision import Precision
 from embfit.records import TrainingSet
 from embfit.store import Store
 from embfit.training.batches import Examples, batches_per_epoch
+from embfit.training.crew import crew
 from embfit.training.in_batch import InBatch, Optimization
+from embfit.training.layout import plan
+from embfit.training.loop import run
 from embfit.training.memory import GIGABYTE, peak_bytes
 from embfit.training.progress import TrainingProgress
 from embfit.training.schedule import Schedule
 from embfit.training.validation import Validation
+from embfit.world import launched
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Training:
     Args:
         epochs: passes over the examples, at most.
         steps: optimizer steps instead of epochs.
-        batch_size: examples (queries) whose documents are each other's negatives.
+        batch_size: examples (queries) of a rank; the documents of all ranks are each other's negatives.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW; not on biases, norms and a learned temperature.
         warmup: share of the steps in which the rate rises to its peak.
@@ -123,11 +124,14 @@ class Training:
             folder: keeps the best weights.
 
         Raises:
-            UserError: the loss became NaN, or the best weights could not be read back.
+            UserError: the loss became NaN, the best weights could not be read back, or the trainer's devices cannot
+                train together.
             KeyboardInterrupt: Ctrl-C; the best weights so far are in `folder`.
         """
+        layout = plan(trainer.keywords, launched())
+        batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)
-        per_epoch = batches_per_epoch(len(examples), self.batch_size)
+        per_epoch = batches_per_epoch(len(examples), batch_size)
         steps = self.steps or self.epochs * per_epoch
         module = InBatch(
             encoder,
@@ -136,7 +140,7 @@ class Training:
             tokenized(encoder, training_set.collection, "query", store),
             tokenized(encoder, training_set.collection, "document", store),
             Optimization(self.lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps),
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             token_budget=self.token_budget,
             memory_gb=self.memory_gb,
             dropout=self.dropout,
@@ -147,9 +151,13 @@ class Training:
         if validate is not None:
             points = _validation_steps(steps, per_epoch, self.validations_per_epoch)
             validation = Validation(validate, points, self.patience, self.min_gain, folder)
-        log.info("training on %d examples: %d steps of up to %d", len(examples), steps, self.batch_size)
+        log.info("training on %d examples: %d steps of up to %d", len(examples), steps, batch_size)
+        callbacks = [TrainingProgress(steps), *([validation] if validation else [])]
+        settings = layout.settings(trainer.keywords, 0)
+        callbacks += settings.pop("callbacks", None) or []
         started = time.monotonic()
-        lightning = self._run(module, validation, trainer, steps, folder)
+        with crew(module, settings, layout, steps, folder):
+            lightning = run(module, settings, callbacks, steps, folder)
         validating = validation.seconds if validation else 0.0
         training = time.monotonic() - started - validating
         if validation is not None:
@@ -166,51 +174,6 @@ class Training:
             pairs_per_second=module.pairs_seen / training,
             peak_memory_gb=peak_bytes(module.device) / GIGABYTE,
         )
-
-    def _run(
-        self,
-        module: InBatch,
-        validation: Validation | None,
-        trainer: partial[pl.Trainer],
-        steps: int,
-        folder: Path,
-    ) -> pl.Trainer:
-        callbacks: list[pl.Callback] = [TrainingProgress(steps), *([validation] if validation else [])]
-        settings: dict[str, Any] = trainer.keywords
-        owned: dict[str, Any] = {
-            "callbacks": [*callbacks, *settings.get("callbacks", ())],
-            "max_epochs": -1,
-            "max_steps": steps,
-            "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
-            "default_root_dir": folder,
-            "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-        }
-        handler = signal.getsignal(signal.SIGINT)
-        try:
-            with _quiet_lightning():
-                lightning = pl.Trainer(**{**settings, **owned})
-                lightning.fit(module)
-        except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
-            signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from exit_
-        return lightning
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notes on devices, tips and modules in evaluation mode (dropout is off) out of the log."""
-    notes = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = notes.level
-    notes.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            yield
-    finally:
-        notes.setLevel(level)
 
 
 def _validation_steps(steps: int, per_epoch: int, times: int) -> list[int]:

@@ -34,6 +34,17 @@ def found(**values):
             },
             [("model.path", "is not set; add model.path=..."), ("data.name", "is not set; add data.name=...")],
         ),
+        ({"trainer": {"strategy": "ddp"}}, []),
+        (
+            {"trainer": {"strategy": "fsdp"}},
+            [
+                (
+                    "trainer.strategy",
+                    "fsdp cannot train here, since ranks make different numbers of backward passes; set "
+                    "trainer.strategy=ddp",
+                )
+            ],
+        ),
         ({"task": {"_target_": "embfit.task.search.search"}, "query": "what"}, []),
         (
             {"task": {"_target_": "embfit.task.search.search"}, "query": None},

@@ -1,0 +1,211 @@
+"""The other ranks of a training: started here, or by torchrun or SLURM, and sent away when it is over.
+
+They get the module itself, as this process made it from the run's configuration: no command line is read a second time,
+no data loaded, nothing mined. So a sweep trains each of its trials once, however many ranks there are.
+
+What is handed over lies in the run's folder, and tokens in the store: with several machines, both must be on a disk
+that all of them see.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
+
+from embfit.errors import UserError
+from embfit.training.in_batch import InBatch
+from embfit.training.layout import OURS, Layout
+from embfit.training.ranks import Ranks
+from embfit.world import World, launched
+
+log = logging.getLogger(__name__)
+
+PATIENCE = timedelta(days=7)  # for a validation, or another trial of a sweep; a rank that ends is noticed at once
+GRACE = 10.0  # seconds for a rank to end by itself
+END = "end"  # in the place of a job's file: no more of them
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one rank is to train with the others.
+
+    Args:
+        module: the encoder with its examples.
+        settings: of Lightning's Trainer, as the run has them.
+        layout: of all ranks.
+        steps: optimizer steps, at most.
+        folder: for what Lightning may write.
+        threads: that a rank on a CPU computes with.
+    """
+
+    module: InBatch
+    settings: Mapping[str, Any]
+    layout: Layout
+    steps: int
+    folder: Path
+    threads: int
+
+
+@contextmanager
+def crew(module: InBatch, settings: Mapping[str, Any], layout: Layout, steps: int, folder: Path) -> Iterator[None]:
+    """Have a module trained by all ranks: inside, its `ranks` are those that the layout asks for.
+
+    Args:
+        module: of the first rank, this process.
+        settings: of Lightning's Trainer.
+        layout: of all ranks.
+        steps: optimizer steps, at most.
+        folder: where the others find their job; on a disk that all of them see.
+
+    Raises:
+        UserError: another rank failed.
+    """
+    if layout.size == 1:
+        yield
+        return
+    threads = max(1, torch.get_num_threads() // layout.local_size)
+    shared = {name: value for name, value in settings.items() if name not in OURS}
+    path = folder / "job.pt"
+    torch.save(Job(module, shared, layout, steps, folder, threads), path)
+    world = launched()
+    with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
+        try:
+            with joined(module, 0, layout, store, threads):
+                yield
+        except RuntimeError as error:
+            if failed := _failed(children):
+                raise UserError(f"rank {failed} of {layout.size} failed: {_last_words(folder, failed)}") from error
+            raise
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def joined(module: InBatch, rank: int, layout: Layout, store: Store, threads: int) -> Iterator[None]:
+    """Put a module among its ranks, in a process group that lives as long as the block."""
+    before = torch.get_num_threads()
+    local = rank % layout.local_size
+    if layout.gpus:
+        torch.cuda.set_device(layout.gpus[local])
+    else:
+        torch.set_num_threads(threads)  # else every rank takes all cores
+    distributed.init_process_group(
+        "nccl" if layout.gpus else "gloo",
+        store=store,
+        rank=rank,
+        world_size=layout.size,
+        timeout=None if layout.gpus else PATIENCE,
+    )
+    try:
+        control = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        module.ranks = Ranks(rank, layout.size, control)
+        module.ranks_here = layout.local_size
+        yield
+    finally:
+        module.ranks = Ranks()
+        distributed.destroy_process_group()
+        torch.set_num_threads(before)
+
+
+def dismiss() -> None:
+    """Tell processes that torchrun or SLURM started beside this one that there is nothing more to train."""
+    world = launched()
+    if world is not None:
+        _noticeboard(world).post(END)
+
+
+def meeting_point(world: World) -> Store:
+    """Return the store through which the processes of a launcher meet, waiting for it as long as it takes."""
+    store = TCPStore(
+        world.address,
+        world.port,
+        world.size,
+        is_master=world.rank == 0 and not world.has_store,
+        timeout=PATIENCE,
+        wait_for_workers=False,
+    )
+    return PrefixStore(f"embfit/{world.attempt}", store)
+
+
+class _Noticeboard:
+    """Where the first process of a launcher tells the others what is next; they count along."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.posted = 0
+
+    def post(self, text: str) -> Store:
+        self.store.set(f"job {self.posted}", text)
+        self.posted += 1
+        return PrefixStore(f"group {self.posted - 1}", self.store)
+
+
+@functools.cache
+def _noticeboard(world: World) -> _Noticeboard:
+    return _Noticeboard(meeting_point(world))
+
+
+@contextmanager
+def _announced(path: Path, world: World) -> Iterator[tuple[Store, dict[int, subprocess.Popen[bytes]]]]:
+    """Call the processes that wait already."""
+    yield _noticeboard(world).post(str(path.absolute())), {}
+
+
+@contextmanager
+def _posted(path: Path, layout: Layout, folder: Path) -> Iterator[tuple[Store, dict[int, subprocess.Popen[bytes]]]]:
+    """Start the other ranks as processes of this machine, which end with the block."""
+    store = TCPStore("127.0.0.1", 0, layout.size, is_master=True, timeout=PATIENCE, wait_for_workers=False)
+    children = {}
+    try:
+        for rank in range(1, layout.size):
+            command = [sys.executable, "-m", "embfit.training.follower", str(path), str(store.port), str(rank)]
+            with _words(folder, rank).open("wb") as output:
+                children[rank] = subprocess.Popen(  # Ctrl-C is for the first rank, which ends the others
+                    command, stdout=output, stderr=output, env=_environment(), start_new_session=True
+                )
+        log.info("training on %d ranks", layout.size)
+        yield store, children
+    finally:
+        for child in children.values():
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE if sys.exc_info()[0] is None else 0.1)
+            child.kill()
+            child.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment with the path on which this process finds its modules, a checkout or a pack perhaps."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def _failed(children: Mapping[int, subprocess.Popen[bytes]]) -> int | None:
+    """Return the number of a rank that ended with an error, giving it a moment to do so."""
+    for rank, child in children.items():
+        with suppress(subprocess.TimeoutExpired):
+            if child.wait(GRACE) != 0:
+                return rank
+    return None
+
+
+def _words(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}.txt"
+
+
+def _last_words(folder: Path, rank: int) -> str:
+    path = _words(folder, rank)
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1].removeprefix(f"[rank{rank}]: ") if lines else "it said nothing"  # PyTorch's mark
+    return f"{last} ({path})"

@@ -1,0 +1,56 @@
+"""A rank other than the first: it is given a module, trains it with the others, and keeps nothing.
+
+`python -m embfit.training.follower JOB PORT RANK` is how the first rank starts one on its own machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
+
+from embfit.training.crew import END, PATIENCE, Job, joined, meeting_point
+from embfit.training.loop import run
+from embfit.world import World
+
+log = logging.getLogger(__name__)
+
+
+def follow(path: Path, rank: int, store: Store) -> None:
+    """Train the module of a job as one of its ranks.
+
+    Args:
+        path: of the job.
+        rank: of this process.
+        store: through which this job's ranks meet.
+    """
+    job: Job = torch.load(path, map_location="cpu", weights_only=False)  # written by this run's first rank
+    settings = {**job.layout.settings(job.settings, rank % job.layout.local_size), "logger": False}
+    with joined(job.module, rank, job.layout, store, job.threads):
+        run(job.module, settings, [], job.steps, job.folder)
+
+
+def serve(world: World) -> None:
+    """Train what the first process of a launcher trains, job after job, until it says that there is no more."""
+    board = meeting_point(world)
+    number = 0
+    while (notice := board.get(f"job {number}").decode()) != END:
+        try:
+            follow(Path(notice), world.rank, PrefixStore(f"group {number}", board))
+        except Exception:  # this trial of a sweep is lost, also for the first rank; the next one is another
+            log.exception("rank %d: job %d failed", world.rank, number)
+        number += 1
+
+
+def main(arguments: list[str]) -> None:
+    """Train one job beside a first rank on this machine."""
+    path, port, rank = arguments
+    store = TCPStore("127.0.0.1", int(port), is_master=False, timeout=PATIENCE)
+    follow(Path(path), int(rank), store)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

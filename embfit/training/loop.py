@@ -1,0 +1,94 @@
+"""One process's Lightning Trainer around a module that is ready to be trained."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from embfit.training.in_batch import InBatch
+from embfit.training.ranks import Ranks
+
+
+class Lockstep(pl.Callback):
+    """Starts all ranks together and ends them at the same step: the first rank's word counts.
+
+    Ranks that wait for a validation wait here, where no device's own time limit runs.
+
+    Args:
+        ranks: those of this training.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait until the first rank has measured the weights that training starts from."""
+        self._agree(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop where the first rank stops."""
+        self._agree(trainer)
+
+    def _agree(self, trainer: pl.Trainer) -> None:
+        trainer.should_stop = self.ranks.agree(trainer.should_stop)
+
+
+def run(
+    module: InBatch, settings: Mapping[str, Any], callbacks: Sequence[pl.Callback], steps: int, folder: Path
+) -> pl.Trainer:
+    """Train a module on this process's device.
+
+    Args:
+        module: trained in place, together with those of its other ranks.
+        settings: of Lightning's Trainer, for one device.
+        callbacks: in the order in which they are called.
+        steps: optimizer steps, at most.
+        folder: for what Lightning may write.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    together = [Lockstep(module.ranks)] if module.ranks.size > 1 else []  # last: after validation had its say
+    owned: dict[str, Any] = {
+        "callbacks": [*callbacks, *together],
+        "max_epochs": -1,
+        "max_steps": steps,
+        "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
+        "default_root_dir": folder,
+        "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with _quiet_lightning():
+            lightning = pl.Trainer(**{**settings, **owned})
+            lightning.fit(module)
+    except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from exit_
+    return lightning
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notes on devices, tips and modules in evaluation mode (dropout is off) out of the log."""
+    notes = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = notes.level
+    notes.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        notes.setLevel(level)

@@ -1,0 +1,105 @@
+"""What the processes that train together tell each other: sums, and whether to go on.
+
+Lightning's own DDP is not used. It arms a reducer that waits for one backward pass on every rank, while a step here has
+as many as a rank has micro-batches, which differ: the ranks would wait for each other for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+BUCKET = 2**26  # numbers summed at a time: the copy that this takes is at most 256 MB
+
+
+class Ranks:
+    """The processes of one training; by default this one alone, to which nothing here makes a difference.
+
+    Args:
+        rank: of this process.
+        size: number of processes. Above 1 a process group is there, which sums on the weights' device.
+        control: a group on the CPU for words between the ranks, which may wait as long as a validation takes.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, control: distributed.ProcessGroup | None = None) -> None:
+        self.rank = rank
+        self.size = size
+        self.control = control
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process validates, logs and writes."""
+        return self.rank == 0
+
+    def share(self, costs: Sequence[float] | np.ndarray) -> list[int]:
+        """Return the numbers, ascending, of the pieces of work that are this rank's."""
+        return deal(costs, self.size)[self.rank]
+
+    def sum(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over ranks."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+
+    def agree(self, stop: bool) -> bool:
+        """Wait for all ranks; return what the first one says."""
+        if self.size == 1:
+            return stop
+        said = torch.tensor([stop], dtype=torch.uint8)
+        distributed.broadcast(said, src=0, group=self.control)
+        return bool(said.item())
+
+    def reached(self, weights: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        """Return the weights that have a gradient on some rank. The others must stay without: AdamW decays at 0 too."""
+        every = list(weights)
+        found = torch.tensor([weight.grad is not None for weight in every], dtype=torch.uint8)
+        if self.size > 1:
+            distributed.all_reduce(found, op=distributed.ReduceOp.MAX, group=self.control)
+        return [weight for weight, one in zip(every, found.tolist(), strict=True) if one]
+
+    def sum_gradients(self, weights: Iterable[nn.Parameter]) -> None:
+        """Replace the gradients of weights by their sums over ranks; a rank without one adds nothing."""
+        if self.size == 1:
+            return
+        for bucket in _buckets(weights):
+            flat = torch.cat([_gradient(weight).flatten() for weight in bucket])
+            distributed.all_reduce(flat)
+            for weight, part in zip(bucket, torch.split(flat, [weight.numel() for weight in bucket]), strict=True):
+                _gradient(weight).copy_(part.view_as(weight))
+
+
+def deal(costs: Sequence[float] | np.ndarray, ranks: int) -> list[list[int]]:
+    """Share pieces of work out, dearest first, each to the rank with the least so far (Graham 1969).
+
+    Returns:
+        For each rank the numbers of its pieces, ascending; empty where there are fewer pieces than ranks.
+    """
+    dealt: list[list[int]] = [[] for _ in range(ranks)]
+    load = np.zeros(ranks)
+    for piece in np.argsort(-np.asarray(costs, float), kind="stable").tolist():
+        rank = int(load.argmin())
+        dealt[rank].append(piece)
+        load[rank] += costs[piece]
+    return [sorted(pieces) for pieces in dealt]
+
+
+def _gradient(weight: nn.Parameter) -> Tensor:
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
+
+
+def _buckets(weights: Iterable[nn.Parameter]) -> Iterable[list[nn.Parameter]]:
+    """Group weights of one type, in order, to at most `BUCKET` numbers; a larger weight is alone."""
+    bucket: list[nn.Parameter] = []
+    size = 0
+    for weight in weights:
+        if bucket and (size + weight.numel() > BUCKET or weight.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(weight)
+        size += weight.numel()
+    if bucket:
+        yield bucket

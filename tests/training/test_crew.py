@@ -1,0 +1,103 @@
+"""Two gloo processes against one. Each case is a process of its own with a time limit, so that ranks that wait fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from embfit.model import Encoder, save_encoder
+from tests.conftest import TEXTS
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 150  # most of what a case takes is importing torch, in each process
+
+
+def limited(*arguments: str | Path, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on one thread, in its own session, and fail if it is not over in time."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
+    limited("-m", "tests.training.two_ranks", case, folder)
+    found = torch.load(folder / "found.pt", weights_only=False)
+    assert not list(folder.rglob("job.pt"))
+    return found[1], found[2]
+
+
+@pytest.mark.parametrize("case", ["micro-batches", "one micro-batch"])
+def test_two_ranks_have_the_loss_and_gradients_of_one(case: str, tmp_path: Path) -> None:
+    one, two = on_one_and_two(case, tmp_path)
+    assert len(one) == len(two) == 3
+    for alone, together in zip(one, two, strict=True):
+        assert alone.keys() == together.keys()
+        assert ("loss.log_temperature" in alone) == (case == "micro-batches")
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5)
+    assert all(step["loss"] > 0.01 for step in one)
+
+
+def test_ranks_stop_together_and_keep_the_best_weights(tmp_path: Path) -> None:
+    one, two = on_one_and_two("fit", tmp_path)
+    assert (two["stopped"], two["steps"], two["best_step"]) == ("plateau", 12, 6)
+    assert (one["stopped"], one["steps"], one["best_step"]) == ("plateau", 12, 6)
+    torch.testing.assert_close(two["vectors"], one["vectors"], atol=1e-3, rtol=0)
+
+
+def test_what_fails_on_every_rank_is_told_as_on_one(tmp_path: Path) -> None:
+    one, two = on_one_and_two("failing", tmp_path)
+    assert one == two
+    assert one.startswith("UserError: the loss is nan in step")
+
+
+def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
+    one, two = on_one_and_two("dying", tmp_path)
+    assert one == "none"
+    assert two == f"UserError: rank 1 of 2 failed: MemoryError: no more ({tmp_path / '2' / 'rank-1.txt'})"
+
+
+@pytest.fixture
+def sweep(make_encoder: Callable[..., Encoder], tmp_path: Path) -> list[str]:
+    """The command line of a sweep over two learning rates, on two ranks, of the tiny encoder."""
+    save_encoder(make_encoder(), tmp_path / "tiny")
+    pairs = [{"query": " ".join(text.split()[:4]), "positive": text} for text in TEXTS]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return [
+        *("-m", "embfit", "-m", "training.lr=1e-3,1e-4", "model=custom", f"model.path={tmp_path / 'tiny'}"),
+        *("data=pairs", f"data.path={tmp_path / 'pairs.jsonl'}", "miner=none", "training.steps=3"),
+        *("training.batch_size=2", "training.precision=fp32", "logger=csv", "evaluator.bm25=false"),
+        *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.sweep.dir=sweep"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "launcher", [(), ("-m", "torch.distributed.run", "--nproc-per-node=2")], ids=["own", "torchrun"]
+)
+def test_a_sweep_on_two_ranks_trains_each_trial_once(
+    launcher: tuple[str, ...], sweep: list[str], tmp_path: Path
+) -> None:
+    done = limited(*launcher, *sweep, folder=tmp_path)
+    assert done.stderr.count("step 3: dev ndcg@10") == 2
+    for trial in ("0", "1"):
+        folder = tmp_path / "sweep" / trial
+        assert json.loads((folder / "status.json").read_text())["state"] == "done"
+        assert json.loads((folder / "training.json").read_text())["steps"] == 3
+        assert (folder / "model" / "model.safetensors").is_file()
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == ["0", "1"]

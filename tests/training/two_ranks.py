@@ -1,0 +1,149 @@
+"""Trains the tiny encoder on one rank and on two, and writes what both did; `test_crew.py` runs it, with a limit."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from datasets import Dataset
+from torch import distributed
+
+from embfit.loss import InfoNCE, Matryoshka
+from embfit.model import Encoder
+from embfit.records import TrainingSet
+from embfit.store import Store
+from embfit.training import Training
+from embfit.training.batches import Examples
+from embfit.training.crew import crew
+from embfit.training.in_batch import InBatch, Optimization
+from embfit.training.layout import plan
+from embfit.training.loop import run
+from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
+
+STILL = Optimization(lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
+ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
+TWO = ONE | {"devices": 2, "strategy": "ddp"}
+
+
+def training_set() -> TrainingSet:
+    """Eleven examples of uneven length, some with a negative: batches of 4, 4 and 3."""
+    documents = {f"d{row}": text for row, text in enumerate(TEXTS)}
+    queries = {f"q{row}": " ".join(text.split()[: 2 + row % 5]) for row, text in enumerate(TEXTS)}
+    rows = [
+        {
+            "query": row,
+            "positives": [row],
+            "negatives": [row + 1] if row % 2 else [],
+            "scores": [],
+            "weight": 1.0 + row % 2,
+            "source": "test",
+        }
+        for row in range(11)
+    ]
+    return TrainingSet(make_collection(documents, queries, {}), Dataset.from_list(rows), {})
+
+
+TOKENIZER = new_tokenizer()  # once: training one breaks ties at random
+
+
+def encoder(dropout: float) -> Encoder:
+    return new_encoder(TOKENIZER, dropout)
+
+
+def steps(settings: dict, loss: torch.nn.Module, token_budget: int, dropout: bool, folder: Path) -> list[dict]:
+    """Return the loss and all gradients of three steps at rest."""
+    found = training_set()
+    model = encoder(0.3)
+    collection = found.collection
+    module = InBatch(
+        model,
+        loss,
+        Examples(found, 8),
+        model.tokenize(collection.query_texts(), "query"),
+        model.tokenize(collection.document_texts(), "document"),
+        STILL,
+        batch_size=4,
+        token_budget=token_budget,
+        memory_gb=None,
+        dropout=dropout,
+        precision="fp32",
+        seed=0,
+    )
+    layout = plan(settings, None)
+    taken: list[dict] = []
+    with crew(module, settings, layout, 3, folder):
+        move, check = module._move, module._check
+
+        def watch_loss(value: torch.Tensor) -> None:
+            taken.append({"loss": value.detach().clone()})
+            check(value)
+
+        def watch_gradients() -> torch.Tensor:
+            taken[-1].update({name: w.grad.clone() for name, w in module.named_parameters() if w.grad is not None})
+            return move()
+
+        module._check, module._move = watch_loss, watch_gradients
+        run(module, layout.settings(settings, 0), [], 3, folder)
+    return taken
+
+
+def fitted(settings: dict, folder: Path) -> dict:
+    """Return what a training that stops on a plateau leaves."""
+    model = encoder(0.0)
+    scores = iter([0.1, 0.2, 0.5, 0.4, 0.3, 0.9])
+    training = Training(
+        batch_size=4 // settings["devices"], lr=1e-3, epochs=9, patience=2, precision="fp32", validations_per_epoch=1
+    )
+    trainer = partial(pl.Trainer, **settings)
+    validate = lambda encoder: {"ndcg@10": next(scores)}  # noqa: E731
+    fit = training.fit(model, InfoNCE(), training_set(), validate, trainer, Store(folder / "store"), folder)
+    return {
+        "stopped": fit.stopped,
+        "steps": fit.steps,
+        "best_step": fit.best_step,
+        "vectors": torch.from_numpy(model.encode(TEXTS, "document")),
+    }
+
+
+class Dying(InfoNCE):
+    """Fails on the second rank alone."""
+
+    def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
+        if distributed.is_initialized() and distributed.get_rank() == 1:
+            raise MemoryError("no more")
+        return super().forward(*arguments)
+
+
+def failing(settings: dict, folder: Path, loss: torch.nn.Module | None = None, lr: float = 1e30) -> str:
+    """Return the error of a training, whose loss becomes NaN on every rank unless another loss and rate are given."""
+    try:
+        training = Training(batch_size=2, lr=lr, clip_norm=None, warmup=0.0, epochs=9, precision="fp32")
+        trainer = partial(pl.Trainer, **settings)
+        training.fit(encoder(0.0), loss or InfoNCE(), training_set(), None, trainer, Store(folder / "store"), folder)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
+
+
+CASES = {
+    "micro-batches": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder),
+    "one micro-batch": lambda settings, folder: steps(
+        settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder
+    ),
+    "fit": fitted,
+    "failing": failing,
+    "dying": lambda settings, folder: failing(settings, folder, Dying(), 1e-3),
+}
+
+if __name__ == "__main__":
+    from tests.training.two_ranks import CASES  # under the name by which the other rank finds what is in here
+
+    case, folder = sys.argv[1], Path(sys.argv[2])
+    found = {}
+    for ranks, settings in ((1, ONE), (2, TWO)):
+        (folder / str(ranks)).mkdir()
+        found[ranks] = CASES[case](settings, folder / str(ranks))
+    torch.save(found, folder / "found.pt")
