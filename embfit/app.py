@@ -23,9 +23,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from embfit.command import command
 from embfit.compose.build import bind_task
 from embfit.compose.command_line import CommandLine, flags, parse, version_line
-from embfit.compose.composition import CheckingLoader, check_composed, compose, hydra_session, resolve, without_hydra
+from embfit.compose.composition import CheckingLoader, check_composed, compose, described, hydra_session, resolve
 from embfit.compose.explain import explained
-from embfit.compose.help import overview
+from embfit.compose.help import about, overview
 from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check
 from embfit.compose.provenance import trace
@@ -106,7 +106,7 @@ def _command(line: CommandLine) -> None:
         return
     loader = make_loader(CheckingLoader)
     if line.action == "help":
-        print(overview(loader, flags()))
+        print(overview(loader, flags()) if line.about == "all" else about(loader, line.about))
         return
     if line.action in ("run", "multirun") and (folder := resume_folder(line.overrides)):
         _resume(loader, folder, line)
@@ -135,10 +135,8 @@ def _show(hydra: Hydra, config: DictConfig, line: CommandLine) -> None:
 
 
 def _explain(loader: Loader, line: CommandLine) -> None:
-    config = compose(loader, line.overrides)
-    HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
-    origins = trace(loader, line.overrides)
-    print(value_table(origins.record(resolve(without_hydra(config), origins)), line.package or ""))
+    values, origins = described(loader, line.overrides)
+    print(value_table(origins.record(values), line.package or ""))
 
 
 def _run(loader: Loader, overrides: list[str]) -> None:

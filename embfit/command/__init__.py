@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 COMMANDS: Mapping[str, str] = {
     "pack": "share choices between teams: new, check, list",
+    "runs": "what was run: list, explain, diff",
+    "doctor": "what this machine has, and what the next run would do",
+    "schema": "JSON schemas, with which editors complete and check YAML files",
 }
 """Word → what it is for."""
 

@@ -27,7 +27,7 @@ class CommandLine:
         show: for `show`, which part of it.
         package: for `show` and `explain`, the key below which to show it.
         resolve: for `show`, put values in the place of interpolations.
-        about: for `info`, what to tell.
+        about: for `info`, what to tell; for `help`, a group, or `all`.
     """
 
     overrides: list[str]
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         overrides.remove(EXPLAIN)
         given.explain = given.explain or ""
     asked = {
-        "help": given.help,
+        "help": given.help is not None,
         "version": given.version,
         "show": given.cfg is not None,
         "explain": given.explain is not None,
@@ -76,7 +76,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         show=given.cfg or "job",
         package=given.package or given.explain,
         resolve=given.resolve,
-        about=given.info or "all",
+        about=given.help or given.info or "all",
     )
 
 
@@ -93,7 +93,7 @@ def parser() -> Parser:
     parser = Parser(prog="python -m embfit", add_help=False, allow_abbrev=False)
     add = parser.add_argument
     add("overrides", nargs="*", help=argparse.SUPPRESS)
-    add("-h", "--help", action="store_true", help="show this text")
+    add("-h", "--help", nargs="?", const="", metavar="GROUP", help="show this text, or a group's choices and keys")
     add("--version", action="store_true", help="show embfit's version")
     add("-m", "--multirun", action="store_true", help="run one job for each combination of comma-separated values")
     add(

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from embfit.compose.explain import explained
 from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.origins import Origins
 from embfit.compose.preflight import check
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.provenance import trace
@@ -78,6 +79,18 @@ def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str])
         check(resolve(ours, origins), origins, loader.groups(), ours)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def described(loader: Loader, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
+    """Return the resolved values that these overrides compose, and where each was written; nothing is checked.
+
+    Raises:
+        ConfigError: they do not compose.
+    """
+    config = compose(loader, overrides)
+    HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
+    origins = trace(loader, overrides)
+    return resolve(without_hydra(config), origins), origins
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

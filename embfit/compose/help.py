@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from hydra.core.default_element import GroupDefault
 
 from embfit.command import COMMANDS
 from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.nearest import suggestion
+from embfit.errors import ConfigError
 
 USAGE = """\
 embfit fine-tunes text-embedding models for one domain's retrieval; every step is chosen by YAML.
@@ -41,6 +44,30 @@ def overview(loader: Loader, flags: str) -> str:
         lines += [f"{group}=", *_choices(loader, group, default, width), ""]
     commands = ["Commands:", *(f"  {word:8}  {text}" for word, text in COMMANDS.items()), ""]
     return "\n".join([*lines, "* is the default.", "", KEYS, *commands, flags])
+
+
+def about(loader: Loader, word: str) -> str:
+    """Return the help on a group, or on one choice of it.
+
+    Args:
+        loader: knows groups and choices.
+        word: `GROUP` for its choices and the keys of its default one, `GROUP=CHOICE` for that choice's keys.
+
+    Raises:
+        ConfigError: there is no such group or choice.
+    """
+    group, _, name = word.partition("=")
+    groups = dict(_groups(loader))
+    if group not in groups:
+        raise ConfigError(f"--help {group}: there is no such group{suggestion(group, groups)}")
+    if name and name not in loader.choices(group):
+        raise ConfigError(f"--help {word}: there is no such choice{suggestion(name, loader.choices(group))}")
+    lines = [] if name else [f"{group}=", *_choices(loader, group, groups[group], sys.maxsize), ""]
+    shown = name or groups[group]
+    file = _file(loader, f"{group}/{shown}") if shown else None
+    if file is not None:
+        lines += [f"Keys of {group}={shown}, from {file}:", "", file.read_text(encoding="utf-8").rstrip()]
+    return "\n".join(lines)
 
 
 def _choices(loader: Loader, group: str, default: str | None, width: int) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embfit.compose.nearest import suggestion
@@ -10,8 +10,6 @@ from embfit.compose.values import shown
 from embfit.errors import ConfigError
 
 WIDEST = 36  # characters of a column; a longer cell moves its line's rest to the right
-
-Cells = tuple[str, str, str]
 
 
 def value_table(record: Mapping[str, Any], key: str = "") -> str:
@@ -29,24 +27,24 @@ def value_table(record: Mapping[str, Any], key: str = "") -> str:
     if not choices and not values:
         known = {name.rsplit(".", depth)[0] for name in record["values"] for depth in range(name.count(".") + 1)}
         raise ConfigError(f"--explain {key}: there is no such key{suggestion(key, known)}")
-    blocks = [list(_aligned(rows)) for rows in (choices, values) if rows]
+    blocks = [aligned(rows) for rows in (choices, values) if rows]
     return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the rows as lines whose cells stand below each other."""
+    widths = [min(max(map(len, column)), WIDEST) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _within(name: str, key: str) -> bool:
     return not key or name == key or name.startswith(f"{key}.")
 
 
-def _cells(name: str, entry: Mapping[str, Any]) -> Cells:
+def _cells(name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     source = str(entry["source"])
     if "written" in entry:
         source += f" as {entry['written']}"
     for other in entry.get("overrode", ()):
         source += f", over {shown(other['value'])} in {other['source']}"
     return name, shown(entry["value"]), source
-
-
-def _aligned(rows: list[Cells]) -> Iterator[str]:
-    first, second = (min(max(len(row[column]) for row in rows), WIDEST) for column in (0, 1))
-    for name, value, source in rows:
-        yield f"{name:{first}}  {value:{second}}  {source}"

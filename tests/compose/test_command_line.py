@@ -74,4 +74,4 @@ def test_no_query():
 
 
 def test_flags_are_described():
-    assert flags().startswith("Options:\n  -h, --help")
+    assert flags().startswith("Options:\n  -h [GROUP], --help [GROUP]")

@@ -1,7 +1,10 @@
 import sys
 
-from embfit.compose.help import overview, purpose
+import pytest
+
+from embfit.compose.help import about, overview, purpose
 from embfit.compose.loader import make_loader
+from embfit.errors import ConfigError
 
 
 def test_every_choice_with_its_first_line_and_the_default_marked(house):
@@ -11,6 +14,21 @@ def test_every_choice_with_its_first_line_and_the_default_marked(house):
     assert text.index("task=\n") < text.index("model=\n") < text.index("experiment=\n")
     assert text.endswith("Options:\n  --help")
     assert "acme" not in sys.modules
+
+
+def test_one_group_or_one_choice_with_its_keys(house):
+    loader = make_loader()
+    text = about(loader, "model")
+    assert text.startswith(
+        "model=\n    legal  For contracts.\n  * small  For everything.\n\nKeys of model=small, from "
+    )
+    assert text.endswith("\nseed: ${seed}")
+    assert about(loader, "model=legal").startswith("Keys of model=legal, from ")
+    assert about(loader, "experiment") == "experiment=\n    deep  To look deep.\n"
+    with pytest.raises(ConfigError, match="--help modle: there is no such group; did you mean 'model'?"):
+        about(loader, "modle")
+    with pytest.raises(ConfigError, match="--help model=big: there is no such choice; it is one of legal, small"):
+        about(loader, "model=big")
 
 
 def test_purpose_is_the_first_comment_that_is_no_header(tmp_path):

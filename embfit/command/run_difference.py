@@ -1,0 +1,80 @@
+"""What differs between two runs: configuration, data, versions, results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from embfit.compose.origins import leaves
+from embfit.compose.value_table import aligned
+from embfit.compose.values import shown
+from embfit.evaluator.significance import bootstrap_interval, randomisation_p
+from embfit.run_record import RunRecord
+
+SAMPLES = 10_000  # of bootstrap and randomisation test
+ABSENT = "-"
+OWN = ("run.dir", "resume")  # differ between any two runs
+
+
+def differences(a: RunRecord, b: RunRecord) -> Iterator[str]:
+    """Yield sections of text, each with a heading; what is equal is said to be."""
+    yield _section("configuration", _configuration(a, b))
+    yield _section("data", _changed(dict(leaves(a.report.get("data", {}))), dict(leaves(b.report.get("data", {})))))
+    yield _section("versions", _changed(_flat_versions(a), _flat_versions(b)))
+    yield _section("results", list(_results(a.report, b.report)))
+
+
+def _section(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
+    if not rows:
+        return f"{heading}: no difference"
+    return "\n".join([f"{heading}:", *(f"  {line}" for line in aligned(rows))])
+
+
+def _configuration(a: RunRecord, b: RunRecord) -> list[tuple[str, ...]]:
+    first, second = (dict(_settings(run)) for run in (a, b))
+    rows: list[tuple[str, ...]] = []
+    for key, before, after in _changed(first, second):
+        places = [run.provenance["values"].get(key, {}).get("source", ABSENT) for run in (a, b)]
+        rows.append((key, before, after, " → ".join(dict.fromkeys(places))))
+    return rows
+
+
+def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
+    """Yield the settings, without the run's own folder, of which loggers and others are told."""
+    folder = str(run.config["run"]["dir"])
+    for key, value in leaves(run.config):
+        if key not in OWN and not (isinstance(value, str) and value.startswith(folder)):
+            yield key, value
+
+
+def _flat_versions(run: RunRecord) -> dict[str, Any]:
+    kept = {key: value for key, value in run.versions.items() if key not in ("overrides", "executable")}
+    return dict(leaves(kept))
+
+
+def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    keys = [key for key in dict.fromkeys([*a, *b]) if key not in a or key not in b or a[key] != b[key]]
+    return [
+        (key, shown(a[key]) if key in a else ABSENT, "→ " + (shown(b[key]) if key in b else ABSENT)) for key in keys
+    ]
+
+
+def _results(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield each metric of each system that both evaluated, tested where the queries are the same."""
+    for name, system in a.get("systems", {}).items():
+        other = b.get("systems", {}).get(name)
+        for metric, before in system["metrics"].items() if other else ():
+            if metric in other["metrics"] and other["metrics"][metric] != before:
+                after = other["metrics"][metric]
+                tested = _tested(system["per_query"].get(metric, {}), other["per_query"].get(metric, {}))
+                yield name, metric, f"{before:.4f}", f"→ {after:.4f}", f"{after - before:+.4f}", tested
+
+
+def _tested(a: Mapping[str, float], b: Mapping[str, float]) -> str:
+    if not a or a.keys() != b.keys():
+        return "on other queries"
+    paired = np.array([b[query] - a[query] for query in a])  # [Q]
+    low, high = bootstrap_interval(paired, SAMPLES, seed=0)
+    return f"95 % interval {low:+.4f} to {high:+.4f}, p = {randomisation_p(paired, SAMPLES, seed=0):.4f}"

@@ -1,0 +1,143 @@
+"""JSON schemas of the groups' YAML files, so that editors complete keys, show what they mean and mark what is wrong.
+
+A schema is made from the same signatures and type hints that the preflight holds values to, and from the comments of
+the YAMLs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
+
+from embfit.compose.loader import Loader
+from embfit.compose.preflight import HYDRA_KEYS, TOP_LEVEL
+from embfit.compose.rooms import NOT_THE_TRAINERS, REWRITTEN
+from embfit.compose.search_path import added_sources, house
+from embfit.compose.targets import Target, find_target
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+INTERPOLATION = {"type": "string", "pattern": r"\$\{"}
+ANYTHING: dict[str, Any] = {}
+
+Schema = dict[str, Any]
+
+
+def schemas(loader: Loader) -> dict[str, Schema]:
+    """Return the schema of each group's files, by group."""
+    found = {group: _group(group) for group in loader.groups() if group != "experiment"}
+    if "experiment" in loader.groups():
+        found["experiment"] = _experiment(found)
+    return found
+
+
+def _group(group: str) -> Schema:
+    """Return the schema of a group: a file's keys are those of the code that it names, or of any of the group's."""
+    files = [
+        source.folder / choice
+        for source in [house(), *added_sources()]
+        for choice in source.choices()
+        if choice.parts[0] == group
+    ]
+    targets: dict[str, Target] = {}
+    comments: dict[str, str] = {}
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        node = yaml.safe_load(text)
+        if isinstance(node, Mapping) and "_target_" in node:
+            targets.setdefault(str(node["_target_"]), find_target(str(node["_target_"])))
+            comments = {**_comments(text), **comments}
+    by_target = {name: _parameters(target, group, comments) for name, target in targets.items()}
+    merged: Schema = {}
+    for parameters in by_target.values():
+        for key, schema in parameters.items():
+            merged[key] = schema if merged.get(key, schema) == schema else ANYTHING
+    described: Schema = {
+        "$schema": DRAFT,
+        "title": f"embfit: {group}",
+        "type": "object",
+        "properties": {**_hydra(list(targets)), **merged},
+    }
+    if targets:
+        described["allOf"] = [_branch(name, targets[name], by_target[name]) for name in targets]
+        if not any(target.open_ended for target in targets.values()):
+            built_on_others: Schema = {"not": {"required": ["_target_"]}}
+            described["allOf"].append({"if": built_on_others, "then": _closed(merged)})
+    return described
+
+
+def _branch(name: str, target: Target, parameters: Schema) -> Schema:
+    """Say what a file that names a target may hold."""
+    names_it: Schema = {"properties": {"_target_": {"const": name}}, "required": ["_target_"]}
+    return {"if": names_it, "then": {} if target.open_ended else _closed(parameters)}
+
+
+def _closed(parameters: Schema) -> Schema:
+    keys = {**dict.fromkeys(("defaults", *HYDRA_KEYS), ANYTHING), **parameters}
+    return {"properties": keys, "additionalProperties": False}
+
+
+def _hydra(targets: list[str]) -> Schema:
+    return {
+        "defaults": {"type": "array", "description": "choices that this one builds on; _self_ is this file"},
+        "_target_": {"type": "string", "description": "the code that this configures", "examples": targets},
+        "_partial_": {"type": "boolean", "description": "call it later, with more arguments"},
+    }
+
+
+def _parameters(target: Target, group: str, comments: Mapping[str, str]) -> Schema:
+    hints = {**target.hints, **REWRITTEN.get(group, {})}
+    found: Schema = {}
+    for key, parameter in target.parameters.items():
+        if group == "trainer" and key in NOT_THE_TRAINERS:
+            continue
+        schema = {"anyOf": [_of_hint(hints[key]), INTERPOLATION, {"const": "???"}]}
+        if key in comments:
+            schema["description"] = comments[key]  # type: ignore[assignment]  # a schema's values are of any type
+        if isinstance(parameter.default, str | int | float | bool | None):
+            schema["default"] = parameter.default  # type: ignore[assignment]
+        found[key] = schema
+    return found
+
+
+def _of_hint(hint: Any) -> Schema:
+    """Return the schema of a type hint; a node with a `_target_` may stand for an object."""
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):
+        try:
+            schema = TypeAdapter(hint, config=config).json_schema()
+            # references count from the top of a document, and an unknown type comes as a choice among none
+            return ANYTHING if any(sign in json.dumps(schema) for sign in ('"$defs"', '"anyOf": []')) else schema
+        except (PydanticUserError, SchemaError, NameError):
+            continue
+    return ANYTHING
+
+
+def _experiment(groups: Mapping[str, Schema]) -> Schema:
+    """Return the schema of experiments: defaults, and keys of any group."""
+    keys = {key.split(".")[0]: ANYTHING for key in TOP_LEVEL}
+    parts = {group: {"type": "object", "properties": schema["properties"]} for group, schema in groups.items()}
+    return {
+        "$schema": DRAFT,
+        "title": "embfit: experiment",
+        "type": "object",
+        "properties": {"defaults": _hydra([])["defaults"], **keys, "store": ANYTHING, "hydra": ANYTHING, **parts},
+        "additionalProperties": False,
+    }
+
+
+def _comments(text: str) -> dict[str, str]:
+    """Return what a file says behind its keys."""
+    return dict(re.findall(r"^(\w+):.*?\s#\s(.+)$", text, re.MULTILINE))
+
+
+def settings(folder: Path, groups: list[str]) -> dict[str, list[str]]:
+    """Return what VS Code's YAML extension wants under `yaml.schemas`: schema file → the files that it is for."""
+    folders = ["**/conf", *(str(source.folder) for source in added_sources() if source.package is None)]
+    return {str(folder / f"{group}.json"): [f"{place}/{group}/*.yaml" for place in folders] for group in groups}

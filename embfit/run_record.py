@@ -1,0 +1,82 @@
+"""A run, read back from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embfit.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says.
+
+    Args:
+        dir: the folder.
+        status: `status.json`: `state`, `stage`, `error`, `started`, `finished`.
+        config: the resolved configuration.
+        provenance: `choices` and `values` with their sources.
+        versions: code, packages and machine.
+        report: `report.json`; empty when the run made none.
+    """
+
+    dir: Path
+    status: Mapping[str, Any]
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    report: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return str(self.config["task"]["_target_"]).rpartition(".")[2]
+
+    @property
+    def headline(self) -> tuple[str, dict[str, float]] | None:
+        """The first metric, and its value for each system but BM25; None when nothing was evaluated."""
+        systems = {name: system["metrics"] for name, system in self.report.get("systems", {}).items() if name != "bm25"}
+        metric = next((name for metrics in systems.values() for name in metrics), None)
+        return None if metric is None else (metric, {name: metrics[metric] for name, metrics in systems.items()})
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read a run's folder.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        return RunRecord(
+            dir=folder,
+            status=_json(folder / "status.json"),
+            config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
+            provenance=_json(folder / "provenance.json"),
+            versions=_json(folder / "versions.json"),
+            report=_json(folder / "report.json") if (folder / "report.json").is_file() else {},
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is not the folder of a run: it has no {Path(error.filename).name}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} is not the folder of a run: {str(error).splitlines()[0]}") from error
+
+
+def find_runs(parent: Path) -> list[RunRecord]:
+    """Return the runs in and below a folder, the one that began last at the end; broken ones are left out."""
+    found = []
+    for status in parent.rglob("status.json"):
+        try:
+            found.append(read_record(status.parent))
+        except UserError:
+            continue
+    return sorted(found, key=lambda run: (run.status.get("started") or "", str(run.dir)))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,56 @@
+import http.server
+import threading
+
+import pytest
+
+from embfit.app import main
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    monkeypatch.delenv("EMBFIT_CONFIG_PATH", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_there_is_and_what_would_be_done(capsys, tmp_path):
+    assert main(["doctor", "training.lr=1e-5", "model=custom", f"model.path={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    assert "transformers" in out
+    assert "GB free" in out
+    assert "not asked, since HF_HUB_OFFLINE is set" in out
+    assert "next run      python -m embfit training.lr=1e-5 model=custom" in out
+    assert "  model       custom (command line)" in out
+    assert f"  weights     its files are in {tmp_path}" in out
+    assert "  experiment  none (conf/config.yaml:14)" in out
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_that_cannot_be(capsys):
+    assert main(["doctor", "training.lrr=1"]) == 2
+    out, err = capsys.readouterr()
+    assert "transformers" in out
+    assert "training has no 'lrr'; did you mean 'lr'?" in err
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_error(403)
+
+    def log_message(self, *words):
+        pass
+
+
+def test_the_hub(capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    server = http.server.HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setenv("no_proxy", "*")
+    assert main(["doctor"]) == 0
+    assert f"{address} answers (403)" in capsys.readouterr().out
+    server.server_close()
+    assert main(["doctor"]) == 0
+    assert f"{address} cannot be reached" in capsys.readouterr().out

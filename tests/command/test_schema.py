@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from embfit.app import main
+from embfit.compose.loader import make_loader
+from embfit.compose.schema import schemas
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(scope="module")
+def found():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("EMBFIT_CONFIG_PATH", raising=False)
+        return schemas(make_loader())
+
+
+def errors(schema, text: str) -> list[str]:
+    return [error.message for error in Draft7Validator(schema).iter_errors(yaml.safe_load(text))]
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_embfits_own_files_pass(found, file):
+    schema = found[file.parent.name]
+    Draft7Validator.check_schema(schema)
+    assert errors(schema, file.read_text(encoding="utf-8")) == []
+
+
+def test_mistakes_are_marked(found):
+    loss = found["loss"]
+    assert errors(loss, "_target_: embfit.loss.InfoNCE\ntemperature: ${seed}") == []
+    [message] = errors(loss, "_target_: embfit.loss.InfoNCE\ntemprature: 1")
+    assert "'temprature' was unexpected" in message
+    assert len(errors(loss, "_target_: embfit.loss.InfoNCE\nsymmetric: 3")) > 0
+    [message] = errors(loss, "defaults: [infonce, _self_]\ntemprature: 1")
+    assert "'temprature' was unexpected" in message
+    [message] = errors(found["experiment"], "modle: {path: x}")
+    assert "'modle' was unexpected" in message
+
+
+def test_keys_come_with_defaults_and_the_words_of_the_yaml(found):
+    temperature = found["loss"]["properties"]["temperature"]
+    assert temperature["default"] == 0.05
+    assert temperature["description"] == "cosine scores are divided by this; lower is harder"
+    assert "max_epochs" not in found["trainer"]["properties"]
+
+
+def test_files_and_editor_settings(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    team = tmp_path / "team"
+    team.mkdir()
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(team))
+    assert main(["schema", "--dir", "schemas"]) == 0
+    told = json.loads(capsys.readouterr().out)["yaml.schemas"]
+    assert told["schemas/loss.json"] == ["**/conf/loss/*.yaml", f"{team}/loss/*.yaml"]
+    assert json.loads(Path("schemas/loss.json").read_text())["title"] == "embfit: loss"
