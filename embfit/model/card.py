@@ -29,7 +29,7 @@ With embfit:
 python -m embfit task=search query="a question" tuned=FOLDER
 ```
 
-With transformers, do by hand what `1_Pooling/config.json` and `config_sentence_transformers.json` say: put the prompt in
+With transformers, do what `1_Pooling/config.json` and `config_sentence_transformers.json` say: put the prompt in
 front, pool the last hidden states, and normalise."""
 
 

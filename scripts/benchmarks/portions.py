@@ -44,7 +44,8 @@ def main() -> None:
                     seconds.setdefault((portion, attention), []).append(time.perf_counter() - started)
         first = median(next(iter(seconds.values())))
         print(
-            f"\n{name}: {arguments.texts} texts\n\n| portion | attention | seconds | against the first |\n|---|---|---|---|"
+            f"\n{name}: {arguments.texts} texts\n\n"
+            "| portion | attention | seconds | against the first |\n|---|---|---|---|"
         )
         for (portion, attention), found in seconds.items():
             print(f"| {portion} | {attention} | {median(found):.2f} | {first / median(found):.2f}× |")

@@ -25,7 +25,7 @@ def test_one_group_or_one_choice_with_its_keys(house):
     assert text.endswith("\nseed: ${seed}")
     assert about(loader, "model=legal").startswith("Keys of model=legal, from ")
     assert about(loader, "experiment") == "experiment=\n    deep  To look deep.\n"
-    with pytest.raises(ConfigError, match="--help modle: there is no such group; did you mean 'model'?"):
+    with pytest.raises(ConfigError, match=r"--help modle: there is no such group; did you mean 'model'\?"):
         about(loader, "modle")
     with pytest.raises(ConfigError, match="--help model=big: there is no such choice; it is one of legal, small"):
         about(loader, "model=big")
