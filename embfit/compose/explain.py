@@ -110,11 +110,7 @@ def _key_problems(loader: Loader, config: DictConfig, override: Override) -> lis
     missing = _follow(config, path)
     if override.is_add() and missing is None:
         return [Problem(path, "is there already; leave out the +", COMMAND_LINE)]
-    if (
-        missing is None
-        and isinstance(override.value(), list)
-        and isinstance(OmegaConf.select(config, path), DictConfig)
-    ):
+    if missing is None and isinstance(override.value(), list) and isinstance(_look_up(config, path), DictConfig):
         return [Problem(path, "expected a mapping of names, got a list", COMMAND_LINE)]
     if override.is_add() or override.is_force_add() or missing is None:
         return []
@@ -125,6 +121,14 @@ def _key_problems(loader: Loader, config: DictConfig, override: Override) -> lis
         known = [*known, *loader.groups()]
         return [Problem(name, f"no such group or key{suggestion(name, known)}", COMMAND_LINE)]
     return [Problem(path, f"{parent} has no '{name}'{suggestion(name, known)}", COMMAND_LINE)]
+
+
+def _look_up(config: DictConfig, path: str) -> object:
+    """Return a value, None where it needs what is only known in a run, such as the folder's name."""
+    try:
+        return OmegaConf.select(config, path)
+    except OmegaConfBaseException:
+        return None
 
 
 def _follow(config: DictConfig, path: str) -> tuple[str, str, list[str]] | None:
@@ -139,7 +143,7 @@ def _follow(config: DictConfig, path: str) -> tuple[str, str, list[str]] | None:
             return parent, name, []
         if name not in node:
             return parent, name, [str(key) for key in node if key != "hydra"]
-        node = node._get_node(name) if not OmegaConf.is_interpolation(node, name) else OmegaConf.select(node, name)
+        node = _look_up(node, name) if OmegaConf.is_interpolation(node, name) else node._get_node(name)
     return None
 
 

@@ -1,0 +1,211 @@
+"""Each task from the command line, on a two-layer model and a collection of a few dozen texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embfit.app import main
+from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.training import Training
+from tests.conftest import TEXTS
+
+SPLITS = {"train": range(24), "dev": range(24, 30), "test": range(30, 36)}
+
+
+@pytest.fixture
+def texts() -> list[str]:
+    """Thirty-six documents: each sentence with one of three endings."""
+    return [f"{text} {ending}" for ending in ("often", "rarely", "in children") for text in TEXTS]
+
+
+@pytest.fixture
+def command(tiny_encoder: Encoder, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The overrides that name a tiny model and a collection in the BEIR layout; the working directory is empty."""
+    save_encoder(tiny_encoder, tmp_path / "tiny")
+    folder = tmp_path / "collection"
+    (folder / "qrels").mkdir(parents=True)
+    documents = [{"_id": f"d{row}", "title": "", "text": text} for row, text in enumerate(texts)]
+    queries = [
+        {"_id": f"q{row}", "text": " ".join([*text.split()[2:6], text.split()[-1]])} for row, text in enumerate(texts)
+    ]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, rows in SPLITS.items():
+        lines = "".join(f"q{row}\td{row}\t1\n" for row in rows)
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + lines)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return [
+        "model=custom",
+        f"model.path={tmp_path / 'tiny'}",
+        "model.precision=fp32",
+        "data=beir",
+        f"data.path={folder}",
+        "training.batch_size=8",
+        "training.lr=1e-3",
+        "training.epochs=2",
+        "trainer=cpu",
+        "evaluator.resamples=200",
+    ]
+
+
+def report(folder: str) -> dict:
+    return json.loads(Path(folder, "report.json").read_text())
+
+
+def test_finetune_leaves_what_scripts_rely_on(
+    command: list[str], texts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "run.dir=run"]) == 0
+    found = report("run")
+    assert {"base", "tuned", "bm25"} <= found["systems"].keys()
+    assert {"ndcg@10", "mrr@10", "recall@10", "recall@100"} <= found["systems"]["base"]["metrics"].keys()
+    assert {"pairs_per_second", "peak_memory_gb", "epochs"} <= found["training"].keys()
+    assert (found["comparisons"][0]["a"], found["comparisons"][0]["b"]) == ("base", "tuned")
+    assert json.loads(Path("run/status.json").read_text())["state"] == "done"
+    assert sorted(path.name for path in Path("run/rankings").glob("*.trec")) == ["base.trec", "bm25.trec", "tuned.trec"]
+    assert list(Path("run/tensorboard").glob("events*"))
+    assert not Path("run/checkpoints").exists()
+    shown = capsys.readouterr().out
+    assert f"{found['systems']['tuned']['metrics']['ndcg@10']:.4f}" in shown
+    assert "run/model" in shown
+    card = Path("run/model/README.md").read_text()
+    assert f"| tuned | {found['systems']['tuned']['metrics']['ndcg@10']:.4f} |" in card
+    assert found["data"]["corpus_sha256"] in card
+
+
+def test_the_saved_model_is_the_one_that_was_measured(command: list[str]) -> None:
+    assert main([*command, "run.dir=run"]) == 0
+    assert main([*command, "task=evaluate", "model.path=run/model", "run.dir=again"]) == 0
+    tuned, again = report("run")["systems"]["tuned"], report("again")["systems"]["base"]
+    assert again["metrics"] == tuned["metrics"]
+    assert again["per_query"] == tuned["per_query"]
+
+
+def test_sentence_transformers_measures_the_same(command: list[str], texts: list[str]) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    assert main([*command, "run.dir=run"]) == 0
+    theirs = sentence_transformers.SentenceTransformer("run/model", device="cpu").encode(texts)
+    ours = Pretrained("run/model", precision="fp32").load("cpu").encode(texts, "document")
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_second_run_reuses_the_first(command: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    assert main([*command, "run.dir=one"]) == 0
+    caplog.clear()
+    assert main([*command, "run.dir=two", "loss.temperature=0.02"]) == 0
+    for kind in ("negatives", "rankings", "tokens"):
+        assert f"reusing {kind} from the store" in caplog.text
+    assert report("one")["systems"]["base"]["metrics"] == report("two")["systems"]["base"]["metrics"]
+
+
+def test_the_same_seed_gives_the_same_numbers(command: list[str]) -> None:
+    assert main([*command, "run.dir=one"]) == 0
+    assert main([*command, "run.dir=two", "store.enabled=false"]) == 0
+    assert report("one")["systems"] == {
+        name: {**system, "facts": report("one")["systems"][name]["facts"]}
+        for name, system in report("two")["systems"].items()
+    }
+
+
+def test_matryoshka_is_one_word(command: list[str]) -> None:
+    assert main([*command, "run.dir=run", "loss=mrl", "loss.dims=[8,32]", "evaluator.dims=[8,32]"]) == 0
+    assert report("run")["systems"]["tuned"]["dims"].keys() == {"8", "32"}
+
+
+@pytest.mark.parametrize("miner", ["none", "random", "bm25", "dense"])
+def test_mine_writes_negatives_for_people(command: list[str], miner: str) -> None:
+    assert main([*command, "task=mine", f"miner={miner}", "run.dir=run"]) == 0
+    lines = [json.loads(line) for line in Path("run/negatives.jsonl").read_text().splitlines()]
+    assert [line["query"]["id"] for line in lines] == [f"q{row}" for row in SPLITS["train"]]
+    assert report("run")["mining"]["miner"] == miner
+    assert any(line["negatives"] for line in lines) == (miner != "none")
+
+
+def test_search_shows_base_and_tuned(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    search = [*command, "task=search", "query=kidneys filter the blood", "task.documents=2"]
+    assert main([*search, "run.dir=first"]) == 0
+    assert "tuned" not in capsys.readouterr().out.splitlines()[2]
+    assert main([*command, "run.dir=outputs/finetune/run"]) == 0
+    capsys.readouterr()
+    assert main([*search, "run.dir=second"]) == 0
+    shown = capsys.readouterr().out
+    assert "base" in shown
+    assert "tuned" in shown
+    assert "kidneys filter the blood" in shown
+
+
+def test_ctrl_c_in_training_and_on_again(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Training.fit
+
+    def interrupted(*arguments: object, **named: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "fit", interrupted)
+    assert main([*command, "run.dir=run"]) == 130
+    assert json.loads(Path("run/status.json").read_text())["state"] == "interrupted"
+    monkeypatch.setattr(Training, "fit", whole)
+    assert main(["resume=run"]) == 0
+    assert main([*command, "run.dir=straight"]) == 0
+    assert report("run")["systems"]["tuned"]["metrics"] == report("straight")["systems"]["tuned"]["metrics"]
+
+
+def test_a_failure_after_training_does_not_train_again(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+    whole = Training.fit
+
+    def counted(*arguments: object, **named: object) -> object:
+        trained.append(1)
+        return whole(*arguments, **named)
+
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(28, "No space left on device", "report.json")
+
+    monkeypatch.setattr(Training, "fit", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr("embfit.task.finetune.write_report", full)
+        assert main([*command, "run.dir=run"]) == 1
+    assert main(["resume=run"]) == 0
+    assert len(trained) == 1
+    assert report("run")["training"]["steps"] == 6
+
+
+def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    assert main([*command, "task=evaluate", "model.max_length=8", "run.dir=run"]) == 0
+    assert report("run")["data"]["truncated_documents"] == 36
+    assert "36 of 36 documents are longer than 8 tokens" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (["data.path=nowhere"], 1, "nowhere is not a folder"),
+        (["evaluator.split=production"], 1, "no split 'production'"),
+        (["model.path=./nowhere"], 1, "there is no such folder"),
+        (["training.epoch=3"], 2, "did you mean 'epochs'?"),
+        (["loss=mrl", "loss.dims=[64]"], 1, "more than the model's 32 dimensions"),
+    ],
+)
+def test_bad_input_is_one_message(
+    command: list[str], change: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, *change, "run.dir=run"]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def test_cls_pooling_is_a_word_of_the_model(make_encoder: Callable[..., Encoder], command: list[str]) -> None:
+    assert main([*command, "task=evaluate", "run.dir=mean"]) == 0
+    assert main([*command, "task=evaluate", "model.pooling=cls", "run.dir=cls"]) == 0
+    assert report("mean")["systems"]["base"]["per_query"] != report("cls")["systems"]["base"]["per_query"]
