@@ -59,6 +59,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dense 1": {"miner": Dense(negatives=1)},
     "dense 2": {"miner": Dense(negatives=2)},
     "dense 4": {"miner": Dense(negatives=4)},
+    "dense 2, epochs=1": {"miner": Dense(negatives=2), "training": {"epochs": 1}},
+    "dense 2, epochs=1, batch_size=32": {"miner": Dense(negatives=2), "training": {"epochs": 1, "batch_size": 32}},
     "dense 2, no margin": {"miner": Dense(negatives=2, relative_margin=None)},
 }
 
