@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from embfit.data.docstring_pairs import docstring_pairs
 from embfit.data.docstrings import Docstring, read_docstrings
@@ -30,11 +33,13 @@ class PythonDocs(Source):
         packages: installed packages (`numpy`, `sklearn.metrics`); `stdlib` is Python's standard library.
         path: a folder of Python files to read in place of the packages, such as one's own code.
         test_share: a fifth: of the standard library's pairs, enough for a comparison to be significant.
+        max_train: so many that a first run takes minutes on two cores; None for all (1,644 of the standard library).
     """
 
     packages: Sequence[str] = ("stdlib",)
     path: str | None = None
     test_share: Share = field(default=0.2, kw_only=True)
+    max_train: Annotated[int, Field(ge=1)] | None = field(default=600, kw_only=True)
 
     def read(self, store: Store) -> Tables:
         """Return all pairs as training data; parsed once, then found in the store until a file changes."""

@@ -91,14 +91,17 @@ class Source(ABC):
         qrels, merged = merge_queries(raw.qrels, texts)
         qrels, leaks = remove_leaks(qrels, texts, contents)
         held_out: dict[str, Qrels] = {}
+        left_out = 0
         if "train" in qrels:
             qrels["train"], held_out = self._hold_out(qrels, texts, contents)
             if self.max_train is not None:
+                left_out = max(0, len(qrels["train"]) - self.max_train)
                 qrels["train"] = sample(qrels["train"], self.max_train, self.split_seed)
         qrels = _in_order({**qrels, **held_out})
         facts = {
             **_sizes(replace(raw, qrels=qrels)),
             "held_out": ", ".join(held_out),
+            "train_queries_left_out": left_out,
             "queries_merged": merged,
             **leaks,
             **_seen_in_train(qrels, contents),
@@ -173,6 +176,8 @@ def _tell(collection: Collection) -> None:
     facts, splits = collection.facts, collection.qrels
     sizes = ", ".join(f"{split} {facts[f'{split}_queries']:,} ({facts[f'{split}_pairs']:,})" for split in splits)
     log.info("%s: %s documents; queries (pairs) %s", collection.name, f"{facts['documents']:,}", sizes)
+    if facts["train_queries_left_out"]:
+        log.info("training queries left out by data.max_train: %d", facts["train_queries_left_out"])
     if facts["leaked_queries_removed"]:
         log.info("training queries removed, as they are evaluation queries too: %d", facts["leaked_queries_removed"])
     for split in splits:

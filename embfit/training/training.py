@@ -87,7 +87,7 @@ class Training:
 
     epochs: Annotated[int, Field(ge=1)] = 3
     steps: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Annotated[float, Field(gt=0)] = 5e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -98,8 +98,8 @@ class Training:
     token_budget: Annotated[int, Field(ge=1)] | None = None
     memory_gb: Annotated[float, Field(ge=0)] | None = None
     max_positives: Annotated[int, Field(ge=1)] = 8
-    validations_per_epoch: Annotated[int, Field(ge=1)] = 2
-    patience: Annotated[int, Field(ge=1)] | None = 3
+    validations_per_epoch: Annotated[int, Field(ge=1)] = 1
+    patience: Annotated[int, Field(ge=1)] | None = 2
     min_gain: Annotated[float, Field(ge=0)] = 0.0
     seed: int = 0
 
