@@ -87,12 +87,13 @@ def _as_launched(line: CommandLine) -> None:
     if world is None:
         _command(line)
     elif world.rank == 0:
-        from embfit.training.crew import dismiss
+        from embfit.training.crew import dismiss, welcome
 
+        welcome(world)
         try:
             _command(line)
         finally:
-            dismiss()
+            dismiss(world)
     else:
         from embfit.training.follower import serve
 

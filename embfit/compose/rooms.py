@@ -23,7 +23,7 @@ NOT_THE_TRAINERS: Mapping[str, str | None] = {
     "min_epochs": "training.epochs",
     "max_steps": "training.steps",
     "min_steps": "training.steps",
-    "max_time": "training.steps",
+    "max_time": "training.max_time",
     "gradient_clip_val": "training.clip_norm",
     "gradient_clip_algorithm": "training.clip_norm",
     "accumulate_grad_batches": "training.batch_size",

@@ -94,6 +94,8 @@ def _train(
         saved = replace(model, path=str(run.dir / "model"), revision=None, package=None, sha256=None)
         return saved.load(str(encoder.device)), json.loads(record.read_text(encoding="utf-8"))
     checkpoints = run.dir / "checkpoints"
+    if not run.resuming:
+        shutil.rmtree(checkpoints, ignore_errors=True)  # of a run that failed here before
     checkpoints.mkdir(exist_ok=True)
     facts = asdict(fit(checkpoints))
     save_encoder(encoder, run.dir / "model")

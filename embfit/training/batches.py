@@ -6,7 +6,9 @@ a copy of a positive can never be its negative.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -63,6 +65,16 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies all that batches are made of."""
+        parts = (self.positives, self.negatives, self.relevant)
+        arrays = [self.queries, self.weights, *(array for part in parts for array in (part.values, part.offsets))]
+        found = hashlib.sha256(str(self.max_positives).encode())
+        for array in arrays:
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def batch(self, examples: np.ndarray, generator: np.random.Generator) -> Batch:
         """Put some examples into a batch.

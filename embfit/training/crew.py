@@ -26,6 +26,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
 
 from embfit.errors import UserError
+from embfit.training.checkpoint import Checkpoint
 from embfit.training.in_batch import InBatch
 from embfit.training.layout import OURS, Layout
 from embfit.training.ranks import Ranks
@@ -34,6 +35,7 @@ from embfit.world import World, launched
 log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(days=7)  # for a validation, or another trial of a sweep; a rank that ends is noticed at once
+ARRIVAL = timedelta(minutes=30)  # for all processes of a launcher to have started
 GRACE = 10.0  # seconds for a rank to end by itself
 END = "end"  # in the place of a job's file: no more of them
 
@@ -49,6 +51,7 @@ class Job:
         steps: optimizer steps, at most.
         folder: for what Lightning may write.
         threads: that a rank on a CPU computes with.
+        start: where to go on; the module is there already.
     """
 
     module: InBatch
@@ -57,10 +60,18 @@ class Job:
     steps: int
     folder: Path
     threads: int
+    start: Checkpoint | None
 
 
 @contextmanager
-def crew(module: InBatch, settings: Mapping[str, Any], layout: Layout, steps: int, folder: Path) -> Iterator[None]:
+def crew(
+    module: InBatch,
+    settings: Mapping[str, Any],
+    layout: Layout,
+    steps: int,
+    folder: Path,
+    start: Checkpoint | None = None,
+) -> Iterator[None]:
     """Have a module trained by all ranks: inside, its `ranks` are those that the layout asks for.
 
     Args:
@@ -69,6 +80,7 @@ def crew(module: InBatch, settings: Mapping[str, Any], layout: Layout, steps: in
         layout: of all ranks.
         steps: optimizer steps, at most.
         folder: where the others find their job; on a disk that all of them see.
+        start: where to go on; the module is there already.
 
     Raises:
         UserError: another rank failed.
@@ -79,7 +91,7 @@ def crew(module: InBatch, settings: Mapping[str, Any], layout: Layout, steps: in
     threads = max(1, torch.get_num_threads() // layout.local_size)
     shared = {name: value for name, value in settings.items() if name not in OURS}
     path = folder / "job.pt"
-    torch.save(Job(module, shared, layout, steps, folder, threads), path)
+    torch.save(Job(module, shared, layout, steps, folder, threads, start), path)
     world = launched()
     with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
         try:
@@ -120,23 +132,21 @@ def joined(module: InBatch, rank: int, layout: Layout, store: Store, threads: in
         torch.set_num_threads(before)
 
 
-def dismiss() -> None:
-    """Tell processes that torchrun or SLURM started beside this one that there is nothing more to train."""
-    world = launched()
-    if world is not None:
-        _noticeboard(world).post(END)
+def welcome(world: World) -> None:
+    """Open the place where the processes that torchrun or SLURM started beside this one wait for work."""
+    _noticeboard(world)
+
+
+def dismiss(world: World) -> None:
+    """Tell them that there is nothing more to train."""
+    _noticeboard(world).post(END)
 
 
 def meeting_point(world: World) -> Store:
-    """Return the store through which the processes of a launcher meet, waiting for it as long as it takes."""
-    store = TCPStore(
-        world.address,
-        world.port,
-        world.size,
-        is_master=world.rank == 0 and not world.has_store,
-        timeout=PATIENCE,
-        wait_for_workers=False,
-    )
+    """Return the store through which the processes of a launcher meet."""
+    hosts = world.rank == 0 and not world.has_store
+    store = TCPStore(world.address, world.port, is_master=hosts, timeout=ARRIVAL, wait_for_workers=False)
+    store.set_timeout(PATIENCE)
     return PrefixStore(f"embfit/{world.attempt}", store)
 
 

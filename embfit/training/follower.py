@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ def follow(path: Path, rank: int, store: Store) -> None:
     job: Job = torch.load(path, map_location="cpu", weights_only=False)  # written by this run's first rank
     settings = {**job.layout.settings(job.settings, rank % job.layout.local_size), "logger": False}
     with joined(job.module, rank, job.layout, store, job.threads):
-        run(job.module, settings, [], job.steps, job.folder)
+        run(job.module, settings, [], job.steps, job.folder, job.start)
 
 
 def serve(world: World) -> None:
@@ -48,7 +49,10 @@ def serve(world: World) -> None:
 def main(arguments: list[str]) -> None:
     """Train one job beside a first rank on this machine."""
     path, port, rank = arguments
-    store = TCPStore("127.0.0.1", int(port), is_master=False, timeout=PATIENCE)
+    store = TCPStore(
+        "127.0.0.1", int(port), is_master=False, timeout=timedelta(minutes=1)
+    )  # it is there, or its process is gone
+    store.set_timeout(PATIENCE)
     follow(Path(path), int(rank), store)
 
 

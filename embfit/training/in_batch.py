@@ -23,7 +23,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from embfit.errors import UserError
 from embfit.model import Encoder
@@ -97,16 +97,23 @@ class InBatch(pl.LightningModule):
         self.dropout = dropout
         self.precision = precision
         self.seed = seed
+        self.steps_taken = 0
         self.pairs_seen = 0
+        self.start = (0, 0)  # epoch and batch that this process begins with
         self.ranks = Ranks()
         self.ranks_here = 1  # that share this machine's memory
         self._measured: tuple[float, float] | None = None  # bytes that a padded token keeps, bytes allowed
         self._reached: list[nn.Parameter] | None = None  # what ranks sum: no step reaches other weights than the first
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the batches of the current epoch."""
+        """Return the batches of the current epoch; of the one that a run goes on with, those that are left."""
         batches = EpochBatches(self.examples, self.batch_size, self.seed, self.current_epoch)
-        return DataLoader(batches, batch_size=None)
+        first = self.first_batch
+        if first == 0:
+            return DataLoader(batches, batch_size=None)
+        limit = self.trainer.limit_train_batches  # of a whole epoch, when it is a number of batches
+        last = min(limit, len(batches)) if isinstance(limit, int) else len(batches)
+        return DataLoader(Subset(batches, range(first, last)), batch_size=None)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Leave batches where they are: row numbers are needed on the CPU, and masks move with the embeddings."""
@@ -163,9 +170,15 @@ class InBatch(pl.LightningModule):
         self._sum_gradients()
 
         norm = self._move()
+        self.steps_taken += 1
         self.pairs_seen += batch.pairs
         if self.ranks.leads:
             self._log(batch, loss, norm, queries, documents, padding_share(texts.lengths, micro_batches))
+
+    @property
+    def first_batch(self) -> int:
+        """Number, in the current epoch, of the first batch that this process has of it."""
+        return self.start[1] if self.current_epoch == self.start[0] else 0
 
     def _encode(self, texts: Tokens, rows: np.ndarray) -> Tensor:
         ids, mask = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
@@ -248,6 +261,11 @@ class InBatch(pl.LightningModule):
         temperature = getattr(self.loss, "temperature", None)  # not every loss has one
         if isinstance(temperature, Tensor):
             self.log("train/temperature", temperature)
+
+
+def trained_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Return by name the weights that training moves; frozen ones are as they were loaded."""
+    return {name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad}
 
 
 def _areas(texts: Tokens, micro_batches: list[np.ndarray]) -> list[int]:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loops.progress import _ProcessedTracker
 
+from embfit.training.checkpoint import Checkpoint, Continue
 from embfit.training.in_batch import InBatch
 from embfit.training.ranks import Ranks
 
@@ -43,7 +45,12 @@ class Lockstep(pl.Callback):
 
 
 def run(
-    module: InBatch, settings: Mapping[str, Any], callbacks: Sequence[pl.Callback], steps: int, folder: Path
+    module: InBatch,
+    settings: Mapping[str, Any],
+    callbacks: Sequence[pl.Callback],
+    steps: int,
+    folder: Path,
+    start: Checkpoint | None = None,
 ) -> pl.Trainer:
     """Train a module on this process's device.
 
@@ -53,13 +60,15 @@ def run(
         callbacks: in the order in which they are called.
         steps: optimizer steps, at most.
         folder: for what Lightning may write.
+        start: where to go on; the module is there already.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
+    begin = [Continue(start)] if start else []
     together = [Lockstep(module.ranks)] if module.ranks.size > 1 else []  # last: after validation had its say
     owned: dict[str, Any] = {
-        "callbacks": [*callbacks, *together],
+        "callbacks": [*begin, *callbacks, *together],
         "max_epochs": -1,
         "max_steps": steps,
         "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
@@ -73,11 +82,23 @@ def run(
     try:
         with _quiet_lightning():
             lightning = pl.Trainer(**{**settings, **owned})
+            if start:
+                _count_from(lightning, start)
             lightning.fit(module)
     except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from exit_
     return lightning
+
+
+def _count_from(lightning: pl.Trainer, start: Checkpoint) -> None:
+    """Have Lightning count steps and epochs from a checkpoint's: its own checkpoints cannot begin within an epoch."""
+    steps = lightning.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
+    steps.ready = steps.completed = start.step
+    epoch = start.epoch
+    lightning.fit_loop.epoch_progress.current = _ProcessedTracker(
+        epoch, completed=epoch, started=epoch, processed=epoch
+    )
 
 
 @contextmanager

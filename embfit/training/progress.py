@@ -23,8 +23,10 @@ class TrainingProgress(pl.Callback):
         self._advance: Advance | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start showing."""
+        """Start showing; a run that goes on has some steps behind it."""
         self._advance = self._shown.enter_context(progress("training", self.steps, "steps"))
+        if trainer.global_step:
+            self._advance(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

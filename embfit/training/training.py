@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +16,9 @@ from torch import nn
 from embfit.model import Encoder, tokenized
 from embfit.model.precision import Precision, default_token_budget
 from embfit.records import TrainingSet
-from embfit.store import Store
+from embfit.store import Store, digest
 from embfit.training.batches import Examples, batches_per_epoch
+from embfit.training.checkpoint import Checkpoints, read_checkpoint, restore
 from embfit.training.crew import crew
 from embfit.training.in_batch import InBatch, Optimization
 from embfit.training.layout import plan
@@ -26,6 +26,7 @@ from embfit.training.loop import run
 from embfit.training.memory import GIGABYTE, peak_bytes
 from embfit.training.progress import TrainingProgress
 from embfit.training.schedule import Schedule
+from embfit.training.time_limit import TimeLimit, seconds
 from embfit.training.validation import Validation
 from embfit.world import launched
 
@@ -41,7 +42,7 @@ class Fit:
         epochs: passes over the examples, as a fraction.
         best_step: whose weights the encoder has now; 0 are those it started from.
         history: one entry a validation: `step` and the metrics.
-        stopped: `finished` or `plateau`.
+        stopped: `finished`, `plateau`, or `time` when `max_time` was over.
         seconds: of training, validation left out.
         validation_seconds: of validation.
         pairs_per_second: (query, positive) pairs trained on.
@@ -52,7 +53,7 @@ class Fit:
     epochs: float
     best_step: int
     history: list[dict[str, float]]
-    stopped: Literal["finished", "plateau"]
+    stopped: Literal["finished", "plateau", "time"]
     seconds: float
     validation_seconds: float
     pairs_per_second: float
@@ -82,6 +83,8 @@ class Training:
         validations_per_epoch: how often nDCG@10 on the dev split is measured.
         patience: stop after this many measurements without a gain; None never stops.
         min_gain: of nDCG@10, that counts as one.
+        checkpoint_every: steps after which is written where training stands; None writes at each validation.
+        max_time: of the whole training, `"HH:MM:SS"` or minutes; then it ends as if it had been planned to.
         seed: of order, drawing and dropout.
     """
 
@@ -101,7 +104,13 @@ class Training:
     validations_per_epoch: Annotated[int, Field(ge=1)] = 1
     patience: Annotated[int, Field(ge=1)] | None = 2
     min_gain: Annotated[float, Field(ge=0)] = 0.0
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = None
+    max_time: str | float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_time is not None:
+            seconds(self.max_time)  # refuses what is no time before anything is loaded
 
     def fit(
         self,
@@ -122,7 +131,8 @@ class Training:
             validate: encoder → metrics with `ndcg@10`.
             trainer: Lightning's Trainer, still to be given what this class owns.
             store: keeps tokens.
-            folder: keeps the best weights.
+            folder: keeps the best weights and where training stands; what an interrupted training left there is gone
+                on with, to the same end.
 
         Raises:
             UserError: the loss became NaN, the best weights could not be read back, or the trainer's devices cannot
@@ -148,33 +158,46 @@ class Training:
             precision=self.precision,
             seed=self.seed,
         )
-        validation = None
-        if validate is not None:
-            points = _validation_steps(steps, per_epoch, self.validations_per_epoch)
-            validation = Validation(validate, points, self.patience, self.min_gain, folder)
+        points = _validation_steps(steps, per_epoch, self.validations_per_epoch)
+        validation = Validation(validate, points, self.patience, self.min_gain, folder) if validate else None
         log.info("training on %d examples: %d steps of up to %d", len(examples), steps, batch_size)
-        callbacks = [TrainingProgress(steps), *([validation] if validation else [])]
+        identity = digest({"examples": examples.digest, "steps": steps, "batch_size": batch_size, "seed": self.seed})
+        start = read_checkpoint(folder, identity)
+        clock = TimeLimit(None if self.max_time is None else seconds(self.max_time), start.seconds if start else 0.0)
+        if start is not None:
+            log.info("going on after step %d", start.step)
+            restore(module, start, validation)
+        written = Checkpoints(
+            folder, identity, points if validation else [], self.checkpoint_every, validation, clock.elapsed
+        )
         settings = layout.settings(trainer.keywords, 0)
-        callbacks += settings.pop("callbacks", None) or []
-        started = time.monotonic()
-        with crew(module, settings, layout, steps, folder):
-            lightning = run(module, settings, callbacks, steps, folder)
+        own: list[pl.Callback | None] = [TrainingProgress(steps), clock, validation, written]
+        callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
+        if start is None or not (start.step == steps or start.over):
+            with crew(module, settings, layout, steps, folder, start):
+                run(module, settings, callbacks, steps, folder, start)
+        spent = clock.elapsed()
         validating = validation.seconds if validation else 0.0
-        training = time.monotonic() - started - validating
         if validation is not None:
             validation.restore_best(encoder)
         encoder.eval()
         return Fit(
-            steps=lightning.global_step,
-            epochs=lightning.global_step / per_epoch,
-            best_step=validation.best_step if validation else lightning.global_step,
+            steps=module.steps_taken,
+            epochs=module.steps_taken / per_epoch,
+            best_step=validation.best_step if validation else module.steps_taken,
             history=validation.history if validation else [],
-            stopped="plateau" if validation and validation.stopped_early else "finished",
-            seconds=training,
+            stopped=_reason(validation, clock.reached or (start is not None and start.over)),
+            seconds=spent - validating,
             validation_seconds=validating,
-            pairs_per_second=module.pairs_seen / training,
+            pairs_per_second=module.pairs_seen / (spent - validating),
             peak_memory_gb=peak_bytes(module.device) / GIGABYTE,
         )
+
+
+def _reason(validation: Validation | None, early: bool) -> Literal["finished", "plateau", "time"]:
+    if validation is not None and validation.stopped_early:
+        return "plateau"
+    return "time" if early else "finished"
 
 
 def _validation_steps(steps: int, per_epoch: int, times: int) -> list[int]:

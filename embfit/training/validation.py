@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from embfit.errors import UserError
 from embfit.model import Encoder
-from embfit.training.in_batch import InBatch
+from embfit.training.in_batch import InBatch, trained_weights
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Validation(pl.Callback):
         steps: optimizer steps after which to measure, ascending.
         patience: stop after this many measurements in a row without a gain; None never stops.
         min_gain: of nDCG@10, that counts as one.
-        folder: keeps `best.safetensors`.
+        folder: keeps the best weights, `best-STEP.safetensors`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Validation(pl.Callback):
         self.steps = set(steps)
         self.patience = patience
         self.min_gain = min_gain
-        self.weights = folder / "best.safetensors"
+        self.folder = folder
         self.history: list[dict[str, float]] = []
         self.best_step = 0
         self.best = float("-inf")
@@ -52,15 +52,42 @@ class Validation(pl.Callback):
         self.stopped_early = False
         self._without_gain = 0
 
+    @property
+    def weights(self) -> Path:
+        """Where the best weights are."""
+        return self.folder / f"best-{self.best_step}.safetensors"
+
+    def state(self) -> dict[str, Any]:
+        """Return what it has found, as plain values."""
+        return {
+            "history": self.history,
+            "best_step": self.best_step,
+            "best": self.best,
+            "seconds": self.seconds,
+            "stopped_early": self.stopped_early,
+            "_without_gain": self._without_gain,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        vars(self).update(state)
+
+    def forget_all_but_best(self) -> None:
+        """Remove weights that were the best once."""
+        for path in self.folder.glob("best-*.safetensors"):
+            if path != self.weights:
+                path.unlink(missing_ok=True)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the weights that training starts from: the tuned model must beat them."""
-        self._measure(_in_batch(pl_module), 0)
+        if not self.history:
+            self._measure(_in_batch(pl_module), 0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure at the steps asked for."""
-        if trainer.global_step in self.steps:
+        """Measure at the steps asked for, and where the time is over."""
+        if trainer.global_step in self.steps or trainer.should_stop:
             self._measure(_in_batch(pl_module), trainer.global_step)
             if self.patience is not None and self._without_gain >= self.patience:
                 self.stopped_early = True
@@ -73,7 +100,10 @@ class Validation(pl.Callback):
             UserError: they cannot be read back.
         """
         try:
-            encoder.load_state_dict(load_file(self.weights, device=str(encoder.device)), strict=True)
+            found = load_file(self.weights, device=str(encoder.device))
+            if found.keys() != trained_weights(encoder).keys():
+                raise RuntimeError("it has the weights of another model")
+            encoder.load_state_dict(found, strict=False)  # what is not trained is as it was loaded
         except (OSError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"{self.weights}: the best weights (step {self.best_step}) cannot be read: {error}"
@@ -97,7 +127,7 @@ class Validation(pl.Callback):
 def _save(encoder: Encoder, path: Path) -> None:
     temporary = path.with_suffix(".writing")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, temporary)
+        save_file({name: weight.contiguous() for name, weight in trained_weights(encoder).items()}, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

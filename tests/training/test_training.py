@@ -247,8 +247,8 @@ def test_best_weights_that_cannot_be_read_are_an_error(
     make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path
 ) -> None:
     def validate(encoder: Encoder) -> dict[str, float]:
-        if (tmp_path / "best.safetensors").exists():
-            (tmp_path / "best.safetensors").write_bytes(b"damaged")
+        if (tmp_path / "best-0.safetensors").exists():
+            (tmp_path / "best-0.safetensors").write_bytes(b"damaged")
         return {"ndcg@10": 0.5}
 
     with pytest.raises(UserError, match=r"the best weights .* cannot be read"):
@@ -286,7 +286,7 @@ def test_ctrl_c_is_ctrl_c(make_encoder: Callable[..., Encoder], fit: Callable[..
 
     with pytest.raises(KeyboardInterrupt):
         fit(make_encoder(), validate=validate)
-    assert (tmp_path / "best.safetensors").is_file()
+    assert [path.name for path in tmp_path.glob("best-*")] == ["best-1.safetensors"]
 
 
 def test_matryoshka_trains_prefixes(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -128,7 +129,33 @@ def failing(settings: dict, folder: Path, loss: torch.nn.Module | None = None, l
     return "none"
 
 
+class Kill(pl.Callback):
+    """Ends the first rank after its fifth step."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: object) -> None:
+        if trainer.global_step == 5:
+            raise KeyError("killed")
+
+
+def resumed(settings: dict, folder: Path) -> list[torch.Tensor]:
+    """Return the vectors of a training without and with an interruption."""
+
+    def fit(name: str, callbacks: list[pl.Callback]) -> torch.Tensor:
+        model = encoder(0.3)
+        training = Training(batch_size=2, lr=1e-3, steps=9, precision="fp32", dropout=True, checkpoint_every=2)
+        trainer = partial(pl.Trainer, **settings, callbacks=callbacks)
+        (folder / name).mkdir(exist_ok=True)
+        training.fit(model, InfoNCE(), training_set(), None, trainer, Store(folder / "store"), folder / name)
+        return torch.from_numpy(model.encode(TEXTS, "document"))
+
+    whole = fit("whole", [])
+    with suppress(KeyError):
+        fit("killed", [Kill()])
+    return [whole, fit("killed", [])]
+
+
 CASES = {
+    "resumed": resumed,
     "micro-batches": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder),
     "one micro-batch": lambda settings, folder: steps(
         settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder
