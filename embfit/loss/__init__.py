@@ -1,6 +1,7 @@
 """Losses: small modules called on embeddings, labels and masks. They know no model, no tokenizer and no rank."""
 
+from embfit.loss.distillation import KL, Blend, MarginMSE
 from embfit.loss.info_nce import InfoNCE
 from embfit.loss.matryoshka import Matryoshka
 
-__all__ = ["InfoNCE", "Matryoshka"]
+__all__ = ["KL", "Blend", "InfoNCE", "MarginMSE", "Matryoshka"]

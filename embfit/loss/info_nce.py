@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -21,6 +22,11 @@ class InfoNCE(nn.Module):
         temperature: divides cosine similarities; typical 0.01 to 0.1. Lower is harder.
         learn_temperature: start from `temperature` and train its logarithm (Radford et al. 2021).
         symmetric: also classify the query of each positive document among the batch's queries, at equal weight.
+        hardness: negatives count by the exponential of this times their cosine, at mean 1, so that near ones count
+            more (Robinson et al. 2021, eq. 4); 0 counts all the same.
+        query_query: a query's negatives are also the other queries (Li et al. 2023, eq. 2), but for those that it
+            shares a relevant document with.
+        document_document: a positive's negatives are also the other documents, but for those relevant to its query.
     """
 
     def __init__(
@@ -28,9 +34,15 @@ class InfoNCE(nn.Module):
         temperature: Annotated[float, Field(gt=0)] = 0.05,
         learn_temperature: bool = False,
         symmetric: bool = False,
+        hardness: Annotated[float, Field(ge=0)] = 0.0,
+        query_query: bool = False,
+        document_document: bool = False,
     ) -> None:
         super().__init__()
         self.symmetric = symmetric
+        self.hardness = hardness
+        self.query_query = query_query
+        self.document_document = document_document
         log_temperature = torch.tensor(math.log(temperature))
         if learn_temperature:
             self.log_temperature = nn.Parameter(log_temperature)
@@ -43,13 +55,20 @@ class InfoNCE(nn.Module):
         return self.log_temperature.exp()
 
     def forward(
-        self, queries: Tensor, documents: Tensor, positives: Tensor, ignored: Tensor, weights: Tensor | None = None
+        self,
+        queries: Tensor,
+        documents: Tensor,
+        positives: Tensor,
+        ignored: Tensor,
+        weights: Tensor | None = None,
+        teacher: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of a batch (a scalar).
 
         Shapes:
             queries [Q, H] and documents [D, H], float32 rows of unit length; positives [Q, D] bool; ignored [Q, D]
-            bool, pairs that are neither positive nor negative; weights [Q], 1 by default.
+            bool, pairs that are neither positive nor negative; weights [Q], 1 by default; a teacher's scores are
+            not used.
 
         Raises:
             ValueError: a query has no positive among the documents.
@@ -59,16 +78,65 @@ class InfoNCE(nn.Module):
         scores = queries @ documents.T / self.temperature  # [Q, D]
         weights = torch.ones_like(scores[:, 0]) if weights is None else weights
         excluded = positives | ignored
-        loss = _classify(scores, positives, excluded, weights)
+        beside = self._beside(queries, documents, positives, excluded)
+        loss = _classify(self._hardened(scores, excluded), scores, positives, excluded, weights[:, None], beside)
         if self.symmetric:
-            loss = (loss + _classify(scores.T, positives.T, excluded.T, weights, by_row=False)) / 2
+            hardened = self._hardened(scores.T, excluded.T)
+            backwards = _classify(hardened, scores.T, positives.T, excluded.T, weights[None, :])
+            loss = (loss + backwards) / 2
         return loss
 
+    def _hardened(self, scores: Tensor, excluded: Tensor) -> Tensor:
+        """Add to each score the logarithm of what it counts as a negative ([R, C])."""
+        if self.hardness == 0:
+            return scores
+        extra = (self.hardness * self.temperature * scores).detach()  # a weight, not a term to learn
+        negatives = (~excluded).sum(dim=1, keepdim=True).clamp(min=1)
+        return scores + extra - _log_sum(extra, excluded) + negatives.log()
 
-def _classify(scores: Tensor, positives: Tensor, excluded: Tensor, weights: Tensor, by_row: bool = True) -> Tensor:
-    """Classify each positive of a row against the row's negatives: scores [R, C] → the weighted mean over positives."""
+    def _beside(self, queries: Tensor, documents: Tensor, positives: Tensor, excluded: Tensor) -> list[Tensor]:
+        """Return the log-sum-exp of negatives that are not (query, document) pairs: [Q, 1] and [1, D]."""
+        beside = []
+        labels, known = positives.float(), excluded.float()
+        if self.query_query:
+            related = (known @ labels.T) + (labels @ known.T) > 0  # [Q, Q], itself included
+            beside.append(_log_sum(queries @ queries.T / self.temperature, related))
+        if self.document_document:
+            related = labels.T @ known > 0  # [D, D]: relevant to a query whose positive the row is
+            beside.append(_log_sum(documents @ documents.T / self.temperature, related).T)
+        return beside
+
+
+def _log_sum(scores: Tensor, excluded: Tensor) -> Tensor:
+    """Return the log-sum-exp over each row's entries that are not excluded: [R, C] → [R, 1]."""
     # the smallest float, not -inf: a row without any negative then has loss and gradient 0 instead of NaN
-    negatives = scores.masked_fill(excluded, torch.finfo(scores.dtype).min).logsumexp(dim=1, keepdim=True)  # [R, 1]
+    return scores.masked_fill(excluded, torch.finfo(scores.dtype).min).logsumexp(dim=1, keepdim=True)
+
+
+def _classify(
+    hardened: Tensor,
+    scores: Tensor,
+    positives: Tensor,
+    excluded: Tensor,
+    weights: Tensor,
+    beside: Sequence[Tensor] = (),
+) -> Tensor:
+    """Classify each positive of a row against the row's negatives.
+
+    Args:
+        hardened: [R, C] scores as negatives.
+        scores: [R, C] scores as positives.
+        positives: [R, C] bool.
+        excluded: [R, C] bool: no negatives.
+        weights: [R, 1] or [1, C].
+        beside: log-sum-exps of further negatives, of shapes that broadcast to [R, C].
+
+    Returns:
+        The weighted mean over positives.
+    """
+    negatives = _log_sum(hardened, excluded)  # [R, 1]
+    for further in beside:
+        negatives = torch.logaddexp(negatives, further)  # [R, 1] or [R, C]
     losses = functional.softplus(negatives - scores)  # [R, C]: -log of the positive's share
-    pairs = positives * (weights[:, None] if by_row else weights[None, :])  # [R, C]
+    pairs = positives * weights  # [R, C]
     return (losses * pairs).sum() / pairs.sum()

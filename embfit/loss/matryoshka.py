@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,6 +24,7 @@ class Matryoshka(nn.Module):
         dims: prefix lengths; by default 64, 128, 256, 512 and 768 below the model's own width, plus that width.
         weights: one per prefix, 1 by default. The loss is the weighted mean, so its size does not grow with the number
             of prefixes and a clipping norm keeps its meaning.
+        dims_per_step: prefixes drawn at random in each step, without replacement; None takes all.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Matryoshka(nn.Module):
         loss: nn.Module,
         dims: Sequence[Annotated[int, Field(ge=1)]] | None = None,
         weights: Sequence[Annotated[float, Field(ge=0)]] | None = None,
+        dims_per_step: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         super().__init__()
         if dims is not None and weights is not None and len(dims) != len(weights):
@@ -39,6 +42,7 @@ class Matryoshka(nn.Module):
         self.loss = loss
         self.dims = None if dims is None else tuple(dims)
         self.weights = None if weights is None else tuple(weights)
+        self.dims_per_step = dims_per_step
 
     @property
     def temperature(self) -> Tensor:
@@ -59,11 +63,20 @@ class Matryoshka(nn.Module):
         return self.dims
 
     def forward(
-        self, queries: Tensor, documents: Tensor, positives: Tensor, ignored: Tensor, weights: Tensor | None = None
+        self,
+        queries: Tensor,
+        documents: Tensor,
+        positives: Tensor,
+        ignored: Tensor,
+        weights: Tensor | None = None,
+        *teacher: Tensor,
     ) -> Tensor:
-        """Return the weighted mean of the loss over prefixes; arguments as the inner loss's."""
+        """Return the weighted mean of the loss over prefixes; arguments as the inner loss's.
+
+        Draws from PyTorch's CPU generator when `dims_per_step` leaves some out; the trainer seeds it for each step.
+        """
         dims = self.dims_of(queries.shape[1])
-        shares = self.weights or (1.0,) * len(dims)
+        chosen = self._draw(list(zip(dims, self.weights or (1.0,) * len(dims), strict=True)))
         losses = [
             share
             * self.loss(
@@ -72,8 +85,15 @@ class Matryoshka(nn.Module):
                 positives,
                 ignored,
                 weights,
+                *teacher,
             )
-            for dim, share in zip(dims, shares, strict=True)
+            for dim, share in chosen
         ]
-        total: Tensor = sum(losses) / sum(shares)
+        total: Tensor = sum(losses) / sum(share for _, share in chosen)
         return total
+
+    def _draw(self, prefixes: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        if self.dims_per_step is None or self.dims_per_step >= len(prefixes):
+            return prefixes
+        rows = torch.randperm(len(prefixes))[: self.dims_per_step].tolist()
+        return [prefixes[row] for row in sorted(rows)]

@@ -7,6 +7,7 @@ a copy of a positive can never be its negative.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +30,7 @@ class Batch:
         positives: [Q, D] bool.
         ignored: [Q, D] bool: relevant to the query, though not a positive of its examples here.
         weights: [Q] float32.
+        teacher: [Q, D] float32 scores, NaN where there is none; None without a teacher.
     """
 
     queries: np.ndarray
@@ -36,6 +38,7 @@ class Batch:
     positives: Tensor
     ignored: Tensor
     weights: Tensor
+    teacher: Tensor | None = None
 
     @property
     def pairs(self) -> int:
@@ -59,6 +62,8 @@ class Examples:
         self.weights = np.asarray(table["weight"], np.float32)  # [N]
         self.positives = _ragged(table, "positives", copies)
         self.negatives = _ragged(table, "negatives", copies)
+        self.teacher = _floats(table["scores"][:])
+        self.scored = _scored(self.positives, self.negatives, self.teacher)
         relevant = [sorted(training_set.relevant.get(int(query), ())) for query in self.queries]
         known = Ragged.of(relevant)
         self.relevant = Ragged(copies[known.values], known.offsets)
@@ -69,7 +74,7 @@ class Examples:
     @cached_property
     def digest(self) -> str:
         """Identifies all that batches are made of."""
-        parts = (self.positives, self.negatives, self.relevant)
+        parts = (self.positives, self.negatives, self.relevant, self.teacher)
         arrays = [self.queries, self.weights, *(array for part in parts for array in (part.values, part.offsets))]
         found = hashlib.sha256(str(self.max_positives).encode())
         for array in arrays:
@@ -104,7 +109,24 @@ class Examples:
             torch.from_numpy(labels),
             torch.from_numpy(ignored & ~labels),
             torch.from_numpy(weights),
+            self._teacher(examples, query_of, documents, labels.shape) if self.has_teacher else None,
         )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether any pair has a teacher's score."""
+        return len(self.teacher.values) > 0
+
+    def _teacher(
+        self, examples: np.ndarray, query_of: np.ndarray, documents: np.ndarray, shape: tuple[int, ...]
+    ) -> Tensor:
+        """Return the teacher's scores of a batch's pairs ([Q, D])."""
+        scored, scores = self.scored.take(examples), self.teacher.take(examples).values
+        columns = np.searchsorted(documents, scored.values).clip(max=len(documents) - 1)
+        here = documents[columns] == scored.values  # a positive that was not drawn is in no batch
+        matrix = np.full(shape, np.nan, np.float32)
+        matrix[query_of[scored.owners[here]], columns[here]] = scores[here]
+        return torch.from_numpy(matrix)
 
     def _draw(self, positives: Ragged, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return at most `max_positives` values of each list, at random, and the list that each belongs to."""
@@ -151,3 +173,23 @@ def batches_per_epoch(examples: int, batch_size: int) -> int:
 def _ragged(table: Dataset, column: str, copies: np.ndarray) -> Ragged:
     lists = Ragged.of(table[column][:])
     return Ragged(copies[lists.values], lists.offsets)
+
+
+def _floats(lists: Sequence[Sequence[float]]) -> Ragged:
+    offsets = np.concatenate([[0], np.cumsum([len(values) for values in lists])]).astype(np.int64)
+    return Ragged(np.array([value for values in lists for value in values], np.float32), offsets)
+
+
+def _scored(positives: Ragged, negatives: Ragged, teacher: Ragged) -> Ragged:
+    """Return the documents that a teacher has scored: of an example all, positives first, or none."""
+    values: list[np.ndarray] = []
+    for row, scores in enumerate(teacher.lengths if len(teacher.values) else ()):
+        documents = np.concatenate(
+            [part.values[slice(*part.offsets[row : row + 2])] for part in (positives, negatives)]
+        )
+        if scores not in (0, len(documents)):
+            raise ValueError(
+                f"example {row} has {len(documents)} documents and {scores} scores; give one each, or none"
+            )
+        values.append(documents[:scores])
+    return Ragged.of(values)

@@ -160,7 +160,11 @@ class InBatch(pl.LightningModule):
         vectors.requires_grad_()
         queries, documents = vectors[: len(batch.queries)], vectors[len(batch.queries) :]
         positives, ignored = batch.positives.to(self.device), batch.ignored.to(self.device)
-        loss = self.loss(queries, documents, positives, ignored, batch.weights.to(self.device))
+        teacher = () if batch.teacher is None else (batch.teacher.to(self.device),)
+        with _random_state(
+            self._seed(len(micro_batches)), torch.device("cpu")
+        ):  # a loss may draw: on all ranks the same
+            loss = self.loss(queries, documents, positives, ignored, batch.weights.to(self.device), *teacher)
         self._check(loss)
         self.manual_backward(loss)
         gradient = vectors.grad
@@ -189,8 +193,11 @@ class InBatch(pl.LightningModule):
     def _seeded(self, micro_batch: int) -> AbstractContextManager[object]:
         if not self.dropout:
             return nullcontext()
-        seed = np.random.SeedSequence([self.seed, self.global_step, micro_batch]).generate_state(1, np.uint64)[0]
-        return _random_state(int(seed), self.device)
+        return _random_state(self._seed(micro_batch), self.device)
+
+    def _seed(self, part: int) -> int:
+        """Return a seed for a part of this step: a micro-batch, or after the last one the loss."""
+        return int(np.random.SeedSequence([self.seed, self.global_step, part]).generate_state(1, np.uint64)[0])
 
     def _kept(self, texts: Tokens, micro_batches: list[np.ndarray]) -> int:
         """Return how many micro-batches can keep their graph within the memory allowed."""
@@ -277,5 +284,5 @@ def _areas(texts: Tokens, micro_batches: list[np.ndarray]) -> list[int]:
 def _random_state(seed: int, device: torch.device) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed) if devices else torch.default_generator.manual_seed(seed)  # others are not forked
         yield

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from pydantic import Field
 from torch import nn
 
+from embfit.errors import UserError
 from embfit.model import Encoder, tokenized
 from embfit.model.precision import Precision, default_token_budget
 from embfit.records import TrainingSet
@@ -135,13 +136,18 @@ class Training:
                 on with, to the same end.
 
         Raises:
-            UserError: the loss became NaN, the best weights could not be read back, or the trainer's devices cannot
-                train together.
+            UserError: the loss became NaN or lacks a teacher's scores, the best weights could not be read back, or the
+                trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; the best weights so far are in `folder`.
         """
         layout = plan(trainer.keywords, launched())
         batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)
+        if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in loss.modules()):
+            raise UserError(
+                "the loss learns from a teacher's scores, and the training set has none; choose a miner that scores, "
+                "or loss=infonce"
+            )
         per_epoch = batches_per_epoch(len(examples), batch_size)
         steps = self.steps or self.epochs * per_epoch
         module = InBatch(

@@ -84,3 +84,41 @@ def test_the_temperature_is_trained_only_when_asked() -> None:
 def test_a_query_without_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="every query needs a positive"):
         InfoNCE()(unit(2, 0), unit(2, 1), NONE, NONE)
+
+
+def test_hard_negatives_count_more_by_hand() -> None:
+    queries, documents = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    positives, ignored = torch.tensor([[True, False, False]]), torch.zeros(1, 3, dtype=torch.bool)
+    near, far = math.exp(2 * 0.6), 1.0  # exp(hardness * cosine)
+    mean = (near + far) / 2
+    negatives = near / mean * math.exp(0.6) + far / mean * math.exp(0.0)
+    loss = InfoNCE(1.0, hardness=2.0)(queries, documents, positives, ignored)
+    assert loss.item() == pytest.approx(-math.log(math.e / (math.e + negatives)), rel=1e-5)
+
+
+def test_queries_and_documents_as_further_negatives() -> None:
+    queries, documents = unit(3, 0), unit(4, 1)
+    positives = torch.zeros(3, 4, dtype=torch.bool)
+    positives[range(3), range(3)] = True
+    ignored = torch.zeros_like(positives)
+    ignored[0, 1] = True  # so queries 0 and 1 share document 1, and documents 0 and 1 query 0
+    scores, among, beside = (
+        (a @ b.T).exp() for a, b in ((queries, documents), (queries, queries), (documents, documents))
+    )
+    losses = []
+    for row in range(3):
+        negatives = sum(scores[row, d] for d in range(4) if d != row and not ignored[row, d])
+        negatives += sum(among[row, q] for q in range(3) if q != row and {q, row} != {0, 1})
+        negatives += sum(beside[row, d] for d in range(4) if d != row and not (row == 0 and d == 1))
+        losses.append(-torch.log(scores[row, row] / (scores[row, row] + negatives)))
+    loss = InfoNCE(1.0, query_query=True, document_document=True)(queries, documents, positives, ignored)
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
+def test_one_query_alone_has_no_further_negatives() -> None:
+    queries = unit(1, 0).requires_grad_()
+    labels = torch.ones(1, 1, dtype=torch.bool)
+    loss = InfoNCE(query_query=True, document_document=True, hardness=1.0)(queries, unit(1, 1), labels, ~labels)
+    loss.backward()
+    assert loss.item() == 0
+    assert queries.grad.abs().max().item() == 0

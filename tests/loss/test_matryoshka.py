@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from torch.nn import functional
@@ -44,3 +46,19 @@ def test_a_dim_wider_than_the_model_is_refused() -> None:
 def test_one_weight_per_dim() -> None:
     with pytest.raises(ValueError, match="2 dims and 1 weights"):
         Matryoshka(InfoNCE(), dims=[4, 16], weights=[1])
+
+
+def test_some_dims_are_drawn_in_each_step() -> None:
+    loss = Matryoshka(InfoNCE(), dims=[2, 4, 16], weights=[1, 2, 4], dims_per_step=2)
+    every = {2: 1, 4: 2, 16: 4}
+    pairs = {
+        round((every[a] * prefix_loss(a) + every[b] * prefix_loss(b)) / (every[a] + every[b]), 4): (a, b)
+        for a, b in ((2, 4), (2, 16), (4, 16))
+    }
+    drawn = []
+    for seed in range(30):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            drawn.append(pairs[round(loss(vectors(0), vectors(1), LABELS, ~LABELS & False).item(), 4)])
+    assert min(Counter(drawn).values()) >= 4
+    assert len(set(drawn)) == 3

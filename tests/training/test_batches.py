@@ -98,3 +98,23 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 def test_a_batch_number_past_the_end() -> None:
     with pytest.raises(IndexError):
         EpochBatches(many(3), 2, 0, 0)[2]
+
+
+def test_a_teachers_scores_by_hand() -> None:
+    made = training_set([(0, [0], [2]), (1, [1], [3])], {0: {0}, 1: {1}})
+    rows = made.rows.to_list()
+    rows[0]["scores"] = [5.0, 1.0]
+    rows[1]["scores"] = []
+    scored = Examples(TrainingSet(made.collection, Dataset.from_list(rows), made.relevant), 8)
+    batch = whole(scored)
+    assert batch.documents.tolist() == [0, 1, 2]
+    assert batch.teacher.nan_to_num(-1).tolist() == [[5, -1, 1], [-1, -1, -1]]
+    assert whole(Examples(made, 8)).teacher is None
+
+
+def test_a_score_for_each_document_or_none() -> None:
+    made = training_set([(0, [0], [2])], {})
+    rows = made.rows.to_list()
+    rows[0]["scores"] = [5.0]
+    with pytest.raises(ValueError, match="example 0 has 2 documents and 1 scores"):
+        Examples(TrainingSet(made.collection, Dataset.from_list(rows), {}), 8)

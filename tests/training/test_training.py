@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import nn
 
 from embfit.errors import UserError
-from embfit.loss import InfoNCE, Matryoshka
+from embfit.loss import KL, Blend, InfoNCE, Matryoshka
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
@@ -318,3 +318,21 @@ def test_progress_goes_to_the_log(
         fit(make_encoder(), validate=lambda encoder: {"ndcg@10": 0.5}, patience=None)
     assert "training on 8 examples: 8 steps of up to 4" in caplog.text
     assert "step 8: dev ndcg@10 0.5000" in caplog.text
+
+
+def test_distillation_needs_a_teacher(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    with pytest.raises(UserError, match="the training set has none"):
+        fit(make_encoder(), Matryoshka(Blend(InfoNCE(), KL())))
+
+
+def test_a_teachers_ranking_is_learnt(
+    make_encoder: Callable[..., Encoder], training_set: TrainingSet, store: Store, tmp_path: Path
+) -> None:
+    rows = [row | {"negatives": [(row["query"] + 1) % 8], "scores": [0.0, 3.0]} for row in training_set.rows.to_list()]
+    scored = TrainingSet(training_set.collection, Dataset.from_list(rows), {})  # the teacher prefers the negative
+    encoder = make_encoder()
+    training = Training(batch_size=8, lr=1e-2, epochs=30, precision="fp32")
+    training.fit(encoder, KL(), scored, None, TRAINER, store, tmp_path)
+    queries = encoder.encode([" ".join(text.split()[:4]) for text in TEXTS[:8]], "query")
+    scores = queries @ encoder.encode(TEXTS[:8], "document").T
+    assert all(scores[row, (row + 1) % 8] > scores[row, row] for row in range(8))

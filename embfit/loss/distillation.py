@@ -1,0 +1,136 @@
+"""Distillation: a teacher's scores of (query, document) pairs as the target, where it has given any."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+
+class MarginMSE(nn.Module):
+    """Squared error of the margin of positive over negative, against a teacher's margin (Hofstätter et al. 2020).
+
+    Args:
+        scale: cosines are multiplied by it before they are compared; about the teacher's spread of scores (a
+            cross-encoder's logits span 10 or 20, cosines 2 at most).
+    """
+
+    needs_teacher = True
+
+    def __init__(self, scale: Annotated[float, Field(gt=0)] = 10.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(
+        self,
+        queries: Tensor,
+        documents: Tensor,
+        positives: Tensor,
+        ignored: Tensor,
+        weights: Tensor | None = None,
+        teacher: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean over (positive, negative) pairs of a query that the teacher has scored both.
+
+        Shapes:
+            as `InfoNCE`; teacher [Q, D], NaN where it has not scored. Without any pair the loss is 0.
+        """
+        wanted = _required(teacher)  # [Q, D]
+        scores = self.scale * (queries @ documents.T)  # [Q, D]
+        known = wanted.isfinite()
+        query, positive, negative = _pairs(known & positives, known & ~positives)  # [P] each
+        student = scores[query, positive] - scores[query, negative]
+        margin = wanted[query, positive] - wanted[query, negative]
+        shares = _weights(weights, scores)[query]
+        return ((student - margin) ** 2 * shares).sum() / shares.sum().clamp(min=1e-9)
+
+
+class KL(nn.Module):
+    """Divergence of the student's distribution over a query's scored documents from the teacher's (Hinton et al. 2015).
+
+    Args:
+        temperature: divides cosine similarities, as in `InfoNCE`.
+        teacher_temperature: divides the teacher's scores; 1 suits a cross-encoder's logits.
+    """
+
+    needs_teacher = True
+    temperature: Tensor
+
+    def __init__(
+        self,
+        temperature: Annotated[float, Field(gt=0)] = 0.05,
+        teacher_temperature: Annotated[float, Field(gt=0)] = 1.0,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
+        self.teacher_temperature = teacher_temperature
+
+    def forward(
+        self,
+        queries: Tensor,
+        documents: Tensor,
+        positives: Tensor,
+        ignored: Tensor,
+        weights: Tensor | None = None,
+        teacher: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean over queries of which the teacher has scored at least two documents.
+
+        Shapes:
+            as `InfoNCE`; teacher [Q, D], NaN where it has not scored. Without such a query the loss is 0.
+        """
+        wanted = _required(teacher)
+        known = wanted.isfinite()  # [Q, D]
+        lowest = torch.finfo(queries.dtype).min  # not -inf: a row that nothing is known of stays finite
+        scores = queries @ documents.T / self.temperature  # [Q, D]
+        student = scores.masked_fill(~known, lowest).log_softmax(dim=1)
+        target = (wanted / self.teacher_temperature).masked_fill(~known, lowest).log_softmax(dim=1)
+        terms = (target.exp() * (target - student)).masked_fill(~known, 0.0)
+        shares = _weights(weights, scores) * (known.sum(dim=1) > 1)  # [Q]
+        return (terms.sum(dim=1) * shares).sum() / shares.sum().clamp(min=1e-9)
+
+
+class Blend(nn.Module):
+    """A loss on judgements and one on a teacher's scores, added.
+
+    Args:
+        loss: on judgements.
+        teacher: on scores.
+        weight: of the teacher's loss; the other's is 1 less that.
+    """
+
+    def __init__(self, loss: nn.Module, teacher: nn.Module, weight: Annotated[float, Field(ge=0, le=1)] = 0.5) -> None:
+        super().__init__()
+        self.loss = loss
+        self.teacher = teacher
+        self.weight = weight
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature of the loss on judgements (a scalar)."""
+        temperature: Tensor = self.loss.temperature  # type: ignore[assignment]  # a property of each loss
+        return temperature
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        """Return the weighted mean of the two; arguments as theirs."""
+        total: Tensor = (1 - self.weight) * self.loss(*arguments) + self.weight * self.teacher(*arguments)
+        return total
+
+
+def _required(teacher: Tensor | None) -> Tensor:
+    if teacher is None:
+        raise ValueError("the batch has no teacher's scores")
+    return teacher
+
+
+def _weights(weights: Tensor | None, scores: Tensor) -> Tensor:
+    return torch.ones_like(scores[:, 0]) if weights is None else weights
+
+
+def _pairs(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return query, positive and negative of every pair that one query has of both ([P] each)."""
+    query, positive = positives.nonzero(as_tuple=True)
+    pair, negative = negatives[query].nonzero(as_tuple=True)
+    return query[pair], positive[pair], negative

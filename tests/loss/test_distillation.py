@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from embfit.loss import KL, Blend, InfoNCE, MarginMSE, Matryoshka
+
+NAN = float("nan")
+QUERIES = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+DOCUMENTS = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])  # cosines: 1, 0.6, 0 and 0, 0.8, 1
+POSITIVES = torch.tensor([[True, False, False], [False, False, True]])
+NONE = torch.zeros(2, 3, dtype=torch.bool)
+
+
+def test_margins_by_hand() -> None:
+    teacher = torch.tensor([[9.0, 3.0, NAN], [NAN, 1.0, 2.0]])
+    loss = MarginMSE(scale=10)(QUERIES, DOCUMENTS, POSITIVES, NONE, None, teacher)
+    assert loss.item() == pytest.approx(((4 - 6) ** 2 + (2 - 1) ** 2) / 2)  # 10 * (1 - 0.6), 10 * (1 - 0.8)
+
+
+def test_margins_are_weighted_by_query() -> None:
+    teacher = torch.tensor([[9.0, 3.0, NAN], [NAN, 1.0, 2.0]])
+    loss = MarginMSE(scale=10)(QUERIES, DOCUMENTS, POSITIVES, NONE, torch.tensor([3.0, 1.0]), teacher)
+    assert loss.item() == pytest.approx((3 * 4 + 1) / 4)
+
+
+def test_divergence_by_hand() -> None:
+    teacher = torch.tensor([[math.log(3.0), 0.0, NAN], [NAN, NAN, 5.0]])  # 3/4 and 1/4; one document says nothing
+    loss = KL(temperature=1.0)(QUERIES, DOCUMENTS, POSITIVES, NONE, None, teacher)
+    student = math.exp(1) / (math.exp(1) + math.exp(0.6))
+    expected = 0.75 * math.log(0.75 / student) + 0.25 * math.log(0.25 / (1 - student))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_divergence_is_pytorchs() -> None:
+    teacher = torch.tensor([[4.0, 1.0, -2.0], [0.5, 1.0, 2.0]])
+    student = functional.log_softmax(QUERIES @ DOCUMENTS.T / 0.1, dim=1)
+    expected = functional.kl_div(
+        student, functional.log_softmax(teacher / 2, 1), log_target=True, reduction="batchmean"
+    )
+    loss = KL(temperature=0.1, teacher_temperature=2)(QUERIES, DOCUMENTS, POSITIVES, NONE, None, teacher)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [KL(), MarginMSE()])
+def test_nothing_scored_is_nothing_learnt(loss: torch.nn.Module) -> None:
+    queries = QUERIES.clone().requires_grad_()
+    value = loss(queries, DOCUMENTS, POSITIVES, NONE, None, torch.full((2, 3), NAN))
+    value.backward()
+    assert value.item() == 0
+    assert queries.grad.abs().max().item() == 0
+
+
+@pytest.mark.parametrize("loss", [KL(), MarginMSE()])
+def test_partly_scored_has_finite_gradients(loss: torch.nn.Module) -> None:
+    queries = QUERIES.clone().requires_grad_()
+    teacher = torch.tensor([[9.0, 3.0, NAN], [NAN, NAN, NAN]])
+    loss(queries, DOCUMENTS, POSITIVES, NONE, None, teacher).backward()
+    assert queries.grad.isfinite().all()
+    assert queries.grad[0].abs().sum() > 0
+    assert queries.grad[1].abs().sum() == 0
+
+
+def test_without_a_teacher() -> None:
+    with pytest.raises(ValueError, match="no teacher's scores"):
+        KL()(QUERIES, DOCUMENTS, POSITIVES, NONE)
+
+
+def test_blend_is_the_weighted_mean() -> None:
+    teacher = torch.tensor([[9.0, 3.0, 1.0], [0.0, 1.0, 2.0]])
+    arguments = (QUERIES, DOCUMENTS, POSITIVES, NONE, torch.ones(2), teacher)
+    expected = 0.7 * InfoNCE()(*arguments) + 0.3 * KL()(*arguments)
+    blend = Blend(InfoNCE(), KL(), weight=0.3)
+    assert blend(*arguments).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert blend.temperature.item() == pytest.approx(0.05)
+    assert Matryoshka(blend, dims=[2])(*arguments).item() == pytest.approx(expected.item(), rel=1e-6)
