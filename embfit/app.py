@@ -16,6 +16,7 @@ from typing import Any
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -29,12 +30,13 @@ from embfit.compose.help import about, overview
 from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check
 from embfit.compose.provenance import trace
-from embfit.compose.resume import read_run, resume_folder
+from embfit.compose.resume import read_run, resume_folder, was_begun
 from embfit.compose.value_table import value_table
 from embfit.console import listen, show_error
-from embfit.errors import ConfigError, UserError
+from embfit.errors import ConfigError
 from embfit.outcome import outcome
 from embfit.run_folder import RunFolder
+from embfit.sweep.multirun import sweep
 from embfit.world import launched
 
 log = logging.getLogger(__name__)
@@ -167,24 +169,25 @@ def _multirun(hydra: Hydra, loader: Loader, overrides: list[str]) -> None:
         raise ConfigError("run.dir is one run's folder; name the folder of a sweep with hydra.sweep.dir=DIR")
     listen()
     overrides = [*overrides, "hydra.mode=MULTIRUN"]
-    compose(loader, overrides, multirun=True)
-    failures: list[str] = []
+    config = compose(loader, overrides, multirun=True)
+    if not str(config.hydra.sweeper._target_).startswith("hydra._internal."):
+        hydra.multirun(CONFIG, _job_of_a_sweep, overrides)  # a sweeper that the user installed
+        return
+    callbacks = Callbacks(config)
+    callbacks.on_multirun_start(config=config, config_name=CONFIG)
+    context = HydraContext(config_loader=loader, callbacks=callbacks)
+    sweep(config, loader, Plugins.instance().instantiate_launcher(context, _job_of_a_sweep, config))
+    callbacks.on_multirun_end(config=config, config_name=CONFIG)
 
-    def job(config: DictConfig) -> None:
-        try:
-            _job(config)
-        except Exception as error:
-            name = ", ".join(HydraConfig.get().overrides.task)
-            failures.append(name)
-            _report(error, f"job {HydraConfig.get().job.num} ({name}): ")
-            raise
 
+def _job_of_a_sweep(config: DictConfig) -> None:
+    """Run one job and show its error, which the sweep outlives."""
     try:
-        hydra.multirun(CONFIG, job, overrides)
+        _job(config)
     except Exception as error:
-        if not failures:
-            raise  # before the first job, or a launcher ran them in other processes
-        raise UserError(f"{len(failures)} of the sweep's jobs failed: {'; '.join(failures)}") from error
+        job = HydraConfig.get()
+        _report(error, f"job {job.job.num} ({', '.join(job.overrides.task)}): ")
+        raise
 
 
 def _job(config: DictConfig) -> None:
@@ -196,7 +199,9 @@ def _job(config: DictConfig) -> None:
         with open_dict(config):
             config.run.dir = hydra.runtime.output_dir
         origins.put("run.dir", "sweep", config.run.dir)
-    perform(resolve(config, origins), origins, overrides)
+    values = resolve(config, origins)
+    resuming = hydra.mode == RunMode.MULTIRUN and was_begun(Path(values["run"]["dir"]), values)
+    perform(values, origins, overrides, resuming)
 
 
 def _resume(loader: Loader, folder: Path, line: CommandLine) -> None:

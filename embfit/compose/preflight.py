@@ -63,6 +63,15 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
     refuse(_refusals(values))
 
 
+def check_group(values: Mapping[str, Any], group: str, origins: Origins) -> None:
+    """Check one group alone.
+
+    Raises:
+        ConfigError: one line per problem.
+    """
+    _refuse_placed(_walk(values[group], group, group, (*room(group), *packs())), origins, None)
+
+
 def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
     ours = {key.split(".")[0] for key in TOP_LEVEL} | {"store"}
     for key in values:

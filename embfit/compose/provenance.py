@@ -94,17 +94,17 @@ def _add_override(origins: Origins, override: Override) -> None:
     value: Any = override.value()
     if isinstance(value, dict) and value:
         for name, item in leaves(value, f"{key}."):
-            origins.put(name, COMMAND_LINE, _plain(item))
+            origins.put(name, COMMAND_LINE, plain(item))
     else:
-        origins.put(key, COMMAND_LINE, _plain(value))
+        origins.put(key, COMMAND_LINE, plain(value))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a command line's value without the quotes that Hydra's grammar keeps around text."""
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     return value.text if hasattr(value, "quote") else value
 
 

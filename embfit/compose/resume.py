@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
             raise ConfigError(f"resume={folder} is a run of {values['task']['_target_']}, not task={task}")
     moved: dict[str, Any] = _moved(values, old, str(folder))
     return moved | {"resume": str(folder)}, origins
+
+
+def was_begun(folder: Path, values: Mapping[str, Any]) -> bool:
+    """Say whether a folder holds a run that was begun under this very configuration."""
+    try:
+        return bool(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) == values)
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
 
 
 def _moved(value: Any, old: str, new: str) -> Any:

@@ -1,0 +1,134 @@
+"""The folder of a sweep: what was asked, in `sweep.json`, and one folder per job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from embfit.errors import ConfigError, UserError
+from embfit.run_folder import read_state
+from embfit.run_record import read_record
+from embfit.store import write_text
+from embfit.sweep.job import Job, Result
+from embfit.sweep.objective import read_objective
+
+RECORD = "sweep.json"
+
+
+class SweepFolder:
+    """Remembers a sweep's jobs, so that the same command goes on where it stopped.
+
+    Args:
+        dir: the folder.
+        command: the overrides that make this sweep this one.
+    """
+
+    def __init__(self, dir: Path, command: Sequence[str]) -> None:
+        self.dir = dir
+        self.command = list(command)
+        self.jobs: dict[int, Job] = {}
+        self.errors: dict[int, str] = {}  # of jobs that failed before they had a record of their own
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder this process's own, and read what an earlier one left.
+
+        Raises:
+            ConfigError: another sweep is in it, or at work there.
+        """
+        self.dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.dir / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(
+                f"hydra.sweep.dir={self.dir}: another sweep is at work there; wait, or name another"
+            ) from error
+        try:
+            self._read()
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Write down jobs before they are launched.
+
+        Raises:
+            ConfigError: an earlier call gave one of the numbers to another point.
+        """
+        for job in jobs:
+            known = self.jobs.setdefault(job.number, job)
+            if dict(known.point) != dict(job.point):
+                raise ConfigError(
+                    f"{self.dir / RECORD}: job {job.number} was {_shown(known.point)} and would now be "
+                    f"{_shown(job.point)}; name another folder with hydra.sweep.dir=DIR"
+                )
+        self._write(complete=False)
+
+    def complete(self) -> None:
+        """Write down that no more jobs are to come; some of them may have failed."""
+        self._write(complete=True)
+
+    def is_done(self, job: Job) -> bool:
+        """Say whether a job needs no more work."""
+        return read_state(self.dir / str(job.number)) == "done"
+
+    def result(self, job: Job, objective: str) -> Result:
+        """Return what became of a job, with one number of its report."""
+        error = self.errors.get(job.number)
+        folder = self.dir / str(job.number)
+        try:
+            run = read_record(folder)
+        except UserError:
+            return Result(job, "failed" if error else read_state(folder) or "waiting", error)
+        return Result(
+            job,
+            state=str(run.status["state"]),
+            error=run.status["error"] or error,
+            objective=read_objective(run.report, objective),
+            headline=run.headline[1] if run.headline else {},
+            minutes=_minutes(run.status),
+        )
+
+    def _write(self, complete: bool) -> None:
+        jobs = [{"number": job.number, "point": dict(job.point)} for job in self.jobs.values()]
+        record = {"command": self.command, "complete": complete, "jobs": jobs}
+        write_text(self.dir / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+    def _read(self) -> None:
+        file = self.dir / RECORD
+        if not file.is_file():
+            return
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["command"] != self.command:
+            raise ConfigError(
+                f"hydra.sweep.dir={self.dir} holds another sweep ({' '.join(record['command'])}); name another folder"
+            )
+        self.jobs = {job["number"]: Job(job["number"], job["point"]) for job in record["jobs"]}
+
+
+def unfinished(parent: Path, command: Sequence[str]) -> Path | None:
+    """Return the latest folder, `parent/DATE/TIME`, of the same sweep with a job that is not done; None without one."""
+    for file in sorted(parent.glob(f"*/*/{RECORD}"), reverse=True):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["command"] == list(command):
+            open_jobs = [job for job in record["jobs"] if read_state(file.parent / str(job["number"])) != "done"]
+            return file.parent if open_jobs or not record["complete"] else None
+    return None
+
+
+def _minutes(status: Mapping[str, Any]) -> float | None:
+    started, finished = status.get("started"), status.get("finished")
+    if not started or not finished:
+        return None
+    return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds() / 60
+
+
+def _shown(point: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in point.items())

@@ -1,0 +1,86 @@
+"""What a sweep varies, from Hydra's override grammar: `a,b`, `range(1,5)`, `glob(*)`, `interval(1e-5,1e-4)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+
+SWEEP = ("sweep", "hydra")  # how to run jobs; no part of them
+
+
+@dataclass(frozen=True)
+class Span:
+    """Numbers from `low` to `high`, both within; in steps, if there is one."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the numbers are whole ones."""
+        return all(isinstance(value, int) for value in (self.low, self.high, self.step or 1))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One key that a sweep varies.
+
+    Args:
+        key: a group (`miner`) or a key (`training.lr`).
+        values: each as the command line would write it; empty for an interval, which has no end of them.
+        span: of a range or an interval.
+    """
+
+    key: str
+    values: tuple[str, ...] = ()
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep holds still and what it varies.
+
+    Args:
+        fixed: overrides that all jobs share.
+        axes: in the order of the command line.
+    """
+
+    fixed: tuple[str, ...]
+    axes: tuple[Axis, ...]
+
+    def overrides(self, point: Mapping[str, str]) -> list[str]:
+        """Return the command line of the job at a point."""
+        return [*self.fixed, *(f"{key}={value}" for key, value in point.items())]
+
+
+def read_space(overrides: Sequence[Override]) -> Space:
+    """Tell apart what is varied and what is not; the last mention of a key counts."""
+    last = {override.get_key_element(): override for override in overrides}
+    fixed, axes = [], []
+    for key, override in last.items():
+        if override.is_sweep_override():
+            axes.append(_axis(key, override))
+        elif override.key_or_group.split(".")[0].split("/")[0] not in SWEEP:
+            fixed.append(str(override.input_line))
+    return Space(tuple(fixed), tuple(axes))
+
+
+def _axis(key: str, override: Override) -> Axis:
+    sweep = override.value()
+    values = tuple(_texts(override)) if override.is_discrete_sweep() else ()
+    if isinstance(sweep, IntervalSweep):
+        assert sweep.start is not None
+        assert sweep.end is not None
+        return Axis(key, span=Span(sweep.start, sweep.end, log="log" in sweep.tags))
+    if isinstance(sweep, RangeSweep) and not sweep.shuffle and sweep.step > 0:
+        numbers = [type(sweep.step)(value) if "." not in value else float(value) for value in values]
+        return Axis(key, values, Span(numbers[0], numbers[-1], sweep.step))
+    return Axis(key, values)
+
+
+def _texts(override: Override) -> Iterator[str]:
+    yield from (str(value) for value in override.sweep_string_iterator())

@@ -1,0 +1,175 @@
+"""Sweeps from end to end on the small house: resumed, with failures, grid and search."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embfit.app import main
+from embfit.compose.composition import compose
+from embfit.compose.loader import make_loader
+from embfit.sweep.best import write_experiment
+from tests.compose.conftest import house  # noqa: F401
+from tests.test_app import script
+
+SWEEP = Path("outputs/sweeps")
+RATES = ["-m", "task=score", "model.rate=0.1,0.2,0.4", "loss.temperature=0.05,0.5"]
+
+
+def summary() -> dict:
+    return json.loads((SWEEP / "summary.json").read_text())
+
+
+def started(job: int) -> str:
+    return json.loads((SWEEP / str(job) / "status.json").read_text())["started"]
+
+
+def test_a_grid_ends_in_a_summary_and_an_experiment(house, capsys, monkeypatch):  # noqa: F811
+    assert main([*RATES, "experiment=deep"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == [
+        "job",
+        "model.rate",
+        "loss.temperature",
+        "dev.ndcg@10",
+        "report",
+        "base",
+        "report",
+        "tuned",
+        "minutes",
+    ]
+    assert out[1].split()[:5] == ["2", "0.2", "0.05", "0.9900", "0.2000"]
+    assert out[7] == "6 of 6 jobs done; best dev.ndcg@10 0.9900 in job 2 (model.rate=0.2 loss.temperature=0.05)"
+    assert summary()["best"] == 2
+    best = SWEEP / "conf" / "experiment" / "best.yaml"
+    assert best.read_text().splitlines() == [
+        "# @package _global_",
+        "# dev.ndcg@10 0.9900, the best of 6 jobs of a sweep.",
+        "# python -m embfit experiment=best",
+        "defaults:",
+        "- deep",
+        "- override /task: score",
+        "- _self_",
+        "model:",
+        "  rate: 0.2",
+        "loss:",
+        "  temperature: 0.05",
+    ]
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(SWEEP / "conf"))
+    assert main(["experiment=best", "run.dir=out"]) == 0
+    config = yaml.safe_load(Path("out/config.yaml").read_text())
+    assert (config["model"]["rate"], config["model"]["depth"], config["loss"]["temperature"]) == (0.2, 9, 0.05)
+    assert main(["pack", "check", str(SWEEP / "conf")]) == 0
+
+
+def test_the_same_command_runs_what_failed_and_nothing_else(house, capsys):  # noqa: F811
+    command = ["-m", "task=score", "model.path=a,bug,b", "model.rate=0.2"]
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert "failed: unexpected KeyError: 'missing'" in out
+    assert "2 of 3 jobs done" in out
+    assert "job 1 (task=score, model.rate=0.2, model.path=bug): unexpected KeyError: 'missing'" in err
+    assert [job["state"] for job in summary()["jobs"]] == ["done", "failed", "done"]
+    before = [started(0), started(2)]
+    Path("mended").touch()
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "2 of 3 jobs are done already" in err
+    assert err.count("scoring") == 1
+    assert [started(0), started(2)] == before
+    assert [job["state"] for job in summary()["jobs"]] == ["done", "done", "done"]
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("scoring") == 0
+
+
+def test_ctrl_c_stops_the_sweep_and_the_table_says_what_waits(house, capsys):  # noqa: F811
+    command = ["-m", "task=score", "model.path=a,stop,b"]
+    assert main(command) == 130
+    assert [job["state"] for job in summary()["jobs"]] == ["done", "interrupted", "waiting"]
+    Path("mended").touch()
+    assert main(command) == 0
+    assert [job["state"] for job in summary()["jobs"]] == ["done", "done", "done"]
+    log = (SWEEP / "1" / "log.txt").read_text()
+    assert log.count("scoring") == 2
+
+
+def test_a_folder_holds_one_sweep(house, capsys):  # noqa: F811
+    assert main(["-m", "task=score", "seed=1,2"]) == 0
+    assert main(["-m", "task=score", "seed=1,3"]) == 2
+    assert "holds another sweep (task=score seed=1,2); name another folder" in capsys.readouterr().err
+
+
+def test_an_interval_in_a_grid(house, capsys):  # noqa: F811
+    assert main(["-m", "task=score", "model.rate=interval(0,1)"]) == 2
+    assert "model.rate is given an interval" in capsys.readouterr().err
+
+
+def test_a_search_goes_on_where_it_was_killed(house, capsys):  # noqa: F811
+    pytest.importorskip("optuna")
+    command = ["-m", "+sweep=optuna", "task=score", "model.rate=interval(0.0,1.0)", "model.path=a,bug"]
+    assert main([*command, "sweep.trials=6"]) == 1
+    states = [job["state"] for job in summary()["jobs"]]
+    assert set(states) == {"done", "failed"}
+    Path("mended").touch()
+    capsys.readouterr()
+    assert main([*command, "sweep.trials=8"]) == 0
+    assert capsys.readouterr().err.count("scoring") == 2 + states.count("failed")
+    assert [job["state"] for job in summary()["jobs"]] == ["done"] * 8
+    assert main([*command, "sweep.trials=0"]) == 2
+    assert "sweep.trials: expected a whole number of at least 1, got 0" in capsys.readouterr().err
+
+
+def test_a_sweep_that_is_killed_goes_on(tmp_path):
+    command = [*script(tmp_path), "-m", "model.path=a,sleep,b"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert running.stdout is not None
+    while running.stdout.readline() != "asleep\n":
+        pass
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait(timeout=30)
+    first = (tmp_path / SWEEP / "0" / "status.json").read_text()
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 50
+    assert "1 of 3 jobs are done already" in done.stderr
+    assert (tmp_path / SWEEP / "0" / "status.json").read_text() == first
+    assert "3 of 3 jobs done" in done.stdout
+
+
+def test_what_no_file_can_say_is_told(house, tmp_path):  # noqa: F811
+    loader = make_loader()
+    overrides = ["model=legal", "~trainer.callbacks.early", "model.path='a b'", "logger=null", "+loss.x=1"]
+    file = write_experiment(loader, overrides, "Why.", tmp_path)
+    lines = file.read_text().splitlines()
+    assert lines[3] == "# and on the command line, since no file can say it: ~trainer.callbacks.early +loss.x=1"
+    assert yaml.safe_load(file.read_text()) == {
+        "defaults": [{"override /model": "legal"}, {"override /logger": None}, "_self_"],
+        "model": {"path": "a b"},
+    }
+    assert compose(loader, overrides[:1]).model.path == "lawful"
+
+
+def test_the_latest_unfinished_sweep_of_the_same_command(house, monkeypatch, capsys):  # noqa: F811
+    stamp = "hydra.sweep.dir=outputs/sweeps/2026-03-01/"
+    assert main(["-m", "task=score", "model.path=a,bug", f"{stamp}10-00-00"]) == 1
+    assert main(["-m", "task=score", "model.path=a,b", f"{stamp}11-00-00"]) == 0
+    from embfit.sweep.folder import unfinished
+
+    assert unfinished(SWEEP, ["task=score", "model.path=a,bug"]) == SWEEP / "2026-03-01" / "10-00-00"
+    assert unfinished(SWEEP, ["task=score", "model.path=a,b"]) is None
+    assert unfinished(SWEEP, ["task=score"]) is None
