@@ -105,4 +105,4 @@ def test_a_sweep_on_two_ranks_trains_each_trial_once(
         assert json.loads((folder / "status.json").read_text())["state"] == "done"
         assert json.loads((folder / "training.json").read_text())["steps"] == 3
         assert (folder / "model" / "model.safetensors").is_file()
-    assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == ["0", "1"]
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == ["0", "1", "conf"]
