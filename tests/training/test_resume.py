@@ -27,7 +27,15 @@ from tests.conftest import TEXTS
 
 # 8 examples in batches of 3, 3 and 2: four epochs are twelve steps, and 3, 6, 9 and 12 end one
 TRAINING = Training(
-    batch_size=3, lr=1e-2, epochs=4, precision="fp32", dropout=True, token_budget=40, max_positives=1, patience=None
+    batch_size=3,
+    lr=1e-2,
+    epochs=4,
+    precision="fp32",
+    dropout=True,
+    token_budget=40,
+    max_positives=1,
+    patience=None,
+    validations_per_epoch=2,
 )
 SCORES = [0.1, 0.3, 0.2, 0.5, 0.4, 0.45, 0.3, 0.2, 0.1]
 

@@ -286,7 +286,7 @@ def test_ctrl_c_is_ctrl_c(make_encoder: Callable[..., Encoder], fit: Callable[..
 
     with pytest.raises(KeyboardInterrupt):
         fit(make_encoder(), validate=validate)
-    assert [path.name for path in tmp_path.glob("best-*")] == ["best-1.safetensors"]
+    assert [path.name for path in tmp_path.glob("best-*")] == ["best-2.safetensors"]
 
 
 def test_matryoshka_trains_prefixes(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
