@@ -10,11 +10,11 @@ from embfit.console import Console, listen, show_error
 def console():
     handler = Console()
     root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
+    level, before = root.level, list(root.handlers)
+    root.handlers = [handler]  # alone: a command that ran in this process before may be listening too
     root.setLevel(logging.INFO)
     yield handler
-    root.removeHandler(handler)
+    root.handlers = before
     root.setLevel(level)
 
 

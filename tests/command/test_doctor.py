@@ -1,4 +1,5 @@
 import http.server
+import re
 import threading
 
 import pytest
@@ -23,7 +24,7 @@ def test_what_there_is_and_what_would_be_done(capsys, tmp_path):
     assert "next run      python -m embfit training.lr=1e-5 model=custom" in out
     assert "  model       custom (command line)" in out
     assert f"  weights     its files are in {tmp_path}" in out
-    assert "  experiment  none (conf/config.yaml:14)" in out
+    assert re.search(r"^  experiment  none \(conf/config\.yaml:\d+\)$", out, re.MULTILINE)
     assert not (tmp_path / "outputs").exists()
 
 
