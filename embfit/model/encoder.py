@@ -89,8 +89,8 @@ class Encoder(nn.Module):
     def training_attention(self) -> Iterator[None]:
         """Attend in the way that trains fastest, if the choice is left to embfit.
 
-        On a CPU those are plain matrix products: the backward pass of the fused kernel is slower there, by a quarter of
-        a whole step at 128 tokens. Everywhere else it is what the model was loaded with.
+        On a CPU those are plain matrix products, since the backward pass of the fused kernel is slower there
+        (`scripts/benchmarks/portions.py`). Everywhere else it is what the model was loaded with.
         """
         plain = self.settings.attention == "auto" and self.device.type == "cpu" and self.max_length <= PLAIN_ATTENTION
         loaded = self.backbone.config._attn_implementation

@@ -38,8 +38,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 def default_token_budget(device: torch.device) -> int:
     """Return how many padded tokens to compute at once: on a CPU few, so that activations stay in its caches.
 
-    On two cores, all-MiniLM-L6-v2 encodes 2.3 times as fast in portions of 1,024 as in portions of 16,384, and trains
-    twice as fast as in portions of 8,192 (`scripts/benchmarks/portions.py`). A GPU wants large ones.
+    `scripts/benchmarks/portions.py` compares them. A GPU wants large ones.
     """
     return 1_024 if device.type == "cpu" else 16_384
 

@@ -74,7 +74,7 @@ class Training:
         warmup: share of the steps in which the rate rises to its peak.
         schedule: how the rate falls afterwards.
         clip_norm: gradients are scaled down to this norm; None leaves them.
-        dropout: the encoder's own dropout. Off is faster (on a CPU about twice) and keeps fused attention.
+        dropout: the encoder's own dropout. Off is faster.
         precision: of the encoder's computation; auto is bf16 where the hardware multiplies it.
         token_budget: padded tokens in a micro-batch; None is 1,024 on a CPU and 16,384 on a GPU. Part of the result's
             last digits, so it never follows from how much memory is free.
