@@ -161,7 +161,7 @@ def _training(report: Report, systems: Mapping[str, int]) -> Plot | None:
 
 def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what a room counted as lines of name and value; curves are drawn instead."""
-    flat = leaves({name: value for name, value in facts.items() if name != "history"})
+    flat = leaves({name: value for name, value in facts.items() if name not in ("history", "curve")})
     return [(key.replace("_", " ").replace(".", ", "), _shown(value)) for key, value in flat]
 
 

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 
 from embfit.errors import UserError
+from embfit.training.curve import Curve
 from embfit.training.in_batch import InBatch, trained_weights
 from embfit.training.validation import Validation
 
@@ -39,6 +40,7 @@ class Checkpoint:
         over: nothing is left to train, whatever the steps.
         seconds: of training so far, validation included.
         validation: its state, None without validation.
+        curve: its state.
     """
 
     plan: str
@@ -52,6 +54,7 @@ class Checkpoint:
     over: bool
     seconds: float
     validation: dict[str, Any] | None
+    curve: dict[str, Any]
 
 
 def read_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
@@ -85,6 +88,7 @@ class Checkpoints(pl.Callback):
         steps: after which to write, where `every` is None.
         every: how many steps are between two checkpoints.
         validation: whose state belongs to it.
+        curve: likewise.
         clock: seconds of training so far.
     """
 
@@ -95,6 +99,7 @@ class Checkpoints(pl.Callback):
         steps: Collection[int],
         every: int | None,
         validation: Validation | None,
+        curve: Curve,
         clock: Callable[[], float],
     ) -> None:
         self.path = folder / NAME
@@ -102,6 +107,7 @@ class Checkpoints(pl.Callback):
         self.steps = steps
         self.every = every
         self.validation = validation
+        self.curve = curve
         self.clock = clock
 
     def on_train_batch_end(
@@ -129,6 +135,7 @@ class Checkpoints(pl.Callback):
             over=trainer.should_stop,
             seconds=self.clock(),
             validation=None if self.validation is None else self.validation.state(),
+            curve=self.curve.state(),
         )
         _replace(self.path, vars(checkpoint))
         if self.validation is not None:
@@ -151,14 +158,15 @@ class Continue(pl.Callback):
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start.schedule)
 
 
-def restore(module: InBatch, start: Checkpoint, validation: Validation | None) -> None:
-    """Put a module where it was, in weights and in its epoch, and validation where it stood."""
+def restore(module: InBatch, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
+    """Put a module where it was, in weights and in its epoch, and validation and curve where they stood."""
     module.load_state_dict(start.weights, strict=False)  # what is not trained is as it was loaded
     module.start = (start.epoch, start.batch)
     module.steps_taken = start.step
     module.pairs_seen = start.pairs
     if validation is not None and start.validation is not None:
         validation.restore(start.validation)
+    curve.restore(start.curve)
 
 
 def _replace(path: Path, values: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from embfit.store import Store, digest
 from embfit.training.batches import Examples, batches_per_epoch
 from embfit.training.checkpoint import Checkpoints, read_checkpoint, restore
 from embfit.training.crew import crew
+from embfit.training.curve import Curve
 from embfit.training.in_batch import InBatch, Optimization
 from embfit.training.layout import plan
 from embfit.training.loop import run
@@ -43,6 +44,8 @@ class Fit:
         epochs: passes over the examples, as a fraction.
         best_step: whose weights the encoder has now; 0 are those it started from.
         history: one entry a validation: `step` and the metrics.
+        curve: `step`, `loss`, `accuracy` (share of positives above all their negatives) and `lr`, a few hundred points
+            at most, each the mean of the steps since the one before.
         stopped: `finished`, `plateau`, or `time` when `max_time` was over.
         seconds: of training, validation left out.
         validation_seconds: of validation.
@@ -54,6 +57,7 @@ class Fit:
     epochs: float
     best_step: int
     history: list[dict[str, float]]
+    curve: list[dict[str, float]]
     stopped: Literal["finished", "plateau", "time"]
     seconds: float
     validation_seconds: float
@@ -166,18 +170,19 @@ class Training:
         )
         points = _validation_steps(steps, per_epoch, self.validations_per_epoch)
         validation = Validation(validate, points, self.patience, self.min_gain, folder) if validate else None
+        curve = Curve()
         log.info("training on %d examples: %d steps of up to %d", len(examples), steps, batch_size)
         identity = digest({"examples": examples.digest, "steps": steps, "batch_size": batch_size, "seed": self.seed})
         start = read_checkpoint(folder, identity)
         clock = TimeLimit(None if self.max_time is None else seconds(self.max_time), start.seconds if start else 0.0)
         if start is not None:
             log.info("going on after step %d", start.step)
-            restore(module, start, validation)
+            restore(module, start, validation, curve)
         written = Checkpoints(
-            folder, identity, points if validation else [], self.checkpoint_every, validation, clock.elapsed
+            folder, identity, points if validation else [], self.checkpoint_every, validation, curve, clock.elapsed
         )
         settings = layout.settings(trainer.keywords, 0)
-        own: list[pl.Callback | None] = [TrainingProgress(steps), clock, validation, written]
+        own: list[pl.Callback | None] = [TrainingProgress(steps), clock, validation, curve, written]
         callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
         if start is None or not (start.step == steps or start.over):
             with crew(module, settings, layout, steps, folder, start):
@@ -192,6 +197,7 @@ class Training:
             epochs=module.steps_taken / per_epoch,
             best_step=validation.best_step if validation else module.steps_taken,
             history=validation.history if validation else [],
+            curve=curve.points,
             stopped=_reason(validation, clock.reached or (start is not None and start.over)),
             seconds=spent - validating,
             validation_seconds=validating,

@@ -102,6 +102,8 @@ def test_killed_at_any_step_it_ends_bit_equal(
     fit, weights, temperature = train("killed", training=training)
     assert (weights, temperature) == expected[1:]
     assert fit.history == expected[0].history
+    assert fit.curve == expected[0].curve
+    assert [point["step"] for point in fit.curve] == [*range(1, 13)]
     assert [entry["step"] for entry in fit.history] == [0, 2, 3, 4, 6, 8, 9, 10, 12]
     assert (fit.best_step, fit.steps, fit.epochs, fit.stopped) == (4, 12, 4.0, "finished")
 
