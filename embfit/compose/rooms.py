@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-THIRD_PARTY = {
+OTHER_ROOMS = {
+    "miner": ("embfit.miner", "embfit.model"),  # another encoder than the one in training may mine
     "trainer": ("embfit.trainer", "pytorch_lightning"),
     "logger": ("embfit.logger", "pytorch_lightning.loggers"),
 }
@@ -44,7 +45,7 @@ NOT_THE_TRAINERS: Mapping[str, str | None] = {
 
 def room(group: str) -> tuple[str, ...]:
     """Return the modules that a group's YAMLs may name, packs left out."""
-    return THIRD_PARTY.get(group, (f"embfit.{group}",))
+    return OTHER_ROOMS.get(group, (f"embfit.{group}",))
 
 
 def lives_in(module: str, rooms: Iterable[str]) -> bool:

@@ -1,7 +1,7 @@
 """Finding negatives: documents that are close to a query without answering it.
 
-A miner is a source of candidates, filters and sampling (`mining.py` joins them); none, random, bm25 and dense differ in
-their source alone.
+A miner is a source of candidates, filters and sampling (`miner.py` and `mining.py` join them); miners differ in their
+source alone.
 """
 
 from embfit.miner.bm25 import BM25

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,7 +15,7 @@ UNRANKED = 0  # rank of a document that came from no ranking
 
 @dataclass(frozen=True)
 class Candidates:
-    """Documents that one source proposes for each query of a block.
+    """Documents that one source proposes for each query of some examples.
 
     Args:
         source: its name (`dense`), recorded with each negative.
@@ -30,6 +32,26 @@ class Candidates:
     scores: np.ndarray
     positive_scores: np.ndarray
     judged_scores: np.ndarray
+
+
+Propose: TypeAlias = Callable[[Examples], Candidates]
+"""Proposes documents for some of the examples that a source was prepared for."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where candidates come from.
+
+    Args:
+        name: recorded with each negative.
+        key: everything that the candidates depend on besides the collection: parameters, fingerprints of models.
+        prepare: does what is done once for all examples (embedding them, say) and returns what proposes documents for
+            some; called only when the store has no result.
+    """
+
+    name: str
+    key: Mapping[str, Any]
+    prepare: Callable[[Examples], Propose]
 
 
 def ranks_of(rows: np.ndarray) -> np.ndarray:

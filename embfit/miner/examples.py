@@ -39,12 +39,21 @@ class Examples:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def blocks(self) -> Iterator[tuple[slice, Examples]]:
-        """Yield at most `BLOCK` examples at a time, with the slice of all that they are."""
+    def blocks(self) -> Iterator[Examples]:
+        """Yield at most `BLOCK` examples at a time."""
         for start in range(0, len(self), BLOCK):
             stop = min(start + BLOCK, len(self))
             positives, judged, own = (one.part(start, stop) for one in (self.positives, self.judged, self.own))
-            yield slice(start, stop), Examples(self.queries[start:stop], positives, judged, own)
+            yield Examples(self.queries[start:stop], positives, judged, own)
+
+    def take(self, places: np.ndarray) -> Examples:
+        """Return some examples, by their places here in ascending order."""
+        positives, judged, own = (one.take(places) for one in (self.positives, self.judged, self.own))
+        return Examples(self.queries[places], positives, judged, own)
+
+    def places(self, part: Examples) -> np.ndarray:
+        """Return where the examples of a part stand among these ([Q])."""
+        return np.searchsorted(self.queries, part.queries)
 
     def relevant(self) -> Mapping[int, frozenset[int]]:
         """Return the positives by query row, as `TrainingSet.relevant` wants them."""

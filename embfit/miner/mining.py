@@ -5,30 +5,34 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 from datasets import Dataset
 
-from embfit.miner.candidates import Candidates
 from embfit.miner.examples import SPLIT, Examples, training_examples
-from embfit.miner.selection import JUDGED, Negatives, Selection
+from embfit.miner.selection import JUDGED, Negatives
 from embfit.miner.training_set import SCHEMA, training_rows
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raised when the same key comes to mean other negatives
+FORMAT = 2  # raised when the same key comes to mean other negatives
 
-Propose: TypeAlias = Callable[[Examples], Iterator[Candidates]]
-"""A source: yields the candidates of each block of the examples, in order."""
+Find: TypeAlias = Callable[[Examples, int], Negatives]
+"""Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""
 
 
 def mine(
-    collection: Collection, store: Store, miner: str, key: Mapping[str, Any], propose: Propose, selection: Selection
+    collection: Collection,
+    store: Store,
+    miner: str,
+    key: Mapping[str, Any],
+    prepare: Callable[[Examples], Find],
+    wanted: int,
 ) -> TrainingSet:
     """Return a collection's training set with mined negatives, from the store if they were mined before.
 
@@ -37,8 +41,8 @@ def mine(
         store: keeps the result under the collection's digests and `key`.
         miner: its name.
         key: everything else that the result depends on: parameters, the encoder's fingerprint.
-        propose: the source; called when the store has no result.
-        selection: filters and sampling.
+        prepare: called with all examples when the store has no result; returns what finds a block's negatives.
+        wanted: negatives per query, of which a shortfall is counted.
 
     Raises:
         UserError: there is no training pair.
@@ -57,11 +61,11 @@ def mine(
         counts: Counter[str] = Counter()
         removed: Counter[str] = Counter()
         with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
-            blocks = zip(examples.blocks(), propose(examples), strict=True)
-            for number, ((_, block), candidates) in enumerate(blocks):
-                negatives = selection.select(block, candidates, collection.document_copies, number)
+            find = prepare(examples)
+            for number, block in enumerate(examples.blocks()):
+                negatives = find(block, number)
                 writer.write_batch(training_rows(block, negatives, miner))
-                counts.update(_counts(negatives, selection.negatives))
+                counts.update(_counts(negatives, wanted))
                 removed.update(negatives.removed)
         write_text(folder / "facts.json", json.dumps({**counts, "removed": removed}))
 
@@ -73,7 +77,7 @@ def mine(
         "judged_dropped": examples.dropped,
         **json.loads((folder / "facts.json").read_text(encoding="utf-8")),
     }
-    log.info(_summary(facts, selection.negatives))
+    log.info(_summary(facts, wanted))
     rows = Dataset.from_file(str(folder / "rows.arrow"))
     return TrainingSet(collection, rows, examples.relevant(), facts)
 
@@ -85,10 +89,15 @@ def _counts(negatives: Negatives, wanted: int) -> Mapping[str, int]:
         "judged": judged,
         "short": int((negatives.rows.lengths < wanted).sum()),
         "without": int((negatives.rows.lengths == 0).sum()),
+        "unreached": int(negatives.unreached.sum()),
+        "dropped": int(negatives.dropped.sum()),
     }
 
 
 def _summary(facts: Mapping[str, Any], wanted: int) -> str:
     given = f"; {facts['judged']} negatives are the data's own" if facts["judged"] else ""
     short = f"; {facts['short']} queries have fewer than {wanted}" if facts["short"] else ""
-    return f"mined {facts['mined']} negatives ({facts['miner']}) for {facts['queries']} training queries{given}{short}"
+    unreached = f"; no positive of {facts['unreached']} queries was found" if facts["unreached"] else ""
+    dropped = f"; {facts['dropped']} of them are left out of training" if facts["dropped"] else ""
+    found = f"mined {facts['mined']} negatives ({facts['miner']}) for {facts['queries']} training queries"
+    return f"{found}{given}{short}{unreached}{dropped}"

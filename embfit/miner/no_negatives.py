@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from embfit.miner.candidates import Candidates, unscored
+from embfit.miner.candidates import unscored
 from embfit.miner.examples import Examples
-from embfit.miner.mining import mine
-from embfit.miner.selection import Selection
+from embfit.miner.mining import Find, mine
+from embfit.miner.selection import Negatives, Selection
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
@@ -22,9 +21,12 @@ class NoNegatives:
 
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
         """Return the training split's positives and judged negatives."""
-        return mine(collection, store, "none", {}, self.candidates, Selection(negatives=0))
 
-    def candidates(self, examples: Examples) -> Iterator[Candidates]:
-        """Yield blocks without candidates."""
-        for _, block in examples.blocks():
-            yield unscored("none", np.empty((len(block), 0), np.int64), block)
+        def find(block: Examples, number: int) -> Negatives:
+            nothing = unscored("none", np.empty((len(block), 0), np.int64), block)
+            return Selection(negatives=0).select(block, nothing, collection, number)
+
+        def prepare(examples: Examples) -> Find:
+            return find
+
+        return mine(collection, store, "none", {}, prepare, 0)

@@ -29,8 +29,12 @@ SCHEMA = pa.schema(
 
 
 def training_rows(examples: Examples, found: Negatives, miner: str) -> pa.RecordBatch:
-    """Return a block of examples with their negatives as rows of a training set, `miner` being their source."""
+    """Return a block of examples with their negatives as rows of a training set, `miner` being their source.
+
+    Examples that the miner drops are left out.
+    """
     count = len(examples)
+    positive_scores = next(iter(found.positive_scores.values()))
     nothing = Ragged(np.empty(0, np.float32), np.zeros(count + 1, np.int64))  # no teacher's scores
     columns = {
         "query": pa.array(examples.queries),
@@ -39,12 +43,12 @@ def training_rows(examples: Examples, found: Negatives, miner: str) -> pa.Record
         "scores": _lists(nothing),
         "weight": pa.array(np.ones(count, np.float32)),
         "source": pa.array([miner] * count),
-        "positive_scores": _beside(examples.positives, found.positive_scores, np.isnan(found.positive_scores)),
+        "positive_scores": _beside(examples.positives, positive_scores, np.isnan(positive_scores)),
         "negative_scores": _beside(found.rows, found.scores, np.isnan(found.scores)),
         "negative_ranks": _beside(found.rows, found.ranks, found.ranks == UNRANKED),
         "negative_sources": _beside(found.rows, found.sources),
     }
-    return pa.record_batch(columns, schema=SCHEMA)
+    return pa.record_batch(columns, schema=SCHEMA).filter(pa.array(~found.dropped))
 
 
 def _lists(lists: Ragged, missing: np.ndarray | None = None) -> pa.ListArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from embfit.errors import UserError
@@ -59,9 +60,20 @@ def test_no_training_pairs_is_one_clear_line(qrels: dict[str, dict[str, dict[str
 def test_blocks_are_the_whole_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 2)
     qrels = {"train": {"q0": {"a": 1, "b": 1}, "q1": {"c": 1, "e": 0}, "q2": {"a": 1, "b": 0}}}
-    blocks = list(training_examples(make_collection(DOCUMENTS, QUERIES, qrels)).blocks())
-    assert [where for where, _ in blocks] == [slice(0, 2), slice(2, 3)]
-    assert [block.queries.tolist() for _, block in blocks] == [[0, 1], [2]]
-    assert [rows.tolist() for _, block in blocks for rows in block.positives.lists()] == [[0, 1], [2], [0]]
-    assert [rows.tolist() for _, block in blocks for rows in block.judged.lists()] == [[], [4], [1]]
-    assert [block.judged.offsets.tolist() for _, block in blocks] == [[0, 0, 1], [0, 1]]
+    whole = training_examples(make_collection(DOCUMENTS, QUERIES, qrels))
+    blocks = list(whole.blocks())
+    assert [block.queries.tolist() for block in blocks] == [[0, 1], [2]]
+    assert [rows.tolist() for block in blocks for rows in block.positives.lists()] == [[0, 1], [2], [0]]
+    assert [rows.tolist() for block in blocks for rows in block.judged.lists()] == [[], [4], [1]]
+    assert [block.judged.offsets.tolist() for block in blocks] == [[0, 0, 1], [0, 1]]
+    assert [whole.places(block).tolist() for block in blocks] == [[0, 1], [2]]
+
+
+def test_some_of_them_know_their_places() -> None:
+    qrels = {"train": {"q0": {"a": 1, "b": 1}, "q1": {"c": 1, "e": 0}, "q2": {"a": 1, "b": 0}}}
+    whole = training_examples(make_collection(DOCUMENTS, QUERIES, qrels))
+    part = whole.take(np.array([0, 2]))
+    assert part.queries.tolist() == [0, 2]
+    assert [rows.tolist() for rows in part.positives.lists()] == [[0, 1], [0]]
+    assert [rows.tolist() for rows in part.judged.lists()] == [[], [1]]
+    assert whole.places(part).tolist() == [0, 2]

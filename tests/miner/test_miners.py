@@ -100,6 +100,8 @@ def test_dense_margins_by_hand(store: Store) -> None:
         "judged": 0,
         "short": 0,
         "without": 0,
+        "unreached": 0,
+        "dropped": 0,
         "removed": {"positive": 2, "judged": 0, "query_itself": 0, "repeated_text": 0, "relative_margin": 1},
     }
     assert mined(replace(base, relative_margin=None, absolute_margin=0.5), collection, store, 4)["negatives"] == [5]

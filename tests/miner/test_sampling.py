@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embfit.miner.sampling import distinct, sample, top, uniform
+from embfit.miner.sampling import Sampling, distinct, sample, top, uniform, weighted
 
 
 def test_top_takes_the_first_that_passed() -> None:
@@ -31,13 +31,29 @@ def test_uniform_gives_equal_chances() -> None:
     np.testing.assert_allclose(taken.mean(axis=0), [0.75, 0, 0.75, 0.75, 0.75], atol=0.01)  # 3 of 4; 3 deviations
 
 
-@pytest.mark.parametrize("sampling", ["top", "uniform"])
-def test_the_same_seed_gives_the_same_sample(sampling: str) -> None:
+def test_weighted_draws_by_standardised_score() -> None:
+    """Scores of 9 and 5 lie one deviation above and below their mean: chances e and 1/e, 0.881 to 0.119."""
+    passed = np.tile([True, False, True, True], (20_000, 1))
+    passed[:, 3] = False
+    scores = np.tile(np.array([9, 100, 5, 7], np.float32), (20_000, 1))
+    taken = weighted(passed, np.ones(20_000, int), np.random.default_rng(0), scores)
+    assert not (taken & ~passed).any()
+    np.testing.assert_allclose(taken.mean(axis=0), [0.881, 0, 0.119, 0], atol=0.01)
+    equal = weighted(passed, np.ones(20_000, int), np.random.default_rng(0), np.ones(passed.shape, np.float32))
+    np.testing.assert_allclose(equal.mean(axis=0), [0.5, 0, 0.5, 0], atol=0.01)
+    all_there_are = weighted(passed, np.full(20_000, 3), np.random.default_rng(0), scores)
+    np.testing.assert_array_equal(all_there_are, passed)
+
+
+@pytest.mark.parametrize("sampling", ["top", "uniform", "weighted"])
+def test_the_same_seed_gives_the_same_sample(sampling: Sampling) -> None:
     passed = np.ones((50, 20), bool)
     quotas = np.full(50, 5)
+    scores = np.random.default_rng(0).random(passed.shape)
 
     def draw(seed: int) -> list[list[bool]]:
-        return sample(passed, quotas, sampling, np.random.default_rng(seed)).tolist()  # type: ignore[arg-type,no-any-return]
+        taken: list[list[bool]] = sample(passed, quotas, sampling, np.random.default_rng(seed), scores).tolist()
+        return taken
 
     assert draw(1) == draw(1)
     assert (draw(1) == draw(2)) == (sampling == "top")

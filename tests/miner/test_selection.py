@@ -14,6 +14,8 @@ from embfit.miner.candidates import Candidates
 from embfit.miner.examples import Examples
 from embfit.miner.selection import Selection, check_window
 from embfit.ragged import Ragged
+from embfit.records import Collection
+from tests.conftest import make_collection
 
 Mined = list[tuple[int, float, int, str]]
 
@@ -68,6 +70,11 @@ def random_ragged(random: np.random.Generator, lists: int, least: int, most: int
     return Ragged(np.concatenate(values).astype(np.int32), np.cumsum([0, *map(len, values)]))
 
 
+def collection_of(copies: np.ndarray) -> Collection:
+    """Documents of which those with one number have one text."""
+    return make_collection({f"d{row}": f"text {text}" for row, text in enumerate(copies)}, {}, {})
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
     "selection",
@@ -84,7 +91,7 @@ def test_equals_a_naive_loop(selection: Selection, seed: int) -> None:
     queries, documents, depth = 40, 60, 20
     copies = np.arange(documents)
     copies[30:] = random.integers(0, documents, 30)
-    copies = copies[copies]  # equal texts share one row
+    copies = collection_of(copies[copies]).document_copies  # equal texts share one row
     examples = Examples(
         np.arange(queries, dtype=np.int32),
         random_ragged(random, queries, 1, 3, documents),
@@ -106,7 +113,7 @@ def test_equals_a_naive_loop(selection: Selection, seed: int) -> None:
         positive_scores=scores(len(examples.positives.values)),
         judged_scores=scores(len(examples.judged.values)),
     )
-    found = selection.select(examples, candidates, copies, 0)
+    found = selection.select(examples, candidates, collection_of(copies), 0)
     wanted, removed = naive(examples, candidates, copies, selection)
     flat = [one for mined in wanted for one in mined]
     assert found.rows.lengths.tolist() == [len(mined) for mined in wanted]
@@ -130,7 +137,7 @@ def test_judged_negatives_come_first_count_and_are_all_kept() -> None:
         positive_scores=np.array([0.9, 0.9], np.float32),
         judged_scores=np.array([0.4, 0.1, math.nan], np.float32),
     )
-    found = Selection(2).select(examples, candidates, np.arange(8), 0)
+    found = Selection(2).select(examples, candidates, collection_of(np.arange(8)), 0)
     assert [rows.tolist() for rows in found.rows.lists()] == [[5, 1], [6, 7]]
     assert found.sources.tolist() == ["judged", "dense", "judged", "judged"]
     assert found.ranks.tolist() == [0, 1, 0, 0]
