@@ -172,7 +172,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """System `b` against system `a` on the same queries: paired difference, interval and p-value of one metric."""
+    """System `b` against system `a` on the same queries: paired difference, interval and p-value of one metric.
+
+    `p_holm` is p corrected for the number of systems that were compared with `a`; None where `b` is the only one.
+    """
 
     a: str
     b: str
@@ -185,11 +188,15 @@ class Comparison:
     wins: int
     ties: int
     losses: int
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a run found out; `report.json` and `report.html` are written from it."""
+    """All that a run found out; `report.json` and `report.html` are written from it.
+
+    `sections` holds what only some runs find out, by the key that it has in `report.json`.
+    """
 
     task: str
     evaluations: Sequence[Evaluation]
@@ -198,6 +205,7 @@ class Report:
     mining: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    sections: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _blocks(table: Dataset, rows: Sequence[int] | None) -> Iterator[Mapping[str, list[str]]]:

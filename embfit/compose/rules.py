@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from embfit.compose.nearest import suggestion
 from embfit.compose.problems import Problem
 
 Values = Mapping[str, Any]
@@ -43,6 +44,18 @@ def sources_named(values: Values) -> Iterator[Problem]:
             yield Problem(f"{group}.{key}", f"is not set; add {group}.{key}=...")
 
 
+def systems_exist(values: Values) -> Iterator[Problem]:
+    """A task measures systems that the evaluator knows, and what they are made of is known too."""
+    known = (values.get("evaluator") or {}).get("systems") or {}
+    asked = [("task.systems", name) for name in (values.get("task") or {}).get("systems") or []]
+    for key, name in asked:
+        if name not in known:
+            yield Problem(key, f"evaluator.systems has no '{name}'{suggestion(name, known)}")
+        else:
+            new = [(f"evaluator.systems.{name}.of", part) for part in known[name].get("of") or []]
+            asked += [part for part in new if part not in asked]
+
+
 def query_to_search(values: Values) -> Iterator[Problem]:
     """`task=search` needs something to search for."""
     task = (values.get("task") or {}).get("_target_", "")
@@ -65,6 +78,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
     dims_ascend,
     sources_named,
+    systems_exist,
     query_to_search,
     strategy_trains,
 )

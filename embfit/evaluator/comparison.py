@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from embfit.evaluator.significance import bootstrap_interval, randomisation_p, wins_ties_losses
+from embfit.evaluator.significance import bootstrap_interval, holm, randomisation_p, wins_ties_losses
 from embfit.records import Comparison, Evaluation
 
 ALL = "all"
@@ -36,6 +37,47 @@ def compare(a: Evaluation, b: Evaluation, samples: int, seed: int) -> list[Compa
         for subset, queries in {ALL: everything, **a.subsets}.items()
         for metric in a.metrics
     ]
+
+
+def compare_all(evaluations: Sequence[Evaluation], samples: int, seed: int) -> list[Comparison]:
+    """Return the comparisons of each further system against the first one, with p-values corrected for their number.
+
+    The more systems are tried, the likelier one of them looks different by chance; so where there are several, `p_holm`
+    is corrected by Holm's method over the systems, for each metric and subset by itself.
+
+    Raises:
+        ValueError: they were not evaluated on the same queries and metrics.
+    """
+    first, *others = evaluations
+    compared = [compare(first, other, samples, seed) for other in others]
+    if len(compared) < 2:
+        return [found for one in compared for found in one]
+    families = [  # transposed: one family a metric and subset
+        [replace(found, p_holm=p) for found, p in zip(family, holm([found.p for found in family]), strict=True)]
+        for family in zip(*compared, strict=True)
+    ]
+    return [found for one in zip(*families, strict=True) for found in one]
+
+
+def most_changed(a: Evaluation, b: Evaluation, metric: str, count: int) -> dict[str, list[dict[str, str | float]]]:
+    """Return the queries on which `b` gained and lost most against `a`: `improved` and `worsened`, largest first.
+
+    Args:
+        a: the system compared with.
+        b: the system of interest.
+        metric: whose values.
+        count: at most so many of each; queries that tie keep the order of the split.
+    """
+    before, after = a.per_query[metric], b.per_query[metric]
+    rows: list[dict[str, str | float]] = [
+        {"query": query, "before": before[query], "after": after[query], "difference": after[query] - before[query]}
+        for query in before
+    ]
+    ordered = sorted(rows, key=lambda row: -float(row["difference"]))
+    return {
+        "improved": [row for row in ordered[:count] if float(row["difference"]) > 0],
+        "worsened": [row for row in ordered[: -count - 1 : -1] if float(row["difference"]) < 0],
+    }
 
 
 def _compare(

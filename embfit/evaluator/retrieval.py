@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
-from embfit.evaluator.comparison import compare
+from embfit.evaluator.comparison import compare, compare_all, most_changed
 from embfit.evaluator.judging import judge, judgements
 from embfit.evaluator.metrics import Metric, rank
+from embfit.evaluator.systems import System, standard
 from embfit.index.exact import search
 from embfit.index.lexical import NOTHING, Language, index_words
 from embfit.model.embed import embed
@@ -47,6 +48,7 @@ class Retrieval:
             (arguana, quora). Elsewhere equal ids are a coincidence.
         resamples: of the bootstrap, and random flips of the randomisation test.
         seed: of both, and of the documents that a validation searches.
+        systems: what `task=evaluate` can measure, by name.
 
     Raises:
         ConfigError: no such metric, or one that reads deeper than `depth`.
@@ -63,6 +65,7 @@ class Retrieval:
     exclude_self: bool = False
     resamples: Annotated[int, Field(ge=1)] = 10_000
     seed: int = 0
+    systems: Mapping[str, System] = field(default_factory=standard)
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -165,6 +168,23 @@ class Retrieval:
             ValueError: they were not evaluated on the same queries and metrics.
         """
         return compare(a, b, self.resamples, self.seed)
+
+    def compare_all(self, evaluations: Sequence[Evaluation]) -> list[Comparison]:
+        """Return the comparisons of each further system against the first, p-values also corrected for their number.
+
+        Raises:
+            ValueError: they were not evaluated on the same queries and metrics.
+        """
+        return compare_all(evaluations, self.resamples, self.seed)
+
+    def changes(self, evaluations: Sequence[Evaluation], count: int) -> list[dict[str, Any]]:
+        """Return, for each further system against the first, the queries that changed most in the first metric."""
+        metric = self.metrics[0]
+        return [
+            {"a": a.system, "b": b.system, "metric": metric, **most_changed(a, b, metric, count)}
+            for a in evaluations[:1]
+            for b in evaluations[1:]
+        ]
 
     def _dev_documents(self, collection: Collection) -> np.ndarray:
         """Return the rows of the documents that a validation searches, ascending."""

@@ -7,7 +7,7 @@ without its assumptions). The queries are treated as a sample from those that us
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -68,6 +68,21 @@ def randomisation_p(differences: np.ndarray, samples: int, seed: int) -> float:
         sums = 2 * (kept @ changed) - changed.sum()  # [B, Q] of 0 and 1 → signed sums [B]
         extreme += int((np.abs(sums) >= observed).sum())
     return (1 + extreme) / (1 + samples)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number, in the order given (Holm 1979).
+
+    The smallest is multiplied by their number n, the next by n - 1, and so on; none is below a smaller one's. Calling
+    significant what stays below a level keeps the chance of even one false call below it, however the tests depend on
+    each other.
+    """
+    corrected = [0.0] * len(p_values)
+    reached = 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        reached = max(reached, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = reached
+    return corrected
 
 
 def wins_ties_losses(differences: np.ndarray) -> tuple[int, int, int]:

@@ -19,7 +19,8 @@ def contents(report: Report) -> dict[str, Any]:
 
     `systems` by name: `split`, `metrics`, `queries` and `left_out` (counts), `subsets` (by name: `queries` and
     `metrics`), `dims` (by dimensions: `metrics`), `per_query` (by metric and query id) and `facts`. `comparisons` hold
-    the fields of `Comparison`. `task`, `training`, `mining`, `data` and `timings` are the report's own.
+    the fields of `Comparison`. `task`, `training`, `mining`, `data` and `timings` are the report's own, and so is each
+    of its sections.
     """
     return {
         "task": report.task,
@@ -29,6 +30,7 @@ def contents(report: Report) -> dict[str, Any]:
         "mining": _plain(report.mining),
         "data": _plain(report.data),
         "timings": _plain(report.timings),
+        **_plain(report.sections),
     }
 
 

@@ -15,8 +15,9 @@ def headline(report: Report) -> Comparison | None:
 
 
 def outcome(comparison: Comparison) -> str:
-    """`better`, `worse` or `no significant difference`, of `b` against `a`."""
-    if comparison.p >= LEVEL:
+    """`better`, `worse` or `no significant difference`, of `b` against `a`; by the corrected p where there is one."""
+    p = comparison.p if comparison.p_holm is None else comparison.p_holm
+    if p >= LEVEL:
         return "no significant difference"
     return "better" if comparison.difference > 0 else "worse"
 

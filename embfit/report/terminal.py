@@ -48,6 +48,8 @@ def _systems(report: Report) -> Table:
         table.add_row(f"{comparisons[0].b} − {comparisons[0].a}", *(signed(found.difference) for found in comparisons))
         table.add_row("95 % interval", *(interval(found.ci95, 3, "…") for found in comparisons))
         table.add_row("p", *(probability(found.p) for found in comparisons))
+        if corrected := [found.p_holm for found in comparisons if found.p_holm is not None]:
+            table.add_row("p, corrected", *map(probability, corrected))
     return table
 
 

@@ -1,8 +1,14 @@
-"""`task=evaluate`: how good a model is on a collection, beside BM25."""
+"""`task=evaluate`: how good a model is on a collection, beside any other systems."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
 from embfit.evaluator import Retrieval
+from embfit.evaluator.systems import Bench
 from embfit.model import Pretrained
 from embfit.records import Report
 from embfit.report import print_table, write_report
@@ -12,22 +18,46 @@ from embfit.task.facts import count_truncated, describe
 from embfit.task.parts import Data
 
 
-def evaluate(data: Data, model: Pretrained, evaluator: Retrieval, store: Store, run: RunFolder) -> Report:
-    """Measure a model on the evaluator's split; nothing is trained."""
+def evaluate(
+    data: Data,
+    model: Pretrained,
+    evaluator: Retrieval,
+    store: Store,
+    run: RunFolder,
+    systems: Annotated[Sequence[str], Field(min_length=1)] | None = None,
+    changed: Annotated[int, Field(ge=0)] = 10,
+) -> Report:
+    """Measure systems on the evaluator's split and compare them; nothing is trained.
+
+    Args:
+        data: the collection.
+        model: what the system `base` is.
+        evaluator: measures, and knows the systems by name.
+        store: keeps embeddings, indexes and rankings.
+        run: the folder of this run.
+        systems: names of `evaluator.systems`; the others are compared with the first. None is `base`, and `bm25` if the
+            evaluator reports it.
+        changed: queries listed that improved most, and that worsened most, in each comparison.
+    """
+    names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))
     with run.stage("load data"):
         collection = data.load(store)
-    with run.stage("load model"):
-        encoder = model.load()
-        truncated = count_truncated(encoder, collection, store)
+    bench = Bench(collection, evaluator.split, evaluator, store, model)
+    truncated = {}
+    if "base" in names:
+        with run.stage("load model"):
+            truncated = count_truncated(bench.encoder, collection, store)
     with run.stage("evaluate"):
-        base = evaluator.evaluate("base", encoder, collection, store)
-        bm25 = [evaluator.evaluate_bm25(collection, store)] if evaluator.bm25 else []
+        evaluations = [bench.evaluation(name) for name in names]
+    with run.stage("compare"):
+        comparisons = evaluator.compare_all(evaluations)
     report = Report(
         task="evaluate",
-        evaluations=[base, *bm25],
-        comparisons=[found for other in bm25 for found in evaluator.compare(other, base)],
+        evaluations=evaluations,
+        comparisons=comparisons,
         data={**describe(collection), **truncated},
         timings=run.timings,
+        sections={"changes": evaluator.changes(evaluations, changed)},
     )
     write_report(report, run.dir, run.config, run.origins, collection, run.command)
     print_table(report)

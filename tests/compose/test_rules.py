@@ -45,6 +45,17 @@ def found(**values):
                 )
             ],
         ),
+        (
+            {
+                "task": {"systems": ["base", "bm52", "fused"]},
+                "evaluator": {"systems": {"base": {}, "bm25": {}, "fused": {"of": ["fused", "dense"]}}},
+            },
+            [
+                ("task.systems", "evaluator.systems has no 'bm52'; did you mean 'bm25'?"),
+                ("evaluator.systems.fused.of", "evaluator.systems has no 'dense'; it is one of base, bm25, fused"),
+            ],
+        ),
+        ({"task": {"systems": None}, "evaluator": {"systems": None}}, []),
         ({"task": {"_target_": "embfit.task.search.search"}, "query": "what"}, []),
         (
             {"task": {"_target_": "embfit.task.search.search"}, "query": None},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embfit.evaluator import significance
-from embfit.evaluator.significance import bootstrap_interval, randomisation_p, wins_ties_losses
+from embfit.evaluator.significance import bootstrap_interval, holm, randomisation_p, wins_ties_losses
 
 
 def every_flip(differences: list[float]) -> float:
@@ -104,3 +104,9 @@ def test_no_queries_is_a_mistake() -> None:
         bootstrap_interval(np.array([]), 10, seed=0)
     with pytest.raises(ValueError, match="no queries"):
         randomisation_p(np.array([]), 10, seed=0)
+
+
+def test_holm_corrects_by_how_many_are_left() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -87,6 +87,20 @@ def test_the_saved_model_is_the_one_that_was_measured(command: list[str]) -> Non
     assert again["per_query"] == tuned["per_query"]
 
 
+def test_any_systems_are_compared_with_the_first(command: list[str]) -> None:
+    evaluate = [*command, "task=evaluate", "evaluator.metrics=[ndcg@10]"]
+    assert main([*evaluate, "task.systems=[base,bm25,hybrid]", "run.dir=one"]) == 0
+    found = report("one")
+    assert list(found["systems"]) == ["base", "bm25", "hybrid"]
+    everything = [(one["a"], one["b"]) for one in found["comparisons"] if one["subset"] == "all"]
+    assert everything == [("base", "bm25"), ("base", "hybrid")]
+    assert all(one["p"] <= one["p_holm"] for one in found["comparisons"])
+    assert [(one["a"], one["b"]) for one in found["changes"]] == everything
+    file = "evaluator.systems.file.path=one/rankings/hybrid.trec"
+    assert main([*evaluate, "task.systems=[file,bm25]", file, "run.dir=two"]) == 0
+    assert report("two")["systems"]["file"]["metrics"] == found["systems"]["hybrid"]["metrics"]
+
+
 def test_sentence_transformers_measures_the_same(command: list[str], texts: list[str]) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     assert main([*command, "run.dir=run"]) == 0
@@ -188,6 +202,7 @@ def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptur
         (["evaluator.split=production"], 1, "no split 'production'"),
         (["model.path=./nowhere"], 1, "there is no such folder"),
         (["training.epoch=3"], 2, "did you mean 'epochs'?"),
+        (["task=evaluate", "task.systems=[base,hybird]"], 2, "did you mean 'hybrid'?"),
         (["loss=mrl", "loss.dims=[64]"], 1, "more than the model's 32 dimensions"),
     ],
 )

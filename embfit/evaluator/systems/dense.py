@@ -1,0 +1,73 @@
+"""Bi-encoders, as systems: the configured model, and any other one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from embfit.errors import ConfigError
+from embfit.evaluator.systems.bench import Bench
+from embfit.model.pooling import Pooling
+from embfit.model.pretrained import Pretrained
+from embfit.records import Evaluation
+
+
+@dataclass(frozen=True)
+class Configured:
+    """The model that the `model` group chooses, with exact search."""
+
+    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+        """Embed, search exactly and measure."""
+        return bench.evaluator.evaluate(name, bench.encoder, bench.collection, bench.store, bench.split)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Another model than the configured one, with exact search. What is None comes from the model's own folder.
+
+    Args:
+        path: a folder, or a name on the Hub.
+        revision: branch, tag or commit on the Hub.
+        pooling: how token embeddings become one vector.
+        query_prompt: put in front of each query.
+        document_prompt: put in front of each document.
+        max_length: tokens read of a text.
+    """
+
+    path: str | None = None
+    revision: str | None = None
+    pooling: Pooling | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    max_length: Annotated[int, Field(ge=4)] | None = None
+
+    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+        """Load, embed, search exactly and measure; dimensions that only the configured model has are left out.
+
+        Raises:
+            ConfigError: no model is named.
+        """
+        encoder = self.pretrained(name, bench.model).load()
+        dims = [dim for dim in bench.evaluator.dims or () if dim <= encoder.width]
+        evaluator = replace(bench.evaluator, dims=dims or None)
+        return evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)
+
+    def pretrained(self, name: str, configured: Pretrained) -> Pretrained:
+        """Return the model, computed with the attention and precision of the configured one."""
+        if self.path is None:
+            short = "tuned=FOLDER" if name == "tuned" else f"evaluator.systems.{name}.path=FOLDER_OR_NAME"
+            raise ConfigError(f"evaluator.systems.{name}.path is not set; name the model: {short}")
+        return replace(
+            configured,
+            path=self.path,
+            revision=self.revision,
+            package=None,
+            sha256=None,
+            pooling=self.pooling,
+            query_prompt=self.query_prompt,
+            document_prompt=self.document_prompt,
+            max_length=self.max_length,
+            normalize=None,
+        )

@@ -1,0 +1,44 @@
+"""A ranking that another tool made, as a system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator.systems.bench import Bench
+from embfit.evaluator.trec import read_run
+from embfit.records import Evaluation, Ranking
+
+
+@dataclass(frozen=True)
+class TrecFile:
+    """A TREC run file: what any other search engine, or an earlier run's `rankings/`, found.
+
+    Args:
+        path: the file.
+    """
+
+    path: str | None = None
+
+    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+        """Read the file, cut it at the evaluator's depth and measure; queries that it lacks count as 0.
+
+        Raises:
+            UserError: a document of the file is not in the collection, or none of its queries is in the split.
+        """
+        if self.path is None:
+            raise ConfigError(f"evaluator.systems.{name}.path is not set; give a TREC run file")
+        path, collection = Path(self.path), bench.collection
+        asked = {collection.query_ids[row] for row in bench.rows}
+        found = read_run(path).documents
+        ranked = {query: documents[: bench.evaluator.depth] for query, documents in found.items() if query in asked}
+        if not ranked:
+            raise UserError(
+                f"{path}: none of its {len(found)} queries is in split {bench.split!r} of {collection.name}"
+            )
+        for query, documents in ranked.items():
+            if strange := next((id for id, _ in documents if id not in collection.document_rows), None):
+                raise UserError(f"{path}: query {query!r} ranks {strange!r}, which is no document of {collection.name}")
+        facts = {"file": str(path), "queries_lacking": len(asked) - len(ranked)}
+        return bench.judge(name, Ranking(ranked), facts)

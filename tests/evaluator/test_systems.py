@@ -1,0 +1,139 @@
+"""Every kind of system through the one seam."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator import Retrieval
+from embfit.evaluator.fusion import reciprocal_ranks
+from embfit.evaluator.metrics import rank
+from embfit.evaluator.systems import BM25, Bench, Configured, Dense, RankFusion, System, TrecFile, standard
+from embfit.evaluator.trec import write_run
+from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.records import Collection, Evaluation, Ranking
+from embfit.store import Store
+
+
+@pytest.fixture
+def bench(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> Bench:
+    save_encoder(tiny_encoder, tmp_path / "tiny")
+    return Bench(
+        small_collection, "test", Retrieval(dims=[8]), store, Pretrained(str(tmp_path / "tiny"), precision="fp32")
+    )
+
+
+def with_systems(bench: Bench, **systems: System) -> Bench:
+    return replace(bench, evaluator=replace(bench.evaluator, systems={**standard(), **systems}))
+
+
+@dataclass(frozen=True)
+class Backwards:
+    """A system of the kind that a pack would bring: the corpus from its end."""
+
+    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+        found = [(document, float(row)) for row, document in enumerate(bench.collection.document_ids)]
+        return bench.judge(name, rank({bench.collection.query_ids[row]: found for row in bench.rows}), {"kind": "toy"})
+
+
+def test_a_new_kind_of_system_needs_one_method(bench: Bench) -> None:
+    found = with_systems(bench, backwards=Backwards()).evaluation("backwards")
+    assert found.ranking.documents["q11"][0] == ("d11", 11.0)
+    assert found.metrics["mrr@10"] == (1 + 1 / 2) / 2  # d11 is first for its query, d10 second
+    assert found.facts == {"queries": 2, "left_out": 0, "kind": "toy"}
+    assert isinstance(Backwards(), System)
+
+
+def test_the_configured_model_is_evaluated_as_ever(bench: Bench) -> None:
+    expected = bench.evaluator.evaluate("base", bench.encoder, bench.collection, bench.store)
+    found = bench.evaluation("base")
+    assert (found.metrics, found.ranking, found.dims[8].metrics) == (
+        expected.metrics,
+        expected.ranking,
+        expected.dims[8].metrics,
+    )
+    assert bench.evaluation("base") is found
+    assert bench.evaluation("bm25").ranking == bench.evaluator.evaluate_bm25(bench.collection, bench.store).ranking
+
+
+def test_another_model_reads_its_own_folder(bench: Bench, make_encoder, tmp_path: Path) -> None:
+    other = make_encoder(pooling="cls")
+    save_encoder(other, tmp_path / "cls")
+    found = with_systems(bench, tuned=Dense(path=str(tmp_path / "cls"))).evaluation("tuned")
+    assert found.metrics == bench.evaluator.evaluate("x", other, bench.collection, bench.store).metrics
+    assert found.ranking != bench.evaluation("base").ranking
+    wide = replace(bench, evaluator=replace(bench.evaluator, dims=[8, 64], systems={"o": Dense(str(tmp_path / "cls"))}))
+    assert list(wide.evaluation("o").dims) == [8]
+
+
+def test_a_hybrid_is_made_of_what_others_found(bench: Bench) -> None:
+    found = bench.evaluation("hybrid")
+    parts = [bench.evaluation("base").ranking, bench.evaluation("bm25").ranking]
+    assert found.ranking == reciprocal_ranks(parts, [0.5, 0.5], 60, 100)
+    one = with_systems(bench, one=RankFusion(of=["base", "bm25"], weights=[0, 1])).evaluation("one")
+    assert one.ranking.documents["q10"][0][0] == bench.evaluation("bm25").ranking.documents["q10"][0][0]
+
+
+def test_a_hybrid_of_itself_is_refused(bench: Bench) -> None:
+    round_trip = with_systems(bench, a=RankFusion(of=["b"]), b=RankFusion(of=["a"]))
+    with pytest.raises(ConfigError, match=r"systems.a is made of itself \(a -> b -> a\)"):
+        round_trip.evaluation("a")
+    with pytest.raises(ConfigError, match=r"has no 'colbert'; it has base, bm25, hybrid, weighted"):
+        bench.evaluation("colbert")
+    weighted = bench.evaluation("weighted").ranking
+    assert {query: set(dict(found)) for query, found in weighted.documents.items()} == {
+        query: set(dict(found)) for query, found in bench.evaluation("hybrid").ranking.documents.items()
+    }
+    with pytest.raises(ValueError, match="2 for 3 systems"):
+        RankFusion(of=["a", "b", "c"], weights=[1, 2])
+
+
+def test_a_file_of_another_tool_is_a_system(bench: Bench, tmp_path: Path) -> None:
+    run = tmp_path / "other.trec"
+    write_run(run, Ranking({"q10": [("d3", 2.0), ("d10", 1.0)], "q1": [("d1", 1.0)]}), "other")
+    found = with_systems(bench, file=TrecFile(str(run))).evaluation("file")
+    assert found.per_query["mrr@10"] == {"q10": 1 / 2, "q11": 0.0}
+    assert found.facts["queries_lacking"] == 1
+    write_run(run, Ranking({"q1": [("d1", 1.0)]}), "other")
+    with pytest.raises(UserError, match=r"none of its 1 queries is in split 'test' of small"):
+        with_systems(bench, file=TrecFile(str(run))).evaluation("file")
+    write_run(run, Ranking({"q10": [("x", 1.0)]}), "other")
+    with pytest.raises(UserError, match=r"query 'q10' ranks 'x', which is no document of small"):
+        with_systems(bench, file=TrecFile(str(run))).evaluation("file")
+
+
+@pytest.mark.parametrize("system", [Dense(), TrecFile()])
+def test_a_system_without_its_path_says_how_to_give_it(bench: Bench, system: System) -> None:
+    with pytest.raises(ConfigError, match=r"evaluator.systems.mine.path is not set"):
+        with_systems(bench, mine=system).evaluation("mine")
+
+
+def test_systems_are_compared_with_the_first_and_corrected_for_their_number(bench: Bench) -> None:
+    evaluations = [bench.evaluation(name) for name in ("base", "bm25", "hybrid")]
+    found = bench.evaluator.compare_all(evaluations)
+    assert [(c.a, c.b) for c in found if c.metric == "ndcg@10" and c.subset == "all"] == [
+        ("base", "bm25"),
+        ("base", "hybrid"),
+    ]
+    alone = bench.evaluator.compare(evaluations[0], evaluations[2])
+    assert [replace(c, p_holm=None) for c in found if c.b == "hybrid"] == alone
+    assert all(c.p_holm is not None and c.p <= c.p_holm <= min(1, 2 * c.p) for c in found)
+    (only,) = {c.p_holm for c in bench.evaluator.compare_all(evaluations[:2])}
+    assert only is None
+
+
+def test_the_queries_that_changed_most_are_listed() -> None:
+    def named(system: str, values: dict[str, float]) -> Evaluation:
+        return Evaluation(system, "test", {"ndcg@10": 0.0}, {"ndcg@10": values}, {}, Ranking({}))
+
+    a = named("a", {"q1": 0.5, "q2": 0.5, "q3": 0.5, "q4": 0.5})
+    b = named("b", {"q1": 1.0, "q2": 0.5, "q3": 0.25, "q4": 0.75})
+    (found,) = Retrieval().changes([a, b], 1)
+    assert (found["a"], found["b"], found["metric"]) == ("a", "b", "ndcg@10")
+    assert found["improved"] == [{"query": "q1", "before": 0.5, "after": 1.0, "difference": 0.5}]
+    assert found["worsened"] == [{"query": "q3", "before": 0.5, "after": 0.25, "difference": -0.25}]
+    (everything,) = Retrieval().changes([a, b], 9)
+    assert [row["query"] for row in everything["improved"]] == ["q1", "q4"]
+    assert BM25() == standard()["bm25"]
+    assert Configured() == standard()["base"]
