@@ -1,63 +1,20 @@
-"""The page's plots, as SVG that follows the page's colours.
-
-matplotlib draws them: of the well-kept libraries it alone makes plain SVG without a script or a browser (plotly and
-bokeh inline megabytes of JavaScript, altair needs a renderer). Its colours are fixed when it draws, and a page in light
-and dark is not, so everything is drawn in stand-in colours that are exchanged for the page's CSS variables.
-"""
+"""The kinds of plots that the page's sections draw."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from embfit.records import Comparison
+from embfit.report.drawing import FAINT, GAIN, INK, LOSS, SOFT, STROKES, SYSTEMS, draw
 from embfit.report.wording import metric_label
 
-INK, FAINT, GAIN, LOSS = "#010101", "#020202", "#030303", "#040404"
-SYSTEMS = ["#110101", "#110202", "#110303", "#110404", "#110505", "#110606"]
-VARIABLES = {
-    INK: "--ink",
-    FAINT: "--rule",
-    GAIN: "--gain",
-    LOSS: "--loss",
-    **{color: f"--system-{place}" for place, color in enumerate(SYSTEMS)},
-}
-STROKES = ["-", (0, (4, 2)), (0, (1, 1.5)), "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (8, 3))]  # told apart without colour
-
-STYLE: dict[Any, Any] = {
-    "font.size": 8.5,
-    "text.parse_math": False,  # a system's name may hold a dollar sign
-    "svg.fonttype": "none",  # text stays text: it is searched, read aloud and set in the page's font
-    "svg.hashsalt": "embfit",  # the same input gives the same file
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.5,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 3.5,
-}
+BINS = 40  # of a distribution
 
 
 @dataclass(frozen=True)
@@ -75,7 +32,7 @@ class Line:
     points: Mapping[int, float]
 
 
-def curves(title: str, label: str, lines: Sequence[Line], mark: int | None = None) -> str:
+def curves(title: str, label: str, lines: Sequence[Line], mark: int | None = None) -> Markup:
     """Draw values against whole numbers, evenly spaced whatever the numbers.
 
     Args:
@@ -85,8 +42,8 @@ def curves(title: str, label: str, lines: Sequence[Line], mark: int | None = Non
         mark: a number on the x axis to mark.
     """
     places = sorted({x for line in lines for x in line.points})
-    with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+
+    def onto(axes: Axes) -> None:
         for line in lines:
             color, stroke = SYSTEMS[line.place % len(SYSTEMS)], STROKES[line.place % len(STROKES)]
             ordered = sorted(line.points)
@@ -94,35 +51,59 @@ def curves(title: str, label: str, lines: Sequence[Line], mark: int | None = Non
             axes.plot(xs, ys, color=color, linestyle=stroke, marker="o", label=line.name)
         if mark in places:
             axes.axvline(places.index(mark), color=INK, linewidth=0.8, linestyle=":")
-        shown = range(0, len(places), 1 + len(places) // 10)
-        axes.set_xticks(shown, [f"{places[place]}" for place in shown])
+        apart = range(0, len(places), 1 + len(places) // 10)
+        axes.set_xticks(apart, [f"{places[place]}" for place in apart])
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(label)
         if len(lines) > 1:
             axes.legend(loc="best", handlelength=2.6)
-        return _svg(figure, title)
+
+    return draw(title, onto)
 
 
-def gains(title: str, differences: Sequence[float]) -> str:
+def series(title: str, points: Mapping[int, float], mark: int | None = None, dots: bool = False) -> Markup:
+    """Draw one value against training steps.
+
+    Args:
+        title: what is drawn, for those who cannot see it.
+        points: step → value.
+        mark: a step to mark.
+        dots: show each point.
+    """
+
+    def onto(axes: Axes) -> None:
+        axes.plot(list(points), list(points.values()), color=SYSTEMS[0], marker="o" if dots else "")
+        if mark is not None:
+            axes.axvline(mark, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel("steps")
+
+    return draw(title, onto, height=1.9)
+
+
+def gains(title: str, differences: Sequence[float]) -> Markup:
     """Draw each query's difference, from the largest loss to the largest gain."""
     ordered = np.sort(np.asarray(differences))
     places = np.arange(len(ordered) + 1)
     steps = np.append(ordered, ordered[-1])
-    with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+
+    def onto(axes: Axes) -> None:
         axes.fill_between(places, steps.clip(min=0), step="post", color=GAIN, linewidth=0)
         axes.fill_between(places, steps.clip(max=0), step="post", color=LOSS, linewidth=0)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_xlim(0, len(ordered))
         axes.set_xlabel("queries, from most worsened to most improved")
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        return _svg(figure, title)
+
+    return draw(title, onto)
 
 
-def intervals(title: str, comparisons: Sequence[Comparison]) -> str:
+def intervals(title: str, comparisons: Sequence[Comparison]) -> Markup:
     """Draw differences with their 95 % intervals, a row for each metric and subset."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _axes(height=0.9 + 0.22 * len(comparisons))
+
+    def onto(axes: Axes) -> None:
         for row, found in enumerate(comparisons):
             color = GAIN if found.ci95[0] > 0 else LOSS if found.ci95[1] < 0 else INK
             axes.plot(found.ci95, (row, row), color=color, solid_capstyle="butt", linewidth=2)
@@ -130,32 +111,35 @@ def intervals(title: str, comparisons: Sequence[Comparison]) -> str:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_ylim(len(comparisons) - 0.4, -0.6)
         axes.set_yticks(range(len(comparisons)), [f"{metric_label(c.metric)} · {c.subset}" for c in comparisons])
+        axes.tick_params(axis="y", labelcolor=INK)
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        return _svg(figure, title)
+
+    return draw(title, onto, height=0.9 + 0.22 * len(comparisons))
 
 
-def _axes(height: float = 2.5) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.6, height), layout="constrained")
-    axes = figure.add_subplot()
-    return figure, axes
+def distributions(title: str, values: Mapping[str, np.ndarray], ends: tuple[float, float]) -> Markup:
+    """Draw how the scores of relevant documents and of others are spread, as shares of each kind.
 
+    Args:
+        title: what is drawn, for those who cannot see it.
+        values: name → scores; the first are the wanted ones.
+        ends: of the axis.
+    """
+    edges = np.linspace(*ends, BINS + 1) if ends[0] < ends[1] else np.array([ends[0] - 0.5, ends[0] + 0.5])
 
-def _svg(figure: Figure, title: str) -> str:
-    """Return the drawing as an `<svg>` element that takes the page's width, fonts and colours."""
-    drawn = io.StringIO()
-    empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(drawn, format="svg", transparent=True, metadata=empty)
-    svg = drawn.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would reach the whole page
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", svg)  # ids that nothing refers to repeat in the next plot
-    svg = re.sub(r"font-family: [^;\"]+; ", "", svg)
-    view = re.search(r'viewBox="[^"]*"', svg)
-    opening = f'<svg {view[0] if view else ""} role="img" aria-label="{escape(title)}">'
-    svg = re.sub(r"^<svg [^>]*>", lambda _: opening, svg)
-    for color, variable in VARIABLES.items():
-        svg = svg.replace(color, f"var({variable})")
-    return svg
+    def onto(axes: Axes) -> None:
+        for (name, scores), color, stroke in zip(values.items(), (GAIN, SOFT), STROKES[:2], strict=True):
+            heights = np.histogram(scores, edges)[0] / len(scores)
+            axes.stairs(heights, edges, color=color, fill=True, alpha=0.22, linewidth=0)
+            axes.stairs(heights, edges, color=color, linestyle=stroke, linewidth=1.4, label=name)
+            axes.axvline(float(np.median(scores)), color=color, linewidth=0.9, linestyle=":")
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_yticks([])
+        axes.spines["bottom"].set_color(FAINT)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel("score; dotted lines are medians")
+        axes.legend(loc="upper left", handlelength=1.8)
+
+    return draw(title, onto, height=2.1)

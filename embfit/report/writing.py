@@ -49,7 +49,14 @@ def write_report(
     if collection is not None:
         for split in {evaluation.split for evaluation in report.evaluations}:
             write_qrels(_file(folder, split, "qrels"), answerable(collection.qrels[split]))
-    write_text(folder / "report.html", page(report, config, provenance, collection, command))
+    write_text(folder / "report.html", page(report, config, provenance, collection, command, _versions(folder)))
+
+
+def _versions(folder: Path) -> Mapping[str, Any]:
+    """Return what the run folder recorded of code, packages and machine; nothing outside a run."""
+    path = folder / "versions.json"
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def _with_dims(report: Report) -> Iterator[Evaluation]:

@@ -31,7 +31,7 @@ READER = """
 const seen = [];
 const list = () => [...document.querySelectorAll(".queries .asked")].map((asked) => asked.textContent.slice(9, 10));
 const set = (name, value) => {
-  const control = document.querySelector(`#explorer [name=${name}]`);
+  const control = document.querySelector(`#queries [name=${name}]`);
   control.value = value;
   control.dispatchEvent(new Event("input", { bubbles: true }));
 };

@@ -1,12 +1,18 @@
 import pytest
 
-from embfit.report import explorer as module
-from embfit.report.explorer import explorer
+from embfit.compose.origins import Origins
+from embfit.report.sections import queries as module
+from embfit.report.sections.queries import explorer
+from embfit.report.subject import Subject
 from tests.report.reports import collection, report
 
 
+def subject(**changes: object) -> Subject:
+    return Subject(report(**changes), {}, Origins(), collection())
+
+
 def test_queries_that_changed_most_come_first() -> None:
-    data = explorer(report(), collection())
+    data = explorer(subject(), collection())
     assert data["systems"] == ["base", "bm25", "tuned"]
     assert data["pair"] == ["base", "tuned"]
     # q2 and q3 gain 1/2, q4 loses 0.13, q1 stays.
@@ -16,7 +22,7 @@ def test_queries_that_changed_most_come_first() -> None:
 
 
 def test_rankings_and_ranks_of_relevant_documents_are_shown() -> None:
-    data = explorer(report(), collection())
+    data = explorer(subject(), collection())
     second = data["queries"][0]
     names = [document["id"] for document in data["documents"]]
     base, _, tuned = ([names[place] for place, _ in ranked] for ranked in second["ranked"])
@@ -28,7 +34,7 @@ def test_rankings_and_ranks_of_relevant_documents_are_shown() -> None:
 def test_large_reports_embed_the_largest_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUERIES", 2)
     monkeypatch.setattr(module, "DOCUMENTS", 1)
-    data = explorer(report(), collection())
+    data = explorer(subject(), collection())
     assert data["total"] == 4
     assert [query["text"][:10] for query in data["queries"]] == ["question 2", "question 3"]
     assert sorted(document["id"] for document in data["documents"]) == ["d1", "d2", "d3"]
@@ -40,7 +46,7 @@ def test_long_texts_are_cut_at_a_word() -> None:
 
 
 def test_a_single_system_shows_its_worst_queries_first() -> None:
-    one = report(evaluations=[report().evaluations[0]], comparisons=[])
+    one = subject(evaluations=[report().evaluations[0]], comparisons=[])
     data = explorer(one, collection())
     assert data["pair"] == ["base", "base"]
     assert [query["values"] for query in data["queries"]] == sorted(query["values"] for query in data["queries"])

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const root = document.getElementById("explorer");
+  const root = document.getElementById("queries");
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const control = (name) => root.querySelector(`[name=${name}]`);
   const list = root.querySelector(".queries");

@@ -1,4 +1,4 @@
-"""What the page's query explorer shows: the queries that changed most, with every system's first documents."""
+"""The query explorer: the queries that changed most, with every system's first documents."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from embfit.evaluator.metrics import answerable
-from embfit.records import Collection, Evaluation, Report
-from embfit.report.findings import headline
+from embfit.records import Collection, Evaluation
+from embfit.report.subject import Subject
 
 QUERIES = 200  # embedded in the page, which stays near a megabyte
 DOCUMENTS = 10  # shown of each ranking
 CHARACTERS = 300  # of a text
 
 
-def explorer(report: Report, collection: Collection) -> dict[str, Any]:
+def section(subject: Subject) -> dict[str, Any] | None:
+    """Return the explorer's data, where there are rankings to explore."""
+    if subject.collection is None or not subject.systems:
+        return None
+    return {"title": "Queries", "compared": subject.main is not None, "explorer": explorer(subject, subject.collection)}
+
+
+def explorer(subject: Subject, collection: Collection) -> dict[str, Any]:
     """Return the explorer's data as JSON values.
 
     `systems` are names, and `pair` the two first shown; `metric` is the headline's. A query has `text`, its `subset` if
     there are any, `values` and `ranked` (places in `documents` and scores) for each system, and `relevant`: place in
     `documents`, grade, and the rank in each system (null beyond its ranking). A document has `id` and `text`.
     """
-    evaluations = report.evaluations
+    evaluations = subject.report.evaluations
     metric = next(iter(evaluations[0].metrics))
-    main = headline(report)
+    main = subject.main
     pair = (main.a, main.b) if main else (evaluations[0].system, evaluations[-1].system)
     shown = _most_changed(evaluations, metric, pair)
     places: dict[str, int] = {}

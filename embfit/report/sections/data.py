@@ -1,0 +1,21 @@
+"""The collection: what loading counted and changed, and the digests that identify it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embfit.report.facts import fact_rows
+from embfit.report.subject import Subject
+
+
+def section(subject: Subject) -> dict[str, Any] | None:
+    """Return what is known of the data."""
+    facts = subject.report.data
+    if not facts:
+        return None
+    rows = fact_rows(facts)
+    return {
+        "title": "Data",
+        "rows": [row for row in rows if "sha256" not in row[0]],
+        "digests": [row for row in rows if "sha256" in row[0]],
+    }

@@ -1,0 +1,78 @@
+"""How to run it again: the command, the software, and each value of the configuration with who wrote it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from embfit.compose.origins import COMMAND_LINE
+from embfit.report.subject import Subject
+
+PACKAGES = ("torch", "transformers", "pytorch-lightning", "faiss-cpu", "bm25s", "numpy")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A line of the configuration.
+
+    Args:
+        key: of the value, or the group that was chosen for.
+        value: as JSON.
+        source: where it was written; with what was written there if that stands for another value.
+        overrode: what it took the place of, latest first.
+        is_chosen: whether this run's command line says it.
+    """
+
+    key: str
+    value: str
+    source: str
+    overrode: list[str]
+    is_chosen: bool
+
+
+def section(subject: Subject) -> dict[str, Any]:
+    """Return the command, the versions and the table of values."""
+    record = subject.origins.record(subject.config)
+    values = list(_values(record["values"]))
+    changed = [value for value in values if value.overrode or value.is_chosen]
+    return {
+        "title": "How to reproduce",
+        "command": subject.command,
+        "has_systems": bool(subject.systems),
+        "versions": list(_versions(subject.versions)),
+        "choices": list(_values(record["choices"])),
+        "changed": changed,
+        "values": values,
+    }
+
+
+def _values(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Value]:
+    for key, entry in entries.items():
+        written = f" as {entry['written']}" if "written" in entry else ""
+        yield Value(
+            key,
+            _json(entry["value"]),
+            f"{entry['source']}{written}",
+            [f"{_json(other['value'])} in {other['source']}" for other in entry.get("overrode", ())],
+            entry["source"] == COMMAND_LINE,
+        )
+
+
+def _versions(versions: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not versions:
+        return
+    git = versions["git"]
+    if git:
+        yield "commit", f"{git['commit'][:12]}{'' if git['clean'] else ', with changes'}"
+    yield "embfit", versions["embfit"]
+    yield "Python", versions["python"]
+    for name in PACKAGES:
+        if name in versions["packages"]:
+            yield name, versions["packages"][name]
+    yield "machine", versions["platform"]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

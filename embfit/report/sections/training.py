@@ -1,0 +1,51 @@
+"""How training went: loss, in-batch accuracy, learning rate, and quality on the dev split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from embfit.report import plots, wording
+from embfit.report.drawing import Plot
+from embfit.report.facts import fact_rows
+from embfit.report.sections.cost import MEASURED
+from embfit.report.subject import Subject
+
+DRAWN = ("history", "curve")
+CURVES = {
+    "loss": "Loss",
+    "accuracy": "Accuracy in the batch: positives above all their negatives",
+    "lr": "Learning rate",
+}
+
+
+def section(subject: Subject) -> dict[str, Any] | None:
+    """Return the curves and what else training recorded; what it cost is shown among the costs."""
+    facts = subject.report.training
+    if not facts:
+        return None
+    return {
+        "title": "Training",
+        "plots": [*_dev(subject), *_curves(facts)],
+        "rows": fact_rows(facts, (*DRAWN, *MEASURED)),
+    }
+
+
+def _dev(subject: Subject) -> Iterator[Plot]:
+    """Draw the first metric on the dev split by step, where training measured it."""
+    history = subject.report.training.get("history", ())
+    if len(history) < 2 or not subject.report.evaluations:
+        return
+    metric = next(name for name in subject.report.evaluations[0].metrics if name in history[0])
+    caption = f"{wording.metric_label(metric)} on the dev split; the dotted line is the step that was kept"
+    points = {int(entry["step"]): float(entry[metric]) for entry in history}
+    yield Plot(caption, plots.series(caption, points, mark=subject.report.training.get("best_step"), dots=True))
+
+
+def _curves(facts: Mapping[str, Any]) -> Iterator[Plot]:
+    curve = facts.get("curve", ())
+    if len(curve) < 2:
+        return
+    for name, caption in CURVES.items():
+        points = {int(entry["step"]): float(entry[name]) for entry in curve}
+        yield Plot(caption, plots.series(caption, points, mark=facts.get("best_step")))
