@@ -128,7 +128,13 @@ def test_the_default_configuration_passes():
 @pytest.mark.parametrize("file", CHOICES, ids=name)
 def test_every_choice_passes(file):
     overrides = [f"{file.parent.name}={file.stem}", 'query="what"']
-    needs = {"data/beir": "path", "data/pairs": "path", "data/hub": "name", "model/custom": "path"}
+    needs = {
+        "data/beir": "path",
+        "data/pairs": "path",
+        "data/hub": "name",
+        "model/custom": "path",
+        "miner/file": "path",
+    }
     if key := needs.get(name(file)):
         overrides.append(f"{file.parent.name}.{key}=somewhere")
     loader = make_loader()

@@ -14,7 +14,11 @@ from embfit.compose.problems import Problem
 
 Values = Mapping[str, Any]
 
-SOURCES = {"model": {"Pretrained": "path"}, "data": {"Beir": "path", "Pairs": "path", "Hub": "name"}}
+SOURCES = {
+    "model": {"Pretrained": "path"},
+    "data": {"Beir": "path", "Pairs": "path", "Hub": "name"},
+    "miner": {"RunFile": "path"},
+}
 """Per group and class, the key that says where the thing itself is."""
 
 

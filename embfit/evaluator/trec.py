@@ -42,12 +42,22 @@ def read_run(path: Path) -> Ranking:
         UserError: the file is missing or empty, or a line is malformed (named as file:line).
     """
     scored: dict[str, dict[str, float]] = {}
-    for place, (query, _, document, _, score, _) in _lines(path, columns=6):
+    for place, query, document, score in run_lines(path):
         documents = scored.setdefault(query, {})
         if document in documents:
             raise UserError(f"{place}: document {document!r} is ranked twice for query {query!r}")
-        documents[document] = _score(score, place)
+        documents[document] = score
     return rank({query: documents.items() for query, documents in scored.items()})
+
+
+def run_lines(path: Path) -> Iterator[tuple[str, str, str, float]]:
+    """Yield each line of a run file as its place (file:line), query id, document id and score.
+
+    Raises:
+        UserError: the file is missing or empty, or a line is malformed (named as file:line).
+    """
+    for place, (query, _, document, _, score, _) in _lines(path, columns=6):
+        yield place, query, document, _score(score, place)
 
 
 def write_qrels(path: Path, qrels: Qrels) -> None:

@@ -4,10 +4,12 @@ A miner is a source of candidates, filters and sampling (`miner.py` and `mining.
 source alone.
 """
 
+from embfit.miner.blend import Blend
 from embfit.miner.bm25 import BM25
 from embfit.miner.dense import Dense
 from embfit.miner.negatives_file import write_negatives
 from embfit.miner.no_negatives import NoNegatives
 from embfit.miner.random_documents import Random
+from embfit.miner.run_file import RunFile
 
-__all__ = ["BM25", "Dense", "NoNegatives", "Random", "write_negatives"]
+__all__ = ["BM25", "Blend", "Dense", "NoNegatives", "Random", "RunFile", "write_negatives"]

@@ -1,0 +1,180 @@
+"""Negatives of several sources, each with its share: what one misses, another finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from embfit.errors import ConfigError
+from embfit.miner import filters
+from embfit.miner.candidates import Candidates, Propose, Source
+from embfit.miner.examples import Examples
+from embfit.miner.miner import Miner
+from embfit.miner.mining import Find, mine
+from embfit.miner.selection import Choice, Negatives, joined
+from embfit.model import Encoder
+from embfit.ragged import Ragged
+from embfit.records import Collection, TrainingSet
+from embfit.store import Store
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Takes from each of several miners its share of the negatives, each text once.
+
+    The first source's negatives stand first, and its scores of the positives are those of the training set. A source
+    that has too few leaves a shortfall, which no other fills.
+
+    Args:
+        sources: miners by name, in the order in which they choose; each filters and samples by its own parameters, and
+            gives a query at most its own `negatives`.
+        shares: of the negatives, by the same names; they add up to 1.
+        negatives: per query at most; judged negatives come first and count.
+        focus: a source whose share goes wholly to the queries on which the first source is most mistaken: those for
+            which it ranks most documents above a positive. It is asked about no other query.
+        seed: spreads shares that are no whole number of negatives.
+
+    Raises:
+        ConfigError: shares and sources differ in their names, or shares do not add up to 1.
+    """
+
+    sources: Mapping[str, Miner]
+    shares: Mapping[str, Share]
+    negatives: Annotated[int, Field(ge=1)] = 4
+    focus: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sources.keys() != self.shares.keys() or not self.sources:
+            raise ConfigError(
+                f"miner.shares names {', '.join(self.shares) or 'nothing'}, and miner.sources "
+                f"{', '.join(self.sources) or 'nothing'}; give each source its share"
+            )
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            given = ", ".join(f"{name} {share:g}" for name, share in self.shares.items())
+            raise ConfigError(f"miner.shares add up to {sum(self.shares.values()):g} ({given}); they must add up to 1")
+        if self.focus is not None and (self.focus not in self.sources or self.focus == next(iter(self.sources))):
+            others = list(self.sources)[1:]
+            raise ConfigError(
+                f"miner.focus={self.focus} is not a source after the first; choose {' or '.join(others) or 'null'}"
+            )
+
+    def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return the training split's examples with the blend's negatives.
+
+        Raises:
+            UserError: there is no training pair.
+        """
+        sources = {name: miner.source(collection, encoder, store) for name, miner in self.sources.items()}
+
+        def prepare(examples: Examples) -> Find:
+            proposals = {name: source.prepare(examples) for name, source in sources.items()}
+
+            def find(block: Examples, number: int) -> Negatives:
+                return self._find(block, number, proposals, collection)
+
+            return find
+
+        return mine(collection, store, "blend", self._key(sources), prepare, self.negatives)
+
+    def _key(self, sources: Mapping[str, Source]) -> Mapping[str, Any]:
+        parts = {
+            name: {"source": source.name, **source.key, **self.sources[name].selection.key}
+            for name, source in sources.items()
+        }
+        return {
+            "sources": [[name, part] for name, part in parts.items()],  # in the order in which they choose
+            "shares": dict(self.shares),
+            "negatives": self.negatives,
+            "focus": self.focus,
+            "seed": self.seed,
+        }
+
+    def _find(
+        self, block: Examples, number: int, proposals: Mapping[str, Propose], collection: Collection
+    ) -> Negatives:
+        copies = collection.document_copies
+        first = next(iter(self.sources))
+        found = proposals[first](block)
+        quotas = np.maximum(self.negatives - block.judged.lengths, 0)
+        split = self._split(quotas, mistakes(block, found, copies), np.random.default_rng([self.seed, number]))
+        choices: list[Choice] = []
+        for place, (name, miner) in enumerate(self.sources.items()):
+            if name != first:
+                found = self._proposed(name, block, split[name] > 0, proposals[name])
+            limits = np.minimum(split[name], miner.negatives)
+            taken = _taken(choices, len(block))
+            choices.append(miner.selection.choose(block, found, collection, (number, place), limits, taken))
+        dropped = np.zeros(len(block), bool)
+        for (name, miner), choice in zip(self.sources.items(), choices, strict=True):
+            if miner.selection.unreached == "drop":
+                asked = split[name] > 0 if name == self.focus else True
+                dropped |= ~choice.reached & asked
+        return joined(block, choices, dropped)
+
+    def _split(self, quotas: np.ndarray, mistaken: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return how many negatives each source gives each query ([Q] by name); they add up to the quotas."""
+        left = quotas.copy()
+        split: dict[str, np.ndarray] = {}
+        if self.focus is not None:
+            budget = round(self.shares[self.focus] * int(quotas.sum()))
+            order = np.argsort(-mistaken, kind="stable")
+            before = np.cumsum(quotas[order]) - quotas[order]
+            focused = np.zeros_like(quotas)
+            focused[order] = np.clip(budget - before, 0, quotas[order])
+            split[self.focus] = focused
+            left = quotas - focused
+        rest = {name: share for name, share in self.shares.items() if name != self.focus}
+        spread = (random.permutation(len(quotas)) + 0.5) / max(len(quotas), 1)  # [Q], evenly over 0 to 1
+        total, ends = 0.0, np.floor(spread)
+        for place, (name, share) in enumerate(rest.items()):
+            total += share / sum(rest.values())
+            upto = np.floor((1.0 if place == len(rest) - 1 else total) * left + spread)
+            split[name] = (upto - ends).astype(np.int64)
+            ends = upto
+        return split
+
+    def _proposed(self, name: str, block: Examples, asked: np.ndarray, propose: Propose) -> Candidates:
+        """Ask a source about the queries that it gives negatives to, and no others when it has the focus."""
+        if name != self.focus:
+            return propose(block)
+        places = np.flatnonzero(asked)
+        return _spread(propose(block.take(places)), places, block)
+
+
+def mistakes(examples: Examples, candidates: Candidates, copies: np.ndarray) -> np.ndarray:
+    """Count for each query the candidates that are not relevant and score above its lowest positive ([Q])."""
+    unknown = filters.unknown(candidates.rows, examples.positives, copies) & (candidates.rows >= 0)
+    lowest = filters.lowest_of(Ragged(candidates.positive_scores, examples.positives.offsets))
+    return np.asarray((unknown & (candidates.scores > lowest[:, None])).sum(axis=1))
+
+
+def _taken(choices: Sequence[Choice], count: int) -> Ragged | None:
+    """Return the rows that the sources before have taken, by example."""
+    if not choices:
+        return None
+    owners = np.concatenate([np.nonzero(choice.taken)[0] for choice in choices])
+    rows = np.concatenate([choice.candidates.rows[choice.taken] for choice in choices])
+    order = np.argsort(owners, kind="stable")
+    return Ragged.from_owners(rows[order], owners[order], count)
+
+
+def _spread(found: Candidates, places: np.ndarray, block: Examples) -> Candidates:
+    """Put the candidates of some of a block's examples among those of all, which have none."""
+    shape = (len(block), found.rows.shape[1])
+    rows, ranks = np.full(shape, -1, np.int64), np.zeros(shape, np.int32)
+    scores = np.full(shape, np.nan, np.float32)
+    rows[places], ranks[places], scores[places] = found.rows, found.ranks, found.scores
+    asked = np.zeros(len(block), bool)
+    asked[places] = True
+    positives = np.full(len(block.positives.values), np.nan, np.float32)
+    judged = np.full(len(block.judged.values), np.nan, np.float32)
+    positives[asked[block.positives.owners]] = found.positive_scores
+    judged[asked[block.judged.owners]] = found.judged_scores
+    return Candidates(found.source, rows, ranks, scores, positives, judged)

@@ -1,0 +1,144 @@
+"""Negatives from a ranking that someone else made: a TREC run file, as every retrieval tool writes."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embfit.data.files import content_digest
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator.trec import run_lines
+from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
+from embfit.miner.examples import Examples
+from embfit.miner.miner import RankedMiner
+from embfit.model import Encoder
+from embfit.ragged import Ragged
+from embfit.records import Collection
+from embfit.store import Store
+
+
+@dataclass(frozen=True)
+class RunFile(RankedMiner):
+    """Mines from a run file (`query Q0 document rank score system`); `RankedMiner` documents the choice.
+
+    Documents stand by score and then by row; the rank column is ignored, as trec_eval does. A positive that the file
+    does not rank has no score: under a margin, nothing passes.
+
+    Args:
+        path: the file. It may rank documents for other queries of the collection, too.
+    """
+
+    path: str | None = None
+
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+        """Return what the file ranks; the encoder plays no part."""
+        if self.path is None:
+            raise ConfigError("miner=file needs a TREC run file: miner.path=FILE")
+        path = Path(self.path).expanduser()
+
+        def prepare(examples: Examples) -> Propose:
+            ranking = read_ranking(path, examples, collection)
+
+            def propose(part: Examples) -> Candidates:
+                return _candidates(ranking, examples.places(part), part, self.depth)
+
+            return propose
+
+        return Source("file", {"depth": self.depth, "run": content_digest(path)}, prepare)
+
+
+@dataclass(frozen=True)
+class FileRanking:
+    """A file's ranking of the training queries.
+
+    Args:
+        rows: document rows by example, best first.
+        scores: flat, beside `rows.values`.
+    """
+
+    rows: Ragged
+    scores: np.ndarray
+
+
+def read_ranking(path: Path, examples: Examples, collection: Collection) -> FileRanking:
+    """Read what a run file says of the training queries: 12 bytes a line are held in memory.
+
+    Raises:
+        UserError: a line is malformed, names a query or document that the collection does not have, or a document a
+            second time (as file:line); or no line is of a training query.
+    """
+    place_of = {query: place for place, query in enumerate(examples.queries.tolist())}
+    owners, rows, lines = array("i"), array("i"), array("i")
+    scores = array("f")
+    for place, query_id, document_id, score in run_lines(path):
+        query = _known(collection.query_rows.get(query_id), f"{place}: there is no query {query_id!r}", collection)
+        document = _known(
+            collection.document_rows.get(document_id), f"{place}: there is no document {document_id!r}", collection
+        )
+        if query in place_of:
+            owners.append(place_of[query])
+            rows.append(document)
+            lines.append(int(place.rpartition(":")[2]))
+            scores.append(score)
+    if not len(owners):
+        raise UserError(f"{path} ranks documents for none of the {len(examples)} training queries")
+    owner, row_of, score_of = (np.array(column) for column in (owners, rows, scores))
+    _refuse_repeated(path, owner, row_of, np.array(lines), examples, collection)
+    order = np.lexsort((row_of, -score_of, owner))
+    return FileRanking(Ragged.from_owners(row_of[order], owner[order], len(examples)), score_of[order])
+
+
+def _refuse_repeated(
+    path: Path, owners: np.ndarray, rows: np.ndarray, lines: np.ndarray, examples: Examples, collection: Collection
+) -> None:
+    order = np.lexsort((lines, rows, owners))
+    again = order[1:][(np.diff(owners[order]) == 0) & (np.diff(rows[order]) == 0)]
+    if len(again):
+        first = again[lines[again].argmin()]
+        query, document = int(examples.queries[owners[first]]), int(rows[first])
+        raise UserError(
+            f"{path}:{lines[first]}: document {collection.document_ids[document]!r} is ranked twice for query "
+            f"{collection.query_ids[query]!r}"
+        )
+
+
+def _known(row: int | None, message: str, collection: Collection) -> int:
+    if row is None:
+        raise UserError(f"{message} in {collection.name}")
+    return row
+
+
+def _candidates(ranking: FileRanking, places: np.ndarray, part: Examples, depth: int) -> Candidates:
+    found = ranking.rows.take(places)
+    scored = Ragged(ranking.scores, ranking.rows.offsets).take(places)
+    within = np.arange(len(found.values)) - np.repeat(found.offsets[:-1], found.lengths)
+    kept = within < depth
+    width = min(depth, int(found.lengths.max(initial=0)))
+    rows = np.full((len(part), width), -1, np.int64)
+    scores = np.zeros((len(part), width), np.float32)
+    rows[found.owners[kept], within[kept]] = found.values[kept]
+    scores[found.owners[kept], within[kept]] = scored.values[kept]
+    return Candidates(
+        source="file",
+        rows=rows,
+        ranks=ranks_of(rows),
+        scores=scores,
+        positive_scores=_scores_of(part.positives, found, scored.values),
+        judged_scores=_scores_of(part.judged, found, scored.values),
+    )
+
+
+def _scores_of(wanted: Ragged, found: Ragged, scores: np.ndarray) -> np.ndarray:
+    """Return the file's scores of each query's documents, flat ([values] float32); NaN where it ranks them not."""
+    lists = [
+        {row: place for place, row in enumerate(rows.tolist(), start)}
+        for rows, start in zip(found.lists(), found.offsets[:-1].tolist(), strict=True)
+    ]
+    values = [
+        scores[lists[owner][row]] if row in lists[owner] else np.nan
+        for owner, row in zip(wanted.owners.tolist(), wanted.values.tolist(), strict=True)
+    ]
+    return np.array(values, np.float32)

@@ -1,0 +1,156 @@
+"""Blends: shares, the focus, each text once, and what a wrong blend is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embfit.errors import ConfigError
+from embfit.miner import BM25, Blend, Dense, Random, RunFile
+from embfit.miner.blend import mistakes
+from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
+from embfit.miner.examples import Examples, training_examples
+from embfit.miner.miner import RankedMiner
+from embfit.model import Encoder
+from embfit.records import Collection
+from embfit.store import Store
+from tests.conftest import make_collection
+
+QUERIES, DOCUMENTS = 40, 80
+
+
+@pytest.fixture
+def collection() -> Collection:
+    """Forty queries over eighty documents; query i is answered by document i."""
+    documents = {f"d{row}": f"document {row}" for row in range(DOCUMENTS)}
+    queries = {f"q{row:02}": f"query {row}" for row in range(QUERIES)}
+    return make_collection(documents, queries, {"train": {f"q{row:02}": {f"d{row}": 1} for row in range(QUERIES)}})
+
+
+@dataclass(frozen=True)
+class Given(RankedMiner):
+    """Ranks `first`, `first` + 1, …, with the positive after as many of them as the query's number modulo 10."""
+
+    name: str = "given"
+    first: int = 40
+
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+        def prepare(examples: Examples) -> Propose:
+            def propose(part: Examples) -> Candidates:
+                ASKED[self.name] += len(part)
+                rows = np.tile(np.arange(self.first, self.first + 20), (len(part), 1))
+                scores = np.tile(np.linspace(1.0, 0.05, 20, dtype=np.float32), (len(part), 1))
+                wrong = part.queries[part.positives.owners] % 10
+                positives = (1.0 - 0.05 * wrong + 0.025).astype(np.float32)
+                return Candidates(self.name, rows, ranks_of(rows), scores, positives, np.zeros(0, np.float32))
+
+            return propose
+
+        return Source(self.name, {"first": self.first}, prepare)
+
+
+ASKED: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    ASKED.clear()
+
+
+def test_shares_are_kept_over_all_queries(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
+    sources = {"a": Given(4, name="a"), "b": Given(4, name="b", first=45), "c": Random(4)}
+    blend = Blend(sources, {"a": 0.6, "b": 0.3, "c": 0.1}, negatives=4)
+    rows = blend.mine(collection, tiny_encoder, store).rows
+    counted = Counter(name for names in rows["negative_sources"] for name in names)
+    assert counted == {"a": 96, "b": 48, "random": 16}  # of 160
+    for negatives in rows["negatives"]:
+        assert len(negatives) == len(set(negatives)) == 4  # a and b rank the same documents
+
+
+def test_what_a_source_took_before_is_not_taken_again(
+    collection: Collection, store: Store, tiny_encoder: Encoder
+) -> None:
+    blend = Blend({"a": Given(4, name="a"), "b": Given(4, name="b")}, {"a": 0.5, "b": 0.5}, negatives=4)
+    training_set = blend.mine(collection, tiny_encoder, store)
+    assert training_set.rows["negatives"][0] == [40, 41, 42, 43]
+    assert training_set.rows["negative_sources"][0] == ["a", "a", "b", "b"]
+    assert training_set.rows["negative_ranks"][0] == [1, 2, 3, 4]
+    assert training_set.facts["removed"]["b.other_source"] == 2 * QUERIES
+
+
+def test_the_focus_goes_to_the_most_mistaken_queries(
+    collection: Collection, store: Store, tiny_encoder: Encoder
+) -> None:
+    """Queries 9, 19, 29 and 39 have nine wrong documents above their positive: they are a tenth of all."""
+    sources = {"a": Given(4, name="a"), "b": Given(4, name="b", first=30)}
+    blend = Blend(sources, {"a": 0.9, "b": 0.1}, negatives=4, focus="b")
+    rows = blend.mine(collection, tiny_encoder, store).rows
+    focused = [query for query, names in zip(rows["query"], rows["negative_sources"], strict=True) if "b" in names]
+    assert focused == [9, 19, 29, 39]
+    assert ASKED == {"a": QUERIES, "b": 4}
+    assert rows["negative_sources"][9] == ["b"] * 4
+    assert rows["negatives"][9] == [30, 31, 32, 33]
+    assert rows["positive_scores"][9] == pytest.approx([0.575])  # the first source's
+
+
+def test_mistakes_by_hand(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
+    examples = training_examples(collection)
+    found = Given(name="a").source(collection, tiny_encoder, store).prepare(examples)(examples)
+    assert mistakes(examples, found, collection.document_copies).tolist() == [row % 10 for row in range(QUERIES)]
+
+
+def test_a_shortfall_is_not_filled_by_another(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
+    blend = Blend({"a": Given(4, name="a"), "b": Given(1, name="b", first=50)}, {"a": 0.25, "b": 0.75}, negatives=4)
+    training_set = blend.mine(collection, tiny_encoder, store)
+    assert training_set.rows["negative_sources"][0] == ["a", "b"]  # b gives at most its own one
+    assert training_set.facts["short"] == QUERIES
+
+
+def test_only_those_who_asked_are_dropped(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
+    sources = {"a": Given(4, name="a", first=0), "b": Given(4, name="b", first=30, unreached="drop")}
+    blend = Blend(sources, {"a": 0.9, "b": 0.1}, negatives=4, focus="b")
+    training_set = blend.mine(collection, tiny_encoder, store)
+    assert training_set.facts["dropped"] == 3  # of 9, 19, 29 and 39, b finds the positives of the last alone, 30 to 49
+    assert training_set.facts["dropped"] + len(training_set) == QUERIES
+
+
+def test_real_sources_together(
+    small_collection: Collection, store: Store, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    run = tmp_path / "run.trec"
+    run.write_text("".join(f"q{row} Q0 d{(row + 1) % 12} 1 1.0 x\n" for row in range(8)))
+    sources = {
+        "dense": Dense(3, relative_margin=None),
+        "bm25": BM25(3),
+        "file": RunFile(3, depth=3, path=str(run)),
+        "random": Random(8),
+    }
+    blend = Blend(sources, dict.fromkeys(sources, 0.25), negatives=8)
+    rows = blend.mine(small_collection, tiny_encoder, store).rows
+    counted = Counter(name for names in rows["negative_sources"] for name in names)
+    assert counted["dense"] == counted["random"] == 16
+    assert 0 < counted["file"] <= 8
+    assert all(len(set(negatives)) == len(negatives) for negatives in rows["negatives"])
+    again = Blend(sources, dict.fromkeys(sources, 0.25), negatives=8).mine(small_collection, tiny_encoder, store)
+    assert again.rows.to_dict() == rows.to_dict()
+    assert store.built.count("negatives") == 1
+    replace(blend, sources={**sources, "random": Random(8, seed=1)}).mine(small_collection, tiny_encoder, store)
+    assert store.built.count("negatives") == 2
+
+
+@pytest.mark.parametrize(
+    ("shares", "focus", "message"),
+    [
+        ({"a": 1.0}, None, "miner.shares names a, and miner.sources a, b; give each source its share"),
+        ({"a": 0.7, "b": 0.2}, None, r"miner.shares add up to 0.9 \(a 0.7, b 0.2\); they must add up to 1"),
+        ({"a": 0.7, "b": 0.3}, "c", "miner.focus=c is not a source after the first; choose b"),
+        ({"a": 0.7, "b": 0.3}, "a", "miner.focus=a is not a source after the first; choose b"),
+    ],
+)
+def test_a_blend_that_cannot_be(shares: dict[str, float], focus: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Blend({"a": Given(), "b": Given()}, shares, focus=focus)
