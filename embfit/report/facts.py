@@ -31,4 +31,4 @@ def shown(value: Any) -> str:
         return "none"  # leaves() goes into all others
     if isinstance(value, list | tuple):
         return ", ".join(map(shown, value)) or "none"
-    return str(value)
+    return str(value) or "none"

@@ -81,6 +81,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "metric": wording.metric_label, "plain": wording.plain, "signed": wording.signed, "count": wording.count,
         "interval": wording.interval, "probability": wording.probability, "duration": wording.duration,
+        "breakable": wording.breakable,
         "outcome": lambda found: outcome(found).replace(" ", "-"),
     }  # fmt: skip
     return environment

@@ -140,6 +140,7 @@ def distributions(title: str, values: Mapping[str, np.ndarray], ends: tuple[floa
         axes.spines["bottom"].set_color(FAINT)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("score; dotted lines are medians")
-        axes.legend(loc="upper left", handlelength=1.8)
+        axes.margins(y=0.28)  # room for the legend
+        axes.legend(loc="upper right", handlelength=1.8, ncols=2)
 
     return draw(title, onto, height=2.1)

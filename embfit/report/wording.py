@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from markupsafe import Markup, escape
+
 LABELS = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall", "precision": "Precision", "map": "MAP"}
 MINUS = "\N{MINUS SIGN}"
 
@@ -48,3 +52,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def breakable(text: str) -> Markup:
+    """Let a long key or path go on in the next line after a dot, slash, underscore or comma."""
+    return Markup(re.sub(r"(?<=[./_,=])(?=\w)", "<wbr>", str(escape(text))))

@@ -1,5 +1,6 @@
 """The page in headless Chromium: no error, no request, and an explorer that works."""
 
+import html
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ QUIET = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--hide-scrollbars",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -65,15 +67,34 @@ def browser() -> str:
     return found
 
 
+# A telephone: the page in a frame, since a window is never narrower than 500 pixels.
+TELEPHONE = """
+<iframe style="width: 380px; height: 900px" srcdoc="{page}"></iframe>
+<script>
+document.querySelector("iframe").addEventListener("load", (event) => {
+  const root = event.target.contentDocument.documentElement;
+  const wide = [...root.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > 381);
+  document.title = `${root.clientWidth} ${root.scrollWidth} ${wide.map((one) => one.tagName).join(" ")}`;
+});
+</script>
+"""
+
+
+def visit(browser: str, page: Path, folder: Path) -> str:
+    """Open a page; return the document that its scripts left."""
+    command = [browser, *QUIET, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr  # an error, or a request that the page's own policy refused
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_the_page_works_in_a_browser(browser: str, tmp_path: Path) -> None:
     write_report(report(), tmp_path, {"seed": 0}, {"seed": "command line"}, collection())
     page = tmp_path / "used.html"
     page.write_text((tmp_path / "report.html").read_text().replace("</body>", READER))
-    command = [browser, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr  # an error, or a request that the page's own policy refused
-    seen = dict(item.split(" ", 1) for item in re.findall(r"<li>([a-z]+ [^<]*)</li>", done.stdout))
+    found = visit(browser, page, tmp_path)
+    seen = dict(item.split(" ", 1) for item in re.findall(r"<li>([a-z]+ [^<]*)</li>", found))
     assert seen == {
         "start": "2 3 4 1",
         "changes": "+0.50 +0.50 −0.13 0.00",
@@ -86,3 +107,13 @@ def test_the_page_works_in_a_browser(browser: str, tmp_path: Path) -> None:
         "relevant": "d2 · base: rank 3 · tuned: rank 1",
         "width": "true",
     }
+
+
+@pytest.mark.slow
+def test_the_page_fits_a_telephone(browser: str, tmp_path: Path) -> None:
+    config = {"a_long_name_of_a_key": {"and_one_below_it": "/a/path/that/is/longer/than/a/telephone/is/wide" * 2}}
+    write_report(report(), tmp_path, config, {}, collection(), "python -m embfit " + "x" * 100)
+    page = tmp_path / "telephone.html"
+    page.write_text(TELEPHONE.replace("{page}", html.escape((tmp_path / "report.html").read_text())))
+    found = visit(browser, page, tmp_path)
+    assert re.search(r"<title>(.*?)</title>", found)[1].strip() == "380 380"

@@ -1,6 +1,6 @@
 import pytest
 
-from embfit.report.wording import count, duration, interval, metric_label, plain, probability, signed
+from embfit.report.wording import breakable, count, duration, interval, metric_label, plain, probability, signed
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,7 @@ def test_numbers_and_names() -> None:
         "Precision@1",
         "MAP@10",
     ]
+
+
+def test_long_names_may_go_on_in_the_next_line() -> None:
+    assert breakable("loss.dims_per <b> conf/a.yaml:3") == "loss.<wbr>dims_<wbr>per &lt;b&gt; conf/<wbr>a.<wbr>yaml:3"

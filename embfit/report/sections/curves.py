@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from embfit.evaluator.metrics import mean, per_query
-from embfit.records import Collection, Comparison, Evaluation
+from embfit.records import Collection, Evaluation
 from embfit.report import plots, wording
 from embfit.report.drawing import Plot
 from embfit.report.findings import same_pair
@@ -32,7 +32,11 @@ def _differences(subject: Subject) -> Iterator[Plot]:
         f"{label} by query, {main.b} − {main.a}: {main.wins:,} better, {main.ties:,} the same, {main.losses:,} worse"
     )
     yield Plot(caption, plots.gains(caption, [after[query] - before[query] for query in before]))
-    rows: list[Comparison] = [found for found in subject.report.comparisons if same_pair(found, main)]
+    rows = [
+        found
+        for found in subject.report.comparisons
+        if same_pair(found, main) and (found.subset == main.subset or found.metric == main.metric)
+    ]
     caption = f"{main.b} − {main.a} with 95 % intervals"
     yield Plot(caption, plots.intervals(caption, rows))
 

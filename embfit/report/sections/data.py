@@ -7,6 +7,8 @@ from typing import Any
 from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 
+NOTHING = ("0", "none")  # said in one line
+
 
 def section(subject: Subject) -> dict[str, Any] | None:
     """Return what is known of the data."""
@@ -16,6 +18,7 @@ def section(subject: Subject) -> dict[str, Any] | None:
     rows = fact_rows(facts)
     return {
         "title": "Data",
-        "rows": [row for row in rows if "sha256" not in row[0]],
+        "rows": [(key, value) for key, value in rows if "sha256" not in key and value not in NOTHING],
+        "nothing": [key for key, value in rows if value in NOTHING],
         "digests": [row for row in rows if "sha256" in row[0]],
     }
