@@ -67,7 +67,7 @@ def test_each_file_begins_with_when_to_choose_it_and_how(file):
 
 @pytest.mark.parametrize("file", CHOICES, ids=name)
 def test_names_are_kebab_case(file):
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", file.stem)
+    assert re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", file.stem)
 
 
 @pytest.mark.parametrize("file", CHOICES, ids=name)
@@ -159,9 +159,13 @@ def test_groups_have_a_room():
 def test_the_guide_of_a_group_names_each_of_its_choices(group):
     page = ROOT / "docs" / f"{group}.md"
     told = page.read_text(encoding="utf-8")
-    missing = [file.stem for file in (CONF / group).glob("*.yaml") if not re.search(rf"[`=]{file.stem}[`\s]", told)]
+    missing = [
+        file.stem for file in (CONF / group).glob("*.yaml") if not re.search(rf"[`=]{re.escape(file.stem)}[`\s]", told)
+    ]
     assert missing == []
-    named = set(re.findall(rf"\b{group}=([a-z0-9-]+)", told)) if group != "experiment" else set()  # its page writes one
+    named = (
+        set(re.findall(rf"\b{group}=([a-z0-9-]+(?:\.[a-z0-9-]+)*)", told)) if group != "experiment" else set()
+    )  # its page writes one
     assert named <= {file.stem for file in (CONF / group).glob("*.yaml")} | {"null"}
 
 

@@ -78,6 +78,28 @@ def strategy_trains(values: Values) -> Iterator[Problem]:
         )
 
 
+def weights_can_move(values: Values) -> Iterator[Problem]:
+    """Weights in half precision swallow small updates; a frozen base under an adapter may have it."""
+    model = values.get("model") or {}
+    rank = (model.get("lora") or {}).get("rank")
+    trains = (values.get("task") or {}).get("_target_", "") == "embfit.task.finetune.finetune"
+    if trains and rank is None and model.get("dtype", "float32") != "float32":
+        yield Problem(
+            "model.dtype",
+            f"{model['dtype']} weights swallow small updates; set model.dtype=float32, or train an adapter: "
+            "model.lora.rank=16",
+        )
+
+
+def adapter_dropout_is_on(values: Values) -> Iterator[Problem]:
+    """Training without dropout has none in the adapter either."""
+    dropout = ((values.get("model") or {}).get("lora") or {}).get("dropout")
+    if dropout and (values.get("training") or {}).get("dropout") is False:
+        yield Problem(
+            "model.lora.dropout", f"{dropout} would be ignored while training.dropout=false; set that to true"
+        )
+
+
 RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
     dims_ascend,
@@ -85,4 +107,6 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     systems_exist,
     query_to_search,
     strategy_trains,
+    weights_can_move,
+    adapter_dropout_is_on,
 )

@@ -3,6 +3,7 @@
 from embfit.model.embed import embed, tokenized
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.folder import Settings, save_encoder
+from embfit.model.lora import LoRA
 from embfit.model.pretrained import Pretrained
 
-__all__ = ["Encoder", "Kind", "Pretrained", "Settings", "embed", "save_encoder", "tokenized"]
+__all__ = ["Encoder", "Kind", "LoRA", "Pretrained", "Settings", "embed", "save_encoder", "tokenized"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from embfit.model.compiled import compiled_hidden_states, hidden_states
 from embfit.model.folder import Projection, Settings
+from embfit.model.last_token import check_ends, end_token
 from embfit.model.pooling import pool
 from embfit.model.precision import autocast, default_token_budget, uses_bf16
 from embfit.progress import Advance, progress
@@ -52,6 +55,9 @@ class Encoder(nn.Module):
         self.source = source
         hidden = backbone.config.get_text_config().hidden_size
         self._width = int(projections[-1].linear.out_features if projections else hidden)
+        self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None
+        # decoder models else keep what they would need to write on
+        self._options = {"use_cache": False} if "use_cache" in _parameters(backbone) else {}
 
     @property
     def device(self) -> torch.device:
@@ -78,8 +84,12 @@ class Encoder(nn.Module):
         Shapes:
             input_ids and attention_mask [N, L] → [N, D] float32, rows of unit length when the model normalises.
         """
+        # encoding for storage is not compiled: what it gives must not depend on how a model was trained
+        run = (
+            compiled_hidden_states if self.settings.compile and not torch.is_inference_mode_enabled() else hidden_states
+        )
         with autocast(input_ids.device, bf16):  # the backbone alone: pooling and what follows are fp32
-            hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            hidden = run(self.backbone, input_ids, attention_mask, self._options)
         vectors = pool(hidden, attention_mask, self.settings.pooling)
         for projection in self.projections:
             vectors = projection(vectors)
@@ -104,7 +114,7 @@ class Encoder(nn.Module):
 
     def tokenize(self, texts: Iterable[str], kind: Kind) -> Tokens:
         """Tokenise queries or documents with their prompt."""
-        return tokenize(self.tokenizer, texts, self.max_length, self.prompt(kind))
+        return self._checked(tokenize(self.tokenizer, texts, self.max_length, self.prompt(kind)))
 
     def encode(self, texts: Iterable[str], kind: Kind) -> np.ndarray:
         """Embed texts: [N, D] float32, in the order given.
@@ -112,7 +122,9 @@ class Encoder(nn.Module):
         Texts are sorted by length and padded little; the next ones are tokenised while these are computed.
         """
         blocks = tokenize_blocks(self.tokenizer, texts, self.max_length, self.prompt(kind))
-        vectors = [self.encode_tokens(block, np.empty((len(block), self.width), np.float32)) for block in blocks]
+        vectors = [
+            self.encode_tokens(self._checked(block), np.empty((len(block), self.width), np.float32)) for block in blocks
+        ]
         return np.concatenate(vectors) if vectors else np.empty((0, self.width), np.float32)
 
     def encode_tokens(self, tokens: Tokens, out: np.ndarray, label: str | None = None) -> np.ndarray:
@@ -129,6 +141,9 @@ class Encoder(nn.Module):
             with progress(label, len(tokens), "texts") as advance:
                 self._encode_tokens(tokens, out, advance)
         return out
+
+    def _checked(self, tokens: Tokens) -> Tokens:
+        return check_ends(tokens, self._end) if self.settings.pooling == "lasttoken" else tokens
 
     @torch.inference_mode()
     def _encode_tokens(self, tokens: Tokens, out: np.ndarray, advance: Advance) -> None:
@@ -185,3 +200,7 @@ class Encoder(nn.Module):
             "document_prompt": self.settings.document_prompt,
             "precision": "bf16" if uses_bf16(self.settings.precision, self.device) else "fp32",
         }
+
+
+def _parameters(backbone: PreTrainedModel) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(type(backbone).forward).parameters

@@ -32,8 +32,9 @@ MODULES = "sentence_transformers.models"
 POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
 }
-OTHER_POOLINGS = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+OTHER_POOLINGS = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "Tanh": nn.Tanh,
     "Identity": nn.Identity,
@@ -53,6 +54,7 @@ class Settings:
     document_prompt: str
     precision: Precision = "auto"
     attention: Attention = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,12 +191,14 @@ def _pooling(path: Path) -> Pooling:
         name for name in (*POOLING_FLAGS, *(f"pooling_mode_{name}" for name in OTHER_POOLINGS)) if config.get(name)
     ]
     if "pooling_mode" in config:  # sentence-transformers 6 writes one word
-        if config["pooling_mode"] in ("cls", "mean"):
-            return "cls" if config["pooling_mode"] == "cls" else "mean"
         chosen = [str(config["pooling_mode"])]
-    if len(chosen) == 1 and chosen[0] in POOLING_FLAGS:
-        return POOLING_FLAGS[chosen[0]]
-    raise UserError(f"{path}: the pooling {' + '.join(chosen) or 'none'} is not supported; mean and cls are")
+    if len(chosen) == 1:
+        for flag, pooling in POOLING_FLAGS.items():
+            if chosen[0] in (flag, pooling):
+                return pooling
+    raise UserError(
+        f"{path}: the pooling {' + '.join(chosen) or 'none'} is not supported; {', '.join(POOLING_FLAGS.values())} are"
+    )
 
 
 def _pooling_config(encoder: Encoder) -> dict[str, Any]:

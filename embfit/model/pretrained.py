@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,9 +17,12 @@ from transformers.utils import logging as transformers_logging
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
 from embfit.model.folder import Attention, FolderSettings, Settings, read_projections, read_settings
+from embfit.model.last_token import append_end_token
+from embfit.model.lora import NO_ADAPTER, LoRA, load_adapter, read_base
 from embfit.model.pooling import Pooling
 from embfit.model.precision import Precision, choose_device
-from embfit.model.source import check_digest, find_model
+from embfit.model.source import check_digest, find_base, find_model
+from embfit.model.trainable import trainable
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -44,6 +48,10 @@ class Pretrained:
         dtype: of the weights; training wants float32.
         precision: of the computation; auto is bf16 where the hardware multiplies it.
         trust_remote_code: run Python code that comes with the model.
+        lora: train an adapter instead of the weights.
+        freeze_embeddings: leave the token embeddings as they are.
+        freeze_layers: leave that many layers, from the bottom, and the embeddings as they are.
+        compile: train through `torch.compile`.
     """
 
     path: str | None
@@ -59,6 +67,10 @@ class Pretrained:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     precision: Precision = "auto"
     trust_remote_code: bool = False
+    lora: LoRA = NO_ADAPTER
+    freeze_embeddings: bool = False
+    freeze_layers: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
 
     def load(self, device: str = "auto") -> Encoder:
         """Load weights and tokenizer.
@@ -73,24 +85,32 @@ class Pretrained:
             check_digest(folder, self.sha256)
         said = read_settings(folder)
         backbone, tokenizer = self._read(folder)
-        encoder = Encoder(
-            backbone,
-            tokenizer,
-            self._settings(said, backbone, tokenizer),
-            read_projections(folder, said),
-            source=str(folder),
-        )
+        settings = self._settings(said, backbone, tokenizer)
+        if settings.pooling == "lasttoken":
+            append_end_token(tokenizer, self.path)
+        encoder = Encoder(backbone, tokenizer, settings, read_projections(folder, said), source=str(folder))
         return encoder.to(choose_device(device)).eval()
 
+    def trainable(self, encoder: Encoder) -> AbstractContextManager[None]:
+        """Inside this context, only what the configuration has trained of a loaded encoder requires gradients.
+
+        Behind it the encoder is what will be saved, its adapter merged or beside the base.
+        """
+        return trainable(encoder, self)
+
     def _read(self, folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        base = read_base(folder)
+        weights = folder if base is None else find_base(folder, *base)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
         try:
             backbone = AutoModel.from_pretrained(
-                folder,
+                weights,
                 dtype=getattr(torch, self.dtype),  # transformers 5 otherwise takes the checkpoint's
                 attn_implementation="sdpa" if self.attention == "auto" else self.attention,
                 trust_remote_code=self.trust_remote_code,
             )
+            if base is not None:
+                load_adapter(backbone, folder)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

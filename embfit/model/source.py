@@ -11,7 +11,13 @@ from embfit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "adapter_model.safetensors",
+)
 OTHER_FORMATS = [
     "onnx/*",
     "openvino/*",
@@ -41,12 +47,27 @@ def find_model(path: str, revision: str | None = None, package: str | None = Non
         return found
     folder = Path(path).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise UserError(f"model.path={path}: the folder has no config.json, so it is not a transformers model")
         return folder
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UserError(f"model.path={path}: there is no such folder (a name on the Hub has the form owner/name)")
     return _from_hub(path, revision)
+
+
+def find_base(folder: Path, base: str, revision: str | None) -> Path:
+    """Return a local folder with the weights that an adapter's folder names.
+
+    Raises:
+        UserError: it is not there.
+    """
+    try:
+        return find_model(base, revision)
+    except UserError as error:
+        raise UserError(
+            f"{folder}: the base that its adapter_config.json names cannot be found ({error}); "
+            "a model saved with model.lora.merged=true needs none"
+        ) from error
 
 
 def check_digest(folder: Path, sha256: str) -> None:

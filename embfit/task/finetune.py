@@ -97,7 +97,8 @@ def _train(
     if not run.resuming:
         shutil.rmtree(checkpoints, ignore_errors=True)  # of a run that failed here before
     checkpoints.mkdir(exist_ok=True)
-    facts = asdict(fit(checkpoints))
+    with model.trainable(encoder):
+        facts = asdict(fit(checkpoints))
     save_encoder(encoder, run.dir / "model")
     write_text(record, json.dumps(facts, indent=2) + "\n")
     shutil.rmtree(checkpoints)  # the best weights are the model's now

@@ -1,0 +1,43 @@
+"""The backbone's forward pass, plain or through `torch.compile`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from embfit.errors import UserError
+
+
+def hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """Return the last hidden states, [N, L] → [N, L, H]."""
+    hidden: Tensor = backbone(input_ids=ids, attention_mask=mask, **options).last_hidden_state
+    return hidden
+
+
+def compiled_hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """Do the same, compiled for any batch size and length: the first call takes up to a minute or two.
+
+    Raises:
+        UserError: PyTorch cannot compile this model, or nothing on this machine.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # PyTorch has no public name for it
+
+    try:
+        return _compiled()(backbone, ids, mask, options)
+    except TorchDynamoException as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(
+            f"model.compile=true: PyTorch cannot compile {type(backbone).__name__} here ({first}); "
+            "set model.compile=false"
+        ) from error
+
+
+@functools.cache
+def _compiled() -> Callable[[PreTrainedModel, Tensor, Tensor, Mapping[str, Any]], Tensor]:
+    # fallback_random: a pass that is computed again must draw what it drew before, compiled with a graph or without
+    return torch.compile(hidden_states, dynamic=True, options={"fallback_random": True})

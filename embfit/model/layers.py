@@ -1,0 +1,53 @@
+"""The parts of a backbone by height: its embeddings, and the stack of its layers."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from embfit.errors import UserError
+
+
+def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:
+    """Take the lowest parts out of training. Nothing below the first weight that is trained costs a backward pass.
+
+    Args:
+        backbone: changed in place.
+        embeddings: freeze the token embeddings, with positions and the norm that belongs to them.
+        layers: how many layers, from the bottom, to freeze; any number freezes the embeddings too.
+
+    Raises:
+        UserError: there are not so many layers, with one left to train.
+    """
+    if embeddings or layers:
+        _embeddings(backbone).requires_grad_(False)
+    if layers:
+        _, stack = layer_stack(backbone)
+        if layers >= len(stack):
+            raise UserError(
+                f"model.freeze_layers={layers} leaves none of the {len(stack)} layers to train; "
+                f"{len(stack) - 1} at most"
+            )
+        for layer in stack[:layers]:
+            layer.requires_grad_(False)
+
+
+def layer_stack(backbone: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """Return the name and the layers of the stack: the list that has as many modules as the model has layers.
+
+    Raises:
+        UserError: there is none, as in a model whose layers share weights.
+    """
+    depth = getattr(backbone.config.get_text_config(), "num_hidden_layers", None)
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return name, module
+    raise UserError(
+        f"model.freeze_layers: {type(backbone).__name__} has no list of {depth} layers to freeze some of; "
+        "set model.freeze_layers=0"
+    )
+
+
+def _embeddings(backbone: PreTrainedModel) -> nn.Module:
+    found = getattr(backbone, "embeddings", None)  # BERT's relatives keep positions and a norm beside the tokens
+    return found if isinstance(found, nn.Module) else backbone.get_input_embeddings()

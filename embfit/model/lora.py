@@ -1,0 +1,156 @@
+"""LoRA through peft: small trained matrices beside frozen weights (Hu et al. 2022).
+
+A frozen weight W becomes W + (alpha / rank) · B · A, with A [rank, in] and B [out, rank]. B begins as zeros, so
+training starts at the base model. The base may be in bf16: A and B are fp32, like all weights that are trained.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from embfit.errors import UserError
+from embfit.model.layers import layer_stack
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """How an adapter is made, and how it is saved.
+
+    Args:
+        rank: of the trained matrices; None trains the weights themselves.
+        alpha: the adapter's part is scaled by alpha / rank.
+        dropout: on what goes into the adapter, where `training.dropout` is on.
+        targets: names of the linear modules that get one; None is all of the layers.
+        merged: save the sum of base and adapter, which loads like any model; else the adapter alone, naming its base.
+        seed: of the matrices that training starts with.
+    """
+
+    rank: Annotated[int, Field(ge=1)] | None = None
+    alpha: Annotated[int, Field(ge=1)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Sequence[str] | None = None
+    merged: bool = True
+    seed: int = 0
+
+
+NO_ADAPTER = LoRA()
+
+
+def attach(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, base: str, revision: str | None) -> None:
+    """Freeze a backbone and put an adapter on its layers.
+
+    Args:
+        backbone: changed in place.
+        lora: with a rank.
+        frozen_layers: that many layers from the bottom get none.
+        base: name or folder by which a saved adapter finds these weights.
+        revision: of the base on the Hub.
+
+    Raises:
+        UserError: peft is not installed, or the model has no such modules.
+    """
+    require_peft("model.lora.rank")
+    from peft import LoraConfig
+
+    config = LoraConfig(
+        r=lora.rank or 0,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=_targets(backbone, lora.targets, frozen_layers),
+        revision=revision,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(lora.seed)
+        backbone.add_adapter(config)
+    backbone.peft_config["default"].base_model_name_or_path = base
+    for name, weight in backbone.named_parameters():
+        weight.requires_grad_("lora_" in name)
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def merge(backbone: PreTrainedModel) -> None:
+    """Add the adapter to the weights that it stands beside, and take it away."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(backbone.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), child, layer.get_base_layer())
+    del backbone.peft_config
+    backbone._hf_peft_config_loaded = False
+
+
+def has_adapter(backbone: nn.Module) -> bool:
+    """Say whether an adapter is there, which has not been merged."""
+    return bool(getattr(backbone, "_hf_peft_config_loaded", False))
+
+
+def read_base(folder: Path) -> tuple[str, str | None] | None:
+    """Return name or folder, and revision, of the base of a saved adapter; None where a folder is no adapter alone.
+
+    Raises:
+        UserError: peft is not installed, or the adapter names no base.
+    """
+    if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
+        return None
+    require_peft(str(folder / CONFIG))
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if not config.get("base_model_name_or_path"):
+        raise UserError(f"{folder / CONFIG}: base_model_name_or_path is empty, so the adapter's base is unknown")
+    return str(config["base_model_name_or_path"]), config.get("revision")
+
+
+def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
+    """Put a saved adapter on its base, in the precision in which it was saved: fp32."""
+    backbone.load_adapter(str(folder))
+    saved = load_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else {}
+    for name, weight in backbone.named_parameters():  # transformers has cast them to the base's type
+        found = saved.get(f"base_model.model.{name.replace('.default', '')}")
+        if found is not None:
+            weight.data = found.float().to(weight.device)
+
+
+def require_peft(key: str) -> None:
+    """Refuse what needs peft where it is not installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise UserError(f"{key}: adapters need peft, which is not installed: pip install 'embfit[lora]'")
+
+
+def _targets(backbone: PreTrainedModel, names: Sequence[str] | None, frozen_layers: int) -> str:
+    """Return a pattern of the linear modules of the layers that are trained (peft holds it to whole names)."""
+    stack, layers = layer_stack(backbone)
+    linear = {
+        name.rpartition(".")[2]
+        for layer in layers
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    unknown = sorted(set(names or ()) - linear)
+    if unknown:
+        raise UserError(
+            f"model.lora.targets: the layers of {type(backbone).__name__} have no linear module {unknown[0]!r}; "
+            f"they have {', '.join(sorted(linear))}"
+        )
+    number = "|".join(map(str, range(frozen_layers, len(layers)))) if frozen_layers else r"\d+"
+    return rf"{re.escape(stack)}\.(?:{number})\.(?:.*\.)?(?:{'|'.join(sorted(names or linear))})"

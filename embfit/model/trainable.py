@@ -1,0 +1,64 @@
+"""What of an encoder training moves: everything, its upper layers, or an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from embfit.errors import UserError
+from embfit.model.encoder import Encoder
+from embfit.model.layers import freeze
+from embfit.model.lora import attach, has_adapter, merge
+
+if TYPE_CHECKING:
+    from embfit.model.pretrained import Pretrained
+
+
+@contextmanager
+def trainable(encoder: Encoder, model: Pretrained) -> Iterator[None]:
+    """Make an encoder what the configuration has trained; inside, `requires_grad` says which weights those are.
+
+    Afterwards the encoder is what will be saved: merged with its adapter, or with the adapter beside its base.
+
+    Args:
+        encoder: changed in place.
+        model: how it was loaded, and what of it is trained.
+
+    Raises:
+        UserError: the encoder has no such parts, or peft is not installed.
+    """
+    backbone, lora = encoder.backbone, model.lora
+    if has_adapter(backbone):
+        if lora.rank and not lora.merged:
+            raise UserError(
+                f"model.lora.merged=false: {model.path} is an adapter itself, and a second one could not name its "
+                "base; set model.lora.merged=true"
+            )
+        merge(backbone)
+        backbone.requires_grad_(True)
+    before = [weight for weight in encoder.parameters() if weight.requires_grad]
+    try:
+        freeze(backbone, model.freeze_embeddings, model.freeze_layers)
+        if lora.rank:
+            attach(backbone, lora, model.freeze_layers, *_base(encoder, model))
+        encoder.settings = replace(encoder.settings, compile=model.compile)
+        yield
+    finally:
+        encoder.settings = replace(encoder.settings, compile=False)
+        for weight in before:
+            weight.requires_grad_(True)
+    if has_adapter(backbone) and lora.merged:
+        merge(backbone)
+
+
+def _base(encoder: Encoder, model: Pretrained) -> tuple[str, str | None]:
+    """Return how a saved adapter finds its base: by name and revision on the Hub, or by folder."""
+    folder = Path(encoder.source).absolute()
+    if folder.is_relative_to(Path(HF_HUB_CACHE).absolute()):
+        return str(model.path), model.revision
+    return str(folder), None
