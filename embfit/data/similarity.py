@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _WORD = re.compile(r"\w+")
 
@@ -25,9 +25,8 @@ def similar_pairs(sets: Sequence[frozenset[str]], similarity: float) -> list[tup
     holders: dict[str, list[int]] = {}
     pairs = []
     for row, own in enumerate(sets):
-        rarest = sorted(own, key=lambda member: (frequency[member], member))
         candidates: set[int] = set()
-        for member in rarest[: len(own) - math.ceil(similarity * len(own)) + 1]:
+        for member in _rarest(own, frequency, similarity):
             earlier = holders.setdefault(member, [])
             candidates.update(earlier)
             earlier.append(row)
@@ -36,6 +35,43 @@ def similar_pairs(sets: Sequence[frozenset[str]], similarity: float) -> list[tup
             if shared >= similarity * (len(own) + len(sets[other]) - shared):
                 pairs.append((row, other))
     return pairs
+
+
+def similar_to(sets: Sequence[frozenset[str]], others: Iterable[frozenset[str]], similarity: float) -> set[int]:
+    """Find the sets that have Jaccard similarity of at least `similarity` to one of the others, exactly.
+
+    Only `sets` are held in memory; the others stream past. Most of them are told apart by how few of their members any
+    of the sets has; the rest meet candidates by their rarest members, as in `similar_pairs`.
+
+    Returns:
+        Places in `sets`.
+    """
+    frequency = Counter(member for one in sets for member in one)
+    holders: dict[str, list[int]] = {}
+    for place, own in enumerate(sets):
+        for member in _rarest(own, frequency, similarity):
+            holders.setdefault(member, []).append(place)
+    found: set[int] = set()
+    for other in others:
+        if sum(member in frequency for member in other) < similarity * len(other):
+            continue
+        candidates = {place for member in _rarest(other, frequency, similarity) for place in holders.get(member, ())}
+        for place in candidates - found:
+            shared = len(other & sets[place])
+            if shared >= similarity * (len(other) + len(sets[place]) - shared):
+                found.add(place)
+    return found
+
+
+def _rarest(own: frozenset[str], frequency: Counter[str], similarity: float) -> list[str]:
+    """Return enough of the rarest members that a similar set has one of them among its own."""
+    ordered = sorted(own, key=lambda member: (frequency[member], member))
+    return ordered[: len(own) - math.ceil(similarity * len(own)) + 1]
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, without case and punctuation."""
+    return frozenset(_WORD.findall(text.casefold()))
 
 
 def shingles(text: str) -> frozenset[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
-from embfit.evaluator.subsets import by_training
 from embfit.records import Collection, Evaluation, Qrels, Ranking
 
 
@@ -36,6 +35,7 @@ def judge(
     ranking: Ranking,
     metrics: Sequence[str],
     facts: Mapping[str, Any] | None = None,
+    subsets: Mapping[str, Sequence[str]] | None = None,
 ) -> Evaluation:
     """Measure a system's ranking of one split's queries.
 
@@ -46,6 +46,7 @@ def judge(
         ranking: of the split's queries; a query that it lacks counts as 0.
         metrics: names, such as `ndcg@10`.
         facts: what else is known of the system (seconds); `queries` and `left_out` are added.
+        subsets: parts of the queries to be looked at by themselves.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.
@@ -58,7 +59,7 @@ def judge(
         split=split,
         metrics={metric: mean(by_query.values()) for metric, by_query in values.items()},
         per_query=values,
-        subsets=by_training(collection, split),
+        subsets=subsets or {},
         ranking=ranking,
         facts={"queries": queries, "left_out": len(qrels) - queries, **(facts or {})},
     )

@@ -15,6 +15,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.evaluator.comparison import compare, compare_all, most_changed
 from embfit.evaluator.judging import judge, judgements
 from embfit.evaluator.metrics import Metric, rank
+from embfit.evaluator.subsets import by_training
 from embfit.evaluator.systems import System, standard
 from embfit.index.exact import search
 from embfit.index.lexical import NOTHING, Language, index_words
@@ -46,6 +47,8 @@ class Retrieval:
         language: BM25's stemmer and stop words; None takes words as they are.
         exclude_self: leave out the document that has the query's own id, where queries are documents of the corpus
             (arguana, quora). Elsewhere equal ids are a coincidence.
+        near_copy: share of four-word sequences (documents) or words (queries) in common from which a text that training
+            saw counts as the same; None for exact copies alone.
         resamples: of the bootstrap, and random flips of the randomisation test.
         seed: of both, and of the documents that a validation searches.
         systems: what `task=evaluate` can measure, by name.
@@ -63,6 +66,7 @@ class Retrieval:
     bm25: bool = True
     language: Language | None = "english"
     exclude_self: bool = False
+    near_copy: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     resamples: Annotated[int, Field(ge=1)] = 10_000
     seed: int = 0
     systems: Mapping[str, System] = field(default_factory=standard)
@@ -119,7 +123,7 @@ class Retrieval:
             hits, reused = _kept(store, key, find)
             ranking = self._rank(collection, rows, hits)
             facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
-            return judge(name, collection, split, ranking, self.metrics, facts)
+            return self.judge(name, collection, split, ranking, store, facts)
 
         whole = at(system, encoder.width)
         return replace(whole, dims={dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())})
@@ -139,12 +143,13 @@ class Retrieval:
         hits = index.search(list(collection.query_texts(rows)), self._reach(len(collection.corpus)))
         ranking = self._rank(collection, rows, hits)
         facts = {"seconds": round(time.monotonic() - started, 3)}
-        return judge("bm25", collection, split, ranking, self.metrics, facts)
+        return self.judge("bm25", collection, split, ranking, store, facts)
 
     def validate(self, encoder: Encoder, collection: Collection) -> dict[str, float]:
         """Return the metrics on the dev split, embedding everything anew: weights change between two calls.
 
-        `ndcg@10`, which training watches, is among them whatever the configured metrics. Documents are the judged ones
+        `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of
+        `dims`: texts are embedded once, and the vectors cut. Documents are the judged ones
         and a sample of the others, the same in each call, up to `dev_documents`. That is quick, and too easy: values
         are higher than over the whole corpus, and to be compared with each other alone.
 
@@ -152,14 +157,38 @@ class Retrieval:
             UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
         """
         rows = _query_rows(collection, self.dev_split)
+        chosen = self._dev_documents(collection)
         queries = encoder.encode(collection.query_texts(rows), "query")
-        documents = self._dev_documents(collection)
-        scores, places = self._search(
-            queries, encoder.encode(collection.document_texts(documents.tolist()), "document")
-        )
-        ranking = self._rank(collection, rows, (scores, documents[places]))
-        metrics = dict.fromkeys([*self.metrics, WATCHED])
-        return dict(judge("validation", collection, self.dev_split, ranking, [*metrics]).metrics)
+        documents = encoder.encode(collection.document_texts(chosen.tolist()), "document")
+
+        def at(dim: int, metrics: Sequence[str]) -> Mapping[str, float]:
+            scores, places = self._search(_cut(queries, dim), _cut(documents, dim))
+            ranking = self._rank(collection, rows, (scores, chosen[places]))
+            return judge("validation", collection, self.dev_split, ranking, metrics).metrics
+
+        found = dict(at(encoder.width, [*dict.fromkeys([*self.metrics, WATCHED])]))
+        for dim in sorted(self.dims or ()):
+            if dim < encoder.width:
+                found[f"{WATCHED}/{dim}"] = at(dim, [WATCHED])[WATCHED]
+        return found
+
+    def judge(
+        self,
+        system: str,
+        collection: Collection,
+        split: str,
+        ranking: Ranking,
+        store: Store,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Evaluation:
+        """Measure a ranking of a split's queries, whatever made it.
+
+        Raises:
+            UserError: there is no such split, or none of its queries has a relevant document.
+        """
+        judgements(collection, split)
+        parts = by_training(collection, split, self.near_copy, store)
+        return judge(system, collection, split, ranking, self.metrics, facts, parts)
 
     def compare(self, a: Evaluation, b: Evaluation) -> list[Comparison]:
         """Return the paired comparisons of `b` against `a`: all queries first, then each subset, in order of metrics.

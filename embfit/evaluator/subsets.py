@@ -6,29 +6,94 @@ On scifact, a first experiment rose from 0.645 to 0.751 nDCG@10 over all test qu
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from embfit.data.similarity import shingles, similar_to, words
 from embfit.evaluator.metrics import answerable
-from embfit.records import Collection
+from embfit.records import Collection, Qrels
+from embfit.store import Store, write_text
+
+log = logging.getLogger(__name__)
 
 TRAIN = "train"
 
 
-def by_training(collection: Collection, split: str) -> dict[str, list[str]]:
-    """Part a split's answerable queries into `unseen` and `seen`.
+def by_training(collection: Collection, split: str, near: float | None, store: Store) -> dict[str, list[str]]:
+    """Part a split's answerable queries into `unseen`, `near-copy` and `seen`.
 
-    A query is seen when a document relevant to it, or one of the same text, is relevant to a training query too.
+    A query is seen when a document relevant to it, or one of exactly the same text, is relevant to a training query
+    too; a near-copy when that holds for a document of nearly the same text, or when its own words are nearly those of a
+    training query; unseen when training saw nothing like it.
+
+    Args:
+        collection: has the judgements.
+        split: which of them.
+        near: Jaccard similarity from which texts are near-copies: of their sequences of four words for documents, of
+            their words for queries. None takes exact copies alone, and the others are unseen.
+        store: keeps what was found.
 
     Returns:
-        Subset name → query ids; empty when one of the two would be, since the other is then the whole.
+        Subset name → query ids, without subsets that are empty; empty where a single one would be the whole.
     """
-    copies, rows = collection.document_copies, collection.document_rows
-    trained = {
-        copies[rows[document]]
-        for grades in collection.qrels.get(TRAIN, {}).values()
-        for document, grade in grades.items()
-        if grade >= 1
+    if TRAIN not in collection.qrels or split == TRAIN:
+        return {}
+    key = {
+        "near": near,
+        "corpus": collection.corpus_digest,
+        "queries": collection.queries_digest,
+        "judgements": [collection.qrels_digest(split), collection.qrels_digest(TRAIN)],
     }
-    subsets: dict[str, list[str]] = {"unseen": [], "seen": []}
-    for query, grades in answerable(collection.qrels[split]).items():
-        seen = any(grade >= 1 and copies[rows[document]] in trained for document, grade in grades.items())
-        subsets["seen" if seen else "unseen"].append(query)
-    return subsets if all(subsets.values()) else {}
+
+    def build(folder: Path) -> None:
+        write_text(folder / "parts.json", json.dumps(_parts(collection, split, near)))
+
+    parts = json.loads((store.entry("parts", key, build) / "parts.json").read_text(encoding="utf-8"))
+    found = {name: queries for name, queries in parts.items() if queries}
+    return found if len(found) > 1 else {}
+
+
+def _parts(collection: Collection, split: str, near: float | None) -> dict[str, list[str]]:
+    trained = {copy for rows in _gold(collection, collection.qrels[TRAIN]).values() for copy in rows}
+    gold = _gold(collection, answerable(collection.qrels[split]))
+    parts: dict[str, list[str]] = {"unseen": [], "near-copy": [], "seen": []}
+    near_documents = _near_documents(collection, gold, trained, near) if near is not None else set()
+    near_queries = _near_queries(collection, gold, near) if near is not None else set()
+    for query, rows in gold.items():
+        if rows & trained:
+            parts["seen"].append(query)
+        elif rows & near_documents or query in near_queries:
+            parts["near-copy"].append(query)
+        else:
+            parts["unseen"].append(query)
+    return parts
+
+
+def _gold(collection: Collection, qrels: Qrels) -> dict[str, set[int]]:
+    """Return the rows of each query's relevant documents, one row for all copies of a text."""
+    copies, rows = collection.document_copies, collection.document_rows
+    return {
+        query: {int(copies[rows[document]]) for document, grade in grades.items() if grade >= 1}
+        for query, grades in qrels.items()
+    }
+
+
+def _near_documents(collection: Collection, gold: Mapping[str, set[int]], trained: set[int], near: float) -> set[int]:
+    """Return the rows among the split's relevant documents whose text is nearly that of a trained one."""
+    rows = sorted({row for some in gold.values() for row in some} - trained)
+    others = map(shingles, collection.document_texts(sorted(trained)))
+    found = similar_to([shingles(text) for text in collection.document_texts(rows)], others, near)
+    return {rows[place] for place in found}
+
+
+def _near_queries(collection: Collection, gold: Mapping[str, set[int]], near: float) -> set[str]:
+    """Return the split's queries whose words are nearly those of a training query."""
+    asked = list(gold)
+    places = collection.query_rows
+    others = map(words, collection.query_texts([places[query] for query in collection.qrels[TRAIN]]))
+    found = similar_to(
+        [words(text) for text in collection.query_texts([places[query] for query in asked])], others, near
+    )
+    return {asked[place] for place in found}

@@ -47,7 +47,7 @@ def _unseen(main: Comparison, report: Report) -> list[str]:
     (found,) = unseen
     queries = count(found.queries, "query", "queries")
     sentence = (
-        f"On the {queries} without a relevant document in the training split: {signed(found.difference, 3)} "
+        f"On the {queries} unlike anything in the training split: {signed(found.difference, 3)} "
         f"({interval(found.ci95, 3)}), {outcome(found)}."
     )
     if report.training and outcome(main) == "better" and outcome(found) != "better":

@@ -218,7 +218,7 @@ def test_seen_and_unseen_queries_are_told_apart_by_documents_and_their_copies(st
         train={"t": {"y": 1, "z": 0}},  # y2 is a copy of y; z was judged, and is not relevant
         test={"q1": {"y2": 1}, "q2": {"z": 1}, "q3": {"x": 1, "y": 2}, "q4": {"x": 1, "y": 0}},
     )
-    evaluation = Retrieval().evaluate("base", Numbers(), collection, store)
+    evaluation = Retrieval(near_copy=None).evaluate("base", Numbers(), collection, store)
     assert evaluation.subsets == {"unseen": ["q2", "q4"], "seen": ["q1", "q3"]}
 
 
@@ -229,6 +229,37 @@ def test_subsets_that_are_everything_are_not_told_apart(store: Store) -> None:
     assert Retrieval().evaluate("base", Numbers(), seen, store).subsets == {}
 
 
+def test_near_copies_of_what_training_saw_are_a_part_of_their_own(store: Store) -> None:
+    text = "a long page on the care of wounds which says to clean them and to keep them dry and covered until they heal"
+    collection = collect(
+        {"a": text, "b": text.replace("heal", "are healed"), "c": "nothing of the kind", "d": "of another kind yet"},
+        {
+            "t": "how do I clean a wound at home",
+            "q1": "wounds",
+            "q2": "how do I clean a wound at my home",
+            "q3": "kinds",
+        },
+        train={"t": {"a": 1, "c": 0}},
+        test={"q1": {"b": 1}, "q2": {"c": 1}, "q3": {"d": 1, "b": 0}},
+    )
+    evaluation = Retrieval().evaluate_bm25(collection, store)
+    assert evaluation.subsets == {"unseen": ["q3"], "near-copy": ["q1", "q2"]}  # q1 by its document, q2 by its words
+    assert Retrieval(near_copy=None).evaluate_bm25(collection, store).subsets == {}
+    strict = Retrieval(near_copy=0.88).evaluate_bm25(collection, store)  # words: 8 of 9
+    assert strict.subsets == {"unseen": ["q1", "q3"], "near-copy": ["q2"]}
+
+
+def test_validation_measures_each_dimension_of_one_embedding() -> None:
+    corpus = {"long": "0.1 0.1 0.7", "left": "0.9 0.3 0.1", "both": "0.5 0.5 0.1"}
+    collection = collect(corpus, {"q": "1 1 0"}, dev={"q": {"left": 1}})
+    encoder = Numbers(width=3)
+    found = Retrieval(metrics=["mrr@10"], dims=[1, 2, 3]).validate(encoder, collection)
+    # `left` is first; cut to two dimensions it is third, cut to one it ties with the others and is second by id.
+    expected = {"mrr@10": 1.0, "ndcg@10": 1.0, "ndcg@10/1": 1 / np.log2(3), "ndcg@10/2": 1 / 2}
+    assert found == pytest.approx(expected)
+    assert encoder.encoded == {"query": 1, "document": 3}
+
+
 def test_systems_are_compared_on_every_metric_and_subset(store: Store) -> None:
     collection = collect(
         CORPUS,
@@ -236,7 +267,7 @@ def test_systems_are_compared_on_every_metric_and_subset(store: Store) -> None:
         train={"t": {"x": 1}},
         test={"q1": {"x": 1}, "q2": {"z": 1}, "q3": {"y": 1}},
     )
-    retriever = Retrieval(metrics=["mrr@10", "recall@1"], resamples=2_000)
+    retriever = Retrieval(metrics=["mrr@10", "recall@1"], near_copy=None, resamples=2_000)
     a = retriever.evaluate("base", Numbers(), collection, store)
     b = retriever.evaluate_bm25(collection, store)
     found = retriever.compare(b, a)

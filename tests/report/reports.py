@@ -30,7 +30,8 @@ def system(name: str, places: Mapping[str, int]) -> Evaluation:
         order = [document for document in ("d1", "d2", "d3", "d4", "d5") if document[1] != query[1]]
         order.insert(place - 1, f"d{query[1]}")
         scored[query] = [(document, 1 - 0.1 * index) for index, document in enumerate(order)]
-    return judge(name, collection(), "test", rank(scored), METRICS, {"seconds": 1.5})
+    subsets = {"unseen": ["q3", "q4"], "seen": ["q1", "q2"]}
+    return judge(name, collection(), "test", rank(scored), METRICS, {"seconds": 1.5}, subsets)
 
 
 def report(**changes: object) -> Report:

@@ -43,14 +43,14 @@ def test_the_difference_in_plain_words(change: dict[str, object], sentence: str)
 def test_a_gain_on_seen_documents_alone_is_called_that() -> None:
     unseen = replace(FOUND, subset="unseen", queries=2, difference=0.001, ci95=(-0.02, 0.03), p=0.9)
     assert say(FOUND, unseen)[1] == (
-        "On the 2 queries without a relevant document in the training split: +0.001 (−0.020 to +0.030), "
+        "On the 2 queries unlike anything in the training split: +0.001 (−0.020 to +0.030), "
         "no significant difference. The gain is shown only for documents that training saw."
     )
     untrained = report(comparisons=[FOUND, unseen], training={})
     assert verdict(untrained)[1].endswith("no significant difference.")
     gained = replace(unseen, difference=0.08, ci95=(0.02, 0.12), p=0.001)
     assert say(FOUND, gained)[1] == (
-        "On the 2 queries without a relevant document in the training split: +0.080 (+0.020 to +0.120), better."
+        "On the 2 queries unlike anything in the training split: +0.080 (+0.020 to +0.120), better."
     )
 
 

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from embfit.errors import ConfigError
-from embfit.evaluator.judging import judge, judgements
+from embfit.evaluator.judging import judgements
 from embfit.model.encoder import Encoder
 from embfit.model.pretrained import Pretrained
 from embfit.records import Collection, Evaluation, Ranking
@@ -95,4 +95,4 @@ class Bench:
 
     def judge(self, name: str, ranking: Ranking, facts: Mapping[str, Any] | None = None) -> Evaluation:
         """Measure a ranking of the split's queries."""
-        return judge(name, self.collection, self.split, ranking, self.evaluator.metrics, facts)
+        return self.evaluator.judge(name, self.collection, self.split, ranking, self.store, facts)
