@@ -32,9 +32,9 @@ class Blend:
     that has too few leaves a shortfall, which no other fills.
 
     Args:
-        sources: miners by name, in the order in which they choose; each filters and samples by its own parameters, and
-            gives a query at most its own `negatives`.
-        shares: of the negatives, by the same names; they add up to 1.
+        sources: miners by name; each filters and samples by its own parameters, and gives a query at most its own
+            `negatives`.
+        shares: of the negatives, by the same names, in the order in which they choose; they add up to 1.
         negatives: per query at most; judged negatives come first and count.
         focus: a source whose share goes wholly to the queries on which the first source is most mistaken: those for
             which it ranks most documents above a positive. It is asked about no other query.
@@ -59,8 +59,8 @@ class Blend:
         if abs(sum(self.shares.values()) - 1) > 1e-6:
             given = ", ".join(f"{name} {share:g}" for name, share in self.shares.items())
             raise ConfigError(f"miner.shares add up to {sum(self.shares.values()):g} ({given}); they must add up to 1")
-        if self.focus is not None and (self.focus not in self.sources or self.focus == next(iter(self.sources))):
-            others = list(self.sources)[1:]
+        if self.focus is not None and (self.focus not in self.sources or self.focus == next(iter(self.shares))):
+            others = list(self.shares)[1:]
             raise ConfigError(
                 f"miner.focus={self.focus} is not a source after the first; choose {' or '.join(others) or 'null'}"
             )
@@ -71,7 +71,7 @@ class Blend:
         Raises:
             UserError: there is no training pair.
         """
-        sources = {name: miner.source(collection, encoder, store) for name, miner in self.sources.items()}
+        sources = {name: self.sources[name].source(collection, encoder, store) for name in self.shares}
 
         def prepare(examples: Examples) -> Find:
             proposals = {name: source.prepare(examples) for name, source in sources.items()}
@@ -100,20 +100,21 @@ class Blend:
         self, block: Examples, number: int, proposals: Mapping[str, Propose], collection: Collection
     ) -> Negatives:
         copies = collection.document_copies
-        first = next(iter(self.sources))
+        first = next(iter(self.shares))
         found = proposals[first](block)
         quotas = np.maximum(self.negatives - block.judged.lengths, 0)
         split = self._split(quotas, mistakes(block, found, copies), np.random.default_rng([self.seed, number]))
         choices: list[Choice] = []
-        for place, (name, miner) in enumerate(self.sources.items()):
+        for place, name in enumerate(self.shares):
+            miner = self.sources[name]
             if name != first:
                 found = self._proposed(name, block, split[name] > 0, proposals[name])
             limits = np.minimum(split[name], miner.negatives)
             taken = _taken(choices, len(block))
             choices.append(miner.selection.choose(block, found, collection, (number, place), limits, taken))
         dropped = np.zeros(len(block), bool)
-        for (name, miner), choice in zip(self.sources.items(), choices, strict=True):
-            if miner.selection.unreached == "drop":
+        for name, choice in zip(self.shares, choices, strict=True):
+            if self.sources[name].selection.unreached == "drop":
                 asked = split[name] > 0 if name == self.focus else True
                 dropped |= ~choice.reached & asked
         return joined(block, choices, dropped)

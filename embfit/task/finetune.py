@@ -52,7 +52,8 @@ def finetune(
         training_set = miner.mine(collection, encoder, store)
     with run.stage("train"):
         validate = partial(evaluator.validate, collection=collection)
-        fit = partial(training.fit, encoder, loss, training_set, validate, trainer, store)
+        remine = partial(miner.mine, collection, store=store)
+        fit = partial(training.fit, encoder, loss, training_set, validate, trainer, store, remine=remine)
         encoder, facts = _train(encoder, model, fit, run)
     with run.stage("evaluate tuned"):
         tuned = evaluator.evaluate("tuned", encoder, collection, store)

@@ -33,6 +33,7 @@ from embfit.training.batches import Batch, EpochBatches, Examples
 from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.memory import GIGABYTE, free_bytes, measure_graph
 from embfit.training.ranks import Ranks
+from embfit.training.remining import Remining
 from embfit.training.schedule import Schedule, learning_rate_share
 
 NO_DECAY = ("bias", "norm", "temperature")  # parameters that weight decay would only distort
@@ -100,6 +101,7 @@ class InBatch(pl.LightningModule):
         self.steps_taken = 0
         self.pairs_seen = 0
         self.start = (0, 0)  # epoch and batch that this process begins with
+        self.remining: Remining | None = None
         self.ranks = Ranks()
         self.ranks_here = 1  # that share this machine's memory
         self._measured: tuple[float, float] | None = None  # bytes that a padded token keeps, bytes allowed
@@ -107,8 +109,11 @@ class InBatch(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the batches of the current epoch; of the one that a run goes on with, those that are left."""
-        batches = EpochBatches(self.examples, self.batch_size, self.seed, self.current_epoch)
         first = self.first_batch
+        if self.remining is not None:
+            mined = self.remining.examples(self.current_epoch, first == 0, self.encoder, self.ranks)
+            self.examples = self.examples if mined is None else mined
+        batches = EpochBatches(self.examples, self.batch_size, self.seed, self.current_epoch)
         if first == 0:
             return DataLoader(batches, batch_size=None)
         limit = self.trainer.limit_train_batches  # of a whole epoch, when it is a number of batches

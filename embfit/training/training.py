@@ -27,6 +27,7 @@ from embfit.training.layout import plan
 from embfit.training.loop import run
 from embfit.training.memory import GIGABYTE, peak_bytes
 from embfit.training.progress import TrainingProgress
+from embfit.training.remining import Remining
 from embfit.training.schedule import Schedule
 from embfit.training.time_limit import TimeLimit, seconds
 from embfit.training.validation import Validation
@@ -85,6 +86,7 @@ class Training:
         memory_gb: for graphs that are kept instead of computed twice; None is half of what is free. Never part of the
             result.
         max_positives: of one query in an epoch.
+        remine_every: epochs after which negatives are mined again, with the model as it is then; None never does.
         validations_per_epoch: how often nDCG@10 on the dev split is measured.
         patience: stop after this many measurements without a gain; None never stops.
         min_gain: of nDCG@10, that counts as one.
@@ -106,6 +108,7 @@ class Training:
     token_budget: Annotated[int, Field(ge=1)] | None = None
     memory_gb: Annotated[float, Field(ge=0)] | None = None
     max_positives: Annotated[int, Field(ge=1)] = 8
+    remine_every: Annotated[int, Field(ge=1)] | None = None
     validations_per_epoch: Annotated[int, Field(ge=1)] = 1
     patience: Annotated[int, Field(ge=1)] | None = 2
     min_gain: Annotated[float, Field(ge=0)] = 0.0
@@ -126,6 +129,7 @@ class Training:
         trainer: partial[pl.Trainer],
         store: Store,
         folder: Path,
+        remine: Callable[[Encoder], TrainingSet] | None = None,
     ) -> Fit:
         """Train an encoder in place and leave the best weights in it.
 
@@ -138,6 +142,7 @@ class Training:
             store: keeps tokens.
             folder: keeps the best weights and where training stands; what an interrupted training left there is gone
                 on with, to the same end.
+            remine: encoder → a new training set of the same queries, for `remine_every`.
 
         Raises:
             UserError: the loss became NaN or lacks a teacher's scores, the best weights could not be read back, or the
@@ -168,11 +173,23 @@ class Training:
             precision=self.precision,
             seed=self.seed,
         )
+        if self.remine_every is not None:
+            if remine is None:
+                raise ValueError("remine_every needs remine: what mines again")
+            module.remining = Remining(remine, self.remine_every, self.max_positives, folder)
         points = _validation_steps(steps, per_epoch, self.validations_per_epoch)
         validation = Validation(validate, points, self.patience, self.min_gain, folder) if validate else None
         curve = Curve()
         log.info("training on %d examples: %d steps of up to %d", len(examples), steps, batch_size)
-        identity = digest({"examples": examples.digest, "steps": steps, "batch_size": batch_size, "seed": self.seed})
+        identity = digest(
+            {
+                "examples": examples.digest,
+                "steps": steps,
+                "batch_size": batch_size,
+                "seed": self.seed,
+                "remine_every": self.remine_every,
+            }
+        )
         start = read_checkpoint(folder, identity)
         clock = TimeLimit(None if self.max_time is None else seconds(self.max_time), start.seconds if start else 0.0)
         if start is not None:

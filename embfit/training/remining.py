@@ -1,0 +1,90 @@
+"""Examples mined again by the model in training: what it gets wrong now, not at first (Xiong et al. 2021).
+
+Mining happens between two epochs, on the first rank. What was mined lies beside the checkpoint, for the other ranks and
+for a run that goes on within an epoch, when the weights that mined are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embfit.errors import UserError
+from embfit.model import Encoder
+from embfit.records import TrainingSet
+from embfit.training.batches import Examples
+from embfit.training.ranks import Ranks
+
+log = logging.getLogger(__name__)
+
+
+class Remining:
+    """Gives each epoch its examples.
+
+    Args:
+        mine: makes a training set with an encoder; called on the first rank alone.
+        every: epochs after which to mine again.
+        max_positives: of one query in an epoch.
+        folder: keeps what was mined; on a disk that all ranks see.
+    """
+
+    def __init__(self, mine: Callable[[Encoder], TrainingSet], every: int, max_positives: int, folder: Path) -> None:
+        self.mine = mine
+        self.every = every
+        self.max_positives = max_positives
+        self.folder = folder
+        self.mined_in = 0  # the epoch whose examples are in use; 0 are those that training began with
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the miner and its data to the first rank."""
+        return {**vars(self), "mine": None}
+
+    def examples(self, epoch: int, begins: bool, encoder: Encoder, ranks: Ranks) -> Examples | None:
+        """Return the examples of an epoch, None where those of the epoch before stay.
+
+        Args:
+            epoch: counted from 0.
+            begins: false where a run goes on within the epoch.
+            encoder: mines.
+            ranks: of this training; all of them ask.
+
+        Raises:
+            UserError: what an interrupted run had mined cannot be read.
+        """
+        mined_in = epoch - epoch % self.every
+        if mined_in == 0 or (mined_in == self.mined_in and not (begins and mined_in == epoch)):
+            return None
+        path = self.folder / f"mined-{mined_in}.pt"
+        if begins and mined_in == epoch:
+            if ranks.leads:
+                log.info("mining again with the model after epoch %d", epoch)
+                _write(Examples(self.mine(encoder), self.max_positives), path)
+            ranks.agree(False)  # all wait for the file
+        self.mined_in = mined_in
+        return _read(path)
+
+
+def _write(examples: Examples, path: Path) -> None:
+    temporary = path.with_suffix(".writing")
+    try:
+        torch.save(examples, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Examples:
+    try:
+        found: Examples = torch.load(path, weights_only=False)  # written by this run
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: what was mined in this training cannot be read ({first}); remove its folder to train from the "
+            "beginning"
+        ) from error
+    return found

@@ -1,0 +1,107 @@
+"""Mining again in training: with the weights of that moment, when asked for, and to the same end after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+
+from embfit.errors import UserError
+from embfit.loss import InfoNCE
+from embfit.miner import Dense
+from embfit.model import Encoder
+from embfit.records import Collection, TrainingSet
+from embfit.store import Store
+from embfit.training import Fit, Training
+
+# 8 examples in batches of 3, 3 and 2: five epochs are fifteen steps
+TRAINING = Training(
+    batch_size=3, lr=1e-2, epochs=5, precision="fp32", token_budget=40, checkpoint_every=1, remine_every=2
+)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Kill(pl.Callback):
+    """Ends the process after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: object) -> None:
+        if trainer.global_step == self.steps:
+            raise KilledError
+
+
+@pytest.fixture
+def train(
+    make_encoder: Callable[..., Encoder], small_collection: Collection, tmp_path: Path
+) -> Callable[..., tuple[Fit, str, list[str]]]:
+    """Train a fresh encoder; return what training did, the weights' fingerprint, and who mined."""
+    miner = Dense(negatives=3, depth=9, relative_margin=None)
+
+    def run(folder: str, kill: int | None = None, devices: int = 1) -> tuple[Fit, str, list[str]]:
+        encoder, miners, store = make_encoder(), [], Store(tmp_path / f"store-{folder}-{kill}")
+
+        def remine(encoder: Encoder) -> TrainingSet:
+            miners.append(encoder.fingerprint)
+            return miner.mine(small_collection, encoder, store)
+
+        callbacks = [Kill(kill)] if kill else []
+        trainer = partial(pl.Trainer, accelerator="cpu", devices=devices, logger=False, callbacks=callbacks)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        first = miner.mine(small_collection, encoder, store)
+        fit = TRAINING.fit(encoder, InfoNCE(), first, None, trainer, store, tmp_path / folder, remine)
+        return fit, encoder.fingerprint, miners
+
+    return run
+
+
+def test_the_model_of_that_moment_mines(
+    train: Callable[..., tuple[Fit, str, list[str]]], make_encoder: Callable[..., Encoder]
+) -> None:
+    fit, last, miners = train("whole")
+    assert fit.steps == 15
+    assert len(miners) == 2  # after epochs 2 and 4
+    assert len({*miners, last, make_encoder().fingerprint}) == 4
+
+
+@pytest.mark.parametrize("kill", [5, 6, 7, 11, 12, 14])
+def test_killed_at_any_step_it_ends_bit_equal(train: Callable[..., tuple[Fit, str, list[str]]], kill: int) -> None:
+    _, expected, miners = train("whole")
+    with pytest.raises(KilledError):
+        train("killed", kill)
+    _, weights, again = train("killed")
+    assert weights == expected
+    assert again == miners[len(miners) - len(again) :]  # of a mined epoch that had begun, nothing is mined again
+    assert len(again) == {5: 2, 6: 2, 7: 1, 11: 1, 12: 1, 14: 0}[kill]
+
+
+def test_what_was_mined_and_is_gone_is_one_message(
+    train: Callable[..., tuple[Fit, str, list[str]]], tmp_path: Path
+) -> None:
+    with pytest.raises(KilledError):
+        train("killed", 8)
+    (tmp_path / "killed" / "mined-2.pt").unlink()
+    with pytest.raises(UserError, match=r"mined-2\.pt: what was mined in this training cannot be read"):
+        train("killed")
+
+
+def test_two_ranks_train_on_what_the_first_has_mined(train: Callable[..., tuple[Fit, str, list[str]]]) -> None:
+    fit, _, miners = train("ranks", devices=2)
+    assert fit.steps == 10  # of twice the size
+    assert len(miners) == 2
+
+
+def test_it_needs_something_that_mines(
+    small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
+) -> None:
+    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
+    with pytest.raises(ValueError, match="remine_every needs remine"):
+        TRAINING.fit(tiny_encoder, InfoNCE(), examples, None, trainer, store, tmp_path)
