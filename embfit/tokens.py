@@ -106,28 +106,36 @@ def concatenate(parts: Sequence[Tokens]) -> Tokens:
     )
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int, prompt: str = "") -> Tokens:
-    """Tokenise texts with their special tokens, cut at `max_length`.
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int, prompt: str = "", special: bool = True
+) -> Tokens:
+    """Tokenise texts, cut at `max_length`.
 
     Args:
         tokenizer: a fast (Rust) tokenizer; it is told length and padding here, whatever its file says.
         texts: read once, in blocks.
         max_length: tokens kept of each text, special tokens included.
         prompt: put in front of each text.
+        special: add the special tokens of a single text; a text that becomes part of a pair has none of its own.
     """
-    parts = list(tokenize_blocks(tokenizer, texts, max_length, prompt))
+    parts = list(tokenize_blocks(tokenizer, texts, max_length, prompt, special=special))
     return concatenate(parts) if parts else Tokens(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, bool))
 
 
 def tokenize_blocks(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int, prompt: str = "", block: int = BLOCK
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    max_length: int,
+    prompt: str = "",
+    block: int = BLOCK,
+    special: bool = True,
 ) -> Iterator[Tokens]:
     """Tokenise like `tokenize`, in blocks; the next block is made on a thread while the caller uses this one."""
     blocks = iter(texts)
 
     def make() -> Tokens | None:
         chosen = [prompt + text for text in islice(blocks, block)]
-        return _tokenize_block(tokenizer, chosen, max_length) if chosen else None
+        return _tokenize_block(tokenizer, chosen, max_length, special) if chosen else None
 
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(make)
@@ -162,8 +170,15 @@ def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
     return 1 - float(lengths.sum()) / area if area else 0.0
 
 
-def _tokenize_block(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> Tokens:
-    batch = tokenizer(texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
+def _tokenize_block(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int, special: bool) -> Tokens:
+    batch = tokenizer(
+        texts,
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+        add_special_tokens=special,
+    )
     lengths = [len(ids) for ids in batch["input_ids"]]
     flat = np.fromiter((token for ids in batch["input_ids"] for token in ids), np.int32, sum(lengths))
     truncated = np.array([bool(encoding.overflowing) for encoding in batch.encodings], bool)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from embfit.model import Encoder, Settings
+from embfit.model import CrossEncoder, Encoder, Settings
+from embfit.model.cross_encoder import PairSettings
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -99,6 +100,31 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Encoder]:
 def tiny_encoder(make_encoder: Callable[..., Encoder]) -> Encoder:
     """A two-layer encoder of 32 dimensions."""
     return make_encoder()
+
+
+def new_ranker(tokenizer: PreTrainedTokenizerFast, dropout: float = 0.0, labels: int = 1) -> CrossEncoder:
+    """Make a two-layer cross-encoder, the same each time."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.5,  # scores that differ
+        num_labels=labels,
+        attn_implementation="sdpa",
+    )
+    return CrossEncoder(BertForSequenceClassification(config), tokenizer, PairSettings(32, "fp32"), "tiny").eval()
+
+
+@pytest.fixture
+def tiny_ranker(tokenizer: PreTrainedTokenizerFast) -> CrossEncoder:
+    """A two-layer cross-encoder."""
+    return new_ranker(tokenizer)
 
 
 def make_collection(

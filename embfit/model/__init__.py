@@ -1,9 +1,24 @@
-"""Encoders on transformers: pooling, prompts, checkpoint layout, and the engine that turns texts into vectors."""
+"""Encoders and cross-encoders on transformers: how they read text, their folders, and the engines that run them."""
 
+from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.embed import embed, tokenized
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.folder import Settings, save_encoder
 from embfit.model.lora import LoRA
 from embfit.model.pretrained import Pretrained
+from embfit.model.ranker import save_ranker
+from embfit.model.scoring import score_pairs
 
-__all__ = ["Encoder", "Kind", "LoRA", "Pretrained", "Settings", "embed", "save_encoder", "tokenized"]
+__all__ = [
+    "CrossEncoder",
+    "Encoder",
+    "Kind",
+    "LoRA",
+    "Pretrained",
+    "Settings",
+    "embed",
+    "save_encoder",
+    "save_ranker",
+    "score_pairs",
+    "tokenized",
+]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
@@ -16,6 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from embfit.model.compiled import compiled_hidden_states, hidden_states
+from embfit.model.fingerprint import model_fingerprint, tokenizer_fingerprint
 from embfit.model.folder import Projection, Settings
 from embfit.model.last_token import check_ends, end_token
 from embfit.model.pooling import pool
@@ -174,19 +173,12 @@ class Encoder(nn.Module):
 
         Reads every weight (a second or so per gigabyte), since training changes them.
         """
-        digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return model_fingerprint(self, self.describe())
 
     @property
     def tokenizer_fingerprint(self) -> str:
         """Identifies the tokenizer, whatever truncation and padding it was last told."""
-        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        return hashlib.sha256(
-            json.dumps({**rules, "truncation": None, "padding": None}, sort_keys=True).encode()
-        ).hexdigest()
+        return tokenizer_fingerprint(self.tokenizer)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that an embedding depends on, as JSON values."""

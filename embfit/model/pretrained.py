@@ -124,7 +124,7 @@ class Pretrained:
     def _settings(
         self, said: FolderSettings, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> Settings:
-        limit = _positions(backbone, tokenizer)
+        limit = positions(backbone, tokenizer)
         length = self._choose(
             "max_length", self.max_length, said.max_length, min(limit or DEFAULT_LENGTH, DEFAULT_LENGTH)
         )
@@ -153,7 +153,7 @@ class Pretrained:
         return asked
 
 
-def _positions(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def positions(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the longest input the position embeddings allow, if they limit it."""
     config: Any = backbone.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)

@@ -1,0 +1,187 @@
+"""The cross-encoder: query and document in together, one score out; for reranking, mining and teaching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from embfit.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from embfit.model.pairs import Pairs, read_template
+from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
+from embfit.progress import Advance, progress
+from embfit.tokens import Tokens, plan_batches, tokenize
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """What a cross-encoder does around its backbone.
+
+    Args:
+        max_length: tokens read of a pair, special ones included.
+        precision: of the computation.
+    """
+
+    max_length: int
+    precision: Precision = "auto"
+
+
+class CrossEncoder(nn.Module):
+    """A transformers sequence-classification model that scores pairs; a higher score is more relevant.
+
+    Args:
+        backbone: gives `logits` [N, 1], or [N, 2] (not relevant, relevant), whose difference is then the score.
+        tokenizer: a fast tokenizer of the same model.
+        settings: length and precision.
+        source: where the weights came from, for records and messages.
+        trained: its head was loaded; a fresh one scores at random.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: PairSettings,
+        source: str = "",
+        trained: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.source = source
+        self.trained = trained
+        self.template = read_template(tokenizer)
+        self._reads_types = "token_type_ids" in tokenizer.model_input_names
+
+    @classmethod
+    def load(
+        cls, path: str | Path, max_length: int | None = None, precision: Precision = "auto", device: str = "auto"
+    ) -> CrossEncoder:
+        """Load a trained ranker.
+
+        Args:
+            path: a folder, or a name on the Hub.
+            max_length: tokens read of a pair; None is the ranker's own limit, 512 at most.
+            precision: of the computation; auto is bf16 where the hardware multiplies it.
+            device: `auto` is a GPU where there is one.
+
+        Raises:
+            UserError: it cannot be found or read, or it is no ranker.
+        """
+        from embfit.model.ranker import load_ranker  # which makes this class's objects
+
+        return load_ranker(str(path), max_length=max_length, precision=precision).to(choose_device(device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def max_length(self) -> int:
+        """Tokens read of a pair, special ones included."""
+        return self.settings.max_length
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token's id; masked, so any id does where a tokenizer has none."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether the tokenizer asks for padding on the left."""
+        return bool(self.tokenizer.padding_side == "left")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, bf16: bool = False) -> Tensor:
+        """Score token ids.
+
+        Shapes:
+            input_ids, attention_mask and token_type_ids [N, L] → [N] float32.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._reads_types:
+            inputs["token_type_ids"] = token_type_ids
+        with autocast(input_ids.device, bf16):
+            logits = self.backbone(**inputs).logits.float()  # [N, 1] or [N, 2]
+        scores: Tensor = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        return scores
+
+    def tokenize(self, texts: Iterable[str]) -> Tokens:
+        """Tokenise queries or documents, without special tokens, for `pairs`.
+
+        A text is cut where it alone would fill a pair. Of two that are cut here and again in their pair, which one
+        keeps the odd token may differ from transformers, which knows their whole lengths.
+        """
+        return tokenize(self.tokenizer, texts, self.max_length - self.template.special, special=False)
+
+    def pairs(self, queries: Tokens, documents: Tokens, rows: np.ndarray) -> Pairs:
+        """Join tokenised texts: `rows` is [P, 2], a query row and a document row each."""
+        return Pairs(self.template, queries, documents, np.asarray(rows, np.int64).reshape(-1, 2), self.max_length)
+
+    def score(self, pairs: Sequence[tuple[str, str]], label: str | None = None) -> np.ndarray:
+        """Score (query, document) texts: [P] float32, in the order given.
+
+        Each text is tokenised once however many pairs it is in. Pairs of all queries are sorted by length together.
+
+        Args:
+            pairs: the texts.
+            label: show progress under this name.
+        """
+        queries = {text: row for row, text in enumerate(dict.fromkeys(query for query, _ in pairs))}
+        documents = {text: row for row, text in enumerate(dict.fromkeys(document for _, document in pairs))}
+        rows = np.array([(queries[query], documents[document]) for query, document in pairs], np.int64)
+        return self.score_tokens(self.pairs(self.tokenize(queries), self.tokenize(documents), rows), label)
+
+    def score_tokens(self, pairs: Pairs, label: str | None = None) -> np.ndarray:
+        """Score tokenised pairs: [P] float32.
+
+        Args:
+            pairs: P of them.
+            label: show progress under this name.
+        """
+        scores = np.empty(len(pairs), np.float32)
+        if label is None:
+            self._score_tokens(pairs, scores, lambda amount=1: None)
+        else:
+            with progress(label, len(pairs), "pairs") as advance:
+                self._score_tokens(pairs, scores, advance)
+        return scores
+
+    @torch.inference_mode()
+    def _score_tokens(self, pairs: Pairs, out: np.ndarray, advance: Advance) -> None:
+        device, training = self.device, self.training
+        bf16 = uses_bf16(self.settings.precision, device)
+        self.eval()
+        try:
+            for chosen in plan_batches(pairs.lengths, default_token_budget(device)):
+                inputs = (tensor.to(device) for tensor in pairs.padded(chosen, self.pad_id, self.pads_left))
+                out[chosen] = self(*inputs, bf16).cpu().numpy()
+                advance(len(chosen))
+        finally:
+            self.train(training)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what a score depends on besides the two texts: weights, tokenizer and settings."""
+        return model_fingerprint(self, self.describe())
+
+    @property
+    def tokenizer_fingerprint(self) -> str:
+        """Identifies the tokenizer, whatever truncation and padding it was last told."""
+        return tokenizer_fingerprint(self.tokenizer)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the settings that a score depends on, as JSON values."""
+        return {
+            "architecture": type(self.backbone).__name__,
+            "tokenizer": self.tokenizer_fingerprint,
+            "max_length": self.settings.max_length,
+            "precision": "bf16" if uses_bf16(self.settings.precision, self.device) else "fp32",
+        }

@@ -1,0 +1,150 @@
+"""(query, document) pairs as a cross-encoder reads them, put together from texts that were tokenised once each.
+
+A tokenizer reads both texts of a pair apart and joins them with its special tokens, so a pair's ids follow from its
+texts' ids: a query with a hundred candidates is tokenised once, and so is a document that a hundred queries found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from embfit.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class PairTemplate:
+    """What a tokenizer puts around two texts.
+
+    Args:
+        before: ids in front of the first text.
+        between: ids after the first text and in front of the second.
+        after: ids behind the second.
+        types: token type of each of the five parts: before, first, between, second, after. The parts between hold one
+            type per id.
+    """
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    types: tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
+
+    @property
+    def special(self) -> int:
+        """Tokens that belong to no text."""
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+def read_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
+    """Learn from an example what a fast tokenizer puts around two texts.
+
+    Raises:
+        ValueError: it makes nothing of the example's texts.
+    """
+    found = tokenizer("a", "a", truncation=False, padding=False).encodings[0]
+    ids, owners, types = found.ids, found.sequence_ids, found.type_ids
+    if 0 not in owners or 1 not in owners:
+        raise ValueError("the tokenizer reads no token in a text")
+    first, second = owners.index(0), owners.index(1)
+    first_end = first + owners.count(0)
+    second_end = second + owners.count(1)
+    parts = (slice(0, first), slice(first_end, second), slice(second_end, None))
+    before, between, after = (tuple(ids[part]) for part in parts)
+    before_types, between_types, after_types = (tuple(types[part]) for part in parts)
+    kinds = (before_types, types[first], between_types, types[second], after_types)
+    return PairTemplate(before, between, after, kinds)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs of texts.
+
+    Args:
+        template: of the tokenizer.
+        queries: without special tokens.
+        documents: without special tokens.
+        rows: [P, 2] int64, a query row and a document row each.
+        max_length: tokens of a pair, special ones included; the longer text is cut first, as transformers does.
+    """
+
+    template: PairTemplate
+    queries: Tokens
+    documents: Tokens
+    rows: np.ndarray
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, chosen: np.ndarray | Sequence[int]) -> Pairs:
+        """Return some pairs, in the order given; the texts are shared."""
+        return Pairs(self.template, self.queries, self.documents, self.rows[np.asarray(chosen, int)], self.max_length)
+
+    @cached_property
+    def text_lengths(self) -> np.ndarray:
+        """Tokens read of query and document ([P, 2] int64)."""
+        query, document = self.rows[:, 0], self.rows[:, 1]
+        starts, ends = self.queries.starts, self.documents.starts
+        lengths = np.stack([starts[query + 1] - starts[query], ends[document + 1] - ends[document]], axis=1)
+        return longest_first(lengths, self.max_length - self.template.special)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each pair, special ones included ([P] int64)."""
+        lengths: np.ndarray = self.text_lengths.sum(axis=1) + self.template.special
+        return lengths
+
+    def padded(self, chosen: np.ndarray, pad: int, left: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `input_ids`, `attention_mask` and `token_type_ids` ([n, longest] int64) of some pairs.
+
+        Args:
+            chosen: [n] numbers of pairs.
+            pad: the tokenizer's padding id.
+            left: pad on the left, as decoder models expect.
+        """
+        longest = int(self.lengths[chosen].max())
+        ids = np.full((len(chosen), longest), pad, np.int64)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
+        for row, pair in enumerate(chosen):
+            length = int(self.lengths[pair])
+            place = slice(longest - length, longest) if left else slice(0, length)
+            ids[row, place], types[row, place] = self._joined(int(pair))
+            mask[row, place] = 1
+        return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(types)
+
+    def _joined(self, pair: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and types of one pair."""
+        first, second = self.text_lengths[pair]
+        start, end = self.queries.starts[self.rows[pair, 0]], self.documents.starts[self.rows[pair, 1]]
+        template = self.template
+        before, first_type, between, second_type, after = template.types
+        ids = (
+            template.before,
+            self.queries.ids[start : start + first],
+            template.between,
+            self.documents.ids[end : end + second],
+            template.after,
+        )
+        types = (before, np.full(first, first_type), between, np.full(second, second_type), after)
+        return np.concatenate(ids), np.concatenate(types)
+
+
+def longest_first(lengths: np.ndarray, limit: int) -> np.ndarray:
+    """Return what is kept of two texts each ([P, 2]) under a limit on their sum: the longer one is cut first.
+
+    Where both are longer than half of the limit, each keeps half, the longer one the odd token.
+    """
+    short, long = lengths.min(axis=1), lengths.max(axis=1)
+    short_kept = np.minimum(short, limit // 2)
+    short_kept = np.where(short + long <= limit, short, short_kept)
+    long_kept = np.minimum(long, limit - short_kept)
+    second_is_longer = lengths[:, 0] <= lengths[:, 1]
+    first = np.where(second_is_longer, short_kept, long_kept)
+    second = np.where(second_is_longer, long_kept, short_kept)
+    return np.stack([first, second], axis=1)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from embfit.errors import UserError
+from embfit.model import CrossEncoder, Encoder, save_encoder, save_ranker, score_pairs
+from embfit.model.ranker import load_ranker
+from embfit.records import Collection
+from embfit.store import Store
+from tests.conftest import TEXTS, new_ranker
+
+PAIRS = [(query, document) for query in (TEXTS[0], "blood and bile", "virus") for document in TEXTS]
+
+
+def alone(ranker: CrossEncoder, query: str, document: str) -> float:
+    """One pair, as the tokenizer and the model make it without any batch."""
+    inputs = ranker.tokenizer(query, document, truncation=True, max_length=ranker.max_length, return_tensors="pt")
+    with torch.inference_mode():
+        logits = ranker.backbone(**inputs).logits[0]
+    return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_scores_equal_those_of_each_pair_alone(tokenizer: PreTrainedTokenizerFast, labels: int) -> None:
+    ranker = new_ranker(tokenizer, labels=labels)
+    expected = [alone(ranker, *pair) for pair in PAIRS]
+    assert np.std(expected) > 0.01
+    np.testing.assert_allclose(ranker.score(PAIRS), expected, atol=1e-5)
+
+
+def test_no_pairs_have_no_scores(tiny_ranker: CrossEncoder) -> None:
+    assert tiny_ranker.score([]).shape == (0,)
+
+
+def test_pairs_of_all_queries_share_batches(tiny_ranker: CrossEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    tiny_ranker.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    tiny_ranker.score(PAIRS)
+    assert sum(rows) == 36
+    assert len(rows) < 3  # 36 pairs of at most 32 tokens: more than the 1,024 of one batch, less than two
+
+
+def test_sentence_transformers_scores_the_same(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    tiny_ranker.score(PAIRS[:2])
+    save_ranker(tiny_ranker, tmp_path / "ranker")
+    theirs = sentence_transformers.CrossEncoder(str(tmp_path / "ranker"), device="cpu").predict(PAIRS)
+    np.testing.assert_allclose(tiny_ranker.score(PAIRS), theirs, atol=1e-4)
+
+
+def test_a_saved_ranker_is_the_same_one(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
+    save_ranker(tiny_ranker, tmp_path / "ranker")
+    again = CrossEncoder.load(tmp_path / "ranker", precision="fp32", device="cpu")
+    assert (again.max_length, again.trained) == (32, True)
+    assert again.fingerprint == tiny_ranker.fingerprint
+    np.testing.assert_array_equal(again.score(PAIRS), tiny_ranker.score(PAIRS))
+
+
+def test_a_fresh_head_is_drawn_by_its_seed(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    save_encoder(tiny_encoder, tmp_path / "encoder")
+    one, same, other = (load_ranker(str(tmp_path / "encoder"), precision="fp32", fresh_head=seed) for seed in (0, 0, 1))
+    assert not one.trained
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    body = {name.removeprefix("bert."): weight for name, weight in one.backbone.state_dict().items()}
+    for name, weight in tiny_encoder.backbone.state_dict().items():
+        torch.testing.assert_close(body[name], weight)
+
+
+def test_an_encoder_without_a_head_is_no_ranker(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    save_encoder(tiny_encoder, tmp_path / "encoder")
+    with pytest.raises(UserError, match="without a classification head"):
+        CrossEncoder.load(tmp_path / "encoder")
+
+
+def test_a_classifier_of_three_classes_is_no_ranker(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=300, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, num_labels=3)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "classes")
+    tokenizer.save_pretrained(tmp_path / "classes")
+    with pytest.raises(UserError, match="tells 3 classes apart"):
+        CrossEncoder.load(tmp_path / "classes")
+
+
+@pytest.mark.parametrize(("length", "message"), [(65, "exceeds the 64 positions"), (7, "raise it to 8 or more")])
+def test_impossible_lengths_are_refused(tiny_ranker: CrossEncoder, tmp_path: Path, length: int, message: str) -> None:
+    save_ranker(tiny_ranker, tmp_path / "ranker")
+    with pytest.raises(UserError, match=message):
+        CrossEncoder.load(tmp_path / "ranker", max_length=length)
+
+
+def test_scores_are_kept_under_weights_and_texts(
+    tiny_ranker: CrossEncoder, small_collection: Collection, store: Store
+) -> None:
+    rows = np.array([[0, 3], [1, 2], [0, 3], [5, 5]])
+    scores = score_pairs(tiny_ranker, small_collection, rows, store)
+    queries, documents = list(small_collection.query_texts()), list(small_collection.document_texts())
+    expected = [alone(tiny_ranker, queries[query], documents[document]) for query, document in rows]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    again = score_pairs(tiny_ranker, small_collection, rows, store)
+    assert store.built == ["scores"]
+    np.testing.assert_array_equal(again, scores)
+    with torch.no_grad():
+        tiny_ranker.backbone.classifier.bias += 1  # other weights: the kept scores are not theirs
+    np.testing.assert_allclose(score_pairs(tiny_ranker, small_collection, rows, store), scores + 1, atol=1e-5)
+    assert store.built == ["scores", "scores"]
