@@ -29,8 +29,13 @@ With embfit:
 python -m embfit task=search query="a question" tuned=FOLDER
 ```
 
-With transformers, do what `1_Pooling/config.json` and `config_sentence_transformers.json` say: put the prompt in
+With transformers alone, do what `1_Pooling/config.json` and `config_sentence_transformers.json` say: put the prompt in
 front, pool the last hidden states, and normalise."""
+
+ADAPTER = """
+
+The folder holds a LoRA adapter. All of these find its base by the name or path in `adapter_config.json`, and need
+`pip install peft`."""
 
 
 def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any]) -> None:
@@ -55,7 +60,7 @@ def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any
         "## Measured",
         _measured(report),
         "## Use",
-        USE,
+        USE + (ADAPTER if (folder / "adapter_config.json").is_file() else ""),
         "## Training",
         _training(report),
         f"<details><summary>Configuration</summary>\n\n```yaml\n{_public(config)}```\n</details>",

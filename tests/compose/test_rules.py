@@ -2,6 +2,8 @@ import pytest
 
 from embfit.compose.rules import RULES
 
+FINETUNE = {"_target_": "embfit.task.finetune.finetune"}
+
 
 def found(**values):
     return [(problem.key, problem.message) for rule in RULES for problem in rule(values)]
@@ -33,6 +35,23 @@ def found(**values):
                 "data": {"_target_": "embfit.data.Hub", "name": None},
             },
             [("model.path", "is not set; add model.path=..."), ("data.name", "is not set; add data.name=...")],
+        ),
+        ({"task": FINETUNE, "model": {"dtype": "bfloat16", "lora": {"rank": 8}}}, []),
+        ({"task": {"_target_": "embfit.task.evaluate.evaluate"}, "model": {"dtype": "bfloat16"}}, []),
+        (
+            {"task": FINETUNE, "model": {"dtype": "bfloat16", "lora": {"rank": None}}},
+            [
+                (
+                    "model.dtype",
+                    "bfloat16 weights swallow small updates; set model.dtype=float32, or train an adapter: "
+                    "model.lora.rank=16",
+                )
+            ],
+        ),
+        ({"model": {"lora": {"dropout": 0.1}}, "training": {"dropout": True}}, []),
+        (
+            {"model": {"lora": {"dropout": 0.1}}, "training": {"dropout": False}},
+            [("model.lora.dropout", "0.1 would be ignored while training.dropout=false; set that to true")],
         ),
         ({"trainer": {"strategy": "ddp"}}, []),
         (

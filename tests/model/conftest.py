@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.training import Fit, Training
 from tests.model.architectures import new_folder
-
-TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
 
 
 @pytest.fixture
@@ -51,12 +49,19 @@ def train(small_collection: Collection, store: Store, tmp_path: Path) -> Callabl
     examples = TrainingSet(small_collection, Dataset.from_list(rows), {row: frozenset([row]) for row in range(8)})
 
     def run(
-        model: Pretrained, encoder: Encoder, loss: nn.Module | None = None, validate: Any = None, **settings: Any
+        model: Pretrained,
+        encoder: Encoder,
+        loss: nn.Module | None = None,
+        validate: Any = None,
+        folder: str = "training",
+        callbacks: Sequence[pl.Callback] = (),
+        **settings: Any,
     ) -> Fit:
         training = Training(**({"batch_size": 4, "lr": 1e-2, "steps": 3, "precision": "fp32"} | settings))
-        folder = tmp_path / "training"
-        folder.mkdir(exist_ok=True)
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False, callbacks=list(callbacks))
         with model.trainable(encoder):
-            return training.fit(encoder, loss or InfoNCE(), examples, validate, TRAINER, store, folder)
+            return training.fit(encoder, loss or InfoNCE(), examples, validate, trainer, store, place)
 
     return run

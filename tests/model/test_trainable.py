@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
@@ -188,6 +190,49 @@ def test_the_best_weights_of_an_adapter_come_back(chosen: Callable[..., Pretrain
     fit = train(model, encoder, validate=validate, steps=2, validations_per_epoch=2)
     assert fit.best_step == 1
     np.testing.assert_array_equal(encoder.encode(TEXTS, "query"), seen[1])
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Kill(pl.Callback):
+    """Ends the process after two steps."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: object) -> None:
+        if trainer.global_step == 2:
+            raise KilledError
+
+
+def test_a_killed_training_of_an_adapter_goes_on_to_the_same_end(
+    chosen: Callable[..., Pretrained], train: Callable[..., Fit]
+) -> None:
+    model = chosen("qwen3-embedding-0.6b", "model.lora.rank=4", "model.lora.dropout=0.2")
+    vectors = []
+    for kill in (False, True):
+        settings = {"folder": f"killed-{kill}", "steps": 4, "dropout": True, "checkpoint_every": 1}
+        encoder = model.load("cpu")
+        if kill:
+            with pytest.raises(KilledError):
+                train(model, encoder, callbacks=[Kill()], **settings)
+            encoder = model.load("cpu")
+        assert train(model, encoder, **settings).steps == 4
+        vectors.append(encoder.encode(TEXTS, "query"))
+    np.testing.assert_array_equal(*vectors)
+
+
+def test_what_other_ranks_get_is_the_same_model(chosen: Callable[..., Pretrained]) -> None:
+    model = chosen("e5-mistral-7b", "model.compile=true")
+    encoder = model.load("cpu")
+    file = io.BytesIO()
+    with model.trainable(encoder):
+        torch.save(encoder, file)
+        file.seek(0)
+        theirs = torch.load(file, weights_only=False)
+        assert trained(theirs) == trained(encoder)
+        assert theirs.fingerprint == encoder.fingerprint
+        assert theirs.settings.compile
+        np.testing.assert_array_equal(theirs.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
 
 
 def test_a_base_that_is_gone(chosen: Callable[..., Pretrained], train: Callable[..., Fit], tmp_path: Path) -> None:

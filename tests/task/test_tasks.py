@@ -58,6 +58,18 @@ def report(folder: str) -> dict:
     return json.loads(Path(folder, "report.json").read_text())
 
 
+def test_an_adapter_saved_alone_evaluates_as_it_did_when_it_was_trained(command: list[str]) -> None:
+    adapter = ["model.lora.rank=8", "model.lora.merged=false", "training.lr=3e-3", "training.epochs=6"]
+    assert main([*command, *adapter, "run.dir=run"]) == 0
+    assert sorted(path.name for path in Path("run/model").glob("*.safetensors")) == ["adapter_model.safetensors"]
+    assert "pip install peft" in Path("run/model/README.md").read_text()
+    tuned = report("run")["systems"]["tuned"]["metrics"]
+    assert report("run")["training"]["best_step"] > 0
+    rest = [part for part in command if not part.startswith("model.path")]
+    assert main([*rest, "task=evaluate", "model.path=run/model", "run.dir=again"]) == 0
+    assert report("again")["systems"]["base"]["metrics"] == tuned
+
+
 def test_finetune_leaves_what_scripts_rely_on(
     command: list[str], texts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
