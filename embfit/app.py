@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
@@ -19,25 +14,23 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from embfit.command import command
-from embfit.compose.build import bind_task
 from embfit.compose.command_line import CommandLine, flags, parse, version_line
-from embfit.compose.composition import CheckingLoader, check_composed, compose, described, hydra_session, resolve
+from embfit.compose.composition import CheckingLoader, check_composed, compose, described, hydra_session
 from embfit.compose.explain import explained
 from embfit.compose.help import about, overview
 from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check
-from embfit.compose.provenance import trace
 from embfit.compose.resume import read_run, resume_folder, was_begun
 from embfit.compose.value_table import value_table
 from embfit.console import listen, show_error
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, Pruned
 from embfit.outcome import outcome
-from embfit.run_folder import RunFolder
+from embfit.process import as_launched, perform, termination_interrupts
 from embfit.sweep.multirun import sweep
-from embfit.world import launched
+from embfit.sweep.settled import settled
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     Nothing is raised; errors are shown on stderr.
     """
     try:
-        with _termination_interrupts():
+        with termination_interrupts():
             if run := command(arguments[0]) if arguments else None:
                 run(arguments[1:])
             else:
-                _as_launched(parse(arguments))
+                line = parse(arguments)
+                as_launched(lambda: _command(line))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,47 +54,6 @@ def main(arguments: Sequence[str]) -> int:
     except BaseException as error:
         return _report(error)
     return 0
-
-
-def perform(
-    values: Mapping[str, Any], origins: Mapping[str, str], overrides: Sequence[str] = (), resuming: bool = False
-) -> None:
-    """Run the task of a checked configuration in its run folder.
-
-    Args:
-        values: the resolved configuration.
-        origins: where each value was written.
-        overrides: the command line, for the record.
-        resuming: go on with what is in the folder.
-
-    Raises:
-        Exception: whatever the task raises; the run folder has recorded it.
-    """
-    listen()
-    run = RunFolder(Path(values["run"]["dir"]), values, origins, overrides, resuming)
-    task = bind_task(values, run)
-    with run:
-        task()
-
-
-def _as_launched(line: CommandLine) -> None:
-    """Do what the command line asks for; of several processes that a launcher started, the first one alone does."""
-    world = launched()
-    if world is None:
-        _command(line)
-    elif world.rank == 0:
-        from embfit.training.crew import dismiss, welcome
-
-        welcome(world)
-        try:
-            _command(line)
-        finally:
-            dismiss(world)
-    else:
-        from embfit.training.follower import serve
-
-        listen()
-        serve(world)
 
 
 def _command(line: CommandLine) -> None:
@@ -176,7 +129,7 @@ def _multirun(hydra: Hydra, loader: Loader, overrides: list[str]) -> None:
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=CONFIG)
     context = HydraContext(config_loader=loader, callbacks=callbacks)
-    sweep(config, loader, Plugins.instance().instantiate_launcher(context, _job_of_a_sweep, config))
+    sweep(config, loader, lambda: Plugins.instance().instantiate_launcher(context, _job_of_a_sweep, config))
     callbacks.on_multirun_end(config=config, config_name=CONFIG)
 
 
@@ -184,6 +137,8 @@ def _job_of_a_sweep(config: DictConfig) -> None:
     """Run one job and show its error, which the sweep outlives."""
     try:
         _job(config)
+    except Pruned as end:
+        log.info("job %d is pruned: %s", HydraConfig.get().job.num, end)
     except Exception as error:
         job = HydraConfig.get()
         _report(error, f"job {job.job.num} ({', '.join(job.overrides.task)}): ")
@@ -192,15 +147,8 @@ def _job_of_a_sweep(config: DictConfig) -> None:
 
 def _job(config: DictConfig) -> None:
     """Run one composed job, in this process or in one that a launcher started."""
-    hydra = HydraConfig.get()
-    overrides = [str(override) for override in hydra.overrides.task]
-    origins = trace(make_loader(), overrides)
-    if hydra.mode == RunMode.MULTIRUN:
-        with open_dict(config):
-            config.run.dir = hydra.runtime.output_dir
-        origins.put("run.dir", "sweep", config.run.dir)
-    values = resolve(config, origins)
-    resuming = hydra.mode == RunMode.MULTIRUN and was_begun(Path(values["run"]["dir"]), values)
+    values, origins, overrides = settled(make_loader(), config)
+    resuming = HydraConfig.get().mode == RunMode.MULTIRUN and was_begun(Path(values["run"]["dir"]), values)
     perform(values, origins, overrides, resuming)
 
 
@@ -219,24 +167,3 @@ def _report(error: BaseException, prefix: str = "") -> int:
         where = getattr(error, "__notes__", [] if end.expected else ["EMBFIT_FULL_ERROR=1 shows the traceback"])
         show_error("\n  ".join([prefix + end.message, *where[-1:]]), error)
     return end.exit_code
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Treat a scheduler's SIGTERM as Ctrl-C: what is finished is kept, and the status says how it ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    process = os.getpid()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a worker that was forked from here ends as it always does
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

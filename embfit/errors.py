@@ -13,3 +13,7 @@ class ConfigError(UserError):
     """The configuration or command line is wrong; nothing was read or computed yet."""
 
     exit_code = 2
+
+
+class Pruned(Exception):  # noqa: N818  # nothing went wrong
+    """A sweep has ended this run, since others are better at the same point; the message tells how much."""

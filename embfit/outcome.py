@@ -6,9 +6,9 @@ import errno
 from dataclasses import dataclass
 from typing import Literal
 
-from embfit.errors import UserError
+from embfit.errors import Pruned, UserError
 
-State = Literal["done", "failed", "interrupted"]
+State = Literal["done", "pruned", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ def outcome(error: BaseException | None) -> Outcome:
         return Outcome("done", 0)
     if _is_interrupt(error):
         return Outcome("interrupted", 130, "interrupted")
+    if isinstance(error, Pruned):
+        return Outcome("pruned", 0, str(error))
     if isinstance(error, UserError):
         return Outcome("failed", error.exit_code, str(error))
     if isinstance(error, SystemExit):

@@ -144,12 +144,18 @@ class RunFolder:
 
 
 def read_state(folder: Path) -> str | None:
-    """Return the state of the run in a folder (`running`, `done`, `failed`, `interrupted`), None without one."""
+    """Return a run's state (`running`, `done`, `pruned`, `failed`, `interrupted`) by its folder, None without one."""
+    state = (read_status(folder) or {}).get("state")
+    return None if state is None else str(state)
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """Return the status of the run in a folder (`state`, `stage`, `error`, `started`, `finished`), None without one."""
     try:
-        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
-    except (OSError, ValueError, KeyError, TypeError):
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return str(state)
+    return status if isinstance(status, dict) else None
 
 
 def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:

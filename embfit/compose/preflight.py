@@ -35,6 +35,7 @@ TOP_LEVEL: Mapping[str, Any] = {
     "tuned": str | None,
     "resume": str | None,
     "run.dir": str,
+    "run.sweep": str | None,
 }
 CONTEXT = ("run", "store", *TOP_LEVEL)  # what a task may name beside groups
 

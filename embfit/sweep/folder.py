@@ -15,8 +15,8 @@ from embfit.errors import ConfigError, UserError
 from embfit.run_folder import read_state
 from embfit.run_record import read_record
 from embfit.store import write_text
-from embfit.sweep.job import Job, Result
-from embfit.sweep.objective import read_objective
+from embfit.sweep.job import ENDED, Job, Result
+from embfit.sweep.objective import Aim, read_objective
 
 RECORD = "sweep.json"
 
@@ -27,11 +27,13 @@ class SweepFolder:
     Args:
         dir: the folder.
         command: the overrides that make this sweep this one.
+        pruning: the callback with which jobs look at one another while they train, as a node of configuration.
     """
 
-    def __init__(self, dir: Path, command: Sequence[str]) -> None:
+    def __init__(self, dir: Path, command: Sequence[str], pruning: Mapping[str, Any] | None = None) -> None:
         self.dir = dir
         self.command = list(command)
+        self.pruning = pruning
         self.jobs: dict[int, Job] = {}
         self.errors: dict[int, str] = {}  # of jobs that failed before they had a record of their own
 
@@ -77,28 +79,30 @@ class SweepFolder:
 
     def is_done(self, job: Job) -> bool:
         """Say whether a job needs no more work."""
-        return read_state(self.dir / str(job.number)) == "done"
+        return read_state(self.dir / str(job.number)) in ENDED
 
-    def result(self, job: Job, objective: str) -> Result:
-        """Return what became of a job, with one number of its report."""
+    def result(self, job: Job, aims: Sequence[Aim]) -> Result:
+        """Return what became of a job, with the numbers that the sweep looks at."""
         error = self.errors.get(job.number)
         folder = self.dir / str(job.number)
         try:
             run = read_record(folder)
         except UserError:
             return Result(job, "failed" if error else read_state(folder) or "waiting", error)
+        minutes = _minutes(run.status)
+        state = str(run.status["state"])
         return Result(
             job,
-            state=str(run.status["state"]),
+            state="failed" if state == "running" and error else state,  # it was killed, and could not say so
             error=run.status["error"] or error,
-            objective=read_objective(run.report, objective),
+            values=tuple(read_objective(aim.name, run.report, run.config, minutes) for aim in aims),
             headline=run.headline[1] if run.headline else {},
-            minutes=_minutes(run.status),
+            minutes=minutes,
         )
 
     def _write(self, complete: bool) -> None:
         jobs = [{"number": job.number, "point": dict(job.point)} for job in self.jobs.values()]
-        record = {"command": self.command, "complete": complete, "jobs": jobs}
+        record = {"command": self.command, "complete": complete, "pruning": self.pruning, "jobs": jobs}
         write_text(self.dir / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     def _read(self) -> None:
@@ -118,7 +122,7 @@ def unfinished(parent: Path, command: Sequence[str]) -> Path | None:
     for file in sorted(parent.glob(f"*/*/{RECORD}"), reverse=True):
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["command"] == list(command):
-            open_jobs = [job for job in record["jobs"] if read_state(file.parent / str(job["number"])) != "done"]
+            open_jobs = [job for job in record["jobs"] if read_state(file.parent / str(job["number"])) not in ENDED]
             return file.parent if open_jobs or not record["complete"] else None
     return None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embfit.errors import ConfigError
-from embfit.sweep.job import Job
-from embfit.sweep.objective import Direction
+from embfit.sweep.job import Job, Result
+from embfit.sweep.objective import Aim, Direction, aims
 from embfit.sweep.space import Space
 
 
@@ -18,14 +19,27 @@ class Grid:
     """Runs every combination, the last key varying fastest.
 
     Args:
-        objective: by which the summary ranks the jobs: `dev.METRIC`, or the path of a number in `report.json`.
-        direction: whether more or less of it is better.
+        objective: by which the summary ranks the jobs: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number
+            in `report.json`; or several, of which the first ranks and all make the front.
+        direction: whether more or less of it is better; one for each objective.
     """
 
-    objective: str = "dev.ndcg@10"
-    direction: Direction = "maximize"
+    objective: str | Sequence[str] = "dev.ndcg@10"
+    direction: Direction | Sequence[Direction] = "maximize"
 
-    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, float | None], None]:
+    def __post_init__(self) -> None:
+        aims(self.objective, self.direction)  # refuses unequal numbers before anything is run
+
+    @property
+    def aims(self) -> tuple[Aim, ...]:
+        """What is looked for."""
+        return aims(self.objective, self.direction)
+
+    def pruning(self, folder: Path) -> Mapping[str, Any] | None:
+        """No job ends early: every combination was asked for."""
+        return None
+
+    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
         """Yield all jobs at once; what comes back is not looked at.
 
         Raises:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+ENDED = ("done", "pruned")  # states that need no more work
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,9 +28,9 @@ class Result:
 
     Args:
         job: which.
-        state: `done`, `failed` or `interrupted`; `waiting` when it was not begun.
+        state: `done`, `pruned`, `failed` or `interrupted`; `waiting` when it was not begun.
         error: why not `done`.
-        objective: what the sweep looks at; None where the run's report has none.
+        values: of each objective of the sweep; None where the run has none.
         headline: the report's first metric by system, such as `tuned`.
         minutes: it took.
     """
@@ -36,6 +38,12 @@ class Result:
     job: Job
     state: str
     error: str | None = None
-    objective: float | None = None
+    values: tuple[float | None, ...] = ()
     headline: Mapping[str, Any] = field(default_factory=dict)
     minutes: float | None = None
+
+    @property
+    def found(self) -> tuple[float, ...] | None:
+        """The objectives of a finished job, if it has all of them."""
+        values = tuple(value for value in self.values if value is not None)
+        return values if self.state == "done" and values and len(values) == len(self.values) else None

@@ -1,28 +1,80 @@
-"""Which number of a run's report a sweep looks at."""
+"""What a sweep looks for: numbers of a run, and whether more or less of each is better."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from embfit.errors import ConfigError
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 
 DEV = "dev."
+CONFIG = "config."
+MINUTES = "minutes"
 
 
-def read_objective(report: Mapping[str, Any], objective: str) -> float | None:
-    """Return a number of `report.json`, None when it is not there.
+@dataclass(frozen=True)
+class Aim:
+    """One number to look at.
 
     Args:
-        report: the report.
-        objective: `dev.METRIC` for the best validation of the training, which the test split has no part in; else the
-            path of a number, such as `systems.tuned.metrics.ndcg@10` or `timings.train`.
+        name: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number in `report.json`.
+        direction: whether more or less of it is better.
     """
+
+    name: str
+    direction: Direction
+
+    @property
+    def sign(self) -> int:
+        """What to multiply it by, so that less is better."""
+        return -1 if self.direction == "maximize" else 1
+
+
+def aims(objective: str | Sequence[str], direction: Direction | Sequence[Direction]) -> tuple[Aim, ...]:
+    """Pair objectives with directions, as a configuration writes both.
+
+    Raises:
+        ConfigError: there are not as many of one as of the other.
+    """
+    names = [objective] if isinstance(objective, str) else list(objective)
+    ways: list[Direction] = [direction] if isinstance(direction, str) else list(direction)
+    if not names or len(names) != len(ways):
+        raise ConfigError(
+            f"sweep.objective names {len(names)} and sweep.direction {len(ways)}; give each objective its direction, "
+            "such as sweep.objective=[dev.ndcg@10,minutes] sweep.direction=[maximize,minimize]"
+        )
+    return tuple(Aim(name, way) for name, way in zip(names, ways, strict=True))
+
+
+def read_objective(
+    objective: str, report: Mapping[str, Any], config: Mapping[str, Any], minutes: float | None
+) -> float | None:
+    """Return one number of a run, None when it is not there.
+
+    Args:
+        objective: `dev.METRIC` for the best validation of the training, which the test split has no part in; `minutes`
+            for how long the run took; `config.KEY` for a setting, such as `config.training.batch_size`; else the path
+            of a number in the report, such as `systems.tuned.metrics.ndcg@10` or `timings.train`.
+        report: `report.json`.
+        config: `config.yaml`.
+        minutes: from the run's start to its end.
+    """
+    if objective == MINUTES:
+        return minutes
     if objective.startswith(DEV):
         metric = objective.removeprefix(DEV)
         history = (report.get("training") or {}).get("history", [])
         return max((entry[metric] for entry in history if entry.get(metric) is not None), default=None)
-    found: Any = report
-    for part in objective.split("."):
+    if objective.startswith(CONFIG):
+        return _number(config, objective.removeprefix(CONFIG))
+    return _number(report, objective)
+
+
+def _number(tree: Mapping[str, Any], path: str) -> float | None:
+    found: Any = tree
+    for part in path.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from embfit.sweep.folder import SweepFolder
-from embfit.sweep.job import Job
-from embfit.sweep.objective import Direction
+from embfit.sweep.job import Job, Result
+from embfit.sweep.objective import Aim
 from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
@@ -22,15 +22,14 @@ class Sweep(Protocol):
     """Says which points of a space to run, and what is looked for."""
 
     @property
-    def objective(self) -> str:
-        """Where a report has the number that counts."""
+    def aims(self) -> tuple[Aim, ...]:
+        """What is looked for, the first one first."""
 
-    @property
-    def direction(self) -> Direction:
-        """Whether more of it is better."""
+    def pruning(self, folder: Path) -> Mapping[str, Any] | None:
+        """Return the callback with which a training may be ended early, as a node of configuration."""
 
-    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, float | None], None]:
-        """Yield jobs and take their objectives, None for one that has none."""
+    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
+        """Yield jobs and take what became of them."""
 
 
 def run_sweep(
@@ -49,14 +48,14 @@ def run_sweep(
         ConfigError: the space or a job of it is wrong.
     """
     proposals = sweep.proposals(space, folder.dir)
-    values: Mapping[int, float | None] | None = None
+    results: Mapping[int, Result] | None = None
     while True:
         try:
-            jobs = next(proposals) if values is None else proposals.send(values)
+            jobs = next(proposals) if results is None else proposals.send(results)
         except StopIteration:
             break
         _run(jobs, space, folder, check, launch)
-        values = {job.number: _value(folder, job, sweep.objective) for job in jobs}
+        results = {job.number: folder.result(job, sweep.aims) for job in jobs}
     folder.complete()
 
 
@@ -72,11 +71,6 @@ def _run(
     for batch in _consecutive(waiting):
         told = launch([space.overrides(job.point) for job in batch], batch[0].number)
         folder.errors |= {job.number: error for job, error in zip(batch, told, strict=True) if error}
-
-
-def _value(folder: SweepFolder, job: Job, objective: str) -> float | None:
-    result = folder.result(job, objective)
-    return result.objective if result.state == "done" else None
 
 
 def _consecutive(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -1,14 +1,15 @@
 """Values that a sampler proposes from the results so far, with Optuna.
 
 Optuna is asked for a point and told its value (its ask-and-tell interface), so that jobs are Hydra's as in any other
-sweep. The study is an SQLite file in the sweep's folder. A trial is told only when it is done: one that failed or was
+sweep. The study is an SQLite file in the sweep's folder. A trial is told only when it has ended: one that failed or was
 interrupted stays open there, and is what a resumed sweep runs first, in the same folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping
+import warnings
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.sweep.job import Job
-from embfit.sweep.objective import Direction
+from embfit.sweep.job import Job, Result
+from embfit.sweep.objective import DEV, Aim, Direction, aims
 from embfit.sweep.space import Axis, Space
 
 if TYPE_CHECKING:
@@ -25,35 +26,75 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 STUDY = "study.db"
+NAME = "sweep"  # of the study in its file
+CALLBACK = "embfit.sweep.pruning.Pruning"
 
 
 @dataclass(frozen=True)
 class Optuna:
-    """Searches a space for the best objective.
+    """Searches a space for the best objective, or for the best trade between several.
 
     Args:
-        objective: what is made best: `dev.METRIC`, or the path of a number in `report.json`.
-        direction: whether more or less of it is better.
+        objective: what is made best: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number in `report.json`;
+            or several.
+        direction: whether more or less of it is better; one for each objective.
         trials: jobs in all, those of earlier calls of the same sweep counted.
         at_once: jobs proposed before their results are known; for launchers that run several at a time.
         sampler: tpe (Bergstra et al. 2011), or random to compare with.
         startup: trials drawn at random before TPE has something to learn from.
+        default_first: the first trial is what a run without the sweep would be, if the space holds it.
+        pruner: median ends a training whose dev metric is worse than the median of the others at the same validation;
+            auto does so where the only objective is a dev metric.
+        prune_after: validations of a training before it can be pruned.
+        prune_startup: jobs that must have ended before any is pruned.
         seed: of the sampler.
     """
 
-    objective: str = "dev.ndcg@10"
-    direction: Direction = "maximize"
+    objective: str | Sequence[str] = "dev.ndcg@10"
+    direction: Direction | Sequence[Direction] = "maximize"
     trials: Annotated[int, Field(ge=1)] = 20
     at_once: Annotated[int, Field(ge=1)] = 1
     sampler: Literal["tpe", "random"] = "tpe"
     startup: Annotated[int, Field(ge=1)] = 8
+    default_first: bool = True
+    pruner: Literal["auto", "median", "none"] = "auto"
+    prune_after: Annotated[int, Field(ge=0)] = 1
+    prune_startup: Annotated[int, Field(ge=1)] = 5
     seed: Annotated[int, Field(ge=0)] = 0
 
-    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, float | None], None]:
-        """Yield jobs, first those that an earlier call left open; take their objectives, None for a failed one.
+    def __post_init__(self) -> None:
+        if self.pruner == "median" and not self._dev_alone:
+            raise ConfigError(
+                "sweep.pruner=median looks at the dev metric that is the only objective; set "
+                "sweep.objective=dev.ndcg@10, or leave the pruner out"
+            )
+
+    @property
+    def aims(self) -> tuple[Aim, ...]:
+        """What is looked for."""
+        return aims(self.objective, self.direction)
+
+    @property
+    def _dev_alone(self) -> bool:
+        return len(self.aims) == 1 and self.aims[0].name.startswith(DEV)
+
+    def pruning(self, folder: Path) -> Mapping[str, Any] | None:
+        """Return the callback that trainings get, as a node of configuration; None where none is pruned."""
+        if self.pruner == "none" or not self._dev_alone:
+            return None
+        return {
+            "_target_": CALLBACK,
+            "study": str((folder / STUDY).absolute()),
+            "metric": self.aims[0].name.removeprefix(DEV),
+            "after": self.prune_after,
+            "startup": self.prune_startup,
+        }
+
+    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
+        """Yield jobs, first those that an earlier call left open; take what became of them.
 
         Raises:
-            ConfigError: Optuna is not installed, or nothing is varied.
+            ConfigError: Optuna is not installed, nothing is varied, or the folder's study looks for something else.
         """
         if not space.axes:
             raise ConfigError(
@@ -65,13 +106,12 @@ class Optuna:
         while waiting or len(study.trials) < self.trials:
             numbers, waiting = waiting[: self.at_once], waiting[self.at_once :]
             while len(numbers) < self.at_once and not waiting and len(study.trials) < self.trials:
-                study.sampler = self._sampler(len(study.trials))
+                study.sampler = self._sampler(len(study.trials), space)
                 numbers.append(study.ask(fixed_distributions=distributions).number)
             points = {number: _point(study.trials[number].params) for number in numbers}
-            values = yield [Job(number, point) for number, point in points.items()]
-            for number, value in values.items():
-                if value is not None:
-                    study.tell(number, value)
+            results = yield [Job(number, point) for number, point in points.items()]
+            for number, result in results.items():
+                _tell(study, number, result)
 
     def _study(self, folder: Path) -> Study:
         try:
@@ -79,21 +119,47 @@ class Optuna:
         except ImportError as error:
             raise ConfigError("sweep=optuna needs Optuna; install it with: pip install 'embfit[sweep]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return optuna.create_study(
-            storage=f"sqlite:///{folder / STUDY}",
-            study_name="sweep",
-            direction=self.direction,
-            load_if_exists=True,
+        wanted = [aim.direction for aim in self.aims]
+        study = optuna.create_study(
+            storage=storage(folder / STUDY), study_name=NAME, directions=wanted, load_if_exists=True
         )
+        if (there := [direction.name.lower() for direction in study.directions]) != wanted:
+            raise ConfigError(
+                f"{folder / STUDY} was begun with sweep.direction={there}, and now it is {wanted}; name another folder "
+                "with hydra.sweep.dir=DIR"
+            )
+        return study
 
-    def _sampler(self, number: int) -> Any:
+    def _sampler(self, number: int, space: Space) -> Any:
         """Return the sampler of one trial: seeded by its number, so that a resumed search draws what it would have."""
-        from optuna.samplers import RandomSampler, TPESampler
+        import optuna
+        from optuna.samplers import PartialFixedSampler, RandomSampler, TPESampler
 
         seed = int.from_bytes(hashlib.sha256(f"{self.seed} {number}".encode()).digest()[:4])
+        if number == 0 and self.default_first and len(space.default) == len(space.axes):
+            fixed = {axis.key: _typed(axis, space.default[axis.key]) for axis in space.axes}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return PartialFixedSampler(fixed, RandomSampler(seed=seed))
         if self.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=self.startup, constant_liar=self.at_once > 1)
+
+
+def storage(path: Path) -> Any:
+    """Return Optuna's storage in a file, which waits while another job writes to it."""
+    from optuna.storages import RDBStorage
+
+    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def _tell(study: Study, number: int, result: Result) -> None:
+    from optuna.trial import TrialState
+
+    if result.found is not None:
+        study.tell(number, list(result.found))
+    elif result.state == "pruned":
+        study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
@@ -105,6 +171,12 @@ def _distribution(axis: Axis) -> BaseDistribution:
     if span.whole:
         return IntDistribution(int(span.low), int(span.high), log=span.log, step=int(span.step or 1))
     return FloatDistribution(span.low, span.high, log=span.log, step=span.step)
+
+
+def _typed(axis: Axis, text: str) -> Any:
+    if axis.span is None:
+        return text
+    return int(text) if axis.span.whole else float(text)
 
 
 def _point(parameters: Mapping[str, Any]) -> dict[str, str]:

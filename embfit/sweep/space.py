@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig, OmegaConf
 
-SWEEP = ("sweep", "hydra")  # how to run jobs; no part of them
+from embfit.compose.provenance import plain
+
+SWEEP = ("sweep", "launcher", "hydra")  # how to run jobs; no part of them
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,12 @@ class Space:
     Args:
         fixed: overrides that all jobs share.
         axes: in the order of the command line.
+        default: what a run that varies nothing has at the axes; only those whose values hold it.
     """
 
     fixed: tuple[str, ...]
     axes: tuple[Axis, ...]
+    default: Mapping[str, str] = field(default_factory=dict)
 
     def overrides(self, point: Mapping[str, str]) -> list[str]:
         """Return the command line of the job at a point."""
@@ -67,6 +74,31 @@ def read_space(overrides: Sequence[Override]) -> Space:
         elif override.key_or_group.split(".")[0].split("/")[0] not in SWEEP:
             fixed.append(str(override.input_line))
     return Space(tuple(fixed), tuple(axes))
+
+
+def with_default(space: Space, config: DictConfig) -> Space:
+    """Add what a configuration composed of the fixed overrides alone has at the axes."""
+    choices = config.hydra.runtime.choices
+    found = {}
+    for axis in space.axes:
+        value = choices[axis.key] if axis.key in choices else OmegaConf.select(config, axis.key)
+        text = _written(axis, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+        if text is not None:
+            found[axis.key] = text
+    return replace(space, default=found)
+
+
+def _written(axis: Axis, value: Any) -> str | None:
+    """Return a value as the axis writes it, None where the axis does not hold it."""
+    if axis.values:
+        parse = OverridesParser.create().parse_override
+        texts = [text for text in axis.values if plain(parse(f"{axis.key}={text}").value()) == value]
+        return texts[0] if texts else None
+    span = axis.span
+    number = isinstance(value, int if span is None or span.whole else (int, float)) and not isinstance(value, bool)
+    if span is None or not number or not span.low <= value <= span.high:
+        return None
+    return repr(value if span.whole else float(value))
 
 
 def _axis(key: str, override: Override) -> Axis:

@@ -1,46 +1,22 @@
-"""What a sweep found: a table in the terminal, `summary.json` and `summary.html`."""
+"""What a sweep found: a table for the terminal, `summary.json`, and what `page` shows."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from embfit.compose.value_table import aligned
 from embfit.store import write_text
-from embfit.sweep.job import Result
-from embfit.sweep.objective import Direction
+from embfit.sweep.against_default import Verdict
+from embfit.sweep.candidates import Candidate, candidates, front
+from embfit.sweep.job import ENDED, Result
+from embfit.sweep.objective import Aim
 
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>embfit · sweep</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }}
-table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
-th, td {{ padding: .3rem .8rem; text-align: left; border-bottom: 1px solid #8884; }}
-tr.best {{ font-weight: 600; }}
-tr.failed td {{ opacity: .7; }}
-code {{ font-size: .9em; }}
-</style>
-</head>
-<body>
-<h1>Sweep</h1>
-<p><code>{command}</code></p>
-<p>{sentence}</p>
-<table>
-<tr>{head}</tr>
-{rows}
-</table>
-</body>
-</html>
-"""
+FILE = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -49,102 +25,149 @@ class Summary:
 
     Args:
         command: what was typed.
-        objective: what was looked at.
-        direction: whether more of it is better.
+        aims: what was looked at; the first one ranks.
         results: in the order of the jobs' numbers.
+        verdict: the best against the default, or why they are not compared.
     """
 
     command: str
-    objective: str
-    direction: Direction
+    aims: Sequence[Aim]
     results: Sequence[Result]
+    verdict: Verdict | str | None = None
 
     @property
     def ranked(self) -> list[Result]:
-        """The results, the best first, and those without an objective last."""
-        sign = -1 if self.direction == "maximize" else 1
-        return sorted(
-            self.results,
-            key=lambda result: (result.state != "done", result.objective is None, sign * (result.objective or 0)),
-        )
+        """The results, the best in the first objective first; those that are not done last."""
+        aim = self.aims[0]
+
+        def place(result: Result) -> tuple[bool, bool, float]:
+            value = result.values[0] if result.values else None
+            return result.state != "done", value is None, aim.sign * (value or 0)
+
+        return sorted(self.results, key=place)
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """The points that the sweep chooses among."""
+        return candidates(self.results)
+
+    @cached_property
+    def front(self) -> list[Candidate]:
+        """The points that no other beats in one objective without losing in another."""
+        return front(self.candidates, self.aims)
 
     @property
-    def best(self) -> Result | None:
-        """The best finished job; None where none has an objective."""
-        first = next(iter(self.ranked), None)
-        return first if first and first.state == "done" and first.objective is not None else None
+    def best(self) -> Candidate | None:
+        """The point of the front that is best in the first objective; None where no job has all objectives."""
+        return next(iter(self.front), None)
 
     @property
     def unfinished(self) -> list[Result]:
         """Jobs that failed, were interrupted or were not begun."""
-        return [result for result in self.results if result.state != "done"]
+        return [result for result in self.results if result.state not in ENDED]
 
     @property
     def sentence(self) -> str:
-        """What there is to say in a line."""
-        done = len(self.results) - len(self.unfinished)
-        words = f"{done} of {len(self.results)} jobs done"
+        """What there is to say in a line or two."""
+        states = [result.state for result in self.results]
+        words = f"{states.count('done')} of {len(states)} jobs done"
+        if pruned := states.count("pruned"):
+            words += f", {pruned} pruned"
         if self.best is not None:
-            point = " ".join(f"{key}={value}" for key, value in self.best.job.point.items())
-            words += f"; best {self.objective} {self.best.objective:.4f} in job {self.best.job.number} ({point})"
-        elif done:
-            words += f"; no report has {self.objective}, so none is the best (set sweep.objective)"
+            words += f"; best {self.score(self.best)} in {_jobs(self.best)} ({_shown(self.best)})"
+            words += self._front_words()
+        elif "done" in states:
+            words += f"; no report has {' and '.join(aim.name for aim in self.aims)}, so none is the best "
+            words += "(set sweep.objective)"
         return words
+
+    def _front_words(self) -> str:
+        if len(self.aims) == 1:
+            return ""
+        jobs = "; ".join(f"{_jobs(one)}: {self.score(one)}" for one in self.front)
+        return f"\nno other point is better in one objective without being worse in another: {jobs}\n" + (
+            f"called the best is the one with the best {self.aims[0].name}"
+        )
+
+    def score(self, candidate: Candidate) -> str:
+        """Return a point's objectives in words."""
+        values = zip(self.aims, candidate.values, strict=True)
+        words = ", ".join(f"{aim.name} {value:.4f}" for aim, value in values)
+        return words + (f" (mean of {len(candidate.results)} seeds)" if len(candidate.results) > 1 else "")
 
     def table(self) -> list[tuple[str, ...]]:
         """Return head and rows."""
         keys = list(dict.fromkeys(key for result in self.results for key in result.job.point))
         systems = list(dict.fromkeys(name for result in self.results for name in result.headline))
-        head = ("job", *keys, self.objective, *(f"report {name}" for name in systems), "minutes", "")
+        names = [aim.name for aim in self.aims]
+        head = ("job", *keys, *names, *(f"report {name}" for name in systems), "minutes", "")
         return [head, *(self._row(result, keys, systems) for result in self.ranked)]
 
     def _row(self, result: Result, keys: list[str], systems: list[str]) -> tuple[str, ...]:
+        values = result.values or (None,) * len(self.aims)
         return (
             str(result.job.number),
             *(result.job.point.get(key, "") for key in keys),
-            "" if result.objective is None else f"{result.objective:.4f}",
+            *("" if value is None else f"{value:.4f}" for value in values),
             *(f"{result.headline[name]:.4f}" if name in result.headline else "" for name in systems),
             "" if result.minutes is None else f"{result.minutes:.1f}",
-            "" if result.state == "done" else ": ".join(filter(None, [result.state, result.error])),
+            self._note(result),
         )
+
+    def _note(self, result: Result) -> str:
+        if result.state != "done":
+            return ": ".join(filter(None, [result.state, result.error]))
+        return "front" if len(self.aims) > 1 and self.on_front(result) else ""
+
+    def on_front(self, result: Result) -> bool:
+        """Say whether a job is one of the front's."""
+        return any(result in candidate.results for candidate in self.front)
 
     def text(self) -> str:
-        """Return the table and the sentence, for a terminal."""
-        return "\n".join([*aligned(self.table()), self.sentence])
+        """Return the table and the sentences, for a terminal."""
+        return "\n".join([*aligned(self.table()), self.sentence, *self.verdict_lines])
+
+    @property
+    def verdict_lines(self) -> list[str]:
+        """What is to be said about best and default, if anything."""
+        if self.verdict is None:
+            return []
+        return [self.verdict if isinstance(self.verdict, str) else self.verdict.sentence]
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        best = self.best
+        return {
+            "command": self.command,
+            "objectives": [asdict(aim) for aim in self.aims],
+            "best": best and best.results[0].job.number,
+            "best_jobs": [result.job.number for result in best.results] if best else [],
+            "front": [[result.job.number for result in one.results] for one in self.front],
+            "against_default": asdict(self.verdict) if isinstance(self.verdict, Verdict) else self.verdict,
+            "jobs": [self._job(result) for result in self.results],
+        }
+
+    def _job(self, result: Result) -> dict[str, Any]:
+        values = result.values or (None,) * len(self.aims)
+        return {
+            "number": result.job.number,
+            "point": dict(result.job.point),
+            "state": result.state,
+            "error": result.error,
+            "values": {aim.name: value for aim, value in zip(self.aims, values, strict=True)},
+            "headline": dict(result.headline),
+            "minutes": result.minutes,
+        }
 
     def write(self, folder: Path) -> None:
-        """Write `summary.json` and `summary.html`."""
-        record = {
-            "command": self.command,
-            "objective": self.objective,
-            "direction": self.direction,
-            "best": self.best.job.number if self.best else None,
-            "jobs": [
-                {
-                    "number": result.job.number,
-                    "point": dict(result.job.point),
-                    "state": result.state,
-                    "error": result.error,
-                    "objective": result.objective,
-                    "headline": dict(result.headline),
-                    "minutes": result.minutes,
-                }
-                for result in self.results
-            ],
-        }
-        write_text(folder / "summary.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        write_text(folder / "summary.html", self._page())
+        """Write `summary.json`."""
+        write_text(folder / FILE, json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n")
 
-    def _page(self) -> str:
-        head, *rows = self.table()
-        lines = []
-        for result, row in zip(self.ranked, rows, strict=True):
-            kind = "best" if result is self.best else "failed" if result.state != "done" else ""
-            cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
-            lines.append(f'<tr class="{kind}">{cells}</tr>')
-        return PAGE.format(
-            command=escape(self.command),
-            sentence=escape(self.sentence),
-            head="".join(f"<th>{escape(cell)}</th>" for cell in head),
-            rows="\n".join(lines),
-        )
+
+def _jobs(candidate: Candidate) -> str:
+    numbers = [str(result.job.number) for result in candidate.results]
+    return f"job {numbers[0]}" if len(numbers) == 1 else f"jobs {', '.join(numbers)}"
+
+
+def _shown(candidate: Candidate) -> str:
+    return " ".join(f"{key}={value}" for key, value in candidate.point.items())

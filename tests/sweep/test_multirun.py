@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_grid_ends_in_a_summary_and_an_experiment(house, capsys, monkeypatch):
     best = SWEEP / "conf" / "experiment" / "best.yaml"
     assert best.read_text().splitlines() == [
         "# @package _global_",
-        "# dev.ndcg@10 0.9900, the best of 6 jobs of a sweep.",
+        "# dev.ndcg@10 0.9900, the best of a sweep of 6 jobs.",
         "# python -m embfit experiment=best",
         "defaults:",
         "- deep",
@@ -162,6 +163,48 @@ def test_what_no_file_can_say_is_told(house, tmp_path):  # noqa: F811
         "model": {"path": "a b"},
     }
     assert compose(loader, overrides[:1]).model.path == "lawful"
+
+
+def test_a_sweep_goes_on_in_the_dated_folder_where_it_stopped(house, monkeypatch, capsys):  # noqa: F811
+    dated = "hydra.sweep.dir=outputs/sweeps/2026-03-01/10-00-00"
+    command = ["-m", "task=score", "model.path=a,bug"]
+    assert main([*command, dated]) == 1
+    monkeypatch.setattr("embfit.sweep.multirun.Path", _at("outputs/sweeps/2026-03-01/11-00-00"))
+    Path("mended").touch()
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("scoring") == 1
+    assert [folder.name for folder in Path("outputs/sweeps/2026-03-01").iterdir()] == ["10-00-00"]
+
+
+def _at(now: str) -> Callable[[str], Path]:
+    """Stand in for the time of day in the folder of a new sweep."""
+    return lambda text: Path(now if text == str(SWEEP) else text)
+
+
+def test_the_best_is_compared_with_the_default_over_queries_and_seeds(house, capsys):  # noqa: F811
+    assert main(["-m", "task=score", "model.rate=0.5,0.3", "seed=0,1"]) == 0
+    out = capsys.readouterr().out
+    assert "best dev.ndcg@10 1.0000 (mean of 2 seeds) in jobs 2, 3 (model.rate=0.3)" in out
+    verdict = summary()["against_default"]
+    assert (verdict["metric"], verdict["split"], verdict["queries"]) == ("ndcg@10", "test", 4)
+    assert verdict["difference"] == pytest.approx(0.04)  # what a rate of 0.5, the default, loses
+    assert verdict["by_seed"] == pytest.approx([0.04, 0.04])
+    assert verdict["p"] == pytest.approx(2 / 2**4, abs=0.02)  # of 4 equal differences, all flipped one way or the other
+    assert "best − default: test ndcg@10 +0.0400 (95 % interval +0.0400 to +0.0400" in out
+    assert yaml.safe_load((SWEEP / "conf/experiment/best.yaml").read_text())["model"] == {"rate": 0.3}
+    assert main(["-m", "task=score", "model.rate=0.1,0.2", "hydra.sweep.dir=other"]) == 0
+    assert "no finished job has the default at every key" in capsys.readouterr().out
+
+
+def test_two_objectives_have_a_front(house, capsys):  # noqa: F811
+    objectives = ["sweep.objective=[dev.ndcg@10,config.model.depth]", "sweep.direction=[maximize,minimize]"]
+    assert main(["-m", "+sweep=grid", *objectives, "task=score", "model.rate=0.3,0.5", "model.depth=3,4"]) == 0
+    out = capsys.readouterr().out
+    assert "best dev.ndcg@10 1.0000, config.model.depth 3.0000 in job 0 (model.rate=0.3 model.depth=3)" in out
+    assert summary()["front"] == [[0]]
+    assert main(["-m", "+sweep=grid", "sweep.objective=[a,b]", "task=score", "seed=1,2"]) == 2
+    assert "sweep.objective names 2 and sweep.direction 1" in capsys.readouterr().err
 
 
 def test_the_latest_unfinished_sweep_of_the_same_command(house, monkeypatch, capsys):  # noqa: F811

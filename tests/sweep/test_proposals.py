@@ -4,7 +4,7 @@ import pytest
 
 from embfit.errors import ConfigError
 from embfit.sweep import Grid, Optuna
-from embfit.sweep.job import Job
+from embfit.sweep.job import Job, Result
 from embfit.sweep.search import STUDY
 from embfit.sweep.space import Axis, Space, Span
 
@@ -31,6 +31,10 @@ def test_a_grid_has_no_end_of_an_interval(tmp_path):
         next(Grid().proposals(RATES, tmp_path))
 
 
+def ended(job: Job, *values: float | None, state: str = "done") -> Result:
+    return Result(job, "failed" if None in values else state, values=values)
+
+
 def run(sweep: Optuna, folder, value: Callable[[Job], float | None], space: Space = RATES, most: int = 99) -> list[Job]:
     """Play the sweep; stop as if killed, with a batch open, after `most` jobs."""
     proposals, done = sweep.proposals(space, folder), []
@@ -38,7 +42,7 @@ def run(sweep: Optuna, folder, value: Callable[[Job], float | None], space: Spac
         jobs = next(proposals)
         while len(done) + len(jobs) <= most:
             done += jobs
-            jobs = proposals.send({job.number: value(job) for job in jobs})
+            jobs = proposals.send({job.number: ended(job, value(job)) for job in jobs})
     except StopIteration:
         pass
     return done
@@ -100,10 +104,65 @@ def test_axes_of_every_kind_and_several_at_once(tmp_path):
         assert job.point["miner"] in ("bm25", "dense")
         assert job.point["depth"] in ("1", "3", "5")
         assert 1e-5 <= float(job.point["lr"]) <= 1e-4
-    assert [job.number for job in proposals.send({0: 0.5, 1: None})] == [2, 3]
-    assert [job.number for job in proposals.send({2: 0.5, 3: 0.1})] == [4]
+    following = proposals.send({0: ended(jobs[0], 0.5), 1: ended(jobs[1], None)})
+    assert [job.number for job in following] == [2, 3]
+    last = proposals.send({job.number: ended(job, 0.5) for job in following})
+    assert [job.number for job in last] == [4]
 
 
 def test_nothing_to_vary(tmp_path):
     with pytest.raises(ConfigError, match="sweep=optuna has nothing to vary"):
         next(Optuna().proposals(Space((), ()), tmp_path))
+
+
+def test_the_first_trial_is_the_default(tmp_path):
+    pytest.importorskip("optuna")
+    axes = (Axis("miner", ("bm25", "dense")), Axis("lr", span=Span(1e-5, 1e-4, log=True)))
+    for name, default, first in (
+        ("whole", {"miner": "dense", "lr": "5e-05"}, True),
+        ("part", {"miner": "dense"}, False),  # the interval does not hold the default rate
+    ):
+        (tmp_path / name).mkdir()
+        [job, *_] = next(Optuna(trials=2).proposals(Space((), axes, default), tmp_path / name))
+        assert (job.point == {"miner": "dense", "lr": "5e-05"}) is first
+
+
+def test_several_objectives_search_the_front(tmp_path):
+    pytest.importorskip("optuna")
+    sweep = Optuna(objective=["dev.x", "minutes"], direction=["maximize", "minimize"], trials=12, startup=4)
+    assert sweep.pruning(tmp_path) is None
+    proposals = sweep.proposals(RATES, tmp_path)
+    [job] = next(proposals)
+    for number in range(1, 12):
+        rate = float(job.point["rate"])
+        [job] = proposals.send({job.number: ended(job, rate, rate**2)})
+        assert job.number == number
+    with pytest.raises(StopIteration):
+        proposals.send({job.number: ended(job, 0.5, 0.25)})
+    with pytest.raises(ConfigError, match=r"was begun with sweep.direction="):
+        next(Optuna().proposals(RATES, tmp_path))
+
+
+def test_what_is_pruned_is_over(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    proposals = Optuna(trials=2).proposals(RATES, tmp_path)
+    [job] = next(proposals)
+    [other] = proposals.send({job.number: Result(job, "pruned")})
+    with pytest.raises(StopIteration):
+        proposals.send({other.number: ended(other, 0.5)})
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / STUDY}")
+    assert [trial.state.name for trial in study.trials] == ["PRUNED", "COMPLETE"]
+
+
+def test_only_dev_metrics_are_pruned_on(tmp_path):
+    assert Optuna().pruning(tmp_path) == {
+        "_target_": "embfit.sweep.pruning.Pruning",
+        "study": str(tmp_path / STUDY),
+        "metric": "ndcg@10",
+        "after": 1,
+        "startup": 5,
+    }
+    assert Optuna(pruner="none").pruning(tmp_path) is None
+    assert Optuna(objective="timings.train").pruning(tmp_path) is None
+    with pytest.raises(ConfigError, match=r"sweep.pruner=median looks at the dev metric"):
+        Optuna(objective="timings.train", pruner="median")

@@ -1,18 +1,24 @@
 import json
+import re
+from dataclasses import replace
+
+import pytest
 
 from embfit.sweep.job import Job, Result
+from embfit.sweep.objective import Aim
+from embfit.sweep.page import write_page
 from embfit.sweep.summary import Summary
 
 RESULTS = [
-    Result(Job(0, {"lr": "1"}), "done", objective=0.5, headline={"tuned": 0.4}, minutes=1.5),
+    Result(Job(0, {"lr": "1"}), "done", values=(0.5,), headline={"tuned": 0.4}, minutes=1.5),
     Result(Job(1, {"lr": "<2>"}), "failed", error="out of memory"),
-    Result(Job(2, {"lr": "3"}), "done", objective=0.75, headline={"tuned": 0.6}, minutes=2.0),
+    Result(Job(2, {"lr": "3"}), "done", values=(0.75,), headline={"tuned": 0.6}, minutes=2.0),
     Result(Job(3, {"lr": "4"}), "waiting"),
 ]
 
 
 def summary(**changes) -> Summary:
-    return Summary(**{"command": "c", "objective": "dev.x", "direction": "maximize", "results": RESULTS} | changes)
+    return Summary(**{"command": "c", "aims": [Aim("dev.x", "maximize")], "results": RESULTS} | changes)
 
 
 def test_the_best_first_and_what_is_not_done_last():
@@ -25,13 +31,13 @@ def test_the_best_first_and_what_is_not_done_last():
     ]
     assert summary().sentence == "2 of 4 jobs done; best dev.x 0.7500 in job 2 (lr=3)"
     assert [result.job.number for result in summary().unfinished] == [1, 3]
-    least = summary(direction="minimize").best
+    least = summary(aims=[Aim("dev.x", "minimize")]).best
     assert least is not None
-    assert least.job.number == 0
+    assert least.results[0].job.number == 0
 
 
 def test_no_objective_is_said():
-    found = summary(results=[Result(Job(0, {}), "done"), RESULTS[1]])
+    found = summary(results=[Result(Job(0, {}), "done", values=(None,)), RESULTS[1]])
     assert found.best is None
     assert found.sentence == "1 of 2 jobs done; no report has dev.x, so none is the best (set sweep.objective)"
     assert summary(results=RESULTS[1:2]).sentence == "0 of 1 jobs done"
@@ -39,6 +45,7 @@ def test_no_objective_is_said():
 
 def test_files(tmp_path):
     summary().write(tmp_path)
+    write_page(summary(), tmp_path)
     record = json.loads((tmp_path / "summary.json").read_text())
     assert record["best"] == 2
     assert record["jobs"][1] == {
@@ -46,10 +53,71 @@ def test_files(tmp_path):
         "point": {"lr": "<2>"},
         "state": "failed",
         "error": "out of memory",
-        "objective": None,
+        "values": {"dev.x": None},
         "headline": {},
         "minutes": None,
     }
     page = (tmp_path / "summary.html").read_text()
     assert '<tr class="best"><td>2</td><td>3</td><td>0.7500</td>' in page
     assert "<td>&lt;2&gt;</td>" in page
+
+
+def done(number: int, values: tuple[float, ...], **point: str) -> Result:
+    return Result(Job(number, point), "done", values=values)
+
+
+def test_seeds_are_averaged_and_none_wins_by_a_lucky_one():
+    results = [
+        done(0, (0.9,), lr="1", seed="0"),
+        done(1, (0.1,), lr="1", seed="1"),
+        done(2, (0.6,), lr="2", seed="0"),
+        done(3, (0.6,), lr="2", seed="1"),
+        done(4, (0.95,), lr="3", seed="0"),  # its other seed is not done
+        Result(Job(5, {"lr": "3", "seed": "1"}), "pruned", error="worse"),
+    ]
+    found = summary(results=results)
+    assert found.best is not None
+    assert (found.best.point, found.best.values) == ({"lr": "2"}, (0.6,))
+    assert found.sentence == ("5 of 6 jobs done, 1 pruned; best dev.x 0.6000 (mean of 2 seeds) in jobs 2, 3 (lr=2)")
+    assert found.unfinished == []
+    assert found.record()["best_jobs"] == [2, 3]
+
+
+def test_a_front_of_two_objectives():
+    results = [
+        done(0, (0.8, 9.0), size="large"),
+        done(1, (0.7, 2.0), size="small"),
+        done(2, (0.6, 3.0), size="odd"),  # the small one is better and quicker
+        done(3, (0.75, 2.0), size="fine"),
+    ]
+    found = summary(aims=[Aim("dev.x", "maximize"), Aim("minutes", "minimize")], results=results)
+    assert [one.point["size"] for one in found.front] == ["large", "fine"]
+    assert [row[-1] for row in found.table()] == ["", "front", "front", "", ""]
+    assert found.record()["front"] == [[0], [3]]
+    assert found.sentence.splitlines() == [
+        "4 of 4 jobs done; best dev.x 0.8000, minutes 9.0000 in job 0 (size=large)",
+        "no other point is better in one objective without being worse in another: "
+        "job 0: dev.x 0.8000, minutes 9.0000; job 3: dev.x 0.7500, minutes 2.0000",
+        "called the best is the one with the best dev.x",
+    ]
+
+
+def test_plots_are_in_the_page(tmp_path):
+    pytest.importorskip("optuna")
+    values = [(0.5 + 0.1 * (number % 3), number / 2) for number in range(6)]
+    results = [
+        done(number, values[number], miner=("bm25", "dense")[number % 2], lr=f"{number + 1}e-5") for number in range(6)
+    ]
+    one = [replace(result, values=result.values[:1]) for result in results]
+    page = write_page(summary(results=one), tmp_path).read_text()
+    assert page.count("<svg") == 2
+    assert "Which values go with which result" in page
+    assert "What matters most" in page
+    assert "http" not in re.sub(
+        r'(xmlns(:\w+)?="[^"]+"|<!DOCTYPE[^>]+>|<metadata>.*?</metadata>)', "", page, flags=re.S
+    )
+    two = summary(aims=[Aim("dev.x", "maximize"), Aim("minutes", "minimize")], results=results)
+    assert write_page(two, tmp_path).read_text().count("<svg") == 3
+    same = [done(number, (0.5,), lr=str(number)) for number in range(4)]
+    assert write_page(summary(results=same), tmp_path).read_text().count("<svg") >= 1
+    assert write_page(summary(results=one[:2]), tmp_path).read_text().count("<svg") == 0

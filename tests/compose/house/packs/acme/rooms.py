@@ -86,7 +86,12 @@ def score(model, loss, run, store):
             raise KeyboardInterrupt
         value = 1 - (model.rate - 0.3) ** 2 - (loss.temperature - 0.05) ** 2
         history = [{"step": 0, "ndcg@10": 0.1}, {"step": 5, "ndcg@10": value}]
-        systems = {"base": {"metrics": {"ndcg@10": 0.2}}, "tuned": {"metrics": {"ndcg@10": value - 0.1}}}
+        tuned = {"ndcg@10": value - 0.1}
+        queries = {"ndcg@10": {f"q{number}": value - 0.1 for number in range(4)}}
+        systems = {
+            "base": {"metrics": {"ndcg@10": 0.2}},
+            "tuned": {"metrics": tuned, "split": "test", "per_query": queries},
+        }
         report = {"systems": systems, "training": {"history": history}}
         (run.dir / "report.json").write_text(json.dumps(report))
 

@@ -1,0 +1,79 @@
+"""One process of embfit: alone, or the first of several that torchrun or SLURM started together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from embfit.compose.build import bind_task
+from embfit.console import listen
+from embfit.run_folder import RunFolder
+from embfit.world import launched
+
+
+def perform(
+    values: Mapping[str, Any], origins: Mapping[str, str], overrides: Sequence[str] = (), resuming: bool = False
+) -> None:
+    """Run the task of a checked configuration in its run folder.
+
+    Args:
+        values: the resolved configuration.
+        origins: where each value was written.
+        overrides: the command line, for the record.
+        resuming: go on with what is in the folder.
+
+    Raises:
+        Exception: whatever the task raises; the run folder has recorded it.
+    """
+    listen()
+    run = RunFolder(Path(values["run"]["dir"]), values, origins, overrides, resuming)
+    task = bind_task(values, run)
+    with run:
+        task()
+
+
+def as_launched(work: Callable[[], None]) -> None:
+    """Do some work; of processes that a launcher started the first one alone does it, and the others train along."""
+    world = launched()
+    if world is None:
+        work()
+    elif world.rank == 0:
+        from embfit.training.crew import dismiss, welcome
+
+        welcome(world)
+        try:
+            work()
+        finally:
+            dismiss(world)
+    else:
+        from embfit.training.follower import serve
+
+        listen()
+        serve(world)
+
+
+@contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Treat a scheduler's SIGTERM as Ctrl-C: what is finished is kept, and the status says how it ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker that was forked from here ends as it always does
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,124 @@
+"""Is the best of a sweep better than what a run without the sweep gives, or did it win by chance?
+
+The best was chosen on dev queries, so it is compared on the report's split, which had no part in the choice. The values
+of each query are first averaged over the seeds, since one query under three seeds is not three queries; then the paired
+tests of `embfit.evaluator.significance` compare the two over the queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embfit.run_record import read_record
+from embfit.sweep.candidates import SEED, Candidate, without_seed
+from embfit.sweep.job import Result
+
+SAMPLES = 10_000  # of bootstrap and randomisation test
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The best against the default.
+
+    Args:
+        metric: compared, of the system that the report is about.
+        split: whose queries.
+        queries: how many there are.
+        difference: best minus default.
+        ci95: its interval.
+        p: that chance makes such a difference.
+        by_seed: the difference of each pair of runs with one seed.
+    """
+
+    metric: str
+    split: str
+    queries: int
+    difference: float
+    ci95: tuple[float, float]
+    p: float
+    by_seed: Sequence[float]
+
+    @property
+    def sentence(self) -> str:
+        """What there is to say in a line."""
+        low, high = self.ci95
+        seeds = "one seed"
+        if len(self.by_seed) > 1:
+            seeds = f"mean of {len(self.by_seed)} seeds, {min(self.by_seed):+.4f} to {max(self.by_seed):+.4f} by seed"
+        return (
+            f"best − default: {self.split} {self.metric} {self.difference:+.4f} (95 % interval {low:+.4f} to "
+            f"{high:+.4f}, p = {self.p:.4f}, {self.queries} queries, {seeds})"
+        )
+
+
+def against_default(
+    best: Candidate, found: Sequence[Candidate], default: Mapping[str, str], folder: Path, metric: str
+) -> Verdict | str:
+    """Compare the best of a sweep with the default; return why not, in a line, where they cannot be compared.
+
+    Args:
+        best: the candidate chosen.
+        found: all candidates.
+        default: what a run without the sweep has at the varied keys, as far as they hold it.
+        folder: of the sweep.
+        metric: to compare, if the reports have it by query; else their first one.
+    """
+    point = without_seed(default)
+    other = next((one for one in found if one.point == point), None)
+    if other is None:
+        return "no finished job has the default at every key, so the best is not compared with it"
+    if other.point == best.point:
+        return "the best is the default"
+    pairs = [(_judged(folder, a, metric), _judged(folder, b, metric)) for a, b in _paired(other, best)]
+    if not pairs or any(a is None or b is None or a.values.keys() != b.values.keys() for a, b in pairs):
+        return "the reports have no values of the same queries, so the best is not compared with the default"
+    return _verdict([(a, b) for a, b in pairs if a is not None and b is not None])
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A run's values by query."""
+
+    metric: str
+    split: str
+    values: Mapping[str, float]
+
+
+def _paired(one: Candidate, other: Candidate) -> list[tuple[Result, Result]]:
+    """Return the runs of two candidates that have one seed."""
+    by_seed = {result.job.point.get(SEED): result for result in other.results}
+    return [(result, by_seed[seed]) for result in one.results if (seed := result.job.point.get(SEED)) in by_seed]
+
+
+def _judged(folder: Path, result: Result, metric: str) -> _Judged | None:
+    run = read_record(folder / str(result.job.number))
+    if run.headline is None:
+        return None
+    first, values = run.headline
+    system: Mapping[str, Any] = run.report["systems"]["tuned" if "tuned" in values else next(iter(values))]
+    by_query = system.get("per_query", {})
+    name = metric if metric in by_query else first
+    return _Judged(name, str(system.get("split", "")), by_query[name]) if by_query.get(name) else None
+
+
+def _verdict(pairs: Sequence[tuple[_Judged, _Judged]]) -> Verdict:
+    import numpy as np
+
+    from embfit.evaluator.significance import bootstrap_interval, randomisation_p
+
+    first = pairs[0][0]
+    queries = list(first.values)
+    differences = np.array([[b.values[query] - a.values[query] for query in queries] for a, b in pairs])  # [S, Q]
+    by_query = differences.mean(axis=0)  # [Q]
+    return Verdict(
+        metric=first.metric,
+        split=first.split,
+        queries=len(queries),
+        difference=float(by_query.mean()),
+        ci95=bootstrap_interval(by_query, SAMPLES, seed=0),
+        p=randomisation_p(by_query, SAMPLES, seed=0),
+        by_seed=[float(value) for value in differences.mean(axis=1)],
+    )

@@ -1,0 +1,122 @@
+"""Two jobs under each launcher, on the small house: failures are told, and the sweep can be gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from embfit.app import main
+from embfit.launcher import Parallel, Slurm
+from embfit.launcher.prepared import JOBS, Prepared
+from embfit.run_folder import read_state
+from tests.compose.conftest import house  # noqa: F401
+from tests.test_app import script
+
+SWEEP = Path("outputs/sweeps")
+ELSEWHERE = [
+    ["+launcher=parallel", "launcher.at_once=2"],
+    ["+launcher=slurm", "launcher.cluster=local", "launcher.gpus=0"],
+]
+
+
+def states() -> list[str]:
+    return [job["state"] for job in json.loads((SWEEP / "summary.json").read_text())["jobs"]]
+
+
+@pytest.mark.parametrize("launcher", ELSEWHERE, ids=["parallel", "slurm"])
+def test_two_jobs_run_elsewhere_and_one_that_fails_is_told(house, capsys, launcher):  # noqa: F811
+    if launcher[0].endswith("slurm"):
+        pytest.importorskip("submitit")
+    command = ["-m", *launcher, "task=score", "model.path=a,bug"]
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert states() == ["done", "failed"]
+    assert "failed: unexpected KeyError: 'missing'" in out
+    assert "embfit: error: job 1 (task=score, model.path=bug): unexpected KeyError: 'missing'" in err
+    assert "missing" in (SWEEP / "1" / "log.txt").read_text()
+    provenance = json.loads((SWEEP / "0" / "provenance.json").read_text())["values"]
+    assert provenance["model.path"]["source"] == "command line"
+    assert provenance["run.sweep"] == {"value": str(SWEEP.absolute()), "source": "sweep"}
+    Path("mended").touch()
+    assert main(command) == 0
+    assert states() == ["done", "done"]
+    assert (SWEEP / "1" / "log.txt").read_text().count("scoring") == 2
+
+
+def prepared(number: int, folder: Path) -> Prepared:
+    return Prepared(
+        number, {"run": {"dir": str(folder / str(number))}}, {"choices": {}, "values": {}}, [f"seed={number}"]
+    )
+
+
+def test_each_job_has_a_device_of_its_own(tmp_path, monkeypatch):
+    """The worker is replaced by a program that writes down its environment."""
+    program = tmp_path / "python"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\n"
+        "open(sys.argv[-1] + '.seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'] + os.environ['OMP_NUM_THREADS'])\n"
+        "time.sleep(0.5)\nsys.exit(3 * sys.argv[-1].endswith('2.json'))\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    jobs = [prepared(number, tmp_path) for number in range(4)]
+    errors = Parallel(devices=[3, 5], threads=2).launch(jobs, tmp_path)
+    assert [error is None for error in errors] == [True, True, False, True]
+    assert errors[2] == f"its process ended with exit code 3; see {tmp_path / JOBS / '2.txt'}"
+    seen = [(tmp_path / JOBS / f"{number}.json.seen").read_text() for number in range(4)]
+    assert sorted(seen) == ["32", "32", "52", "52"]
+    assert seen[0] != seen[1]  # they ran at the same time
+
+
+def test_a_sweep_that_is_killed_takes_its_jobs_along(tmp_path):
+    command = [*script(tmp_path), "-m", "+launcher=parallel", "launcher.at_once=2", "model.path=a,sleep"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = tmp_path / SWEEP / JOBS / "1.txt"
+    wait_for(lambda: said.is_file() and "asleep" in said.read_text())
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait(timeout=30)
+    wait_for(lambda: read_state(tmp_path / SWEEP / "1") == "interrupted")
+    assert read_state(tmp_path / SWEEP / "0") == "done"
+
+
+def wait_for(condition, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_what_slurm_is_asked(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    executor = Slurm(
+        partition="gpu",
+        account="search",
+        minutes=90,
+        ranks=4,
+        gpus=4,
+        memory_gb=64,
+        at_once=2,
+        setup=["module load cuda"],
+        options={"constraint": "a100"},
+    )._executor(tmp_path)
+    executor._executor.parameters["map_count"] = 3
+    text = executor._executor._make_submission_file_text("work", "uid").splitlines()
+    for line in (
+        "#SBATCH --partition=gpu",
+        "#SBATCH --account=search",
+        "#SBATCH --time=90",
+        "#SBATCH --ntasks-per-node=4",
+        "#SBATCH --gpus-per-node=4",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --mem=64GB",
+        "#SBATCH --array=0-2%2",
+        "#SBATCH --constraint=a100",
+        "module load cuda",
+    ):
+        assert line in text
