@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,7 +55,7 @@ class Slurm:
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     at_once: Annotated[int, Field(ge=1)] = 8
     setup: Sequence[str] = ()
-    options: Mapping[str, str | int] = field(default_factory=dict)
+    options: Mapping[str, str | int] | None = None
 
     def __post_init__(self) -> None:
         if self.cluster != "slurm" and self.nodes * self.ranks > 1:
@@ -113,7 +113,7 @@ class Slurm:
             "account": self.account,
             "array_parallelism": self.at_once,
             "setup": list(self.setup) or None,
-            "additional_parameters": dict(self.options) or None,
+            "additional_parameters": self.options and dict(self.options),
         }
         asked |= {f"slurm_{name}": value for name, value in slurm.items()} if self.cluster == "slurm" else {}
         return {name: value for name, value in asked.items() if value is not None}
