@@ -158,6 +158,7 @@ class Evaluation:
         ranking: what was judged.
         facts: queries evaluated and left out, truncated documents, seconds of encoding.
         dims: the same system with its vectors cut to this many dimensions and renormalised (Matryoshka).
+        funnel: what smaller vectors and shortlists cost and reach, where it was measured.
     """
 
     system: str
@@ -168,6 +169,7 @@ class Evaluation:
     ranking: Ranking
     facts: Mapping[str, Any] = field(default_factory=dict)
     dims: Mapping[int, Evaluation] = field(default_factory=dict)
+    funnel: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator.comparison import compare, compare_all, most_changed
+from embfit.evaluator.funnel import measure_funnel
+from embfit.evaluator.hits import Hits, stored
 from embfit.evaluator.judging import judge, judgements
-from embfit.evaluator.metrics import Metric, rank
+from embfit.evaluator.metrics import Metric, mean, per_query, rank
 from embfit.evaluator.subsets import by_training
 from embfit.evaluator.systems import System, standard
+from embfit.index.compressed import FORMATS, Cut, Format, Rows
 from embfit.index.exact import search
 from embfit.index.lexical import NOTHING, Language, index_words
 from embfit.model.embed import embed
@@ -25,7 +27,6 @@ from embfit.records import Collection, Comparison, Evaluation, Ranking
 from embfit.store import Store
 
 WATCHED = "ndcg@10"  # by early stopping
-Hits: TypeAlias = tuple[np.ndarray, np.ndarray]  # scores [Q, K] float32 and document rows [Q, K], best first
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Retrieval:
         metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K` and `map@K`, the headline first.
         depth: documents ranked for each query.
         dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
+        funnel: sizes of shortlists: also measure what `dims` and `formats` cost and reach, with such a shortlist ranked
+            anew by whole vectors and without. None measures none of it.
+        formats: of the vectors that the funnel searches.
+        quality_kept: share of the quality of whole vectors that the cheapest setting of the funnel must keep.
         bm25: whether tasks that evaluate an encoder report BM25 beside it.
         language: BM25's stemmer and stop words; None takes words as they are.
         exclude_self: leave out the document that has the query's own id, where queries are documents of the corpus
@@ -63,6 +68,9 @@ class Retrieval:
     metrics: Sequence[str] = ("ndcg@10", "mrr@10", "recall@10", "recall@100")
     depth: Annotated[int, Field(ge=1)] = 100
     dims: Sequence[Annotated[int, Field(ge=1)]] | None = None
+    funnel: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
+    formats: Sequence[Format] = FORMATS
+    quality_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
     bm25: bool = True
     language: Language | None = "english"
     exclude_self: bool = False
@@ -108,7 +116,7 @@ class Retrieval:
             def find() -> Hits:
                 queries = embed(encoder, collection, "query", store, rows).matrix
                 documents = embed(encoder, collection, "document", store).matrix
-                return self._search(_cut(queries, dim), _cut(documents, dim))
+                return self._search(Cut(queries, dim)[:], Cut(documents, dim))
 
             key = {
                 "search": "exact inner product",
@@ -120,13 +128,14 @@ class Retrieval:
                 "reach": self._reach(len(collection.corpus)),
             }
             started = time.monotonic()
-            hits, reused = _kept(store, key, find)
+            hits, reused = stored(store, key, find)
             ranking = self._rank(collection, rows, hits)
             facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
             return self.judge(name, collection, split, ranking, store, facts)
 
         whole = at(system, encoder.width)
-        return replace(whole, dims={dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())})
+        cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
+        return replace(whole, dims=cut, funnel=self._funnel(encoder, collection, split, store) if self.funnel else {})
 
     def evaluate_bm25(self, collection: Collection, store: Store, split: str | None = None) -> Evaluation:
         """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.
@@ -162,7 +171,7 @@ class Retrieval:
         documents = encoder.encode(collection.document_texts(chosen.tolist()), "document")
 
         def at(dim: int, metrics: Sequence[str]) -> Mapping[str, float]:
-            scores, places = self._search(_cut(queries, dim), _cut(documents, dim))
+            scores, places = self._search(Cut(queries, dim)[:], Cut(documents, dim))
             ranking = self._rank(collection, rows, (scores, chosen[places]))
             return judge("validation", collection, self.dev_split, ranking, metrics).metrics
 
@@ -215,6 +224,27 @@ class Retrieval:
             for b in evaluations[1:]
         ]
 
+    def _funnel(self, encoder: Encoder, collection: Collection, split: str, store: Store) -> dict[str, Any]:
+        """Return what smaller vectors and shortlists cost and reach in the first metric."""
+        metric, rows = self.metrics[0], _query_rows(collection, split)
+
+        def value(hits: Hits) -> float:
+            ranking = self._rank(collection, rows, hits)
+            return mean(per_query(ranking, collection.qrels[split], [metric])[metric].values())
+
+        found = measure_funnel(
+            embed(encoder, collection, "query", store, rows).matrix,
+            embed(encoder, collection, "document", store).matrix,
+            self.dims or (),
+            self.formats,
+            self.funnel or (),
+            self._reach(len(collection.corpus)),
+            metric,
+            value,
+            self.quality_kept,
+        )
+        return asdict(found)
+
     def _dev_documents(self, collection: Collection) -> np.ndarray:
         """Return the rows of the documents that a validation searches, ascending."""
         judged = {
@@ -228,7 +258,7 @@ class Retrieval:
             others = others[: max(0, self.dev_documents - len(judged))]
         return np.sort(np.concatenate([np.array(sorted(judged), np.int64), others]))
 
-    def _search(self, queries: np.ndarray, documents: np.ndarray) -> Hits:
+    def _search(self, queries: np.ndarray, documents: Rows) -> Hits:
         try:
             return search(queries, documents, self._reach(len(documents)))
         except ValueError as error:  # widths and reach fit, so a vector is not finite
@@ -255,28 +285,3 @@ class Retrieval:
 def _query_rows(collection: Collection, split: str) -> list[int]:
     """Return the rows of a split's queries, in row order."""
     return sorted(collection.query_rows[query] for query in judgements(collection, split))
-
-
-def _cut(matrix: np.ndarray, dim: int) -> np.ndarray:
-    """Return [N, D] vectors cut to [N, dim] and renormalised; untouched at full width."""
-    if dim == matrix.shape[1]:
-        return matrix
-    vectors = np.array(matrix[:, :dim], np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.maximum(norms, np.finfo(np.float32).tiny)  # a zero vector stays one
-    return vectors
-
-
-def _kept(store: Store, key: dict[str, Any], find: Callable[[], Hits]) -> tuple[Hits, bool]:
-    """Return hits from the store, and whether they were there already."""
-    reused = True
-
-    def build(folder: Path) -> None:
-        nonlocal reused
-        reused = False
-        scores, rows = find()
-        np.save(folder / "scores.npy", scores)
-        np.save(folder / "rows.npy", rows)
-
-    folder = store.entry("rankings", key, build)
-    return (np.load(folder / "scores.npy"), np.load(folder / "rows.npy")), reused

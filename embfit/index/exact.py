@@ -5,13 +5,14 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
+from embfit.index.compressed import Rows
 from embfit.progress import progress
 
 CHUNK = 32_768  # documents searched at once: what a Ctrl-C waits for, and what a conversion to float32 costs in memory
 TIED_SCORES = 1 << 24  # scores held at once (64 MiB) for the queries whose last rank is tied
 
 
-def search(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def search(queries: np.ndarray, documents: Rows, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return each query's k documents of highest inner product, sorted by (-score, row).
 
     The rows returned are a function of the scores alone: faiss keeps any of several documents that are tied at the last
@@ -19,7 +20,8 @@ def search(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarr
 
     Args:
         queries: [Q, D] floats.
-        documents: [N, D] floats, possibly memory-mapped; read once, in chunks, whatever the number of queries.
+        documents: [N, D] floats, possibly memory-mapped, or a `Cut` of them; read once, in chunks, whatever the number of
+            queries.
         k: documents per query, at most N.
 
     Returns:

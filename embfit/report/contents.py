@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from embfit.evaluator.metrics import mean
+from embfit.index.compressed import bytes_per_document
 from embfit.records import Evaluation, Report
 
 
@@ -18,7 +19,8 @@ def contents(report: Report) -> dict[str, Any]:
     """Return a report as JSON values.
 
     `systems` by name: `split`, `metrics`, `queries` and `left_out` (counts), `subsets` (by name: `queries` and
-    `metrics`), `dims` (by dimensions: `metrics`), `per_query` (by metric and query id) and `facts`. `comparisons` hold
+    `metrics`), `dims` (by dimensions: `metrics` and `bytes_per_document`), `funnel` (`metric`, `settings`, `kept` and
+    `cheapest`, where measured), `per_query` (by metric and query id) and `facts`. `comparisons` hold
     the fields of `Comparison`. `task`, `training`, `mining`, `data` and `timings` are the report's own, and so is each
     of its sections.
     """
@@ -53,7 +55,11 @@ def _system(evaluation: Evaluation) -> dict[str, Any]:
             subset: {"queries": len(queries), "metrics": subsets[subset]}
             for subset, queries in evaluation.subsets.items()
         },
-        "dims": {str(dim): {"metrics": dict(cut.metrics)} for dim, cut in evaluation.dims.items()},
+        "dims": {
+            str(dim): {"metrics": dict(cut.metrics), "bytes_per_document": bytes_per_document(dim, "float32")}
+            for dim, cut in evaluation.dims.items()
+        },
+        "funnel": _plain(evaluation.funnel),
         "facts": _plain(evaluation.facts),
         "per_query": {metric: dict(values) for metric, values in evaluation.per_query.items()},
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -32,6 +33,15 @@ def print_table(report: Report, console: Console | None = None) -> None:
     if any(evaluation.dims for evaluation in report.evaluations):
         console.print(f"{metric_label(next(iter(first.metrics)))} by dimensions", highlight=False)
         console.print(_dims(report.evaluations))
+    for evaluation in report.evaluations:
+        if evaluation.funnel:
+            label = metric_label(evaluation.funnel["metric"])
+            console.print(
+                f"{evaluation.system}: {label} by bytes in memory (the cheapest that keeps "
+                f"{evaluation.funnel['kept']:.0%} is marked)",
+                highlight=False,
+            )
+            console.print(_funnel(evaluation.funnel))
     for sentence in verdict(report):
         console.print(sentence, highlight=False)
 
@@ -74,4 +84,29 @@ def _dims(evaluations: Sequence[Evaluation]) -> Table:
     for dim in sorted({dim for evaluation in cut for dim in evaluation.dims}):
         values = (plain(e.dims[dim].metrics[metric]) if dim in e.dims else "" for e in cut)
         table.add_row(str(dim), *values)
+    return table
+
+
+def _funnel(funnel: Mapping[str, Any]) -> Table:
+    """List the settings that nothing cheaper equals, most bytes first."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("dims", "format", "shortlist", "bytes", "value", "of whole", "ms", ""):
+        table.add_column(heading, justify="right")
+    best = -1.0
+    rows = []
+    for found in sorted(funnel["settings"], key=lambda found: (found["bytes_per_document"], found["milliseconds"])):
+        if found["value"] > best:
+            best = found["value"]
+            rows.append(found)
+    for found in reversed(rows):
+        table.add_row(
+            str(found["dims"]),
+            found["format"],
+            "" if found["shortlist"] is None else f"{found['shortlist']:,}",
+            f"{found['bytes_per_document']:,}",
+            plain(found["value"]),
+            f"{found['share']:.1%}",
+            f"{found['milliseconds']:.2f}",
+            "*" if found == funnel["cheapest"] else "",
+        )
     return table

@@ -144,6 +144,19 @@ def test_matryoshka_is_one_word(command: list[str]) -> None:
     assert report("run")["systems"]["tuned"]["dims"].keys() == {"8", "32"}
 
 
+def test_the_funnel_says_what_quality_costs(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    funnel = ["evaluator.dims=[8]", "evaluator.funnel=[5,36]", "evaluator.quality_kept=1"]
+    assert main([*command, "task=evaluate", *funnel, "run.dir=run"]) == 0
+    base = report("run")["systems"]["base"]
+    whole, *others = base["funnel"]["settings"]
+    assert whole["value"] == pytest.approx(base["metrics"]["ndcg@10"])
+    assert (whole["dims"], whole["bytes_per_document"], len(others)) == (32, 128, 2 * 3 + 3 * 3)
+    assert base["dims"]["8"]["bytes_per_document"] == 32
+    cheapest = base["funnel"]["cheapest"]
+    assert (cheapest["dims"], cheapest["format"], cheapest["share"]) == (8, "binary", 1.0)  # 36 of 36 ranked anew
+    assert "by bytes in memory" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("miner", ["none", "random", "bm25", "dense"])
 def test_mine_writes_negatives_for_people(command: list[str], miner: str) -> None:
     assert main([*command, "task=mine", f"miner={miner}", "run.dir=run"]) == 0

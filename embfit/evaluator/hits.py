@@ -1,0 +1,29 @@
+"""What a search found, as arrays, and the store's copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from embfit.store import Store
+
+Hits: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Scores [Q, K] float32 and document rows [Q, K], best first."""
+
+
+def stored(store: Store, key: dict[str, Any], find: Callable[[], Hits]) -> tuple[Hits, bool]:
+    """Return hits from the store, and whether they were there already."""
+    reused = True
+
+    def build(folder: Path) -> None:
+        nonlocal reused
+        reused = False
+        scores, rows = find()
+        np.save(folder / "scores.npy", scores)
+        np.save(folder / "rows.npy", rows)
+
+    folder = store.entry("rankings", key, build)
+    return (np.load(folder / "scores.npy"), np.load(folder / "rows.npy")), reused
