@@ -20,8 +20,8 @@ def search(queries: np.ndarray, documents: Rows, k: int) -> tuple[np.ndarray, np
 
     Args:
         queries: [Q, D] floats.
-        documents: [N, D] floats, possibly memory-mapped, or a `Cut` of them; read once, in chunks, whatever the number of
-            queries.
+        documents: [N, D] floats, possibly memory-mapped, or a `Cut` of them; read once, in chunks, whatever the
+            number of queries.
         k: documents per query, at most N.
 
     Returns:
