@@ -1,5 +1,6 @@
 """The in-batch-negative trainer: batches of unique rows, gradient cache, validation, under Lightning."""
 
-from embfit.training.training import Fit, Training
+from embfit.training.fitting import Fit
+from embfit.training.training import Training
 
 __all__ = ["Fit", "Training"]

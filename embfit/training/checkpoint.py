@@ -18,7 +18,7 @@ import torch
 
 from embfit.errors import UserError
 from embfit.training.curve import Curve
-from embfit.training.in_batch import InBatch, trained_weights
+from embfit.training.micro_batches import MicroBatched, micro_batched, trained_weights
 from embfit.training.validation import Validation
 
 NAME = "step.pt"
@@ -117,11 +117,9 @@ class Checkpoints(pl.Callback):
         step = trainer.global_step
         due = step in self.steps if self.every is None else step % self.every == 0
         if due or trainer.should_stop:
-            self._write(trainer, pl_module, batch_idx)
+            self._write(trainer, micro_batched(pl_module), batch_idx)
 
-    def _write(self, trainer: pl.Trainer, module: pl.LightningModule, batch: int) -> None:
-        if not isinstance(module, InBatch):
-            raise TypeError(f"expected InBatch, got {type(module).__name__}")
+    def _write(self, trainer: pl.Trainer, module: MicroBatched, batch: int) -> None:
         last = trainer.is_last_batch
         checkpoint = Checkpoint(
             plan=self.plan,
@@ -158,7 +156,7 @@ class Continue(pl.Callback):
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start.schedule)
 
 
-def restore(module: InBatch, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
+def restore(module: MicroBatched, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
     """Put a module where it was, in weights and in its epoch, and validation and curve where they stood."""
     module.load_state_dict(start.weights, strict=False)  # what is not trained is as it was loaded
     module.start = (start.epoch, start.batch)

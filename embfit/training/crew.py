@@ -27,8 +27,8 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from embfit.errors import UserError
 from embfit.training.checkpoint import Checkpoint
-from embfit.training.in_batch import InBatch
 from embfit.training.layout import OURS, Layout
+from embfit.training.micro_batches import MicroBatched
 from embfit.training.ranks import Ranks
 from embfit.world import World, launched
 
@@ -54,7 +54,7 @@ class Job:
         start: where to go on; the module is there already.
     """
 
-    module: InBatch
+    module: MicroBatched
     settings: Mapping[str, Any]
     layout: Layout
     steps: int
@@ -65,7 +65,7 @@ class Job:
 
 @contextmanager
 def crew(
-    module: InBatch,
+    module: MicroBatched,
     settings: Mapping[str, Any],
     layout: Layout,
     steps: int,
@@ -106,7 +106,7 @@ def crew(
 
 
 @contextmanager
-def joined(module: InBatch, rank: int, layout: Layout, store: Store, threads: int) -> Iterator[None]:
+def joined(module: MicroBatched, rank: int, layout: Layout, store: Store, threads: int) -> Iterator[None]:
     """Put a module among its ranks, in a process group that lives as long as the block."""
     before = torch.get_num_threads()
     local = rank % layout.local_size

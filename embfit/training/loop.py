@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loops.progress import _ProcessedTracker
 
 from embfit.training.checkpoint import Checkpoint, Continue
-from embfit.training.in_batch import InBatch
+from embfit.training.micro_batches import MicroBatched
 from embfit.training.ranks import Ranks
 
 
@@ -45,7 +45,7 @@ class Lockstep(pl.Callback):
 
 
 def run(
-    module: InBatch,
+    module: MicroBatched,
     settings: Mapping[str, Any],
     callbacks: Sequence[pl.Callback],
     steps: int,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pytorch_lightning as pl
 from pydantic import Field
@@ -19,51 +19,16 @@ from embfit.model.precision import Precision, default_token_budget
 from embfit.records import TrainingSet
 from embfit.store import Store, digest
 from embfit.training.batches import Examples, batches_per_epoch
-from embfit.training.checkpoint import Checkpoints, read_checkpoint, restore
-from embfit.training.crew import crew
-from embfit.training.curve import Curve
-from embfit.training.in_batch import InBatch, Optimization
+from embfit.training.fitting import Course, Fit, fit_module
+from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
-from embfit.training.loop import run
-from embfit.training.memory import GIGABYTE, peak_bytes
-from embfit.training.progress import TrainingProgress
+from embfit.training.micro_batches import Optimization
 from embfit.training.remining import Remining
 from embfit.training.schedule import Schedule
-from embfit.training.time_limit import TimeLimit, seconds
-from embfit.training.validation import Validation
+from embfit.training.time_limit import seconds
 from embfit.world import launched
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What training did.
-
-    Args:
-        steps: optimizer steps taken.
-        epochs: passes over the examples, as a fraction.
-        best_step: whose weights the encoder has now; 0 are those it started from.
-        history: one entry a validation: `step` and the metrics.
-        curve: `step`, `loss`, `accuracy` (share of positives above all their negatives) and `lr`, a few hundred points
-            at most, each the mean of the steps since the one before.
-        stopped: `finished`, `plateau`, or `time` when `max_time` was over.
-        seconds: of training, validation left out.
-        validation_seconds: of validation.
-        pairs_per_second: (query, positive) pairs trained on.
-        peak_memory_gb: of the process (CPU) or the device (GPU), in 1e9 bytes.
-    """
-
-    steps: int
-    epochs: float
-    best_step: int
-    history: list[dict[str, float]]
-    curve: list[dict[str, float]]
-    stopped: Literal["finished", "plateau", "time"]
-    seconds: float
-    validation_seconds: float
-    pairs_per_second: float
-    peak_memory_gb: float
 
 
 @dataclass(frozen=True)
@@ -177,9 +142,6 @@ class Training:
             if remine is None:
                 raise ValueError("remine_every needs remine: what mines again")
             module.remining = Remining(remine, self.remine_every, self.max_positives, folder)
-        points = _validation_steps(steps, per_epoch, self.validations_per_epoch)
-        validation = Validation(validate, points, self.patience, self.min_gain, folder) if validate else None
-        curve = Curve()
         log.info("training on %d examples: %d steps of up to %d", len(examples), steps, batch_size)
         identity = digest(
             {
@@ -190,46 +152,13 @@ class Training:
                 "remine_every": self.remine_every,
             }
         )
-        start = read_checkpoint(folder, identity)
-        clock = TimeLimit(None if self.max_time is None else seconds(self.max_time), start.seconds if start else 0.0)
-        if start is not None:
-            log.info("going on after step %d", start.step)
-            restore(module, start, validation, curve)
-        written = Checkpoints(
-            folder, identity, points if validation else [], self.checkpoint_every, validation, curve, clock.elapsed
+        course = Course(
+            steps,
+            per_epoch,
+            self.validations_per_epoch,
+            self.patience,
+            self.min_gain,
+            self.checkpoint_every,
+            None if self.max_time is None else seconds(self.max_time),
         )
-        settings = layout.settings(trainer.keywords, 0)
-        own: list[pl.Callback | None] = [TrainingProgress(steps), clock, validation, curve, written]
-        callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
-        if start is None or not (start.step == steps or start.over):
-            with crew(module, settings, layout, steps, folder, start):
-                run(module, settings, callbacks, steps, folder, start)
-        spent = clock.elapsed()
-        validating = validation.seconds if validation else 0.0
-        if validation is not None:
-            validation.restore_best(encoder)
-        encoder.eval()
-        return Fit(
-            steps=module.steps_taken,
-            epochs=module.steps_taken / per_epoch,
-            best_step=validation.best_step if validation else module.steps_taken,
-            history=validation.history if validation else [],
-            curve=curve.points,
-            stopped=_reason(validation, clock.reached or (start is not None and start.over)),
-            seconds=spent - validating,
-            validation_seconds=validating,
-            pairs_per_second=module.pairs_seen / (spent - validating),
-            peak_memory_gb=peak_bytes(module.device) / GIGABYTE,
-        )
-
-
-def _reason(validation: Validation | None, early: bool) -> Literal["finished", "plateau", "time"]:
-    if validation is not None and validation.stopped_early:
-        return "plateau"
-    return "time" if early else "finished"
-
-
-def _validation_steps(steps: int, per_epoch: int, times: int) -> list[int]:
-    """Return the steps after which to validate: evenly in each epoch, and after the last step."""
-    points = {round(point * per_epoch / times) for point in range(1, -(-steps * times // per_epoch) + 1)}
-    return sorted({point for point in points if 0 < point < steps} | {steps})
+        return fit_module(module, course, identity, validate, layout, trainer.keywords, folder)

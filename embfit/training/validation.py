@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from embfit.errors import UserError
-from embfit.model import Encoder
-from embfit.training.in_batch import InBatch, trained_weights
+from embfit.training.micro_batches import MicroBatched, Trained, micro_batched, trained_weights
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ class Validation(pl.Callback):
 
     def __init__(
         self,
-        validate: Callable[[Encoder], Mapping[str, float]],
+        validate: Callable[[Any], Mapping[str, float]],
         steps: list[int],
         patience: int | None,
         min_gain: float,
@@ -81,19 +80,19 @@ class Validation(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the weights that training starts from: the tuned model must beat them."""
         if not self.history:
-            self._measure(_in_batch(pl_module), 0)
+            self._measure(micro_batched(pl_module), 0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measure at the steps asked for, and where the time is over."""
         if trainer.global_step in self.steps or trainer.should_stop:
-            self._measure(_in_batch(pl_module), trainer.global_step)
+            self._measure(micro_batched(pl_module), trainer.global_step)
             if self.patience is not None and self._without_gain >= self.patience:
                 self.stopped_early = True
                 trainer.should_stop = True
 
-    def restore_best(self, encoder: Encoder) -> None:
+    def restore_best(self, encoder: Trained) -> None:
         """Load the best weights that were measured.
 
         Raises:
@@ -109,7 +108,7 @@ class Validation(pl.Callback):
                 f"{self.weights}: the best weights (step {self.best_step}) cannot be read: {error}"
             ) from error
 
-    def _measure(self, module: InBatch, step: int) -> None:
+    def _measure(self, module: MicroBatched, step: int) -> None:
         started = time.monotonic()
         metrics = dict(self.validate(module.encoder))
         value = metrics[METRIC]
@@ -124,16 +123,10 @@ class Validation(pl.Callback):
         log.info("step %d: dev %s %.4f%s", step, METRIC, value, " (best so far)" if self.best_step == step else "")
 
 
-def _save(encoder: Encoder, path: Path) -> None:
+def _save(encoder: Trained, path: Path) -> None:
     temporary = path.with_suffix(".writing")
     try:
         save_file({name: weight.contiguous() for name, weight in trained_weights(encoder).items()}, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _in_batch(module: pl.LightningModule) -> InBatch:
-    if not isinstance(module, InBatch):
-        raise TypeError(f"expected InBatch, got {type(module).__name__}")
-    return module

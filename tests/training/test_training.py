@@ -21,8 +21,9 @@ from embfit.tokens import plan_batches
 from embfit.training import Fit, Training
 from embfit.training.batches import Batch, EpochBatches, Examples
 from embfit.training.gradient_cache import CachedEncoding
-from embfit.training.in_batch import InBatch, Optimization
+from embfit.training.in_batch import InBatch
 from embfit.training.memory import GIGABYTE, measure_graph
+from embfit.training.micro_batches import Optimization
 from tests.conftest import TEXTS
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
@@ -106,7 +107,7 @@ def step_gradients(
     """The trainer's own step with a number of micro-batches kept, stopped before the weights move."""
     module = in_batch(encoder, training_set, None, dropout)
     encoder.train(dropout)
-    module._kept = lambda texts, micro_batches: keep
+    module._kept = lambda *arguments: keep
     found: dict[str, torch.Tensor] = {}
     module._move = lambda: found.update(gradients(encoder)) or torch.zeros(())
     module._log = lambda *arguments: None
@@ -178,7 +179,11 @@ def test_memory_decides_how_many_are_kept(make_encoder: Callable[..., Encoder], 
         module = in_batch(make_encoder(), training_set, memory_gb, dropout=False)
         texts = module.document_tokens.take(batch.documents)
         micro_batches = plan_batches(texts.lengths, 40)
-        return module._kept(texts, micro_batches), len(micro_batches)
+
+        def encode(rows: np.ndarray) -> torch.Tensor:
+            return module.encoder(*texts.padded(rows, module.encoder.pad_id))
+
+        return module._kept(texts.lengths, micro_batches, encode), len(micro_batches)
 
     assert kept(0.0)[0] == 0
     everything, count = kept(None)

@@ -19,9 +19,10 @@ from embfit.store import Store
 from embfit.training import Training
 from embfit.training.batches import Examples
 from embfit.training.crew import crew
-from embfit.training.in_batch import InBatch, Optimization
+from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
 from embfit.training.loop import run
+from embfit.training.micro_batches import Optimization
 from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
 
 STILL = Optimization(lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
