@@ -18,11 +18,24 @@ from embfit.compose.origins import Origins
 from embfit.records import Collection, Report
 from embfit.report import wording
 from embfit.report.findings import outcome
-from embfit.report.sections import cost, curves, data, mining, queries, reproduction, result, scores, subsets, training
+from embfit.report.sections import (
+    assessment,
+    cost,
+    curves,
+    data,
+    mining,
+    queries,
+    reproduction,
+    result,
+    scores,
+    subsets,
+    training,
+)
 from embfit.report.subject import Subject
 from embfit.report.verdict import verdict
 
 SECTIONS: Mapping[str, Callable[[Subject], Mapping[str, Any] | None]] = {
+    "assessment": assessment.section,
     "result": result.section,
     "subsets": subsets.section,
     "curves": curves.section,

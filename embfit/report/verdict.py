@@ -10,8 +10,10 @@ from embfit.report.wording import count, interval, metric_label, plain, probabil
 def verdict(report: Report) -> list[str]:
     """Return one to three sentences: the difference, whether it holds for unseen documents, and BM25 if it leads.
 
-    Without a comparison they state what each system reached.
+    Without a comparison they state what each system reached; an assessment's recommendation stands for all of them.
     """
+    if assessment := report.sections.get("assessment"):
+        return [assessment["recommendation"]]
     main = headline(report)
     systems = {evaluation.system: evaluation for evaluation in report.evaluations}
     if main is None:

@@ -1,0 +1,203 @@
+"""One plain recommendation, with its reasons, from what was measured. The rules are few, and written out here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from embfit.assess.chunking import CUT_OFF
+from embfit.records import Comparison, Evaluation
+from embfit.report.findings import LEVEL, outcome
+from embfit.report.wording import count, duration, interval, metric_label, plain, probability, signed
+
+CEILING = 0.70  # nDCG@10 from which a fine-tuning has little left to gain
+FEW_EXAMPLES = 200  # training queries
+
+Action: TypeAlias = Literal["judge", "set-up", "data", "fine-tune"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do next.
+
+    Args:
+        action: `judge` more queries, improve the retrieval `set-up`, make training `data`, or `fine-tune`.
+        recommendation: that in a sentence or two.
+        reasons: what was found, each with its numbers.
+    """
+
+    action: Action
+    recommendation: str
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the recommendation rests on.
+
+    Args:
+        base: the configured model's evaluation.
+        comparisons: of every other system against it, in the first metric over all queries.
+        models: names of the systems that are base models.
+        chunks: from `compare_chunks`; empty where no document is cut off.
+        truncated: share of the documents that are.
+        vocabulary: from `cover`.
+        labels: from `examine`.
+        power: from `foresee`.
+        examples: training queries.
+        estimates: from `estimate`; empty without a trial.
+    """
+
+    base: Evaluation
+    comparisons: Sequence[Comparison]
+    models: Sequence[str]
+    chunks: Mapping[str, Any]
+    truncated: float
+    vocabulary: Mapping[str, Any]
+    labels: Mapping[str, Any]
+    power: Mapping[str, Any]
+    examples: int
+    estimates: Sequence[Mapping[str, Any]]
+
+    @property
+    def value(self) -> float:
+        """What the base reaches in the first metric."""
+        return self.base.metrics[self.power["metric"]]
+
+    @property
+    def metric(self) -> str:
+        """The first metric, as people write it."""
+        return metric_label(self.power["metric"])
+
+    @property
+    def is_high(self) -> bool:
+        """Whether nDCG@10 leaves little to gain; other metrics have no such mark."""
+        return self.power["metric"] == "ndcg@10" and self.value > CEILING
+
+    def best(self, models: bool) -> Comparison | None:
+        """Return the system that is most above the base, and not by chance: of the base models, or of the others."""
+        better = [
+            found for found in self.comparisons if (found.b in self.models) == models and outcome(found) == "better"
+        ]
+        return max(better, key=lambda found: found.difference, default=None)
+
+    @property
+    def best_chunks(self) -> Mapping[str, Any] | None:
+        """The pieces that find most more than documents that are cut off, and not by chance."""
+        better = [one for one in self.chunks.get("settings", ()) if one.get("p", 1) < LEVEL and one["difference"] > 0]
+        return max(better, key=lambda one: float(one["difference"]), default=None)
+
+
+def advise(found: Findings) -> Advice:
+    """Apply the rules in order; the first that holds is the recommendation.
+
+    1. The split cannot show the gain hoped for: judge more queries first.
+    2. The base is above 0.70: the ceiling is low, so look at chunking, hybrid search and reranking first.
+    3. Hybrid search, reranking or pieces already gain what is hoped for: take that first.
+    4. There are few training queries: make some first.
+    5. Otherwise fine-tune, from the best base model measured.
+    """
+    action, recommendation = _recommend(found)
+    return Advice(action, recommendation, list(_reasons(found)))
+
+
+def _recommend(found: Findings) -> tuple[Action, str]:
+    power, hoped = found.power, found.power["hoped"]
+    if power["queries"] < power["needed"]:
+        return "judge", (
+            f"Judge more queries first: {count(power['queries'], 'query', 'queries')} show gains of "
+            f"{power['smallest']:.3f} {found.metric} or more, and the {hoped:g} hoped for takes about "
+            f"{power['needed']:,}."
+        )
+    if found.is_high:
+        return "set-up", (
+            f"Do not fine-tune yet: the base reaches {found.metric} {plain(found.value)}, above {CEILING:.2f}, and "
+            f"little is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'}"
+        )
+    if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
+        return "set-up", f"Improve the set-up before the model. {better}"
+    if found.examples < FEW_EXAMPLES:
+        return "data", (
+            f"Make training data first: {count(found.examples, 'training query', 'training queries')} are too few to "
+            f"learn a domain from."
+        )
+    start = found.best(models=True)
+    where = (
+        f"from {start.b} ({found.metric} {signed(start.difference, 3)} above the base)" if start else "from the base"
+    )
+    return (
+        "fine-tune",
+        f"Fine-tune, {where}: at {found.metric} {plain(found.value)} there is room. {_set_up(found)}".strip(),
+    )
+
+
+def _set_up(found: Findings) -> str:
+    """Name what gains without training, if anything does."""
+    gains = []
+    if system := found.best(models=False):
+        gains.append(f"{system.b} gains {signed(system.difference, 3)} {found.metric} without any training")
+    if chunks := found.best_chunks:
+        gains.append(f"{chunks['name']} tokens gain {signed(chunks['difference'], 3)} over documents that are cut off")
+    text = ", and ".join(gains)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _set_up_gain(found: Findings) -> float:
+    system, chunks = found.best(models=False), found.best_chunks
+    return max(system.difference if system else 0.0, float(chunks["difference"]) if chunks else 0.0)
+
+
+def _reasons(found: Findings) -> Iterator[str]:
+    room = "little is left to gain" if found.is_high else "there is room"
+    queries = count(found.power["queries"], "query", "queries")
+    yield f"The base reaches {found.metric} {plain(found.value)} on {queries} of {found.base.split}: {room}."
+    for one in found.comparisons:
+        p = one.p if one.p_holm is None else one.p_holm
+        yield (
+            f"{one.b} against the base: {signed(one.difference, 3)} ({interval(one.ci95, 3)}, p = {probability(p)}), "
+            f"{outcome(one)}."
+        )
+    yield from _lengths(found)
+    words = found.vocabulary
+    yield (
+        f"The tokenizer splits {words['split_share']:.1%} of the corpus's words and "
+        f"{words['query_split_share']:.1%} of the queries' into four pieces or more; {words['queries_with_rare']:.0%} "
+        "of the queries have a word that three documents or fewer have, which is what search by words is good at."
+    )
+    yield from _judgements(found)
+    power = found.power
+    yield (
+        f"Queries differ by {power['deviation']:.3f} (standard deviation of paired differences), so {queries} show "
+        f"gains of {power['smallest']:.3f} or more; {power['hoped']:g} takes about {power['needed']:,}."
+    )
+    if found.estimates:
+        here, *larger = found.estimates
+        sizes = "; ".join(f"{one['documents']:,} documents take {duration(one['total'])}" for one in larger)
+        yield f"A fine-tuning takes about {duration(here['total'])} with embedding, as does each later one; {sizes}."
+
+
+def _lengths(found: Findings) -> Iterator[str]:
+    if not found.chunks:
+        yield "No document is longer than the model reads."
+        return
+    for one in found.chunks["settings"]:
+        if one["name"] != CUT_OFF:
+            verdict = "no significant difference"
+            if one["p"] < LEVEL:
+                verdict = "better" if one["difference"] > 0 else "worse"
+            yield (
+                f"{found.truncated:.0%} of the documents are longer than the model reads; {one['name']} tokens against "
+                f"cutting them off: {signed(one['difference'], 3)} ({interval(tuple(one['ci95']), 3)}), {verdict}."
+            )
+
+
+def _judgements(found: Findings) -> Iterator[str]:
+    labels = found.labels
+    unjudged = labels["unjudged_at_10"][found.base.system]
+    yield (
+        f"A query has {labels['relevant_per_query']:.1f} relevant documents on average, and {unjudged:.0%} of the "
+        "base's first ten are unjudged: they count as wrong, which a better system may not deserve."
+    )
+    if missed := labels["copies_not_judged"]:
+        yield f"{count(missed, 'copy', 'copies')} of relevant documents are not judged relevant and count as wrong."

@@ -1,0 +1,50 @@
+"""How far the judgements can be trusted: gaps at the top of the rankings, and copies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from embfit.evaluator.metrics import answerable
+from embfit.evaluator.systems import Bench
+from embfit.records import Evaluation
+
+TOP = 10
+
+
+def examine(bench: Bench, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Count what is unjudged among the first ten of each system, and what is there twice.
+
+    Returns:
+        `queries`, `relevant_per_query`, `unjudged_at_10` (by system: share of the documents shown), `copied_documents`
+        (whose text another document has too), `copies_not_judged` (copies of a relevant document that nobody judged
+        relevant to the query: they count as wrong) and `repeated_queries` (whose text another query of the split has).
+    """
+    collection, qrels = bench.collection, answerable(bench.collection.qrels[bench.split])
+    copies = collection.document_copies
+    sizes = Counter(copies.tolist())
+    groups: dict[int, list[str]] = {}
+    for row, first in enumerate(copies.tolist()):
+        if sizes[first] > 1:
+            groups.setdefault(first, []).append(collection.document_ids[row])
+    missed = 0
+    for grades in qrels.values():
+        relevant = [id for id, grade in grades.items() if grade >= 1]
+        firsts = {int(copies[collection.document_rows[id]]) for id in relevant}
+        missed += sum(id not in grades for first in firsts for id in groups.get(first, ()))
+    texts = Counter(collection.query_texts([collection.query_rows[query] for query in qrels]))
+    return {
+        "queries": len(qrels),
+        "relevant_per_query": sum(g >= 1 for grades in qrels.values() for g in grades.values()) / len(qrels),
+        "unjudged_at_10": {evaluation.system: _unjudged(evaluation, bench) for evaluation in evaluations},
+        "copied_documents": sum(size for size in sizes.values() if size > 1),
+        "copies_not_judged": missed,
+        "repeated_queries": sum(times for times in texts.values() if times > 1),
+    }
+
+
+def _unjudged(evaluation: Evaluation, bench: Bench) -> float:
+    qrels = answerable(bench.collection.qrels[bench.split])
+    shown = [(query, id) for query in qrels for id, _ in evaluation.ranking.documents.get(query, ())[:TOP]]
+    return sum(id not in qrels[query] for query, id in shown) / (len(shown) or 1)

@@ -1,0 +1,115 @@
+"""Documents cut into pieces that a model reads whole, and searched by their best piece."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embfit.evaluator.metrics import rank
+from embfit.evaluator.systems import Bench
+from embfit.model import Encoder
+from embfit.records import Collection, Evaluation
+
+FEWEST = 16  # tokens of text in a piece, however long the title in front of it
+SCORES = 1 << 24  # query and piece pairs scored at once (64 MiB)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of documents, those of one after those of another.
+
+    Args:
+        texts: of the pieces, each with its document's title in front.
+        starts: [N] number of each document's first piece.
+    """
+
+    texts: list[str]
+    starts: np.ndarray
+
+
+def cut(encoder: Encoder, collection: Collection, rows: Sequence[int], tokens: int) -> Pieces:
+    """Cut documents into pieces of at most so many tokens, title, prompt and special tokens included.
+
+    A piece ends where the tokenizer ends a token, without overlap; a document that is short enough is one piece.
+    """
+    texts: list[str] = []
+    starts = []
+    own = encoder.tokenizer.num_special_tokens_to_add() + _length(encoder, encoder.prompt("document"))
+    for row in rows:
+        document = collection.corpus[int(row)]
+        title, text = document["title"], document["text"]
+        room = max(FEWEST, tokens - own - (_length(encoder, title) if title else 0))
+        starts.append(len(texts))
+        texts += [f"{title} {piece}" if title else piece for piece in _windows(encoder, text, room)]
+    return Pieces(texts, np.array(starts, np.int64))
+
+
+def _windows(encoder: Encoder, text: str, tokens: int) -> list[str]:
+    spans = encoder.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    offsets = spans["offset_mapping"]
+    if len(offsets) <= tokens:
+        return [text]
+    windows = [offsets[first : first + tokens] for first in range(0, len(offsets), tokens)]
+    return [text[window[0][0] : window[-1][1]] for window in windows]
+
+
+def _length(encoder: Encoder, text: str) -> int:
+    return len(encoder.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else 0
+
+
+def evaluate_pieces(name: str, bench: Bench, rows: np.ndarray, tokens: int) -> Evaluation:
+    """Measure the configured model on some documents in pieces; a document scores as its best piece does.
+
+    Args:
+        name: of the system.
+        bench: has the collection, its queries and the model.
+        rows: of the documents searched, ascending.
+        tokens: of a piece.
+    """
+    encoder, collection = bench.encoder, bench.collection
+    key = {
+        "encoder": encoder.fingerprint,
+        "corpus": collection.corpus_digest,
+        "rows": rows.tolist(),
+        "tokens": tokens,
+        "fewest": FEWEST,
+    }
+
+    def build(folder: Path) -> None:
+        pieces = cut(encoder, collection, rows.tolist(), tokens)
+        np.save(folder / "starts.npy", pieces.starts)
+        np.save(folder / "matrix.npy", encoder.encode(pieces.texts, "document"))
+
+    folder = bench.store.entry("pieces", key, build)
+    starts, matrix = np.load(folder / "starts.npy"), np.load(folder / "matrix.npy", mmap_mode="r")
+    return evaluate_best_piece(name, bench, rows, matrix, starts)
+
+
+def evaluate_best_piece(
+    name: str, bench: Bench, rows: np.ndarray, matrix: np.ndarray, starts: np.ndarray
+) -> Evaluation:
+    """Rank documents by the highest score among their pieces and measure.
+
+    Args:
+        name: of the system.
+        bench: has the queries and the model.
+        rows: [N] document rows.
+        matrix: [P, D] vectors of the pieces.
+        starts: [N] number of each document's first piece.
+    """
+    collection = bench.collection
+    queries = bench.encoder.encode(collection.query_texts(bench.rows), "query")  # [Q, D]
+    depth = min(bench.evaluator.depth, len(rows))
+    step = max(1, SCORES // len(matrix))
+    scored: dict[str, list[tuple[str, float]]] = {}
+    for first in range(0, len(queries), step):
+        best = np.maximum.reduceat(queries[first : first + step] @ matrix.T, starts, axis=1)  # [q, P] → [q, N]
+        for query_row, scores in zip(bench.rows[first : first + step], best, strict=True):
+            top = np.argsort(-scores, kind="stable")[:depth]
+            scored[collection.query_ids[query_row]] = [
+                (collection.document_ids[rows[place]], float(scores[place])) for place in top
+            ]
+    return bench.judge(name, rank(scored), {"pieces": len(matrix), "documents": len(rows)})

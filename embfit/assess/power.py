@@ -1,0 +1,67 @@
+"""How many queries it takes to see a gain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from embfit.records import Evaluation
+
+LEVEL, POWER = 0.05, 0.8  # two-sided; chance of seeing a gain that is there
+GAINS = (0.01, 0.02, 0.03, 0.05)
+
+
+def queries_needed(deviation: float, gain: float) -> int:
+    """Return how many queries a paired test needs to see a mean gain, with a power of 80 % at p < 0.05.
+
+    n = ((z(1 - level / 2) + z(power)) · deviation / gain)², from the normal approximation of the paired t-test, which
+    the randomisation test follows closely.
+
+    Args:
+        deviation: standard deviation of the paired differences.
+        gain: mean difference hoped for.
+    """
+    normal = NormalDist()
+    steps = normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)
+    return max(2, math.ceil((steps * deviation / gain) ** 2))
+
+
+def smallest_gain(deviation: float, queries: int) -> float:
+    """Return the smallest mean gain that so many queries show, with the same power."""
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * deviation / math.sqrt(queries)
+
+
+def foresee(base: Evaluation, others: Sequence[Evaluation], hoped: float) -> dict[str, Any]:
+    """Say whether the split can show the gain hoped for.
+
+    What a tuned model's differences will be is not known yet; those of the systems measured here, against the base, are
+    taken for it: the median of their standard deviations. Without another system it is the base's own deviation.
+
+    Returns:
+        `metric`, `queries`, `deviations` by system, `deviation` used, `hoped` gain, `needed` queries, `smallest` gain
+        that the queries at hand show, and `table`: queries needed by gain.
+    """
+    metric = next(iter(base.metrics))
+    before = base.per_query[metric]
+    deviations = {
+        other.system: float(np.std([other.per_query[metric][query] - before[query] for query in before], ddof=1))
+        for other in others
+        if len(before) > 1
+    }
+    own = float(np.std(list(before.values()), ddof=1)) if len(before) > 1 else 0.0
+    deviation = float(np.median(list(deviations.values()))) if deviations else own
+    return {
+        "metric": metric,
+        "queries": len(before),
+        "deviations": deviations,
+        "deviation": deviation,
+        "hoped": hoped,
+        "needed": queries_needed(deviation, hoped),
+        "smallest": smallest_gain(deviation, len(before)),
+        "table": {str(gain): queries_needed(deviation, gain) for gain in GAINS},
+    }

@@ -1,0 +1,178 @@
+"""`task=assess`: should you fine-tune at all, and from what? Measured before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytorch_lightning as pl
+from pydantic import Field
+from torch import nn
+
+from embfit.assess.advice import Findings, advise
+from embfit.assess.candidates import Candidate, measure_candidate
+from embfit.assess.chunking import compare_chunks
+from embfit.assess.labels import examine
+from embfit.assess.power import foresee
+from embfit.assess.trial import estimate, time_training
+from embfit.assess.vocabulary import cover
+from embfit.evaluator import Retrieval
+from embfit.evaluator.systems import Bench, Dense
+from embfit.model import Encoder, Pretrained, tokenized
+from embfit.records import Collection, Evaluation, Report
+from embfit.report import print_table, write_report
+from embfit.run_folder import RunFolder
+from embfit.store import Store
+from embfit.task.facts import count_truncated, describe
+from embfit.task.parts import Data, Miner
+from embfit.training import Training
+
+log = logging.getLogger(__name__)
+Positive = Annotated[int, Field(ge=1)]
+
+
+def assess(
+    data: Data,
+    model: Pretrained,
+    miner: Miner,
+    loss: nn.Module,
+    training: Training,
+    trainer: partial[pl.Trainer],
+    evaluator: Retrieval,
+    store: Store,
+    run: RunFolder,
+    models: Sequence[str] = (),
+    systems: Sequence[str] = ("bm25", "hybrid", "weighted"),
+    chunk_sizes: Sequence[Annotated[int, Field(ge=32)]] | None = None,
+    chunk_documents: Positive = 2000,
+    timed_documents: Positive = 256,
+    trial_steps: Annotated[int, Field(ge=0)] = 8,
+    hoped_gain: Annotated[float, Field(gt=0, lt=1)] = 0.03,
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None,
+) -> Report:
+    """Measure what there is without training, time what training would cost, and recommend one thing.
+
+    Args:
+        data: the collection.
+        model: the base, `base` among the systems.
+        miner: for the trial; a fine-tuning's own.
+        loss: likewise.
+        training: likewise.
+        trainer: likewise.
+        evaluator: measures, and knows the systems by name.
+        store: keeps embeddings, indexes and rankings.
+        run: the folder of this run.
+        models: further base models, folders or names on the Hub.
+        systems: names of `evaluator.systems` that need no training.
+        chunk_sizes: tokens of the pieces that documents are cut into; None is the model's length and half of it.
+        chunk_documents: that those are compared on, unless more are judged.
+        timed_documents: embedded against the clock, by each model.
+        trial_steps: of training, against the clock; 0 makes no trial.
+        hoped_gain: of the first metric.
+        price_per_hour: of this machine, in any currency; None leaves prices out.
+    """
+    with run.stage("load data"):
+        collection = data.load(store)
+    bench = Bench(collection, evaluator.split, evaluator, store, model)
+    with run.stage("load model"):
+        truncated = count_truncated(bench.encoder, collection, store)
+    with run.stage("measure systems"):
+        base, *others = [bench.evaluation(name) for name in dict.fromkeys(["base", *systems])]
+    with run.stage("measure models"):
+        candidates = [_candidate("base", bench.encoder, bench, timed_documents)]
+        tried = [_try(name, bench, timed_documents) for name in dict.fromkeys(models)]
+    evaluations = [base, *(found for found, _ in tried), *others]
+    candidates += [candidate for _, candidate in tried]
+    comparisons = evaluator.compare_all(evaluations)
+    with run.stage("compare chunks"):
+        chunks = compare_chunks(bench, chunk_sizes, chunk_documents) if truncated["truncated_documents"] else {}
+    with run.stage("read words and labels"):
+        found = {"vocabulary": cover(bench), "labels": examine(bench, evaluations)}
+        power = foresee(base, evaluations[1:], hoped_gain)
+    with run.stage("time training"):
+        trial = _time(bench, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
+    advice = advise(
+        Findings(
+            base=base,
+            comparisons=[one for one in comparisons if (one.metric, one.subset) == (power["metric"], "all")],
+            models=[candidate.system for candidate in candidates],
+            chunks=chunks,
+            truncated=candidates[0].truncated,
+            power=power,
+            examples=trial["examples"],
+            estimates=trial["estimates"],
+            **found,
+        )
+    )
+    report = Report(
+        task="assess",
+        evaluations=evaluations,
+        comparisons=comparisons,
+        data={**describe(collection), **truncated},
+        timings=run.timings,
+        sections={
+            "assessment": {
+                **asdict(advice),
+                "candidates": [asdict(candidate) for candidate in candidates],
+                "chunks": chunks,
+                **found,
+                "power": power,
+                "cost": trial,
+            }
+        },
+    )
+    write_report(report, run.dir, run.config, run.origins, collection, run.command)
+    print_table(report)
+    print(_said(advice.reasons, run.dir))
+    return report
+
+
+def _said(reasons: Sequence[str], folder: Path) -> str:
+    listed = "\n".join(f"- {reason}" for reason in reasons)
+    return f"{listed}\nreport   {folder / 'report.html'}\nnumbers  {folder / 'report.json'}"
+
+
+def _candidate(name: str, encoder: Encoder, bench: Bench, documents: int) -> Candidate:
+    truncated = tokenized(encoder, bench.collection, "document", bench.store).truncated
+    return measure_candidate(name, encoder, bench.collection, truncated, documents, bench.evaluator.seed)
+
+
+def _try(path: str, bench: Bench, documents: int) -> tuple[Evaluation, Candidate]:
+    """Measure another base model, in quality and in speed; it is named after the last part of its path."""
+    name = path.rstrip("/").rpartition("/")[2]
+    encoder = Dense(path).pretrained(name, bench.model).load()
+    evaluator = bench.evaluator
+    found = evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)
+    return found, _candidate(name, encoder, bench, documents)
+
+
+def _time(
+    bench: Bench,
+    miner: Miner,
+    loss: nn.Module,
+    training: Training,
+    trainer: partial[pl.Trainer],
+    steps: int,
+    base: Candidate,
+    price_per_hour: float | None,
+) -> dict[str, Any]:
+    """Mine as a fine-tuning would, train for a few steps and extrapolate."""
+    examples = _training_queries(bench.collection)
+    if not steps or not examples:
+        log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
+        return {"examples": examples, "trial": None, "estimates": []}
+    training_set = miner.mine(bench.collection, bench.encoder, bench.store)
+    encoder = bench.model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
+    trial = time_training(encoder, loss, training, trainer, training_set, bench.store, steps)
+    epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs
+    here = len(bench.collection.corpus)
+    estimates = estimate(trial, epochs, here, base.documents_per_second, base.dimensions, price_per_hour)
+    return {"examples": examples, "epochs": epochs, "trial": asdict(trial), "estimates": estimates}
+
+
+def _training_queries(collection: Collection) -> int:
+    return sum(any(grade >= 1 for grade in grades.values()) for grades in collection.qrels.get("train", {}).values())

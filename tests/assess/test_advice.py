@@ -1,0 +1,112 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from embfit.assess.advice import Findings, advise
+from embfit.records import Comparison, Evaluation, Ranking
+
+LABELS = {"unjudged_at_10": {"base": 0.9}, "relevant_per_query": 1.2, "copies_not_judged": 3}
+WORDS = {"split_share": 0.05, "query_split_share": 0.1, "queries_with_rare": 0.25}
+HYBRID = Comparison("base", "hybrid", "ndcg@10", "all", 300, 0.01, (0.001, 0.02), 0.03, 60, 200, 40, 0.06)
+MODEL = replace(HYBRID, b="bge-small", difference=0.08, ci95=(0.05, 0.11), p=0.0001, p_holm=0.0002)
+CHUNKS = {
+    "settings": [
+        {"name": "cut off", "tokens": 256},
+        {"name": "pieces of 256", "difference": 0.05, "ci95": [0.02, 0.08], "p": 0.001},
+    ]
+}
+
+
+def found(value: float = 0.5, needed: int = 200, **changes: Any) -> Findings:
+    values = {
+        "base": Evaluation("base", "test", {"ndcg@10": value}, {}, {}, Ranking({})),
+        "comparisons": [HYBRID],
+        "models": ["base", "bge-small"],
+        "chunks": {},
+        "truncated": 0.4,
+        "vocabulary": WORDS,
+        "labels": LABELS,
+        "power": {
+            "metric": "ndcg@10", "queries": 300, "needed": needed, "smallest": 0.0249, "hoped": 0.03, "deviation": 0.154
+        },
+        "examples": 1500,
+        "estimates": [],
+    }  # fmt: skip
+    return Findings(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("findings", "action", "sentence"),
+    [
+        (
+            found(needed=900, value=0.9),
+            "judge",
+            "Judge more queries first: 300 queries show gains of 0.025 nDCG@10 or more, and the 0.03 hoped for takes "
+            "about 900.",
+        ),
+        (
+            found(value=0.78),
+            "set-up",
+            "Do not fine-tune yet: the base reaches nDCG@10 0.7800, above 0.70, and little is left to gain. Look at "
+            "chunking, hybrid search and reranking first.",
+        ),
+        (
+            found(value=0.78, chunks=CHUNKS),
+            "set-up",
+            "Do not fine-tune yet: the base reaches nDCG@10 0.7800, above 0.70, and little is left to gain. Pieces of "
+            "256 tokens gain +0.050 over documents that are cut off.",
+        ),
+        (
+            found(comparisons=[replace(HYBRID, difference=0.06, p_holm=0.01)]),
+            "set-up",
+            "Improve the set-up before the model. Hybrid gains +0.060 nDCG@10 without any training.",
+        ),
+        (
+            found(examples=40),
+            "data",
+            "Make training data first: 40 training queries are too few to learn a domain from.",
+        ),
+        (found(), "fine-tune", "Fine-tune, from the base: at nDCG@10 0.5000 there is room."),
+        (
+            found(comparisons=[HYBRID, MODEL]),
+            "fine-tune",
+            "Fine-tune, from bge-small (nDCG@10 +0.080 above the base): at nDCG@10 0.5000 there is room.",
+        ),
+        (
+            found(comparisons=[replace(HYBRID, p_holm=0.01)]),
+            "fine-tune",
+            "Fine-tune, from the base: at nDCG@10 0.5000 there is room. Hybrid gains +0.010 nDCG@10 without "
+            "any training.",
+        ),
+    ],
+)
+def test_one_recommendation(findings: Findings, action: str, sentence: str) -> None:
+    advice = advise(findings)
+    assert (advice.action, advice.recommendation) == (action, sentence)
+
+
+def test_other_metrics_have_no_ceiling() -> None:
+    findings = found(power=found().power | {"metric": "recall@100"})
+    findings = replace(findings, base=replace(findings.base, metrics={"recall@100": 0.9}))
+    assert advise(findings).action == "fine-tune"
+
+
+def test_reasons_hold_the_numbers() -> None:
+    estimates = [{"documents": 4500, "total": 754.0}, {"documents": 50_000, "total": 8400.0}]
+    reasons = advise(found(chunks=CHUNKS, estimates=estimates)).reasons
+    assert reasons == [
+        "The base reaches nDCG@10 0.5000 on 300 queries of test: there is room.",
+        "hybrid against the base: +0.010 (+0.001 to +0.020, p = 0.06), no significant difference.",
+        "40% of the documents are longer than the model reads; pieces of 256 tokens against cutting them off: +0.050 "
+        "(+0.020 to +0.080), better.",
+        "The tokenizer splits 5.0% of the corpus's words and 10.0% of the queries' into four pieces or more; 25% of "
+        "the queries have a word that three documents or fewer have, which is what search by words is good at.",
+        "A query has 1.2 relevant documents on average, and 90% of the base's first ten are unjudged: they count as "
+        "wrong, which a better system may not deserve.",
+        "3 copies of relevant documents are not judged relevant and count as wrong.",
+        "Queries differ by 0.154 (standard deviation of paired differences), so 300 queries show gains of 0.025 or "
+        "more; 0.03 takes about 200.",
+        "A fine-tuning takes about 12 min 34 s with embedding, as does each later one; 50,000 documents take "
+        "2 h 20 min.",
+    ]

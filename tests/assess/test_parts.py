@@ -1,0 +1,106 @@
+"""Labels, words, power and cost: what they count on texts and numbers that are known."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from embfit.assess.candidates import measure_candidate
+from embfit.assess.labels import examine
+from embfit.assess.power import foresee, queries_needed, smallest_gain
+from embfit.assess.trial import Trial, estimate
+from embfit.assess.vocabulary import cover
+from embfit.model import Encoder
+from embfit.records import Evaluation, Ranking
+from embfit.store import Store
+from tests.assess.benches import bench
+
+DOCUMENTS = {
+    "d1": "the heart pumps blood",
+    "d2": "The heart pumps blood",
+    "d3": "the heart pumps blood",
+    "d4": "the blood of the heart",
+    "d5": "zzxqy the blood",
+}
+QUERIES = {"q1": "heart blood", "q2": "heart blood", "q3": "the zzxqy wwvk"}
+GRADES = {"q1": {"d1": 1}, "q2": {"d4": 2, "d5": 0}, "q3": {"d5": 1}}
+
+
+def evaluation(system: str, values: dict[str, float], ranking: Ranking | None = None) -> Evaluation:
+    mean = sum(values.values()) / len(values)
+    return Evaluation(system, "test", {"ndcg@10": mean}, {"ndcg@10": values}, {}, ranking or Ranking({}))
+
+
+def test_gaps_and_copies_are_counted(tiny_encoder: Encoder, store: Store) -> None:
+    shown = {"q1": [("d1", 1.0), ("d3", 0.9)], "q2": [("d5", 1.0), ("d4", 0.5)], "q3": [("d1", 0.1)]}
+    base = evaluation("base", {"q1": 1.0, "q2": 0.5, "q3": 0.0}, Ranking(shown))
+    found = examine(bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES), [base])
+    assert found == {
+        "queries": 3,
+        "relevant_per_query": 1.0,
+        "unjudged_at_10": {"base": 2 / 5},  # d3 for q1 and d1 for q3; d5 is judged for q2
+        "copied_documents": 2,  # d1 and d3; d2 differs in a letter
+        "copies_not_judged": 1,  # d3 for q1
+        "repeated_queries": 2,
+    }
+
+
+def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> None:
+    found = cover(bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES))
+    # the (5), heart (4), pumps (3), blood (5), of (1), zzxqy (1): 19 word occurrences by document
+    assert found["words"] == 6
+    lengths = {
+        word: len(tiny_encoder.tokenizer(word, add_special_tokens=False)["input_ids"]) for word in ("zzxqy", "of")
+    }
+    pieces = 5 + 4 + 3 + 5 + lengths["of"] + lengths["zzxqy"]
+    assert found["pieces_per_word"] == pytest.approx(pieces / 19)
+    assert found["query_words"] == 7
+    assert found["query_rare_share"] == pytest.approx(2 / 7)  # zzxqy is in one document, wwvk in none
+    assert found["query_absent_share"] == pytest.approx(1 / 7)
+    assert found["queries_with_rare"] == pytest.approx(1 / 3)
+
+
+def test_queries_needed() -> None:
+    # (1.959964 + 0.841621) squared is 7.848880: a deviation of ten gains takes a hundred times that.
+    assert queries_needed(0.3, 0.03) == 785
+    assert queries_needed(0.0, 0.03) == 2
+    assert smallest_gain(0.3, 785) == pytest.approx(0.03, abs=1e-4)
+
+
+def test_so_many_queries_see_the_gain_in_four_of_five_experiments() -> None:
+    rng = np.random.default_rng(0)
+    needed = queries_needed(0.25, 0.05)
+    samples = rng.normal(0.05, 0.25, (4000, needed))
+    z = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / np.sqrt(needed))
+    seen = (np.abs(z) > NormalDist().inv_cdf(0.975)).mean()
+    assert seen == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_deviation_is_the_median_of_those_seen() -> None:
+    base = evaluation("base", {"a": 0.0, "b": 0.0})
+    others = [evaluation(str(gap), {"a": gap, "b": -gap}) for gap in (0.1, 0.2, 0.5)]
+    found = foresee(base, others, 0.05)
+    assert found["deviations"] == pytest.approx({str(gap): gap * 2**0.5 for gap in (0.1, 0.2, 0.5)})
+    assert found["deviation"] == pytest.approx(0.2 * 2**0.5)
+    assert found["needed"] == queries_needed(0.2 * 2**0.5, 0.05)
+    assert foresee(evaluation("base", {"a": 0.0, "b": 1.0}), [], 0.05)["deviation"] == pytest.approx(0.5**0.5)
+
+
+def test_estimates_grow_with_the_corpus() -> None:
+    trial = Trial(steps=8, step_seconds=2.0, steps_per_epoch=10, examples=640, peak_memory_gb=1.0)
+    here, larger = estimate(trial, 3, 1000, 50.0, 384, 7.2, (10_000,))
+    assert (here["embed_before"], here["train"], here["embed_after"], here["total"]) == (20, 60, 20, 100)
+    assert here["price"] == pytest.approx(100 / 3600 * 7.2)
+    assert here["embed_price"] == pytest.approx(20 / 3600 * 7.2)
+    assert here["vector_bytes"] == 1000 * 384 * 4
+    assert (larger["documents"], larger["total"]) == (10_000, 1000)
+    assert estimate(trial, 3, 1000, 50.0, 384, None, ())[0]["price"] is None
+
+
+def test_a_candidate_is_weighed(tiny_encoder: Encoder, store: Store) -> None:
+    made = bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES)
+    truncated = np.array([True, False, False, False, False])
+    found = measure_candidate("tiny", tiny_encoder, made.collection, truncated, 3, 0)
+    assert (found.dimensions, found.bytes_per_document, found.truncated) == (32, 128, 0.2)
+    assert found.parameters == sum(weight.numel() for weight in tiny_encoder.parameters())
+    assert found.documents_per_second > 0

@@ -1,0 +1,63 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from embfit.assess.chunking import compare_chunks
+from embfit.assess.pieces import cut, evaluate_pieces
+from embfit.model import Encoder
+from embfit.store import Store
+from tests.assess.benches import bench
+from tests.conftest import TEXTS
+
+LONG = " ".join(TEXTS[:6])
+DOCUMENTS = {"long": LONG, "short": TEXTS[7], "other": TEXTS[9]}
+QUERIES = {"a": "insulin lowers the sugar", "b": "kidneys filter the blood"}
+GRADES = {"a": {"long": 1}, "b": {"short": 1}}
+
+
+def test_pieces_hold_the_whole_text_and_fit(tiny_encoder: Encoder, store: Store) -> None:
+    collection = bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES, {"long": "Body"}).collection
+    pieces = cut(tiny_encoder, collection, [0, 1, 2], 32)
+    first, second, third = pieces.starts
+    assert (second, third, len(pieces.texts)) == (second, second + 1, second + 2)
+    of_long = pieces.texts[first:second]
+    assert all(piece.startswith("Body ") for piece in of_long)
+    words = " ".join(piece.removeprefix("Body ") for piece in of_long)
+    assert "".join(words.split()) == "".join(LONG.split())  # a cut within a word leaves no letter out
+    assert max(tiny_encoder.tokenize(pieces.texts, "document").lengths) <= 32
+    assert not tiny_encoder.tokenize(pieces.texts, "document").truncated.any()
+    assert pieces.texts[second] == TEXTS[7]
+
+
+def test_a_document_scores_as_its_best_piece(tiny_encoder: Encoder, store: Store) -> None:
+    made = bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES)
+    found = evaluate_pieces("pieces", made, np.arange(3), 32)
+    pieces = cut(tiny_encoder, made.collection, [0, 1, 2], 32)
+    scores = tiny_encoder.encode(list(QUERIES.values()), "query") @ tiny_encoder.encode(pieces.texts, "document").T
+    ends = [*pieces.starts[1:], len(pieces.texts)]
+    for query, row in zip(QUERIES, scores, strict=True):
+        expected = {id: max(row[start:end]) for id, start, end in zip(DOCUMENTS, pieces.starts, ends, strict=True)}
+        assert dict(found.ranking.documents[query]) == pytest.approx(expected, abs=1e-5)
+    assert found.facts["pieces"] == len(pieces.texts)
+
+
+def test_chunks_are_compared_with_cutting_off(tiny_encoder: Encoder, store: Store) -> None:
+    documents = DOCUMENTS | {f"d{place}": text for place, text in enumerate(TEXTS[:6])}
+    made = bench(tiny_encoder, store, documents, QUERIES, GRADES)
+    found = compare_chunks(made, None, 5)
+    assert found["documents"] == 5  # two judged ones and three others
+    assert [one["name"] for one in found["settings"]] == ["cut off", "pieces of 32", "pieces of 16"]
+    assert found["settings"][0]["pieces_per_document"] == 1
+    assert "p" not in found["settings"][0]
+    assert found["settings"][1]["difference"] == pytest.approx(
+        found["settings"][1]["metrics"]["ndcg@10"] - found["settings"][0]["metrics"]["ndcg@10"]
+    )
+    assert [one["tokens"] for one in compare_chunks(made, [24, 999], 2)["settings"]] == [32, 24]
+
+
+def test_a_long_title_leaves_room_for_text(make_encoder: Callable[..., Encoder], store: Store) -> None:
+    encoder = make_encoder()
+    made = bench(encoder, store, DOCUMENTS, QUERIES, GRADES, {"long": " ".join(TEXTS[:3])})
+    pieces = cut(encoder, made.collection, [0], 32)
+    assert 1 < len(pieces.texts) < len(LONG.split())

@@ -1,0 +1,88 @@
+"""`task=assess` from the command line, on a two-layer model and a collection of a few dozen texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from embfit.app import main
+from embfit.model import Encoder, save_encoder
+from tests.conftest import TEXTS
+
+SPLITS = {"train": range(24), "test": range(24, 36)}
+
+
+@pytest.fixture
+def command(tiny_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The overrides that name a tiny model and thirty-six documents, half of them longer than it reads."""
+    save_encoder(tiny_encoder, tmp_path / "tiny")
+    folder = tmp_path / "collection"
+    (folder / "qrels").mkdir(parents=True)
+    texts = [f"{text} {ending}" for ending in ("often", "rarely", " in children" * 30) for text in TEXTS]
+    documents = [{"_id": f"d{row}", "title": "", "text": text} for row, text in enumerate(texts)]
+    queries = [
+        {"_id": f"q{row}", "text": " ".join([*text.split()[2:6], text.split()[-1]])} for row, text in enumerate(texts)
+    ]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, rows in SPLITS.items():
+        lines = "".join(f"q{row}\td{row}\t1\n" for row in rows)
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + lines)
+    monkeypatch.chdir(tmp_path)
+    return [
+        "task=assess",
+        "model=custom",
+        f"model.path={tmp_path / 'tiny'}",
+        "model.precision=fp32",
+        "data=beir",
+        f"data.path={folder}",
+        "training.batch_size=8",
+        "training.epochs=2",
+        "trainer=cpu",
+        "miner=bm25",
+        "evaluator.resamples=200",
+        "task.chunk_sizes=[32]",
+        "task.trial_steps=2",
+        "task.timed_documents=16",
+    ]
+
+
+def test_everything_is_measured_and_one_thing_recommended(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = ["run.dir=run", f"task.models=[{tmp_path / 'tiny'}]", "task.price_per_hour=3600"]
+    assert main([*command, *save]) == 0
+    report = json.loads(Path("run/report.json").read_text())
+    assert list(report["systems"]) == ["base", "tiny", "bm25", "hybrid", "weighted"]
+    assert report["systems"]["tiny"]["metrics"] == report["systems"]["base"]["metrics"]
+    found = report["assessment"]
+    assert found["action"] == "judge"  # a dozen queries show next to nothing
+    assert found["recommendation"].startswith("Judge more queries first: 12 queries show gains of ")
+    assert [one["system"] for one in found["candidates"]] == ["base", "tiny"]
+    base = found["candidates"][0]
+    assert (base["dimensions"], base["bytes_per_document"], base["truncated"]) == (32, 128, pytest.approx(1 / 3))
+    assert [one["name"] for one in found["chunks"]["settings"]] == ["cut off", "pieces of 32"]
+    assert found["chunks"]["settings"][0]["metrics"] == report["systems"]["base"]["metrics"]
+    here, first, second = found["cost"]["estimates"]
+    assert (here["documents"], first["documents"], second["documents"]) == (36, 50_000, 100_000)
+    assert here["train"] == pytest.approx(2 * 3 * found["cost"]["trial"]["step_seconds"])  # 22 examples in batches of 8
+    assert second["train"] == pytest.approx(2 * first["train"])
+    assert here["price"] == pytest.approx(here["total"])  # a second costs 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert " ".join(found["recommendation"].split()) in shown
+    page = Path("run/report.html").read_text()
+    assert "What a fine-tuning would take" in page
+    assert found["reasons"][0] in page
+
+
+def test_without_a_trial_nothing_is_trained(command: list[str]) -> None:
+    assert main([*command, "run.dir=run", "task.trial_steps=0", "task.systems=[bm25]"]) == 0
+    found = json.loads(Path("run/report.json").read_text())["assessment"]
+    assert (found["cost"]["trial"], found["cost"]["estimates"], found["cost"]["examples"]) == (
+        None,
+        [],
+        22,
+    )  # two are held out as dev
+    assert "What a fine-tuning would take" not in Path("run/report.html").read_text()
