@@ -137,6 +137,22 @@ class Retrieval:
         cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
         return replace(whole, dims=cut, funnel=self._funnel(encoder, collection, split, store) if self.funnel else {})
 
+    def search_vectors(
+        self, collection: Collection, rows: Sequence[int], queries: np.ndarray, documents: np.ndarray
+    ) -> Ranking:
+        """Rank a collection's documents for some of its queries by vectors of both, whatever made them.
+
+        Args:
+            collection: whose rows the vectors are of.
+            rows: of the queries.
+            queries: [Q, D] floats.
+            documents: [N, D] floats.
+
+        Raises:
+            UserError: a vector is not finite.
+        """
+        return self._rank(collection, rows, self._search(queries, documents))
+
     def evaluate_bm25(self, collection: Collection, store: Store, split: str | None = None) -> Evaluation:
         """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.
 

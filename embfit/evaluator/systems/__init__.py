@@ -3,10 +3,24 @@
 from embfit.evaluator.systems.bench import Bench, System
 from embfit.evaluator.systems.bm25 import BM25
 from embfit.evaluator.systems.dense import Configured, Dense
+from embfit.evaluator.systems.endpoint import Endpoint
 from embfit.evaluator.systems.fused import RankFusion, ScoreFusion
+from embfit.evaluator.systems.reranked import Reranked
 from embfit.evaluator.systems.trec_file import TrecFile
 
-__all__ = ["BM25", "Bench", "Configured", "Dense", "RankFusion", "ScoreFusion", "System", "TrecFile", "standard"]
+__all__ = [
+    "BM25",
+    "Bench",
+    "Configured",
+    "Dense",
+    "Endpoint",
+    "RankFusion",
+    "Reranked",
+    "ScoreFusion",
+    "System",
+    "TrecFile",
+    "standard",
+]
 
 
 def standard() -> dict[str, System]:

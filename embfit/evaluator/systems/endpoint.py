@@ -1,0 +1,100 @@
+"""What a server answers, as a system: is it the model that was evaluated?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator.served import Drift, Server, measure_drift
+from embfit.evaluator.systems.bench import Bench
+from embfit.records import Evaluation
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server of embeddings (`/v1/embeddings`, as OpenAI, vLLM, TEI and others have it), searched exactly.
+
+    Before the corpus is sent, a sample of texts is held to the configured model: vectors that differ by more than the
+    tolerance are an error, since then what is served is not what was evaluated.
+
+    Args:
+        url: up to the version, such as `http://localhost:8080/v1`.
+        model: the name that the server knows the model by.
+        key_variable: the environment variable that holds the server's key, if it wants one.
+        query_prompt: put in front of each query, where the server does not do so itself.
+        document_prompt: put in front of each document.
+        batch: texts sent at once.
+        timeout: seconds to wait for an answer.
+        sample: queries, and documents, that are held to the configured model.
+        tolerance: the largest 1 - cosine that passes; None compares nothing, for a server of another model.
+    """
+
+    url: str | None = None
+    model: str = "embfit"
+    key_variable: str | None = None
+    query_prompt: str = ""
+    document_prompt: str = ""
+    batch: Annotated[int, Field(ge=1)] = 32
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    sample: Annotated[int, Field(ge=1)] = 64
+    tolerance: Annotated[float, Field(gt=0)] | None = 0.001
+
+    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+        """Embed at the server, search and measure.
+
+        Raises:
+            ConfigError: no server is named.
+            UserError: it does not answer, or its vectors are not those of the configured model.
+        """
+        if self.url is None:
+            raise ConfigError(
+                f"evaluator.systems.{name}.url is not set; give the server's address up to the version: "
+                f"evaluator.systems.{name}.url=http://localhost:8080/v1"
+            )
+        server = Server(self.url, self.model, self.key_variable, self.batch, self.timeout)
+        facts = {} if self.tolerance is None else {"drift": asdict(self._drift(server, bench, self.tolerance))}
+        started = time.monotonic()
+        queries = self._queries(server, bench, bench.rows)
+        documents = self._documents(server, bench, range(len(bench.collection.corpus)))
+        ranking = bench.evaluator.search_vectors(bench.collection, bench.rows, queries, documents)
+        return bench.judge(name, ranking, {"seconds": round(time.monotonic() - started, 3), **facts})
+
+    def _drift(self, server: Server, bench: Bench, tolerance: float) -> Drift:
+        random = np.random.default_rng(bench.evaluator.seed)
+        queries = _some(random, bench.rows, self.sample)
+        documents = _some(random, range(len(bench.collection.corpus)), self.sample)
+        served = [self._queries(server, bench, queries), self._documents(server, bench, documents)]
+        own = [
+            bench.encoder.encode(bench.collection.query_texts(queries), "query"),
+            bench.encoder.encode(bench.collection.document_texts(documents), "document"),
+        ]
+        try:
+            found = measure_drift(np.concatenate(served), np.concatenate(own))
+        except ValueError as error:
+            raise UserError(f"{self.url} does not serve {bench.model.path}: {error}") from error
+        if found.most > tolerance:
+            raise UserError(
+                f"{self.url} does not serve model.path={bench.model.path}: of {found.texts} texts vectors differ by up to "
+                f"{found.most:.2g} (1 - cosine; mean {found.mean:.2g}), and tolerance is {tolerance:g}\n"
+                "Weights, prompts, length or precision differ; set the endpoint's prompts, or tolerance=null to measure it."
+            )
+        return found
+
+    def _queries(self, server: Server, bench: Bench, rows: Sequence[int]) -> np.ndarray:
+        texts = (self.query_prompt + text for text in bench.collection.query_texts(rows))
+        return server.encode(texts, len(rows), "queries at the server")
+
+    def _documents(self, server: Server, bench: Bench, rows: Sequence[int]) -> np.ndarray:
+        texts = (self.document_prompt + text for text in bench.collection.document_texts(rows))
+        return server.encode(texts, len(rows), "documents at the server")
+
+
+def _some(random: np.random.Generator, rows: Sequence[int], count: int) -> list[int]:
+    chosen: list[int] = random.choice(np.asarray(rows), min(count, len(rows)), replace=False).tolist()
+    return sorted(chosen)

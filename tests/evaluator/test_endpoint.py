@@ -1,0 +1,127 @@
+"""A served model against the one that was evaluated, over real HTTP."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator import Retrieval
+from embfit.evaluator.served import Server, measure_drift
+from embfit.evaluator.systems import Bench, Endpoint
+from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.records import Collection
+from embfit.store import Store
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a server of /v1/embeddings that answers with what a function makes of the texts, and return its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(embed: Callable[[list[str]], np.ndarray], key: str | None = None) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                right = self.path == "/v1/embeddings" and (not key or self.headers["Authorization"] == f"Bearer {key}")
+                vectors = embed(body["input"])
+                rows = [{"index": row, "embedding": vector.tolist()} for row, vector in enumerate(vectors)]
+                answer = json.dumps({"object": "list", "data": rows[::-1]}).encode()  # an order of its own
+                self.send_response(200 if right else 401)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/v1"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def bench(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> Bench:
+    save_encoder(tiny_encoder, tmp_path / "tiny")
+    return Bench(small_collection, "test", Retrieval(), store, Pretrained(str(tmp_path / "tiny"), precision="fp32"))
+
+
+def served(bench: Bench, endpoint: Endpoint) -> Bench:
+    return replace(bench, evaluator=replace(bench.evaluator, systems={**bench.evaluator.systems, "served": endpoint}))
+
+
+def test_the_same_model_served_is_the_same_system(bench: Bench, serve: Serve) -> None:
+    url = serve(lambda texts: bench.encoder.encode(texts, "document"))
+    found = served(bench, Endpoint(url, batch=5)).evaluation("served")
+    base = bench.evaluation("base")
+    assert found.metrics == base.metrics
+    for query, documents in base.ranking.documents.items():
+        assert dict(found.ranking.documents[query]) == pytest.approx(dict(documents), abs=1e-6)
+    assert found.facts["drift"]["texts"] == 2 + 12
+    assert found.facts["drift"]["most"] < 1e-6
+
+
+def test_other_weights_are_an_error_with_the_distance(bench: Bench, serve: Serve) -> None:
+    def drifted(texts: list[str]) -> np.ndarray:
+        vectors = bench.encoder.encode(texts, "document")
+        return vectors + 0.05 * np.roll(vectors, 1, axis=1)
+
+    url = serve(drifted)
+    with pytest.raises(UserError, match=r"does not serve model.path=\S+tiny: of 14 texts vectors differ by up"):
+        served(bench, Endpoint(url)).evaluation("served")
+    found = served(bench, Endpoint(url, tolerance=None)).evaluation("served")
+    assert "drift" not in found.facts
+    wide = serve(lambda texts: np.ones((len(texts), 3)))
+    with pytest.raises(UserError, match=r"served vectors have 3 dimensions, the model's own 32"):
+        served(bench, Endpoint(wide)).evaluation("served")
+
+
+def test_prompts_are_added_where_the_server_does_not(bench: Bench, serve: Serve) -> None:
+    seen: list[str] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        seen.extend(texts)
+        return np.ones((len(texts), 2))
+
+    endpoint = Endpoint(serve(embed), query_prompt="query: ", document_prompt="passage: ", tolerance=None)
+    served(bench, endpoint).evaluation("served")
+    assert [text.split()[0] for text in seen] == ["query:"] * 2 + ["passage:"] * 12
+
+
+def test_keys_come_from_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = serve(lambda texts: np.ones((len(texts), 2)), key="secret")
+    monkeypatch.setenv("SERVED_KEY", "secret")
+    assert Server(url, key_variable="SERVED_KEY").encode(["a", "b"], 2, "x").shape == (2, 2)
+    with pytest.raises(UserError, match=r"answers 401"):
+        Server(url).encode(["a"], 1, "x")
+    with pytest.raises(UserError, match=r"put it in the environment variable OTHER_KEY"):
+        Server(url, key_variable="OTHER_KEY").encode(["a"], 1, "x")
+
+
+def test_a_server_that_is_not_there_or_answers_strangely(bench: Bench, serve: Serve) -> None:
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9/v1/embeddings cannot be reached"):
+        Server("http://127.0.0.1:9/v1").encode(["a"], 1, "x")
+    with pytest.raises(UserError, match=r"2 texts gave an answer of shape \(1, 2\)"):
+        Server(serve(lambda texts: np.ones((1, 2)))).encode(["a", "b"], 2, "x")
+    with pytest.raises(UserError, match=r"'file:///etc' is no address of a server"):
+        Server("file:///etc").encode(["a"], 1, "x")
+    with pytest.raises(ConfigError, match=r"evaluator.systems.served.url is not set"):
+        served(bench, Endpoint()).evaluation("served")
+
+
+def test_drift_is_one_less_the_cosine() -> None:
+    found = measure_drift(np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
+    assert (found.texts, found.mean, found.most) == (2, pytest.approx((1 - 0.5**0.5) / 2), pytest.approx(1 - 0.5**0.5))

@@ -1,0 +1,63 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embfit.errors import ConfigError
+from embfit.evaluator import Retrieval
+from embfit.evaluator.systems import Bench, Reranked, TrecFile
+from embfit.evaluator.systems import reranked as module
+from embfit.evaluator.trec import write_run
+from embfit.model import Pretrained
+from embfit.records import Collection, Ranking
+from embfit.store import Store
+
+
+class Lengths:
+    """A ranker that prefers short documents, and counts the pairs that it reads."""
+
+    fingerprint = "lengths"
+    read: list[tuple[str, str]]
+
+    def __init__(self) -> None:
+        self.read = []
+
+    def score(self, pairs: Sequence[tuple[str, str]], label: str | None = None) -> np.ndarray:
+        self.read += pairs
+        return np.array([-len(document) for _, document in pairs], np.float32)
+
+
+@pytest.fixture
+def bench(small_collection: Collection, store: Store, tmp_path: Path) -> Bench:
+    run = tmp_path / "first.trec"
+    write_run(run, Ranking({"q10": [("d0", 4.0), ("d1", 3.0), ("d7", 2.0), ("d10", 1.0)], "q11": []}), "first")
+    systems = {"first": TrecFile(str(run)), "again": Reranked("first", "somewhere", top=3), "none": Reranked("first")}
+    return Bench(small_collection, "test", Retrieval(systems=systems), store, Pretrained("unused"))
+
+
+def test_the_first_documents_are_ranked_anew_and_the_others_follow(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker = Lengths()
+    monkeypatch.setattr(module.CrossEncoder, "load", lambda path, max_length, precision: ranker)
+    found = bench.evaluation("again")
+    texts = list(bench.collection.document_texts([0, 1, 7]))
+    assert ranker.read == [(next(iter(bench.collection.query_texts([10]))), text) for text in texts]
+    lengths = {"d0": -len(texts[0]), "d1": -len(texts[1]), "d7": -len(texts[2])}
+    expected = sorted(lengths, key=lambda name: -lengths[name])
+    assert found.ranking.documents["q10"] == [
+        *((name, float(lengths[name])) for name in expected),
+        ("d10", float(min(lengths.values()) - 1)),
+    ]
+    assert found.per_query["mrr@10"]["q10"] == 1 / 4
+    assert (found.facts["pairs"], found.facts["of"]) == (3, "first")
+    again = replace(bench, store=Store(bench.store.dir)).evaluation("again")
+    assert again.ranking == found.ranking
+    assert len(ranker.read) == 3  # scores come from the store
+
+
+def test_a_cross_encoder_must_be_named(bench: Bench) -> None:
+    with pytest.raises(ConfigError, match=r"evaluator.systems.none.path=FOLDER_OR_NAME"):
+        bench.evaluation("none")
