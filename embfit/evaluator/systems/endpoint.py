@@ -80,9 +80,9 @@ class Endpoint:
             raise UserError(f"{self.url} does not serve {bench.model.path}: {error}") from error
         if found.most > tolerance:
             raise UserError(
-                f"{self.url} does not serve model.path={bench.model.path}: of {found.texts} texts vectors differ by up to "
-                f"{found.most:.2g} (1 - cosine; mean {found.mean:.2g}), and tolerance is {tolerance:g}\n"
-                "Weights, prompts, length or precision differ; set the endpoint's prompts, or tolerance=null to measure it."
+                f"{self.url} does not serve model.path={bench.model.path}: of {found.texts} texts vectors differ by up "
+                f"to {found.most:.2g} (1 - cosine; mean {found.mean:.2g}), and tolerance is {tolerance:g}\n"
+                "Weights, prompts, length or precision differ; set its prompts, or tolerance=null to measure it anyway."
             )
         return found
 
