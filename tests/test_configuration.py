@@ -134,9 +134,12 @@ def test_every_choice_passes(file):
         "data/hub": "name",
         "model/custom": "path",
         "miner/file": "path",
+        "miner/cross-encoder": "model",
+        "miner/taught": "model",
+        "experiment/distill": "miner.model",
     }
     if key := needs.get(name(file)):
-        overrides.append(f"{file.parent.name}.{key}=somewhere")
+        overrides.append(f"{key if '.' in key else f'{file.parent.name}.{key}'}=somewhere")
     loader = make_loader()
     check_composed(loader, compose(loader, overrides), overrides)
 

@@ -17,7 +17,7 @@ Values = Mapping[str, Any]
 SOURCES = {
     "model": {"Pretrained": "path"},
     "data": {"Beir": "path", "Pairs": "path", "Hub": "name"},
-    "miner": {"RunFile": "path"},
+    "miner": {"RunFile": "path", "CrossEncoder": "model", "Taught": "model"},
 }
 """Per group and class, the key that says where the thing itself is."""
 

@@ -8,6 +8,7 @@ from embfit.model.lora import LoRA
 from embfit.model.pretrained import Pretrained
 from embfit.model.ranker import save_ranker
 from embfit.model.scoring import score_pairs
+from embfit.model.teacher import Teacher, load_teacher
 
 __all__ = [
     "CrossEncoder",
@@ -16,7 +17,9 @@ __all__ = [
     "LoRA",
     "Pretrained",
     "Settings",
+    "Teacher",
     "embed",
+    "load_teacher",
     "save_encoder",
     "save_ranker",
     "score_pairs",

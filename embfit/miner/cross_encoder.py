@@ -1,0 +1,98 @@
+"""Negatives that a cross-encoder has looked at: another source's candidates, in its order and under its margins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from embfit.errors import ConfigError
+from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
+from embfit.miner.dense import Dense
+from embfit.miner.examples import Examples
+from embfit.miner.miner import RankedMiner
+from embfit.miner.teaching import taught
+from embfit.model import Encoder, Teacher, load_teacher
+from embfit.model.precision import Precision
+from embfit.records import Collection, TrainingSet
+from embfit.store import Store
+
+
+@dataclass(frozen=True)
+class CrossEncoder(RankedMiner):
+    """Reranks what another miner searches for, and teaches with its scores; `RankedMiner` documents the choice.
+
+    Ranks, margins and `max_score` are the cross-encoder's. A query that the cross-encoder was trained on is scored by
+    one of its folds that was not, where its folder has them.
+
+    Args:
+        absolute_margin: a negative scores at most the lowest score of a positive less this, in logits; None for no such
+            limit.
+        depth: candidates of a query that are reranked.
+        candidates: finds them; of this miner only the search is used, not its filters and sampling.
+        model: the cross-encoder, a folder or a name on the Hub.
+        max_length: tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
+        precision: of its computation.
+    """
+
+    absolute_margin: Annotated[float, Field(ge=0)] | None = 0.0
+    depth: Annotated[int, Field(ge=1)] = 30
+    candidates: RankedMiner = field(default_factory=Dense)
+    model: str | None = None
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    precision: Precision = "auto"
+
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+        """Return the candidates in the cross-encoder's order; scores are kept under its fingerprint.
+
+        Raises:
+            ConfigError: no cross-encoder is named.
+            UserError: it cannot be found or read.
+        """
+        if self.model is None:
+            raise ConfigError("miner=cross-encoder needs a cross-encoder: miner.model=FOLDER_OR_NAME")
+        found = replace(self.candidates, depth=self.depth, negatives=1, skip=0).source(collection, encoder, store)
+        teacher = load_teacher(self.model, self.max_length, self.precision, str(encoder.device))
+
+        def prepare(examples: Examples) -> Propose:
+            propose = found.prepare(examples)
+
+            def rerank(part: Examples) -> Candidates:
+                return reranked(part, propose(part), teacher, collection, store)
+
+            return rerank
+
+        key = {"candidates": {"source": found.name, **found.key}, "teacher": teacher.fingerprint}
+        return Source("cross-encoder", key, prepare)
+
+    def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return the training set with the cross-encoder's negatives, and its scores for distillation."""
+        found = super().mine(collection, encoder, store)
+        columns = zip(found.rows["positive_scores"], found.rows["negative_scores"], strict=True)
+        return taught(found, [[*positives, *negatives] for positives, negatives in columns])
+
+
+def reranked(
+    examples: Examples, candidates: Candidates, teacher: Teacher, collection: Collection, store: Store
+) -> Candidates:
+    """Return another source's candidates in a cross-encoder's order; pairs of all queries are scored together."""
+    places = np.nonzero(candidates.rows >= 0)
+    owners = (places[0], examples.positives.owners, examples.judged.owners)
+    documents = (candidates.rows[places], examples.positives.values, examples.judged.values)
+    pairs = np.stack([examples.queries[np.concatenate(owners)], np.concatenate(documents)], axis=1)
+    scores = teacher.score(collection, pairs, store)
+    mined, positive_scores, judged_scores = np.split(scores, np.cumsum([len(one) for one in documents])[:-1])
+    matrix = np.full(candidates.rows.shape, np.nan, np.float32)
+    matrix[places] = mined
+    order = np.argsort(-matrix, axis=1, kind="stable")  # NaN, where a source found fewer, goes last
+    rows = np.take_along_axis(candidates.rows, order, axis=1)
+    return Candidates(
+        source="cross-encoder",
+        rows=rows,
+        ranks=ranks_of(rows),
+        scores=np.take_along_axis(matrix, order, axis=1),
+        positive_scores=positive_scores,
+        judged_scores=judged_scores,
+    )

@@ -1,0 +1,137 @@
+"""The cross-encoder as miner and as teacher, and rankers of folds that score what they have not been trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embfit.errors import ConfigError, UserError
+from embfit.miner import BM25, CrossEncoder, Dense, NoNegatives, Taught
+from embfit.model import CrossEncoder as Ranker
+from embfit.model import Encoder, load_teacher, save_ranker
+from embfit.model.teacher import text_digest
+from embfit.records import Collection
+from embfit.store import Store
+
+
+@pytest.fixture
+def folder(tiny_ranker: Ranker, tmp_path: Path) -> str:
+    save_ranker(tiny_ranker, tmp_path / "ranker")
+    return str(tmp_path / "ranker")
+
+
+def texts(collection: Collection, query: int, documents: list[int]) -> list[tuple[str, str]]:
+    (question,) = collection.query_texts([query])
+    return [(question, text) for text in collection.document_texts(documents)]
+
+
+def test_candidates_come_in_the_cross_encoders_order(
+    small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
+) -> None:
+    miner = CrossEncoder(negatives=3, depth=5, model=folder, precision="fp32", absolute_margin=None)
+    found = miner.mine(small_collection, tiny_encoder, store)
+    whole = Dense(negatives=4, depth=5, relative_margin=None).mine(small_collection, tiny_encoder, store)
+    for row, base in zip(found.rows, whole.rows, strict=True):
+        others = base["negatives"]  # the first five but the positive
+        scores = tiny_ranker.score(texts(small_collection, row["query"], others))
+        order = np.argsort(-scores, kind="stable")[:3]
+        assert row["negatives"] == [others[place] for place in order]
+        np.testing.assert_allclose(row["negative_scores"], scores[order], atol=1e-5)
+        assert set(row["negative_sources"]) == {"cross-encoder"}
+
+
+def test_its_scores_teach(
+    small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
+) -> None:
+    found = CrossEncoder(negatives=2, model=folder, precision="fp32").mine(small_collection, tiny_encoder, store)
+    for row in found.rows:
+        expected = tiny_ranker.score(texts(small_collection, row["query"], row["positives"] + row["negatives"]))
+        np.testing.assert_allclose(row["scores"], expected, atol=1e-5)
+    assert found.facts["teacher_scores"] == sum(len(row["scores"]) for row in found.rows)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.5])
+def test_negatives_score_below_the_positive(
+    small_collection: Collection, tiny_encoder: Encoder, folder: str, store: Store, margin: float
+) -> None:
+    miner = CrossEncoder(negatives=12, depth=12, model=folder, precision="fp32", absolute_margin=margin)
+    found = miner.mine(small_collection, tiny_encoder, store)
+    assert found.facts["removed"]["absolute_margin"] > 0
+    for row in found.rows:
+        assert all(score <= min(row["positive_scores"]) - margin for score in row["negative_scores"])
+
+
+def test_another_source_finds_the_candidates(
+    small_collection: Collection, tiny_encoder: Encoder, folder: str, store: Store
+) -> None:
+    words = BM25(negatives=1, depth=12)
+    miner = CrossEncoder(negatives=12, depth=12, candidates=words, model=folder, absolute_margin=None)
+    found = miner.mine(small_collection, tiny_encoder, store)
+    shared = BM25(negatives=12, depth=12).mine(small_collection, tiny_encoder, store)
+    assert [set(row["negatives"]) for row in found.rows] == [set(row["negatives"]) for row in shared.rows]
+
+
+def test_other_weights_mine_anew(
+    small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, tmp_path: Path, store: Store
+) -> None:
+    for bias in (0.0, 0.0, 1.0):
+        with torch.no_grad():
+            tiny_ranker.backbone.classifier.bias.fill_(bias)
+        save_ranker(tiny_ranker, tmp_path / "ranker")
+        CrossEncoder(model=str(tmp_path / "ranker"), depth=4).mine(small_collection, tiny_encoder, store)
+    assert store.built.count("negatives") == store.built.count("scores") == 2
+
+
+def test_taught_leaves_the_choice_to_the_miner(
+    small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
+) -> None:
+    dense = Dense(negatives=3, relative_margin=None)
+    found = Taught(dense, folder, precision="fp32").mine(small_collection, tiny_encoder, store)
+    plain = dense.mine(small_collection, tiny_encoder, store)
+    assert found.rows["negatives"][:] == plain.rows["negatives"][:]
+    assert found.rows.column_names == plain.rows.column_names
+    assert found.rows.features == plain.rows.features
+    for row in found.rows:
+        expected = tiny_ranker.score(texts(small_collection, row["query"], row["positives"] + row["negatives"]))
+        np.testing.assert_allclose(row["scores"], expected, atol=1e-5)
+
+
+def test_a_cross_encoder_must_be_named(small_collection: Collection, tiny_encoder: Encoder, store: Store) -> None:
+    for miner in (CrossEncoder(), Taught(NoNegatives())):
+        with pytest.raises(ConfigError, match=r"miner\.model=FOLDER_OR_NAME"):
+            miner.mine(small_collection, tiny_encoder, store)
+
+
+def folds(folder: str, ranker: Ranker, queries: dict[str, int], count: int) -> None:
+    """Put rankers beside one that score 1, 2, … more."""
+    with torch.no_grad():
+        for fold in range(count):
+            ranker.backbone.classifier.bias += 1
+            save_ranker(ranker, Path(folder, "folds", str(fold)))
+    Path(folder, "folds", "folds.json").write_text(json.dumps({"folds": count, "queries": queries}))
+
+
+def test_a_query_is_scored_by_its_folds_ranker(
+    small_collection: Collection, tiny_ranker: Ranker, folder: str, store: Store
+) -> None:
+    pairs = np.array([[0, 3], [1, 3], [2, 5], [0, 4]])
+    plain = load_teacher(folder, precision="fp32").score(small_collection, pairs, store)
+    queries = list(small_collection.query_texts([0, 1]))
+    folds(folder, tiny_ranker, {text_digest(text): fold for fold, text in enumerate(queries)}, 2)
+    teacher = load_teacher(folder, precision="fp32")
+    # query 0 is of fold 0, query 1 of fold 1; query 2 was in no training
+    np.testing.assert_allclose(teacher.score(small_collection, pairs, store) - plain, [1, 2, 0, 1], atol=1e-5)
+    assert teacher.fingerprint != load_teacher(f"{folder}/folds/0").fingerprint
+
+
+def test_folds_that_are_not_there_are_an_error(tiny_ranker: Ranker, folder: str) -> None:
+    folds(folder, tiny_ranker, {"x": 2}, 2)
+    with pytest.raises(UserError, match="beyond its 2 folds"):
+        load_teacher(folder)
+    Path(folder, "folds", "folds.json").write_text("{}")
+    with pytest.raises(UserError, match=r"folds\.json: cannot be read"):
+        load_teacher(folder)
