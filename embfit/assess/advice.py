@@ -181,15 +181,16 @@ def _lengths(found: Findings) -> Iterator[str]:
     if not found.chunks:
         yield "No document is longer than the model reads."
         return
-    for one in found.chunks["settings"]:
-        if one["name"] != CUT_OFF:
-            verdict = "no significant difference"
-            if one["p"] < LEVEL:
-                verdict = "better" if one["difference"] > 0 else "worse"
-            yield (
-                f"{found.truncated:.0%} of the documents are longer than the model reads; {one['name']} tokens against "
-                f"cutting them off: {signed(one['difference'], 3)} ({interval(tuple(one['ci95']), 3)}), {verdict}."
-            )
+    tried = [_against_cutting(one) for one in found.chunks["settings"] if one["name"] != CUT_OFF]
+    longer = f"{found.truncated:.0%} of the documents are longer than the model reads"
+    yield f"{longer}; against cutting them off: {'; '.join(tried)}." if tried else f"{longer}."
+
+
+def _against_cutting(one: Mapping[str, Any]) -> str:
+    verdict = "no significant difference"
+    if one["p"] < LEVEL:
+        verdict = "better" if one["difference"] > 0 else "worse"
+    return f"{one['name']} tokens {signed(one['difference'], 3)} ({interval(tuple(one['ci95']), 3)}), {verdict}"
 
 
 def _judgements(found: Findings) -> Iterator[str]:

@@ -98,7 +98,7 @@ def test_reasons_hold_the_numbers() -> None:
     assert reasons == [
         "The base reaches nDCG@10 0.5000 on 300 queries of test: there is room.",
         "hybrid against the base: +0.010 (+0.001 to +0.020, p = 0.06), no significant difference.",
-        "40% of the documents are longer than the model reads; pieces of 256 tokens against cutting them off: +0.050 "
+        "40% of the documents are longer than the model reads; against cutting them off: pieces of 256 tokens +0.050 "
         "(+0.020 to +0.080), better.",
         "The tokenizer splits 5.0% of the corpus's words and 10.0% of the queries' into four pieces or more; 25% of "
         "the queries have a word that three documents or fewer have, which is what search by words is good at.",

@@ -10,6 +10,17 @@ from embfit.report.subject import Subject
 from embfit.report.wording import duration
 
 MEGABYTE = 1e6
+WORDS = {
+    "words": ("different words in the corpus", "{:,}"),
+    "pieces_per_word": ("pieces a word, on average", "{:.2f}"),
+    "split_share": ("words in four pieces or more", "{:.1%}"),
+    "unknown_share": ("words without any pieces", "{:.1%}"),
+    "query_words": ("words in the queries", "{:,}"),
+    "query_split_share": ("of them in four pieces or more", "{:.1%}"),
+    "query_rare_share": ("of them in three documents or fewer", "{:.1%}"),
+    "query_absent_share": ("of them in no document", "{:.1%}"),
+    "queries_with_rare": ("queries with a word in three or fewer", "{:.1%}"),
+}
 
 
 def section(subject: Subject) -> dict[str, Any] | None:
@@ -18,14 +29,13 @@ def section(subject: Subject) -> dict[str, Any] | None:
     if found is None:
         return None
     metric = found["power"]["metric"]
-    words = {name: value for name, value in found["vocabulary"].items() if name != "split_examples"}
     return {
         "title": "Why",
         "reasons": found["reasons"],
         "metric": metric,
         "candidates": [(one, subject.systems[one["system"]].metrics[metric]) for one in found["candidates"]],
         "chunks": found["chunks"],
-        "words": [(name, f"{value:.1%}" if name.endswith("share") else shown) for name, value, shown in _rows(words)],
+        "words": [(label, form.format(found["vocabulary"][name])) for name, (label, form) in WORDS.items()],
         "examples": found["vocabulary"]["split_examples"],
         "labels": fact_rows(found["labels"], ("unjudged_at_10",)),
         "unjudged": found["labels"]["unjudged_at_10"],
@@ -34,11 +44,6 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "estimates": [_written(one) for one in found["cost"]["estimates"]],
         "priced": any(one["price"] is not None for one in found["cost"]["estimates"]),
     }
-
-
-def _rows(facts: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
-    """Return name, value and the value in words, of facts that are not nested."""
-    return [(name, facts[name], text) for name, (_, text) in zip(facts, fact_rows(facts), strict=True)]
 
 
 def _written(one: Mapping[str, Any]) -> dict[str, str]:
