@@ -143,6 +143,21 @@ def test_an_adapter_is_saved_merged_or_alone(
         np.testing.assert_allclose(tuned, theirs.encode(TEXTS, prompt_name="query"), atol=1e-5)
 
 
+@pytest.mark.parametrize("choice", [*STACKS, "e5-mistral-7b"])
+def test_every_family_takes_an_adapter_and_has_it_back(
+    choice: str, chosen: Callable[..., Pretrained], train: Callable[..., Fit], tmp_path: Path
+) -> None:
+    encoder = (model := chosen(choice, "model.lora.rank=4", "model.lora.merged=false")).load("cpu")
+    base = encoder.encode(TEXTS, "query")
+    train(model, encoder)
+    save_encoder(encoder, tmp_path / "tuned")
+    again = Pretrained(str(tmp_path / "tuned"), dtype=model.dtype, precision="fp32").load("cpu")
+    tuned = again.encode(TEXTS, "query")
+    assert np.abs(tuned - base).max() > 1e-3
+    np.testing.assert_array_equal(tuned, encoder.encode(TEXTS, "query"))
+    assert has_adapter(again.backbone)
+
+
 def test_peft_loads_an_adapter_that_was_saved_alone(
     chosen: Callable[..., Pretrained], train: Callable[..., Fit], tmp_path: Path
 ) -> None:
