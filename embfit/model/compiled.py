@@ -20,7 +20,7 @@ def hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options:
 
 
 def compiled_hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
-    """Do the same, compiled for any batch size and length: the first call takes up to a minute or two.
+    """Do the same, compiled for any batch size and length: the first calls take minutes.
 
     Raises:
         UserError: PyTorch cannot compile this model, or nothing on this machine.

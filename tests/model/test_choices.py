@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from sentence_transformers import SentenceTransformer
 
-from embfit.loss import InfoNCE, Matryoshka
+from embfit.compose.build import make
+from embfit.compose.composition import compose
+from embfit.compose.loader import make_loader
 from embfit.model import Pretrained, save_encoder
 from embfit.training import Fit
 from tests.conftest import TEXTS
@@ -70,12 +74,16 @@ def test_what_a_choice_says_is_written_into_the_folder(
     assert prompts == {"query": query, "document": document}
 
 
-def test_bge_large_learns_as_matryoshka(chosen: Callable[..., Pretrained], train: Callable[..., Fit]) -> None:
+def test_bge_large_with_mrl_learns_at_each_dim_of_its_own(
+    chosen: Callable[..., Pretrained], train: Callable[..., Fit]
+) -> None:
     model = chosen("bge-large")
+    loss = make(OmegaConf.to_container(compose(make_loader(), ["model=bge-large", "loss=mrl"]).loss), "loss")
     encoder = model.load("cpu")
-    assert encoder.width == 1024
+    assert loss.dims_of(encoder.width) == (64, 128, 256, 512, 768, 1024)
     before = encoder.encode(TEXTS[:8], "document")
-    fit = train(model, encoder, Matryoshka(InfoNCE()))
-    after = encoder.encode(TEXTS[:8], "document")
+    fit = train(model, encoder, loss)
+    moved = np.abs(encoder.encode(TEXTS[:8], "document") - before).max(axis=0)
     assert fit.steps == 3
-    assert np.abs(after - before)[:, :64].max() > 1e-3
+    for low, high in pairwise((0, *loss.dims_of(1024))):
+        assert moved[low:high].max() > 1e-3
