@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from embfit.records import Comparison, Report
 
@@ -34,3 +35,13 @@ def pairs(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
         if found.subset == "all":
             grouped.setdefault((found.a, found.b), []).append(found)
     return list(grouped.values())
+
+
+def efficient(settings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the settings of a funnel that nothing smaller equals, most bytes first."""
+    best, found = -1.0, []
+    for setting in sorted(settings, key=lambda setting: (setting["bytes_per_document"], setting["milliseconds"])):
+        if setting["value"] > best:
+            best = setting["value"]
+            found.append(setting)
+    return found[::-1]

@@ -28,9 +28,10 @@ from embfit.report.sections import (
     reproduction,
     result,
     scores,
+    size,
     subsets,
     training,
-)
+)  # fmt: skip
 from embfit.report.subject import Subject
 from embfit.report.verdict import verdict
 
@@ -40,6 +41,7 @@ SECTIONS: Mapping[str, Callable[[Subject], Mapping[str, Any] | None]] = {
     "subsets": subsets.section,
     "curves": curves.section,
     "scores": scores.section,
+    "size": size.section,
     "queries": queries.section,
     "training": training.section,
     "mining": mining.section,

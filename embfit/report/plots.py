@@ -15,6 +15,7 @@ from embfit.report.drawing import FAINT, GAIN, INK, LOSS, SOFT, STROKES, SYSTEMS
 from embfit.report.wording import metric_label
 
 BINS = 40  # of a distribution
+MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -144,3 +145,31 @@ def distributions(title: str, values: Mapping[str, np.ndarray], ends: tuple[floa
         axes.legend(loc="upper right", handlelength=1.8, ncols=2)
 
     return draw(title, onto, height=2.1)
+
+
+def sizes(
+    title: str, points: Mapping[str, Sequence[tuple[int, float]]], line: float, chosen: tuple[int, float]
+) -> Markup:
+    """Draw quality against bytes, one kind of mark for each way to keep the vectors.
+
+    Args:
+        title: what is drawn, for those who cannot see it.
+        points: name → (bytes, value).
+        line: a value to be kept.
+        chosen: the point to mark.
+    """
+
+    def onto(axes: Axes) -> None:
+        for place, (name, found) in enumerate(points.items()):
+            color, mark = SYSTEMS[place % len(SYSTEMS)], MARKS[place % len(MARKS)]
+            axes.plot(*zip(*found, strict=True), mark, color=color, markersize=4.5, fillstyle="none", label=name)
+        axes.plot(*chosen, "o", color=GAIN, markersize=10, fillstyle="none")
+        axes.axhline(line, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("bytes of a document")
+        axes.legend(loc="lower right", handletextpad=0.2)
+
+    return draw(title, onto)

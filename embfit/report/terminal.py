@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embfit.records import Evaluation, Report
-from embfit.report.findings import headline, pairs, same_pair
+from embfit.report.findings import efficient, headline, pairs, same_pair
 from embfit.report.verdict import verdict
 from embfit.report.wording import count, interval, metric_label, plain, probability, signed
 
@@ -92,13 +92,7 @@ def _funnel(funnel: Mapping[str, Any]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("dims", "format", "shortlist", "bytes", "value", "of whole", "ms", ""):
         table.add_column(heading, justify="right")
-    best = -1.0
-    rows = []
-    for found in sorted(funnel["settings"], key=lambda found: (found["bytes_per_document"], found["milliseconds"])):
-        if found["value"] > best:
-            best = found["value"]
-            rows.append(found)
-    for found in reversed(rows):
+    for found in efficient(funnel["settings"]):
         table.add_row(
             str(found["dims"]),
             found["format"],

@@ -21,7 +21,7 @@ from embfit.assess.power import foresee
 from embfit.assess.trial import estimate, time_training
 from embfit.assess.vocabulary import cover
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import Bench, Dense
+from embfit.evaluator.systems import Bench, Dense, Reranked
 from embfit.model import Encoder, Pretrained, tokenized
 from embfit.records import Collection, Evaluation, Report
 from embfit.report import print_table, write_report
@@ -67,7 +67,8 @@ def assess(
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
         models: further base models, folders or names on the Hub.
-        systems: names of `evaluator.systems` that need no training.
+        systems: names of `evaluator.systems` that need no training; those that rerank, and have a cross-encoder, are
+            measured without being named.
         chunk_sizes: tokens of the pieces that documents are cut into; None is the model's length and half of it.
         chunk_documents: that those are compared on, unless more are judged.
         timed_documents: embedded against the clock, by each model.
@@ -81,7 +82,7 @@ def assess(
     with run.stage("load model"):
         truncated = count_truncated(bench.encoder, collection, store)
     with run.stage("measure systems"):
-        base, *others = [bench.evaluation(name) for name in dict.fromkeys(["base", *systems])]
+        base, *others = [bench.evaluation(name) for name in dict.fromkeys(["base", *systems, *_rerankers(evaluator)])]
     with run.stage("measure models"):
         candidates = [_candidate("base", bench.encoder, bench, timed_documents)]
         tried = [_try(name, bench, timed_documents) for name in dict.fromkeys(models)]
@@ -134,6 +135,11 @@ def assess(
 def _said(reasons: Sequence[str], folder: Path) -> str:
     listed = "\n".join(f"- {reason}" for reason in reasons)
     return f"{listed}\nreport   {folder / 'report.html'}\nnumbers  {folder / 'report.json'}"
+
+
+def _rerankers(evaluator: Retrieval) -> list[str]:
+    """Return the systems that rerank and have a cross-encoder to do it with."""
+    return [name for name, system in evaluator.systems.items() if isinstance(system, Reranked) and system.path]
 
 
 def _candidate(name: str, encoder: Encoder, bench: Bench, documents: int) -> Candidate:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from embfit.app import main
+from embfit.evaluator import Retrieval
+from embfit.evaluator.systems import BM25, Reranked
 from embfit.model import Encoder, save_encoder
+from embfit.task.assess import _rerankers
 from tests.conftest import TEXTS
 
 SPLITS = {"train": range(24), "test": range(24, 36)}
@@ -86,3 +89,8 @@ def test_without_a_trial_nothing_is_trained(command: list[str]) -> None:
         22,
     )  # two are held out as dev
     assert "What a fine-tuning would take" not in Path("run/report.html").read_text()
+
+
+def test_reranking_is_measured_once_it_has_a_cross_encoder() -> None:
+    systems = {"bm25": BM25(), "reranked": Reranked(path="somewhere"), "idle": Reranked()}
+    assert _rerankers(Retrieval(systems=systems)) == ["reranked"]

@@ -1,8 +1,12 @@
 """What the page's sections show of a run."""
 
+from dataclasses import replace
+from typing import Any
+
 from embfit.compose.origins import Layer, Origins
-from embfit.report.page import SECTIONS
-from embfit.report.sections import cost, reproduction, training
+from embfit.report.findings import efficient
+from embfit.report.page import SECTIONS, page
+from embfit.report.sections import cost, reproduction, size, subsets, training
 from embfit.report.subject import Subject
 from tests.report.reports import collection, report
 
@@ -84,3 +88,52 @@ def test_versions_are_named() -> None:
         ("torch", "2.9"),
         ("machine", "Linux"),
     ]
+
+
+def setting(dims: int, shortlist: int | None, value: float, size: int, milliseconds: float = 1.0) -> dict[str, Any]:
+    return {
+        "dims": dims, "format": "float32", "shortlist": shortlist, "value": value, "share": value / 0.8,
+        "bytes_per_document": size, "milliseconds": milliseconds,
+    }  # fmt: skip
+
+
+WHOLE, HALF, NARROWED, SLOW = (
+    setting(64, None, 0.80, 256),
+    setting(32, None, 0.78, 128),
+    setting(32, 50, 0.795, 128, 0.9),
+    setting(16, 50, 0.70, 128, 2.0),
+)
+
+
+def test_sizes_that_something_smaller_equals_are_left_out() -> None:
+    assert efficient([WHOLE, HALF, NARROWED, SLOW]) == [WHOLE, NARROWED]
+    assert efficient([SLOW, setting(8, None, 0.7, 32)]) == [setting(8, None, 0.7, 32)]
+
+
+def test_the_funnel_is_drawn_and_its_cheapest_setting_marked() -> None:
+    funnel = {"metric": "ndcg@10", "settings": [WHOLE, HALF, NARROWED], "kept": 0.99, "cheapest": NARROWED}
+    evaluations = [replace(found, funnel=funnel) for found in report().evaluations[:1]]
+    shown = size.section(subject(evaluations=evaluations, comparisons=[]))
+    assert shown is not None
+    (plot,) = shown["plots"]
+    assert (
+        plot.caption
+        == "base: nDCG@10 by bytes of a document in memory; 128 bytes keep 99% of the whole vectors' nDCG@10"
+    )
+    drawn = page(report(evaluations=evaluations, comparisons=[]), {}, Origins(), collection())
+    rows = drawn.split('id="size"')[1].split("</table>")[0]
+    assert rows.count('<tr class="better">') == 1
+    assert "<b>0.7950</b></td><td>99.4 %" in rows
+
+
+def test_near_copies_are_explained_where_there_are_any() -> None:
+    shown = subsets.section(subject())
+    assert shown is not None
+    assert shown["near_copies"] is False
+    evaluations = [
+        replace(found, subsets={**found.subsets, "near-copy": ["q1"]}) if found.system == "base" else found
+        for found in report().evaluations
+    ]
+    shown = subsets.section(subject(evaluations=evaluations))
+    assert shown is not None
+    assert shown["near_copies"] is True

@@ -26,4 +26,4 @@ def section(subject: Subject) -> dict[str, Any] | None:
     if len(rows) < 2:
         return None
     title = "Did it learn the domain, or the documents?" if subject.report.training else "Seen and unseen documents"
-    return {"title": title, "main": main, "rows": rows}
+    return {"title": title, "main": main, "rows": rows, "near_copies": "near-copy" in systems[0].subsets}

@@ -1,0 +1,39 @@
+"""What smaller vectors cost and reach: fewer dimensions, fewer bits, and a shortlist that whole vectors rank anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embfit.report import plots, wording
+from embfit.report.drawing import Plot
+from embfit.report.findings import efficient
+from embfit.report.subject import Subject
+
+
+def section(subject: Subject) -> dict[str, Any] | None:
+    """Return each system's settings as a plot, and as a table those that nothing cheaper equals."""
+    systems = {name: found.funnel for name, found in subject.systems.items() if found.funnel}
+    if not systems:
+        return None
+    return {
+        "title": "Size and speed",
+        "plots": [_plot(name, funnel) for name, funnel in systems.items()],
+        "tables": [(name, funnel, efficient(funnel["settings"])) for name, funnel in systems.items()],
+    }
+
+
+def _plot(name: str, funnel: Mapping[str, Any]) -> Plot:
+    cheapest = funnel["cheapest"]
+    label = wording.metric_label(funnel["metric"])
+    caption = (
+        f"{name}: {label} by bytes of a document in memory; {cheapest['bytes_per_document']:,} bytes keep "
+        f"{funnel['kept']:.0%} of the whole vectors' {label}"
+    )
+    points: dict[str, list[tuple[int, float]]] = {}
+    for one in funnel["settings"]:
+        way = one["format"] if one["shortlist"] is None else f"{one['format']}, shortlist"
+        points.setdefault(way, []).append((one["bytes_per_document"], one["value"]))
+    line = funnel["kept"] * funnel["settings"][0]["value"]
+    chosen = cheapest["bytes_per_document"], cheapest["value"]
+    return Plot(caption, plots.sizes(caption, points, line, chosen))
