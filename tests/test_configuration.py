@@ -137,6 +137,7 @@ def test_every_choice_passes(file):
         "miner/cross-encoder": "model",
         "miner/taught": "model",
         "experiment/distill": "miner.model",
+        "experiment/labelled-pairs": "data.path",
     }
     if key := needs.get(name(file)):
         overrides.append(f"{key if '.' in key else f'{file.parent.name}.{key}'}=somewhere")

@@ -44,7 +44,7 @@ class Pruning(pl.Callback):
         """Find the job's trial; one that has ended already (the run is resumed by hand) is left alone."""
         import optuna
 
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=self.startup, n_warmup_steps=self.after)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=self.startup, n_warmup_steps=self.after + 1)
         study = optuna.load_study(study_name=NAME, storage=storage(self.study), pruner=pruner)
         frozen = study.trials[self.number]
         if not frozen.state.is_finished():

@@ -1,0 +1,56 @@
+"""MLflow: runs in one database, of this machine or on a server."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytorch_lightning.loggers import MLFlowLogger
+
+from embfit.errors import ConfigError
+from embfit.logger.settings import run_name, settings
+
+SQLITE = "sqlite:///"
+
+
+class MLflow(MLFlowLogger):
+    """Lightning's MLflow logger; its runs hold the configuration, and say where their folders are.
+
+    Args:
+        run: the run's folder, tag `embfit.run`.
+        sweep: the folder of the sweep that it belongs to, tag `embfit.sweep`; None outside one.
+        experiment: under which MLflow lists it.
+        uri: of the database or the server.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        sweep: str | None,
+        experiment: str = "embfit",
+        uri: str = "sqlite:///outputs/mlflow.db",
+    ) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # embfit works offline
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # each new database is a page of lines
+        if uri.startswith(SQLITE):
+            Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        tags = {"embfit.run": str(Path(run).absolute())} | ({"embfit.sweep": sweep} if sweep else {})
+        try:
+            super().__init__(experiment_name=experiment, run_name=run_name(run), tracking_uri=uri, tags=tags)
+        except ModuleNotFoundError as error:
+            raise ConfigError("logger=mlflow needs MLflow; install it with: pip install 'embfit[mlflow]'") from error
+        self._run = run
+        self._told = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers; the first time also the configuration, which the run folder has by then."""
+        if not self._told:
+            self._told = True
+            self.log_hyperparams(settings(self._run))
+        super().log_metrics(metrics, step)
