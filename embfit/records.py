@@ -197,7 +197,8 @@ class Comparison:
 class Report:
     """All that a run found out; `report.json` and `report.html` are written from it.
 
-    `sections` holds what only some runs find out, by the key that it has in `report.json`.
+    `production` holds the same systems on the second query set, whose rankings are written too. `sections` holds what
+    only some runs find out, by the key that it has in `report.json`.
     """
 
     task: str
@@ -208,6 +209,7 @@ class Report:
     data: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     sections: Mapping[str, Any] = field(default_factory=dict)
+    production: Sequence[Evaluation] = ()
 
 
 def _blocks(table: Dataset, rows: Sequence[int] | None) -> Iterator[Mapping[str, list[str]]]:

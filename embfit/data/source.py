@@ -39,12 +39,15 @@ class Source(ABC):
         split_seed: draws the held-out queries. Not the run's seed, so that runs that differ in it are evaluated on
             the same queries.
         max_train: train on at most so many queries, drawn with `split_seed`; None for all.
+        queries_from: split → who or what wrote its queries ("users", a generator's name). An evaluation by the source
+            of the training queries is warned of.
     """
 
     dev_share: Share = 0.1
     test_share: Share = 0.1
     split_seed: int = 0
     max_train: Annotated[int, Field(ge=1)] | None = None
+    queries_from: dict[str, str] | None = None
 
     @abstractmethod
     def read(self, store: Store) -> Tables:
@@ -82,6 +85,9 @@ class Source(ABC):
         }
         splits = store.entry("splits", key, lambda folder: self._split(tables, folder))
         collection = open_collection(tables.name, tables.folder, splits)
+        if self.queries_from:
+            sources = {**collection.facts.get("queries_from", {}), **self.queries_from}
+            collection = replace(collection, facts={**collection.facts, "queries_from": sources})
         _tell(collection)
         return collection
 

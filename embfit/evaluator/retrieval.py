@@ -16,6 +16,7 @@ from embfit.evaluator.funnel import measure_funnel
 from embfit.evaluator.hits import Hits, stored
 from embfit.evaluator.judging import judge, judgements
 from embfit.evaluator.metrics import Metric, mean, per_query, rank
+from embfit.evaluator.production import production_gap
 from embfit.evaluator.subsets import by_training
 from embfit.evaluator.systems import System, standard
 from embfit.index.compressed import FORMATS, Cut, Format, Rows
@@ -38,6 +39,7 @@ class Retrieval:
 
     Args:
         split: judgements that are reported.
+        production: judgements of a second query set that every system is measured on too, such as users' own queries.
         dev_split: judgements that training looks at; never those that are reported.
         dev_documents: documents that a validation in training searches: the judged ones and a sample of the others;
             None for all.
@@ -63,6 +65,7 @@ class Retrieval:
     """
 
     split: str = "test"
+    production: str | None = None
     dev_split: str = "dev"
     dev_documents: Annotated[int, Field(ge=1)] | None = 1000
     metrics: Sequence[str] = ("ndcg@10", "mrr@10", "recall@10", "recall@100")
@@ -135,7 +138,21 @@ class Retrieval:
 
         whole = at(system, encoder.width)
         cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
-        return replace(whole, dims=cut, funnel=self._funnel(encoder, collection, split, store) if self.funnel else {})
+        wanted = self.funnel and split == self.split
+        return replace(whole, dims=cut, funnel=self._funnel(encoder, collection, split, store) if wanted else {})
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that systems are measured on: the reported one, then production where there is one."""
+        return [self.split, *([self.production] if self.production else [])]
+
+    def gap(
+        self, synthetic: Sequence[Evaluation], production: Sequence[Evaluation], collection: Collection
+    ) -> dict[str, Any]:
+        """Return what production queries say of the systems, under the report's key; empty without production."""
+        if not production:
+            return {}
+        return {"production": production_gap(synthetic, production, collection, self.resamples, self.seed)}
 
     def search_vectors(
         self, collection: Collection, rows: Sequence[int], queries: np.ndarray, documents: np.ndarray

@@ -30,14 +30,31 @@ def bootstrap_interval(
     Raises:
         ValueError: there are no differences.
     """
-    _not_empty(differences)
-    rng = np.random.default_rng(seed)
-    means = np.empty(samples)
-    for part in _parts(samples, len(differences)):
-        chosen = rng.integers(0, len(differences), (part.stop - part.start, len(differences)), dtype=np.int32)
-        means[part] = differences[chosen].mean(axis=1)  # [B, Q] → [B]
+    means = _resampled_means(differences, samples, np.random.default_rng(seed))
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def unpaired_interval(
+    before: np.ndarray, after: np.ndarray, samples: int, seed: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the percentile interval of mean(after) - mean(before), each set of queries resampled by itself.
+
+    Args:
+        before: [P] one value a query.
+        after: [Q] one value a query, of other queries.
+        samples: resamples drawn.
+        seed: of the draws.
+        confidence: share of intervals that hold the true difference.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    rng = np.random.default_rng(seed)
+    means = [_resampled_means(values, samples, rng) for values in (before, after)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means[1] - means[0], [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -90,6 +107,16 @@ def wins_ties_losses(differences: np.ndarray) -> tuple[int, int, int]:
     wins = int((differences > TIE).sum())
     losses = int((differences < -TIE).sum())
     return wins, len(differences) - wins - losses, losses
+
+
+def _resampled_means(values: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the means of resamples with replacement ([samples])."""
+    _not_empty(values)
+    means = np.empty(samples)
+    for part in _parts(samples, len(values)):
+        chosen = rng.integers(0, len(values), (part.stop - part.start, len(values)), dtype=np.int32)
+        means[part] = values[chosen].mean(axis=1)  # [B, Q] → [B]
+    return means
 
 
 def _not_empty(differences: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from embfit.records import Evaluation, Report
 from embfit.report.findings import efficient, headline, pairs, same_pair
+from embfit.report.production import production_sentences, production_table
 from embfit.report.verdict import verdict
 from embfit.report.wording import count, interval, metric_label, plain, probability, signed
 
@@ -44,6 +45,10 @@ def print_table(report: Report, console: Console | None = None) -> None:
             console.print(_funnel(evaluation.funnel))
     for sentence in verdict(report):
         console.print(sentence, highlight=False)
+    if section := report.sections.get("production"):
+        console.print(production_table(section))
+        for sentence in production_sentences(section):
+            console.print(sentence, highlight=False)
 
 
 def _systems(report: Report) -> Table:

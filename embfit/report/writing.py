@@ -46,8 +46,11 @@ def write_report(
     write_text(folder / "report.json", text + "\n")
     for evaluation in _with_dims(report):
         write_run(_file(folder, evaluation.system, "trec"), evaluation.ranking, evaluation.system)
+    for evaluation in report.production:
+        name = f"{evaluation.system}-{evaluation.split}"
+        write_run(_file(folder, name, "trec"), evaluation.ranking, evaluation.system)
     if collection is not None:
-        for split in {evaluation.split for evaluation in report.evaluations}:
+        for split in {evaluation.split for evaluation in [*report.evaluations, *report.production]}:
             write_qrels(_file(folder, split, "qrels"), answerable(collection.qrels[split]))
     write_text(folder / "report.html", page(report, config, provenance, collection, command, _versions(folder)))
 

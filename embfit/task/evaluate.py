@@ -14,7 +14,7 @@ from embfit.records import Report
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store
-from embfit.task.facts import count_truncated, describe
+from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data
 
 
@@ -42,6 +42,7 @@ def evaluate(
     names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))
     with run.stage("load data"):
         collection = data.load(store)
+        warn_of_sources(collection, evaluator.splits)
     bench = Bench(collection, evaluator.split, evaluator, store, model)
     truncated = {}
     if "base" in names:
@@ -49,15 +50,19 @@ def evaluate(
             truncated = count_truncated(bench.encoder, collection, store)
     with run.stage("evaluate"):
         evaluations = [bench.evaluation(name) for name in names]
+        users = bench.on(evaluator.production) if evaluator.production else None
+        production = [users.evaluation(name) for name in names] if users else []
     with run.stage("compare"):
         comparisons = evaluator.compare_all(evaluations)
+        gap = evaluator.gap(evaluations, production, collection)
     report = Report(
         task="evaluate",
         evaluations=evaluations,
         comparisons=comparisons,
         data={**describe(collection), **truncated},
         timings=run.timings,
-        sections={"changes": evaluator.changes(evaluations, changed)},
+        sections={"changes": evaluator.changes(evaluations, changed), **gap},
+        production=production,
     )
     write_report(report, run.dir, run.config, run.origins, collection, run.command)
     print_table(report)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
+from embfit.evaluator.provenance import same_source
 from embfit.model import Encoder, Kind, tokenized
 from embfit.records import Collection
 from embfit.store import Store
@@ -23,6 +25,13 @@ def describe(collection: Collection) -> dict[str, Any]:
         "queries_sha256": collection.queries_digest,
         "qrels_sha256": {split: collection.qrels_digest(split) for split in collection.qrels},
     }
+
+
+def warn_of_sources(collection: Collection, splits: Iterable[str]) -> None:
+    """Warn where the queries of an evaluated split come from what made the training queries."""
+    for split in splits:
+        if message := same_source(collection, split):
+            log.warning("%s", message)
 
 
 def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> dict[str, int]:

@@ -21,7 +21,7 @@ from embfit.records import Report
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store, write_text
-from embfit.task.facts import count_truncated, describe
+from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.training import Fit, Training
 
@@ -42,12 +42,14 @@ def finetune(
     """Mine negatives, train, and evaluate base and tuned with the same code; everything is left in the run folder."""
     with run.stage("load data"):
         collection = data.load(store)
+        warn_of_sources(collection, evaluator.splits)
     with run.stage("load model"):
         encoder = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
         truncated = count_truncated(encoder, collection, store)
     with run.stage("evaluate base"):
-        base = evaluator.evaluate("base", encoder, collection, store)
-        bm25 = [evaluator.evaluate_bm25(collection, store)] if evaluator.bm25 else []
+        base, *base_production = [evaluator.evaluate("base", encoder, collection, store, at) for at in evaluator.splits]
+        words = [evaluator.evaluate_bm25(collection, store, at) for at in evaluator.splits] if evaluator.bm25 else []
+        bm25, bm25_production = words[:1], words[1:]
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
     with run.stage("train"):
@@ -56,16 +58,19 @@ def finetune(
         fit = partial(training.fit, encoder, loss, training_set, validate, trainer, store, remine=remine)
         encoder, facts = _train(encoder, model, fit, run)
     with run.stage("evaluate tuned"):
-        tuned = evaluator.evaluate("tuned", encoder, collection, store)
+        tuned, *production = [evaluator.evaluate("tuned", encoder, collection, store, at) for at in evaluator.splits]
     with run.stage("report"):
+        evaluations, production = [base, tuned, *bm25], [*base_production, *production, *bm25_production]
         report = Report(
             task="finetune",
-            evaluations=[base, tuned, *bm25],
+            evaluations=evaluations,
             comparisons=[found for other in (base, *bm25) for found in evaluator.compare(other, tuned)],
             training=facts,
             mining=training_set.facts,
             data={**describe(collection), **truncated},
             timings=run.timings,
+            sections=evaluator.gap(evaluations, production, collection),
+            production=production,
         )
         write_report(report, run.dir, run.config, run.origins, collection, run.command)
         write_card(run.dir / "model", str(model.path), report, run.config)

@@ -105,6 +105,24 @@ def test_matryoshka_is_one_word(command: list[str]) -> None:
     assert report("run")["systems"]["tuned"]["dims"].keys() == {"8", "32"}
 
 
+def test_production_queries_are_set_beside_the_reported_ones(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    users = "".join(f"q{row}\td{row}\t1\n" for row in (1, 3, 5, 7, 31))
+    (tmp_path / "collection/qrels/production.tsv").write_text("query-id\tcorpus-id\tscore\n" + users)
+    evaluate = [*command, "task=evaluate", "evaluator=production", "evaluator.metrics=[ndcg@10]"]
+    sources = "data.queries_from={train: a model, test: a model, production: users}"
+    assert main([*evaluate, "evaluator.resamples=100", sources, "run.dir=run"]) == 0
+    found = report("run")["production"]
+    assert {gap["system"] for gap in found["gaps"]} == {"base", "bm25"}
+    alone = ["evaluator=retrieval", "evaluator.split=production", "run.dir=alone"]
+    assert main([*command, "task=evaluate", "evaluator.metrics=[ndcg@10]", *alone]) == 0
+    assert found["systems"]["base"]["metrics"] == report("alone")["systems"]["base"]["metrics"]
+    assert Path("run/rankings/base-production.trec").read_text() == Path("alone/rankings/base.trec").read_text()
+    assert "come from a model, which made the training queries too" in caplog.text
+    assert "production queries can show a difference of" in capsys.readouterr().out
+
+
 def test_the_funnel_says_what_quality_costs(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     funnel = ["evaluator.dims=[8]", "evaluator.funnel=[5,36]", "evaluator.quality_kept=1"]
     assert main([*command, "task=evaluate", *funnel, "run.dir=run"]) == 0

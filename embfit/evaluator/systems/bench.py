@@ -19,7 +19,7 @@ shuffled]` measures, compares, tests and reports it like any other. What another
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -61,6 +61,12 @@ class Bench:
     model: Pretrained
     _found: dict[str, Evaluation] = field(default_factory=dict, init=False, repr=False)
     _asking: list[str] = field(default_factory=list, init=False, repr=False)
+
+    def on(self, split: str) -> Bench:
+        """Return the bench of another split, with the same model."""
+        other = replace(self, split=split)
+        vars(other).update({name: value for name, value in vars(self).items() if name == "encoder"})
+        return other
 
     @cached_property
     def encoder(self) -> Encoder:

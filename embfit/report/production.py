@@ -1,0 +1,62 @@
+"""What production queries say, in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from embfit.report.wording import count, interval, metric_label, plain, signed
+
+
+def production_table(section: Mapping[str, Any]) -> Table:
+    """Set each system's first metric on the two query sets side by side."""
+    metric = section["gaps"][0]["metric"]
+    label = metric_label(metric)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    headings = ("", f"{label}, {section['synthetic_split']}", section["split"], "gap", "95 % interval", "unjudged@10")
+    for heading in (*headings, "judged part"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for gap in section["gaps"]:
+        if gap["metric"] == metric:
+            system = section["systems"][gap["system"]]
+            table.add_row(
+                gap["system"],
+                plain(gap["synthetic"]),
+                plain(gap["production"]),
+                signed(gap["gap"]),
+                interval(gap["ci95"], 3, "…"),
+                f"{system['unjudged@10']:.1f}",
+                plain(system["condensed"][metric]),
+            )
+    return table
+
+
+def production_sentences(section: Mapping[str, Any]) -> Iterator[str]:
+    """Say how much of each gain arrives, what would settle it, and what to beware of."""
+    for gain, power in zip(section["gains"], section["power"], strict=True):
+        label = metric_label(gain["metric"])
+        yield (
+            f"{gain['b']} − {gain['a']}: {label} {signed(gain['synthetic'], 3)} on {section['synthetic_split']}, "
+            f"{signed(gain['production'], 3)} on {section['split']}: {signed(gain['gap'], 3)} from one to the other "
+            f"({interval(gain['ci95'], 3)})."
+        )
+        if "detectable" in power:
+            yield _enough(power, section["synthetic_split"])
+    for warning in section["warnings"]:
+        yield f"Beware: {warning}."
+
+
+def _enough(power: Mapping[str, Any], synthetic: str) -> str:
+    needed = []
+    if power["needed_for_observed"] is not None:
+        needed.append(f"{count(power['needed_for_observed'], 'query', 'queries')} for the difference seen")
+    if power["needed_for_synthetic"] is not None:
+        needed.append(f"{power['needed_for_synthetic']:,} for that of {synthetic}")
+    needed += [f"{number:,} for {effect}" for effect, number in power["needed"].items() if number is not None]
+    return (
+        f"{count(power['queries'], 'production query', 'production queries')} can show a difference of "
+        f"{power['detectable']:.3f} ({power['power']:.0%} of the time); to judge: {', '.join(needed)}."
+    )
