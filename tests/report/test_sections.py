@@ -90,6 +90,15 @@ def test_versions_are_named() -> None:
     ]
 
 
+def test_a_resumed_run_is_reproduced_by_what_was_typed_first() -> None:
+    versions = {"overrides": ["seed=3", "query=what is it"], "git": None, "embfit": "", "python": "", "packages": {}}
+    resumed = Subject(report(), {}, Origins(), None, "python -m embfit resume=DIR", versions | {"platform": ""})
+    assert reproduction.section(resumed)["command"] == "python -m embfit seed=3 'query=what is it'"
+    costs = cost.section(resumed)
+    assert costs is not None
+    assert costs["resumed"] is True
+
+
 def setting(dims: int, shortlist: int | None, value: float, size: int, milliseconds: float = 1.0) -> dict[str, Any]:
     return {
         "dims": dims, "format": "float32", "shortlist": shortlist, "value": value, "share": value / 0.8,
@@ -137,3 +146,12 @@ def test_near_copies_are_explained_where_there_are_any() -> None:
     shown = subsets.section(subject(evaluations=evaluations))
     assert shown is not None
     assert shown["near_copies"] is True
+
+
+def test_what_p_is_corrected_for_is_said() -> None:
+    plain = page(report(), {}, Origins(), collection())
+    assert "not corrected for the number of metrics or systems." in plain
+    corrected = [replace(found, p_holm=0.5) for found in report().comparisons]
+    drawn = page(report(comparisons=corrected), {}, Origins(), collection())
+    assert "below it, corrected for the number of systems by Holm's method." in drawn
+    assert drawn.count("<td>0.5</td>") >= len(corrected) / 3  # a row for each pair of systems, not for subsets

@@ -27,6 +27,7 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "stages": [(stage, seconds, 100 * seconds / longest) for stage, seconds in timings.items()],
         "total": sum(timings.values()),
         "rows": [*_training(training), *systems],
+        "resumed": "resume=" in subject.command,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,13 +40,19 @@ def section(subject: Subject) -> dict[str, Any]:
     changed = [value for value in values if value.overrode or value.is_chosen]
     return {
         "title": "How to reproduce",
-        "command": subject.command,
+        "command": _command(subject),
         "has_systems": bool(subject.systems),
         "versions": list(_versions(subject.versions)),
         "choices": list(_values(record["choices"])),
         "changed": changed,
         "values": values,
     }
+
+
+def _command(subject: Subject) -> str:
+    """Return what was typed when the run began: one that was gone on with says only where it is."""
+    overrides = subject.versions.get("overrides")
+    return subject.command if overrides is None else shlex.join(["python", "-m", "embfit", *overrides])
 
 
 def _values(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Value]:
