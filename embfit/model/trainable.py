@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from embfit.model.lora import attach, has_adapter, merge
 
 if TYPE_CHECKING:
     from embfit.model.pretrained import Pretrained
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -47,6 +50,7 @@ def trainable(encoder: Encoder, model: Pretrained) -> Iterator[None]:
         if lora.rank:
             attach(backbone, lora, model.freeze_layers, *_base(encoder, model))
         encoder.settings = replace(encoder.settings, compile=model.compile)
+        _tell(encoder)
         yield
     finally:
         encoder.settings = replace(encoder.settings, compile=False)
@@ -54,6 +58,14 @@ def trainable(encoder: Encoder, model: Pretrained) -> Iterator[None]:
             weight.requires_grad_(True)
     if has_adapter(backbone) and lora.merged:
         merge(backbone)
+
+
+def _tell(encoder: Encoder) -> None:
+    """Say how many of the weights are trained, where it is not all of them."""
+    sizes = [(weight.numel(), weight.requires_grad) for weight in encoder.parameters()]
+    total, trained = sum(size for size, _ in sizes), sum(size for size, moves in sizes if moves)
+    if trained < total:
+        log.info("training %.3g million of %.3g million weights", trained / 1e6, total / 1e6)
 
 
 def _base(encoder: Encoder, model: Pretrained) -> tuple[str, str | None]:

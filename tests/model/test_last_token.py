@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,16 +85,22 @@ def test_either_padding_side_gives_the_vector_of_the_text_alone(
     np.testing.assert_allclose(encoder.encode(TEXTS, "document"), np.stack(alone), atol=1e-5)
 
 
-def test_decoders_attend_to_the_left_alone_and_encoders_to_both_sides(chosen: Callable[..., Pretrained]) -> None:
-    first = {}
-    for choice in ("qwen3-embedding-0.6b", "gte-modernbert"):
+def test_attention_is_causal_in_decoders_unless_their_configuration_says_otherwise(
+    chosen: Callable[..., Pretrained],
+) -> None:
+    def seen(choice: str) -> float:
+        """How much the first token's vector depends on the last token."""
         backbone = chosen(choice, "model.dtype=float32").load("cpu").backbone
         ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]])
         with torch.no_grad():
             hidden = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-        first[choice] = (hidden[0, 0] - hidden[1, 0]).abs().max().item()
-    assert first["qwen3-embedding-0.6b"] == 0
-    assert first["gte-modernbert"] > 1e-6
+        return float((hidden[0, 0] - hidden[1, 0]).abs().max())
+
+    assert seen("e5-mistral-7b") == seen("qwen3-embedding-0.6b") == 0
+    assert seen("gte-modernbert") > 1e-6
+    path = Path(str(chosen("qwen3-embedding-0.6b").path), "config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_causal": False}))
+    assert seen("qwen3-embedding-0.6b") > 1e-6
 
 
 def test_sentence_transformers_reads_the_last_token_too(chosen: Callable[..., Pretrained], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,16 @@ def test_frozen_embeddings_leave_all_layers_to_train(chosen: Callable[..., Pretr
     with model.trainable(encoder):
         assert everything - trained(encoder) == {name for name in everything if name.startswith("embeddings.")}
     assert trained(encoder) == everything
+
+
+def test_how_much_is_trained_is_told(chosen: Callable[..., Pretrained], caplog: pytest.LogCaptureFixture) -> None:
+    model = chosen("gte-modernbert", "model.lora.rank=2", "model.lora.targets=[Wqkv]")
+    encoder = model.load("cpu")
+    total = sum(weight.numel() for weight in encoder.parameters())
+    adapter = 2 * 2 * (32 + 96)  # two layers; rank 2; 32 in and 96 out
+    with caplog.at_level(logging.INFO, "embfit"), model.trainable(encoder):
+        pass
+    assert caplog.messages == [f"training {adapter / 1e6:.3g} million of {(total + adapter) / 1e6:.3g} million weights"]
 
 
 def test_a_layer_must_be_left(chosen: Callable[..., Pretrained]) -> None:
