@@ -12,6 +12,18 @@ from embfit.miner.negatives_file import write_negatives
 from embfit.miner.no_negatives import NoNegatives
 from embfit.miner.random_documents import Random
 from embfit.miner.run_file import RunFile
+from embfit.miner.suspects import most_suspect
 from embfit.miner.teaching import Taught
 
-__all__ = ["BM25", "Blend", "CrossEncoder", "Dense", "NoNegatives", "Random", "RunFile", "Taught", "write_negatives"]
+__all__ = [
+    "BM25",
+    "Blend",
+    "CrossEncoder",
+    "Dense",
+    "NoNegatives",
+    "Random",
+    "RunFile",
+    "Taught",
+    "most_suspect",
+    "write_negatives",
+]

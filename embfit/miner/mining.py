@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,14 +12,15 @@ import pyarrow as pa
 from datasets import Dataset
 
 from embfit.miner.examples import SPLIT, Examples, training_examples
-from embfit.miner.selection import JUDGED, Negatives
+from embfit.miner.selection import Negatives
+from embfit.miner.tally import Tally
 from embfit.miner.training_set import SCHEMA, training_rows
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # raised when the same key comes to mean other negatives
+FORMAT = 3  # raised when the same key comes to mean other negatives
 
 Find: TypeAlias = Callable[[Examples, int], Negatives]
 """Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""
@@ -58,16 +58,14 @@ def mine(
     }
 
     def build(folder: Path) -> None:
-        counts: Counter[str] = Counter()
-        removed: Counter[str] = Counter()
+        tally = Tally(wanted)
         with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
             find = prepare(examples)
             for number, block in enumerate(examples.blocks()):
                 negatives = find(block, number)
                 writer.write_batch(training_rows(block, negatives, miner))
-                counts.update(_counts(negatives, wanted))
-                removed.update(negatives.removed)
-        write_text(folder / "facts.json", json.dumps({**counts, "removed": removed}))
+                tally.add(block, negatives)
+        write_text(folder / "facts.json", json.dumps(tally.facts()))
 
     folder = store.entry("negatives", full_key, build)
     facts = {
@@ -80,18 +78,6 @@ def mine(
     log.info(_summary(facts, wanted))
     rows = Dataset.from_file(str(folder / "rows.arrow"))
     return TrainingSet(collection, rows, examples.relevant(), facts)
-
-
-def _counts(negatives: Negatives, wanted: int) -> Mapping[str, int]:
-    judged = int((negatives.sources == JUDGED).sum())
-    return {
-        "mined": len(negatives.sources) - judged,
-        "judged": judged,
-        "short": int((negatives.rows.lengths < wanted).sum()),
-        "without": int((negatives.rows.lengths == 0).sum()),
-        "unreached": int(negatives.unreached.sum()),
-        "dropped": int(negatives.dropped.sum()),
-    }
 
 
 def _summary(facts: Mapping[str, Any], wanted: int) -> str:

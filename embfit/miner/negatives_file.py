@@ -1,4 +1,4 @@
-"""A training set as a file that a person can read."""
+"""A training set as files that a person can read: JSON lines, and Parquet for tools that load tables."""
 
 from __future__ import annotations
 
@@ -6,43 +6,70 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embfit.progress import track
 from embfit.records import Collection, TrainingSet
 
-BLOCK = 1024  # examples whose texts are read at once
+BLOCK = 1024  # examples whose texts are in memory at once
+
+_TEXT = {"id": pa.string(), "text": pa.string()}
+_SCORED = {**_TEXT, "score": pa.float32()}
+PARQUET = pa.schema(
+    {
+        "query": pa.struct(_TEXT),
+        "positives": pa.list_(pa.struct(_SCORED)),
+        "negatives": pa.list_(pa.struct({**_SCORED, "rank": pa.int32(), "source": pa.string()})),
+    }
+)
 
 
-def write_negatives(training_set: TrainingSet, path: Path) -> None:
-    """Write one JSON object a line: a query, its positives and its negatives, with their texts.
+def write_negatives(training_set: TrainingSet, lines: Path, table: Path) -> None:
+    """Write one JSON object a line, and the same as rows of a Parquet table: a query, its positives and its negatives.
 
     ```
     {"query": {"id": "q7", "text": "…"}, "positives": [{"id": "d3", "text": "…", "score": 0.81}],
      "negatives": [{"id": "d9", "text": "…", "score": 0.74, "rank": 2, "source": "dense"}, …]}
     ```
 
-    Scores and ranks that the source does not have are null. A reader finds the whole file or none.
+    Scores and ranks that the source does not have are null. A reader finds a whole file or none. Texts are read once,
+    in blocks, whatever the number of queries.
 
     Raises:
-        OSError: the file cannot be written; what was written of it is removed.
+        OSError: a file cannot be written; what was written of it is removed.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    with _whole(lines) as text, _whole(table) as rows, pq.ParquetWriter(rows, PARQUET) as parquet:
+        objects = track(readable(training_set), "writing negatives", total=len(training_set), unit="queries")
+        with text.open("w", encoding="utf-8") as file:
+            while block := list(islice(objects, BLOCK)):
+                for one in block:
+                    file.write(json.dumps(one, ensure_ascii=False) + "\n")
+                parquet.write_table(pa.Table.from_pylist(block, PARQUET))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a temporary file that takes the place of `path` when the block ends well."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            lines = track(_lines(training_set), "writing negatives", total=len(training_set), unit="queries")
-            for line in lines:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private
-        Path(temporary).replace(path)
+        yield temporary
+        os.fsync(handle)
+        temporary.chmod(0o644)  # mkstemp makes it private
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        os.close(handle)
+        temporary.unlink(missing_ok=True)
 
 
-def _lines(training_set: TrainingSet) -> Iterator[Mapping[str, Any]]:
+def readable(training_set: TrainingSet) -> Iterator[dict[str, Any]]:
+    """Yield each example with its texts, as `write_negatives` writes it."""
     collection = training_set.collection
     for start in range(0, len(training_set), BLOCK):
         columns = training_set.rows[start : start + BLOCK]

@@ -51,7 +51,8 @@ class Negatives:
         sources: flat; names.
         positive_scores: by source, flat, beside the examples' `positives.values`; those of the training set are the
             first source's.
-        removed: candidates that each filter removed, after those before it.
+        candidates: how many were looked at.
+        removed: those that each filter removed, after those before it.
         unreached: [Q], true where no positive is among the candidates of any source that ranks.
         dropped: [Q], true where the example is to be left out of training.
     """
@@ -61,6 +62,7 @@ class Negatives:
     ranks: np.ndarray
     sources: np.ndarray
     positive_scores: Mapping[str, np.ndarray]
+    candidates: int
     removed: Mapping[str, int]
     unreached: np.ndarray
     dropped: np.ndarray
@@ -203,6 +205,7 @@ def joined(examples: Examples, choices: Sequence[Choice], dropped: np.ndarray) -
         ranks=ranks.astype(np.int32)[order],
         sources=sources[order],
         positive_scores={part.source: part.positive_scores for part in parts},
+        candidates=sum(int((part.rows >= 0).sum()) for part in parts),
         removed=removed,
         unreached=~np.any([choice.reached for choice in choices], axis=0),
         dropped=dropped,

@@ -1,34 +1,78 @@
-"""`task=mine`: hard negatives as a file that a person can read and any trainer can use."""
+"""`task=mine`: hard negatives as files that a person can read and any trainer can use, and how good they are."""
 
 from __future__ import annotations
 
-from embfit.miner import write_negatives
-from embfit.model import Pretrained
-from embfit.records import Report
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from embfit.miner import most_suspect, write_negatives
+from embfit.miner.hidden_positives import estimate
+from embfit.model import Encoder, Pretrained
+from embfit.records import Collection, Report
 from embfit.report import write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store
 from embfit.task.facts import describe
 from embfit.task.parts import Data, Miner
 
+log = logging.getLogger(__name__)
 
-def mine(data: Data, model: Pretrained, miner: Miner, store: Store, run: RunFolder) -> Report:
-    """Mine negatives for the training split and write them with their texts, scores and ranks."""
+
+def mine(
+    data: Data,
+    model: Pretrained,
+    miner: Miner,
+    store: Store,
+    run: RunFolder,
+    seed: int,
+    hidden_share: Annotated[float, Field(gt=0, lt=1)] | None = 0.5,
+    examples: Annotated[int, Field(ge=0)] = 20,
+) -> Report:
+    """Mine negatives for the training split, write them with their texts, scores and ranks, and look at them.
+
+    Args:
+        data: has the training split.
+        model: mines, unless the miner has another one or none.
+        miner: what is asked.
+        store: keeps what was mined.
+        run: gets `negatives.jsonl`, `negatives.parquet` and the report.
+        seed: of the positives hidden.
+        hidden_share: of the positives of each query that has several: hidden from a second mining, to see how many of
+            them it takes for negatives; None leaves that out.
+        examples: shown in the report, those whose negatives come closest to a positive.
+    """
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):
         encoder = model.load()
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
-        write_negatives(training_set, run.dir / "negatives.jsonl")
+        write_negatives(training_set, run.dir / "negatives.jsonl", run.dir / "negatives.parquet")
+    with run.stage("estimate false negatives"):
+        hidden = {} if hidden_share is None else _false_negatives(miner, collection, encoder, store, hidden_share, seed)
     report = Report(
         task="mine",
         evaluations=[],
         comparisons=[],
-        mining=training_set.facts,
+        mining={**training_set.facts, **hidden, "examples": most_suspect(training_set, examples)},
         data=describe(collection),
         timings=run.timings,
     )
     write_report(report, run.dir, run.config, run.origins, collection, run.command)
-    print(f"negatives  {run.dir / 'negatives.jsonl'}\nreport     {run.dir / 'report.html'}")
+    print(f"negatives  {run.dir / 'negatives.jsonl'}, .parquet\nreport     {run.dir / 'report.html'}")
     return report
+
+
+def _false_negatives(
+    miner: Miner, collection: Collection, encoder: Encoder, store: Store, share: float, seed: int
+) -> Mapping[str, Any]:
+    log.info("hiding positives and mining again, to estimate how many negatives are relevant")
+    found = estimate(lambda changed: miner.mine(changed, encoder, store), collection, share, seed)
+    if found.hidden:
+        log.info("of %d hidden positives, %d became negatives", found.hidden, found.taken)
+    else:
+        log.info("no training query has several positives, so none can be hidden")
+    return {"false_negatives": found.facts}

@@ -91,7 +91,10 @@ def test_dense_margins_by_hand(store: Store) -> None:
     assert mined(replace(base, relative_margin=0.05), collection, store, 4)["negatives"] == [4, 5]
     row = mined(replace(base, relative_margin=0.01), collection, store, 4)
     assert row["negatives"] == [2, 4, 5]
-    assert row["facts"] == {
+    facts = dict(row["facts"])  # type: ignore[call-overload]
+    spread = facts.pop("scores")["dense"]
+    assert [sum(spread[kind]) for kind in ("positives", "negatives")] == [1, 3]
+    assert facts == {
         "miner": "dense",
         "queries": 1,
         "positives": 1,
@@ -102,6 +105,8 @@ def test_dense_margins_by_hand(store: Store) -> None:
         "without": 0,
         "unreached": 0,
         "dropped": 0,
+        "candidates": 6,
+        "by_source": {"dense": {"negatives": 3, "queries": 1}},
         "removed": {"positive": 2, "judged": 0, "query_itself": 0, "repeated_text": 0, "relative_margin": 1},
     }
     assert mined(replace(base, relative_margin=None, absolute_margin=0.5), collection, store, 4)["negatives"] == [5]

@@ -1,4 +1,4 @@
-"""negatives.jsonl: what a person reads, and nothing half-written."""
+"""negatives.jsonl and negatives.parquet: what a person reads, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from embfit.miner import BM25, Random, negatives_file, write_negatives
 from embfit.model import Encoder
@@ -22,7 +23,7 @@ def foxes() -> Collection:
 
 def test_a_line_says_all_about_a_query(foxes: Collection, store: Store, tiny_encoder: Encoder, tmp_path: Path) -> None:
     training_set = BM25(negatives=2, depth=4).mine(foxes, tiny_encoder, store)
-    write_negatives(training_set, tmp_path / "negatives.jsonl")
+    write_negatives(training_set, tmp_path / "negatives.jsonl", tmp_path / "negatives.parquet")
     (text,) = (tmp_path / "negatives.jsonl").read_text(encoding="utf-8").splitlines()
     assert "Flüsse" in text
     score = training_set.rows["positive_scores"][0][0]
@@ -45,8 +46,10 @@ def test_every_query_has_a_line_in_order(
 ) -> None:
     monkeypatch.setattr(negatives_file, "BLOCK", 3)
     training_set = Random(3).mine(small_collection, tiny_encoder, store)
-    write_negatives(training_set, tmp_path / "negatives.jsonl")
+    write_negatives(training_set, tmp_path / "negatives.jsonl", tmp_path / "negatives.parquet")
     lines = [json.loads(line) for line in (tmp_path / "negatives.jsonl").read_text(encoding="utf-8").splitlines()]
+    table = Dataset.from_parquet(str(tmp_path / "negatives.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert list(table) == lines
     assert [line["query"]["id"] for line in lines] == [f"q{row}" for row in range(8)]
     texts = dict(zip(small_collection.document_ids, small_collection.document_texts(), strict=True))
     for line, negatives in zip(lines, training_set.rows["negatives"], strict=True):
@@ -66,6 +69,6 @@ def test_a_failure_leaves_what_was_there(
 
     monkeypatch.setattr(negatives_file.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_negatives(training_set, path)
+        write_negatives(training_set, path, tmp_path / "negatives.parquet")
     assert path.read_text() == "before"
     assert [one.name for one in tmp_path.iterdir() if one.name != "store"] == ["negatives.jsonl"]

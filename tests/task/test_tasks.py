@@ -141,7 +141,11 @@ def test_mine_writes_negatives_for_people(command: list[str], miner: str) -> Non
     assert main([*command, "task=mine", f"miner={miner}", "run.dir=run"]) == 0
     lines = [json.loads(line) for line in Path("run/negatives.jsonl").read_text().splitlines()]
     assert [line["query"]["id"] for line in lines] == [f"q{row}" for row in SPLITS["train"]]
-    assert report("run")["mining"]["miner"] == miner
+    facts = report("run")["mining"]
+    assert facts["miner"] == miner
+    assert facts["false_negatives"]["hidden"] == 0  # one positive a query
+    assert len(facts["examples"]) == 20
+    assert Path("run/negatives.parquet").is_file()
     assert any(line["negatives"] for line in lines) == (miner != "none")
 
 

@@ -1,14 +1,75 @@
-"""What mining found, and what it left out."""
+"""What mining found, what it left out, how far negatives score below positives, and some of them to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from embfit.report.drawing import FAINT, GAIN, LOSS, STROKES, Plot, draw
 from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 
+DRAWN = ("scores", "by_source", "removed", "examples", "false_negatives")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: a name, a count and its share of the whole (0 to 1)."""
+
+    name: str
+    count: int
+    share: float
+
 
 def section(subject: Subject) -> dict[str, Any] | None:
-    """Return what mining counted."""
+    """Return what mining counted, its histograms, and its examples."""
     facts = subject.report.mining
-    return {"title": "Mining", "rows": fact_rows(facts)} if facts else None
+    if not facts:
+        return None
+    return {
+        "title": "Mining",
+        "rows": fact_rows(facts, drawn=DRAWN),
+        "sources": _lines({name: one["negatives"] for name, one in facts.get("by_source", {}).items()}),
+        "removed": _lines(facts.get("removed", {}), facts.get("candidates")),
+        "plots": list(_plots(facts.get("scores", {}))),
+        "hidden": facts.get("false_negatives"),
+        "examples": facts.get("examples", []),
+    }
+
+
+def _lines(counts: Mapping[str, int], whole: int | None = None) -> list[Line]:
+    """Return counts with their shares, those of nothing left out."""
+    total = whole or sum(counts.values())
+    return [Line(name.replace("_", " "), count, count / total) for name, count in counts.items() if count]
+
+
+def _plots(scores: Mapping[str, Mapping[str, list[float]]]) -> Iterator[Plot]:
+    for source, spread in scores.items():
+        positives, negatives = sum(spread["positives"]), sum(spread["negatives"])
+        caption = f"{source}: scores of {positives:,.0f} positives and {negatives:,.0f} negatives"
+        yield Plot(caption, draw(caption, _histogram(spread), height=2.1))
+
+
+def _histogram(spread: Mapping[str, list[float]]) -> Any:
+    """Return what draws both kinds as shares of their own number."""
+    edges = np.array(spread["edges"])
+
+    def onto(axes: Axes) -> None:
+        for name, color, stroke in (("positives", GAIN, STROKES[0]), ("negatives", LOSS, STROKES[1])):
+            heights = np.array(spread[name]) / sum(spread[name])
+            axes.stairs(heights, edges, color=color, fill=True, alpha=0.22, linewidth=0)
+            axes.stairs(heights, edges, color=color, linestyle=stroke, linewidth=1.4, label=name)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_yticks([])
+        axes.spines["bottom"].set_color(FAINT)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel("score")
+        axes.margins(y=0.28)  # room for the legend
+        axes.legend(loc="upper right", handlelength=1.8, ncols=2)
+
+    return onto

@@ -1,0 +1,92 @@
+"""How many of a miner's negatives are relevant: estimated from judgements that it is not shown.
+
+Of each training query with several positives some are hidden, and the miner runs with what is left. A hidden positive
+that it takes for a negative is one that it would have taken had nobody judged it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from embfit.miner.examples import SPLIT
+from embfit.records import Collection, TrainingSet
+
+
+@dataclass(frozen=True)
+class FalseNegatives:
+    """What became of positives that were hidden.
+
+    Args:
+        queries: with several positives, of different text.
+        hidden: positives that were hidden.
+        taken: those of them that became negatives.
+        mined: all negatives that were mined for these queries.
+    """
+
+    queries: int
+    hidden: int
+    taken: int
+    mined: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The counts, with both shares; None where there is nothing to divide by."""
+        return {
+            **asdict(self),
+            "share_of_hidden": self.taken / self.hidden if self.hidden else None,
+            "share_of_mined": self.taken / self.mined if self.mined else None,
+        }
+
+
+def estimate(
+    mine: Callable[[Collection], TrainingSet], collection: Collection, share: float, seed: int
+) -> FalseNegatives:
+    """Hide positives, mine, and count those that come back as negatives.
+
+    Args:
+        mine: makes a training set of a collection.
+        collection: has the training split.
+        share: of each query's positives to hide; at least one is hidden and one left.
+        seed: decides which.
+    """
+    left, hidden = hide(collection, share, seed)
+    if not hidden:
+        return FalseNegatives(0, 0, 0, 0)
+    found = mine(replace(collection, qrels={SPLIT: left}))
+    copies = collection.document_copies
+    texts = {
+        collection.query_rows[query]: {int(copies[collection.document_rows[document]]) for document in documents}
+        for query, documents in hidden.items()
+    }
+    rows = zip(found.rows["query"], found.rows["negatives"], strict=True)
+    taken = sum(int(copies[row]) in texts[query] for query, negatives in rows for row in negatives)
+    return FalseNegatives(len(hidden), sum(map(len, texts.values())), taken, int(found.facts["mined"]))
+
+
+def hide(
+    collection: Collection, share: float, seed: int
+) -> tuple[dict[str, dict[str, int]], Mapping[str, frozenset[str]]]:
+    """Part the judgements of the training queries that have several positives of different text.
+
+    Returns:
+        what is left of them, and the hidden positives by query. A positive is hidden with its copies.
+    """
+    copies, rows = collection.document_copies, collection.document_rows
+    random = np.random.default_rng(seed)
+    left: dict[str, dict[str, int]] = {}
+    hidden: dict[str, frozenset[str]] = {}
+    for query, grades in sorted(collection.qrels.get(SPLIT, {}).items()):
+        by_text: dict[int, list[str]] = {}
+        for document in sorted(name for name, grade in grades.items() if grade >= 1):
+            by_text.setdefault(int(copies[rows[document]]), []).append(document)
+        if len(by_text) < 2:
+            continue
+        count = min(max(1, round(share * len(by_text))), len(by_text) - 1)
+        chosen = random.choice(list(by_text), count, replace=False).tolist()
+        hidden[query] = frozenset(document for text in chosen for document in by_text[text])
+        left[query] = {document: grade for document, grade in grades.items() if document not in hidden[query]}
+    return left, hidden

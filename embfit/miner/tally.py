@@ -1,0 +1,86 @@
+"""What mining counts: negatives by source, candidates that each filter removed, scores as histograms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from embfit.miner.examples import Examples
+from embfit.miner.selection import JUDGED, Negatives
+
+BINS = 40
+
+
+class Tally:
+    """Counts of all blocks so far; scores are kept as they are, four bytes each, until all are there.
+
+    Args:
+        wanted: negatives per query, of which a shortfall is counted.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.counts: Counter[str] = Counter()
+        self.removed: Counter[str] = Counter()
+        self.negatives: Counter[str] = Counter()
+        self.queries: Counter[str] = Counter()
+        self.scores: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+
+    def add(self, examples: Examples, found: Negatives) -> None:
+        """Count a block; examples that are dropped count as dropped and unreached alone."""
+        kept = ~found.dropped
+        counted = kept[found.rows.owners]
+        sources, owners = found.sources[counted], found.rows.owners[counted]
+        lengths = found.rows.lengths[kept]
+        judged = int((sources == JUDGED).sum())
+        self.counts.update(
+            mined=len(sources) - judged,
+            judged=judged,
+            short=int((lengths < self.wanted).sum()),
+            without=int((lengths == 0).sum()),
+            unreached=int(found.unreached.sum()),
+            dropped=int(found.dropped.sum()),
+            candidates=found.candidates,
+        )
+        self.removed.update(found.removed)
+        for name in map(str, np.unique(sources)):
+            of_source = sources == name
+            self.negatives[name] += int(of_source.sum())
+            self.queries[name] += len(np.unique(owners[of_source]))
+        for name, scores in found.positive_scores.items():
+            positives, negatives = self.scores.setdefault(name, ([], []))
+            positives.append(scores[kept[examples.positives.owners]])
+            negatives.append(found.scores[counted][sources == name])
+
+    def facts(self) -> dict[str, Any]:
+        """Return the counts as JSON values.
+
+        `by_source` has each source's `negatives` and `queries`; `removed` the candidates by filter, of `candidates`;
+        `scores`, by source, the `edges` of bins and how many `positives` and `negatives` are in each.
+        """
+        drawn = {name: histogram(*map(np.concatenate, parts)) for name, parts in self.scores.items()}
+        return {
+            **self.counts,
+            "by_source": {
+                name: {"negatives": count, "queries": self.queries[name]} for name, count in self.negatives.items()
+            },
+            "removed": dict(self.removed),
+            "scores": {name: found for name, found in drawn.items() if found},
+        }
+
+
+def histogram(positives: np.ndarray, negatives: np.ndarray) -> Mapping[str, list[float]] | None:
+    """Return how both kinds of scores are spread over common bins; None where a kind has no score."""
+    positives, negatives = positives[np.isfinite(positives)], negatives[np.isfinite(negatives)]
+    if not len(positives) or not len(negatives):
+        return None
+    both = np.concatenate([positives, negatives])
+    edges = np.histogram_bin_edges(both, BINS)
+    return {
+        "edges": [round(float(edge), 6) for edge in edges],
+        "positives": np.histogram(positives, edges)[0].tolist(),
+        "negatives": np.histogram(negatives, edges)[0].tolist(),
+    }
