@@ -42,16 +42,19 @@ class Store:
         self.built: list[str] = []
         self._seen: set[Path] = set()
 
-    def entry(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+    def entry(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool = False) -> Path:
         """Return the folder of a finished result, building it if it is not there.
 
         Args:
             kind: what the result is (`embeddings`, `negatives`): the sub-folder, and the word in messages.
             key: everything that the content depends on, as JSON values; `key.json` in the entry records it.
-            build: fills the empty folder it is given.
+            build: fills the folder it is given, which is empty.
+            resumable: what `build` leaves when it fails, or when the process dies, is there when it is called again
+                for the same key; it goes on from that.
 
         Raises:
-            OSError: the folder cannot be written (a full disk, no permission); the unfinished entry is removed.
+            OSError: the folder cannot be written (a full disk, no permission); an unfinished entry that is not
+                resumable is removed.
         """
         name = digest(key)
         final = self.dir / kind / name
@@ -60,7 +63,7 @@ class Store:
             lock = FileLock(f"{final}.lock")
             with _held(lock, kind):
                 if not final.is_dir():
-                    self._build(final, key, build)
+                    self._build(final, key, build, resumable)
                     self.built.append(kind)
                     self._seen.add(final)
         if final not in self._seen:
@@ -69,9 +72,13 @@ class Store:
             log.info("reusing %s from the store (%s)", kind, name[:12])
         return final
 
-    def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None]) -> None:
+    def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool) -> None:
         _remove_stale(final.parent)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{final.name[:12]}-", dir=final.parent))
+        if resumable:
+            unfinished = final.parent / f".{final.name}-unfinished"
+            unfinished.mkdir(exist_ok=True)
+        else:
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{final.name[:12]}-", dir=final.parent))
         try:
             build(unfinished)
             write_text(unfinished / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
@@ -82,7 +89,8 @@ class Store:
             unfinished.rename(final)
             _sync(final.parent)
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
+            if not resumable:
+                shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
 
 
 def digest(key: Mapping[str, Any]) -> str:

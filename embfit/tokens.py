@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import write_array_header_2_0
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -87,12 +88,31 @@ class Tokens:
             np.save(folder / f"{name}.npy", getattr(self, name))
 
     @staticmethod
+    def save_blocks(blocks: Iterable[Tokens], folder: Path) -> None:
+        """Write blocks of texts one after another, for `load`, with one block in memory at a time."""
+        starts, truncated = [np.zeros(1, np.int64)], [np.zeros(0, bool)]
+        with (folder / "ids.npy").open("wb") as file:
+            write_array_header_2_0(file, _header(0))
+            for block in blocks:
+                file.write(np.ascontiguousarray(block.ids, np.int32).data)
+                starts.append(block.starts[1:] + starts[-1][-1])
+                truncated.append(block.truncated)
+            file.seek(0)
+            write_array_header_2_0(file, _header(int(starts[-1][-1])))  # as long as before: NumPy leaves room
+        np.save(folder / "starts.npy", np.concatenate(starts))
+        np.save(folder / "truncated.npy", np.concatenate(truncated))
+
+    @staticmethod
     def load(folder: Path) -> Tokens:
         """Open arrays that `save` wrote, memory-mapped."""
         ids, starts, truncated = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts", "truncated")
         )
         return Tokens(ids, starts, truncated, folder.absolute())
+
+
+def _header(length: int) -> dict[str, Any]:
+    return {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False, "shape": (length,)}
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:

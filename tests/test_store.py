@@ -47,6 +47,21 @@ def test_the_digest_ignores_order_and_nothing_else() -> None:
     assert digest({"a": 1}) != digest({"a": "1"})
 
 
+def test_a_resumable_build_finds_what_it_had_left(tmp_path: Path) -> None:
+    def count(folder: Path) -> None:
+        before = sorted(path.name for path in folder.iterdir())
+        (folder / f"{len(before)}.txt").write_text("part")
+        if len(before) < 2:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path).entry("numbers", {"n": 1}, count, resumable=True)
+    folder = Store(tmp_path).entry("numbers", {"n": 1}, count, resumable=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["0.txt", "1.txt", "2.txt", "key.json"]
+    assert [path.name for path in (tmp_path / "numbers").iterdir() if path.is_dir()] == [folder.name]
+
+
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "half.txt").write_text("half")

@@ -1,4 +1,4 @@
-"""Searching a corpus: exact nearest neighbours of vectors, and BM25 over words."""
+"""Searching a corpus: nearest neighbours of vectors, exact and approximate, and BM25 over words."""
 
 from embfit.index.exact import search
 from embfit.index.lexical import BM25Index, index_words

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from embfit.index.exact import search
+from embfit.index.approximate import Method, Search, choose, searcher
 from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
 from embfit.miner.examples import Examples
 from embfit.miner.miner import RankedMiner
@@ -28,10 +28,13 @@ class Dense(RankedMiner):
         relative_margin: a negative scores at most `s - margin·|s|`, where `s` is the lowest score of the query's
             positives; None for no such limit.
         encoder: mines in the place of the model in training, a larger one perhaps; None is that model itself.
+        search: `exact`; approximate by `ivf` (quick to build) or `hnsw` (quick to search); `auto` is exact up to a
+            million documents and `ivf` above.
     """
 
     relative_margin: Annotated[float, Field(ge=0, le=1)] | None = 0.05
     encoder: Pretrained | None = None
+    search: Method = "auto"
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
         """Return the nearest documents of each query; kept in the store under the encoder's fingerprint."""
@@ -40,16 +43,18 @@ class Dense(RankedMiner):
         def prepare(examples: Examples) -> Propose:
             queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).matrix  # [Q, D]
             documents = embed(chosen, collection, "document", store).matrix  # [N, D]
+            search = searcher(documents, self.search)
 
             def propose(part: Examples) -> Candidates:
-                return self._nearest(part, queries[examples.places(part)], documents)
+                return self._nearest(part, queries[examples.places(part)], documents, search)
 
             return propose
 
-        return Source("dense", {"depth": self.depth, "encoder": chosen.fingerprint}, prepare)
+        search = choose(self.search, len(collection.corpus))
+        return Source("dense", {"depth": self.depth, "encoder": chosen.fingerprint, "search": search}, prepare)
 
-    def _nearest(self, examples: Examples, queries: np.ndarray, documents: np.ndarray) -> Candidates:
-        scores, rows = search(queries, documents, min(self.depth, len(documents)))
+    def _nearest(self, examples: Examples, queries: np.ndarray, documents: np.ndarray, search: Search) -> Candidates:
+        scores, rows = search(queries, min(self.depth, len(documents)))
         return Candidates(
             source="dense",
             rows=rows,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from embfit.model.encoder import Encoder, Kind
+from embfit.model.encoding import MATRIX, encode_into, new_matrix
 from embfit.records import Collection, Embeddings
 from embfit.store import Store, digest
 from embfit.tokens import Tokens
@@ -27,7 +28,7 @@ def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store
 
     def build(folder: Path) -> None:
         texts = collection.query_texts() if kind == "query" else collection.document_texts()
-        encoder.tokenize(texts, kind).save(folder)
+        Tokens.save_blocks(encoder.tokenize_blocks(texts, kind), folder)
 
     return Tokens.load(store.entry("tokens", key, build))
 
@@ -36,6 +37,8 @@ def embed(
     encoder: Encoder, collection: Collection, kind: Kind, store: Store, rows: Sequence[int] | None = None
 ) -> Embeddings:
     """Return the embeddings of a collection's queries or documents, memory-mapped.
+
+    What was encoded before a crash is not encoded again.
 
     Args:
         encoder: makes them.
@@ -55,10 +58,8 @@ def embed(
 
     def build(folder: Path) -> None:
         tokens = tokenized(encoder, collection, kind, store)
-        shape = (len(chosen), encoder.width)
-        matrix = np.lib.format.open_memmap(folder / "matrix.npy", "w+", np.float32, shape)
-        encoder.encode_tokens(tokens if rows is None else tokens.take(chosen), matrix, f"embedding {PLURALS[kind]}")
-        matrix.flush()
+        new_matrix(folder, (len(chosen), encoder.width))
+        encode_into(folder, encoder, tokens if rows is None else tokens.take(chosen), f"embedding {PLURALS[kind]}")
 
-    folder = store.entry("embeddings", key, build)
-    return Embeddings([ids[row] for row in chosen], np.load(folder / "matrix.npy", mmap_mode="r"), digest(key))
+    folder = store.entry("embeddings", key, build, resumable=True)
+    return Embeddings([ids[row] for row in chosen], np.load(folder / MATRIX, mmap_mode="r"), digest(key))

@@ -115,15 +115,18 @@ class Encoder(nn.Module):
         """Tokenise queries or documents with their prompt."""
         return self._checked(tokenize(self.tokenizer, texts, self.max_length, self.prompt(kind)))
 
+    def tokenize_blocks(self, texts: Iterable[str], kind: Kind) -> Iterator[Tokens]:
+        """Tokenise like `tokenize`, a few thousand texts at a time."""
+        blocks = tokenize_blocks(self.tokenizer, texts, self.max_length, self.prompt(kind))
+        return (self._checked(block) for block in blocks)
+
     def encode(self, texts: Iterable[str], kind: Kind) -> np.ndarray:
         """Embed texts: [N, D] float32, in the order given.
 
         Texts are sorted by length and padded little; the next ones are tokenised while these are computed.
         """
-        blocks = tokenize_blocks(self.tokenizer, texts, self.max_length, self.prompt(kind))
-        vectors = [
-            self.encode_tokens(self._checked(block), np.empty((len(block), self.width), np.float32)) for block in blocks
-        ]
+        blocks = self.tokenize_blocks(texts, kind)
+        vectors = [self.encode_tokens(block, np.empty((len(block), self.width), np.float32)) for block in blocks]
         return np.concatenate(vectors) if vectors else np.empty((0, self.width), np.float32)
 
     def encode_tokens(self, tokens: Tokens, out: np.ndarray, label: str | None = None) -> np.ndarray:
@@ -134,23 +137,29 @@ class Encoder(nn.Module):
             out: filled row by row; written in order of length, not of row.
             label: show progress under this name.
         """
+        batches = self.plan(tokens)
         if label is None:
-            self._encode_tokens(tokens, out, lambda amount=1: None)
+            self.encode_batches(tokens, batches, out, lambda amount=1: None)
         else:
             with progress(label, len(tokens), "texts") as advance:
-                self._encode_tokens(tokens, out, advance)
+                self.encode_batches(tokens, batches, out, advance)
         return out
+
+    def plan(self, tokens: Tokens) -> list[np.ndarray]:
+        """Return the batches, as row numbers, in which texts are encoded: the same for the same texts and device."""
+        return plan_batches(tokens.lengths, default_token_budget(self.device))
 
     def _checked(self, tokens: Tokens) -> Tokens:
         return check_ends(tokens, self._end) if self.settings.pooling == "lasttoken" else tokens
 
     @torch.inference_mode()
-    def _encode_tokens(self, tokens: Tokens, out: np.ndarray, advance: Advance) -> None:
+    def encode_batches(self, tokens: Tokens, batches: Iterable[np.ndarray], out: np.ndarray, advance: Advance) -> None:
+        """Embed some of the batches of `plan` into their rows of `out`, calling `advance` after each."""
         device, training = self.device, self.training
         bf16 = uses_bf16(self.settings.precision, device)
         self.eval()
         try:
-            for rows in plan_batches(tokens.lengths, default_token_budget(device)):
+            for rows in batches:
                 ids, mask = tokens.padded(rows, self.pad_id, self.pads_left)
                 out[rows] = self(ids.to(device), mask.to(device), bf16).cpu().numpy()
                 advance(len(rows))

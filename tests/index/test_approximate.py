@@ -1,0 +1,61 @@
+"""Approximate search finds nearly what an exact one finds, with the same scores, the same each time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from embfit.index import exact
+from embfit.index.approximate import EXACT_UP_TO, ApproximateIndex, choose, searcher
+
+Vectors = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Vectors:
+    """Four thousand unit vectors around forty centres, and queries near some of them."""
+    random = np.random.default_rng(0)
+    documents = random.standard_normal((40, 32))[random.integers(0, 40, 4000)] + random.standard_normal((4000, 32)) / 2
+    documents = (documents / np.linalg.norm(documents, axis=1, keepdims=True)).astype(np.float32)
+    return documents[::20] + random.standard_normal((200, 32)).astype(np.float32) / 20, documents
+
+
+@pytest.mark.parametrize("method", ["ivf", "hnsw"])
+def test_it_finds_nearly_all_with_exact_scores(vectors: Vectors, method: Literal["ivf", "hnsw"]) -> None:
+    queries, documents = vectors
+    expected_scores, expected = exact.search(queries, documents, 20)
+    scores, rows = searcher(documents, method)(queries, 20)
+    found = [len(set(one) & set(other)) for one, other in zip(rows.tolist(), expected.tolist(), strict=True)]
+    assert sum(found) >= 0.97 * 20 * len(queries)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    np.testing.assert_allclose(scores, np.einsum("qd,qkd->qk", queries, documents[rows]), atol=1e-6)
+    np.testing.assert_allclose(scores[:, 0], expected_scores[:, 0], atol=1e-6)
+    again = searcher(documents, method)(queries, 20)
+    np.testing.assert_array_equal(again[1], rows)
+
+
+def test_places_without_a_document_are_marked(vectors: Vectors) -> None:
+    queries, documents = vectors
+    index = ApproximateIndex.build(documents[:300], "ivf")
+    scores, rows = index.search(queries[:5], 300)
+    for one, their in zip(rows.tolist(), scores.tolist(), strict=True):
+        found = [row for row in one if row >= 0]
+        assert len(set(found)) == len(found)
+        assert one[len(found) :] == [-1] * (300 - len(found))
+        assert their[len(found) :] == [0.0] * (300 - len(found))
+
+
+def test_k_beyond_the_corpus(vectors: Vectors) -> None:
+    index = ApproximateIndex.build(vectors[1][:100], "hnsw")
+    with pytest.raises(ValueError, match="k=101 is not between 1 and the index's 100 documents"):
+        index.search(vectors[0], 101)
+
+
+def test_auto_is_exact_where_that_is_quick(vectors: Vectors) -> None:
+    assert [choose("auto", count) for count in (10, EXACT_UP_TO, EXACT_UP_TO + 1)] == ["exact", "exact", "ivf"]
+    assert choose("hnsw", 10) == "hnsw"
+    queries, documents = vectors
+    for one, other in zip(searcher(documents, "auto")(queries, 7), exact.search(queries, documents, 7), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,88 @@
+"""Encoding goes on where it was left, and parts make the same matrix as one process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embfit.model import Encoder, embed, encoding
+from embfit.model import encoder as encoder_module
+from embfit.model.encoding import encode_into, new_matrix
+from embfit.records import Collection
+from embfit.store import Store
+from embfit.tokens import Tokens
+from tests.conftest import TEXTS
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_module, "default_token_budget", lambda device: 40)
+    monkeypatch.setattr(encoding, "SECONDS", 0.0)  # each batch is noted at once
+
+
+class Crash(Exception):  # noqa: N818  # it is none of the library's
+    """Stands for the end of the process."""
+
+
+def crash_after(encoder: Encoder, batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let an encoder compute so many batches; returns the sizes of what it computed."""
+    computed: list[int] = []
+    forward = encoder.forward
+
+    def counted(*arguments: object) -> object:
+        if len(computed) == batches:
+            raise Crash
+        computed.append(len(arguments[0]))  # type: ignore[arg-type]  # token ids
+        return forward(*arguments)  # type: ignore[arg-type]  # the same
+
+    monkeypatch.setattr(encoder, "forward", counted)
+    return computed
+
+
+def test_what_was_encoded_is_not_encoded_again(
+    small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "whole")).matrix
+    encoder, store = make_encoder(), Store(tmp_path / "crashed")
+    first = crash_after(encoder, 3, monkeypatch)
+    with pytest.raises(Crash):
+        embed(encoder, small_collection, "document", store)
+    assert not list(store.dir.glob("embeddings/*/key.json"))
+    monkeypatch.undo()
+    monkeypatch.setattr(encoder_module, "default_token_budget", lambda device: 40)
+    second = crash_after(encoder, 99, monkeypatch)
+    matrix = embed(encoder, small_collection, "document", Store(store.dir)).matrix
+    np.testing.assert_array_equal(matrix, whole)
+    assert sum(first) + sum(second) == len(TEXTS)
+    assert len(first) == 3
+    assert [path.name for path in (store.dir / "embeddings").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("parts", [2, 3, 40])
+def test_parts_make_the_same_matrix(tiny_encoder: Encoder, tmp_path: Path, parts: int) -> None:
+    tokens = tiny_encoder.tokenize(TEXTS, "document")
+    whole = tiny_encoder.encode_tokens(tokens, np.empty((len(tokens), 32), np.float32))
+    new_matrix(tmp_path, (len(tokens), 32))
+    for part in reversed(range(parts)):
+        new_matrix(tmp_path, (len(tokens), 32))  # whoever comes first makes it
+        encode_into(tmp_path, tiny_encoder, tokens, "embedding", part, parts)
+    np.testing.assert_array_equal(np.load(tmp_path / "matrix.npy"), whole)
+    counted = [json.loads(path.read_text())["batches"] for path in tmp_path.glob("encoded-*.json")]
+    assert sum(counted) == len(tiny_encoder.plan(tokens))
+
+
+def test_tokens_written_in_blocks_are_the_tokens(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    expected = tiny_encoder.tokenize(TEXTS * 3, "query")
+    blocks = [tiny_encoder.tokenize(TEXTS, "query") for _ in range(3)]
+    Tokens.save_blocks(iter(blocks), tmp_path)
+    found = Tokens.load(tmp_path)
+    for name in ("ids", "starts", "truncated"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+    (tmp_path / "none").mkdir()
+    Tokens.save_blocks(iter(()), tmp_path / "none")
+    assert len(Tokens.load(tmp_path / "none")) == 0
