@@ -61,7 +61,7 @@ def read_record(folder: Path) -> RunRecord:
             versions=_json(folder / "versions.json"),
             report=_json(folder / "report.json") if (folder / "report.json").is_file() else {},
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder} is not the folder of a run: it has no {Path(error.filename).name}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{folder} is not the folder of a run: {str(error).splitlines()[0]}") from error

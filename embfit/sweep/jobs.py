@@ -14,11 +14,14 @@ from omegaconf import DictConfig, open_dict
 
 from embfit.compose.composition import compose
 from embfit.compose.loader import Loader
+from embfit.console import show_error
 from embfit.launcher import Prepared
 from embfit.outcome import outcome
 from embfit.sweep.settled import settled
 
 log = logging.getLogger(__name__)
+
+HYDRAS_OWN = "hydra._internal."  # its basic launcher, which runs one job after another in this process
 
 
 class Jobs:
@@ -55,10 +58,23 @@ class Jobs:
         """Run jobs whose numbers follow each other; return the error of each, None for those that went well."""
         log.info("sweep in %s: jobs %d to %d", self.folder, first, first + len(jobs) - 1)
         if self.launcher is None:
-            return [_error(done) for done in self.hydras.launch(jobs, initial_job_idx=first)]
+            return self._by_hydra(jobs, first)
         prepared = [self._prepared(overrides, first + place) for place, overrides in enumerate(jobs)]
         found: Sequence[str | None] = self.launcher.launch(prepared, self.folder)
         return found
+
+    def _by_hydra(self, jobs: list[list[str]], first: int) -> list[str | None]:
+        """Run jobs through Hydra's launcher; its basic one gets them one by one, so that none can end the others."""
+        if not str(self.config.hydra.launcher._target_).startswith(HYDRAS_OWN):
+            return [_error(done) for done in self.hydras.launch(jobs, initial_job_idx=first)]
+        errors: list[str | None] = []
+        for number, job in enumerate(jobs, first):
+            try:
+                errors += [_error(done) for done in self.hydras.launch([job], initial_job_idx=number)]
+            except Exception as error:  # before the job began: its folder cannot be made, perhaps
+                errors.append(outcome(error).message)
+                show_error(f"job {number} ({', '.join(job)}): {errors[-1]}", error)
+        return errors
 
     def _prepared(self, overrides: list[str], number: int) -> Prepared:
         """Settle a job here, so that wherever and whenever it runs it is what was asked for."""
