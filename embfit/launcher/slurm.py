@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.console import show_error
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, UserError
 from embfit.launcher.prepared import JOBS, Prepared, findable
 from embfit.run_folder import read_status
 
@@ -68,7 +68,8 @@ class Slurm:
         """Run jobs; return the error of each, None for those that went well.
 
         Raises:
-            ConfigError: submitit or the cluster is not there, or refuses the options.
+            ConfigError: submitit or the cluster is not there, or does not know an option.
+            UserError: the cluster refuses the jobs.
             KeyboardInterrupt: Ctrl-C; the jobs are cancelled and can be gone on with.
         """
         executor = self._executor(folder)
@@ -122,12 +123,19 @@ class Slurm:
         """Submit jobs, those left out that an earlier call submitted and that are still to come."""
         found = {job.number: left for job in jobs if (left := self._left(job, folder)) is not None}
         new = [job for job in jobs if job.number not in found]
-        with findable(), executor.batch():
-            made = [executor.submit(Attempt(job.write(folder).absolute())) for job in new]
+        made = self._submit(executor, [Attempt(job.write(folder).absolute()) for job in new])
         for prepared, job in zip(new, made, strict=True):
             _ticket(folder, prepared).write_text(job.job_id, encoding="utf-8")
             log.info("%s is submitted as %s; %s has what it says", prepared.name, job.job_id, job.paths.stderr)
         return found | {prepared.number: job for prepared, job in zip(new, made, strict=True)}
+
+    def _submit(self, executor: Any, attempts: Sequence[Attempt]) -> list[Any]:
+        try:
+            with findable(), executor.batch():
+                return [executor.submit(attempt) for attempt in attempts]
+        except (RuntimeError, OSError) as error:  # sbatch said no, or is not there
+            said = str(error).strip().splitlines()
+            raise UserError(f"launcher=slurm: the jobs cannot be submitted: {said[-1] if said else error!r}") from error
 
     def _left(self, job: Prepared, folder: Path) -> Any:
         """Return a job that an earlier call submitted, None where there is none or it has ended."""
@@ -139,7 +147,7 @@ class Slurm:
         name = ticket.read_text(encoding="utf-8")
         tasks = list(range(self.nodes * self.ranks))
         left: Any = submitit.SlurmJob(folder.absolute() / JOBS / "%j", name, tasks)
-        if left.watcher.get_state(name, mode="force").split(" ")[0] not in ALIVE:
+        if left.done() or left.watcher.get_state(name, mode="force").split(" ")[0] not in ALIVE:
             return None
         log.info("%s is there already, as %s", job.name, name)
         return left

@@ -39,7 +39,9 @@ def sbatch(arguments: list[str]) -> None:
         if task is not None:
             own |= {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(task)}
         output = options.get("output", "slurm-%j.out").replace("%A", str(number)).replace("%a", str(task))
-        with Path(output.replace("%j", own["SLURM_JOB_ID"])).open("ab") as said:
+        file = Path(output.replace("%j", own["SLURM_JOB_ID"]))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as said:
             subprocess.Popen(
                 ["bash", script], stdout=said, stderr=said, env={**os.environ, **own}, start_new_session=True
             )

@@ -15,6 +15,7 @@ from embfit.launcher import Parallel, Slurm
 from embfit.launcher.prepared import JOBS, Prepared
 from embfit.run_folder import read_state
 from tests.compose.conftest import house  # noqa: F401
+from tests.launcher.fake_slurm import install
 from tests.test_app import script
 
 SWEEP = Path("outputs/sweeps")
@@ -46,6 +47,42 @@ def test_two_jobs_run_elsewhere_and_one_that_fails_is_told(house, capsys, launch
     assert main(command) == 0
     assert states() == ["done", "done"]
     assert (SWEEP / "1" / "log.txt").read_text().count("scoring") == 2
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch) -> list[str]:
+    """A cluster of one machine, through submitit's own code for SLURM; what to choose it with is returned."""
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(install(tmp_path / "slurm")), prepend=os.pathsep)
+    return ["+launcher=slurm", "launcher.gpus=0"]
+
+
+def test_two_jobs_on_a_cluster(house, capsys, cluster):  # noqa: F811
+    command = ["-m", *cluster, "task=score", "model.path=a,bug"]
+    assert main(command) == 1
+    assert states() == ["done", "failed"]
+    assert (
+        "embfit: error: job 1 (task=score, model.path=bug): unexpected KeyError: 'missing'" in capsys.readouterr().err
+    )
+    script, *_ = (SWEEP / JOBS).rglob("*.sh")
+    assert "#SBATCH --array=0-1%2" in script.read_text().splitlines()
+    Path("mended").touch()
+    assert main(command) == 0
+    assert states() == ["done", "done"]
+
+
+def test_jobs_of_a_sweep_that_was_lost_are_found_again(tmp_path, cluster):
+    command = [*script(tmp_path), "-m", *cluster, "model.path=a,nap"]
+    lost = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: "asleep" in "".join(file.read_text() for file in (tmp_path / SWEEP).glob(f"{JOBS}/*/*_log.out")))
+    os.kill(lost.pid, signal.SIGKILL)
+    lost.wait(timeout=30)
+    with (tmp_path / "said.txt").open("w") as said:
+        again = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=said)
+    wait_for(lambda: "job 1 (model.path=nap) is there already, as " in (tmp_path / "said.txt").read_text())
+    (tmp_path / "awake").touch()
+    assert again.wait(timeout=60) == 0
+    assert (tmp_path / SWEEP / "1" / "log.txt").read_text().count("counting") == 1
 
 
 def prepared(number: int, folder: Path) -> Prepared:

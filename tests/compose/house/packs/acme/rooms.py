@@ -70,6 +70,10 @@ def count(model, loss, run, seed, store, query=None, top: int = 3):
             case "sleep":
                 print("asleep", flush=True)
                 time.sleep(60)
+            case "nap":
+                print("asleep", flush=True)
+                while not Path("awake").exists():
+                    time.sleep(0.1)
             case "terminated":
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(60)
