@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
+from embfit.assess.candidates import Candidate
 from embfit.assess.chunking import CUT_OFF
+from embfit.evaluator.comparison import ALL
 from embfit.records import Comparison, Evaluation
 from embfit.report.findings import LEVEL, outcome
 from embfit.report.wording import count, duration, interval, metric_label, plain, probability, signed
@@ -87,6 +89,38 @@ class Findings:
         """The pieces that find most more than documents that are cut off, and not by chance."""
         better = [one for one in self.chunks.get("settings", ()) if one.get("p", 1) < LEVEL and one["difference"] > 0]
         return max(better, key=lambda one: float(one["difference"]), default=None)
+
+
+def conclude(
+    base: Evaluation,
+    comparisons: Sequence[Comparison],
+    candidates: Sequence[Candidate],
+    measured: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what `report.json` holds as `assessment`: the advice, the base models, and all else that was measured.
+
+    Args:
+        base: the configured model's evaluation.
+        comparisons: of every other system against it.
+        candidates: base models, the configured one first.
+        measured: `chunks`, `vocabulary`, `labels`, `power` and `cost`.
+    """
+    power, cost = measured["power"], measured["cost"]
+    advice = advise(
+        Findings(
+            base=base,
+            comparisons=[one for one in comparisons if (one.metric, one.subset) == (power["metric"], ALL)],
+            models=[candidate.system for candidate in candidates],
+            chunks=measured["chunks"],
+            truncated=candidates[0].truncated,
+            vocabulary=measured["vocabulary"],
+            labels=measured["labels"],
+            power=power,
+            examples=cost["examples"],
+            estimates=cost["estimates"],
+        )
+    )
+    return {**asdict(advice), "candidates": [asdict(candidate) for candidate in candidates], **measured}
 
 
 def advise(found: Findings) -> Advice:

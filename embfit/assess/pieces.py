@@ -102,14 +102,15 @@ def evaluate_best_piece(
     """
     collection = bench.collection
     queries = bench.encoder.encode(collection.query_texts(bench.rows), "query")  # [Q, D]
-    depth = min(bench.evaluator.depth, len(rows))
+    evaluator = bench.evaluator
+    reach = min(evaluator.depth + evaluator.exclude_self, len(rows))
     step = max(1, SCORES // len(matrix))
     scored: dict[str, list[tuple[str, float]]] = {}
     for first in range(0, len(queries), step):
         best = np.maximum.reduceat(queries[first : first + step] @ matrix.T, starts, axis=1)  # [q, P] → [q, N]
         for query_row, scores in zip(bench.rows[first : first + step], best, strict=True):
-            top = np.argsort(-scores, kind="stable")[:depth]
-            scored[collection.query_ids[query_row]] = [
-                (collection.document_ids[rows[place]], float(scores[place])) for place in top
-            ]
-    return bench.judge(name, rank(scored), {"pieces": len(matrix), "documents": len(rows)})
+            query = collection.query_ids[query_row]
+            top = np.argsort(-scores, kind="stable")[:reach]
+            ids = [(collection.document_ids[rows[place]], float(scores[place])) for place in top]
+            scored[query] = [pair for pair in ids if not (evaluator.exclude_self and pair[0] == query)]
+    return bench.judge(name, rank(scored, evaluator.depth), {"pieces": len(matrix), "documents": len(rows)})

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pydantic import Field
 from torch import nn
 
-from embfit.assess.advice import Findings, advise
+from embfit.assess.advice import conclude
 from embfit.assess.candidates import Candidate, measure_candidate
 from embfit.assess.chunking import compare_chunks
 from embfit.assess.labels import examine
@@ -84,51 +84,34 @@ def assess(
     with run.stage("measure systems"):
         base, *others = [bench.evaluation(name) for name in dict.fromkeys(["base", *systems, *_rerankers(evaluator)])]
     with run.stage("measure models"):
-        candidates = [_candidate("base", bench.encoder, bench, timed_documents)]
-        tried = [_try(name, bench, timed_documents) for name in dict.fromkeys(models)]
+        named = _named(models, [base.system, *(other.system for other in others)])
+        tried = [_try(name, path, bench, timed_documents) for name, path in named.items()]
+        candidates = [_candidate("base", bench.encoder, bench, timed_documents), *(one for _, one in tried)]
     evaluations = [base, *(found for found, _ in tried), *others]
-    candidates += [candidate for _, candidate in tried]
     comparisons = evaluator.compare_all(evaluations)
     with run.stage("compare chunks"):
-        chunks = compare_chunks(bench, chunk_sizes, chunk_documents) if truncated["truncated_documents"] else {}
+        is_cut = truncated["truncated_documents"] > 0
+        chunks = compare_chunks(bench, chunk_sizes, chunk_documents) if is_cut else {}
     with run.stage("read words and labels"):
-        found = {"vocabulary": cover(bench), "labels": examine(bench, evaluations)}
-        power = foresee(base, evaluations[1:], hoped_gain)
+        read = {
+            "vocabulary": cover(bench),
+            "labels": examine(bench, evaluations),
+            "power": foresee(base, evaluations[1:], hoped_gain),
+        }
     with run.stage("time training"):
-        trial = _time(bench, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
-    advice = advise(
-        Findings(
-            base=base,
-            comparisons=[one for one in comparisons if (one.metric, one.subset) == (power["metric"], "all")],
-            models=[candidate.system for candidate in candidates],
-            chunks=chunks,
-            truncated=candidates[0].truncated,
-            power=power,
-            examples=trial["examples"],
-            estimates=trial["estimates"],
-            **found,
-        )
-    )
+        cost = _time(bench, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
+    conclusion = conclude(base, comparisons, candidates, {**read, "chunks": chunks, "cost": cost})
     report = Report(
         task="assess",
         evaluations=evaluations,
         comparisons=comparisons,
         data={**describe(collection), **truncated},
         timings=run.timings,
-        sections={
-            "assessment": {
-                **asdict(advice),
-                "candidates": [asdict(candidate) for candidate in candidates],
-                "chunks": chunks,
-                **found,
-                "power": power,
-                "cost": trial,
-            }
-        },
+        sections={"assessment": conclusion},
     )
     write_report(report, run.dir, run.config, run.origins, collection, run.command)
     print_table(report)
-    print(_said(advice.reasons, run.dir))
+    print(_said(conclusion["reasons"], run.dir))
     return report
 
 
@@ -147,9 +130,17 @@ def _candidate(name: str, encoder: Encoder, bench: Bench, documents: int) -> Can
     return measure_candidate(name, encoder, bench.collection, truncated, documents, bench.evaluator.seed)
 
 
-def _try(path: str, bench: Bench, documents: int) -> tuple[Evaluation, Candidate]:
-    """Measure another base model, in quality and in speed; it is named after the last part of its path."""
-    name = path.rstrip("/").rpartition("/")[2]
+def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """Name models after the last part of their paths, or after the whole where that is taken."""
+    named: dict[str, str] = {}
+    for path in dict.fromkeys(models):
+        name = path.rstrip("/").rpartition("/")[2]
+        named[path if name in (*taken, *named) else name] = path
+    return named
+
+
+def _try(name: str, path: str, bench: Bench, documents: int) -> tuple[Evaluation, Candidate]:
+    """Measure another base model, in quality and in speed."""
     encoder = Dense(path).pretrained(name, bench.model).load()
     evaluator = bench.evaluator
     found = evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)

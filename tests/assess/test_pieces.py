@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def test_a_document_scores_as_its_best_piece(tiny_encoder: Encoder, store: Store
         expected = {id: max(row[start:end]) for id, start, end in zip(DOCUMENTS, pieces.starts, ends, strict=True)}
         assert dict(found.ranking.documents[query]) == pytest.approx(expected, abs=1e-5)
     assert found.facts["pieces"] == len(pieces.texts)
+
+
+def test_a_query_that_is_a_document_does_not_find_itself(tiny_encoder: Encoder, store: Store) -> None:
+    grades = {"long": {"short": 1}}
+    made = bench(tiny_encoder, store, DOCUMENTS, {"long": LONG}, grades)
+    assert evaluate_pieces("pieces", made, np.arange(3), 32).ranking.documents["long"][0][0] == "long"
+    without = replace(made, evaluator=replace(made.evaluator, exclude_self=True, depth=10))
+    vars(without)["encoder"] = tiny_encoder
+    found = [id for id, _ in evaluate_pieces("pieces", without, np.arange(3), 32).ranking.documents["long"]]
+    assert sorted(found) == ["other", "short"]
 
 
 def test_chunks_are_compared_with_cutting_off(tiny_encoder: Encoder, store: Store) -> None:

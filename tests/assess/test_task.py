@@ -11,7 +11,7 @@ from embfit.app import main
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import BM25, Reranked
 from embfit.model import Encoder, save_encoder
-from embfit.task.assess import _rerankers
+from embfit.task.assess import _named, _rerankers
 from tests.conftest import TEXTS
 
 SPLITS = {"train": range(24), "test": range(24, 36)}
@@ -94,3 +94,11 @@ def test_without_a_trial_nothing_is_trained(command: list[str]) -> None:
 def test_reranking_is_measured_once_it_has_a_cross_encoder() -> None:
     systems = {"bm25": BM25(), "reranked": Reranked(path="somewhere"), "idle": Reranked()}
     assert _rerankers(Retrieval(systems=systems)) == ["reranked"]
+
+
+def test_models_of_one_name_are_told_apart() -> None:
+    assert _named(["a/small", "b/small", "a/small", "c/bm25"], ["base", "bm25"]) == {
+        "small": "a/small",
+        "b/small": "b/small",
+        "c/bm25": "c/bm25",
+    }
