@@ -24,6 +24,7 @@ def gradients(encoder: Encoder) -> dict[str, torch.Tensor]:
 
 @needs_compiler
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # compilers take their time
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_compiled_gradients_equal_plain_ones(dropout: float, make_encoder: Callable[..., Encoder]) -> None:
     torch.compiler.reset()
