@@ -38,7 +38,10 @@ class Dense(RankedMiner):
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
         """Return the nearest documents of each query; kept in the store under the encoder's fingerprint."""
-        chosen = encoder if self.encoder is None else self.encoder.load(str(encoder.device))
+        chosen = encoder
+        if self.encoder is not None:
+            chosen = self.encoder.load(str(encoder.device))
+            chosen.beside = encoder.beside
 
         def prepare(examples: Examples) -> Propose:
             queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).matrix  # [Q, D]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from embfit.model.encoder import Encoder, Kind
-from embfit.model.encoding import MATRIX, encode_into, new_matrix
+from embfit.model.encoding import MATRIX, new_matrix
+from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
 from embfit.store import Store, digest
 from embfit.tokens import Tokens
@@ -59,7 +60,10 @@ def embed(
     def build(folder: Path) -> None:
         tokens = tokenized(encoder, collection, kind, store)
         new_matrix(folder, (len(chosen), encoder.width))
-        encode_into(folder, encoder, tokens if rows is None else tokens.take(chosen), f"embedding {PLURALS[kind]}")
+        encode_shared(folder, encoder, tokens if rows is None else tokens.take(chosen), f"embedding {PLURALS[kind]}")
+        for other in folder.iterdir():
+            if other.name != MATRIX:  # how far the processes were, and what they said
+                other.unlink()
 
     folder = store.entry("embeddings", key, build, resumable=True)
     return Embeddings([ids[row] for row in chosen], np.load(folder / MATRIX, mmap_mode="r"), digest(key))

@@ -52,6 +52,7 @@ class Encoder(nn.Module):
         self.settings = settings
         self.projections = nn.ModuleList(projections)
         self.source = source
+        self.beside: tuple[str, ...] = ()  # devices of further processes that share the encoding of many texts
         hidden = backbone.config.get_text_config().hidden_size
         self._width = int(projections[-1].linear.out_features if projections else hidden)
         self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None

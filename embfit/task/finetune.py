@@ -24,6 +24,8 @@ from embfit.store import Store, write_text
 from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.training import Fit, Training
+from embfit.training.layout import plan
+from embfit.world import launched
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ def finetune(
         warn_of_sources(collection, evaluator.splits)
     with run.stage("load model"):
         encoder = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
+        encoder.beside = plan(trainer.keywords, launched()).beside
         truncated = count_truncated(encoder, collection, store)
     with run.stage("evaluate base"):
         base, *base_production = [evaluator.evaluate("base", encoder, collection, store, at) for at in evaluator.splits]

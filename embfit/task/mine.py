@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
+import pytorch_lightning as pl
 from pydantic import Field
 
 from embfit.miner import most_suspect, write_negatives
@@ -17,6 +19,8 @@ from embfit.run_folder import RunFolder
 from embfit.store import Store
 from embfit.task.facts import describe
 from embfit.task.parts import Data, Miner
+from embfit.training.layout import plan
+from embfit.world import launched
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ def mine(
     miner: Miner,
     store: Store,
     run: RunFolder,
+    trainer: partial[pl.Trainer],
     seed: int,
     hidden_share: Annotated[float, Field(gt=0, lt=1)] | None = 0.5,
     examples: Annotated[int, Field(ge=0)] = 20,
@@ -39,6 +44,7 @@ def mine(
         miner: what is asked.
         store: keeps what was mined.
         run: gets `negatives.jsonl`, `negatives.parquet` and the report.
+        trainer: says on which devices, all of which encode.
         seed: of the positives hidden.
         hidden_share: of the positives of each query that has several: hidden from a second mining, to see how many of
             them it takes for negatives; None leaves that out.
@@ -47,7 +53,8 @@ def mine(
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):
-        encoder = model.load()
+        encoder = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
+        encoder.beside = plan(trainer.keywords, launched()).beside
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
         write_negatives(training_set, run.dir / "negatives.jsonl", run.dir / "negatives.parquet")

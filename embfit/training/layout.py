@@ -30,6 +30,13 @@ class Layout:
     local_size: int = 1
     size: int = 1
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Devices of this machine's ranks but the first, by PyTorch's names."""
+        if self.gpus:
+            return tuple(f"cuda:{gpu}" for gpu in self.gpus[1:])
+        return ("cpu",) * (self.local_size - 1)
+
     def settings(self, trainer: Mapping[str, Any], local_rank: int) -> dict[str, Any]:
         """Return the Trainer's settings for one rank: its own device, and no strategy of Lightning's."""
         if self.size == 1:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from torch import nn
 
 from embfit.data import Beir
 from embfit.data.held_out import hold_out, sample
@@ -34,6 +35,7 @@ from embfit.miner import BM25, Dense, NoNegatives, Random
 from embfit.model import Pretrained
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.task.parts import Miner
 from embfit.training import Training
 
 FOLDS = 3
@@ -67,7 +69,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Run what is missing, then print the table."""
-    arguments = _arguments()
+    arguments = parser(__doc__, "outputs/benchmarks/defaults.jsonl").parse_args()
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if not arguments.table:
@@ -77,14 +79,31 @@ def main() -> None:
                 for fold in range(arguments.folds):
                     for setting in settings:
                         _run_once(out, arguments, collection_name, folder, setting, fold, seed)
-    print(table(list(_read(out))))
+    print(table(list(read(out))))
 
 
 def _run_once(
     out: Path, arguments: argparse.Namespace, name: str, folder: str, setting: str, fold: int, seed: int
 ) -> None:
-    """Train and measure one setting on one fold, and append the result."""
-    case = {
+    """Train and measure one setting on one fold, and append the result, unless it is there."""
+    case = case_of(arguments, name, setting, fold, seed)
+    if was_run(out, case):
+        return
+    changes = SETTINGS[setting]
+    miner = changes.get("miner", NoNegatives())
+    loss = InfoNCE(**({"temperature": START_LOSS.temperature.item()} | changes.get("loss", {})))
+    training = replace(START, seed=seed, **changes.get("training", {}))
+    append(
+        out,
+        measure(
+            case, folder, arguments, replace(miner, seed=seed) if hasattr(miner, "seed") else miner, loss, training
+        ),
+    )
+
+
+def case_of(arguments: argparse.Namespace, name: str, setting: str, fold: int, seed: int) -> dict[str, Any]:
+    """Return what identifies a run."""
+    return {
         "collection": name,
         "setting": setting,
         "fold": fold,
@@ -93,33 +112,52 @@ def _run_once(
         "documents": arguments.documents,
         "max_length": arguments.max_length,
     }
-    if any({key: done[key] for key in case} == case for done in _read(out)):
-        return
+
+
+def measure(
+    case: Mapping[str, Any],
+    folder: str,
+    arguments: argparse.Namespace,
+    miner: Miner,
+    loss: nn.Module,
+    training: Training,
+) -> dict[str, Any]:
+    """Mine, train and measure base and tuned on a fold; returns the case with what was found."""
     store = Store(arguments.store)
-    changes = SETTINGS[setting]
-    collection = fold_of(Beir(path=folder, dev_share=0, test_share=0).load(store), fold, arguments)
+    collection = fold_of(Beir(path=folder, dev_share=0, test_share=0).load(store), int(case["fold"]), arguments)
     evaluator = Retrieval(split="fold", metrics=("ndcg@10",), depth=10, bm25=False)
     encoder = replace(MODEL, max_length=arguments.max_length).load("cpu")
     base = evaluator.evaluate("base", encoder, collection, store)
-    miner = changes.get("miner", NoNegatives())
-    examples = (replace(miner, seed=seed) if hasattr(miner, "seed") else miner).mine(collection, encoder, store)
-    loss = InfoNCE(**({"temperature": START_LOSS.temperature.item()} | changes.get("loss", {})))
-    training = replace(START, seed=seed, **changes.get("training", {}))
-    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
     started = time.monotonic()
+    examples = miner.mine(collection, encoder, store)
+    mined = time.monotonic()
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
     with TemporaryDirectory() as scratch:
-        fit = training.fit(encoder, loss, examples, None, trainer, store, Path(scratch))
+        remine = partial(miner.mine, collection, store=Store(Path(scratch) / "store"))
+        fit = training.fit(encoder, loss, examples, None, trainer, store, Path(scratch), remine=remine)
     tuned = evaluator.evaluate("tuned", encoder, collection, Store(enabled=False))
-    result = {
+    return {
         **case,
-        "minutes": (time.monotonic() - started) / 60,
+        "minutes": (time.monotonic() - mined) / 60,
+        "mining_minutes": (mined - started) / 60,
         "pairs_per_second": fit.pairs_per_second,
         "base": base.per_query["ndcg@10"],
         "tuned": tuned.per_query["ndcg@10"],
     }
+
+
+def was_run(out: Path, case: Mapping[str, Any]) -> bool:
+    """Whether a case is in the result file."""
+    return any({key: done[key] for key in case} == case for done in read(out))
+
+
+def append(out: Path, result: Mapping[str, Any]) -> None:
+    """Add a run to the result file, and say what it found."""
     with out.open("a") as file:
         file.write(json.dumps(result) + "\n")
-    print(name, setting, fold, seed, f"{base.metrics['ndcg@10']:.4f} → {tuned.metrics['ndcg@10']:.4f}", flush=True)
+    before, after = (np.mean(list(result[system].values())) for system in ("base", "tuned"))
+    case = (result[name] for name in ("collection", "setting", "fold", "seed"))
+    print(*case, f"{before:.4f} → {after:.4f}", flush=True)
 
 
 def fold_of(collection: Collection, fold: int, arguments: argparse.Namespace) -> Collection:
@@ -166,25 +204,27 @@ def table(results: list[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the runs of a result file."""
     if path.is_file():
         yield from (json.loads(line) for line in path.read_text().splitlines())
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", nargs="*", help="NAME=BEIR_FOLDER")
-    parser.add_argument("--settings", default="all", help="names, separated by semicolons; all by default")
-    parser.add_argument("--folds", type=int, default=1, help=f"how many of the {FOLDS} folds to run")
-    parser.add_argument("--seeds", default="0", help="separated by commas")
-    parser.add_argument("--queries", type=int, default=0, help="training queries; 0 for all")
-    parser.add_argument("--documents", type=int, default=1500, help="size of the corpus, at least the judged ones")
-    parser.add_argument("--max-length", type=int, default=256, help="tokens read of a text")
-    parser.add_argument("--store", default="outputs/store")
-    parser.add_argument("--out", default="outputs/benchmarks/defaults.jsonl")
-    parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
+def parser(description: str | None, out: str) -> argparse.ArgumentParser:
+    """Return the options of a cross-validation on training queries."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("collections", nargs="*", help="NAME=BEIR_FOLDER")
+    options.add_argument("--settings", default="all", help="names, separated by semicolons; all by default")
+    options.add_argument("--folds", type=int, default=1, help=f"how many of the {FOLDS} folds to run")
+    options.add_argument("--seeds", default="0", help="separated by commas")
+    options.add_argument("--queries", type=int, default=0, help="training queries; 0 for all")
+    options.add_argument("--documents", type=int, default=1500, help="size of the corpus, at least the judged ones")
+    options.add_argument("--max-length", type=int, default=256, help="tokens read of a text")
+    options.add_argument("--store", default="outputs/store")
+    options.add_argument("--out", default=out)
+    options.add_argument("--table", action="store_true", help="print what is there, run nothing")
     logging.basicConfig(level=logging.WARNING)
-    return parser.parse_args()
+    return options
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embfit.model import Encoder, embed, encoding
+from embfit.errors import UserError
+from embfit.model import Encoder, embed, encoding, shared_encoding
 from embfit.model import encoder as encoder_module
 from embfit.model.encoding import encode_into, new_matrix
 from embfit.records import Collection
@@ -86,3 +87,31 @@ def test_tokens_written_in_blocks_are_the_tokens(tiny_encoder: Encoder, tmp_path
     (tmp_path / "none").mkdir()
     Tokens.save_blocks(iter(()), tmp_path / "none")
     assert len(Tokens.load(tmp_path / "none")) == 0
+
+
+def test_two_processes_make_the_same_matrix(
+    small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the other process plans with the budget that is the default
+    whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "one")).matrix
+    monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
+    encoder = make_encoder()
+    encoder.beside = ("cpu",)
+    store = Store(tmp_path / "two")
+    np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).matrix, whole)
+    (entry,) = (path for path in (store.dir / "embeddings").iterdir() if path.is_dir())
+    assert sorted(path.name for path in entry.iterdir()) == ["key.json", "matrix.npy"]
+
+
+def test_a_process_that_fails_is_named_and_nothing_is_lost(
+    small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
+    encoder, store = make_encoder(), Store(tmp_path)
+    encoder.beside = ("nonsense",)
+    with pytest.raises(UserError, match=r"process 1 of 2 failed while encoding: .*nonsense.*process-1\.txt"):
+        embed(encoder, small_collection, "document", store)
+    encoder.beside = ()
+    whole = encoder.encode(small_collection.document_texts(), "document")
+    np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).matrix, whole)

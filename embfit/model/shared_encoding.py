@@ -1,0 +1,126 @@
+"""Encoding shared out among processes of this machine, one a device, with the same vectors as one process makes.
+
+Each takes every n-th batch of one plan and writes its rows into the one matrix: nothing is gathered, so the processes
+need no word of each other. `python -m embfit.model.shared_encoding JOB PART` is one of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from embfit.errors import UserError
+from embfit.model.encoder import Encoder
+from embfit.model.encoding import encode_into
+from embfit.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+SHARED_FROM = 8192  # texts; fewer are done before another process has started
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the processes share.
+
+    Args:
+        encoder: of all of them.
+        tokens: of all texts.
+        folder: has the matrix.
+        label: of the progress shown.
+        devices: of the processes, this one's first.
+        threads: that one of them computes with on a CPU.
+    """
+
+    encoder: Encoder
+    tokens: Tokens
+    folder: Path
+    label: str
+    devices: tuple[str, ...]
+    threads: int
+
+
+def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) -> None:
+    """Embed tokenised texts into the folder's matrix, together with the encoder's `beside` devices.
+
+    Args:
+        folder: has the matrix, and keeps how far each process is.
+        encoder: its `beside` names the devices of further processes.
+        tokens: N texts, with their prompts.
+        label: of the progress shown, which is this process's share.
+
+    Raises:
+        UserError: another process failed; what is encoded is kept.
+    """
+    if not encoder.beside or len(tokens) < SHARED_FROM:
+        encode_into(folder, encoder, tokens, label)
+        return
+    devices = (str(encoder.device), *encoder.beside)
+    before = torch.get_num_threads()
+    job = Job(encoder, tokens, folder, label, devices, max(1, before // len(devices)))
+    log.info("%s in %d processes", label, len(devices))
+    with _others(job) as children:
+        try:
+            torch.set_num_threads(job.threads if encoder.device.type == "cpu" else before)
+            encode_into(folder, encoder, tokens, label, 0, len(devices))
+        finally:
+            torch.set_num_threads(before)
+        for part, child in children.items():
+            if child.wait() != 0:
+                raise UserError(f"process {part} of {len(devices)} failed while encoding: {_last_words(folder, part)}")
+
+
+@contextmanager
+def _others(job: Job) -> Iterator[dict[int, subprocess.Popen[bytes]]]:
+    """Start the other processes, which end with the block."""
+    path = job.folder / "job.pt"
+    torch.save(job, path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    children: dict[int, subprocess.Popen[bytes]] = {}
+    try:
+        for part in range(1, len(job.devices)):
+            command = [sys.executable, "-m", "embfit.model.shared_encoding", str(path), str(part)]
+            with _words(job.folder, part).open("wb") as output:
+                children[part] = subprocess.Popen(  # Ctrl-C is for the first process, which ends the others
+                    command, stdout=output, stderr=output, env=environment, start_new_session=True
+                )
+        yield children
+    finally:
+        for child in children.values():
+            child.kill()
+            child.wait()
+        path.unlink(missing_ok=True)
+
+
+def _words(folder: Path, part: int) -> Path:
+    return folder / f"process-{part}.txt"
+
+
+def _last_words(folder: Path, part: int) -> str:
+    path = _words(folder, part)
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"{lines[-1] if lines else 'it said nothing'} ({path})"
+
+
+def main(arguments: list[str]) -> None:
+    """Encode one part of a job."""
+    path, part = Path(arguments[0]), int(arguments[1])
+    job: Job = torch.load(path, map_location="cpu", weights_only=False)  # written by the first process
+    device = torch.device(job.devices[part])
+    if device.type == "cpu":
+        torch.set_num_threads(job.threads)
+    encode_into(job.folder, job.encoder.to(device), job.tokens, job.label, part, len(job.devices))
+
+
+if __name__ == "__main__":
+    from embfit.model import shared_encoding  # the job's class is of this module under its own name
+
+    shared_encoding.main(sys.argv[1:])

