@@ -1,4 +1,4 @@
-"""Encoding into a file, from where a crash or Ctrl-C left it: no text is encoded twice.
+"""Encoding into a file, from where a crash or Ctrl-C left it: but for the last seconds, no text is encoded twice.
 
 Batches are planned for all texts at once, as a function of their lengths alone, so it makes no difference to a single
 number whether one process encodes them all, several share them, or another run goes on with the rest.
