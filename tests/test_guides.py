@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.launcher.fake_slurm import install
+
+SECONDS = 900
+SMALL = "experiment=first-look data.packages=[logging,email] training.steps=1 evaluator.resamples=100"  # as in a guide
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,7 +42,7 @@ def shell(tmp_path):
 
     def run(script: str) -> str:
         work = tmp_path / "work"
-        work.mkdir()
+        work.mkdir(exist_ok=True)
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", script],
             cwd=work,
@@ -46,7 +50,7 @@ def shell(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=SECONDS,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -64,3 +68,58 @@ def test_share_a_config_between_teams(shell):
     shown = [" ".join(line.split()) for line in guide.splitlines() if line.startswith("training.")]
     assert len(shown) == 3
     assert set(shown) <= set(told)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
+def test_run_a_sweep(shell):
+    told = shell(commands("sweep.md").replace("experiment=first-look", SMALL))
+    first, second, explained = told.split("summary  outputs/sweeps/first/summary.html")
+    assert "2 of 2 jobs done; best dev.ndcg@10" in first
+    assert "tuned − base" in first
+    assert "2 of 2 jobs done; best dev.ndcg@10" in second
+    assert "tuned − base" not in second  # nothing was run
+    assert "outputs/sweeps/first/conf/experiment/best.yaml:" in explained
+    assert "over 5e-05 in conf/training/in-batch.yaml" in explained
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
+def test_run_on_slurm(shell, tmp_path):
+    """The guide's commands on a cluster of one machine, with two ranks in the place of four GPUs."""
+    pytest.importorskip("submitit")
+    programs = install(tmp_path / "slurm")
+    script = commands("slurm.md").replace("experiment=first-look", SMALL)
+    script = script.replace("-per-node=4", "-per-node=2").replace("trainer.devices=4", "trainer.devices=2")
+    script = script.replace("trainer=ddp", "trainer=ddp trainer.accelerator=cpu").replace("launcher.partition=gpu", "")
+    script = script.replace("-m launcher=slurm  ", "-m launcher=slurm launcher.gpus=0 ")
+    status = "outputs/four-gpus/status.json"
+    ended = f"until grep -qE 'done|failed' {status}; do sleep 1; done; cat {status}"
+    told = shell(f"export PATH={programs}:$PATH\n{script}\n{ended}")
+    assert told.count("2 of 2 jobs done; best dev.ndcg@10") == 2
+    assert '"state": "done"' in told[-400:]
+    work = tmp_path / "work" / "outputs"
+    assert (work / "four-gpus" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_two_packs_and_a_users_file_in_a_fresh_environment(shell, tmp_path):
+    pytest.importorskip("hatchling", reason="packs are built with hatchling")
+    own = tmp_path / "xdg" / "embfit" / "trainer" / "my-machine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# Here.\n# python -m embfit trainer=my-machine\ndefaults: [cpu, _self_]\nlog_every_n_steps: 5\n")
+    packs = " ".join(str(ROOT / "tests" / "packs" / name) for name in ("acme-legal", "globex-search"))
+    told = shell(
+        f"pip install {packs}\nembfit pack list\n"
+        "embfit --explain experiment=globex-contracts data.path=DIR trainer=my-machine training.lr=1e-5"
+    )
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in told.splitlines() if line.split()}
+    assert rows["training.epochs"] == (
+        "1 globex-search==0.3:experiment/globex-contracts.yaml:11, over 2 in acme-legal==2.1:experiment/"
+        "acme-recipe.yaml:10, over 3 in conf/training/in-batch.yaml:4"
+    )
+    assert rows["training.lr"].startswith(
+        "1e-05 command line, over 2e-05 in acme-legal==2.1:experiment/acme-recipe.yaml:9"
+    )
+    assert rows["loss.temperature"].endswith("acme-legal==2.1:loss/acme-cautious.yaml:4")
+    assert rows["trainer.log_every_n_steps"] == f"5 {own}:4, over 1 in conf/trainer/cpu.yaml:12"

@@ -32,14 +32,21 @@ Schema = dict[str, Any]
 
 def schemas(loader: Loader) -> dict[str, Schema]:
     """Return the schema of each group's files, by group."""
-    found = {group: _group(group) for group in loader.groups() if group != "experiment"}
+    groups = [group for group in loader.groups() if group != "experiment"]
+    alone = {group: _group(group, {}) for group in groups}
+    found = {group: _group(group, alone) for group in groups}
     if "experiment" in loader.groups():
         found["experiment"] = _experiment(found)
     return found
 
 
-def _group(group: str) -> Schema:
-    """Return the schema of a group: a file's keys are those of the code that it names, or of any of the group's."""
+def _group(group: str, others: Mapping[str, Schema]) -> Schema:
+    """Return the schema of a group: a file's keys are those of the code that it names, or of any of the group's.
+
+    Args:
+        group: its name.
+        others: schemas of groups from which a key of a file may take a choice (`/model@encoder: bge-large`).
+    """
     files = [
         source.folder / choice
         for source in [house(), *added_sources()]
@@ -48,13 +55,20 @@ def _group(group: str) -> Schema:
     ]
     targets: dict[str, Target] = {}
     comments: dict[str, str] = {}
+    nested: dict[str, list[Schema]] = {}
     for file in files:
         text = file.read_text(encoding="utf-8")
         node = yaml.safe_load(text)
         if isinstance(node, Mapping) and "_target_" in node:
             targets.setdefault(str(node["_target_"]), find_target(str(node["_target_"])))
             comments = {**_comments(text), **comments}
+        for key, schema in _nested(node, group, text, others).items() if isinstance(node, Mapping) else ():
+            if schema not in nested.setdefault(key, []):
+                nested[key].append(schema)
+    inside = {key: {"anyOf": [*choices, {"type": "null"}, INTERPOLATION]} for key, choices in nested.items()}
     by_target = {name: _parameters(target, group, comments) for name, target in targets.items()}
+    for parameters in by_target.values():
+        parameters |= {key: {**parameters[key], **schema} for key, schema in inside.items() if key in parameters}
     merged: Schema = {}
     for parameters in by_target.values():
         for key, schema in parameters.items():
@@ -63,7 +77,7 @@ def _group(group: str) -> Schema:
         "$schema": DRAFT,
         "title": f"embfit: {group}",
         "type": "object",
-        "properties": {**_hydra(list(targets)), **merged},
+        "properties": {**_hydra(list(targets)), **(merged or inside)},
     }
     if targets:
         described["allOf"] = [_branch(name, targets[name], by_target[name]) for name in targets]
@@ -71,6 +85,22 @@ def _group(group: str) -> Schema:
             built_on_others: Schema = {"not": {"required": ["_target_"]}}
             described["allOf"].append({"if": built_on_others, "then": _closed(merged)})
     return described
+
+
+def _nested(node: Mapping[str, Any], group: str, text: str, others: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Return what stands at keys of a file: a choice of another group that its defaults name, or code of its own."""
+    found: dict[str, Schema] = {}
+    for entry in node.get("defaults") or []:
+        for name in entry if isinstance(entry, Mapping) else ():
+            other, at, key = str(name).removeprefix("override ").strip("/").partition("@")
+            if at and other in others:
+                found[key] = {"type": "object", "properties": others[other]["properties"]}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            target = find_target(str(value["_target_"]))
+            found[key] = _closed(_parameters(target, group, _comments(text))) if not target.open_ended else {}
+            found[key] |= {"type": "object"}
+    return found
 
 
 def _branch(name: str, target: Target, parameters: Schema) -> Schema:
@@ -133,8 +163,9 @@ def _experiment(groups: Mapping[str, Schema]) -> Schema:
 
 
 def _comments(text: str) -> dict[str, str]:
-    """Return what a file says behind its keys."""
-    return dict(re.findall(r"^(\w+):.*?\s#\s(.+)$", text, re.MULTILINE))
+    """Return what a file says behind its keys, those at the top before those below them."""
+    found = re.findall(r"^( *)(\w+):.*?\s#\s(.+)$", text, re.MULTILINE)
+    return {key: comment for _, key, comment in sorted(found, key=lambda match: -len(match[0]))}
 
 
 def settings(folder: Path, groups: list[str]) -> dict[str, list[str]]:

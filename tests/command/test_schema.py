@@ -49,6 +49,20 @@ def test_keys_come_with_defaults_and_the_words_of_the_yaml(found):
     assert "max_epochs" not in found["trainer"]["properties"]
 
 
+def test_nested_choices_have_the_keys_of_their_group(found):
+    assert errors(found["loss"], "defaults: [mrl, _self_]\nloss: {temperature: 0.02}") == []
+    for group, text in {
+        "loss": "defaults: [mrl, _self_]\nloss: {symmetric: 3}",
+        "miner": "defaults: [dense, _self_]\nencoder: {max_length: many}",
+        "model": "defaults: [bge-base, _self_]\nlora: {_target_: embfit.model.LoRA, rnak: 8}",
+        "logger": "mlflow: {_target_: embfit.logger.MLflow, experiment: 3}",
+        "experiment": "loss: {loss: {symmetric: 3}}",
+    }.items():
+        assert errors(found[group], text) != [], text
+    choice = found["loss"]["properties"]["loss"]["anyOf"][0]
+    assert choice["properties"]["temperature"]["default"] == 0.05
+
+
 def test_files_and_editor_settings(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     team = tmp_path / "team"
