@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -26,20 +26,21 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
+def progress(label: str, total: int, unit: str, note: Callable[[], str] | None = None) -> Iterator[Advance]:
     """Show progress while the block runs.
 
     Args:
         label: what is being done ("embedding documents").
         total: amount of work.
         unit: what is counted, in the plural ("texts").
+        note: asked for what to show beside the rate.
     """
     if sys.stderr.isatty():
         with _bar(unit) as bar:
             task = bar.add_task(label, total=total, rate="")
-            yield _bar_advance(bar, task)
+            yield _bar_advance(bar, task, note)
         return
-    yield _line_advance(label, total, unit)
+    yield _line_advance(label, total, unit, note)
 
 
 def track(items: Iterable[Item], label: str, total: int, unit: str) -> Iterator[Item]:
@@ -63,19 +64,20 @@ def _bar(unit: str) -> Progress:
     )
 
 
-def _bar_advance(bar: Progress, task: TaskID) -> Advance:
+def _bar_advance(bar: Progress, task: TaskID, note: Callable[[], str] | None) -> Advance:
     started = time.monotonic()
     done = 0
 
     def advance(amount: int = 1) -> None:
         nonlocal done
         done += amount
-        bar.update(task, completed=done, rate=_per_second(done, time.monotonic() - started))
+        rate = _per_second(done, time.monotonic() - started)
+        bar.update(task, completed=done, rate=", ".join(_said(rate, note)))
 
     return advance
 
 
-def _line_advance(label: str, total: int, unit: str) -> Advance:
+def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | None) -> Advance:
     started = shown = time.monotonic()
     done = 0
 
@@ -87,9 +89,15 @@ def _line_advance(label: str, total: int, unit: str) -> Advance:
             shown = now
             spent = now - started
             left = (total - done) * spent / done
-            log.info("%s: %d of %d %s, %s, %.0f s left", label, done, total, unit, _per_second(done, spent), left)
+            said = ", ".join(_said(_per_second(done, spent), note))
+            log.info("%s: %d of %d %s, %s, %.0f s left", label, done, total, unit, said, left)
 
     return advance
+
+
+def _said(rate: str, note: Callable[[], str] | None) -> list[str]:
+    """Return the rate and what else there is to show."""
+    return [part for part in (rate, note() if note else "") if part]
 
 
 def _per_second(done: int, seconds: float) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from embfit.ragged import Ragged
 from embfit.records import TrainingSet
+from embfit.training.grouping import Grouping
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Examples:
         self.max_positives = max_positives
         self.queries = np.asarray(table["query"], np.int64)  # [N]
         self.weights = np.asarray(table["weight"], np.float32)  # [N]
+        self.sources = np.unique(table["source"][:], return_inverse=True)[1]  # [N] numbers of their names
         self.positives = _ragged(table, "positives", copies)
         self.negatives = _ragged(table, "negatives", copies)
         self.teacher = _floats(table["scores"][:])
@@ -140,21 +142,19 @@ class Examples:
 
 
 class EpochBatches(torch.utils.data.Dataset[Batch]):
-    """The batches of one epoch: the same for the same seed and epoch, and of nearly equal size.
+    """The batches of one epoch: the same for the same seed and epoch.
 
     Args:
         examples: all of them.
-        batch_size: examples in a batch, at most; the last is not a small remainder, since its few in-batch negatives
-            would make it another task.
+        grouping: which of them share a batch.
         seed: of the run.
         epoch: counted from 0.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, seed: int, epoch: int) -> None:
+    def __init__(self, examples: Examples, grouping: Grouping, seed: int, epoch: int) -> None:
         self.examples = examples
         self.seed = (seed, epoch)
-        order = np.random.default_rng(self.seed).permutation(len(examples))
-        self.parts = np.array_split(order, batches_per_epoch(len(examples), batch_size))
+        self.parts = grouping.draw(np.random.default_rng(self.seed))
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -163,11 +163,6 @@ class EpochBatches(torch.utils.data.Dataset[Batch]):
         if row >= len(self.parts):
             raise IndexError(row)
         return self.examples.batch(self.parts[row], np.random.default_rng((*self.seed, row)))
-
-
-def batches_per_epoch(examples: int, batch_size: int) -> int:
-    """Return how many batches hold all examples."""
-    return -(-examples // batch_size)
 
 
 def _ragged(table: Dataset, column: str, copies: np.ndarray) -> Ragged:

@@ -120,6 +120,7 @@ class Checkpoints(pl.Callback):
             self._write(trainer, micro_batched(pl_module), batch_idx)
 
     def _write(self, trainer: pl.Trainer, module: MicroBatched, batch: int) -> None:
+        module.settle()  # what is kept has passed every step's check
         last = trainer.is_last_batch
         checkpoint = Checkpoint(
             plan=self.plan,

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
-
 MOST = 400  # points; beyond them neighbours are joined
 WATCHED = {"loss": "train/loss", "accuracy": "train/accuracy", "lr": "train/lr"}
 
 
-class Curve(pl.Callback):
+class Curve:
     """Keeps loss, in-batch accuracy and learning rate: one point for each so many steps, their mean.
 
     When there are `MOST` points, each two neighbours become one and later points stand for twice as many steps: memory
@@ -23,12 +21,9 @@ class Curve(pl.Callback):
         self.every = 1
         self._pending: list[dict[str, float]] = []
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Read what the step has logged."""
-        logged = {name: float(trainer.callback_metrics[key]) for name, key in WATCHED.items()}
-        self.add({"step": float(trainer.global_step), **logged})
+    def watch(self, step: int, measured: Mapping[str, float]) -> None:
+        """Take in what a step has measured."""
+        self.add({"step": float(step), **{name: measured[key] for name, key in WATCHED.items()}})
 
     def add(self, step: dict[str, float]) -> None:
         """Take in one step: its number as `step`, and values."""

@@ -115,10 +115,12 @@ def fit_module(
         folder, identity, points if validation else [], course.checkpoint_every, validation, curve, clock.elapsed
     )
     settings = layout.settings(trainer, 0)
-    own: list[pl.Callback | None] = [TrainingProgress(steps), clock, validation, curve, written]
+    shown = TrainingProgress(steps)
+    own: list[pl.Callback | None] = [shown, clock, validation, written]
     callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
     if start is None or not (start.step == steps or start.over):
         with crew(module, settings, layout, steps, folder, start):
+            module.watchers = [curve.watch, shown.watch]  # the first rank's alone
             run(module, settings, callbacks, steps, folder, start)
     spent = clock.elapsed()
     validating = validation.seconds if validation else 0.0

@@ -5,6 +5,8 @@ A batch is a set of unique texts; `micro_batches` encodes them, and the loss see
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,8 +15,27 @@ from embfit.model import Encoder
 from embfit.model.precision import Precision, uses_bf16
 from embfit.tokens import Tokens, concatenate
 from embfit.training.batches import Batch, EpochBatches, Examples
-from embfit.training.micro_batches import MicroBatched, Optimization, Portions, Step
+from embfit.training.grouping import Grouping
+from embfit.training.guide import Guide, doubtful
+from embfit.training.lookup import direct_lookup
+from embfit.training.micro_batches import MicroBatched, Portions
+from embfit.training.optimization import Optimization
 from embfit.training.remining import Remining
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch with all that needs no device.
+
+    Args:
+        batch: unique texts and the relations between them.
+        texts: tokens of its queries and then its documents ([Q + D]).
+        guide: vectors of a guide's queries and documents, where there is one ([Q, G], [D, G]).
+    """
+
+    batch: Batch
+    texts: Tokens
+    guide: tuple[Tensor, Tensor] | None = None
 
 
 class InBatch(MicroBatched):
@@ -27,12 +48,13 @@ class InBatch(MicroBatched):
         query_tokens: of all the collection's queries.
         document_tokens: of all its documents.
         optimization: learning rate and the like.
-        batch_size: examples in a batch, of all ranks together.
+        grouping: which examples share a batch, of all ranks together.
         token_budget: padded tokens in a micro-batch.
         memory_gb: for graphs that are kept; None is half of what is free when training starts.
         dropout: whether the encoder's dropout is on.
         precision: of the encoder's computation.
         seed: of order, drawing and dropout.
+        guide: says which negatives are doubtful; None believes them all.
     """
 
     encoder: Encoder
@@ -45,18 +67,20 @@ class InBatch(MicroBatched):
         query_tokens: Tokens,
         document_tokens: Tokens,
         optimization: Optimization,
-        batch_size: int,
+        grouping: Grouping,
         token_budget: int,
         memory_gb: float | None,
         dropout: bool,
         precision: Precision,
         seed: int,
+        guide: Guide | None = None,
     ) -> None:
         super().__init__(encoder, loss, optimization, Portions(token_budget, memory_gb, dropout, precision, seed))
         self.examples = examples
         self.query_tokens = query_tokens
         self.document_tokens = document_tokens
-        self.batch_size = batch_size
+        self.grouping = grouping
+        self.guide = guide
         self.remining: Remining | None = None
 
     def epoch_batches(self) -> EpochBatches:
@@ -65,19 +89,27 @@ class InBatch(MicroBatched):
             begins = self.first_batch == 0
             mined = self.remining.examples(self.current_epoch, begins, self.encoder, self.ranks)
             self.examples = self.examples if mined is None else mined
-        return EpochBatches(self.examples, self.batch_size, self.portions.seed, self.current_epoch)
+        return EpochBatches(self.examples, self.grouping, self.portions.seed, self.current_epoch)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Compute the loss of a batch and move the weights."""
+    def prepare(self, batch: Batch) -> Prepared:
+        """Do for a batch all that needs no device."""
         texts = concatenate([self.query_tokens.take(batch.queries), self.document_tokens.take(batch.documents)])
-        positives, ignored = batch.positives.to(self.device), batch.ignored.to(self.device)
-        weights = batch.weights.to(self.device)
-        teacher = () if batch.teacher is None else (batch.teacher.to(self.device),)
+        return Prepared(batch, texts, self.guide.vectors(batch.queries, batch.documents) if self.guide else None)
+
+    def training_step(self, prepared: Prepared, batch_idx: int) -> None:
+        """Compute the loss of a batch and move the weights."""
+        batch, texts = prepared.batch, prepared.texts
+        positives, ignored = self.sent(batch.positives), self.sent(batch.ignored)
+        if prepared.guide is not None and self.guide is not None:
+            asked, answered = map(self.sent, prepared.guide)
+            ignored = ignored | doubtful(asked, answered, positives, self.guide.margin)
+        weights = self.sent(batch.weights)
+        teacher = () if batch.teacher is None else (self.sent(batch.teacher),)
+        bf16 = uses_bf16(self.portions.precision, self.device)
 
         def encode(rows: np.ndarray) -> Tensor:
             ids, mask = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
-            bf16 = uses_bf16(self.portions.precision, self.device)
-            vectors: Tensor = self.encoder(ids.to(self.device), mask.to(self.device), bf16)  # [n, H]
+            vectors: Tensor = self.encoder(self.sent(ids), self.sent(mask), bf16)  # [n, H]
             return vectors
 
         def loss(vectors: Tensor) -> Tensor:  # [Q + D, H]
@@ -85,29 +117,22 @@ class InBatch(MicroBatched):
             value: Tensor = self.loss(queries, documents, positives, ignored, weights, *teacher)
             return value
 
-        step = self.descend(texts.lengths, encode, [self.encoder.width], loss)
-        self.pairs_seen += batch.pairs
-        if self.ranks.leads:
-            self._log(batch, step)
+        with self.encoder.training_attention(), direct_lookup(self.encoder.backbone):
+            step = self.descend(texts.lengths, encode, [self.encoder.width], loss)
+        queries, documents = step.outputs[: len(batch.queries)], step.outputs[len(batch.queries) :]
+        self.tell(step, batch.pairs, self._measured_of(queries, documents, positives, ignored))
 
     @torch.no_grad()
-    def _log(self, batch: Batch, step: Step) -> None:
-        queries, documents = step.outputs[: len(batch.queries)], step.outputs[len(batch.queries) :]
-        positives, ignored = batch.positives.to(self.device), batch.ignored.to(self.device)
+    def _measured_of(
+        self, queries: Tensor, documents: Tensor, positives: Tensor, ignored: Tensor
+    ) -> dict[str, Tensor | float]:
         scores = queries @ documents.T  # [Q, D]
         hardest = scores.masked_fill(positives | ignored, -2.0).amax(dim=1, keepdim=True)  # cosines are above -2
-        right = (scores > hardest)[positives].float().mean()
-        self.log_dict(
-            {
-                "train/loss": step.loss.detach(),
-                "train/accuracy": right,  # share of positives that score above all their negatives
-                "train/lr": self.learning_rate,
-                "train/gradient_norm": step.norm,
-                "train/padding_share": step.padding,
-                "train/ignored_share": ignored.float().mean(),
-                "train/documents": float(len(documents)),
-            }
-        )
+        measured: dict[str, Tensor | float] = {
+            # share of positives that score above all their negatives
+            "train/accuracy": ((scores > hardest) & positives).sum() / positives.sum(),
+            "train/masked_share": ignored.sum() / (~positives).sum().clamp(min=1),
+            "train/documents": float(len(documents)),
+        }
         temperature = getattr(self.loss, "temperature", None)  # not every loss has one
-        if isinstance(temperature, Tensor):
-            self.log("train/temperature", temperature)
+        return measured | ({"train/temperature": temperature.detach()} if isinstance(temperature, Tensor) else {})

@@ -6,12 +6,15 @@ Design:
 - memory decides only how many micro-batches keep their graph (`gradient_cache`);
 - the encoder computes in bf16 where the hardware does, everything after it in fp32; weights are fp32;
 - random numbers are drawn per (seed, step, micro-batch), so a step that is computed again is the same step;
-- several ranks share out the micro-batches of one plan, so that n ranks of batch B do what one does of n x B.
+- several ranks share out the micro-batches of one plan, so that n ranks of batch B do what one does of n x B;
+- the next batch is made while this one computes, and what a step measures is read when the next one has been queued:
+  the device is never waited for. A step whose loss or gradient is not finite moves nothing, by the device's own word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -23,33 +26,20 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
-from embfit.errors import UserError
 from embfit.model import CrossEncoder, Encoder
 from embfit.model.precision import Precision
 from embfit.tokens import padding_share, plan_batches
+from embfit.training.ahead import Ahead
 from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.memory import GIGABYTE, free_bytes, measure_graph
+from embfit.training.optimization import Optimization, fused
 from embfit.training.ranks import Ranks
-from embfit.training.schedule import Schedule, learning_rate_share
-
-NO_DECAY = ("bias", "norm", "temperature")  # parameters that weight decay would only distort
+from embfit.training.readings import Readings, Watch, check
 
 Trained: TypeAlias = Encoder | CrossEncoder
 """What can be trained in micro-batches."""
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """How weights move. `Training` documents each value."""
-
-    lr: float
-    weight_decay: float
-    warmup: float
-    schedule: Schedule
-    clip_norm: float | None
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -76,16 +66,18 @@ class Step:
     """What one batch gave.
 
     Args:
-        loss: a scalar.
-        outputs: of the encoder, for all inputs ([N, ...]).
+        loss: a scalar, detached.
+        outputs: of the encoder, for all inputs ([N, ...]), detached.
         norm: of the gradients, before clipping.
         padding: share of the area computed that was padding.
+        seconds: that it took; on a GPU, to queue it.
     """
 
     loss: Tensor
     outputs: Tensor
     norm: Tensor
     padding: float
+    seconds: float
 
 
 class MicroBatched(pl.LightningModule):
@@ -109,46 +101,38 @@ class MicroBatched(pl.LightningModule):
         self.pairs_seen = 0
         self.start = (0, 0)  # epoch and batch that this process begins with
         self.ranks = Ranks()
+        self.watchers: list[Watch] = []  # called with what each step has measured
         self.ranks_here = 1  # that share this machine's memory
         self._measured: tuple[float, float] | None = None  # bytes that a padded token keeps, bytes allowed
+        self._readings = Readings()
+        self._broken = torch.zeros(())  # 1 from the first step on whose loss or gradient is not finite
         self._reached: list[nn.Parameter] | None = None  # what ranks sum: no step reaches other weights than the first
 
     def epoch_batches(self) -> Dataset[Any]:
         """Return the batches of the current epoch."""
         raise NotImplementedError
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def prepare(self, batch: Any) -> Any:
+        """Do for a batch all that needs no device; on a thread, while the step before computes."""
+        return batch
+
+    def train_dataloader(self) -> Ahead[Any]:
         """Return the batches of the current epoch; of the one that a run goes on with, those that are left."""
         batches = self.epoch_batches()
-        first = self.first_batch
-        if first == 0:
-            return DataLoader(batches, batch_size=None)
-        limit = self.trainer.limit_train_batches  # of a whole epoch, when it is a number of batches
-        count = len(batches)  # type: ignore[arg-type]  # ours have a length
-        last = min(limit, count) if isinstance(limit, int) else count
-        return DataLoader(Subset(batches, range(first, last)), batch_size=None)
+        first, last = self.first_batch, len(batches)  # type: ignore[arg-type]  # ours have a length
+        if first:
+            limit = self.trainer.limit_train_batches  # of a whole epoch, when it is a number of batches
+            last = min(limit, last) if isinstance(limit, int) else last
+        return Ahead(lambda number: self.prepare(batches[number]), range(first, last))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Leave batches where they are: row numbers are needed on the CPU, and masks move with the outputs."""
         return batch
 
     def configure_optimizers(self) -> tuple[list[AdamW], list[LambdaLR]]:
-        """AdamW with warm-up and decay; biases, norms and a learned temperature are not decayed."""
-        plan = self.optimization
-        trained = [(name, weight) for name, weight in self.named_parameters() if weight.requires_grad]
-        groups = [
-            {
-                "params": [
-                    weight for name, weight in trained if any(part in name.lower() for part in NO_DECAY) != decayed
-                ],
-                "weight_decay": plan.weight_decay if decayed else 0.0,
-            }
-            for decayed in (True, False)
-        ]
-        fused = self.device.type in ("cpu", "cuda")
-        optimizer = AdamW([group for group in groups if group["params"]], lr=plan.lr, fused=fused)
-        shares = LambdaLR(optimizer, lambda step: learning_rate_share(step, plan.steps, plan.warmup, plan.schedule))
-        return [optimizer], [shares]
+        """AdamW with warm-up and decay."""
+        optimizer, schedule = self.optimization.optimizer(self, self.device)
+        return [optimizer], [schedule]
 
     def on_train_start(self) -> None:
         """Switch dropout: an encoder without it trains in evaluation mode, in every architecture."""
@@ -169,6 +153,7 @@ class MicroBatched(pl.LightningModule):
             shape: of one output.
             loss: [N, ...] outputs → a scalar.
         """
+        started = time.monotonic()
         micro_batches = plan_batches(lengths, self.portions.token_budget)
         mine = self.ranks.share(_areas(lengths, micro_batches))  # numbers in the plan, which seed dropout on any rank
         own = [micro_batches[number] for number in mine]
@@ -176,23 +161,70 @@ class MicroBatched(pl.LightningModule):
         found = encoding.forward(own, keep=self._kept(lengths, own, encode))
 
         outputs = torch.zeros(len(lengths), *shape, device=self.device)
-        order = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *own])).to(self.device)
+        order = self.sent(torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *own])))
         if own:  # a small batch leaves a rank without
             outputs[order] = torch.cat(found)
         self.ranks.sum(outputs)  # each input was encoded by one rank
         outputs.requires_grad_()
         with _random_state(self._seed(len(micro_batches)), torch.device("cpu")):  # a loss may draw: all ranks the same
             value = loss(outputs)
-        self._check(value)
         self.manual_backward(value)
         gradient = outputs.grad
         if gradient is None:
             raise RuntimeError(f"{type(self.loss).__name__} does not depend on the encoder's outputs")
         encoding.backward(torch.split(gradient[order], [len(rows) for rows in own]))
         self._sum_gradients()
-        norm = self._move()
+        norm = self._move(value.detach())
         self.steps_taken += 1
-        return Step(value, outputs, norm, padding_share(lengths, micro_batches))
+        padding = padding_share(lengths, micro_batches)
+        return Step(value.detach(), outputs.detach(), norm, padding, time.monotonic() - started)
+
+    def tell(self, step: Step, pairs: int, measured: Mapping[str, Tensor | float]) -> None:
+        """Have a step's numbers checked, watched and logged, now or when the device has them.
+
+        Args:
+            step: the newest.
+            pairs: (query, document) pairs that it has learnt from.
+            measured: name → scalar, beside those that every step has.
+
+        Raises:
+            UserError: a loss or a gradient is not finite; the weights are those of the step before.
+        """
+        self.pairs_seen += pairs
+        every: dict[str, Tensor | float] = {
+            "train/loss": step.loss,
+            "train/gradient_norm": step.norm,
+            "train/lr": self.learning_rate,
+            "train/padding_share": step.padding,
+            "train/pairs_per_second": pairs / step.seconds,
+        }
+        self._readings.put(self.steps_taken, {**every, **measured}, self.device)
+        self.settle(to_the_last=False)
+
+    def settle(self, to_the_last: bool = True) -> None:
+        """Check, watch and log what steps have measured; with `to_the_last`, wait for the newest of them.
+
+        Raises:
+            UserError: a loss or a gradient is not finite; the weights are those of the step before.
+        """
+        every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)  # Lightning does not type it
+        for step, numbers in self._readings.take(self.device, to_the_last):
+            check(step, numbers)
+            for watch in self.watchers:
+                watch(step, numbers)
+            if self.ranks.leads and step % every == 0:
+                for logger in self.trainer.loggers:
+                    logger.log_metrics(numbers, step)
+
+    def on_train_end(self) -> None:
+        """Tell what the last step has measured."""
+        self.settle()
+
+    def sent(self, tensor: Tensor) -> Tensor:
+        """Return a tensor on the device, without waiting for what the device does."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     @property
     def first_batch(self) -> int:
@@ -244,21 +276,23 @@ class MicroBatched(pl.LightningModule):
             self._reached = self.ranks.reached(self._trained())
         self.ranks.sum_gradients(self._reached)
 
-    def _move(self) -> Tensor:
-        """Move the weights along their gradients; returns the gradients' norm before clipping."""
+    def _move(self, loss: Tensor) -> Tensor:
+        """Move the weights along their gradients; returns the gradients' norm before clipping.
+
+        From the first step on whose loss or gradient is not finite they stay where they are, without the host asking.
+        """
         optimizer = cast(LightningOptimizer, self.optimizers())
         norm = nn.utils.clip_grad_norm_(self._trained(), self.optimization.clip_norm or float("inf"))
-        optimizer.step()
+        broken = (~(loss.isfinite() & norm.isfinite())).float()
+        self._broken = torch.maximum(self._broken.to(broken.device), broken)
+        if fused(self.device):
+            optimizer.optimizer.found_inf = self._broken  # type: ignore[attr-defined]  # torch.amp's word to fused steps
+            optimizer.step()
+        elif not self._broken:
+            optimizer.step()
         optimizer.zero_grad()
         cast(LambdaLR, self.lr_schedulers()).step()
         return norm
-
-    def _check(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} in step {self.global_step + 1}; the weights are those of the step before.\n"
-                "Lower training.lr or raise loss.temperature; training.precision=fp32 rules out rounding."
-            )
 
     def _trained(self) -> Iterator[nn.Parameter]:
         return (weight for weight in self.parameters() if weight.requires_grad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +12,7 @@ from embfit.progress import Advance, progress
 
 
 class TrainingProgress(pl.Callback):
-    """Shows optimizer steps done, their rate and the time left.
+    """Shows optimizer steps done, the loss, pairs per second and the time left.
 
     Args:
         steps: of the whole run.
@@ -21,10 +22,20 @@ class TrainingProgress(pl.Callback):
         self.steps = steps
         self._shown = ExitStack()
         self._advance: Advance | None = None
+        self._measured: Mapping[str, float] = {}
+
+    def watch(self, step: int, measured: Mapping[str, float]) -> None:
+        """Take in what a step has measured."""
+        self._measured = measured
+
+    def _note(self) -> str:
+        if not self._measured:
+            return ""
+        return f"loss {self._measured['train/loss']:.4f}, {self._measured['train/pairs_per_second']:.3g} pairs/s"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start showing; a run that goes on has some steps behind it."""
-        self._advance = self._shown.enter_context(progress("training", self.steps, "steps"))
+        self._advance = self._shown.enter_context(progress("training", self.steps, "steps", self._note))
         if trainer.global_step:
             self._advance(trainer.global_step)
 

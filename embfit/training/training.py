@@ -9,20 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytorch_lightning as pl
 from pydantic import Field
 from torch import nn
 
-from embfit.errors import UserError
-from embfit.model import Encoder, tokenized
+from embfit.errors import ConfigError, UserError
+from embfit.model import Encoder, embed, tokenized
 from embfit.model.precision import Precision, default_token_budget
 from embfit.records import TrainingSet
 from embfit.store import Store, digest
-from embfit.training.batches import Examples, batches_per_epoch
+from embfit.training.batches import Examples
 from embfit.training.fitting import Course, Fit, fit_module
+from embfit.training.grouping import Batching, BySource, Grouping, Random, Topical
+from embfit.training.guide import Guide, make_guide
 from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
-from embfit.training.micro_batches import Optimization
+from embfit.training.optimization import Optimization
 from embfit.training.remining import Remining
 from embfit.training.schedule import Schedule
 from embfit.training.time_limit import seconds
@@ -39,6 +42,11 @@ class Training:
         epochs: passes over the examples, at most.
         steps: optimizer steps instead of epochs.
         batch_size: examples (queries) of a rank; the documents of all ranks are each other's negatives.
+        batching: which examples share a batch: any, those of one source, or those with near queries, in the vectors of
+            the encoder as it is before training.
+        guide: an encoder that says which negatives are doubtful and masks them: `base` is the encoder as it is before
+            training, anything else the folder or the Hub name of another; None believes all negatives.
+        guide_margin: a pair is doubtful when the guide scores it above the lowest positive of its query less this.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW; not on biases, norms and a learned temperature.
         warmup: share of the steps in which the rate rises to its peak.
@@ -63,6 +71,9 @@ class Training:
     epochs: Annotated[int, Field(ge=1)] = 3
     steps: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=2)] = 64
+    batching: Batching = "random"
+    guide: str | None = None
+    guide_margin: Annotated[float, Field(ge=-2, le=2)] = 0.0
     lr: Annotated[float, Field(gt=0)] = 5e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -84,6 +95,10 @@ class Training:
     def __post_init__(self) -> None:
         if self.max_time is not None:
             seconds(self.max_time)  # refuses what is no time before anything is loaded
+        if self.guide is None and self.guide_margin:
+            raise ConfigError(
+                f"training.guide_margin={self.guide_margin} has no guide; set training.guide=base, or leave it out"
+            )
 
     def fit(
         self,
@@ -122,7 +137,8 @@ class Training:
                 "the loss learns from a teacher's scores, and the training set has none; choose a miner that scores, "
                 "or loss=infonce"
             )
-        per_epoch = batches_per_epoch(len(examples), batch_size)
+        grouping = self._grouping(encoder, examples, training_set, batch_size, store)
+        per_epoch = len(grouping)
         steps = self.steps or self.epochs * per_epoch
         module = InBatch(
             encoder,
@@ -131,12 +147,13 @@ class Training:
             tokenized(encoder, training_set.collection, "query", store),
             tokenized(encoder, training_set.collection, "document", store),
             Optimization(self.lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps),
-            batch_size=batch_size,
+            grouping=grouping,
             token_budget=self.token_budget or default_token_budget(encoder.device),
             memory_gb=self.memory_gb,
             dropout=self.dropout,
             precision=self.precision,
             seed=self.seed,
+            guide=self._guide(encoder, examples, training_set, store),
         )
         if self.remine_every is not None:
             if remine is None:
@@ -147,7 +164,8 @@ class Training:
             {
                 "examples": examples.digest,
                 "steps": steps,
-                "batch_size": batch_size,
+                "grouping": grouping.digest,
+                "guide": module.guide.digest if module.guide else None,
                 "seed": self.seed,
                 "remine_every": self.remine_every,
             }
@@ -162,3 +180,20 @@ class Training:
             None if self.max_time is None else seconds(self.max_time),
         )
         return fit_module(module, course, identity, validate, layout, trainer.keywords, folder)
+
+    def _grouping(
+        self, encoder: Encoder, examples: Examples, training_set: TrainingSet, batch_size: int, store: Store
+    ) -> Grouping:
+        if self.batching == "by_source":
+            return BySource(examples.sources, batch_size)
+        if self.batching == "topical":
+            rows, example_of = np.unique(examples.queries, return_inverse=True)  # [Q], [N]
+            vectors = embed(encoder, training_set.collection, "query", store, rows=rows.tolist()).matrix
+            return Topical(vectors[example_of], batch_size)
+        return Random(len(examples), batch_size)
+
+    def _guide(self, encoder: Encoder, examples: Examples, training_set: TrainingSet, store: Store) -> Guide | None:
+        if self.guide is None:
+            return None
+        rows = np.unique(examples.queries)
+        return make_guide(self.guide, self.guide_margin, encoder, training_set.collection, rows, store)

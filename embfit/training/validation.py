@@ -87,6 +87,7 @@ class Validation(pl.Callback):
     ) -> None:
         """Measure at the steps asked for, and where the time is over."""
         if trainer.global_step in self.steps or trainer.should_stop:
+            micro_batched(pl_module).settle()  # what is measured has passed every step's check
             self._measure(micro_batched(pl_module), trainer.global_step)
             if self.patience is not None and self._without_gain >= self.patience:
                 self.stopped_early = True

@@ -6,6 +6,7 @@ from datasets import Dataset
 
 from embfit.records import TrainingSet
 from embfit.training.batches import EpochBatches, Examples
+from embfit.training.grouping import Random
 from tests.conftest import make_collection
 
 DOCUMENTS = {"a": "alpha", "b": "beta", "c": "gamma", "copy of a": "alpha", "d": "delta"}  # rows 0 to 4
@@ -59,7 +60,7 @@ def test_too_many_positives_are_drawn_anew_each_epoch() -> None:
     examples = Examples(training_set([(0, [0, 1, 2, 4], []), (1, [1], [])], {0: {0, 1, 2, 4}, 1: {1}}), 2)
     drawn = []
     for epoch in range(8):
-        (batch,) = EpochBatches(examples, 2, seed=0, epoch=epoch)
+        (batch,) = EpochBatches(examples, Random(2, 2), seed=0, epoch=epoch)
         assert batch.positives.sum(dim=1).tolist() == [2, 1]
         drawn.append(tuple(batch.documents[batch.positives[0]].tolist()))
         others = {0, 1, 2, 4} - set(drawn[-1])
@@ -79,7 +80,7 @@ def many(count: int) -> Examples:
 
 
 def test_an_epoch_holds_every_example_once_in_even_batches() -> None:
-    batches = EpochBatches(many(103), batch_size=25, seed=0, epoch=0)
+    batches = EpochBatches(many(103), Random(103, 25), seed=0, epoch=0)
     assert [len(batches[row].queries) for row in range(len(batches))] == [21, 21, 21, 20, 20]
     assert sorted(np.concatenate([batch.queries for batch in batches])) == list(range(103))
 
@@ -88,7 +89,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     examples = many(50)
 
     def order(seed: int, epoch: int) -> list[list[int]]:
-        return [batch.queries.tolist() for batch in EpochBatches(examples, 10, seed, epoch)]
+        return [batch.queries.tolist() for batch in EpochBatches(examples, Random(50, 10), seed, epoch)]
 
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1)
@@ -97,7 +98,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 def test_a_batch_number_past_the_end() -> None:
     with pytest.raises(IndexError):
-        EpochBatches(many(3), 2, 0, 0)[2]
+        EpochBatches(many(3), Random(3, 2), 0, 0)[2]
 
 
 def test_a_teachers_scores_by_hand() -> None:

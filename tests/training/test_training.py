@@ -21,9 +21,10 @@ from embfit.tokens import plan_batches
 from embfit.training import Fit, Training
 from embfit.training.batches import Batch, EpochBatches, Examples
 from embfit.training.gradient_cache import CachedEncoding
+from embfit.training.grouping import Random
 from embfit.training.in_batch import InBatch
 from embfit.training.memory import GIGABYTE, measure_graph
-from embfit.training.micro_batches import Optimization
+from embfit.training.optimization import Optimization
 from tests.conftest import TEXTS
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
@@ -69,7 +70,7 @@ def in_batch(
         encoder.tokenize(collection.query_texts(), "query"),
         encoder.tokenize(collection.document_texts(), "document"),
         STILL,
-        batch_size=8,
+        grouping=Random(8, 8),
         token_budget=40,  # a few texts
         memory_gb=memory_gb,
         dropout=dropout,
@@ -94,7 +95,7 @@ def plain_gradients(encoder: Encoder, training_set: TrainingSet) -> dict[str, to
 
 
 def whole_batch(training_set: TrainingSet) -> Batch:
-    return EpochBatches(Examples(training_set, 8), 8, seed=0, epoch=0)[0]
+    return EpochBatches(Examples(training_set, 8), Random(8, 8), seed=0, epoch=0)[0]
 
 
 def gradients(encoder: Encoder) -> dict[str, torch.Tensor]:
@@ -109,11 +110,11 @@ def step_gradients(
     encoder.train(dropout)
     module._kept = lambda *arguments: keep
     found: dict[str, torch.Tensor] = {}
-    module._move = lambda: found.update(gradients(encoder)) or torch.zeros(())
-    module._log = lambda *arguments: None
+    module._move = lambda loss: found.update(gradients(encoder)) or torch.zeros(())
+    module.tell = lambda *arguments: None
     module.manual_backward = lambda loss: loss.backward()
     encoder.zero_grad()
-    module.training_step(whole_batch(training_set), 0)
+    module.training_step(module.prepare(whole_batch(training_set)), 0)
     return found
 
 

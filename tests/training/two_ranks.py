@@ -19,10 +19,11 @@ from embfit.store import Store
 from embfit.training import Training
 from embfit.training.batches import Examples
 from embfit.training.crew import crew
+from embfit.training.grouping import Random
 from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
 from embfit.training.loop import run
-from embfit.training.micro_batches import Optimization
+from embfit.training.optimization import Optimization
 from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
 
 STILL = Optimization(lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
@@ -67,7 +68,7 @@ def steps(settings: dict, loss: torch.nn.Module, token_budget: int, dropout: boo
         model.tokenize(collection.query_texts(), "query"),
         model.tokenize(collection.document_texts(), "document"),
         STILL,
-        batch_size=4,
+        grouping=Random(11, 4),
         token_budget=token_budget,
         memory_gb=None,
         dropout=dropout,
@@ -77,17 +78,14 @@ def steps(settings: dict, loss: torch.nn.Module, token_budget: int, dropout: boo
     layout = plan(settings, None)
     taken: list[dict] = []
     with crew(module, settings, layout, 3, folder):
-        move, check = module._move, module._check
+        move = module._move
 
-        def watch_loss(value: torch.Tensor) -> None:
-            taken.append({"loss": value.detach().clone()})
-            check(value)
+        def watch(loss: torch.Tensor) -> torch.Tensor:
+            gradients = {name: w.grad.clone() for name, w in module.named_parameters() if w.grad is not None}
+            taken.append({"loss": loss.clone(), **gradients})
+            return move(loss)
 
-        def watch_gradients() -> torch.Tensor:
-            taken[-1].update({name: w.grad.clone() for name, w in module.named_parameters() if w.grad is not None})
-            return move()
-
-        module._check, module._move = watch_loss, watch_gradients
+        module._move = watch
         run(module, layout.settings(settings, 0), [], 3, folder)
     return taken
 

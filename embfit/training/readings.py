@@ -1,0 +1,79 @@
+"""What steps measure, read when it is there: a device is never waited for within a step."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from embfit.errors import UserError
+
+Watch: TypeAlias = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One step's numbers, on their way from the device.
+
+    Args:
+        step: counted from 1.
+        names: of the numbers.
+        values: [names] on the CPU, valid once `arrived` says so.
+        arrived: waits for them.
+    """
+
+    step: int
+    names: tuple[str, ...]
+    values: Tensor
+    arrived: Callable[[], object]
+
+    def numbers(self) -> dict[str, float]:
+        """Wait, and return the numbers by name."""
+        self.arrived()
+        return dict(zip(self.names, self.values.tolist(), strict=True))
+
+
+class Readings:
+    """A queue of steps' numbers. On a GPU the newest one stays in it until the next step has been queued behind it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Reading] = deque()
+
+    def put(self, step: int, measured: Mapping[str, Tensor | float], device: torch.device) -> None:
+        """Send a step's scalars on their way."""
+        tensors = [torch.as_tensor(value, dtype=torch.float32) for value in measured.values()]
+        if device.type == "cuda":
+            stacked = torch.stack([tensor.to(device, non_blocking=True) for tensor in tensors])
+            values = torch.empty(stacked.shape, pin_memory=True).copy_(stacked, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch does not type it
+            event.record()
+            self._waiting.append(Reading(step, tuple(measured), values, event.synchronize))
+        else:
+            values = torch.stack([tensor.cpu() for tensor in tensors])
+            self._waiting.append(Reading(step, tuple(measured), values, lambda: None))
+
+    def take(self, device: torch.device, to_the_last: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield step and numbers of what needs no waiting; with `to_the_last`, of all."""
+        kept = 1 if device.type == "cuda" and not to_the_last else 0
+        while len(self._waiting) > kept:
+            reading = self._waiting.popleft()
+            yield reading.step, reading.numbers()
+
+
+def check(step: int, numbers: Mapping[str, float]) -> None:
+    """Refuse a step that has no number.
+
+    Raises:
+        UserError: its loss or its gradient is not finite.
+    """
+    for what, key in (("loss", "train/loss"), ("gradient's norm", "train/gradient_norm")):
+        if not math.isfinite(numbers[key]):
+            raise UserError(
+                f"the {what} is {numbers[key]} in step {step}; the weights are those of the step before.\n"
+                "Lower training.lr or raise loss.temperature; training.precision=fp32 rules out rounding."
+            )

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from embfit.training.ahead import Ahead
+from embfit.training.lookup import direct_lookup
+from embfit.training.readings import Reading, Readings
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def test_on_a_cpu_numbers_are_there_at_once() -> None:
+    readings = Readings()
+    readings.put(1, {"loss": torch.tensor(0.5), "lr": 1e-3}, CPU)
+    assert list(readings.take(CPU)) == [(1, {"loss": 0.5, "lr": pytest.approx(1e-3)})]
+    assert list(readings.take(CPU)) == []
+
+
+def test_a_gpus_newest_step_is_not_waited_for() -> None:
+    readings = Readings()
+    waited = []
+    for step in (1, 2, 3):  # as `put` leaves them, without the device
+        readings._waiting.append(Reading(step, ("loss",), torch.tensor([1.0 / step]), lambda: waited.append(1)))
+    assert [step for step, _ in readings.take(GPU)] == [1, 2]
+    assert len(waited) == 2
+    assert [step for step, _ in readings.take(GPU)] == []
+    assert list(readings.take(GPU, to_the_last=True)) == [(3, {"loss": pytest.approx(1 / 3)})]
+
+
+def test_the_next_item_is_made_before_it_is_asked_for() -> None:
+    made: list[int] = []
+    items = iter(Ahead(lambda number: made.append(number) or number * 10, range(3, 6)))
+    assert next(items) == 30
+    assert next(items) == 40
+    assert set(made) >= {3, 4}
+    assert list(items) == [50]
+    assert made == [3, 4, 5]
+    assert len(Ahead(str, range(3, 6))) == 3
+
+
+def test_what_making_an_item_raises_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(Ahead(lambda number: 1 // number, [1, 0]))
+
+
+@pytest.mark.parametrize("padding", [None, 0])
+def test_a_direct_lookup_has_the_plain_ones_gradient(tiny_encoder, padding: int | None) -> None:
+    table = tiny_encoder.backbone.get_input_embeddings()
+    table.padding_idx = padding
+    ids = torch.tensor([[5, 7, 7, 0], [9, 5, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
+    direction = torch.linspace(-1, 1, 64).reshape(2, 32)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        tiny_encoder.zero_grad()
+        for _ in range(2):  # it is added to what is there
+            (tiny_encoder(ids, mask) * direction).sum().backward()
+        return {
+            name: weight.grad.clone() for name, weight in tiny_encoder.named_parameters() if weight.grad is not None
+        }
+
+    plain = gradients()
+    with direct_lookup(tiny_encoder.backbone):
+        direct = gradients()
+    assert "forward" not in vars(table)
+    assert plain.keys() == direct.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(direct[name], gradient, atol=1e-6, rtol=1e-5)
+
+
+def test_a_frozen_table_is_left_alone(tiny_encoder) -> None:
+    tiny_encoder.backbone.get_input_embeddings().weight.requires_grad_(False)
+    with direct_lookup(tiny_encoder.backbone):
+        assert "forward" not in vars(tiny_encoder.backbone.get_input_embeddings())
