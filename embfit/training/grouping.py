@@ -153,7 +153,8 @@ class Topical:
 
     def _floats(self, rows: np.ndarray) -> np.ndarray:
         """Return vectors in a type that sums their products without rounding."""
-        return self.vectors[rows].astype(np.float32 if self.vectors.shape[1] <= EXACT else np.float64)
+        floats: np.ndarray = self.vectors[rows].astype(np.float32 if self.vectors.shape[1] <= EXACT else np.float64)
+        return floats
 
 
 def _on_grid(vectors: np.ndarray) -> np.ndarray:
