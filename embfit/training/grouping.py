@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
-Batching: TypeAlias = Literal["random", "by_source", "topical"]
+Batching: TypeAlias = Literal["random", "by_document", "by_source", "topical"]
 
 GRID = 127  # vectors become whole numbers up to this
 EXACT = 1024  # dimensions whose products of such numbers a float32 sums without rounding (1024 * 127**2 < 2**24)
@@ -58,6 +58,34 @@ class Random:
     def draw(self, generator: np.random.Generator) -> list[np.ndarray]:
         """Return an epoch's batches: one shuffle, cut evenly."""
         return np.array_split(generator.permutation(self.examples), len(self))
+
+
+class ByDocument:
+    """Queries of one document together: it is encoded once for all of them, and is the positive of each.
+
+    Args:
+        documents: [N] the row of each example's first positive.
+        batch_size: examples in a batch, at most.
+    """
+
+    def __init__(self, documents: np.ndarray, batch_size: int) -> None:
+        self.documents = documents
+        self.batch_size = batch_size
+
+    @property
+    def digest(self) -> str:
+        """Identifies all that the batches depend on besides the generator."""
+        return f"by_document {self.batch_size} {_digest(self.documents)}"
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return -(-len(self.documents) // self.batch_size)
+
+    def draw(self, generator: np.random.Generator) -> list[np.ndarray]:
+        """Return an epoch's batches: documents in any order, their queries cut evenly."""
+        numbers = np.unique(self.documents, return_inverse=True)[1]
+        places = generator.permutation(len(self.documents))[numbers]  # one random place for each document
+        return np.array_split(np.argsort(places, kind="stable"), len(self))
 
 
 class BySource:

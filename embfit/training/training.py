@@ -21,7 +21,7 @@ from embfit.records import TrainingSet
 from embfit.store import Store, digest
 from embfit.training.batches import Examples
 from embfit.training.fitting import Course, Fit, fit_module
-from embfit.training.grouping import Batching, BySource, Grouping, Random, Topical
+from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, Random, Topical
 from embfit.training.guide import Guide, make_guide
 from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
@@ -42,8 +42,8 @@ class Training:
         epochs: passes over the examples, at most.
         steps: optimizer steps instead of epochs.
         batch_size: examples (queries) of a rank; the documents of all ranks are each other's negatives.
-        batching: which examples share a batch: any, those of one source, or those with near queries, in the vectors of
-            the encoder as it is before training.
+        batching: which examples share a batch: any, those of one document, those of one source, or those with near
+            queries, in the vectors of the encoder as it is before training.
         guide: an encoder that says which negatives are doubtful and masks them: `base` is the encoder as it is before
             training, anything else the folder or the Hub name of another; None believes all negatives.
         guide_margin: a pair is doubtful when the guide scores it above the lowest positive of its query less this.
@@ -184,6 +184,8 @@ class Training:
     def _grouping(
         self, encoder: Encoder, examples: Examples, training_set: TrainingSet, batch_size: int, store: Store
     ) -> Grouping:
+        if self.batching == "by_document":
+            return ByDocument(examples.positives.values[examples.positives.offsets[:-1]], batch_size)
         if self.batching == "by_source":
             return BySource(examples.sources, batch_size)
         if self.batching == "topical":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embfit.training import grouping as module
-from embfit.training.grouping import BySource, Grouping, Random, Topical
+from embfit.training.grouping import ByDocument, BySource, Grouping, Random, Topical
 
 SOURCES = np.array([0] * 50 + [1] * 7 + [2] * 46)
 
@@ -18,7 +18,13 @@ def topics(count: int, of: int, dims: int = 16) -> tuple[np.ndarray, np.ndarray]
     return vectors.astype(np.float32), np.repeat(np.arange(count), of)
 
 
-GROUPINGS = {"random": Random(103, 25), "by_source": BySource(SOURCES, 25), "topical": Topical(topics(103, 1)[0], 25)}
+DOCUMENTS = np.random.default_rng(1).permutation(np.arange(103) // 4 + 1000)  # four queries for each
+GROUPINGS = {
+    "random": Random(103, 25),
+    "by_document": ByDocument(DOCUMENTS, 25),
+    "by_source": BySource(SOURCES, 25),
+    "topical": Topical(topics(103, 1)[0], 25),
+}
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS.values(), ids=GROUPINGS)
@@ -38,10 +44,17 @@ def test_batches_are_a_function_of_the_generator(grouping: Grouping) -> None:
 
 
 def test_batches_are_of_nearly_equal_size() -> None:
-    for name in ("random", "topical"):
+    for name in ("random", "by_document", "topical"):
         sizes = sorted(len(batch) for batch in GROUPINGS[name].draw(np.random.default_rng(0)))
         assert sizes == [20, 20, 21, 21, 21]
     assert sorted(len(batch) for batch in GROUPINGS["by_source"].draw(np.random.default_rng(0))) == [7, 23, 23, 25, 25]
+
+
+def test_queries_of_a_document_share_a_batch() -> None:
+    batches = GROUPINGS["by_document"].draw(np.random.default_rng(0))
+    kinds = [len(set(DOCUMENTS[batch].tolist())) for batch in batches]
+    assert sum(kinds) <= 26 + 4  # documents, and one more at each border
+    assert max(kinds) <= 7
 
 
 def test_a_batch_has_one_source() -> None:
@@ -79,5 +92,5 @@ def test_queries_that_are_all_alike() -> None:
 
 def test_digests_tell_groupings_apart() -> None:
     digests = {grouping.digest for grouping in (*GROUPINGS.values(), Random(103, 24), Topical(topics(103, 1)[0], 24))}
-    assert len(digests) == 5
+    assert len(digests) == 6
     assert BySource(SOURCES[::-1], 25).digest not in digests
