@@ -199,3 +199,14 @@ def test_a_run_folder_is_what_tasks_think_it_is():
     attributes = {"dir", "config", "origins", "command", "resuming", "timings", "stage"}
     run = RunFolder(Path("x"), {}, {})
     assert all(hasattr(run, attribute) for attribute in attributes)
+
+
+def test_slurm_says_how_many_ranks_there_are(monkeypatch):
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
+    trainer = OmegaConf.to_container(compose(make_loader(), ["trainer=slurm"]), resolve=False)["trainer"]
+    node = OmegaConf.create({"trainer": trainer})
+    assert (node.trainer.devices, node.trainer.num_nodes, node.trainer.strategy) == (4, 2, "ddp")
+    monkeypatch.delenv("SLURM_NNODES")
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    assert (node.trainer.devices, node.trainer.num_nodes) == ("auto", 1)

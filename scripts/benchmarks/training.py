@@ -5,7 +5,7 @@
     python scripts/benchmarks/training.py --table
 
 Every run is a process of its own, so peak memory is its own. Runs of a study alternate, round by round; a run that is
-in the result file is not run again. Systems get the same pairs (drawn by the round's number), batch size and epochs, and
+in the result file is not run again. Systems get the same pairs (drawn by the round's number), batch size and epochs;
 tokenising is part of the time. Where others share the machine, compare CPU-seconds: `--threads 1` and `taskset`.
 
 Studies: `speed` (batch 128, one positive), `queries` (four queries per document), `batch`, `length`, `negatives` (how
@@ -159,22 +159,25 @@ def draw(collection: Any, case: Case, seed: int) -> list[tuple[str, str, list[st
         for document, grade in grades.items()
         if grade >= 1
     ]
-    by_document: dict[int, list[str]] = {}
-    for place in generator.permutation(len(judged)):
-        by_document.setdefault(judged[place][1], []).append(judged[place][0])
-    pairs: list[tuple[str, int]] = []
-    for row, asked in by_document.items():
-        words = documents[row].split()
-        while case.queries > 1 and len(asked) < case.queries:
-            start = int(generator.integers(max(1, len(words) - WORDS)))
-            asked.append(" ".join(words[start : start + WORDS]))
-        pairs += [(query, row) for query in (asked[: case.queries] if case.queries > 1 else asked)]
+    pairs = [judged[place] for place in generator.permutation(len(judged))]
+    if case.queries > 1:
+        asked: dict[int, list[str]] = {}
+        for query, row in pairs:
+            asked.setdefault(row, []).append(query)
+        pairs = [(query, row) for row in asked for query in _more(asked[row], documents[row], case.queries, generator)]
     pairs = pairs[: case.pairs]
     others = generator.integers(len(documents), size=(len(pairs), case.negatives))
     return [
         (query, documents[row], [documents[other] for other in chosen if other != row])
         for (query, row), chosen in zip(pairs, others, strict=True)
     ]
+
+
+def _more(queries: list[str], document: str, count: int, generator: Any) -> list[str]:
+    """Return so many queries of a document: those judged, and then some of its words."""
+    words = document.split()
+    starts = generator.integers(max(1, len(words) - WORDS), size=count)
+    return [*queries, *(" ".join(words[start : start + WORDS]) for start in starts)][:count]
 
 
 def train_embfit(case: Case, texts: list[tuple[str, str, list[str]]], folder: Path, seed: int) -> dict[str, Any]:
