@@ -5,6 +5,7 @@ A batch is a set of unique texts; `micro_batches` encodes them, and the loss see
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +118,9 @@ class InBatch(MicroBatched):
             value: Tensor = self.loss(queries, documents, positives, ignored, weights, *teacher)
             return value
 
-        with self.encoder.training_attention(), direct_lookup(self.encoder.backbone):
+        # a compiled graph has its own way to add gradients up
+        looks_up = nullcontext() if self.encoder.settings.compile else direct_lookup(self.encoder.backbone)
+        with self.encoder.training_attention(), looks_up:
             step = self.descend(texts.lengths, encode, [self.encoder.width], loss)
         queries, documents = step.outputs[: len(batch.queries)], step.outputs[len(batch.queries) :]
         self.tell(step, batch.pairs, self._measured_of(queries, documents, positives, ignored))
