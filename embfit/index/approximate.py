@@ -26,7 +26,8 @@ EXACT_UP_TO = 1_000_000  # documents; above, `auto` is approximate
 CHUNK = 32_768  # vectors added at once
 RESCORED = 256  # queries whose proposals are scored at once
 OVERSHOOT = 2  # proposals for each document wanted
-PER_LIST = 64  # vectors of the sample that centroids are trained on, for each list
+PER_LIST = 40  # vectors of the sample that centroids are trained on, for each list: faiss warns below 39
+MOST_LISTS = 8192  # so the sample stays below half a gigabyte at 384 dimensions
 PROBED = 64  # lists looked at for each query, at least
 LINKS = 32  # of a document in HNSW's graph
 
@@ -61,7 +62,7 @@ class ApproximateIndex:
             seed: of the sample that is trained on.
         """
         count, width = documents.shape
-        lists = max(1, min(4 * math.isqrt(count), count // PER_LIST))
+        lists = max(1, min(4 * math.isqrt(count), count // PER_LIST, MOST_LISTS))
         kind = f"IVF{lists},SQ8" if method == "ivf" else f"HNSW{LINKS},SQ8"
         index = faiss.index_factory(width, kind, faiss.METRIC_INNER_PRODUCT)
         if method == "ivf":
