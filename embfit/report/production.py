@@ -10,15 +10,18 @@ from rich.table import Table
 
 from embfit.report.wording import count, interval, metric_label, plain, signed
 
+MANY = 100_000  # queries: beyond it, how many no longer matters
+
 
 def production_table(section: Mapping[str, Any]) -> Table:
     """Set each system's first metric on the two query sets side by side."""
     metric = section["gaps"][0]["metric"]
-    label = metric_label(metric)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    headings = ("", f"{label}, {section['synthetic_split']}", section["split"], "gap", "95 % interval", "unjudged@10")
-    for heading in (*headings, "judged part"):
-        table.add_column(heading, justify="right" if heading else "left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=metric_label(metric), title_justify="left")
+    table.add_column("")
+    for heading in (section["synthetic_split"], section["split"], "gap", "95 % interval"):
+        table.add_column(heading, justify="right")
+    table.add_column("unjudged\nof 10", justify="right")
+    table.add_column("judged\npart", justify="right")
     for gap in section["gaps"]:
         if gap["metric"] == metric:
             system = section["systems"][gap["system"]]
@@ -50,13 +53,17 @@ def production_sentences(section: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _enough(power: Mapping[str, Any], synthetic: str) -> str:
-    needed = []
-    if power["needed_for_observed"] is not None:
-        needed.append(f"{count(power['needed_for_observed'], 'query', 'queries')} for the difference seen")
-    if power["needed_for_synthetic"] is not None:
-        needed.append(f"{power['needed_for_synthetic']:,} for that of {synthetic}")
-    needed += [f"{number:,} for {effect}" for effect, number in power["needed"].items() if number is not None]
+    effects = {
+        "the difference seen": power["needed_for_observed"],
+        f"that of {synthetic}": power["needed_for_synthetic"],
+    }
+    effects |= power["needed"]
+    needed = [
+        f"{f'over {MANY:,}' if number > MANY else f'{number:,}'} for {effect}"
+        for effect, number in effects.items()
+        if number is not None
+    ]
     return (
         f"{count(power['queries'], 'production query', 'production queries')} can show a difference of "
-        f"{power['detectable']:.3f} ({power['power']:.0%} of the time); to judge: {', '.join(needed)}."
+        f"{power['detectable']:.3f} ({power['power']:.0%} of the time). Queries to judge: {', '.join(needed)}."
     )

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from embfit.evaluator import significance
-from embfit.evaluator.significance import bootstrap_interval, holm, randomisation_p, wins_ties_losses
+from embfit.evaluator.significance import (
+    bootstrap_interval,
+    holm,
+    randomisation_p,
+    unpaired_interval,
+    wins_ties_losses,
+)
 
 
 def every_flip(differences: list[float]) -> float:
@@ -110,3 +116,49 @@ def test_holm_corrects_by_how_many_are_left() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_p_of_values_with_many_ties_is_never_too_small() -> None:
+    # Reciprocal ranks of two systems alike: most queries tie, the others move between few values.
+    rng = np.random.default_rng(2)
+    values = np.array([1.0, 0.5, 1 / 3, 0.0])
+    draws = rng.choice(values, (800, 2, 60), p=[0.7, 0.1, 0.1, 0.1])
+    ps = np.array([randomisation_p(after - before, 400, seed=trial) for trial, (before, after) in enumerate(draws)])
+    for level in (0.01, 0.05, 0.1, 0.5):
+        assert (ps <= level).mean() < level + 3 * (level * (1 - level) / 800) ** 0.5
+    assert (ps <= 0.1).mean() > 0.05
+
+
+def test_holm_keeps_false_alarms_of_a_whole_family_below_the_level() -> None:
+    # Five systems that all equal the first: how often is any of them called different?
+    rng = np.random.default_rng(3)
+    alarms = raw = 0
+    for trial in range(400):
+        first = rng.normal(0, 1, 40)
+        ps = [randomisation_p(rng.normal(0, 1, 40) - first, 400, seed=trial) for _ in range(5)]
+        alarms += min(holm(ps)) < 0.05
+        raw += min(ps) < 0.05
+    assert alarms / 400 < 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
+    assert raw > 2 * alarms
+
+
+def test_the_unpaired_interval_covers_the_true_difference_95_times_in_100() -> None:
+    rng = np.random.default_rng(4)
+    covered = 0
+    for trial in range(1_000):
+        before, after = rng.normal(0.5, 0.3, 120), rng.normal(0.4, 0.4, 50)  # other sizes, other spreads
+        low, high = unpaired_interval(before, after, 400, seed=trial)
+        covered += low <= -0.1 <= high
+    assert covered / 1_000 == pytest.approx(0.95, abs=0.025)
+
+
+def test_the_unpaired_interval_of_many_queries_is_the_normal_one() -> None:
+    rng = np.random.default_rng(5)
+    before, after = rng.normal(0.5, 0.3, 2_000), rng.normal(0.4, 0.4, 1_000)
+    half = 1.96 * (before.var() / 2_000 + after.var() / 1_000) ** 0.5
+    middle = after.mean() - before.mean()
+    assert unpaired_interval(before, after, 5_000, seed=0) == pytest.approx(
+        (middle - half, middle + half), abs=0.06 * half
+    )
+    with pytest.raises(ValueError, match="no queries"):
+        unpaired_interval(before, np.array([]), 10, seed=0)

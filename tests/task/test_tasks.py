@@ -121,6 +121,13 @@ def test_production_queries_are_set_beside_the_reported_ones(
     assert Path("run/rankings/base-production.trec").read_text() == Path("alone/rankings/base.trec").read_text()
     assert "come from a model, which made the training queries too" in caplog.text
     assert "production queries can show a difference of" in capsys.readouterr().out
+    assert main([*command, "evaluator=production", "miner=none", "training.epochs=1", "run.dir=tuned"]) == 0
+    tuned = report("tuned")
+    assert (
+        tuned["production"]["systems"]["base"]["metrics"]["ndcg@10"] == found["systems"]["base"]["metrics"]["ndcg@10"]
+    )
+    assert [(gain["a"], gain["b"]) for gain in tuned["production"]["gains"]] == [("base", "tuned"), ("base", "bm25")]
+    assert tuned["production"]["gains"][0]["synthetic"] == pytest.approx(tuned["comparisons"][0]["difference"])
 
 
 def test_the_funnel_says_what_quality_costs(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
