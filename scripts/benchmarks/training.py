@@ -246,12 +246,12 @@ def train_peer(case: Case, texts: list[tuple[str, str, list[str]]], folder: Path
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
-    from sentence_transformers.losses import (
+    from sentence_transformers.sentence_transformer.losses import (
         CachedMultipleNegativesRankingLoss,
         MatryoshkaLoss,
         MultipleNegativesRankingLoss,
     )
-    from sentence_transformers.training_args import BatchSamplers
+    from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
     from embfit.model.source import find_model
 
@@ -267,7 +267,7 @@ def train_peer(case: Case, texts: list[tuple[str, str, list[str]]], folder: Path
         num_train_epochs=1,
         per_device_train_batch_size=case.batch_size,
         learning_rate=5e-5,
-        warmup_ratio=0.1,
+        warmup_steps=0.1,  # a share of all steps
         seed=seed,
         bf16=case.system == BF16,
         use_cpu=True,

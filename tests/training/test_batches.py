@@ -6,7 +6,7 @@ from datasets import Dataset
 
 from embfit.records import TrainingSet
 from embfit.training.batches import EpochBatches, Examples
-from embfit.training.grouping import Random
+from embfit.training.grouping import ByDocument, Random, Topical
 from tests.conftest import make_collection
 
 DOCUMENTS = {"a": "alpha", "b": "beta", "c": "gamma", "copy of a": "alpha", "d": "delta"}  # rows 0 to 4
@@ -83,6 +83,29 @@ def test_an_epoch_holds_every_example_once_in_even_batches() -> None:
     batches = EpochBatches(many(103), Random(103, 25), seed=0, epoch=0)
     assert [len(batches[row].queries) for row in range(len(batches))] == [21, 21, 21, 20, 20]
     assert sorted(np.concatenate([batch.queries for batch in batches])) == list(range(103))
+
+
+@pytest.mark.parametrize("grouping", [Random, Topical, ByDocument])
+def test_no_batch_counts_a_known_positive_or_its_copy_as_a_negative(grouping: type) -> None:
+    generator = np.random.default_rng(0)
+    documents = {str(row): f"text {row % 20}" for row in range(40)}  # each text twice
+    relevant = {query: set(generator.choice(40, 3, replace=False).tolist()) for query in range(24)}
+    rows = [
+        {"query": query, "positives": [min(known)], "negatives": generator.choice(40, 2).tolist()}
+        | {"scores": [], "weight": 1.0, "source": "test"}
+        for query, known in relevant.items()
+    ]
+    collection = make_collection(documents, {str(query): f"query {query}" for query in relevant}, {})
+    made = TrainingSet(collection, Dataset.from_list(rows), {q: frozenset(known) for q, known in relevant.items()})
+    examples = Examples(made, 8)
+    first = examples.positives.values
+    of = {Random: 24, Topical: generator.normal(size=(24, 8)).astype(np.float32), ByDocument: first}[grouping]
+    for batch in EpochBatches(examples, grouping(of, 8), seed=0, epoch=1):
+        assert len(set(batch.documents % 20)) == len(batch.documents)  # each text once
+        for place, query in enumerate(batch.queries):
+            texts = {row % 20 for row in relevant[int(query)]}
+            negative = ~(batch.positives[place] | batch.ignored[place]).numpy()
+            assert not texts & set((batch.documents[negative] % 20).tolist())
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

@@ -216,6 +216,28 @@ def test_steps_instead_of_epochs(make_encoder: Callable[..., Encoder], fit: Call
     assert (fitted.steps, fitted.epochs) == (3, 1.5)
 
 
+@pytest.mark.parametrize("batching", ["by_document", "by_source", "topical"])
+def test_batchings_train_alike_each_time(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path, batching: str
+) -> None:
+    fingerprints = []
+    for seed in (0, 0):
+        encoder = make_encoder()
+        assert fit(encoder, epochs=2, seed=seed, batching=batching).steps == 4
+        (tmp_path / "step.pt").unlink(missing_ok=True)
+        fingerprints.append(encoder.fingerprint)
+    assert fingerprints[0] == fingerprints[1] != make_encoder().fingerprint
+
+
+@pytest.mark.parametrize("other", [{"batching": "topical"}, {"guide": "base"}], ids=["batching", "guide"])
+def test_other_batches_or_masks_are_another_training(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], other: dict[str, str]
+) -> None:
+    fit(make_encoder(), checkpoint_every=1, steps=2)
+    with pytest.raises(UserError, match="is of another training"):
+        fit(make_encoder(), checkpoint_every=1, steps=2, **other)
+
+
 def test_the_best_weights_are_loaded(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
     encoder = make_encoder()
     scores = iter([0.1, 0.2, 0.5, 0.4, 0.3])
