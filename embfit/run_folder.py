@@ -135,9 +135,9 @@ class RunFolder:
 
     def _write_record(self) -> None:
         config = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
-        write_text(self.dir / "config.yaml", config)
         write_text(self.dir / "provenance.json", _json(Origins.of(self.origins).record(self.config)))
         write_text(self.dir / "versions.json", _json(versions(self.overrides)))
+        write_text(self.dir / "config.yaml", config)  # last: with it, a run that is killed can be gone on with
 
     def _write_status(self) -> None:
         write_text(self.dir / "status.json", _json(self._status))

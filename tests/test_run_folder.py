@@ -2,13 +2,17 @@ import json
 import logging
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from embfit import run_folder
+from embfit.compose.resume import was_begun
 from embfit.errors import ConfigError, UserError
 from embfit.run_folder import RunFolder, read_state, versions
+from embfit.run_record import read_record
+from embfit.store import write_text
 
 CONFIG = {"seed": 3, "run": {"dir": "out"}, "model": {"prompt": "für"}}
 ORIGINS = {"seed": "command line", "model.prompt": "conf/model/x.yaml:3"}
@@ -153,3 +157,22 @@ def test_git_state_of_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "new").touch()
     state = versions()["git"]
     assert (len(state["commit"]), state["clean"]) == (40, False)
+
+
+def test_a_run_that_is_killed_while_it_writes_its_record_is_begun_anew(tmp_path, monkeypatch):
+    config = {"run": {"dir": str(tmp_path)}, "seed": 3}
+
+    def killed(path: Path, text: str) -> None:
+        if path.name == "versions.json":
+            raise MemoryError
+        write_text(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embfit.run_folder.write_text", killed)
+        with pytest.raises(MemoryError), RunFolder(tmp_path, config, {}):
+            pass
+    assert not was_begun(tmp_path, config)
+    with RunFolder(tmp_path, config, {}, resuming=was_begun(tmp_path, config)):
+        pass
+    assert read_record(tmp_path).config == config
+    assert was_begun(tmp_path, config)
