@@ -126,8 +126,8 @@ def conclude(
 def advise(found: Findings) -> Advice:
     """Apply the rules in order; the first that holds is the recommendation.
 
-    1. The split cannot show the gain hoped for: judge more queries first.
-    2. The base is above 0.70: the ceiling is low, so look at chunking, hybrid search and reranking first.
+    1. The base is above 0.70: the ceiling is low, so look at chunking, hybrid search and reranking first.
+    2. The split cannot show the gain hoped for: judge more queries first.
     3. Hybrid search, reranking or pieces already gain what is hoped for: take that first.
     4. There are few training queries: make some first.
     5. Otherwise fine-tune, from the best base model measured.
@@ -138,16 +138,16 @@ def advise(found: Findings) -> Advice:
 
 def _recommend(found: Findings) -> tuple[Action, str]:
     power, hoped = found.power, found.power["hoped"]
+    if found.is_high:
+        return "set-up", (
+            f"Do not fine-tune yet: the base reaches {found.metric} {plain(found.value)}, above {CEILING:.2f}, and "
+            f"little is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'}"
+        )
     if power["queries"] < power["needed"]:
         return "judge", (
             f"Judge more queries first: {count(power['queries'], 'query', 'queries')} show gains of "
             f"{power['smallest']:.3f} {found.metric} or more, and the {hoped:g} hoped for takes about "
             f"{power['needed']:,}."
-        )
-    if found.is_high:
-        return "set-up", (
-            f"Do not fine-tune yet: the base reaches {found.metric} {plain(found.value)}, above {CEILING:.2f}, and "
-            f"little is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'}"
         )
     if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
         return "set-up", f"Improve the set-up before the model. {better}"

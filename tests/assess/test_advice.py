@@ -40,13 +40,13 @@ def found(value: float = 0.5, needed: int = 200, **changes: Any) -> Findings:
     ("findings", "action", "sentence"),
     [
         (
-            found(needed=900, value=0.9),
+            found(needed=900, examples=40),
             "judge",
             "Judge more queries first: 300 queries show gains of 0.025 nDCG@10 or more, and the 0.03 hoped for takes "
             "about 900.",
         ),
         (
-            found(value=0.78),
+            found(value=0.78, needed=900),
             "set-up",
             "Do not fine-tune yet: the base reaches nDCG@10 0.7800, above 0.70, and little is left to gain. Look at "
             "chunking, hybrid search and reranking first.",

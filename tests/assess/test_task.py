@@ -61,8 +61,9 @@ def test_everything_is_measured_and_one_thing_recommended(
     assert list(report["systems"]) == ["base", "tiny", "bm25", "hybrid", "weighted"]
     assert report["systems"]["tiny"]["metrics"] == report["systems"]["base"]["metrics"]
     found = report["assessment"]
-    assert found["action"] == "judge"  # a dozen queries show next to nothing
-    assert found["recommendation"].startswith("Judge more queries first: 12 queries show gains of ")
+    value = report["systems"]["base"]["metrics"]["ndcg@10"]
+    assert found["action"] == "set-up"
+    assert found["recommendation"].startswith(f"Do not fine-tune yet: the base reaches nDCG@10 {value:.4f}, above 0.70")
     assert [one["system"] for one in found["candidates"]] == ["base", "tiny"]
     base = found["candidates"][0]
     assert (base["dimensions"], base["bytes_per_document"], base["truncated"]) == (32, 128, pytest.approx(1 / 3))

@@ -16,10 +16,10 @@ WORDS = {
     "split_share": ("words in four pieces or more", "{:.1%}"),
     "unknown_share": ("words without any pieces", "{:.1%}"),
     "query_words": ("words in the queries", "{:,}"),
-    "query_split_share": ("of them in four pieces or more", "{:.1%}"),
-    "query_rare_share": ("of them in three documents or fewer", "{:.1%}"),
-    "query_absent_share": ("of them in no document", "{:.1%}"),
-    "queries_with_rare": ("queries with a word in three or fewer", "{:.1%}"),
+    "query_split_share": ("query words in four pieces or more", "{:.1%}"),
+    "query_rare_share": ("query words in three documents or fewer", "{:.1%}"),
+    "query_absent_share": ("query words in no document", "{:.1%}"),
+    "queries_with_rare": ("queries with a word in three documents or fewer", "{:.1%}"),
 }
 
 
