@@ -61,9 +61,10 @@ def test_everything_is_measured_and_one_thing_recommended(
     assert list(report["systems"]) == ["base", "tiny", "bm25", "hybrid", "weighted"]
     assert report["systems"]["tiny"]["metrics"] == report["systems"]["base"]["metrics"]
     found = report["assessment"]
-    value = report["systems"]["base"]["metrics"]["ndcg@10"]
-    assert found["action"] == "set-up"
-    assert found["recommendation"].startswith(f"Do not fine-tune yet: the base reaches nDCG@10 {value:.4f}, above 0.70")
+    value = report["systems"]["base"]["metrics"]["ndcg@10"]  # of random weights: on either side of the mark
+    expected = "Do not fine-tune yet: the base reaches" if value > 0.7 else "Judge more queries first: 12 queries show"
+    assert found["recommendation"].startswith(expected)
+    assert found["action"] == ("set-up" if value > 0.7 else "judge")
     assert [one["system"] for one in found["candidates"]] == ["base", "tiny"]
     base = found["candidates"][0]
     assert (base["dimensions"], base["bytes_per_document"], base["truncated"]) == (32, 128, pytest.approx(1 / 3))
