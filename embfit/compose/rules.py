@@ -100,6 +100,33 @@ def adapter_dropout_is_on(values: Values) -> Iterator[Problem]:
         )
 
 
+LISTS = {"loss": ("Listwise", "Binary"), "training": ("ListTraining",)}
+"""Per group, the classes that train a cross-encoder, and nothing else."""
+
+
+def cross_encoder_parts(values: Values) -> Iterator[Problem]:
+    """A cross-encoder is trained by one task, on lists, and an encoder is not."""
+    task = str((values.get("task") or {}).get("_target_", ""))
+    crossed = _class(values, "model") == "PretrainedCrossEncoder"
+    if crossed and task != "embfit.task.finetune.finetune":
+        yield Problem(
+            "model",
+            "cross-encoder is for task=finetune; elsewhere name its folder: miner.model=FOLDER to mine, "
+            "evaluator.systems.reranked.path=FOLDER to measure",
+        )
+    elif task == "embfit.task.finetune.finetune":
+        for group, classes in LISTS.items():
+            ours = str((values.get(group) or {}).get("_target_", "")).startswith(f"embfit.{group}.")
+            if ours and crossed != (_class(values, group) in classes):
+                needed = "loss=listwise or loss=binary" if group == "loss" else "training=lists"
+                wrong = f"model=cross-encoder wants {needed}"
+                yield Problem(group, wrong if crossed else "is for model=cross-encoder; choose another one")
+
+
+def _class(values: Values, group: str) -> str:
+    return str((values.get(group) or {}).get("_target_", "")).rpartition(".")[2]
+
+
 RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
     dims_ascend,
@@ -109,4 +136,5 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     strategy_trains,
     weights_can_move,
     adapter_dropout_is_on,
+    cross_encoder_parts,
 )

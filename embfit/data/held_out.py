@@ -41,6 +41,28 @@ def hold_out(
     return {**cut}
 
 
+def cut_folds(bonds: Mapping[str, Iterable[Hashable]], count: int, seed: int) -> dict[str, int]:
+    """Deal queries into folds of nearly equal size so that no bond (a relevant document) is in two of them.
+
+    Components, as in `hold_out`, go largest first to the smallest fold, so one large component makes a fold of its own.
+
+    Args:
+        bonds: those of each query.
+        count: of folds.
+        seed: draws the order of components of equal size.
+
+    Returns:
+        Query → its fold, from 0. A fold is empty where there are fewer components.
+    """
+    sizes = [0] * count
+    fold_of: dict[str, int] = {}
+    for group in sorted(components(bonds), key=lambda group: (-len(group), _draw(seed, min(group)))):
+        smallest = sizes.index(min(sizes))
+        fold_of.update(dict.fromkeys(group, smallest))
+        sizes[smallest] += len(group)
+    return fold_of
+
+
 def sample(judged: Qrels, most: int, seed: int) -> Qrels:
     """Return at most so many queries, drawn by the seed, in their given order."""
     drawn = set(sorted(judged, key=lambda query: _draw(seed, query))[:most])

@@ -3,5 +3,6 @@
 from embfit.loss.distillation import KL, Blend, MarginMSE
 from embfit.loss.info_nce import InfoNCE
 from embfit.loss.matryoshka import Matryoshka
+from embfit.loss.ranking import Binary, Listwise
 
-__all__ = ["KL", "Blend", "InfoNCE", "MarginMSE", "Matryoshka"]
+__all__ = ["KL", "Binary", "Blend", "InfoNCE", "Listwise", "MarginMSE", "Matryoshka"]

@@ -6,6 +6,7 @@ from embfit.model.encoder import Encoder, Kind
 from embfit.model.folder import Settings, save_encoder
 from embfit.model.lora import LoRA
 from embfit.model.pretrained import Pretrained
+from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.ranker import save_ranker
 from embfit.model.scoring import score_pairs
 from embfit.model.teacher import Teacher, load_teacher
@@ -16,6 +17,7 @@ __all__ = [
     "Kind",
     "LoRA",
     "Pretrained",
+    "PretrainedCrossEncoder",
     "Settings",
     "Teacher",
     "embed",

@@ -32,13 +32,27 @@ python -m embfit task=search query="a question" tuned=FOLDER
 With transformers alone, do what `1_Pooling/config.json` and `config_sentence_transformers.json` say: put the prompt in
 front, pool the last hidden states, and normalise."""
 
+USE_CROSS_ENCODER = """With sentence-transformers (scores are logits; higher is more relevant):
+
+```python
+from sentence_transformers import CrossEncoder
+
+print(CrossEncoder("FOLDER").predict([("a question", "a document"), ("a question", "another document")]))
+```
+
+With embfit, as the teacher of an encoder:
+
+```sh
+python -m embfit experiment=distill miner.model=FOLDER
+```"""
+
 ADAPTER = """
 
 The folder holds a LoRA adapter. All of these find its base by the name or path in `adapter_config.json`, and need
 `pip install peft`."""
 
 
-def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any]) -> None:
+def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any], cross_encoder: bool = False) -> None:
     """Write `README.md` into a model folder.
 
     Args:
@@ -46,21 +60,25 @@ def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any
         base: name or path of the model that training started from.
         report: of the run; its first comparison is base against tuned.
         config: of the run, resolved.
+        cross_encoder: it scores pairs; `base` and `tuned` are then its first stage's ranking and its own.
     """
+    feature = "cross-encoder" if cross_encoder else "feature-extraction"
     front = {
         "base_model": base,
         "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "tags": ["embfit", "sentence-transformers", "feature-extraction", "retrieval"],
+        "pipeline_tag": "text-ranking" if cross_encoder else "sentence-similarity",
+        "tags": ["embfit", "sentence-transformers", feature, "retrieval"],
     }
+    kind = "cross-encoder that reranks documents" if cross_encoder else "text-embedding model for retrieval"
+    use = USE + (ADAPTER if (folder / "adapter_config.json").is_file() else "")
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=True)}---",
         f"# {base.rsplit('/', 1)[-1]}, fine-tuned for {report.data['name']}",
-        f"A text-embedding model for retrieval, fine-tuned with embfit {embfit.__version__} from `{base}`.",
+        f"A {kind}, fine-tuned with embfit {embfit.__version__} from `{base}`.",
         "## Measured",
         _measured(report),
         "## Use",
-        USE + (ADAPTER if (folder / "adapter_config.json").is_file() else ""),
+        USE_CROSS_ENCODER if cross_encoder else use,
         "## Training",
         _training(report),
         f"<details><summary>Configuration</summary>\n\n```yaml\n{_public(config)}```\n</details>",

@@ -33,14 +33,11 @@ def score_pairs(
     }
 
     def build(folder: Path) -> None:
-        queries, query_places = np.unique(unique[:, 0], return_inverse=True)
-        documents, document_places = np.unique(unique[:, 1], return_inverse=True)
-        pairs = ranker.pairs(
-            ranker.tokenize(collection.query_texts(queries.tolist())),
-            ranker.tokenize(collection.document_texts(documents.tolist())),
-            np.stack([query_places, document_places], axis=1),
-        )
-        np.save(folder / "scores.npy", ranker.score_tokens(pairs, label))
+        queries, documents = np.unique(unique[:, 0]).tolist(), np.unique(unique[:, 1]).tolist()
+        asked = dict(zip(queries, collection.query_texts(queries), strict=True))
+        read = dict(zip(documents, collection.document_texts(documents), strict=True))
+        texts = [(asked[query], read[document]) for query, document in unique.tolist()]
+        np.save(folder / "scores.npy", ranker.score(texts, label))
 
     folder = store.entry("scores", key, build)
     found: np.ndarray = np.load(folder / "scores.npy")[where.reshape(-1)]

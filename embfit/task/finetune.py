@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,34 +11,46 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
+from embfit.errors import ConfigError
 from embfit.evaluator import Retrieval
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.model.card import write_card
+from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.records import Report
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
-from embfit.store import Store, write_text
+from embfit.store import Store
 from embfit.task.facts import count_truncated, describe, warn_of_sources
+from embfit.task.finetune_cross_encoder import finetune_cross_encoder
 from embfit.task.parts import Data, Miner
-from embfit.training import Fit, Training
+from embfit.task.train_once import train_once
+from embfit.training import Fit, ListTraining, Training
 from embfit.training.layout import plan
 from embfit.world import launched
-
-log = logging.getLogger(__name__)
 
 
 def finetune(
     data: Data,
-    model: Pretrained,
+    model: Pretrained | PretrainedCrossEncoder,
     miner: Miner,
     loss: nn.Module,
-    training: Training,
+    training: Training | ListTraining,
     trainer: partial[pl.Trainer],
     evaluator: Retrieval,
     store: Store,
     run: RunFolder,
 ) -> Report:
-    """Mine negatives, train, and evaluate base and tuned with the same code; everything is left in the run folder."""
+    """Mine negatives, train, and evaluate base and tuned with the same code; everything is left in the run folder.
+
+    A cross-encoder is compared with the ranking that it puts in order (`finetune_cross_encoder`).
+
+    Raises:
+        ConfigError: model and training do not go together.
+    """
+    if isinstance(model, PretrainedCrossEncoder):
+        return finetune_cross_encoder(data, model, miner, loss, training, trainer, evaluator, store, run)
+    if isinstance(training, ListTraining):
+        raise ConfigError("training=lists is for model=cross-encoder; set training=in-batch")
     with run.stage("load data"):
         collection = data.load(store)
         warn_of_sources(collection, evaluator.splits)
@@ -97,18 +106,13 @@ def _train(
     encoder: Encoder, model: Pretrained, fit: Callable[[Path], Fit], run: RunFolder
 ) -> tuple[Encoder, Mapping[str, Any]]:
     """Train and save the model, or take what an interrupted run had saved already."""
-    record = run.dir / "training.json"
-    if run.resuming and record.is_file():
-        log.info("the model was trained before the interruption")
+
+    def trained(folder: Path) -> Fit:
+        with model.trainable(encoder):
+            return fit(folder)
+
+    facts, before = train_once(run, trained, partial(save_encoder, encoder, run.dir / "model"))
+    if before:
         saved = replace(model, path=str(run.dir / "model"), revision=None, package=None, sha256=None)
-        return saved.load(str(encoder.device)), json.loads(record.read_text(encoding="utf-8"))
-    checkpoints = run.dir / "checkpoints"
-    if not run.resuming:
-        shutil.rmtree(checkpoints, ignore_errors=True)  # of a run that failed here before
-    checkpoints.mkdir(exist_ok=True)
-    with model.trainable(encoder):
-        facts = asdict(fit(checkpoints))
-    save_encoder(encoder, run.dir / "model")
-    write_text(record, json.dumps(facts, indent=2) + "\n")
-    shutil.rmtree(checkpoints)  # the best weights are the model's now
+        return saved.load(str(encoder.device)), facts
     return encoder, facts

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from embfit.data.components import components
-from embfit.data.held_out import hold_out, sample
+from embfit.data.held_out import cut_folds, hold_out, sample
 
 
 def test_components_follow_bonds():
@@ -63,3 +63,21 @@ def test_a_sample_keeps_the_order_and_grows(most):
     assert len(drawn) == min(most, 10)
     assert list(drawn) == [query for query in judged if query in drawn]
     assert set(drawn) <= set(sample(judged, most + 1, seed=1))
+
+
+def test_folds_share_no_bond_and_are_of_nearly_equal_size():
+    draw = random.Random(1)
+    bonds = {f"q{n}": {draw.randrange(400)} for n in range(300)}
+    folds = cut_folds(bonds, 3, seed=0)
+    assert folds.keys() == bonds.keys()
+    held = [{bond for query, found in bonds.items() if folds[query] == fold for bond in found} for fold in range(3)]
+    assert not held[0] & held[1] | held[0] & held[2] | held[1] & held[2]
+    sizes = [list(folds.values()).count(fold) for fold in range(3)]
+    assert max(sizes) - min(sizes) <= 1
+    assert cut_folds(bonds, 3, seed=0) == folds != cut_folds(bonds, 3, seed=1)
+
+
+def test_a_component_larger_than_a_fold_stays_whole():
+    bonds = {"a": [1], "b": [1], "c": [1], "d": [2]}
+    folds = cut_folds(bonds, 2, seed=0)
+    assert folds["a"] == folds["b"] == folds["c"] != folds["d"]

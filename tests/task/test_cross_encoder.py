@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embfit.app import main
@@ -48,3 +49,80 @@ def test_an_encoder_cannot_teach(command: list[str], capsys: pytest.CaptureFixtu
 def test_the_cross_encoder_must_be_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "task=mine", "miner=cross-encoder", "run.dir=run"]) == 2
     assert "miner.model: is not set" in capsys.readouterr().err
+
+
+@pytest.fixture
+def crossed(command: list[str]) -> list[str]:
+    """Overrides that make a cross-encoder of the tiny model, behind the tiny model."""
+    path = next(word.partition("=")[2] for word in command if word.startswith("model.path="))
+    rest = [word for word in command if not word.startswith(("model", "training"))]
+    return [
+        *rest,
+        "model=cross-encoder",
+        "model.max_length=40",
+        "model.precision=fp32",
+        "model@model.first_stage=custom",
+        f"model.first_stage.path={path}",
+        "model.first_stage.precision=fp32",
+        "miner.negatives=6",
+        "miner.relative_margin=null",
+        "training.lr=2e-3",
+    ]
+
+
+def test_a_cross_encoder_of_ones_own_teaches(
+    crossed: list[str], command: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main([*crossed, "training.folds=2", "training.epochs=4", "run.dir=run"]) == 0
+    found = report("run")
+    assert {"base", "tuned", "bm25"} == found["systems"].keys()
+    assert (found["comparisons"][0]["a"], found["comparisons"][0]["b"]) == ("base", "tuned")
+    assert found["systems"]["base"]["metrics"]["recall@100"] == found["systems"]["tuned"]["metrics"]["recall@100"]
+    assert sorted(path.name for path in Path("run/rankings").glob("*.trec")) == ["base.trec", "bm25.trec", "tuned.trec"]
+    assert "CrossEncoder" in Path("run/model/README.md").read_text()
+    assert not Path("run/checkpoints").exists()
+    said = json.loads(Path("run/model/folds/folds.json").read_text())
+    assert sorted(said["queries"].values()) == [0] * 12 + [1] * 12
+    assert caplog.text.count("training on 24 lists") == 1
+    assert caplog.text.count("training on 12 lists") == 2
+
+    assert main([*command, "experiment=distill", "miner.model=run/model", "training.epochs=1", "run.dir=taught"]) == 0
+    assert report("taught")["mining"]["teacher_scores"] > 24
+
+
+def test_sentence_transformers_scores_the_same(crossed: list[str], texts: list[str]) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    assert main([*crossed, "loss=binary", "model.candidates=bm25", "training.epochs=1", "run.dir=run"]) == 0
+    assert report("run")["systems"].keys() == {"base", "tuned"}  # BM25 is the base
+    pairs = [(texts[0], text) for text in texts]
+    theirs = sentence_transformers.CrossEncoder("run/model", device="cpu").predict(pairs)
+    ours = CrossEncoder.load("run/model", precision="fp32", device="cpu").score(pairs)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_ranker_goes_on_from_its_own_head(crossed: list[str], ranker: str) -> None:
+    changes = [f"model.path={ranker}", "model.max_length=32", "training.steps=1", "evaluator.bm25=false"]
+    assert main([*crossed, *changes, "evaluator.production=dev", "run.dir=run"]) == 0
+    found = report("run")
+    assert found["systems"].keys() == {"base", "tuned", "untuned"}
+    assert found["production"]["systems"].keys() == found["systems"].keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["loss=infonce"], "loss: model=cross-encoder wants loss=listwise or loss=binary"),
+        (["training=in-batch"], "training: model=cross-encoder wants training=lists"),
+        (["task=evaluate"], "evaluator.systems.reranked.path=FOLDER to measure"),
+        (["model=minilm", "loss=listwise"], "loss: is for model=cross-encoder"),
+    ],
+)
+def test_what_does_not_go_together(change: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*(["model=cross-encoder"] if not change[0].startswith("model") else []), *change]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_cross_encoder_that_nobody_mined_for(crossed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    rest = [word for word in crossed if not word.startswith("miner")]
+    assert main([*rest, "miner=none", "run.dir=run"]) == 1
+    assert "no query has a negative" in capsys.readouterr().err

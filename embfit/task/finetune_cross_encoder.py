@@ -1,0 +1,212 @@
+"""`task=finetune model=cross-encoder`: a cross-encoder of one's own, and how much better it orders what was found."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytorch_lightning as pl
+from torch import nn
+
+from embfit.data.held_out import cut_folds
+from embfit.errors import ConfigError
+from embfit.evaluator import Retrieval
+from embfit.evaluator.judging import judge
+from embfit.evaluator.reranking import pairs_of, rerank
+from embfit.evaluator.retrieval import WATCHED
+from embfit.evaluator.systems import Bench
+from embfit.model import CrossEncoder, save_ranker, score_pairs
+from embfit.model.card import write_card
+from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
+from embfit.model.ranker import load_ranker
+from embfit.model.teacher import ASSIGNMENT, FOLDS, text_digest
+from embfit.records import Collection, Evaluation, Ranking, Report, TrainingSet
+from embfit.report import print_table, write_report
+from embfit.run_folder import RunFolder
+from embfit.store import Store, write_text
+from embfit.task.facts import describe, warn_of_sources
+from embfit.task.parts import Data, Miner
+from embfit.task.train_once import train_once
+from embfit.training import Fit, ListTraining, Training
+
+log = logging.getLogger(__name__)
+
+Fitting: TypeAlias = Callable[[CrossEncoder, TrainingSet, Path], Fit]
+"""Trains a cross-encoder in place, on a training set, keeping checkpoints in a folder."""
+
+
+def finetune_cross_encoder(
+    data: Data,
+    model: PretrainedCrossEncoder,
+    miner: Miner,
+    loss: nn.Module,
+    training: Training | ListTraining,
+    trainer: partial[pl.Trainer],
+    evaluator: Retrieval,
+    store: Store,
+    run: RunFolder,
+) -> Report:
+    """Mine lists, train on them, and compare the first stage with what reranking makes of it.
+
+    Raises:
+        ConfigError: training is that of a bi-encoder.
+    """
+    if not isinstance(training, ListTraining):
+        raise ConfigError("model=cross-encoder is trained on lists; leave training out, or set training=lists")
+    with run.stage("load data"):
+        collection = data.load(store)
+        warn_of_sources(collection, evaluator.splits)
+    benches = [Bench(collection, at, evaluator, store, model.first_stage) for at in evaluator.splits]
+    with run.stage("load model"):
+        ranker = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
+    with run.stage("evaluate base"):
+        first = [replace(bench.evaluation(model.candidates), system="base") for bench in benches]
+        untuned = _reranked("untuned", first, ranker, model.depth, benches) if ranker.trained else []
+        words = evaluator.bm25 and model.candidates != "bm25"
+        bm25 = [evaluator.evaluate_bm25(collection, store, at) for at in evaluator.splits] if words else []
+    with run.stage("mine negatives"):
+        training_set = miner.mine(collection, benches[0].encoder, store)
+    with run.stage("train"):
+        dev = replace(benches[0], split=evaluator.dev_split).evaluation(model.candidates).ranking
+        fit = partial(_fit, training, loss, trainer, _validation(dev, model.dev_depth, collection, evaluator))
+        ranker, facts = _train(ranker, fit, training_set, run)
+    if training.folds is not None:
+        with run.stage("train folds"):
+            fresh = partial(model.load, str(ranker.device))
+            _train_folds(training.folds, training.seed, fresh, fit, training_set, run)
+    with run.stage("evaluate tuned"):
+        tuned = _reranked("tuned", first, ranker, model.depth, benches)
+    with run.stage("report"):
+        evaluations = [found[0] for found in (first, tuned, untuned, bm25) if found]
+        production = [one for found in (first, tuned, untuned, bm25) for one in found[1:]]
+        others = [one for one in evaluations if one is not tuned[0]]
+        report = Report(
+            task="finetune",
+            evaluations=evaluations,
+            comparisons=[found for other in others for found in evaluator.compare(other, tuned[0])],
+            training=facts,
+            mining=training_set.facts,
+            data=describe(collection),
+            timings=run.timings,
+            sections=evaluator.gap(evaluations, production, collection),
+            production=production,
+        )
+        write_report(report, run.dir, run.config, run.origins, collection, run.command)
+        write_card(run.dir / "model", model.start, report, run.config, cross_encoder=True)
+    print_table(report)
+    print(_where_things_are(run.dir))
+    return report
+
+
+def _fit(
+    training: ListTraining,
+    loss: nn.Module,
+    trainer: partial[pl.Trainer],
+    validate: Callable[[CrossEncoder], Mapping[str, float]],
+    ranker: CrossEncoder,
+    training_set: TrainingSet,
+    folder: Path,
+) -> Fit:
+    return training.fit(ranker, loss, training_set, validate, trainer, folder)
+
+
+def _train(
+    ranker: CrossEncoder, fit: Fitting, training_set: TrainingSet, run: RunFolder
+) -> tuple[CrossEncoder, Mapping[str, Any]]:
+    """Train and save the cross-encoder, or take what an interrupted run had saved already."""
+    folder = run.dir / "model"
+    facts, before = train_once(run, partial(fit, ranker, training_set), partial(save_ranker, ranker, folder))
+    _warn_of_chance(ranker, facts, "the cross-encoder")
+    return (_again(ranker, folder) if before else ranker), facts
+
+
+def _train_folds(
+    count: int,
+    seed: int,
+    fresh: Callable[[], CrossEncoder],
+    fit: Fitting,
+    training_set: TrainingSet,
+    run: RunFolder,
+) -> None:
+    """Train one cross-encoder for each fold, on the other folds' queries, and save them in the model's folder."""
+    rows = training_set.rows
+    bonds = {str(query): positives for query, positives in zip(rows["query"], rows["positives"], strict=True)}
+    fold_of = cut_folds(bonds, count, seed)
+    folds = np.array([fold_of[str(query)] for query in rows["query"]])
+    folder = run.dir / "model" / FOLDS
+    folder.mkdir(exist_ok=True)
+    for fold in range(count):
+        ranker = fresh()
+        others = replace(training_set, rows=rows.select(np.flatnonzero(folds != fold)))
+        save = partial(save_ranker, ranker, folder / str(fold))
+        facts, _ = train_once(run, partial(fit, ranker, others), save, f"fold-{fold}")
+        _warn_of_chance(ranker, facts, f"the cross-encoder of fold {fold}")
+    texts = training_set.collection.query_texts(rows["query"][:])
+    queries = {text_digest(text): int(fold) for text, fold in zip(texts, folds, strict=True)}
+    write_text(folder / ASSIGNMENT, json.dumps({"folds": count, "queries": queries}, indent=0) + "\n")
+
+
+def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -> None:
+    """Warn where nothing was better on the dev split than a head drawn at random, so that this is what was kept."""
+    if not ranker.trained and facts["best_step"] == 0:
+        log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)
+
+
+def _again(ranker: CrossEncoder, folder: Path) -> CrossEncoder:
+    """Return a saved cross-encoder, with the settings and on the device of the one that was trained."""
+    return load_ranker(str(folder), ranker.max_length, ranker.settings.precision).to(ranker.device)
+
+
+def _reranked(
+    name: str, first: Sequence[Evaluation], ranker: CrossEncoder, top: int, benches: Sequence[Bench]
+) -> list[Evaluation]:
+    """Measure what a cross-encoder makes of a first stage's rankings, one of each split."""
+    evaluations = []
+    for bench, base in zip(benches, first, strict=True):
+        started = time.monotonic()
+        score = partial(score_pairs, ranker, bench.collection, store=bench.store, label="reranking")
+        ranking = rerank(base.ranking, bench.collection, top, score)
+        facts = {"reranked": top, "seconds": round(time.monotonic() - started, 3)}
+        evaluations.append(bench.judge(name, ranking, facts))
+    return evaluations
+
+
+def _validation(
+    ranking: Ranking, top: int, collection: Collection, evaluator: Retrieval
+) -> Callable[[CrossEncoder], dict[str, float]]:
+    """Return what measures a cross-encoder on the dev split, its weights being others in each call."""
+    rows = pairs_of(ranking, collection, top)
+    queries, query_places = np.unique(rows[:, 0], return_inverse=True)
+    documents, document_places = np.unique(rows[:, 1], return_inverse=True)
+    places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
+    metrics = [*dict.fromkeys([*evaluator.metrics, WATCHED])]
+
+    def validate(ranker: CrossEncoder) -> dict[str, float]:
+        asked = ranker.tokenize(collection.query_texts(queries.tolist()))
+        read = ranker.tokenize(collection.document_texts(documents.tolist()))
+
+        def score(_: np.ndarray) -> np.ndarray:
+            return ranker.score_tokens(ranker.pairs(asked, read, places))
+
+        found = rerank(ranking, collection, top, score)
+        return dict(judge("validation", collection, evaluator.dev_split, found, metrics).metrics)
+
+    return validate
+
+
+def _where_things_are(folder: Path) -> str:
+    return "\n".join(
+        [
+            f"model    {folder / 'model'}",
+            f"report   {folder / 'report.html'}",
+            f"numbers  {folder / 'report.json'}",
+            f"use it   python -m embfit experiment=distill miner.model={folder / 'model'}",
+        ]
+    )

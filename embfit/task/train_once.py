@@ -1,0 +1,47 @@
+"""Training as a stage that a resumed run does not do twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from embfit.run_folder import RunFolder
+from embfit.store import write_text
+from embfit.training import Fit
+
+log = logging.getLogger(__name__)
+
+
+def train_once(
+    run: RunFolder, fit: Callable[[Path], Fit], save: Callable[[], None], name: str | None = None
+) -> tuple[dict[str, Any], bool]:
+    """Train and save a model, unless an interrupted run had done so already.
+
+    Args:
+        run: whose folder keeps the record.
+        fit: trains, keeping checkpoints in the folder it is given.
+        save: writes what was trained.
+        name: tells several trainings of one run apart.
+
+    Returns:
+        The facts of the training, and whether it was done before: then the model is on disk alone.
+    """
+    record = run.dir / ("training.json" if name is None else f"training-{name}.json")
+    if run.resuming and record.is_file():
+        log.info("%s was trained before the interruption", "the model" if name is None else name)
+        return json.loads(record.read_text(encoding="utf-8")), True
+    checkpoints = run.dir / "checkpoints"
+    if not run.resuming:
+        shutil.rmtree(checkpoints, ignore_errors=True)  # of a run that failed here before
+    own = checkpoints if name is None else checkpoints / name
+    own.mkdir(parents=True, exist_ok=True)
+    facts = asdict(fit(own))
+    save()
+    write_text(record, json.dumps(facts, indent=2) + "\n")
+    shutil.rmtree(checkpoints)  # the best weights are the model's now
+    return facts, False
