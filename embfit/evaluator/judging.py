@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
+from embfit.evaluator.trec import read_qrels
 from embfit.records import Collection, Evaluation, Qrels, Ranking
 
 
@@ -26,6 +29,21 @@ def judgements(collection: Collection, split: str) -> Qrels:
             "1 or more), so there is nothing to measure"
         )
     return qrels
+
+
+def judged_by(collection: Collection, split: str, path: Path) -> Collection:
+    """Return the collection with the judgements of a TREC qrels file as one of its splits.
+
+    Raises:
+        UserError: the file is malformed, or names a query or document that the collection lacks.
+    """
+    qrels = read_qrels(path)
+    for query, grades in qrels.items():
+        if query not in collection.query_rows:
+            raise UserError(f"{path}: {query!r} is no query of {collection.name}; judge its own queries")
+        if strange := next((document for document in grades if document not in collection.document_rows), None):
+            raise UserError(f"{path}: query {query!r} judges {strange!r}, which is no document of {collection.name}")
+    return replace(collection, qrels={**collection.qrels, split: qrels})
 
 
 def judge(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from embfit.evaluator import Retrieval
+from embfit.evaluator.judging import judged_by
 from embfit.evaluator.systems import Bench
 from embfit.model import Pretrained
 from embfit.records import Report
@@ -26,6 +28,7 @@ def evaluate(
     run: RunFolder,
     systems: Annotated[Sequence[str], Field(min_length=1)] | None = None,
     changed: Annotated[int, Field(ge=0)] = 10,
+    qrels: str | None = None,
 ) -> Report:
     """Measure systems on the evaluator's split and compare them; nothing is trained.
 
@@ -38,10 +41,13 @@ def evaluate(
         systems: names of `evaluator.systems`; the others are compared with the first. None is `base`, and `bm25` if the
             evaluator reports it.
         changed: queries listed that improved most, and that worsened most, in each comparison.
+        qrels: a TREC qrels file: judgements to measure by, in the place of the split's own.
     """
     names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))
     with run.stage("load data"):
         collection = data.load(store)
+        if qrels is not None:
+            collection = judged_by(collection, evaluator.split, Path(qrels))
         warn_of_sources(collection, evaluator.splits)
     bench = Bench(collection, evaluator.split, evaluator, store, model)
     truncated = {}

@@ -23,6 +23,34 @@ def naive(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarra
     return scores, rows
 
 
+class Watched:
+    """Vectors that count how many rows are read at once, and how often each is."""
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.matrix = matrix
+        self.shape = matrix.shape
+        self.most = 0
+        self.reads = np.zeros(len(matrix), int)
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        found = self.matrix[rows]
+        self.most = max(self.most, len(found))
+        self.reads[rows] += 1
+        return found
+
+
+def test_documents_are_read_once_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "CHUNK", 64)
+    documents = Watched(np.random.default_rng(0).standard_normal((300, 8), np.float32))
+    asked = np.random.default_rng(1).standard_normal((40, 8), np.float32)
+    np.testing.assert_array_equal(search(asked, documents, 5)[1], naive(asked, documents.matrix, 5)[1])
+    assert documents.most == 64
+    assert (documents.reads == 1).all()
+
+
 def test_a_worked_example() -> None:
     documents = np.array([[1, 0], [0.6, 0.8], [0, 1], [-1, 0]], np.float32)
     scores, rows = search(np.array([[1, 0], [0, 1]], np.float32), documents, k=3)

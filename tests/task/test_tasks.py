@@ -72,6 +72,12 @@ def test_any_systems_are_compared_with_the_first(command: list[str]) -> None:
     file = "evaluator.systems.file.path=one/rankings/hybrid.trec"
     assert main([*evaluate, "task.systems=[file,bm25]", file, "run.dir=two"]) == 0
     assert report("two")["systems"]["file"]["metrics"] == found["systems"]["hybrid"]["metrics"]
+    Path("other.qrels").write_text("q30 0 d30 0\nq30 0 d31 1\n")
+    assert main([*evaluate, "task.systems=[file]", file, "task.qrels=other.qrels", "run.dir=three"]) == 0
+    assert report("three")["systems"]["file"]["queries"] == 1
+    assert Path("three/rankings/test.qrels").read_text() == "q30 0 d30 0\nq30 0 d31 1\n"
+    Path("other.qrels").write_text("q30 0 d99 1\n")
+    assert main([*evaluate, "task.systems=[file]", file, "task.qrels=other.qrels", "run.dir=four"]) == 1
 
 
 def test_sentence_transformers_measures_the_same(command: list[str], texts: list[str]) -> None:
