@@ -32,6 +32,14 @@ def negatives_fit_depth(values: Values) -> Iterator[Problem]:
             yield Problem("miner.negatives", f"{message} that are looked at; lower it or raise miner.depth")
 
 
+def mined_again_for_all(values: Values) -> Iterator[Problem]:
+    """Batches are planned once, for the queries that were mined for at first."""
+    miner = values.get("miner") or {}
+    if (values.get("training") or {}).get("remine_every") is not None and miner.get("unreached") == "drop":
+        message = "drop cannot go with training.remine_every, which mines for the same queries each time"
+        yield Problem("miner.unreached", f"{message}; set miner.unreached=keep")
+
+
 def dims_ascend(values: Values) -> Iterator[Problem]:
     """Matryoshka's dimensions are prefixes of one another, each named once."""
     dims = (values.get("loss") or {}).get("dims")
@@ -129,6 +137,7 @@ def _class(values: Values, group: str) -> str:
 
 RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
+    mined_again_for_all,
     dims_ascend,
     sources_named,
     systems_exist,

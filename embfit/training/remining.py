@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from embfit.errors import UserError
@@ -29,13 +30,17 @@ class Remining:
     Args:
         mine: makes a training set with an encoder; called on the first rank alone.
         every: epochs after which to mine again.
+        first: the examples that training begins with; what is mined again is for their queries, in their order.
         max_positives: of one query in an epoch.
         folder: keeps what was mined; on a disk that all ranks see.
     """
 
-    def __init__(self, mine: Callable[[Encoder], TrainingSet], every: int, max_positives: int, folder: Path) -> None:
+    def __init__(
+        self, mine: Callable[[Encoder], TrainingSet], every: int, first: Examples, max_positives: int, folder: Path
+    ) -> None:
         self.mine = mine
         self.every = every
+        self.queries = first.queries
         self.max_positives = max_positives
         self.folder = folder
         self.mined_in = 0  # the epoch whose examples are in use; 0 are those that training began with
@@ -54,7 +59,7 @@ class Remining:
             ranks: of this training; all of them ask.
 
         Raises:
-            UserError: what an interrupted run had mined cannot be read.
+            UserError: mining again left queries out, or what an interrupted run had mined cannot be read.
         """
         mined_in = epoch - epoch % self.every
         if mined_in == 0 or (mined_in == self.mined_in and not (begins and mined_in == epoch)):
@@ -63,10 +68,19 @@ class Remining:
         if begins and mined_in == epoch:
             if ranks.leads:
                 log.info("mining again with the model after epoch %d", epoch)
-                _write(Examples(self.mine(encoder), self.max_positives), path)
+                _write(self._mined(encoder), path)
             ranks.agree(False)  # all wait for the file
         self.mined_in = mined_in
         return _read(path)
+
+    def _mined(self, encoder: Encoder) -> Examples:
+        found = Examples(self.mine(encoder), self.max_positives)
+        if not np.array_equal(found.queries, self.queries):
+            raise UserError(
+                f"mining again kept {len(found)} examples, and training began with {len(self.queries)}: batches are "
+                "planned for those; set miner.unreached=keep, or training.remine_every=null"
+            )
+        return found
 
 
 def _write(examples: Examples, path: Path) -> None:

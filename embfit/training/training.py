@@ -158,7 +158,7 @@ class Training:
         if self.remine_every is not None:
             if remine is None:
                 raise ValueError("remine_every needs remine: what mines again")
-            module.remining = Remining(remine, self.remine_every, self.max_positives, folder)
+            module.remining = Remining(remine, self.remine_every, examples, self.max_positives, folder)
         log.info("training on %d examples: %d steps of up to %d", len(examples), steps, batch_size)
         identity = digest(
             {

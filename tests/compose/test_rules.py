@@ -24,6 +24,18 @@ def found(**values):
                 )
             ],
         ),
+        ({"miner": {"unreached": "drop"}, "training": {"remine_every": None}}, []),
+        ({"miner": {"unreached": "keep"}, "training": {"remine_every": 1}}, []),
+        (
+            {"miner": {"unreached": "drop"}, "training": {"remine_every": 1}},
+            [
+                (
+                    "miner.unreached",
+                    "drop cannot go with training.remine_every, which mines for the same queries each time; set "
+                    "miner.unreached=keep",
+                )
+            ],
+        ),
         ({"loss": {"dims": [64, 128]}}, []),
         ({"loss": {"dims": None}}, []),
         ({"loss": {"dims": [128, 64, 64]}}, [("loss.dims", "[128, 64, 64] does not ascend; write [64, 128]")]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def test_two_ranks_train_on_what_the_first_has_mined(train: Callable[..., tuple[
     fit, _, miners = train("ranks", devices=2)
     assert fit.steps == 10  # of twice the size
     assert len(miners) == 2
+
+
+def test_queries_that_mining_again_leaves_out_are_an_error(
+    small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
+) -> None:
+    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+
+    def fewer(encoder: Encoder) -> TrainingSet:
+        return replace(examples, rows=examples.rows.select(range(7)))
+
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
+    with pytest.raises(UserError, match=r"kept 7 examples, and training began with 8.*miner\.unreached=keep"):
+        TRAINING.fit(tiny_encoder, InfoNCE(), examples, None, trainer, store, tmp_path, fewer)
 
 
 def test_it_needs_something_that_mines(
