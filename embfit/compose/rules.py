@@ -64,7 +64,9 @@ def systems_exist(values: Values) -> Iterator[Problem]:
         if name not in known:
             yield Problem(key, f"evaluator.systems has no '{name}'{suggestion(name, known)}")
         else:
-            new = [(f"evaluator.systems.{name}.of", part) for part in known[name].get("of") or []]
+            of = known[name].get("of") or []  # several systems, or one
+            parts = [of] if isinstance(of, str) else of
+            new = [(f"evaluator.systems.{name}.of", part) for part in parts]
             asked += [part for part in new if part not in asked]
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from embfit.compose.rules import RULES
 
+INFONCE = {"_target_": "embfit.loss.InfoNCE"}
 FINETUNE = {"_target_": "embfit.task.finetune.finetune"}
 
 
@@ -87,6 +88,19 @@ def found(**values):
             ],
         ),
         ({"task": {"systems": None}, "evaluator": {"systems": None}}, []),
+        (
+            {"task": {"systems": ["again"]}, "evaluator": {"systems": {"base": {}, "again": {"of": "base"}}}},
+            [],
+        ),
+        (
+            {"task": {"systems": ["again"]}, "evaluator": {"systems": {"again": {"of": "base"}}}},
+            [("evaluator.systems.again.of", "evaluator.systems has no 'base'; it is one of again")],
+        ),
+        (
+            {"task": FINETUNE, "model": {"_target_": "embfit.model.PretrainedCrossEncoder"}, "loss": INFONCE},
+            [("loss", "model=cross-encoder wants loss=listwise or loss=binary")],
+        ),
+        ({"task": FINETUNE, "model": {"_target_": "acme.Ranker"}, "loss": {"_target_": "acme.Loss"}}, []),
         ({"task": {"_target_": "embfit.task.search.search"}, "query": "what"}, []),
         (
             {"task": {"_target_": "embfit.task.search.search"}, "query": None},
