@@ -35,7 +35,8 @@ def sbatch(arguments: list[str]) -> None:
     last = re.match(r"0-(\d+)", options.get("array", ""))
     for task in range(int(last[1]) + 1) if last else [None]:
         own = {"SLURM_JOB_ID": str(number if task is None else number + 1 + task), "SLURM_JOB_NUM_NODES": "1"}
-        own |= {"SLURM_NTASKS": options.get("ntasks-per-node", "1"), "SLURM_JOB_NODELIST": "localhost"}
+        tasks = options.get("ntasks-per-node", "1")
+        own |= {"SLURM_NTASKS": tasks, "SLURM_NTASKS_PER_NODE": tasks, "SLURM_JOB_NODELIST": "localhost"}
         if task is not None:
             own |= {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(task)}
         output = options.get("output", "slurm-%j.out").replace("%A", str(number)).replace("%a", str(task))
