@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import string
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from embfit.model import CrossEncoder, Encoder, Settings
@@ -37,13 +39,21 @@ TEXTS = [
 ]
 
 
+def vocabulary() -> dict[str, int]:
+    """Return the special tokens, all letters, every other word of the sentences and the halves of the rest."""
+    words = sorted({word for text in TEXTS for word in re.findall(r"\w+|[^\w\s]", text)})
+    halves = {half for word in words[1::2] for half in (word[: len(word) // 2], f"##{word[len(word) // 2 :]}") if half}
+    letters = [piece for letter in string.printable[:62].lower() for piece in (letter, f"##{letter}")]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = dict.fromkeys([*special, *letters, *words[::2], *sorted(halves), *string.punctuation])
+    return {piece: number for number, piece in enumerate(pieces)}
+
+
 def new_tokenizer() -> PreTrainedTokenizerFast:
-    """Train a WordPiece tokenizer on a few sentences."""
-    words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """Return a WordPiece tokenizer of a few sentences: the same in every process, as a trained one is not."""
+    words = Tokenizer(models.WordPiece(vocabulary(), unk_token="[UNK]"))
     words.normalizer = normalizers.BertNormalizer(lowercase=True)
     words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     words.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

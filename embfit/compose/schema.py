@@ -69,10 +69,7 @@ def _group(group: str, others: Mapping[str, Schema]) -> Schema:
     by_target = {name: _parameters(target, group, comments) for name, target in targets.items()}
     for parameters in by_target.values():
         parameters |= {key: {**parameters[key], **schema} for key, schema in inside.items() if key in parameters}
-    merged: Schema = {}
-    for parameters in by_target.values():
-        for key, schema in parameters.items():
-            merged[key] = schema if merged.get(key, schema) == schema else ANYTHING
+    merged = _merged(list(by_target.values()))
     described: Schema = {
         "$schema": DRAFT,
         "title": f"embfit: {group}",
@@ -85,6 +82,16 @@ def _group(group: str, others: Mapping[str, Schema]) -> Schema:
             built_on_others: Schema = {"not": {"required": ["_target_"]}}
             described["allOf"].append({"if": built_on_others, "then": _closed(merged)})
     return described
+
+
+def _merged(targets: list[Schema]) -> Schema:
+    """Return the keys of any of several targets; a key that they take in different ways may be any of those."""
+    ways: dict[str, list[Schema]] = {}
+    for parameters in targets:
+        for key, schema in parameters.items():
+            if schema not in ways.setdefault(key, []):
+                ways[key].append(schema)
+    return {key: found[0] if len(found) == 1 else {"anyOf": found} for key, found in ways.items()}
 
 
 def _nested(node: Mapping[str, Any], group: str, text: str, others: Mapping[str, Schema]) -> dict[str, Schema]:

@@ -1,4 +1,4 @@
-"""embfit beside sentence-transformers: same pairs, batch size, epochs and grid of learning rates; quality and pairs/s.
+"""The quality of embfit's models beside sentence-transformers': same pairs, batch size, epochs and learning rates.
 
 The learning rate is chosen for each system on the dev split (first seed), among its judged documents and a sample. The
 test split is then searched in whole, once for each seed. Every model is measured by embfit's evaluator, from its saved
@@ -17,9 +17,8 @@ import argparse
 import json
 import logging
 import shutil
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,8 +88,8 @@ def _choose(
     store: Store,
 ) -> dict[str, Any]:
     """Train and measure on dev, and append the result."""
-    encoder, timing = _trained(out, run, arguments, collection, store)
-    return _append(out, {**run, "split": "dev", "metrics": evaluator.validate(encoder, collection), **timing})
+    encoder = _trained(out, run, arguments, collection, store)
+    return _append(out, {**run, "split": "dev", "metrics": evaluator.validate(encoder, collection)})
 
 
 def _report(
@@ -102,7 +101,7 @@ def _report(
     store: Store,
 ) -> None:
     """Train, unless the model is still there, measure it on test beside the base model, and append the result."""
-    encoder, timing = _trained(out, run, arguments, collection, store)
+    encoder = _trained(out, run, arguments, collection, store)
     found = evaluator.evaluate(str(run["system"]), encoder, collection, store)
     untrained = replace(MODEL, max_length=arguments.max_length).load("cpu")
     base = evaluator.evaluate("base", untrained, collection, store)
@@ -113,7 +112,6 @@ def _report(
         "base": base.per_query[METRIC],
         "tuned": found.per_query[METRIC],
         "unseen": list(found.subsets.get("unseen", ())),
-        **timing,
     }
     _append(out, result)
 
@@ -128,38 +126,35 @@ def _append(out: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 def _trained(
     out: Path, run: Mapping[str, Any], arguments: argparse.Namespace, collection: Collection, store: Store
-) -> tuple[Encoder, dict[str, float]]:
-    """Return the model of a run and how long its training took; trained now unless its folder is there."""
+) -> Encoder:
+    """Return the model of a run; trained now unless its folder is whole."""
     folder = out.parent / "models" / "-".join(str(value).replace(" ", "_") for value in run.values())
-    timing = folder / "timing.json"
-    if not timing.is_file():
+    whole = folder / "whole"
+    if not whole.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         train = _train_peer if run["system"] == PEER else _train_embfit
-        timing.write_text(json.dumps(train(run, folder, collection, store, arguments)))
-    encoder = replace(MODEL, path=str(folder), package=None, max_length=arguments.max_length).load("cpu")
-    return encoder, json.loads(timing.read_text())
+        train(run, folder, collection, store, arguments)
+        whole.touch()
+    return replace(MODEL, path=str(folder), package=None, max_length=arguments.max_length).load("cpu")
 
 
 def _train_embfit(
     run: Mapping[str, Any], folder: Path, collection: Collection, store: Store, arguments: argparse.Namespace
-) -> dict[str, float]:
+) -> None:
     encoder = replace(MODEL, max_length=arguments.max_length).load("cpu")
-    started = time.monotonic()
     miner = NoNegatives() if run["system"] == "embfit pairs" else Dense()
     training_set = miner.mine(collection, encoder, store)
     training = Training(epochs=run["epochs"], batch_size=run["batch_size"], lr=run["lr"], seed=run["seed"])
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
     folder.mkdir(parents=True)
     # no validation during training: both systems train for the same number of epochs
-    fit = training.fit(encoder, InfoNCE(), training_set, None, trainer, store, folder)
-    minutes = (time.monotonic() - started) / 60
+    training.fit(encoder, InfoNCE(), training_set, None, trainer, store, folder)
     save_encoder(encoder, folder)
-    return {"pairs_per_second": asdict(fit)["pairs_per_second"], "minutes": minutes}
 
 
 def _train_peer(
     run: Mapping[str, Any], folder: Path, collection: Collection, store: Store, arguments: argparse.Namespace
-) -> dict[str, float]:
+) -> None:
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
@@ -194,7 +189,6 @@ def _train_peer(
         report_to="none",
         disable_tqdm=True,
     )
-    started = time.monotonic()
     trainer = SentenceTransformerTrainer(
         model=model,
         args=settings,
@@ -202,17 +196,15 @@ def _train_peer(
         loss=MultipleNegativesRankingLoss(model),
     )
     trainer.train()
-    seconds = time.monotonic() - started
     model.save(str(folder))
-    return {"pairs_per_second": len(pairs) * run["epochs"] / seconds, "minutes": seconds / 60}
 
 
 def table(results: list[Mapping[str, Any]]) -> str:
     """Return the test results as Markdown: mean over seeds, spread, and the paired difference to the base model."""
     lines = [
         "| collection | system | lr | seeds | nDCG@10 (min to max) | over base (95 % interval) "
-        "| unseen documents: over base | pairs/s | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| unseen documents: over base |",
+        "|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for result in results:
@@ -224,8 +216,7 @@ def table(results: list[Mapping[str, Any]]) -> str:
         lines.append(
             f"| {name}, {epochs} epochs of {batch_size}, {length} tokens | {system} | {runs[0]['lr']:g} | {len(runs)} "
             f"| {np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f}) | {_gain(runs, None)} "
-            f"| {_gain(runs, 'unseen')} | {np.median([run['pairs_per_second'] for run in runs]):.1f} "
-            f"| {np.median([run['minutes'] for run in runs]):.1f} |"
+            f"| {_gain(runs, 'unseen')} |"
         )
     return "\n".join(lines)
 

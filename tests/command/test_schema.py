@@ -43,9 +43,11 @@ def test_mistakes_are_marked(found):
 
 
 def test_keys_come_with_defaults_and_the_words_of_the_yaml(found):
-    temperature = found["loss"]["properties"]["temperature"]
-    assert temperature["default"] == 0.05
-    assert temperature["description"] == "cosine scores are divided by this; lower is harder"
+    symmetric = found["loss"]["properties"]["symmetric"]
+    assert symmetric["default"] is False
+    assert symmetric["description"] == "also classify each document's query"
+    ways = found["loss"]["properties"]["temperature"]["anyOf"]  # several losses have one, each its own
+    assert {way["default"] for way in ways} == {0.05, 1.0}
     assert "max_epochs" not in found["trainer"]["properties"]
 
 
@@ -60,7 +62,7 @@ def test_nested_choices_have_the_keys_of_their_group(found):
     }.items():
         assert errors(found[group], text) != [], text
     choice = found["loss"]["properties"]["loss"]["anyOf"][0]
-    assert choice["properties"]["temperature"]["default"] == 0.05
+    assert choice["properties"]["symmetric"]["default"] is False
 
 
 def test_files_and_editor_settings(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,13 @@ def report(folder: str) -> dict:
 
 
 def test_an_adapter_saved_alone_evaluates_as_it_did_when_it_was_trained(command: list[str]) -> None:
-    adapter = ["model.lora.rank=8", "model.lora.merged=false", "training.lr=3e-3", "training.epochs=6"]
+    adapter = [
+        "model.lora.rank=8",
+        "model.lora.merged=false",
+        "training.lr=3e-2",
+        "training.epochs=8",
+        "training.patience=null",
+    ]
     assert main([*command, *adapter, "run.dir=run"]) == 0
     assert sorted(path.name for path in Path("run/model").glob("*.safetensors")) == ["adapter_model.safetensors"]
     assert "pip install peft" in Path("run/model/README.md").read_text()
