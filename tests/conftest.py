@@ -40,12 +40,13 @@ TEXTS = [
 
 
 def vocabulary() -> dict[str, int]:
-    """Return the special tokens, all letters, every other word of the sentences and the halves of the rest."""
-    words = sorted({word for text in TEXTS for word in re.findall(r"\w+|[^\w\s]", text)})
-    halves = {half for word in words[1::2] for half in (word[: len(word) // 2], f"##{word[len(word) // 2 :]}") if half}
+    """Return the special tokens, all letters, the words of the sentences and, of long ones, the halves."""
+    words = sorted({word for text in TEXTS for word in re.findall(r"\w+", text)})
+    halved = [word for word in words if len(word) > 8]
+    halves = {half for word in halved for half in (word[: len(word) // 2], f"##{word[len(word) // 2 :]}") if half}
     letters = [piece for letter in string.printable[:62].lower() for piece in (letter, f"##{letter}")]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = dict.fromkeys([*special, *letters, *words[::2], *sorted(halves), *string.punctuation])
+    pieces = dict.fromkeys([*special, *letters, *sorted({*words} - {*halved}), *sorted(halves), *string.punctuation])
     return {piece: number for number, piece in enumerate(pieces)}
 
 

@@ -33,7 +33,8 @@ class Pieces:
 def cut(encoder: Encoder, collection: Collection, rows: Sequence[int], tokens: int) -> Pieces:
     """Cut documents into pieces of at most so many tokens, title, prompt and special tokens included.
 
-    A piece ends where the tokenizer ends a token, without overlap; a document that is short enough is one piece.
+    A piece ends before a word, without overlap; within one only where the word alone is longer, or the language has no
+    spaces. A document that is short enough is one piece.
     """
     texts: list[str] = []
     starts = []
@@ -52,8 +53,16 @@ def _windows(encoder: Encoder, text: str, tokens: int) -> list[str]:
     offsets = spans["offset_mapping"]
     if len(offsets) <= tokens:
         return [text]
-    windows = [offsets[first : first + tokens] for first in range(0, len(offsets), tokens)]
-    return [text[window[0][0] : window[-1][1]] for window in windows]
+    windows = []
+    first = 0
+    while first < len(offsets):
+        last = min(first + tokens, len(offsets))
+        if last < len(offsets):  # a word cut in two would be read as other tokens, and more of them
+            places = range(last, first, -1)
+            last = next((place for place in places if text[offsets[place][0] - 1].isspace()), last)
+        windows.append(text[offsets[first][0] : offsets[last - 1][1]])
+        first = last
+    return windows
 
 
 def _length(encoder: Encoder, text: str) -> int:

@@ -8,7 +8,7 @@ from embfit.errors import ConfigError
 
 def test_groups_and_choices(house):
     loader = make_loader()
-    assert loader.groups() == ["experiment", "logger", "loss", "model", "sweep", "task", "trainer"]
+    assert loader.groups() == ["experiment", "launcher", "logger", "loss", "model", "sweep", "task", "trainer"]
     assert loader.choices("loss") == ["nested", "plain"]
 
 
