@@ -3,12 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from embfit.compose.origins import Layer, Origins
+from embfit.evaluator.production import production_gap
 from embfit.report.findings import efficient
 from embfit.report.page import SECTIONS, page
-from embfit.report.sections import cost, reproduction, size, subsets, training
+from embfit.report.sections import cost, production, reproduction, size, subsets, training
 from embfit.report.subject import Subject
-from tests.report.reports import collection, report
+from tests.report.reports import BASE, TUNED, collection, report, system
 
 CURVE = [{"step": float(step), "loss": 1 / step, "accuracy": step / 8, "lr": 1e-4} for step in range(1, 5)]
 
@@ -155,3 +158,21 @@ def test_what_p_is_corrected_for_is_said() -> None:
     drawn = page(report(comparisons=corrected), {}, Origins(), collection())
     assert "below it, corrected for the number of systems by Holm's method." in drawn
     assert drawn.count("<td>0.5</td>") >= len(corrected) / 3  # a row for each pair of systems, not for subsets
+
+
+def test_production_queries_stand_beside_the_reported_ones() -> None:
+    synthetic = [system("base", BASE), system("tuned", TUNED)]
+    users = [system("base", TUNED), system("tuned", TUNED)]  # nothing of the gain arrives
+    gap = production_gap(synthetic, users, collection(), samples=500, seed=0)
+    shown = production.section(subject(sections={"production": gap}))
+    assert shown is not None
+    ndcg_of_base = (1 + 1 / 2 + 1 / 2 + 0.6309298) / 4  # ranks 1, 3, 3, 2
+    ndcg_of_tuned = (1 + 1 + 1 + 1 / 2) / 4
+    assert [(row["system"], row["synthetic"], row["production"]) for row, _ in shown["rows"]] == [
+        ("base", pytest.approx(ndcg_of_base), pytest.approx(ndcg_of_tuned)),
+        ("tuned", pytest.approx(ndcg_of_tuned), pytest.approx(ndcg_of_tuned)),
+    ]
+    assert [(one["a"], one["b"], one["difference"]) for one in shown["comparisons"]] == [("base", "tuned", 0.0)]
+    html = page(report(sections={"production": gap}), {}, {}, collection())
+    assert "Do users&#39; queries agree?" in html
+    assert "tuned − base: nDCG@10 +0.217 on test, 0.000 on test" in html
