@@ -142,7 +142,7 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
         found["share_of_peak"] = model_flops(case, texts) / found["cpu_seconds"] / peak
         found["peak_gflops_of_a_core"] = peak / 1e9
         if case.dev:
-            found["dev"] = _dev(Path(folder) / "model", case, collection)
+            found["ndcg@10"] = _dev(Path(folder) / "model", case, collection)
     return found
 
 
@@ -349,23 +349,23 @@ def plan(rounds: int) -> str:
 def table(results: list[Mapping[str, Any]]) -> str:
     """Return all results as Markdown: medians (least to most) over rounds, and ratios to the study's first line."""
     lines = [
-        "| study | system | batch | queries | negatives | length | loss | rounds | pairs/s | CPU-s per pair "
-        "| times less CPU | peak GB | of a core's peak | nDCG@10 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| study | system | pairs | batch | queries | negatives | length | loss | rounds | pairs/s | CPU-s per pair "
+        "| times the CPU of the first | peak GB | of a core's peak | nDCG@10 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    shape = [name for name in Case.__dataclass_fields__ if name not in ("dev", "pairs", "memory_gb")]
+    shape = [name for name in Case.__dataclass_fields__ if name not in ("dev", "memory_gb")]
     for result in results:
         groups.setdefault((*(result[name] for name in shape), result["threads"], result["data"]), []).append(result)
     first: dict[str, float] = {}
-    for (study, system, batch, queries, negatives, length, loss, *_), runs in groups.items():
+    for (study, system, pairs, batch, queries, negatives, length, loss, *_), runs in groups.items():
         cost = median(run["cpu_seconds_per_pair"] for run in runs)
         first.setdefault(study, cost)
         lines.append(
-            f"| {study} | {system} | {batch} | {queries} | {negatives} | {length} | {loss} | {len(runs)} "
-            f"| {_spread(runs, 'pairs_per_second', 1)} | {_spread(runs, 'cpu_seconds_per_pair', 3)} "
+            f"| {study} | {system} | {pairs or 'all'} | {batch} | {queries} | {negatives} | {length} | {loss} "
+            f"| {len(runs)} | {_spread(runs, 'pairs_per_second', 1)} | {_spread(runs, 'cpu_seconds_per_pair', 3)} "
             f"| {cost / first[study]:.2f} | {_spread(runs, 'peak_memory_gb', 2)} | {_spread(runs, 'share_of_peak', 2)} "
-            f"| {_spread(runs, 'dev', 4)} |"
+            f"| {_spread(runs, 'ndcg@10', 4)} |"
         )
     return "\n".join(lines)
 
