@@ -34,9 +34,9 @@ def test_candidates_come_in_the_cross_encoders_order(
 ) -> None:
     miner = CrossEncoder(negatives=3, depth=5, model=folder, precision="fp32", absolute_margin=None)
     found = miner.mine(small_collection, tiny_encoder, store)
-    whole = Dense(negatives=4, depth=5, relative_margin=None).mine(small_collection, tiny_encoder, store)
+    whole = Dense(negatives=5, depth=5, relative_margin=None).mine(small_collection, tiny_encoder, store)
     for row, base in zip(found.rows, whole.rows, strict=True):
-        others = base["negatives"]  # the first five but the positive
+        others = base["negatives"]  # the first five, but for a positive among them
         scores = tiny_ranker.score(texts(small_collection, row["query"], others))
         order = np.argsort(-scores, kind="stable")[:3]
         assert row["negatives"] == [others[place] for place in order]
