@@ -13,7 +13,7 @@ from embfit.records import Comparison, Evaluation
 from embfit.report.findings import LEVEL, outcome
 from embfit.report.wording import count, duration, interval, metric_label, plain, probability, signed
 
-CEILING = 0.70  # nDCG@10 from which a fine-tuning has little left to gain
+CEILING = 0.70  # nDCG@10 from which a fine-tuning has less left to gain
 FEW_EXAMPLES = 200  # training queries
 
 Action: TypeAlias = Literal["judge", "set-up", "data", "fine-tune"]
@@ -140,8 +140,9 @@ def _recommend(found: Findings) -> tuple[Action, str]:
     power, hoped = found.power, found.power["hoped"]
     if found.is_high:
         return "set-up", (
-            f"Do not fine-tune yet: the base reaches {found.metric} {plain(found.value)}, above {CEILING:.2f}, and "
-            f"little is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'}"
+            f"The set-up before the model: the base reaches {found.metric} {plain(found.value)}, above {CEILING:.2f}, "
+            f"so less is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'} "
+            "A short fine-tuning (training.steps=40) tells whether one pays all the same."
         )
     if power["queries"] < power["needed"]:
         return "judge", (
@@ -183,7 +184,7 @@ def _set_up_gain(found: Findings) -> float:
 
 
 def _reasons(found: Findings) -> Iterator[str]:
-    room = "little is left to gain" if found.is_high else "there is room"
+    room = "less is left to gain" if found.is_high else "there is room"
     queries = count(found.power["queries"], "query", "queries")
     yield f"The base reaches {found.metric} {plain(found.value)} on {queries} of {found.base.split}: {room}."
     for one in found.comparisons:

@@ -62,7 +62,9 @@ def test_everything_is_measured_and_one_thing_recommended(
     assert report["systems"]["tiny"]["metrics"] == report["systems"]["base"]["metrics"]
     found = report["assessment"]
     value = report["systems"]["base"]["metrics"]["ndcg@10"]  # of random weights: on either side of the mark
-    expected = "Do not fine-tune yet: the base reaches" if value > 0.7 else "Judge more queries first: 12 queries show"
+    expected = (
+        "The set-up before the model: the base reaches" if value > 0.7 else "Judge more queries first: 12 queries show"
+    )
     assert found["recommendation"].startswith(expected)
     assert found["action"] == ("set-up" if value > 0.7 else "judge")
     assert [one["system"] for one in found["candidates"]] == ["base", "tiny"]
