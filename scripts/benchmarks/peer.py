@@ -206,6 +206,7 @@ def table(results: list[Mapping[str, Any]]) -> str:
         "| unseen documents: over base |",
         "|---|---|---|---|---|---|---|",
     ]
+    between = ["", "| collection | difference | nDCG@10 (95 % interval) |", "|---|---|---|"]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for result in results:
         if result["split"] == "test":
@@ -218,7 +219,20 @@ def table(results: list[Mapping[str, Any]]) -> str:
             f"| {np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f}) | {_gain(runs, None)} "
             f"| {_gain(runs, 'unseen')} |"
         )
-    return "\n".join(lines)
+        others = {other: groups.get((name, epochs, batch_size, length, other)) for other in SYSTEMS}
+        between += [
+            f"| {name} | {system} − {other} | {_difference(against, runs)} |"
+            for other, against in others.items()
+            if against and SYSTEMS.index(other) < SYSTEMS.index(system)
+        ]
+    return "\n".join([*lines, *between])
+
+
+def _difference(a: list[Mapping[str, Any]], b: list[Mapping[str, Any]]) -> str:
+    """Return the mean paired difference of two systems, each query's values averaged over seeds first."""
+    before, after = (np.array([[*run["tuned"].values()] for run in runs]).mean(axis=0) for runs in (a, b))
+    low, high = bootstrap_interval(after - before, 10_000, 0)
+    return f"{(after - before).mean():+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def _gain(runs: list[Mapping[str, Any]], subset: str | None) -> str:
