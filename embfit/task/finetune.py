@@ -20,6 +20,7 @@ from embfit.records import Report
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store
+from embfit.task.closing import where_things_are
 from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.finetune_cross_encoder import finetune_cross_encoder
 from embfit.task.parts import Data, Miner
@@ -87,19 +88,8 @@ def finetune(
         write_report(report, run.dir, run.config, run.origins, collection, run.command)
         write_card(run.dir / "model", str(model.path), report, run.config)
     print_table(report)
-    print(_where_things_are(run.dir))
+    print(where_things_are(run.dir, "task=search query='...' tuned={}"))
     return report
-
-
-def _where_things_are(folder: Path) -> str:
-    return "\n".join(
-        [
-            f"model    {folder / 'model'}",
-            f"report   {folder / 'report.html'}",
-            f"numbers  {folder / 'report.json'}",
-            f"use it   python -m embfit task=search query='...' tuned={folder / 'model'}",
-        ]
-    )
 
 
 def _train(

@@ -31,6 +31,7 @@ from embfit.records import Collection, Evaluation, Ranking, Report, TrainingSet
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store, write_text
+from embfit.task.closing import where_things_are
 from embfit.task.facts import describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
@@ -101,7 +102,7 @@ def finetune_cross_encoder(
         write_report(report, run.dir, run.config, run.origins, collection, run.command)
         write_card(run.dir / "model", model.start, report, run.config, cross_encoder=True)
     print_table(report)
-    print(_where_things_are(run.dir))
+    print(where_things_are(run.dir, "experiment=distill miner.model={}"))
     return report
 
 
@@ -199,14 +200,3 @@ def _validation(
         return dict(judge("validation", collection, evaluator.dev_split, found, metrics).metrics)
 
     return validate
-
-
-def _where_things_are(folder: Path) -> str:
-    return "\n".join(
-        [
-            f"model    {folder / 'model'}",
-            f"report   {folder / 'report.html'}",
-            f"numbers  {folder / 'report.json'}",
-            f"use it   python -m embfit experiment=distill miner.model={folder / 'model'}",
-        ]
-    )
