@@ -139,7 +139,7 @@ def _parameters(target: Target, group: str, comments: Mapping[str, str]) -> Sche
         if key in comments:
             schema["description"] = comments[key]  # type: ignore[assignment]  # a schema's values are of any type
         if isinstance(parameter.default, str | int | float | bool | None):
-            schema["default"] = parameter.default  # type: ignore[assignment]
+            schema["default"] = parameter.default  # type: ignore[assignment]  # as above
         found[key] = schema
     return found
 
