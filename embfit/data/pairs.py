@@ -121,6 +121,8 @@ class _Rows:
             if self.pairs.query in absent or self.pairs.positive in absent:
                 break
             yield self.pairs.row(place, record)
+        if isinstance(self.records, Delimited):
+            place = f"{self.records}:1"  # the header, which every row repeats
         for column, name in absent.items() if record else ():
             raise UserError(f'{place}: no column "{column}" (data.{name}); there are: {", ".join(record)}')
 

@@ -109,9 +109,9 @@ def test_a_file_per_split(tmp_path, store):
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
-        ("question,positive\nx,y\n", {}, 'a.csv:2: no column "query" (data.query); there are: question, positive'),
-        ("query,answer\nx,y\n", {}, 'a.csv:2: no column "positive" (data.positive); there are: query, answer'),
-        ("query,positive\nx,y\n", {"negatives": ["no"]}, 'no column "no" (data.negatives); there are: query, positive'),
+        ("question,positive\nx,y\n", {}, 'a.csv:1: no column "query" (data.query); there are: question, positive'),
+        ("query,answer\nx,y\n", {}, 'a.csv:1: no column "positive" (data.positive); there are: query, answer'),
+        ("query,positive\nx,y\n", {"negatives": ["no"]}, 'a.csv:1: no column "no" (data.negatives); there'),
         ("query,positive,g\nx,y,0.7\n", {"label": "g"}, "a.csv:2: \"g\" must be a whole number, got '0.7'"),
         ("query,positive\nx\n", {}, "a.csv:2: expected 2 columns, got 1"),
         ("query,positive\n,y\n", {}, "1 rows were read, and none has both a query and a positive; check data.query"),
