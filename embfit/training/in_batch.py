@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from embfit.model import Encoder
-from embfit.model.precision import Precision, uses_bf16
+from embfit.model.precision import uses_bf16
 from embfit.tokens import Tokens, concatenate
 from embfit.training.batches import Batch, EpochBatches, Examples
 from embfit.training.grouping import Grouping
@@ -50,11 +50,7 @@ class InBatch(MicroBatched):
         document_tokens: of all its documents.
         optimization: learning rate and the like.
         grouping: which examples share a batch, of all ranks together.
-        token_budget: padded tokens in a micro-batch.
-        memory_gb: for graphs that are kept; None is half of what is free when training starts.
-        dropout: whether the encoder's dropout is on.
-        precision: of the encoder's computation.
-        seed: of order, drawing and dropout.
+        portions: how a step is computed.
         guide: says which negatives are doubtful; None believes them all.
     """
 
@@ -69,14 +65,10 @@ class InBatch(MicroBatched):
         document_tokens: Tokens,
         optimization: Optimization,
         grouping: Grouping,
-        token_budget: int,
-        memory_gb: float | None,
-        dropout: bool,
-        precision: Precision,
-        seed: int,
+        portions: Portions,
         guide: Guide | None = None,
     ) -> None:
-        super().__init__(encoder, loss, optimization, Portions(token_budget, memory_gb, dropout, precision, seed))
+        super().__init__(encoder, loss, optimization, portions)
         self.examples = examples
         self.query_tokens = query_tokens
         self.document_tokens = document_tokens

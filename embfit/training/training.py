@@ -16,85 +16,43 @@ from torch import nn
 
 from embfit.errors import ConfigError, UserError
 from embfit.model import Encoder, embed, tokenized
-from embfit.model.precision import Precision, default_token_budget
 from embfit.records import TrainingSet
 from embfit.store import Store, digest
 from embfit.training.batches import Examples
-from embfit.training.fitting import Course, Fit, fit_module
+from embfit.training.fitting import Fit, fit_module
 from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, Random, Topical
 from embfit.training.guide import Guide, make_guide
 from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
-from embfit.training.optimization import Optimization
 from embfit.training.remining import Remining
-from embfit.training.schedule import Schedule
-from embfit.training.time_limit import seconds
+from embfit.training.settings import TrainingSettings
 from embfit.world import launched
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Training:
-    """Large-batch contrastive training with in-batch and mined negatives.
+class Training(TrainingSettings):
+    """Large-batch contrastive training with in-batch and mined negatives; `TrainingSettings` has the rest.
 
     Args:
-        epochs: passes over the examples, at most.
-        steps: optimizer steps instead of epochs.
         batch_size: examples (queries) of a rank; the documents of all ranks are each other's negatives.
         batching: which examples share a batch: any, those of one document, those of one source, or those with near
             queries, in the vectors of the encoder as it is before training.
         guide: an encoder that says which negatives are doubtful and masks them: `base` is the encoder as it is before
             training, anything else the folder or the Hub name of another; None believes all negatives.
         guide_margin: a pair is doubtful when the guide scores it above the lowest positive of its query less this.
-        lr: peak learning rate of AdamW.
-        weight_decay: of AdamW; not on biases, norms and a learned temperature.
-        warmup: share of the steps in which the rate rises to its peak.
-        schedule: how the rate falls afterwards.
-        clip_norm: gradients are scaled down to this norm; None leaves them.
-        dropout: the encoder's own dropout. Off is faster.
-        precision: of the encoder's computation; auto is bf16 where the hardware multiplies it.
-        token_budget: padded tokens in a micro-batch; None is 1,024 on a CPU and 16,384 on a GPU. Part of the result's
-            last digits, so it never follows from how much memory is free.
-        memory_gb: for graphs that are kept instead of computed twice; None is half of what is free. Never part of the
-            result.
-        max_positives: of one query in an epoch.
         remine_every: epochs after which negatives are mined again, with the model as it is then; None never does.
-        validations_per_epoch: how often nDCG@10 on the dev split is measured.
-        patience: stop after this many measurements without a gain; None never stops.
-        min_gain: of nDCG@10, that counts as one.
-        checkpoint_every: steps after which is written where training stands; None writes at each validation.
-        max_time: of the whole training, `"HH:MM:SS"` or minutes; then it ends as if it had been planned to.
-        seed: of order, drawing and dropout.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 3
-    steps: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=2)] = 64
     batching: Batching = "random"
     guide: str | None = None
     guide_margin: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    lr: Annotated[float, Field(gt=0)] = 5e-5
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
-    schedule: Schedule = "linear"
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    dropout: bool = False
-    precision: Precision = "auto"
-    token_budget: Annotated[int, Field(ge=1)] | None = None
-    memory_gb: Annotated[float, Field(ge=0)] | None = None
-    max_positives: Annotated[int, Field(ge=1)] = 8
     remine_every: Annotated[int, Field(ge=1)] | None = None
-    validations_per_epoch: Annotated[int, Field(ge=1)] = 1
-    patience: Annotated[int, Field(ge=1)] | None = 2
-    min_gain: Annotated[float, Field(ge=0)] = 0.0
-    checkpoint_every: Annotated[int, Field(ge=1)] | None = None
-    max_time: str | float | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_time is not None:
-            seconds(self.max_time)  # refuses what is no time before anything is loaded
+        super().__post_init__()
         if self.guide is None and self.guide_margin:
             raise ConfigError(
                 f"training.guide_margin={self.guide_margin} has no guide; set training.guide=base, or leave it out"
@@ -138,46 +96,32 @@ class Training:
                 "or loss=infonce"
             )
         grouping = self._grouping(encoder, examples, training_set, batch_size, store)
-        per_epoch = len(grouping)
-        steps = self.steps or self.epochs * per_epoch
+        course = self.course(per_epoch=len(grouping))
         module = InBatch(
             encoder,
             loss,
             examples,
             tokenized(encoder, training_set.collection, "query", store),
             tokenized(encoder, training_set.collection, "document", store),
-            Optimization(self.lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps),
-            grouping=grouping,
-            token_budget=self.token_budget or default_token_budget(encoder.device),
-            memory_gb=self.memory_gb,
-            dropout=self.dropout,
-            precision=self.precision,
-            seed=self.seed,
-            guide=self._guide(encoder, examples, training_set, store),
+            self.optimization(course.steps),
+            grouping,
+            self.portions(encoder.device),
+            self._guide(encoder, examples, training_set, store),
         )
         if self.remine_every is not None:
             if remine is None:
                 raise ValueError("remine_every needs remine: what mines again")
             module.remining = Remining(remine, self.remine_every, examples, self.max_positives, folder)
-        log.info("training on %d examples: %d steps of up to %d", len(examples), steps, batch_size)
+        log.info("training on %d examples: %d steps of up to %d", len(examples), course.steps, batch_size)
         identity = digest(
             {
                 "examples": examples.digest,
-                "steps": steps,
+                "steps": course.steps,
                 "grouping": grouping.digest,
                 "guide": module.guide.digest if module.guide else None,
                 "seed": self.seed,
                 "remine_every": self.remine_every,
             }
-        )
-        course = Course(
-            steps,
-            per_epoch,
-            self.validations_per_epoch,
-            self.patience,
-            self.min_gain,
-            self.checkpoint_every,
-            None if self.max_time is None else seconds(self.max_time),
         )
         return fit_module(module, course, identity, validate, layout, trainer.keywords, folder)
 

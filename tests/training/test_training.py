@@ -24,6 +24,7 @@ from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.grouping import Random
 from embfit.training.in_batch import InBatch
 from embfit.training.memory import GIGABYTE, measure_graph
+from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
 from tests.conftest import TEXTS
 
@@ -70,12 +71,8 @@ def in_batch(
         encoder.tokenize(collection.query_texts(), "query"),
         encoder.tokenize(collection.document_texts(), "document"),
         STILL,
-        grouping=Random(8, 8),
-        token_budget=40,  # a few texts
-        memory_gb=memory_gb,
-        dropout=dropout,
-        precision="fp32",
-        seed=seed,
+        Random(8, 8),
+        Portions(token_budget=40, memory_gb=memory_gb, dropout=dropout, precision="fp32", seed=seed),  # a few texts
     )
 
 

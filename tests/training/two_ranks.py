@@ -23,6 +23,7 @@ from embfit.training.grouping import Random
 from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
 from embfit.training.loop import run
+from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
 from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
 
@@ -68,12 +69,8 @@ def steps(settings: dict, loss: torch.nn.Module, token_budget: int, dropout: boo
         model.tokenize(collection.query_texts(), "query"),
         model.tokenize(collection.document_texts(), "document"),
         STILL,
-        grouping=Random(11, 4),
-        token_budget=token_budget,
-        memory_gb=None,
-        dropout=dropout,
-        precision="fp32",
-        seed=0,
+        Random(11, 4),
+        Portions(token_budget, memory_gb=None, dropout=dropout, precision="fp32", seed=0),
     )
     layout = plan(settings, None)
     taken: list[dict] = []

@@ -1,0 +1,92 @@
+"""What every training can be told, whatever it trains, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from embfit.model.precision import Precision, default_token_budget
+from embfit.training.fitting import Course
+from embfit.training.micro_batches import Portions
+from embfit.training.optimization import Optimization
+from embfit.training.schedule import Schedule
+from embfit.training.time_limit import seconds
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long, how large and how fast.
+
+    Args:
+        epochs: passes over the examples, at most.
+        steps: optimizer steps instead of epochs.
+        batch_size: examples (queries) of a rank.
+        max_positives: of one query in an epoch, drawn anew each time.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW; not on biases, norms and a learned temperature.
+        warmup: share of the steps in which the rate rises to its peak.
+        schedule: how the rate falls afterwards.
+        clip_norm: gradients are scaled down to this norm; None leaves them.
+        dropout: the model's own dropout. Off is faster.
+        precision: of the model's computation; auto is bf16 where the hardware multiplies it.
+        token_budget: padded tokens in a micro-batch; None is 1,024 on a CPU and 16,384 on a GPU. Part of the result's
+            last digits, so it never follows from how much memory is free.
+        memory_gb: for graphs that are kept instead of computed twice; None is half of what is free. Never part of the
+            result.
+        validations_per_epoch: how often nDCG@10 on the dev split is measured.
+        patience: stop after this many measurements without a gain; None never stops.
+        min_gain: of nDCG@10, that counts as one.
+        checkpoint_every: steps after which is written where training stands; None writes at each validation.
+        max_time: of the whole training, `"HH:MM:SS"` or minutes; then it ends as if it had been planned to.
+        seed: of order, drawing and dropout.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 3
+    steps: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    max_positives: Annotated[int, Field(ge=1)] = 8
+    lr: Annotated[float, Field(gt=0)] = 5e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
+    schedule: Schedule = "linear"
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    dropout: bool = False
+    precision: Precision = "auto"
+    token_budget: Annotated[int, Field(ge=1)] | None = None
+    memory_gb: Annotated[float, Field(ge=0)] | None = None
+    validations_per_epoch: Annotated[int, Field(ge=1)] = 1
+    patience: Annotated[int, Field(ge=1)] | None = 2
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = None
+    max_time: str | float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._limit()  # refuses what is no time before anything is loaded
+
+    def course(self, per_epoch: int) -> Course:
+        """Return when what happens, an epoch having so many steps."""
+        return Course(
+            self.steps or self.epochs * per_epoch,
+            per_epoch,
+            self.validations_per_epoch,
+            self.patience,
+            self.min_gain,
+            self.checkpoint_every,
+            self._limit(),
+        )
+
+    def optimization(self, steps: int) -> Optimization:
+        """Return how weights move in a training of so many steps."""
+        return Optimization(self.lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps)
+
+    def portions(self, device: torch.device) -> Portions:
+        """Return how a step is computed on a device."""
+        budget = self.token_budget or default_token_budget(device)
+        return Portions(budget, self.memory_gb, self.dropout, self.precision, self.seed)
+
+    def _limit(self) -> float | None:
+        return None if self.max_time is None else seconds(self.max_time)
