@@ -39,7 +39,8 @@ def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]]) -> None:
     """Write the tables of a collection.
 
     Rows without a query or any document are left out and counted. A pair that stands in several rows has the highest
-    of its grades, so a negative that is a positive elsewhere is none.
+    of its grades, so a negative that is a positive elsewhere is none. Negatives come without a title, so one that is
+    the text of a titled document is that document.
 
     Args:
         folder: where the tables go.
@@ -69,7 +70,9 @@ def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]]) -> None:
             for row in filter(_usable, its_rows):
                 grades = qrels[split][queries.id_of(row.query, row.place)]
                 for negative in _readable(row.negatives):
-                    grades.setdefault(documents.id_of(negative, row.place), 0)
+                    names = documents.ids_of(negative, row.place)
+                    if not any(name in grades for name in names):
+                        grades[names[0]] = 0
     if not used:
         raise UserError(
             f"{read} rows were read, and none has both a query and a positive; check data.query, data.positive"
@@ -92,7 +95,8 @@ class _DistinctTexts:
     def __init__(self, table: TableWriter, prefix: str) -> None:
         self._table = table
         self._numbers = (f"{prefix}{number}" for number in itertools.count(1))
-        self._ids: dict[bytes, str] = {}  # digest of the text → its id
+        self._ids: dict[bytes, str] = {}  # digest of the text with its title → its id
+        self._titled: dict[bytes, list[str]] = {}  # digest of a text that has titles → the ids of all of them
         self._meant: dict[str, bytes] = {}  # any id → digest of the text that it stands for
 
     def id_of(self, given: GivenText, place: str) -> str:
@@ -101,9 +105,7 @@ class _DistinctTexts:
         Raises:
             UserError: the id that it comes with stands for another text.
         """
-        digest = hashlib.blake2b(
-            f"{given.title}\0{given.text}".encode("utf-8", "surrogatepass"), digest_size=16
-        ).digest()
+        digest = _digest(given)
         known = self._ids.get(digest)
         name = given.id or known or next(name for name in self._numbers if name not in self._meant)
         if self._meant.setdefault(name, digest) != digest:
@@ -112,4 +114,17 @@ class _DistinctTexts:
             texts = (given.title, given.text) if self._table.columns == CORPUS else (given.text,)
             self._table.add((name, *texts), place)
             known = self._ids[digest] = name
+            if given.title:
+                self._titled.setdefault(_digest(GivenText(given.text)), []).append(name)
         return known
+
+    def ids_of(self, untitled: GivenText, place: str) -> list[str]:
+        """Return the ids of all texts that are this one, whatever their titles; it is added if there is none."""
+        digest = _digest(untitled)
+        known = [self._ids[digest]] if digest in self._ids else []
+        return [*known, *self._titled.get(digest, ())] or [self.id_of(untitled, place)]
+
+
+def _digest(given: GivenText) -> bytes:
+    text = f"{given.title}\0{given.text}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

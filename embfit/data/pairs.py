@@ -10,7 +10,7 @@ from typing import Any
 from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
 from embfit.data.pair_rows import GivenText, PairRow, write_pairs
 from embfit.data.qrels import grade_of
-from embfit.data.source import Source
+from embfit.data.source import Source, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
 from embfit.store import Store
@@ -49,7 +49,7 @@ class Pairs(Source):
         if not self.path:
             raise ConfigError("data=pairs needs a file: data.path=FILE (.jsonl, .csv, .tsv or .parquet)")
         paths = self.path if isinstance(self.path, dict) else {"train": self.path}
-        files = {split: Path(path).expanduser() for split, path in paths.items()}
+        files = choose_splits({split: Path(path).expanduser() for split, path in paths.items()}, None, "data.path")
         rows = {split: _Rows(_table(path), self) for split, path in files.items()}
         key = {
             "reader": "pairs",

@@ -21,7 +21,7 @@ def judgements(collection: Collection, split: str) -> Qrels:
     """
     if split not in collection.qrels:
         known = ", ".join(sorted(collection.qrels)) or "none"
-        raise UserError(f"{collection.name} has no split {split!r}; its splits: {known} (set evaluator.split)")
+        raise UserError(f"{collection.name} has no split {split!r}; its splits: {known}")
     qrels = collection.qrels[split]
     if not answerable(qrels):
         raise UserError(

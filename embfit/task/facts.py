@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from embfit.evaluator.metrics import answerable
 from embfit.evaluator.provenance import same_source
 from embfit.model import Encoder, Kind, tokenized
 from embfit.records import Collection
@@ -32,6 +33,19 @@ def warn_of_sources(collection: Collection, splits: Iterable[str]) -> None:
     for split in splits:
         if message := same_source(collection, split):
             log.warning("%s", message)
+
+
+def can_validate(collection: Collection, split: str) -> bool:
+    """Tell whether a split can choose the best weights; warn where it cannot."""
+    if answerable(collection.qrels.get(split, {})):
+        return True
+    log.warning(
+        "%s has no split %r with a relevant document, so nothing is validated and the last weights are saved; name its "
+        "splits with evaluator.dev_split, or hold one out of train (data.dev_share)",
+        collection.name,
+        split,
+    )
+    return False
 
 
 def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> dict[str, int]:

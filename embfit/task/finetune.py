@@ -21,7 +21,7 @@ from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store
 from embfit.task.closing import where_things_are
-from embfit.task.facts import count_truncated, describe, warn_of_sources
+from embfit.task.facts import can_validate, count_truncated, describe, warn_of_sources
 from embfit.task.finetune_cross_encoder import finetune_cross_encoder
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
@@ -55,6 +55,7 @@ def finetune(
     with run.stage("load data"):
         collection = data.load(store)
         warn_of_sources(collection, evaluator.splits)
+        validating = can_validate(collection, evaluator.dev_split)
     with run.stage("load model"):
         encoder = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
         encoder.beside = plan(trainer.keywords, launched()).beside
@@ -66,7 +67,7 @@ def finetune(
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
     with run.stage("train"):
-        validate = partial(evaluator.validate, collection=collection)
+        validate = partial(evaluator.validate, collection=collection) if validating else None
         remine = partial(miner.mine, collection, store=store)
         fit = partial(training.fit, encoder, loss, training_set, validate, trainer, store, remine=remine)
         encoder, facts = _train(encoder, model, fit, run)

@@ -27,12 +27,12 @@ from embfit.model.card import write_card
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.ranker import load_ranker
 from embfit.model.teacher import ASSIGNMENT, FOLDS, text_digest
-from embfit.records import Collection, Evaluation, Ranking, Report, TrainingSet
+from embfit.records import Evaluation, Report, TrainingSet
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store, write_text
 from embfit.task.closing import where_things_are
-from embfit.task.facts import describe, warn_of_sources
+from embfit.task.facts import can_validate, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
@@ -64,6 +64,7 @@ def finetune_cross_encoder(
     with run.stage("load data"):
         collection = data.load(store)
         warn_of_sources(collection, evaluator.splits)
+        validating = can_validate(collection, evaluator.dev_split)
     benches = [Bench(collection, at, evaluator, store, model.first_stage) for at in evaluator.splits]
     with run.stage("load model"):
         ranker = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
@@ -75,8 +76,9 @@ def finetune_cross_encoder(
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, benches[0].encoder, store)
     with run.stage("train"):
-        dev = replace(benches[0], split=evaluator.dev_split).evaluation(model.candidates).ranking
-        fit = partial(_fit, training, loss, trainer, _validation(dev, model.dev_depth, collection, evaluator))
+        dev = benches[0].on(evaluator.dev_split)
+        validate = _validation(dev, model.candidates, model.dev_depth) if validating else None
+        fit = partial(_fit, training, loss, trainer, validate)
         ranker, facts = _train(ranker, fit, training_set, run)
     if training.folds is not None:
         with run.stage("train folds"):
@@ -110,7 +112,7 @@ def _fit(
     training: ListTraining,
     loss: nn.Module,
     trainer: partial[pl.Trainer],
-    validate: Callable[[CrossEncoder], Mapping[str, float]],
+    validate: Callable[[CrossEncoder], Mapping[str, float]] | None,
     ranker: CrossEncoder,
     training_set: TrainingSet,
     folder: Path,
@@ -179,15 +181,14 @@ def _reranked(
     return evaluations
 
 
-def _validation(
-    ranking: Ranking, top: int, collection: Collection, evaluator: Retrieval
-) -> Callable[[CrossEncoder], dict[str, float]]:
-    """Return what measures a cross-encoder on the dev split, its weights being others in each call."""
+def _validation(bench: Bench, candidates: str, top: int) -> Callable[[CrossEncoder], dict[str, float]]:
+    """Return what measures a cross-encoder on the bench's split, its weights being others in each call."""
+    collection, ranking = bench.collection, bench.evaluation(candidates).ranking
     rows = pairs_of(ranking, collection, top)
     queries, query_places = np.unique(rows[:, 0], return_inverse=True)
     documents, document_places = np.unique(rows[:, 1], return_inverse=True)
     places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
-    metrics = [*dict.fromkeys([*evaluator.metrics, WATCHED])]
+    metrics = [*dict.fromkeys([*bench.evaluator.metrics, WATCHED])]
 
     def validate(ranker: CrossEncoder) -> dict[str, float]:
         asked = ranker.tokenize(collection.query_texts(queries.tolist()))
@@ -197,6 +198,6 @@ def _validation(
             return ranker.score_tokens(ranker.pairs(asked, read, places))
 
         found = rerank(ranking, collection, top, score)
-        return dict(judge("validation", collection, evaluator.dev_split, found, metrics).metrics)
+        return dict(judge("validation", collection, bench.split, found, metrics).metrics)
 
     return validate

@@ -56,11 +56,11 @@ def test_all_columns(tmp_path, store):
         "label": "grade",
     }
     collection = Pairs(str(path), **columns, negatives=["hard", "alt"], **WHOLE).load(store)
-    assert texts(collection) == {"n": "Map north", "t": "Map top", "s": "south", "d1": "east", "d2": "top"}
-    assert collection.qrels["train"] == {"7": {"n": 2, "t": 2, "s": 0, "d1": 0, "d2": 0}, "8": {"s": 1}}
+    assert texts(collection) == {"n": "Map north", "t": "Map top", "s": "south", "d1": "east"}
+    assert collection.qrels["train"] == {"7": {"n": 2, "t": 2, "s": 0, "d1": 0}, "8": {"s": 1}}
     facts = collection.facts
     assert (facts["rows"], facts["rows_without_text_left_out"], facts["given_negatives"]) == (3, 0, 3)
-    assert (facts["train_pairs"], facts["train_not_relevant"]) == (3, 3)
+    assert (facts["train_pairs"], facts["train_not_relevant"]) == (3, 2)
 
 
 def test_a_negative_that_is_a_positive_of_the_query_is_none(tmp_path, store):
@@ -104,6 +104,33 @@ def test_a_file_per_split(tmp_path, store):
     assert facts["held_out"] == "dev"
     assert (facts["leaked_queries_removed"], facts["leaked_pairs_removed"]) == (1, 0)
     assert facts["test_queries_seen_in_train"] == ("q5" in collection.qrels["train"])
+
+
+@pytest.mark.parametrize("name", ["dev", "validation", "valid", "val"])
+def test_a_validation_file_is_the_dev_split(tmp_path, store, name):
+    (tmp_path / "a.csv").write_text("query,positive\n" + "".join(f"question {n},answer {n}\n" for n in range(20)))
+    (tmp_path / "b.csv").write_text("query,positive\nanother,answer 40\n")
+    collection = Pairs({"train": str(tmp_path / "a.csv"), name: str(tmp_path / "b.csv")}, test_share=0).load(store)
+    assert {split: len(judged) for split, judged in collection.qrels.items()} == {"train": 20, "dev": 1}
+
+
+def test_an_untitled_negative_is_the_titled_document_of_its_text(tmp_path, store):
+    rows = [
+        {"query": "x", "positive": "a", "title": "A", "negatives": ["b", "c", "n"]},
+        {"query": "y", "positive": "b", "title": "B", "negatives": ["a", "b"]},
+        {"query": "z", "positive": "c", "title": "first", "negatives": ["c"]},
+        {"query": "w", "positive": "c", "title": "second", "negatives": ["c"]},
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    pairs = Pairs(str(tmp_path / "a.jsonl"), negatives="negatives", title="title", dev_share=0, test_share=0)
+    collection = pairs.load(store)
+    assert texts(collection) == {"d1": "A a", "d2": "B b", "d3": "first c", "d4": "second c", "d5": "n"}
+    assert collection.qrels["train"] == {
+        "q1": {"d1": 1, "d2": 0, "d3": 0, "d5": 0},
+        "q2": {"d2": 1, "d1": 0},
+        "q3": {"d3": 1},
+        "q4": {"d4": 1},  # of its two titles, one is relevant: the negative says nothing of the other
+    }
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,14 @@ def test_a_cross_encoder_of_ones_own_teaches(
     assert report("taught")["mining"]["teacher_scores"] > 24
 
 
+def test_without_a_dev_split_the_last_weights_are_saved(crossed: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    changes = ["data.splits=[train,test]", "data.dev_share=0", "training.steps=2", "evaluator.bm25=false"]
+    assert main([*crossed, *changes, "run.dir=run"]) == 0
+    training = report("run")["training"]
+    assert (training["best_step"], training["steps"], training["history"]) == (2, 2, [])
+    assert caplog.text.count("has no split 'dev' with a relevant document") == 1
+
+
 def test_sentence_transformers_scores_the_same(crossed: list[str], texts: list[str]) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     assert main([*crossed, "loss=binary", "model.candidates=bm25", "training.epochs=1", "run.dir=run"]) == 0

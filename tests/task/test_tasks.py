@@ -216,6 +216,20 @@ def test_a_failure_after_training_does_not_train_again(command: list[str], monke
     assert report("run")["training"]["steps"] == 6
 
 
+def test_without_a_dev_split_the_last_weights_are_saved(
+    command: list[str], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["data.splits=[train,test]", "data.dev_share=0", "evaluator.bm25=false", "run.dir=run"]
+    assert main([*command, *changes]) == 0, capsys.readouterr().err
+    training = report("run")["training"]
+    assert (training["best_step"], training["steps"], training["history"]) == (6, 6, [])
+    assert caplog.text.count("has no split 'dev' with a relevant document") == 1
+    card = Path("run/model/README.md").read_text()
+    assert "the weights are those of step 6." in card
+    assert main([*command, "task=evaluate", "model.path=run/model", "run.dir=again"]) == 0
+    assert report("again")["systems"]["base"]["metrics"] == report("run")["systems"]["tuned"]["metrics"]
+
+
 def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptureFixture) -> None:
     assert main([*command, "task=evaluate", "model.max_length=8", "run.dir=run"]) == 0
     assert report("run")["data"]["truncated_documents"] == 36
