@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Pretrained:
     Args:
         path: a folder, or a name on the Hub.
         revision: branch, tag or commit on the Hub.
-        package: a Python package that carries the same files, used when installed.
+        packages: name on the Hub → Python package that carries its files, used when installed.
         sha256: digest that `model.safetensors` must have.
         pooling: how token embeddings become one vector.
         query_prompt: put in front of each query.
@@ -56,7 +57,7 @@ class Pretrained:
 
     path: str | None
     revision: str | None = None
-    package: str | None = None
+    packages: Mapping[str, str] | None = None
     sha256: str | None = None
     pooling: Pooling | None = None
     query_prompt: str | None = None
@@ -80,7 +81,7 @@ class Pretrained:
         """
         if self.path is None:
             raise UserError("model.path is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
-        folder = find_model(self.path, self.revision, self.package)
+        folder = find_model(self.path, self.revision, self.packages)
         if self.sha256 is not None:
             check_digest(folder, self.sha256)
         said = read_settings(folder)

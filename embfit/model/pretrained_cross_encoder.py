@@ -62,7 +62,7 @@ class PretrainedCrossEncoder:
             self.precision,
             self.attention,
             self.revision if named else first.revision,
-            None if named else first.package,
+            first.packages,
             self.trust_remote_code,
             fresh_head=self.seed,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def load_ranker(
     precision: Precision = "auto",
     attention: Attention = "auto",
     revision: str | None = None,
-    package: str | None = None,
+    packages: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
     fresh_head: int | None = None,
 ) -> CrossEncoder:
@@ -46,14 +47,14 @@ def load_ranker(
         precision: of the computation.
         attention: transformers' implementation; auto is SDPA.
         revision: branch, tag or commit on the Hub.
-        package: a Python package that carries the same files, used when installed.
+        packages: name on the Hub → Python package that carries its files, used when installed.
         trust_remote_code: run Python code that comes with the model.
         fresh_head: seed of a new head where the model, a plain encoder, has none; None refuses such a model.
 
     Raises:
         UserError: it cannot be found or read, it is no ranker, or `max_length` is not possible.
     """
-    folder = find_model(path, revision, package)
+    folder = find_model(path, revision, packages)
     config = _config(folder, trust_remote_code)
     trained = any(name.endswith(HEAD) for name in config.architectures or ())
     if not trained and fresh_head is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from embfit.errors import UserError
@@ -32,24 +33,26 @@ OTHER_FORMATS = [
 ]
 
 
-def find_model(path: str, revision: str | None = None, package: str | None = None) -> Path:
+def find_model(path: str, revision: str | None = None, packages: Mapping[str, str] | None = None) -> Path:
     """Return a local folder with a model's files.
 
     Args:
         path: a folder, or a name on the Hub.
         revision: branch, tag or commit on the Hub.
-        package: an importable Python package that carries the same files; used when it is installed.
+        packages: name on the Hub → importable Python package that carries its files, which is used when it is
+            installed and no revision is asked for.
 
     Raises:
         UserError: the folder is not a model, or the name is neither cached nor reachable.
     """
-    if package is not None and (found := _packaged(package)) is not None:
-        return found
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise UserError(f"model.path={path}: the folder has no config.json, so it is not a transformers model")
         return folder
+    package = None if revision is not None else (packages or {}).get(path)
+    if package is not None and (found := _packaged(package)) is not None:
+        return found
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UserError(f"model.path={path}: there is no such folder (a name on the Hub has the form owner/name)")
     return _from_hub(path, revision)
@@ -86,7 +89,7 @@ def check_digest(folder: Path, sha256: str) -> None:
     if found != sha256:
         raise UserError(
             f"{weights}: sha256 is {found}, expected {sha256}\n"
-            "These are not the weights this configuration was written for; model.sha256=null uses them all the same."
+            "This choice of model was written for other weights: model=custom model.path=FOLDER_OR_NAME takes any."
         )
 
 
@@ -96,7 +99,7 @@ def _packaged(package: str) -> Path | None:
         return None
     configs = sorted(Path(spec.submodule_search_locations[0]).glob("*/config.json"))
     if not configs:
-        raise UserError(f"model.package={package}: the installed package has no model folder; set model.package=null")
+        raise UserError(f"model.packages: the installed package {package} has no model folder; set model.packages=null")
     return configs[0].parent
 
 

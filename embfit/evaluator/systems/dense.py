@@ -63,7 +63,6 @@ class Dense:
             configured,
             path=self.path,
             revision=self.revision,
-            package=None,
             sha256=None,
             pooling=self.pooling,
             query_prompt=self.query_prompt,
