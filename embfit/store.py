@@ -82,10 +82,7 @@ class Store:
         try:
             build(unfinished)
             write_text(unfinished / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
-            for path in unfinished.rglob("*"):
-                if path.is_file():
-                    _sync(path)
-            _sync(unfinished)
+            _sync_all(unfinished)
             unfinished.rename(final)
             _sync(final.parent)
         finally:
@@ -99,17 +96,58 @@ def digest(key: Mapping[str, Any]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new one and never a part."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    """Write a text file whole, or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give an empty file that takes the place of `path` when the block ends well.
+
+    A reader, or a crash, finds the old content or the new one and never a part.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private
-        Path(temporary).replace(path)
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes it private
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `folder` when the block ends well.
+
+    What was there is removed when the new one is in its place, and is back there if that fails.
+    """
+    unfinished, old = (folder.with_name(f".{folder.name}-{state}") for state in ("unfinished", "old"))
+    _put_back(old, folder)  # a process was killed between the two renames
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        _sync_all(unfinished)
+        if folder.exists():
+            folder.rename(old)
+        unfinished.rename(folder)
+        _sync(folder.parent)
+    finally:
+        _put_back(old, folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    """Let a folder that was moved aside be what it was, or remove it where another has its place."""
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(folder)
 
 
 @contextmanager
@@ -130,6 +168,12 @@ def _remove_stale(folder: Path) -> None:
     for path in folder.glob(".*-*"):
         if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
 
 
 def _sync(path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from embfit.store import Store, digest, write_text
+from embfit.store import Store, digest, replacing, replacing_folder, write_text
 
 
 def put(text: str):
@@ -116,3 +118,66 @@ def test_write_text_replaces_whole(tmp_path: Path) -> None:
     write_text(path, "new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_replaced_when_the_block_ends_well_alone(tmp_path: Path) -> None:
+    path = tmp_path / "step.pt"
+    path.write_text("old")
+    with suppress(KeyError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    path = tmp_path / "step.pt"
+    sync = lambda handle: synced.append(f"{Path(f'/proc/self/fd/{handle}').readlink()} {path.exists()}")  # noqa: E731
+    monkeypatch.setattr(os, "fsync", sync)
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert synced == [f"{temporary} False", f"{tmp_path} True"]
+
+
+def test_a_folder_is_replaced_when_the_block_ends_well_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "model"
+    for word in ("old", "new"):
+        with replacing_folder(folder) as unfinished:
+            (unfinished / "weights").mkdir()
+            (unfinished / "weights" / "first").write_text(word)
+    with suppress(KeyError), replacing_folder(folder) as unfinished:
+        (unfinished / "weights").mkdir()
+        raise KeyError
+    assert (folder / "weights" / "first").read_text() == "new"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_folder_is_back_when_another_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    with replacing_folder(folder) as unfinished:
+        (unfinished / "weights").write_text("old")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name.endswith("-unfinished"):
+            raise OSError("no space left")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="no space left"), replacing_folder(folder) as unfinished:
+        (unfinished / "weights").write_text("new")
+    assert (folder / "weights").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_a_killed_process_had_moved_aside_is_back(tmp_path: Path) -> None:
+    (tmp_path / ".model-old").mkdir()
+    (tmp_path / ".model-old" / "weights").write_text("old")
+    with suppress(KeyError), replacing_folder(tmp_path / "model"):
+        raise KeyError
+    assert (tmp_path / "model" / "weights").read_text() == "old"

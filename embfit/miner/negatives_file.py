@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pyarrow.parquet as pq
 
 from embfit.progress import track
 from embfit.records import Collection, TrainingSet
+from embfit.store import replacing
 
 BLOCK = 1024  # examples whose texts are in memory at once
 
@@ -44,28 +42,13 @@ def write_negatives(training_set: TrainingSet, lines: Path, table: Path) -> None
     Raises:
         OSError: a file cannot be written; what was written of it is removed.
     """
-    with _whole(lines) as text, _whole(table) as rows, pq.ParquetWriter(rows, PARQUET) as parquet:
+    with replacing(lines) as text, replacing(table) as rows, pq.ParquetWriter(rows, PARQUET) as parquet:
         objects = track(readable(training_set), "writing negatives", total=len(training_set), unit="queries")
         with text.open("w", encoding="utf-8") as file:
             while block := list(islice(objects, BLOCK)):
                 for one in block:
                     file.write(json.dumps(one, ensure_ascii=False) + "\n")
                 parquet.write_table(pa.Table.from_pylist(block, PARQUET))
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a temporary file that takes the place of `path` when the block ends well."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.fsync(handle)
-        temporary.chmod(0o644)  # mkstemp makes it private
-        temporary.replace(path)
-    finally:
-        os.close(handle)
-        temporary.unlink(missing_ok=True)
 
 
 def readable(training_set: TrainingSet) -> Iterator[dict[str, Any]]:

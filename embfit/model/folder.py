@@ -8,7 +8,6 @@ dialect and the one of release 6 are read.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from embfit.errors import UserError
 from embfit.model.pooling import Pooling
 from embfit.model.precision import Precision
-from embfit.store import write_text
+from embfit.store import replacing_folder, write_text
 
 Attention: TypeAlias = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 
@@ -141,19 +140,12 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     Raises:
         OSError: the folder cannot be written; what was there is still there.
     """
-    unfinished = folder.with_name(f".{folder.name}-unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with replacing_folder(folder) as unfinished:
         _write_encoder(encoder, unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_encoder(encoder: Encoder, folder: Path) -> None:
     settings = encoder.settings
-    folder.mkdir(parents=True)
     encoder.backbone.save_pretrained(folder)
     encoder.tokenizer.model_max_length = settings.max_length
     encoder.tokenizer.backend_tokenizer.no_truncation()  # else tokenizer.json carries the last batch's length along

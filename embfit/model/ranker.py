@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from embfit.model.folder import Attention
 from embfit.model.precision import Precision
 from embfit.model.pretrained import DEFAULT_LENGTH, positions
 from embfit.model.source import find_model
+from embfit.store import replacing_folder
 
 HEAD = "ForSequenceClassification"  # how the architectures that have a head are named
 LEAST_LENGTH = 8  # a pair with its special tokens
@@ -79,10 +79,7 @@ def save_ranker(ranker: CrossEncoder, folder: Path) -> None:
     Raises:
         OSError: the folder cannot be written; what was there is still there.
     """
-    unfinished = folder.with_name(f".{folder.name}-unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
+    with replacing_folder(folder) as unfinished:
         # a score is a logit here; sentence-transformers would put a sigmoid on it
         ranker.backbone.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
         ranker.backbone.save_pretrained(unfinished)
@@ -90,10 +87,6 @@ def save_ranker(ranker: CrossEncoder, folder: Path) -> None:
         ranker.tokenizer.backend_tokenizer.no_truncation()  # else tokenizer.json carries the last batch's along
         ranker.tokenizer.backend_tokenizer.no_padding()
         ranker.tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _config(folder: Path, trust_remote_code: bool) -> Any:

@@ -6,7 +6,6 @@ is kept. What is: weights, optimizer, schedule, position in the epoch, and what 
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from embfit.errors import UserError
+from embfit.store import replacing
 from embfit.training.curve import Curve
 from embfit.training.micro_batches import MicroBatched, micro_batched, trained_weights
 from embfit.training.validation import Validation
@@ -136,7 +136,8 @@ class Checkpoints(pl.Callback):
             validation=None if self.validation is None else self.validation.state(),
             curve=self.curve.state(),
         )
-        _replace(self.path, vars(checkpoint))
+        with replacing(self.path) as temporary:
+            torch.save(vars(checkpoint), temporary)
         if self.validation is not None:
             self.validation.forget_all_but_best()  # a checkpoint may name only weights that are there
 
@@ -166,16 +167,3 @@ def restore(module: MicroBatched, start: Checkpoint, validation: Validation | No
     if validation is not None and start.validation is not None:
         validation.restore(start.validation)
     curve.restore(start.curve)
-
-
-def _replace(path: Path, values: dict[str, Any]) -> None:
-    """Write a file so that a crash leaves the old one or the new one, and never a part."""
-    temporary = path.with_suffix(".writing")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

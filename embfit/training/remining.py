@@ -18,6 +18,7 @@ import torch
 from embfit.errors import UserError
 from embfit.model import Encoder
 from embfit.records import TrainingSet
+from embfit.store import replacing
 from embfit.training.batches import Examples
 from embfit.training.ranks import Ranks
 
@@ -68,7 +69,9 @@ class Remining:
         if begins and mined_in == epoch:
             if ranks.leads:
                 log.info("mining again with the model after epoch %d", epoch)
-                _write(self._mined(encoder), path)
+                found = self._mined(encoder)
+                with replacing(path) as temporary:
+                    torch.save(found, temporary)
             ranks.agree(False)  # all wait for the file
         self.mined_in = mined_in
         return _read(path)
@@ -81,15 +84,6 @@ class Remining:
                 "planned for those; set miner.unreached=keep, or training.remine_every=null"
             )
         return found
-
-
-def _write(examples: Examples, path: Path) -> None:
-    temporary = path.with_suffix(".writing")
-    try:
-        torch.save(examples, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Examples:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from embfit.errors import UserError
+from embfit.store import replacing
 from embfit.training.micro_batches import MicroBatched, Trained, micro_batched, trained_weights
 
 log = logging.getLogger(__name__)
@@ -125,9 +126,5 @@ class Validation(pl.Callback):
 
 
 def _save(encoder: Trained, path: Path) -> None:
-    temporary = path.with_suffix(".writing")
-    try:
+    with replacing(path) as temporary:
         save_file({name: weight.contiguous() for name, weight in trained_weights(encoder).items()}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
