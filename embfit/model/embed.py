@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from embfit.model.encoder import Encoder, Kind
-from embfit.model.encoding import MATRIX, new_matrix
+from embfit.model.encoding import MATRIX, check_written, new_matrix
 from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
 from embfit.store import Store, digest
@@ -61,6 +61,7 @@ def embed(
         tokens = tokenized(encoder, collection, kind, store)
         new_matrix(folder, (len(chosen), encoder.width))
         encode_shared(folder, encoder, tokens if rows is None else tokens.take(chosen), f"embedding {PLURALS[kind]}")
+        check_written(folder)
         for other in folder.iterdir():
             if other.name != MATRIX:  # how far the processes were, and what they said
                 other.unlink()

@@ -148,7 +148,12 @@ class Encoder(nn.Module):
 
     def plan(self, tokens: Tokens) -> list[np.ndarray]:
         """Return the batches, as row numbers, in which texts are encoded: the same for the same texts and device."""
-        return plan_batches(tokens.lengths, default_token_budget(self.device))
+        return plan_batches(tokens.lengths, self.token_budget)
+
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens of a batch on the device that the encoder is on."""
+        return default_token_budget(self.device)
 
     def _checked(self, tokens: Tokens) -> Tokens:
         return check_ends(tokens, self._end) if self.settings.pooling == "lasttoken" else tokens

@@ -1,41 +1,56 @@
 """Encoding into a file, from where a crash or Ctrl-C left it: but for the last seconds, no text is encoded twice.
 
-Batches are planned for all texts at once, as a function of their lengths alone, so it makes no difference to a single
-number whether one process encodes them all, several share them, or another run goes on with the rest.
+Batches are planned once for all texts, so it makes no difference to a single number whether one process encodes them
+all, several share them, or another run goes on with the rest. Plans of different devices differ: what was done by
+another plan is done again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import write_array_header_1_0
 
+from embfit.errors import UserError
 from embfit.model.encoder import Encoder
 from embfit.progress import Advance, progress
-from embfit.store import write_text
+from embfit.store import replacing, write_text
 from embfit.tokens import Tokens
 
 MATRIX = "matrix.npy"
 SECONDS = 20.0  # of work that a crash may lose
+BLOCK = 4096  # rows written at a time
 
 
-def encode_into(folder: Path, encoder: Encoder, tokens: Tokens, label: str, part: int = 0, parts: int = 1) -> None:
+def encode_into(
+    folder: Path,
+    encoder: Encoder,
+    tokens: Tokens,
+    plan: Sequence[np.ndarray],
+    label: str,
+    part: int = 0,
+    parts: int = 1,
+) -> None:
     """Embed tokenised texts into `matrix.npy` ([N, D] float32), or the batches of one of several equal parts.
 
     Args:
         folder: has the matrix, and how far each part is (`encoded-PART-of-PARTS.json`).
         encoder: of all parts.
         tokens: N texts, with their prompts.
+        plan: batches of all parts, as row numbers.
         label: of the progress shown.
         part: which of the parts, from 0.
         parts: how many share the batches.
     """
-    batches = encoder.plan(tokens)[part::parts]
+    batches = plan[part::parts]
+    identity = _identity(tokens, plan)
     marker = folder / f"encoded-{part}-of-{parts}.json"
-    done = json.loads(marker.read_text(encoding="utf-8"))["batches"] if marker.is_file() else 0
+    done = _done(marker, identity)
     matrix = np.lib.format.open_memmap(folder / MATRIX, "r+")
     with progress(label, sum(map(len, batches)), "texts") as advance:
         if done:
@@ -43,20 +58,58 @@ def encode_into(folder: Path, encoder: Encoder, tokens: Tokens, label: str, part
         while done < len(batches):
             done = _some(encoder, tokens, batches, done, matrix, advance)
             matrix.flush()  # before the marker: what it says is done must be on the disk
-            write_text(marker, json.dumps({"batches": done}))
+            write_text(marker, json.dumps({"plan": identity, "batches": done}))
 
 
 def new_matrix(folder: Path, shape: tuple[int, int]) -> None:
-    """Make the matrix that parts write into, unless an interrupted encoding has left it."""
+    """Make the matrix that parts write into, of NaN, unless an interrupted encoding has left it."""
     path = folder / MATRIX
-    if not path.is_file():
-        temporary = path.with_suffix(".writing")
-        np.lib.format.open_memmap(temporary, "w+", np.float32, shape).flush()
-        temporary.replace(path)
+    if path.is_file():
+        return
+    rows, width = shape
+    with replacing(path) as temporary, temporary.open("wb") as file:  # not mapped: a full disk is an error here
+        kind = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+        write_array_header_1_0(file, kind)
+        for start in range(0, rows, BLOCK):
+            file.write(np.full((min(BLOCK, rows - start), width), np.nan, np.float32).data)
+
+
+def check_written(folder: Path) -> None:
+    """Make sure that every row of the matrix has its vector.
+
+    Raises:
+        UserError: a row has none, or one of NaN; how far the parts were is forgotten.
+    """
+    missing = np.isnan(np.load(folder / MATRIX, mmap_mode="r")[:, 0])
+    if missing.any():
+        for marker in folder.glob("encoded-*.json"):
+            marker.unlink()
+        raise UserError(
+            f"{int(missing.sum())} of {len(missing)} texts have no vector, or one of NaN (the first: row "
+            f"{int(missing.argmax())}); run again to encode them anew, and set model.precision=fp32 if that is no help"
+        )
+
+
+def _identity(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:
+    """Identify a plan: which texts are in which batch, and how long they are."""
+    sizes = np.array([len(batch) for batch in plan], np.int64)
+    found = hashlib.sha256(sizes.tobytes())
+    for rows in plan:
+        found.update(np.asarray(rows, np.int64).tobytes())
+    found.update(np.asarray(tokens.lengths, np.int64).tobytes())
+    return found.hexdigest()
+
+
+def _done(marker: Path, identity: str) -> int:
+    """Return how many batches of a plan are done: none where the marker is of another plan."""
+    if not marker.is_file():
+        return 0
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    return int(found["batches"]) if found.get("plan") == identity else 0
 
 
 def _some(
-    encoder: Encoder, tokens: Tokens, batches: list[np.ndarray], done: int, matrix: np.ndarray, advance: Advance
+    encoder: Encoder, tokens: Tokens, batches: Sequence[np.ndarray], done: int, matrix: np.ndarray, advance: Advance
 ) -> int:
     """Encode for `SECONDS`; return how many batches are done then."""
     until = time.monotonic() + SECONDS

@@ -1,7 +1,7 @@
 """Encoding shared out among processes of this machine, one a device, with the same vectors as one process makes.
 
-Each takes every n-th batch of one plan and writes its rows into the one matrix: nothing is gathered, so the processes
-need no word of each other. `python -m embfit.model.shared_encoding JOB PART` is one of them.
+Each takes every n-th batch of the first one's plan and writes its rows into the one matrix: nothing is gathered, so the
+processes need no word of each other. `python -m embfit.model.shared_encoding JOB PART` is one of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
 from embfit.model.encoding import encode_into
-from embfit.tokens import Tokens
+from embfit.tokens import Tokens, plan_batches
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Job:
     Args:
         encoder: of all of them.
         tokens: of all texts.
+        token_budget: of a batch, whatever the device that encodes it.
         folder: has the matrix.
         label: of the progress shown.
         devices: of the processes, this one's first.
@@ -42,10 +43,16 @@ class Job:
 
     encoder: Encoder
     tokens: Tokens
+    token_budget: int
     folder: Path
     label: str
     devices: tuple[str, ...]
     threads: int
+
+    def encode(self, encoder: Encoder, part: int) -> None:
+        """Encode one process's part with the encoder on its device."""
+        plan = plan_batches(self.tokens.lengths, self.token_budget)
+        encode_into(self.folder, encoder, self.tokens, plan, self.label, part, len(self.devices))
 
 
 def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) -> None:
@@ -60,17 +67,17 @@ def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) ->
     Raises:
         UserError: another process failed; what is encoded is kept.
     """
-    if not encoder.beside or len(tokens) < SHARED_FROM:
-        encode_into(folder, encoder, tokens, label)
-        return
-    devices = (str(encoder.device), *encoder.beside)
+    devices = (str(encoder.device), *(encoder.beside if len(tokens) >= SHARED_FROM else ()))
     before = torch.get_num_threads()
-    job = Job(encoder, tokens, folder, label, devices, max(1, before // len(devices)))
+    job = Job(encoder, tokens, encoder.token_budget, folder, label, devices, max(1, before // len(devices)))
+    if len(devices) == 1:
+        job.encode(encoder, 0)
+        return
     log.info("%s in %d processes", label, len(devices))
     with _others(job) as children:
         try:
             torch.set_num_threads(job.threads if encoder.device.type == "cpu" else before)
-            encode_into(folder, encoder, tokens, label, 0, len(devices))
+            job.encode(encoder, 0)
         finally:
             torch.set_num_threads(before)
         for part, child in children.items():
@@ -117,7 +124,7 @@ def main(arguments: list[str]) -> None:
     device = torch.device(job.devices[part])
     if device.type == "cpu":
         torch.set_num_threads(job.threads)
-    encode_into(job.folder, job.encoder.to(device), job.tokens, job.label, part, len(job.devices))
+    job.encode(job.encoder.to(device), part)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_parts_make_the_same_matrix(tiny_encoder: Encoder, tmp_path: Path, parts
     new_matrix(tmp_path, (len(tokens), 32))
     for part in reversed(range(parts)):
         new_matrix(tmp_path, (len(tokens), 32))  # whoever comes first makes it
-        encode_into(tmp_path, tiny_encoder, tokens, "embedding", part, parts)
+        encode_into(tmp_path, tiny_encoder, tokens, tiny_encoder.plan(tokens), "embedding", part, parts)
     np.testing.assert_array_equal(np.load(tmp_path / "matrix.npy"), whole)
     counted = [json.loads(path.read_text())["batches"] for path in tmp_path.glob("encoded-*.json")]
     assert sum(counted) == len(tiny_encoder.plan(tokens))
@@ -92,7 +92,7 @@ def test_tokens_written_in_blocks_are_the_tokens(tiny_encoder: Encoder, tmp_path
 def test_two_processes_make_the_same_matrix(
     small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()  # the other process plans with the budget that is the default
+    # the other process's own budget is another, as on another device: it has no say
     whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "one")).matrix
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     encoder = make_encoder()
@@ -101,6 +101,34 @@ def test_two_processes_make_the_same_matrix(
     np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).matrix, whole)
     (entry,) = (path for path in (store.dir / "embeddings").iterdir() if path.is_dir())
     assert sorted(path.name for path in entry.iterdir()) == ["key.json", "matrix.npy"]
+
+
+def test_another_plan_is_not_gone_on_with(
+    small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, store = make_encoder(), Store(tmp_path)
+    with monkeypatch.context() as patch:
+        crash_after(encoder, 3, patch)
+        with pytest.raises(Crash):
+            embed(encoder, small_collection, "document", store)
+    monkeypatch.setattr(encoder_module, "default_token_budget", lambda device: 90)  # of another device
+    again = crash_after(encoder, 99, monkeypatch)
+    matrix = embed(encoder, small_collection, "document", store).matrix
+    assert sum(again) == len(TEXTS)
+    expected = encoder.encode(small_collection.document_texts(), "document")
+    np.testing.assert_allclose(matrix, expected, atol=1e-6)
+
+
+def test_a_row_without_a_vector_is_no_finished_matrix(
+    small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, store = make_encoder(), Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shared_encoding, "plan_batches", lambda lengths, budget: [np.arange(5)])
+        with pytest.raises(UserError, match=f"{len(TEXTS) - 5} of {len(TEXTS)} texts have no vector, .* row 5"):
+            embed(encoder, small_collection, "document", store)
+    matrix = embed(encoder, small_collection, "document", store).matrix
+    np.testing.assert_array_equal(matrix, encoder.encode(small_collection.document_texts(), "document"))
 
 
 def test_a_process_that_fails_is_named_and_nothing_is_lost(
