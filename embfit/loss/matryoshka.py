@@ -14,7 +14,7 @@ NESTED = (64, 128, 256, 512, 768)
 
 
 class Matryoshka(nn.Module):
-    """A loss summed over the first 64, 128, … dimensions of one embedding (Kusupati et al. 2022, eq. 1).
+    """The mean of a loss over the first 64, 128, … dimensions of one embedding (Kusupati et al. 2022, eq. 1).
 
     Prefixes are renormalised and given to the loss; the encoder runs once. Prefixes of a trained model can then be
     served alone, at a fraction of the memory.
@@ -24,7 +24,8 @@ class Matryoshka(nn.Module):
         dims: prefix lengths; by default 64, 128, 256, 512 and 768 below the model's own width, plus that width.
         weights: one per prefix, 1 by default. The loss is the weighted mean, so its size does not grow with the number
             of prefixes and a clipping norm keeps its meaning.
-        dims_per_step: prefixes drawn at random in each step, without replacement; None takes all.
+        dims_per_step: prefixes drawn at random in each step, without replacement; None takes all. The drawn ones stand
+            for all, so that the loss is right on average.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Matryoshka(nn.Module):
             raise ValueError(f"{len(dims)} dims and {len(weights)} weights; give one weight per dim")
         if weights is not None and dims is None:
             raise ValueError("weights are given without dims; list the dims they belong to")
+        if weights is not None and not any(weights):
+            raise ValueError(f"weights={list(weights)} leave nothing to learn; give one dim a weight above 0")
         self.loss = loss
         self.dims = None if dims is None else tuple(dims)
         self.weights = None if weights is None else tuple(weights)
@@ -76,7 +79,8 @@ class Matryoshka(nn.Module):
         Draws from PyTorch's CPU generator when `dims_per_step` leaves some out; the trainer seeds it for each step.
         """
         dims = self.dims_of(queries.shape[1])
-        chosen = self._draw(list(zip(dims, self.weights or (1.0,) * len(dims), strict=True)))
+        shares = self.weights or (1.0,) * len(dims)
+        chosen = self._draw(list(zip(dims, shares, strict=True)))
         losses = [
             share
             * self.loss(
@@ -89,7 +93,8 @@ class Matryoshka(nn.Module):
             )
             for dim, share in chosen
         ]
-        total: Tensor = sum(losses) / sum(share for _, share in chosen)
+        # not by the drawn weights: their sum changes with the draw, and would cancel those of a prefix drawn alone
+        total: Tensor = sum(losses) / (sum(shares) * len(chosen) / len(dims))
         return total
 
     def _draw(self, prefixes: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -48,17 +48,32 @@ def test_one_weight_per_dim() -> None:
         Matryoshka(InfoNCE(), dims=[4, 16], weights=[1])
 
 
-def test_some_dims_are_drawn_in_each_step() -> None:
+def test_weights_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="leave nothing to learn"):
+        Matryoshka(InfoNCE(), dims=[4, 16], weights=[0, 0])
+
+
+def drawn_losses(loss: Matryoshka, draws: int) -> list[float]:
+    losses = []
+    for seed in range(draws):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            losses.append(loss(vectors(0), vectors(1), LABELS, ~LABELS & False).item())
+    return losses
+
+
+def test_drawn_dims_stand_for_all() -> None:
     loss = Matryoshka(InfoNCE(), dims=[2, 4, 16], weights=[1, 2, 4], dims_per_step=2)
     every = {2: 1, 4: 2, 16: 4}
     pairs = {
-        round((every[a] * prefix_loss(a) + every[b] * prefix_loss(b)) / (every[a] + every[b]), 4): (a, b)
+        round((every[a] * prefix_loss(a) + every[b] * prefix_loss(b)) / (7 * 2 / 3), 4): (a, b)
         for a, b in ((2, 4), (2, 16), (4, 16))
     }
-    drawn = []
-    for seed in range(30):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            drawn.append(pairs[round(loss(vectors(0), vectors(1), LABELS, ~LABELS & False).item(), 4)])
+    drawn = [pairs[round(value, 4)] for value in drawn_losses(loss, 30)]
     assert min(Counter(drawn).values()) >= 4
     assert len(set(drawn)) == 3
+
+
+def test_a_prefix_drawn_alone_keeps_its_weight() -> None:
+    loss = Matryoshka(InfoNCE(), dims=[4, 16], weights=[1, 0], dims_per_step=1)
+    assert {round(value, 4) for value in drawn_losses(loss, 10)} == {0.0, round(2 * prefix_loss(4), 4)}
