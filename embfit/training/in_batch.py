@@ -79,9 +79,11 @@ class InBatch(MicroBatched):
     def epoch_batches(self) -> EpochBatches:
         """Return the batches of the current epoch."""
         if self.remining is not None:
+            self.settle()
             begins = self.first_batch == 0
             mined = self.remining.examples(self.current_epoch, begins, self.encoder, self.ranks)
             self.examples = self.examples if mined is None else mined
+            self.restart_clock()
         return EpochBatches(self.examples, self.grouping, self.portions.seed, self.current_epoch)
 
     def prepare(self, batch: Batch) -> Prepared:

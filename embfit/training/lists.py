@@ -164,7 +164,6 @@ class Lists(MicroBatched):
         measured: dict[str, Tensor | float] = {
             # share of positives that score above all their negatives
             "train/accuracy": ((scores > hardest) & positives).sum() / positives.sum(),
-            "train/pairs": float(len(pairs)),
         }
         self.tell(step, len(pairs), measured)
 

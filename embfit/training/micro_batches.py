@@ -70,14 +70,12 @@ class Step:
         outputs: of the encoder, for all inputs ([N, ...]), detached.
         norm: of the gradients, before clipping.
         padding: share of the area computed that was padding.
-        seconds: that it took; on a GPU, to queue it.
     """
 
     loss: Tensor
     outputs: Tensor
     norm: Tensor
     padding: float
-    seconds: float
 
 
 class MicroBatched(pl.LightningModule):
@@ -105,6 +103,8 @@ class MicroBatched(pl.LightningModule):
         self.ranks_here = 1  # that share this machine's memory
         self._measured: tuple[float, float] | None = None  # bytes that a padded token keeps, bytes allowed
         self._readings = Readings()
+        self._rate = 0.0  # at which the last step moved the weights
+        self._since = time.perf_counter()  # of the pairs that are counted next
         self._broken = torch.zeros(())  # 1 from the first step on whose loss or gradient is not finite
         self._reached: list[nn.Parameter] | None = None  # what ranks sum: no step reaches other weights than the first
 
@@ -137,6 +137,7 @@ class MicroBatched(pl.LightningModule):
     def on_train_start(self) -> None:
         """Switch dropout: an encoder without it trains in evaluation mode, in every architecture."""
         self.encoder.train(self.portions.dropout)
+        self.restart_clock()
 
     def descend(
         self,
@@ -153,7 +154,6 @@ class MicroBatched(pl.LightningModule):
             shape: of one output.
             loss: [N, ...] outputs → a scalar.
         """
-        started = time.monotonic()
         micro_batches = plan_batches(lengths, self.portions.token_budget)
         mine = self.ranks.share(_areas(lengths, micro_batches))  # numbers in the plan, which seed dropout on any rank
         own = [micro_batches[number] for number in mine]
@@ -176,8 +176,7 @@ class MicroBatched(pl.LightningModule):
         self._sum_gradients()
         norm = self._move(value.detach())
         self.steps_taken += 1
-        padding = padding_share(lengths, micro_batches)
-        return Step(value.detach(), outputs.detach(), norm, padding, time.monotonic() - started)
+        return Step(value.detach(), outputs.detach(), norm, padding_share(lengths, micro_batches))
 
     def tell(self, step: Step, pairs: int, measured: Mapping[str, Tensor | float]) -> None:
         """Have a step's numbers checked, watched and logged, now or when the device has them.
@@ -194,9 +193,9 @@ class MicroBatched(pl.LightningModule):
         every: dict[str, Tensor | float] = {
             "train/loss": step.loss,
             "train/gradient_norm": step.norm,
-            "train/lr": self.learning_rate,
+            "train/lr": self._rate,
             "train/padding_share": step.padding,
-            "train/pairs_per_second": pairs / step.seconds,
+            "train/pairs": float(pairs),
         }
         self._readings.put(self.steps_taken, {**every, **measured}, self.device)
         self.settle(to_the_last=False)
@@ -208,13 +207,24 @@ class MicroBatched(pl.LightningModule):
             UserError: a loss or a gradient is not finite; the weights are those of the step before.
         """
         every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)  # Lightning does not type it
-        for step, numbers in self._readings.take(self.device, to_the_last):
-            check(step, numbers)
+        for step, measured in self._readings.take(self.device, to_the_last):
+            check(step, measured)
+            started, self._since = self._since, time.perf_counter()  # now that the device is done, not that it is asked
+            numbers = {**measured, "train/pairs_per_second": measured["train/pairs"] / (self._since - started)}
             for watch in self.watchers:
                 watch(step, numbers)
-            if self.ranks.leads and step % every == 0:
-                for logger in self.trainer.loggers:
-                    logger.log_metrics(numbers, step)
+            if step % every == 0:
+                self.log_numbers(step, numbers)
+
+    def log_numbers(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Give the loggers what was measured after a step; on the first rank alone."""
+        if self.ranks.leads:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(dict(numbers), step)
+
+    def restart_clock(self) -> None:
+        """Count the next step's time from now: what was done before is no part of it."""
+        self._since = time.perf_counter()
 
     def on_train_end(self) -> None:
         """Tell what the last step has measured."""
@@ -230,11 +240,6 @@ class MicroBatched(pl.LightningModule):
     def first_batch(self) -> int:
         """Number, in the current epoch, of the first batch that this process has of it."""
         return self.start[1] if self.current_epoch == self.start[0] else 0
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the next step."""
-        return float(cast(LambdaLR, self.lr_schedulers()).get_last_lr()[0])
 
     def _seeded(self, micro_batch: int) -> AbstractContextManager[object]:
         if not self.portions.dropout:
@@ -291,7 +296,9 @@ class MicroBatched(pl.LightningModule):
         elif not self._broken:
             optimizer.step()
         optimizer.zero_grad()
-        cast(LambdaLR, self.lr_schedulers()).step()
+        schedule = cast(LambdaLR, self.lr_schedulers())
+        self._rate = float(schedule.get_last_lr()[0])
+        schedule.step()
         return norm
 
     def _trained(self) -> Iterator[nn.Parameter]:

@@ -28,7 +28,7 @@ class Validation(pl.Callback):
         validate: encoder → metrics.
         steps: optimizer steps after which to measure, ascending.
         patience: stop after this many measurements in a row without a gain; None never stops.
-        min_gain: of nDCG@10, that counts as one.
+        min_gain: of nDCG@10 over the last gain, that counts as one.
         folder: keeps the best weights, `best-STEP.safetensors`.
     """
 
@@ -48,6 +48,7 @@ class Validation(pl.Callback):
         self.history: list[dict[str, float]] = []
         self.best_step = 0
         self.best = float("-inf")
+        self.gained = float("-inf")  # the value that the last gain reached
         self.seconds = 0.0
         self.stopped_early = False
         self._without_gain = 0
@@ -63,6 +64,7 @@ class Validation(pl.Callback):
             "history": self.history,
             "best_step": self.best_step,
             "best": self.best,
+            "gained": self.gained,
             "seconds": self.seconds,
             "stopped_early": self.stopped_early,
             "_without_gain": self._without_gain,
@@ -114,14 +116,17 @@ class Validation(pl.Callback):
         started = time.monotonic()
         metrics = dict(self.validate(module.encoder))
         value = metrics[METRIC]
-        module.log_dict({f"dev/{name}": number for name, number in metrics.items()}) if step else None
+        module.log_numbers(step, {f"dev/{name}": number for name, number in metrics.items()})
         self.history.append({"step": step, **metrics})
-        gained = value > self.best + (self.min_gain if step else 0.0)
-        self._without_gain = 0 if gained else self._without_gain + 1
+        if value > self.gained + self.min_gain:  # small gains add up to one, since they leave `gained` as it is
+            self.gained, self._without_gain = value, 0
+        else:
+            self._without_gain += 1
         if value > self.best:
             self.best, self.best_step = value, step
             _save(module.encoder, self.weights)
         self.seconds += time.monotonic() - started
+        module.restart_clock()
         log.info("step %d: dev %s %.4f%s", step, METRIC, value, " (best so far)" if self.best_step == step else "")
 
 

@@ -258,6 +258,12 @@ def test_a_plateau_ends_the_run(make_encoder: Callable[..., Encoder], fit: Calla
     assert (fitted.stopped, fitted.steps, fitted.best_step) == ("plateau", 6, 2)
 
 
+def test_small_gains_add_up_to_one(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
+    scores = iter([0.5, 0.504, 0.508, 0.512, 0.511])  # steps 0, 2, 4, 6, 8: gains of 0.008 at 4 and then of 0.004
+    fitted = fit(make_encoder(), validate=lambda encoder: {"ndcg@10": next(scores)}, patience=2, min_gain=0.005)
+    assert (fitted.stopped, fitted.steps, fitted.best_step) == ("plateau", 8, 6)
+
+
 def test_weights_that_never_beat_the_base_are_the_base(
     make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]
 ) -> None:
