@@ -7,14 +7,15 @@ documents with different ids count as one. The functions return new judgements a
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 from embfit.records import Qrels
 
 
 def normalise(query: str) -> str:
     """Return a query's text without the differences that change nothing: case, width, blanks, the final mark."""
-    return " ".join(unicodedata.normalize("NFKC", query).casefold().split()).rstrip(" .?!")
+    bare = " ".join(unicodedata.normalize("NFKC", query).casefold().split())
+    return bare.rstrip(" .?!") or bare
 
 
 def relevant(documents: Mapping[str, int]) -> list[str]:
@@ -23,9 +24,10 @@ def relevant(documents: Mapping[str, int]) -> list[str]:
 
 
 def merge_queries(qrels: Mapping[str, Qrels], texts: Mapping[str, str]) -> tuple[dict[str, Qrels], int]:
-    """Within each split, make queries of identical text one: the first, with the judgements of all.
+    """Within each split, make queries of the same normalised text one: the first, with the judgements of all.
 
-    Where they judge a document differently, the higher grade counts.
+    Apart, each would take the other's relevant documents for wrong: in training as its hardest negatives, in evaluation
+    as errors. Where they judge a document differently, the higher grade counts.
 
     Returns:
         The judgements, and how many queries were merged into others.
@@ -35,7 +37,7 @@ def merge_queries(qrels: Mapping[str, Qrels], texts: Mapping[str, str]) -> tuple
         first: dict[str, str] = {}
         kept: dict[str, dict[str, int]] = {}
         for query, documents in judged.items():
-            into = kept.setdefault(first.setdefault(texts[query], query), {})
+            into = kept.setdefault(first.setdefault(normalise(texts[query]), query), {})
             for document, grade in documents.items():
                 into[document] = max(grade, into.get(document, 0))
         merged[split] = kept
@@ -45,29 +47,46 @@ def merge_queries(qrels: Mapping[str, Qrels], texts: Mapping[str, str]) -> tuple
 def remove_leaks(
     qrels: Mapping[str, Qrels], texts: Mapping[str, str], contents: Mapping[str, Hashable]
 ) -> tuple[dict[str, Qrels], dict[str, int]]:
-    """Take the training queries out whose normalised text is a query of any other split, too.
+    """Take out of training the queries of any other split, and out of dev those of any but training.
+
+    Queries are the same when their normalised texts are. Dev chooses the weights that the others report on. A dev split
+    with nothing left is none.
 
     Returns:
-        The judgements, and two counts: `leaked_queries_removed`, and `leaked_pairs_removed` (how many of their
-        relevant pairs an evaluation split has, too).
+        The judgements, and three counts: `leaked_queries_removed`, `leaked_pairs_removed` (how many of their relevant
+        pairs an evaluation split has, too) and `dev_queries_removed`.
     """
-    if "train" not in qrels:
-        return dict(qrels), {"leaked_queries_removed": 0, "leaked_pairs_removed": 0}
-    evaluated: dict[str, set[Hashable]] = {}
-    for split, judged in qrels.items():
-        for query, documents in judged.items() if split != "train" else ():
-            known = evaluated.setdefault(normalise(texts[query]), set())
-            known.update(contents[document] for document in relevant(documents))
+    counts = {"leaked_queries_removed": 0, "leaked_pairs_removed": 0, "dev_queries_removed": 0}
+    cleaned = dict(qrels)
+    if "train" in qrels:
+        others = [judged for split, judged in qrels.items() if split != "train"]
+        cleaned["train"], counts["leaked_pairs_removed"] = _not_asked(qrels["train"], others, texts, contents)
+        counts["leaked_queries_removed"] = len(qrels["train"]) - len(cleaned["train"])
+    if "dev" in qrels:
+        others = [judged for split, judged in qrels.items() if split not in ("train", "dev")]
+        cleaned["dev"], _ = _not_asked(qrels["dev"], others, texts, contents)
+        counts["dev_queries_removed"] = len(qrels["dev"]) - len(cleaned["dev"])
+    return {split: judged for split, judged in cleaned.items() if judged or split != "dev"}, counts
+
+
+def _not_asked(
+    judged: Qrels, others: Iterable[Qrels], texts: Mapping[str, str], contents: Mapping[str, Hashable]
+) -> tuple[Qrels, int]:
+    """Return the queries that no other split has, and how many relevant pairs of the rest another one has, too."""
+    asked: dict[str, set[Hashable]] = {}
+    for other in others:
+        for query, documents in other.items():
+            found = asked.setdefault(normalise(texts[query]), set())
+            found.update(contents[document] for document in relevant(documents))
     kept: dict[str, Mapping[str, int]] = {}
     pairs = 0
-    for query, documents in qrels["train"].items():
+    for query, documents in judged.items():
         text = normalise(texts[query])
-        if text in evaluated:
-            pairs += sum(contents[document] in evaluated[text] for document in relevant(documents))
+        if text in asked:
+            pairs += sum(contents[document] in asked[text] for document in relevant(documents))
         else:
             kept[query] = documents
-    removed = len(qrels["train"]) - len(kept)
-    return {**qrels, "train": kept}, {"leaked_queries_removed": removed, "leaked_pairs_removed": pairs}
+    return kept, pairs
 
 
 def seen_queries(train: Qrels, judged: Qrels, contents: Mapping[str, Hashable]) -> int:

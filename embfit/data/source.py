@@ -13,7 +13,7 @@ from pydantic import Field
 
 from embfit.data.held_out import hold_out, sample
 from embfit.data.judged_texts import document_contents, query_texts
-from embfit.data.judgements import merge_queries, normalise, relevant, remove_leaks, seen_queries
+from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_queries
 from embfit.data.tables import Tables, open_collection, write_judgements
 from embfit.errors import ConfigError, UserError
 from embfit.records import Collection, Qrels
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-SPLITS_VERSION = 1  # part of every key in the store: raise it when the same tables are split in another way
+SPLITS_VERSION = 2  # part of every key in the store: raise it when the same tables are split in another way
 DEV_NAMES = ("validation", "valid", "val")  # what others call the dev split
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -99,7 +99,7 @@ class Source(ABC):
         held_out: dict[str, Qrels] = {}
         left_out = 0
         if "train" in qrels:
-            qrels["train"], held_out = self._hold_out(qrels, texts, contents)
+            qrels["train"], held_out = self._hold_out(qrels, contents)
             if self.max_train is not None:
                 left_out = max(0, len(qrels["train"]) - self.max_train)
                 qrels["train"] = sample(qrels["train"], self.max_train, self.split_seed)
@@ -115,16 +115,13 @@ class Source(ABC):
         }
         write_judgements(folder, qrels, facts)
 
-    def _hold_out(
-        self, qrels: Mapping[str, Qrels], texts: Mapping[str, str], contents: Mapping[str, bytes]
-    ) -> tuple[Qrels, dict[str, Qrels]]:
+    def _hold_out(self, qrels: Mapping[str, Qrels], contents: Mapping[str, bytes]) -> tuple[Qrels, dict[str, Qrels]]:
         """Return what stays in training, and the splits that the data lacks."""
         bonds: dict[str, set[Hashable]] = {}
         for query, documents in qrels["train"].items():
             gold = relevant(documents)
             if gold:  # nothing can be evaluated by a query with nothing to find
-                bonds[query] = {("query", normalise(texts[query]))}
-                bonds[query].update(("content", contents[document]) for document in gold)
+                bonds[query] = {("content", contents[document]) for document in gold}
                 bonds[query].update(("unit", self.unit(document)) for document in gold)
         shares = {"test": self.test_share, "dev": self.dev_share}
         missing = {split: share for split, share in shares.items() if share and split not in qrels}
@@ -186,6 +183,8 @@ def _tell(collection: Collection) -> None:
         log.info("training queries left out by data.max_train: %d", facts["train_queries_left_out"])
     if facts["leaked_queries_removed"]:
         log.info("training queries removed, as they are evaluation queries too: %d", facts["leaked_queries_removed"])
+    if facts["dev_queries_removed"]:
+        log.info("dev queries removed, as another evaluation split has them too: %d", facts["dev_queries_removed"])
     for split in splits:
         seen = facts.get(f"{split}_queries_seen_in_train", 0)
         if seen:

@@ -38,6 +38,7 @@ def test_a_folder_becomes_a_collection(beir_folder, store):
         "queries_merged": 0,
         "leaked_queries_removed": 0,
         "leaked_pairs_removed": 0,
+        "dev_queries_removed": 0,
         "test_queries_seen_in_train": 0,
         "repeated_judgements": 0,
         "grades_below_zero": 0,

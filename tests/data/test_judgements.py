@@ -14,6 +14,7 @@ CONTENTS = {"1": "x", "2": "y", "3": "z", "copy of 1": "x"}
         ("Straße.", "STRASSE", True),
         ("What is C++?", "What is C#?", False),
         ("1.5", "15", False),
+        ("?", "!", False),
     ],
 )
 def test_normalised_texts(one, other, equal):
@@ -24,11 +25,14 @@ def test_relevant_documents():
     assert relevant({"1": 1, "2": 0, "3": 2}) == ["1", "3"]
 
 
-def test_queries_of_one_text_are_merged_within_a_split():
-    qrels = {"train": {"a": {"1": 1, "2": 0}, "b": {"3": 1}, "c": {"2": 2, "1": 0}}, "test": {"e": {"1": 1}}}
+def test_variants_of_a_query_are_merged_within_a_split():
+    qrels = {
+        "train": {"a": {"1": 1, "2": 0}, "b": {"3": 1}, "c": {"2": 2, "1": 0}, "d": {"2": 1}},
+        "test": {"e": {"1": 1}, "b": {"2": 1}},
+    }
     merged, count = merge_queries(qrels, TEXTS)
-    assert merged == {"train": {"a": {"1": 1, "2": 2}, "b": {"3": 1}}, "test": {"e": {"1": 1}}}
-    assert count == 1
+    assert merged == {"train": {"a": {"1": 1, "2": 2, "3": 1}, "d": {"2": 1}}, "test": {"e": {"1": 1, "2": 1}}}
+    assert count == 3
     assert qrels["train"]["a"] == {"1": 1, "2": 0}  # the input is as it was
 
 
@@ -40,7 +44,20 @@ def test_training_queries_that_are_evaluated_are_removed():
     }
     cleaned, facts = remove_leaks(qrels, TEXTS, CONTENTS)
     assert cleaned == {**qrels, "train": {"d": {"1": 1}}}
-    assert facts == {"leaked_queries_removed": 2, "leaked_pairs_removed": 2}  # a and 1, b and the copy of 1
+    assert facts == {"leaked_queries_removed": 2, "leaked_pairs_removed": 2, "dev_queries_removed": 0}  # 1 and its copy
+
+
+def test_dev_queries_that_are_reported_are_removed():
+    qrels = {"train": {"a": {"1": 1}}, "dev": {"b": {"1": 1}, "d": {"2": 1}}, "production": {"e": {"1": 1}}}
+    cleaned, facts = remove_leaks(qrels, TEXTS, CONTENTS)
+    assert cleaned == {"train": {}, "dev": {"d": {"2": 1}}, "production": {"e": {"1": 1}}}
+    assert facts == {"leaked_queries_removed": 1, "leaked_pairs_removed": 1, "dev_queries_removed": 1}
+    assert remove_leaks({"dev": qrels["dev"]}, TEXTS, CONTENTS)[0] == {"dev": qrels["dev"]}
+
+
+def test_a_dev_split_with_nothing_of_its_own_is_none():
+    qrels = {"train": {"d": {"1": 1}}, "dev": {"a": {"1": 1}}, "test": {"b": {"1": 1}}}
+    assert remove_leaks(qrels, TEXTS, CONTENTS)[0] == {"train": {"d": {"1": 1}}, "test": {"b": {"1": 1}}}
 
 
 def test_without_training_nothing_leaks():

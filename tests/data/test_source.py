@@ -30,15 +30,30 @@ def test_copies_of_a_document_are_on_one_side(beir_folder, store):
         assert {number % 20 for number in numbers if number < 20} == {number % 20 for number in numbers if number >= 20}
 
 
-def test_queries_that_differ_in_case_alone_are_on_one_side(beir_folder, store):
+def test_queries_that_differ_in_case_alone_are_one(beir_folder, store):
     documents = {f"d{n}": f"text {n}" for n in range(40)}
     queries = {f"q{n}": ("Question" if n < 20 else "question") + f" {n % 20}" for n in range(40)}
     folder = beir_folder(documents, queries, train=[f"q{n}\td{n}\t1" for n in range(40)])
     collection = Beir(str(folder), test_share=0.3).load(store)
-    assert len(collection.qrels["test"]) == 12
+    assert len(collection.qrels["test"]) == 6
     for judged in collection.qrels.values():
-        numbers = {int(name[1:]) for name in judged}
-        assert {number % 20 for number in numbers if number < 20} == {number % 20 for number in numbers if number >= 20}
+        for query, documents in judged.items():
+            number = int(query[1:])
+            assert documents == {f"d{number}": 1, f"d{number + 20}": 1}
+    assert collection.facts["queries_merged"] == 20
+
+
+def test_dev_is_held_out_where_the_published_one_is_the_test_split(beir_folder, store, caplog):
+    documents = {f"d{n}": f"text {n}" for n in range(20)}
+    queries = {f"q{n}": f"question {n}" for n in range(20)} | {"t": "Another?", "u": "another"}
+    train = [f"q{n}\td{n}\t1" for n in range(20)]
+    folder = beir_folder(documents, queries, train=train, dev=["t\td0\t1"], test=["u\td0\t1"])
+    with caplog.at_level(logging.INFO, "embfit.data"):
+        collection = Beir(str(folder)).load(store)
+    assert (collection.facts["held_out"], collection.facts["dev_queries_removed"]) == ("dev", 1)
+    assert "t" not in collection.qrels["dev"]
+    assert len(collection.qrels["dev"]) == 2
+    assert "dev queries removed, as another evaluation split has them too: 1" in caplog.messages
 
 
 def test_given_negatives_bind_nothing_and_stay_with_their_query(beir_folder, store):
