@@ -59,4 +59,4 @@ class Ragged:
 
     def lists(self) -> list[np.ndarray]:
         """Return the lists one by one, as views."""
-        return np.split(self.values, self.offsets[1:-1])
+        return np.split(self.values, self.offsets[1:-1]) if len(self) else []

@@ -27,6 +27,11 @@ def test_part() -> None:
     assert [values.tolist() for values in LISTS.part(1, 3).lists()] == [[], [3]]
 
 
+def test_no_lists() -> None:
+    assert Ragged.of([]).lists() == []
+    assert LISTS.take(np.array([], np.int64)).lists() == []
+
+
 def test_take() -> None:
     taken = LISTS.take(np.array([2, 1, 0, 0]))
     assert [values.tolist() for values in taken.lists()] == [[3], [], [1, 2], [1, 2]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from pydantic import Field
 
 from embfit.errors import ConfigError
 from embfit.miner import filters
-from embfit.miner.candidates import Candidates, Propose, Source
+from embfit.miner.candidates import UNRANKED, Candidates, Propose, Source, unscored
 from embfit.miner.examples import Examples
+from embfit.miner.judged import JUDGED, MOST_JUDGED, hardest
 from embfit.miner.miner import Miner
 from embfit.miner.mining import Find, mine
 from embfit.miner.selection import Choice, Negatives, joined
@@ -32,21 +33,24 @@ class Blend:
     that has too few leaves a shortfall, which no other fills.
 
     Args:
-        sources: miners by name; each filters and samples by its own parameters, and gives a query at most its own
-            `negatives`.
+        sources: miners by name, which is that of their negatives' source; each filters and samples by its own
+            parameters, and gives a query at most its own `negatives`.
         shares: of the negatives, by the same names, in the order in which they choose; they add up to 1.
-        negatives: per query at most; judged negatives come first and count.
+        negatives: per query, of all sources together; judged negatives come first and count.
+        judged: judged negatives per query at most, those that the first source scores highest; None for all. The
+            sources' own limits play no part.
         focus: a source whose share goes wholly to the queries on which the first source is most mistaken: those for
             which it ranks most documents above a positive. It is asked about no other query.
-        seed: spreads shares that are no whole number of negatives.
+        seed: spreads shares that are no whole number of negatives, and draws judged negatives without a score.
 
     Raises:
-        ConfigError: shares and sources differ in their names, or shares do not add up to 1.
+        ConfigError: shares and sources differ in their names, shares do not add up to 1, or a name is taken.
     """
 
     sources: Mapping[str, Miner]
     shares: Mapping[str, Share]
     negatives: Annotated[int, Field(ge=1)] = 4
+    judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED
     focus: str | None = None
     seed: int = 0
 
@@ -59,6 +63,8 @@ class Blend:
         if abs(sum(self.shares.values()) - 1) > 1e-6:
             given = ", ".join(f"{name} {share:g}" for name, share in self.shares.items())
             raise ConfigError(f"miner.shares add up to {sum(self.shares.values()):g} ({given}); they must add up to 1")
+        if JUDGED in self.sources:
+            raise ConfigError(f"miner.sources.{JUDGED}: the data's own negatives have that name; choose another one")
         if self.focus is not None and (self.focus not in self.sources or self.focus == next(iter(self.shares))):
             others = list(self.shares)[1:]
             raise ConfigError(
@@ -92,6 +98,7 @@ class Blend:
             "sources": [[name, part] for name, part in parts.items()],  # in the order in which they choose
             "shares": dict(self.shares),
             "negatives": self.negatives,
+            "judged": self.judged,
             "focus": self.focus,
             "seed": self.seed,
         }
@@ -99,11 +106,12 @@ class Blend:
     def _find(
         self, block: Examples, number: int, proposals: Mapping[str, Propose], collection: Collection
     ) -> Negatives:
-        copies = collection.document_copies
+        random = np.random.default_rng([self.seed, number])
         first = next(iter(self.shares))
         found = proposals[first](block)
-        quotas = np.maximum(self.negatives - block.judged.lengths, 0)
-        split = self._split(quotas, mistakes(block, found, copies), np.random.default_rng([self.seed, number]))
+        judged = hardest(block.judged, found.judged_scores, self.judged, random)
+        quotas = np.maximum(self.negatives - judged.rows.lengths, 0)
+        split = self._split(quotas, mistakes(block, found, collection.document_copies), random)
         choices: list[Choice] = []
         for place, name in enumerate(self.shares):
             miner = self.sources[name]
@@ -111,13 +119,14 @@ class Blend:
                 found = self._proposed(name, block, split[name] > 0, proposals[name])
             limits = np.minimum(split[name], miner.negatives)
             taken = _taken(choices, len(block))
-            choices.append(miner.selection.choose(block, found, collection, (number, place), limits, taken))
+            named = replace(found, source=name)  # two sources may be of one kind
+            draws = np.random.default_rng([miner.seed, number, place])
+            choices.append(miner.selection.choose(block, named, collection, draws, limits, taken))
         dropped = np.zeros(len(block), bool)
         for name, choice in zip(self.shares, choices, strict=True):
             if self.sources[name].selection.unreached == "drop":
-                asked = split[name] > 0 if name == self.focus else True
-                dropped |= ~choice.reached & asked
-        return joined(block, choices, dropped)
+                dropped |= choice.unreached
+        return joined(judged, choices, dropped)
 
     def _split(self, quotas: np.ndarray, mistaken: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
         """Return how many negatives each source gives each query ([Q] by name); they add up to the quotas."""
@@ -146,6 +155,8 @@ class Blend:
         if name != self.focus:
             return propose(block)
         places = np.flatnonzero(asked)
+        if not len(places):
+            return unscored(name, np.empty((len(block), 0), np.int64), block)
         return _spread(propose(block.take(places)), places, block)
 
 
@@ -169,7 +180,7 @@ def _taken(choices: Sequence[Choice], count: int) -> Ragged | None:
 def _spread(found: Candidates, places: np.ndarray, block: Examples) -> Candidates:
     """Put the candidates of some of a block's examples among those of all, which have none."""
     shape = (len(block), found.rows.shape[1])
-    rows, ranks = np.full(shape, -1, np.int64), np.zeros(shape, np.int32)
+    rows, ranks = np.full(shape, -1, np.int64), np.full(shape, UNRANKED, np.int32)
     scores = np.full(shape, np.nan, np.float32)
     rows[places], ranks[places], scores[places] = found.rows, found.ranks, found.scores
     asked = np.zeros(len(block), bool)

@@ -45,6 +45,12 @@ def below(scores: np.ndarray, ceilings: np.ndarray | float) -> np.ndarray:
     return passes
 
 
+def at_least(scores: np.ndarray, floor: float) -> np.ndarray:
+    """Pass scores ([Q, K]) of at least a floor."""
+    passes: np.ndarray = scores >= floor
+    return passes
+
+
 def relative_ceilings(positive_scores: Ragged, margin: float) -> np.ndarray:
     """Return each query's lowest positive score less a share of its size, `s - margin·|s|` ([Q]).
 

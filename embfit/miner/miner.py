@@ -14,6 +14,7 @@ from pydantic import Field
 
 from embfit.miner.candidates import Source
 from embfit.miner.examples import Examples
+from embfit.miner.judged import MOST_JUDGED
 from embfit.miner.mining import Find, mine
 from embfit.miner.sampling import Sampling
 from embfit.miner.selection import Negatives, Selection, Unreached, check_window
@@ -27,12 +28,14 @@ class Miner(ABC):
     """A source of candidates and a choice among them.
 
     Args:
-        negatives: per query at most; judged negatives come first and count.
+        negatives: wanted for each query; judged negatives come first and count.
         seed: of whatever is drawn.
+        judged: judged negatives per query at most, those that the source scores highest; None for all.
     """
 
     negatives: Annotated[int, Field(ge=1)] = 2
     seed: int = 0
+    judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED
 
     @abstractmethod
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
@@ -68,14 +71,16 @@ class RankedMiner(Miner):
     """A miner whose source ranks and scores the corpus for each query.
 
     Args:
-        negatives: per query at most; judged negatives come first and count.
+        negatives: wanted for each query; judged negatives come first and count.
         seed: of `uniform` and `weighted` sampling.
+        judged: judged negatives per query at most, those that the source scores highest; None for all.
         skip: ranks left out at the top, where unjudged positives are most likely.
         depth: the last rank looked at.
         relative_margin: a negative scores at most `s - margin·|s|`, where `s` is the lowest score of the query's
             positives; None for no such limit.
         absolute_margin: a negative scores at most `s - margin`; None for no such limit.
         max_score: a negative scores at most this; None for no such limit.
+        min_score: a negative scores at least this; None for no such limit.
         near_duplicate: a document that shares this much of its sequences of four words with a positive (Jaccard
             similarity, 0 to 1) is no negative; None for no such limit.
         unreached: what becomes of a query none of whose positives is among the first `depth`: it is kept with its
@@ -92,6 +97,7 @@ class RankedMiner(Miner):
     relative_margin: Annotated[float, Field(ge=0, le=1)] | None = None
     absolute_margin: Annotated[float, Field(ge=0)] | None = None
     max_score: float | None = None
+    min_score: float | None = None
     near_duplicate: Annotated[float, Field(gt=0, le=1)] | None = None
     unreached: Unreached = "keep"
     sampling: Sampling = "top"
@@ -104,10 +110,12 @@ class RankedMiner(Miner):
         """How candidates become negatives."""
         return Selection(
             negatives=self.negatives,
+            judged=self.judged,
             skip=self.skip,
             relative_margin=self.relative_margin,
             absolute_margin=self.absolute_margin,
             max_score=self.max_score,
+            min_score=self.min_score,
             near_duplicate=self.near_duplicate,
             unreached=self.unreached,
             sampling=self.sampling,

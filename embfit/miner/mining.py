@@ -20,7 +20,7 @@ from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raised when the same key comes to mean other negatives
+FORMAT = 4  # raised when the same key comes to mean other negatives
 
 Find: TypeAlias = Callable[[Examples, int], Negatives]
 """Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""
@@ -81,7 +81,8 @@ def mine(
 
 
 def _summary(facts: Mapping[str, Any], wanted: int) -> str:
-    given = f"; {facts['judged']} negatives are the data's own" if facts["judged"] else ""
+    unused = f", {facts['judged_unused']} more are beyond miner.judged" if facts["judged_unused"] else ""
+    given = f"; {facts['judged']} negatives are the data's own{unused}" if facts["judged"] or unused else ""
     short = f"; {facts['short']} queries have fewer than {wanted}" if facts["short"] else ""
     unreached = f"; no positive of {facts['unreached']} queries was found" if facts["unreached"] else ""
     dropped = f"; {facts['dropped']} of them are left out of training" if facts["dropped"] else ""

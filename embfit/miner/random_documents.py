@@ -21,8 +21,9 @@ class Random(Miner):
     """Draws documents with equal chance, each text once; the encoder plays no part.
 
     Args:
-        negatives: per query at most; judged negatives come first and count.
+        negatives: wanted for each query; judged negatives come first and count.
         seed: of the draw.
+        judged: judged negatives per query at most, drawn; None for all.
     """
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
@@ -44,4 +45,4 @@ class Random(Miner):
     @property
     def selection(self) -> Selection:
         """Whatever was drawn and is not known."""
-        return Selection(negatives=self.negatives, sampling="uniform", seed=self.seed)
+        return Selection(self.negatives, self.judged, sampling="uniform", seed=self.seed)

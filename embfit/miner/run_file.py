@@ -116,7 +116,7 @@ def _candidates(ranking: FileRanking, places: np.ndarray, part: Examples, depth:
     scored = Ragged(ranking.scores, ranking.rows.offsets).take(places)
     within = np.arange(len(found.values)) - np.repeat(found.offsets[:-1], found.lengths)
     kept = within < depth
-    width = min(depth, int(found.lengths.max(initial=0)))
+    width = min(depth, int(found.lengths.max(initial=1)))  # a place at least: what ranks nothing finds no positive
     rows = np.full((len(part), width), -1, np.int64)
     scores = np.zeros((len(part), width), np.float32)
     rows[found.owners[kept], within[kept]] = found.values[kept]

@@ -12,12 +12,11 @@ from embfit.errors import ConfigError
 from embfit.miner import filters
 from embfit.miner.candidates import UNRANKED, Candidates
 from embfit.miner.examples import Examples
+from embfit.miner.judged import JUDGED, Judged, hardest
 from embfit.miner.near_duplicates import unlike
 from embfit.miner.sampling import Sampling, sample
 from embfit.ragged import Ragged
 from embfit.records import Collection
-
-JUDGED = "judged"  # source of the negatives that the data itself names
 
 Unreached: TypeAlias = Literal["keep", "drop"]
 """What becomes of queries none of whose positives a source found."""
@@ -31,13 +30,21 @@ class Choice:
         candidates: of all the examples.
         taken: [Q, K], true where a candidate became a negative.
         removed: candidates that each filter removed, after those before it.
-        reached: [Q], true where a positive is among the candidates; all true for a source that does not rank.
+        ranked: [Q], true where the source ranked documents for the query.
+        reached: [Q], true where a positive, or a copy of one, is among those.
     """
 
     candidates: Candidates
     taken: np.ndarray
     removed: Mapping[str, int]
+    ranked: np.ndarray
     reached: np.ndarray
+
+    @property
+    def unreached(self) -> np.ndarray:
+        """[Q], true where the source ranked documents, and no positive is among them."""
+        unreached: np.ndarray = self.ranked & ~self.reached
+        return unreached
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class Negatives:
             first source's.
         candidates: how many were looked at.
         removed: those that each filter removed, after those before it.
-        unreached: [Q], true where no positive is among the candidates of any source that ranks.
+        judged_unused: judged negatives beyond those that a query may have.
+        unreached: [Q], true where documents were ranked, and no source found a positive.
         dropped: [Q], true where the example is to be left out of training.
     """
 
@@ -64,6 +72,7 @@ class Negatives:
     positive_scores: Mapping[str, np.ndarray]
     candidates: int
     removed: Mapping[str, int]
+    judged_unused: int
     unreached: np.ndarray
     dropped: np.ndarray
 
@@ -73,10 +82,12 @@ class Selection:
     """Which candidates become negatives. `RankedMiner` documents each value."""
 
     negatives: int
+    judged: int | None = None
     skip: int = 0
     relative_margin: float | None = None
     absolute_margin: float | None = None
     max_score: float | None = None
+    min_score: float | None = None
     near_duplicate: float | None = None
     unreached: Unreached = "keep"
     sampling: Sampling = "top"
@@ -96,17 +107,21 @@ class Selection:
             collection: whose rows they name.
             block: the block's place among all: its random draws are its own.
         """
-        choice = self.choose(examples, candidates, collection, (block,))
-        dropped = ~choice.reached if self.unreached == "drop" else np.zeros(len(examples), bool)
-        return joined(examples, [choice], dropped)
+        random = np.random.default_rng([self.seed, block])
+        ties = None if self.sampling == "top" else random  # the key has no seed where nothing is drawn
+        judged = hardest(examples.judged, candidates.judged_scores, self.judged, ties)
+        quotas = np.maximum(self.negatives - judged.rows.lengths, 0)
+        choice = self.choose(examples, candidates, collection, random, quotas)
+        dropped = choice.unreached if self.unreached == "drop" else np.zeros(len(examples), bool)
+        return joined(judged, [choice], dropped)
 
     def choose(
         self,
         examples: Examples,
         candidates: Candidates,
         collection: Collection,
-        draw: Sequence[int],
-        quotas: np.ndarray | None = None,
+        random: np.random.Generator,
+        quotas: np.ndarray,
         taken: Ragged | None = None,
     ) -> Choice:
         """Choose among one source's candidates.
@@ -115,8 +130,8 @@ class Selection:
             examples: their queries, with what is known about them.
             candidates: the source's.
             collection: whose rows they name.
-            draw: tells this choice's random draws from others of the same seed.
-            quotas: [Q], how many to take at most; by default what the judged negatives leave of `negatives`.
+            random: draws, where the sampling wants it.
+            quotas: [Q], how many to take at most.
             taken: rows that are negatives already, by example.
         """
         passed = candidates.rows >= 0
@@ -128,11 +143,11 @@ class Selection:
             unlike_positives = unlike(candidates.rows, passed, examples.positives, collection, self.near_duplicate)
             removed["near_duplicate"] = int((passed & ~unlike_positives).sum())
             passed &= unlike_positives
-        if quotas is None:
-            quotas = np.maximum(self.negatives - examples.judged.lengths, 0)
-        random = np.random.default_rng([self.seed, *draw])
         found = sample(passed, quotas, self.sampling, random, candidates.scores)
-        return Choice(candidates, found, removed, _reached(examples, candidates, collection.document_copies))
+        ranked = (candidates.ranks != UNRANKED).any(axis=1)
+        positive = ~filters.unknown(candidates.rows, examples.positives, collection.document_copies)
+        reached = ranked & (positive & (candidates.rows >= 0)).any(axis=1)
+        return Choice(candidates, found, removed, ranked, reached)
 
     def _filters(
         self, examples: Examples, candidates: Candidates, collection: Collection, taken: Ragged | None
@@ -149,6 +164,8 @@ class Selection:
             yield "skip", candidates.ranks > self.skip
         if self.max_score is not None:
             yield "max_score", filters.below(scores, self.max_score)
+        if self.min_score is not None:
+            yield "min_score", filters.at_least(scores, self.min_score)
         if self.absolute_margin is not None:
             yield (
                 "absolute_margin",
@@ -174,47 +191,40 @@ def check_window(negatives: int, skip: int, depth: int) -> None:
         )
 
 
-def joined(examples: Examples, choices: Sequence[Choice], dropped: np.ndarray) -> Negatives:
+def joined(judged: Judged, choices: Sequence[Choice], dropped: np.ndarray) -> Negatives:
     """Put each example's judged negatives before its mined ones, those of the first source before the others'.
 
     Args:
-        examples: the block.
-        choices: at least one; each over the whole block.
+        judged: those of a block of examples.
+        choices: at least one; each over the whole block, and of a source of another name.
         dropped: [Q], examples to leave out.
     """
-    judged = examples.judged
     places = [np.nonzero(choice.taken) for choice in choices]
     parts = [choice.candidates for choice in choices]
-    first = parts[0]
-    owners = np.concatenate([judged.owners, *(owner for owner, _ in places)])
+    count = len(judged.scores)
+    owners = np.concatenate([judged.rows.owners, *(owner for owner, _ in places)])
     order = np.argsort(owners, kind="stable")  # of one example, what stands first here stays first
     found = list(zip(parts, places, strict=True))
-    rows = np.concatenate([judged.values, *(part.rows[place] for part, place in found)])
-    scores = np.concatenate([first.judged_scores, *(part.scores[place] for part, place in found)])
-    ranks = np.concatenate([np.full(len(judged.values), UNRANKED), *(part.ranks[place] for part, place in found)])
+    rows = np.concatenate([judged.rows.values, *(part.rows[place] for part, place in found)])
+    scores = np.concatenate([judged.scores, *(part.scores[place] for part, place in found)])
+    ranks = np.concatenate([np.full(count, UNRANKED), *(part.ranks[place] for part, place in found)])
     names = np.array([JUDGED, *(part.source for part in parts)])
-    sources = np.repeat(names, [len(judged.values), *(len(owner) for owner, _ in places)])
+    sources = np.repeat(names, [count, *(len(owner) for owner, _ in places)])
     removed = {
         name if len(choices) == 1 else f"{choice.candidates.source}.{name}": count
         for choice in choices
         for name, count in choice.removed.items()
     }
+    reached = np.any([choice.reached for choice in choices], axis=0)
     return Negatives(
-        rows=Ragged.from_owners(rows.astype(np.int32)[order], owners[order], len(examples)),
+        rows=Ragged.from_owners(rows.astype(np.int32)[order], owners[order], len(judged.rows)),
         scores=scores.astype(np.float32)[order],
         ranks=ranks.astype(np.int32)[order],
         sources=sources[order],
         positive_scores={part.source: part.positive_scores for part in parts},
         candidates=sum(int((part.rows >= 0).sum()) for part in parts),
         removed=removed,
-        unreached=~np.any([choice.reached for choice in choices], axis=0),
+        judged_unused=judged.unused,
+        unreached=np.any([choice.ranked for choice in choices], axis=0) & ~reached,
         dropped=dropped,
     )
-
-
-def _reached(examples: Examples, candidates: Candidates, copies: np.ndarray) -> np.ndarray:
-    """Tell for which examples a positive, or a copy of one, is among the candidates ([Q] bool)."""
-    if not (candidates.ranks != UNRANKED).any():
-        return np.ones(len(examples), bool)
-    hits = ~filters.unknown(candidates.rows, examples.positives, copies) & (candidates.rows >= 0)
-    return np.asarray(hits.any(axis=1))

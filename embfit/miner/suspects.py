@@ -32,7 +32,7 @@ def _gaps(training_set: TrainingSet) -> np.ndarray:
     """Return the lowest positive score less the highest negative score ([N]), NaN where one is missing."""
     columns = training_set.rows.select_columns(["positive_scores", "negative_scores", "negative_sources"])[:]
     gaps = np.full(len(training_set), np.nan)
-    first = next(iter(training_set.facts["scores"]), None)  # whose scores of the positives these are
+    first = training_set.facts["scored_by"]
     for row, (positives, negatives, names) in enumerate(zip(*columns.values(), strict=True)):
         known = [score for score in positives if score is not None]
         scored = [score for score, name in zip(negatives, names, strict=True) if score is not None and name == first]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from embfit.miner.examples import Examples
-from embfit.miner.selection import JUDGED, Negatives
+from embfit.miner.judged import JUDGED
+from embfit.miner.selection import Negatives
 
 BINS = 40
 
@@ -39,6 +40,7 @@ class Tally:
         self.counts.update(
             mined=len(sources) - judged,
             judged=judged,
+            judged_unused=found.judged_unused,
             short=int((lengths < self.wanted).sum()),
             without=int((lengths == 0).sum()),
             unreached=int(found.unreached.sum()),
@@ -59,9 +61,11 @@ class Tally:
         """Return the counts as JSON values.
 
         `by_source` has each source's `negatives` and `queries`; `removed` the candidates by filter, of `candidates`;
-        `scores`, by source, the `edges` of bins and how many `positives` and `negatives` are in each.
+        `scores`, by source, the `edges` of bins and how many `positives` and `negatives` are in each; `scored_by`
+        the source whose scores of the positives the examples have, None without any.
         """
         drawn = {name: histogram(*map(np.concatenate, parts)) for name, parts in self.scores.items()}
+        first = next(iter(self.scores))
         return {
             **self.counts,
             "by_source": {
@@ -69,6 +73,7 @@ class Tally:
             },
             "removed": dict(self.removed),
             "scores": {name: found for name, found in drawn.items() if found},
+            "scored_by": first if any(np.isfinite(one).any() for one in self.scores[first][0]) else None,
         }
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from embfit.errors import ConfigError
-from embfit.miner import BM25, Blend, Dense, Random, RunFile
+from embfit.miner import BM25, Blend, Dense, Random, RunFile, most_suspect
+from embfit.miner import examples as examples_module
 from embfit.miner.blend import mistakes
 from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
 from embfit.miner.examples import Examples, training_examples
@@ -66,7 +67,7 @@ def test_shares_are_kept_over_all_queries(collection: Collection, store: Store, 
     blend = Blend(sources, {"a": 0.6, "b": 0.3, "c": 0.1}, negatives=4)
     rows = blend.mine(collection, tiny_encoder, store).rows
     counted = Counter(name for names in rows["negative_sources"] for name in names)
-    assert counted == {"a": 96, "b": 48, "random": 16}  # of 160
+    assert counted == {"a": 96, "b": 48, "c": 16}  # of 160
     for negatives in rows["negatives"]:
         assert len(negatives) == len(set(negatives)) == 4  # a and b rank the same documents
 
@@ -80,6 +81,30 @@ def test_what_a_source_took_before_is_not_taken_again(
     assert training_set.rows["negative_sources"][0] == ["a", "a", "b", "b"]
     assert training_set.rows["negative_ranks"][0] == [1, 2, 3, 4]
     assert training_set.facts["removed"]["b.other_source"] == 2 * QUERIES
+
+
+def test_two_sources_of_one_kind_are_told_apart(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
+    """Both rank for themselves under one name: `near` from document 40 on, `far` from 42."""
+    sources = {"near": Given(4, name="dense"), "far": Given(4, name="dense", first=42, min_score=0.9)}
+    training_set = Blend(sources, {"near": 0.5, "far": 0.5}, negatives=4).mine(collection, tiny_encoder, store)
+    assert training_set.rows["negatives"][0] == [40, 41, 42, 43]
+    assert training_set.rows["negative_sources"][0] == ["near", "near", "far", "far"]
+    assert training_set.rows["positive_scores"][0] == pytest.approx([1.025])
+    facts = training_set.facts
+    assert facts["by_source"] == {name: {"negatives": 2 * QUERIES, "queries": QUERIES} for name in ("near", "far")}
+    assert (facts["removed"]["far.min_score"], facts["removed"]["far.other_source"]) == (17 * QUERIES, 0)
+    assert [sum(facts["scores"][name]["negatives"]) for name in ("near", "far")] == [2 * QUERIES] * 2
+    assert facts["scored_by"] == "near"
+
+
+def test_examples_are_compared_by_the_first_source_alone(
+    collection: Collection, store: Store, tiny_encoder: Encoder
+) -> None:
+    """The first source gives none, so what the second one's score is must not be held to the first one's positives."""
+    sources = {"a": Given(4, name="a", max_score=-1.0), "b": Given(4, name="b")}
+    training_set = Blend(sources, {"a": 0.5, "b": 0.5}, negatives=4).mine(collection, tiny_encoder, store)
+    assert "a" not in training_set.facts["scores"]
+    assert [example["query"]["id"] for example in most_suspect(training_set, 2)] == ["q00", "q01"]  # not q09, q19
 
 
 def test_the_focus_goes_to_the_most_mistaken_queries(
@@ -108,6 +133,60 @@ def test_a_shortfall_is_not_filled_by_another(collection: Collection, store: Sto
     training_set = blend.mine(collection, tiny_encoder, store)
     assert training_set.rows["negative_sources"][0] == ["a", "b"]  # b gives at most its own one
     assert training_set.facts["short"] == QUERIES
+
+
+def test_a_focus_without_a_share_of_a_block_is_not_asked(
+    small_collection: Collection, store: Store, tiny_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of 2 queries' 4 negatives rounds to none."""
+    monkeypatch.setattr(examples_module, "BLOCK", 2)
+    run = tmp_path / "run.trec"
+    run.write_text("".join(f"q{row} Q0 d{(row + 1) % 12} 1 1.0 x\n" for row in range(8)))
+    for focused in (BM25(2), RunFile(2, depth=3, path=str(run)), Dense(2), Random(2)):
+        sources = {"first": Dense(2, relative_margin=None), "focused": focused}
+        blend = Blend(sources, {"first": 0.9, "focused": 0.1}, negatives=2, focus="focused")
+        training_set = blend.mine(small_collection, tiny_encoder, store)
+        assert training_set.facts["by_source"] == {"first": {"negatives": 16, "queries": 8}}
+
+
+@pytest.mark.parametrize("other", [Random(4), Given(4, name="b")], ids=["random", "focus"])
+def test_unreached_queries_are_counted_whatever_is_beside(
+    other: Random | Given, collection: Collection, store: Store, tiny_encoder: Encoder
+) -> None:
+    """Neither draws, nor a focus that is asked nothing, say that a positive was found: `a` ranks 30 to 49."""
+    focus = None if isinstance(other, Random) else "b"
+    blend = Blend({"a": Given(4, first=30), "b": other}, {"a": 0.999, "b": 0.001}, negatives=2, focus=focus)
+    assert blend.mine(collection, tiny_encoder, store).facts["unreached"] == 30
+
+
+def test_a_file_that_ranks_nothing_for_a_block_reaches_none_of_it(
+    small_collection: Collection, store: Store, tiny_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examples_module, "BLOCK", 2)
+    run = tmp_path / "run.trec"
+    run.write_text("q0 Q0 d0 1 1.0 x\n")
+    training_set = RunFile(2, depth=3, path=str(run)).mine(small_collection, tiny_encoder, store)
+    assert training_set.facts["unreached"] == 7
+
+
+def test_judged_negatives_are_the_hardest_of_the_first_source(
+    small_collection: Collection, store: Store, tiny_encoder: Encoder
+) -> None:
+    judged = {f"d{row}": 0 for row in range(6, 12)}
+    qrels = {"train": {f"q{row}": {f"d{row}": 1, **judged} for row in range(6)}}
+    collection = replace(small_collection, qrels=qrels)
+    sources = {"dense": Dense(12, relative_margin=None), "bm25": BM25(12)}
+    blend = Blend(sources, {"dense": 0.5, "bm25": 0.5}, negatives=4, judged=None)
+    everything = blend.mine(collection, tiny_encoder, store)
+    limited = replace(blend, judged=2).mine(collection, tiny_encoder, store)
+    assert (everything.facts["judged"], everything.facts["judged_unused"]) == (36, 0)
+    assert (limited.facts["judged"], limited.facts["judged_unused"]) == (12, 24)
+    for whole, part in zip(everything.rows, limited.rows, strict=True):
+        best = sorted(zip(whole["negative_scores"], whole["negatives"], strict=True))[-2:]
+        assert set(part["negatives"][:2]) == {row for _, row in best}
+        assert part["negative_sources"][:2] == ["judged", "judged"]
+        assert 2 < len(part["negatives"]) <= 4
+        assert not set(part["negatives"][2:]) & set(whole["negatives"])  # an unused one is not mined either
 
 
 def test_only_those_who_asked_are_dropped(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
@@ -154,3 +233,5 @@ def test_real_sources_together(
 def test_a_blend_that_cannot_be(shares: dict[str, float], focus: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Blend({"a": Given(), "b": Given()}, shares, focus=focus)
+    with pytest.raises(ConfigError, match=r"miner.sources.judged: the data's own negatives have that name"):
+        Blend({"judged": Given()}, {"judged": 1.0})

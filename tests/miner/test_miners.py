@@ -101,6 +101,7 @@ def test_dense_margins_by_hand(store: Store) -> None:
         "judged_dropped": 0,
         "mined": 3,
         "judged": 0,
+        "judged_unused": 0,
         "short": 0,
         "without": 0,
         "unreached": 0,
@@ -108,6 +109,7 @@ def test_dense_margins_by_hand(store: Store) -> None:
         "candidates": 6,
         "by_source": {"dense": {"negatives": 3, "queries": 1}},
         "removed": {"positive": 2, "judged": 0, "query_itself": 0, "repeated_text": 0, "relative_margin": 1},
+        "scored_by": "dense",
     }
     assert mined(replace(base, relative_margin=None, absolute_margin=0.5), collection, store, 4)["negatives"] == [5]
     assert mined(replace(base, relative_margin=None, max_score=0.97), collection, store, 4)["negatives"] == [2, 4, 5]
@@ -188,6 +190,23 @@ def test_random_is_a_function_of_the_seed(small_collection: Collection, tmp_path
 
     assert draw(1, "first") == draw(1, "second")
     assert draw(1, "first") != draw(2, "first")
+
+
+@pytest.mark.parametrize("miner", [Random(2, judged=3), NoNegatives(judged=3)], ids=repr)
+def test_of_many_judged_negatives_without_scores_some_are_drawn(
+    miner: Random | NoNegatives, store: Store, tiny_encoder: Encoder
+) -> None:
+    documents = {f"d{row:02}": f"text {row}" for row in range(40)}
+    queries = {f"q{row:02}": f"query {row}" for row in range(20)}
+    judgements = {name: int(name == "d00") for name in documents}
+    collection = make_collection(documents, queries, {"train": dict.fromkeys(queries, judgements)})
+    training_set = miner.mine(collection, tiny_encoder, store)
+    assert training_set.rows["negative_sources"][:] == [["judged"] * 3] * 20
+    assert training_set.facts["judged_unused"] == 20 * 36
+    drawn = [row for negatives in training_set.rows["negatives"] for row in negatives]
+    assert len(set(drawn)) > 20  # of 39, in 60 draws: not the first ones each time
+    again = replace(miner, seed=1).mine(collection, tiny_encoder, store)
+    assert again.rows["negatives"][:] != training_set.rows["negatives"][:]
 
 
 def test_none_keeps_the_judged_negatives_alone(store: Store, tiny_encoder: Encoder) -> None:

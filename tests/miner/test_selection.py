@@ -55,6 +55,8 @@ def naive(
                     removed["skip"] += 1
                 elif selection.max_score is not None and score > selection.max_score:
                     removed["max_score"] += 1
+                elif selection.min_score is not None and score < selection.min_score:
+                    removed["min_score"] += 1
                 elif selection.absolute_margin is not None and score > lowest - selection.absolute_margin:
                     removed["absolute_margin"] += 1
                 elif selection.relative_margin is not None and score > lowest - selection.relative_margin * abs(lowest):
@@ -83,6 +85,7 @@ def collection_of(copies: np.ndarray) -> Collection:
         Selection(2, skip=4, relative_margin=0.25),
         Selection(5, absolute_margin=0.125, max_score=0.5),
         Selection(4, skip=1, relative_margin=0.0, absolute_margin=0.25, max_score=1.0),
+        Selection(6, max_score=0.75, min_score=-0.25),
         Selection(0),
     ],
 )
@@ -121,26 +124,34 @@ def test_equals_a_naive_loop(selection: Selection, seed: int) -> None:
     assert {name: count for name, count in found.removed.items() if count} == removed
 
 
-def test_judged_negatives_come_first_count_and_are_all_kept() -> None:
+def test_judged_negatives_come_first_and_count() -> None:
+    """Of three at most two, those that score highest; the third (6) is no candidate either."""
     examples = Examples(
         np.array([0, 1], np.int32),
         Ragged(np.array([0, 0], np.int32), np.array([0, 1, 2])),
-        Ragged(np.array([5, 6, 7], np.int32), np.array([0, 1, 3])),
+        Ragged(np.array([5, 6, 7, 4], np.int32), np.array([0, 1, 4])),
         Ragged(np.array([], np.int32), np.array([0, 0, 0])),
     )
-    rows = np.array([[1, 5, 2], [1, 2, 3]])
+    rows = np.array([[1, 5, 2], [6, 2, 3]])
     candidates = Candidates(
         source="dense",
         rows=rows,
         ranks=np.array([[1, 2, 3], [1, 2, 3]]),
         scores=np.array([[0.5, 0.4, 0.3], [0.5, 0.4, 0.3]], np.float32),
         positive_scores=np.array([0.9, 0.9], np.float32),
-        judged_scores=np.array([0.4, 0.1, math.nan], np.float32),
+        judged_scores=np.array([0.4, 0.1, math.nan, 0.2], np.float32),
     )
-    found = Selection(2).select(examples, candidates, collection_of(np.arange(8)), 0)
-    assert [rows.tolist() for rows in found.rows.lists()] == [[5, 1], [6, 7]]
-    assert found.sources.tolist() == ["judged", "dense", "judged", "judged"]
-    assert found.ranks.tolist() == [0, 1, 0, 0]
+
+    def found(negatives: int, judged: int | None) -> list[list[int]]:
+        found = Selection(negatives, judged).select(examples, candidates, collection_of(np.arange(8)), 0)
+        assert found.judged_unused == (0 if judged is None else 4 - sum(np.minimum([1, 3], judged)))
+        assert [*found.ranks[found.sources == "judged"]] == [0] * int((found.sources == "judged").sum())
+        return [rows.tolist() for rows in found.rows.lists()]
+
+    assert found(2, None) == [[5, 1], [6, 7, 4]]
+    assert found(2, 2) == [[5, 1], [6, 4]]
+    assert found(3, 1) == [[5, 1, 2], [4, 2, 3]]
+    assert found(1, 0) == [[1], [2]]
 
 
 def test_a_window_too_small_is_refused() -> None:

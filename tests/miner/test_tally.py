@@ -22,6 +22,7 @@ def test_blocks_are_counted_by_source_without_what_is_dropped() -> None:
         positive_scores={"dense": np.array([1.0, 0.75, 0.5], np.float32)},
         candidates=30,
         removed={"positive": 2, "skip": 0},
+        judged_unused=5,
         unreached=np.array([False, True, True]),
         dropped=np.array([False, False, True]),
     )
@@ -33,6 +34,7 @@ def test_blocks_are_counted_by_source_without_what_is_dropped() -> None:
     assert facts == {
         "mined": 4,
         "judged": 2,
+        "judged_unused": 10,
         "short": 2,
         "without": 2,
         "unreached": 4,
@@ -40,6 +42,7 @@ def test_blocks_are_counted_by_source_without_what_is_dropped() -> None:
         "candidates": 60,
         "by_source": {"dense": {"negatives": 4, "queries": 2}, "judged": {"negatives": 2, "queries": 2}},
         "removed": {"positive": 4, "skip": 0},
+        "scored_by": "dense",
     }
     assert (sum(scores["positives"]), sum(scores["negatives"])) == (4, 4)
     assert (scores["edges"][0], scores["edges"][-1]) == (0.25, 1.0)
