@@ -3,6 +3,10 @@
 An entry is a folder named after the digest of everything that its content depends on. It is built under a temporary
 name in the store, synced and renamed, so a crash leaves no half entry. A file lock per key lets parallel jobs build
 each key once while the others wait for it.
+
+A key says what went in; its version says what was done with it. Whoever changes code so that an equal key would now
+give other content raises the version beside that code: entries of the old one are then never found again. A change that
+only makes it faster, or says it better, leaves the version alone.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,8 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
-STALE_SECONDS = 24 * 3600  # an unfinished build this old was left by a killed process
+DAY = 24 * 3600
+ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
 
 
 class Store:
@@ -42,25 +47,35 @@ class Store:
         self.built: list[str] = []
         self._seen: set[Path] = set()
 
-    def entry(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool = False) -> Path:
+    def entry(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        build: Callable[[Path], None],
+        *,
+        version: int,
+        resumable: bool = False,
+    ) -> Path:
         """Return the folder of a finished result, building it if it is not there.
 
         Args:
             kind: what the result is (`embeddings`, `negatives`): the sub-folder, and the word in messages.
             key: everything that the content depends on, as JSON values; `key.json` in the entry records it.
             build: fills the folder it is given, which is empty.
+            version: of what `build` does.
             resumable: what `build` leaves when it fails, or when the process dies, is there when it is called again
-                for the same key; it goes on from that.
+                for the same key; it goes on from that. Two weeks later it counts as abandoned.
 
         Raises:
             OSError: the folder cannot be written (a full disk, no permission); an unfinished entry that is not
                 resumable is removed.
         """
+        key = {**key, "version": version}
         name = digest(key)
         final = self.dir / kind / name
         if not final.is_dir():
             final.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{final}.lock")
+            lock = FileLock(_lock_of(final))
             with _held(lock, kind):
                 if not final.is_dir():
                     self._build(final, key, build, resumable)
@@ -73,12 +88,12 @@ class Store:
         return final
 
     def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool) -> None:
-        _remove_stale(final.parent)
-        if resumable:
-            unfinished = final.parent / f".{final.name}-unfinished"
-            unfinished.mkdir(exist_ok=True)
-        else:
-            unfinished = Path(tempfile.mkdtemp(prefix=f".{final.name[:12]}-", dir=final.parent))
+        unfinished = final.with_suffix(".resumable" if resumable else ".unfinished")
+        if not resumable:
+            shutil.rmtree(unfinished, ignore_errors=True)  # a killed process left it: this one holds the lock
+        unfinished.mkdir(exist_ok=True)
+        unfinished.touch()  # begun anew, so not abandoned
+        _remove_abandoned(final.parent)
         try:
             build(unfinished)
             write_text(unfinished / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
@@ -164,10 +179,18 @@ def _held(lock: FileLock, kind: str) -> Iterator[None]:
         lock.release()
 
 
-def _remove_stale(folder: Path) -> None:
-    for path in folder.glob(".*-*"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+def _remove_abandoned(folder: Path) -> None:
+    """Remove old unfinished entries that no process is building, this one included."""
+    for suffix, seconds in ABANDONED.items():
+        for path in folder.glob(f"*{suffix}"):
+            with suppress(FileNotFoundError, Timeout):  # another process removes it, or builds it
+                if time.time() - path.stat().st_mtime > seconds:
+                    with FileLock(_lock_of(path)).acquire(timeout=0):
+                        shutil.rmtree(path, ignore_errors=True)
+
+
+def _lock_of(entry: Path) -> Path:
+    return entry.with_suffix(".lock")
 
 
 def _sync_all(folder: Path) -> None:

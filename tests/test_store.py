@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from embfit.store import Store, digest, replacing, replacing_folder, write_text
 
@@ -20,8 +21,8 @@ def put(text: str):
 
 def test_an_entry_is_built_once(tmp_path: Path) -> None:
     first, second = Store(tmp_path), Store(tmp_path)
-    folder = first.entry("numbers", {"n": 1}, put("one"))
-    assert second.entry("numbers", {"n": 1}, put("another")) == folder
+    folder = first.entry("numbers", {"n": 1}, put("one"), version=1)
+    assert second.entry("numbers", {"n": 1}, put("another"), version=1) == folder
     assert (folder / "value.txt").read_text() == "one"
     assert (first.built, first.reused) == (["numbers"], [])
     assert (second.built, second.reused) == ([], ["numbers"])
@@ -30,18 +31,20 @@ def test_an_entry_is_built_once(tmp_path: Path) -> None:
 def test_what_a_run_made_itself_is_not_news(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for _ in range(3):
-        store.entry("numbers", {"n": 1}, put("one"))
+        store.entry("numbers", {"n": 1}, put("one"), version=1)
     assert (store.built, store.reused) == (["numbers"], [])
 
 
 def test_another_key_is_another_entry(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store.entry("numbers", {"n": 1}, put("one")) != store.entry("numbers", {"n": 2}, put("two"))
+    one = store.entry("numbers", {"n": 1}, put("one"), version=1)
+    assert one != store.entry("numbers", {"n": 2}, put("two"), version=1)
+    assert one != store.entry("numbers", {"n": 1}, put("one otherwise"), version=2)
 
 
 def test_the_key_is_kept_for_people(tmp_path: Path) -> None:
-    folder = Store(tmp_path).entry("numbers", {"n": 1}, put("one"))
-    assert (folder / "key.json").read_text() == '{\n  "n": 1\n}\n'
+    folder = Store(tmp_path).entry("numbers", {"n": 1}, put("one"), version=1)
+    assert (folder / "key.json").read_text() == '{\n  "n": 1,\n  "version": 1\n}\n'
 
 
 def test_the_digest_ignores_order_and_nothing_else() -> None:
@@ -58,8 +61,8 @@ def test_a_resumable_build_finds_what_it_had_left(tmp_path: Path) -> None:
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            Store(tmp_path).entry("numbers", {"n": 1}, count, resumable=True)
-    folder = Store(tmp_path).entry("numbers", {"n": 1}, count, resumable=True)
+            Store(tmp_path).entry("numbers", {"n": 1}, count, version=1, resumable=True)
+    folder = Store(tmp_path).entry("numbers", {"n": 1}, count, version=1, resumable=True)
     assert sorted(path.name for path in folder.iterdir()) == ["0.txt", "1.txt", "2.txt", "key.json"]
     assert [path.name for path in (tmp_path / "numbers").iterdir() if path.is_dir()] == [folder.name]
 
@@ -71,15 +74,15 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 
     store = Store(tmp_path)
     with pytest.raises(OSError, match="No space"):
-        store.entry("numbers", {"n": 1}, fail)
+        store.entry("numbers", {"n": 1}, fail, version=1)
     assert [path.name for path in (tmp_path / "numbers").iterdir() if path.is_dir()] == []
-    assert (store.entry("numbers", {"n": 1}, put("one")) / "value.txt").read_text() == "one"
+    assert (store.entry("numbers", {"n": 1}, put("one"), version=1) / "value.txt").read_text() == "one"
 
 
 def test_a_disabled_store_computes_anew_each_time_it_is_made(tmp_path: Path) -> None:
     store = Store(tmp_path / "unused", enabled=False)
-    store.entry("numbers", {"n": 1}, put("one"))
-    assert Store(tmp_path / "unused", enabled=False).entry("numbers", {"n": 1}, put("two")).is_dir()
+    store.entry("numbers", {"n": 1}, put("one"), version=1)
+    assert Store(tmp_path / "unused", enabled=False).entry("numbers", {"n": 1}, put("two"), version=1).is_dir()
     assert not (tmp_path / "unused").exists()
 
 
@@ -90,7 +93,7 @@ def _build_slowly(folder: Path) -> None:
 
 def _job(folder: Path, counts: multiprocessing.Queue) -> None:
     store = Store(folder)
-    store.entry("numbers", {"n": 1}, _build_slowly)
+    store.entry("numbers", {"n": 1}, _build_slowly, version=1)
     counts.put(len(store.built))
 
 
@@ -105,11 +108,50 @@ def test_parallel_jobs_build_each_key_once(tmp_path: Path) -> None:
     assert sum(counts.get(timeout=5) for _ in jobs) == 1
 
 
+def leave(store: Path, n: int, suffix: str, days: float) -> Path:
+    """Make what a process that was killed some days ago left of a build."""
+    folder = store / "numbers" / f"{digest({'n': n, 'version': 1})}.{suffix}"
+    folder.mkdir(parents=True)
+    (folder / "part.txt").write_text("part")
+    os.utime(folder, (time.time() - days * 86400,) * 2)
+    return folder
+
+
+def parts(folder: Path) -> None:
+    (folder / "parts.txt").write_text(" ".join(sorted(path.name for path in folder.iterdir())))
+
+
 def test_what_a_killed_build_left_is_not_taken_for_an_entry(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    name = digest({"n": 1})
-    (tmp_path / "numbers" / f".{name[:12]}-killed").mkdir(parents=True)
-    assert (store.entry("numbers", {"n": 1}, put("one")) / "value.txt").read_text() == "one"
+    leave(tmp_path, 1, "unfinished", days=0)
+    folder = Store(tmp_path).entry("numbers", {"n": 1}, parts, version=1)
+    assert (folder / "parts.txt").read_text() == ""
+
+
+def test_what_was_killed_on_friday_goes_on_on_monday(tmp_path: Path) -> None:
+    leave(tmp_path, 1, "resumable", days=3)
+    Store(tmp_path).entry("numbers", {"n": 2}, put("two"), version=1)  # of the same kind
+    folder = Store(tmp_path).entry("numbers", {"n": 1}, parts, version=1, resumable=True)
+    assert (folder / "parts.txt").read_text() == "part.txt"
+
+
+def test_even_the_oldest_is_gone_on_with(tmp_path: Path) -> None:
+    leave(tmp_path, 1, "resumable", days=100)
+    folder = Store(tmp_path).entry("numbers", {"n": 1}, parts, version=1, resumable=True)
+    assert (folder / "parts.txt").read_text() == "part.txt"
+
+
+@pytest.mark.parametrize(("suffix", "days"), [("unfinished", 2), ("resumable", 15)])
+def test_what_nobody_builds_any_more_is_removed(tmp_path: Path, suffix: str, days: float) -> None:
+    old, new = leave(tmp_path, 1, suffix, days), leave(tmp_path, 2, suffix, days=0.5)
+    Store(tmp_path).entry("numbers", {"n": 3}, put("three"), version=1)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_what_another_job_builds_is_left_alone_however_long_it_takes(tmp_path: Path) -> None:
+    old = leave(tmp_path, 1, "unfinished", days=2)
+    with FileLock(old.with_suffix(".lock")):  # which a build holds
+        Store(tmp_path).entry("numbers", {"n": 2}, put("two"), version=1)
+        assert old.exists()
 
 
 def test_write_text_replaces_whole(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from embfit.model import Encoder
 from embfit.records import Collection, Evaluation
 
 FEWEST = 16  # tokens of text in a piece, however long the title in front of it
+VERSION = 2  # of the store's pieces: 2 ends them before a word
 SCORES = 1 << 24  # query and piece pairs scored at once (64 MiB)
 
 
@@ -92,7 +93,7 @@ def evaluate_pieces(name: str, bench: Bench, rows: np.ndarray, tokens: int) -> E
         np.save(folder / "starts.npy", pieces.starts)
         np.save(folder / "matrix.npy", encoder.encode(pieces.texts, "document"))
 
-    folder = bench.store.entry("pieces", key, build)
+    folder = bench.store.entry("pieces", key, build, version=VERSION)
     starts, matrix = np.load(folder / "starts.npy"), np.load(folder / "matrix.npy", mmap_mode="r")
     return evaluate_best_piece(name, bench, rows, matrix, starts)
 

@@ -53,10 +53,9 @@ class Beir(Source):
 
         key = {
             "reader": "beir",
-            "tables": TABLES_VERSION,
             "corpus": content_digest(corpus),
             "queries": content_digest(queries),
             "qrels": {split: content_digest(file) for split, file in qrels.items()},
             "skip_unknown": self.skip_unknown,
         }
-        return Tables(folder.resolve().name, store.entry("collection", key, build))
+        return Tables(folder.resolve().name, store.entry("collection", key, build, version=TABLES_VERSION))

@@ -67,7 +67,6 @@ class Hub(Source):
         }
         key = {
             "reader": "hub",
-            "tables": TABLES_VERSION,
             # `datasets` derives a fingerprint from the commit, the configuration and the files
             "corpus": corpus.table._fingerprint,
             "queries": queries.table._fingerprint,
@@ -75,7 +74,10 @@ class Hub(Source):
             "skip_unknown": self.skip_unknown,
         }
         entry = store.entry(
-            "collection", key, lambda folder: ingest(folder, corpus, queries, judgements, self.skip_unknown)
+            "collection",
+            key,
+            lambda folder: ingest(folder, corpus, queries, judgements, self.skip_unknown),
+            version=TABLES_VERSION,
         )
         return Tables(self.name.rstrip("/").rpartition("/")[-1], entry)
 

@@ -53,11 +53,10 @@ class Pairs(Source):
         rows = {split: _Rows(_table(path), self) for split, path in files.items()}
         key = {
             "reader": "pairs",
-            "tables": TABLES_VERSION,
             "files": {split: [path.suffix, content_digest(path)] for split, path in files.items()},
             "columns": self.columns,
         }
-        entry = store.entry("collection", key, lambda folder: write_pairs(folder, rows))
+        entry = store.entry("collection", key, lambda folder: write_pairs(folder, rows), version=TABLES_VERSION)
         return Tables(next(iter(files.values())).stem, entry)
 
     @property

@@ -48,11 +48,10 @@ class PythonDocs(Source):
             raise UserError(f"no Python files in {self._place}; name others with data.path or data.packages")
         key = {
             "reader": "python-docs",
-            "tables": TABLES_VERSION,
             "python": [*sys.version_info[:2]],  # whose grammar reads the files
             "files": [[file.module, content_digest(file.path)] for file in files],
         }
-        entry = store.entry("collection", key, lambda folder: self._write(folder, files))
+        entry = store.entry("collection", key, lambda folder: self._write(folder, files), version=TABLES_VERSION)
         return Tables("python-docs" if self.path is None else Path(self.path).resolve().name, entry)
 
     def unit(self, document: str) -> str:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-SPLITS_VERSION = 2  # part of every key in the store: raise it when the same tables are split in another way
+SPLITS_VERSION = 2  # of the store's splits
 DEV_NAMES = ("validation", "valid", "val")  # what others call the dev split
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -76,14 +76,13 @@ class Source(ABC):
             )
         tables = self.read(store)
         key = {
-            "version": SPLITS_VERSION,
             "tables": tables.folder.name,  # a digest of all that they were made of
             "dev_share": self.dev_share,
             "test_share": self.test_share,
             "split_seed": self.split_seed,
             "max_train": self.max_train,
         }
-        splits = store.entry("splits", key, lambda folder: self._split(tables, folder))
+        splits = store.entry("splits", key, lambda folder: self._split(tables, folder), version=SPLITS_VERSION)
         collection = open_collection(tables.name, tables.folder, splits)
         if self.queries_from:
             sources = {**collection.facts.get("queries_from", {}), **self.queries_from}

@@ -21,7 +21,7 @@ from embfit.records import Collection, Qrels
 BLOCK_ROWS = 4096
 BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
 
-TABLES_VERSION = 3  # part of every key in the store: raise it when the same source gives other tables
+TABLES_VERSION = 3  # of the store's collections, whatever they were read from
 
 CORPUS = ("_id", "title", "text")
 QUERIES = ("_id", "text")

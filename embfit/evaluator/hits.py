@@ -10,6 +10,8 @@ import numpy as np
 
 from embfit.store import Store
 
+VERSION = 1  # of the store's rankings
+
 Hits: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Scores [Q, K] float32 and document rows [Q, K], best first."""
 
@@ -25,5 +27,5 @@ def stored(store: Store, key: dict[str, Any], find: Callable[[], Hits]) -> tuple
         np.save(folder / "scores.npy", scores)
         np.save(folder / "rows.npy", rows)
 
-    folder = store.entry("rankings", key, build)
+    folder = store.entry("rankings", key, build, version=VERSION)
     return (np.load(folder / "scores.npy"), np.load(folder / "rows.npy")), reused

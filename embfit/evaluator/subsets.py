@@ -19,6 +19,7 @@ from embfit.store import Store, write_text
 log = logging.getLogger(__name__)
 
 TRAIN = "train"
+VERSION = 1  # of the store's parts
 
 
 def by_training(collection: Collection, split: str, near: float | None, store: Store) -> dict[str, list[str]]:
@@ -50,7 +51,7 @@ def by_training(collection: Collection, split: str, near: float | None, store: S
     def build(folder: Path) -> None:
         write_text(folder / "parts.json", json.dumps(_parts(collection, split, near)))
 
-    parts = json.loads((store.entry("parts", key, build) / "parts.json").read_text(encoding="utf-8"))
+    parts = json.loads((store.entry("parts", key, build, version=VERSION) / "parts.json").read_text(encoding="utf-8"))
     found = {name: queries for name, queries in parts.items() if queries}
     return found if len(found) > 1 else {}
 

@@ -31,6 +31,7 @@ Method: TypeAlias = Literal["lucene", "robertson", "atire"]
 """Variants of the formula (Kamphuis et al. 2020) in which a document without any of the query's words scores zero."""
 
 WORD = re.compile(r"\w+")  # single letters too: "hepatitis B" is not "hepatitis C"
+VERSION = 1  # of the store's words
 PACKAGES = {name: version(name) for name in ("bm25s", "PyStemmer")}  # whose stems and scores a stored result holds
 NOTHING = -1  # row of a place in the results that no document takes
 
@@ -151,7 +152,7 @@ def index_words(
     def build(folder: Path) -> None:
         BM25Index.build(list(collection.document_texts()), language, k1, b, method).save(folder)
 
-    return BM25Index.load(store.entry("words", key, build))
+    return BM25Index.load(store.entry("words", key, build, version=VERSION))
 
 
 def _word_splitter(language: Language | None) -> Callable[[str], list[str]]:

@@ -20,7 +20,7 @@ from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4  # raised when the same key comes to mean other negatives
+VERSION = 4  # of the store's negatives
 
 Find: TypeAlias = Callable[[Examples, int], Negatives]
 """Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""
@@ -49,7 +49,6 @@ def mine(
     """
     examples = training_examples(collection)
     full_key = {
-        "format": FORMAT,
         "miner": miner,
         "corpus": collection.corpus_digest,
         "queries": collection.queries_digest,
@@ -67,7 +66,7 @@ def mine(
                 tally.add(block, negatives)
         write_text(folder / "facts.json", json.dumps(tally.facts()))
 
-    folder = store.entry("negatives", full_key, build)
+    folder = store.entry("negatives", full_key, build, version=VERSION)
     facts = {
         "miner": miner,
         "queries": len(examples),

@@ -12,9 +12,11 @@ from embfit.model.encoder import Encoder, Kind
 from embfit.model.encoding import MATRIX, check_written, new_matrix
 from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
-from embfit.store import Store, digest
+from embfit.store import Store
 from embfit.tokens import Tokens
 
+TOKENS = 1  # version of the store's tokens
+EMBEDDINGS = 1  # and of its embeddings
 PLURALS = {"query": "queries", "document": "documents"}
 
 
@@ -31,7 +33,7 @@ def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store
         texts = collection.query_texts() if kind == "query" else collection.document_texts()
         Tokens.save_blocks(encoder.tokenize_blocks(texts, kind), folder)
 
-    return Tokens.load(store.entry("tokens", key, build))
+    return Tokens.load(store.entry("tokens", key, build, version=TOKENS))
 
 
 def embed(
@@ -66,5 +68,5 @@ def embed(
             if other.name != MATRIX:  # how far the processes were, and what they said
                 other.unlink()
 
-    folder = store.entry("embeddings", key, build, resumable=True)
-    return Embeddings([ids[row] for row in chosen], np.load(folder / MATRIX, mmap_mode="r"), digest(key))
+    folder = store.entry("embeddings", key, build, version=EMBEDDINGS, resumable=True)
+    return Embeddings([ids[row] for row in chosen], np.load(folder / MATRIX, mmap_mode="r"), folder.name)

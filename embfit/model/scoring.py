@@ -11,6 +11,8 @@ from embfit.model.cross_encoder import CrossEncoder
 from embfit.records import Collection
 from embfit.store import Store
 
+VERSION = 1  # of the store's scores
+
 
 def score_pairs(
     ranker: CrossEncoder, collection: Collection, rows: np.ndarray, store: Store, label: str = "scoring pairs"
@@ -39,6 +41,6 @@ def score_pairs(
         texts = [(asked[query], read[document]) for query, document in unique.tolist()]
         np.save(folder / "scores.npy", ranker.score(texts, label))
 
-    folder = store.entry("scores", key, build)
+    folder = store.entry("scores", key, build, version=VERSION)
     found: np.ndarray = np.load(folder / "scores.npy")[where.reshape(-1)]
     return found
