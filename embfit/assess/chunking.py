@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from embfit.assess.pieces import evaluate_best_piece, evaluate_pieces
+from embfit.evaluator.subcorpus import subcorpus
 from embfit.evaluator.systems import Bench
 from embfit.model import embed
 
@@ -31,7 +32,7 @@ def compare_chunks(bench: Bench, sizes: Sequence[int] | None, documents: int) ->
     """
     encoder, collection = bench.encoder, bench.collection
     wanted = sizes or (encoder.max_length, encoder.max_length // 2)
-    rows = _sample(bench, documents)
+    rows = subcorpus(collection, bench.split, documents)
     whole = np.asarray(embed(encoder, collection, "document", bench.store).matrix[rows])
     systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, bench, rows, whole, np.arange(len(rows))))}
     for tokens in sorted({size for size in wanted if size <= encoder.max_length}, reverse=True):
@@ -48,12 +49,3 @@ def compare_chunks(bench: Bench, sizes: Sequence[int] | None, documents: int) ->
             entry |= {"difference": against.difference, "ci95": list(against.ci95), "p": against.p}
         settings.append(entry)
     return {"metric": metric, "documents": len(rows), "settings": settings}
-
-
-def _sample(bench: Bench, documents: int) -> np.ndarray:
-    """Return the rows of the judged documents and a sample of the others, ascending."""
-    collection = bench.collection
-    judged = {collection.document_rows[id] for grades in collection.qrels[bench.split].values() for id in grades}
-    shuffled = np.random.default_rng(bench.evaluator.seed).permutation(len(collection.corpus))
-    others = shuffled[~np.isin(shuffled, list(judged))][: max(0, documents - len(judged))]
-    return np.sort(np.concatenate([np.array(sorted(judged), np.int64), others]))

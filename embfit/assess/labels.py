@@ -8,9 +8,8 @@ from typing import Any
 
 from embfit.evaluator.metrics import answerable
 from embfit.evaluator.systems import Bench
-from embfit.records import Evaluation
-
-TOP = 10
+from embfit.evaluator.unjudged import TOP, count_unjudged
+from embfit.records import Evaluation, Qrels
 
 
 def examine(bench: Bench, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -37,14 +36,13 @@ def examine(bench: Bench, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     return {
         "queries": len(qrels),
         "relevant_per_query": sum(g >= 1 for grades in qrels.values() for g in grades.values()) / len(qrels),
-        "unjudged_at_10": {evaluation.system: _unjudged(evaluation, bench) for evaluation in evaluations},
+        "unjudged_at_10": {evaluation.system: _unjudged(evaluation, qrels) for evaluation in evaluations},
         "copied_documents": sum(size for size in sizes.values() if size > 1),
         "copies_not_judged": missed,
         "repeated_queries": sum(times for times in texts.values() if times > 1),
     }
 
 
-def _unjudged(evaluation: Evaluation, bench: Bench) -> float:
-    qrels = answerable(bench.collection.qrels[bench.split])
-    shown = [(query, id) for query in qrels for id, _ in evaluation.ranking.documents.get(query, ())[:TOP]]
-    return sum(id not in qrels[query] for query, id in shown) / (len(shown) or 1)
+def _unjudged(evaluation: Evaluation, qrels: Qrels) -> float:
+    shown = sum(len(evaluation.ranking.documents.get(query, ())[:TOP]) for query in qrels)
+    return sum(count_unjudged(evaluation.ranking, qrels).values()) / (shown or 1)

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from embfit.evaluator.power import detectable, queries_needed
 from embfit.records import Evaluation
 
-LEVEL, POWER = 0.05, 0.8  # two-sided; chance of seeing a gain that is there
 GAINS = (0.01, 0.02, 0.03, 0.05)
-
-
-def queries_needed(deviation: float, gain: float) -> int:
-    """Return how many queries a paired test needs to see a mean gain, with a power of 80 % at p < 0.05.
-
-    n = ((z(1 - level / 2) + z(power)) · deviation / gain)², from the normal approximation of the paired t-test, which
-    the randomisation test follows closely.
-
-    Args:
-        deviation: standard deviation of the paired differences.
-        gain: mean difference hoped for.
-    """
-    normal = NormalDist()
-    steps = normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)
-    return max(2, math.ceil((steps * deviation / gain) ** 2))
-
-
-def smallest_gain(deviation: float, queries: int) -> float:
-    """Return the smallest mean gain that so many queries show, with the same power."""
-    normal = NormalDist()
-    return (normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * deviation / math.sqrt(queries)
 
 
 def foresee(base: Evaluation, others: Sequence[Evaluation], hoped: float) -> dict[str, Any]:
@@ -62,6 +39,6 @@ def foresee(base: Evaluation, others: Sequence[Evaluation], hoped: float) -> dic
         "deviation": deviation,
         "hoped": hoped,
         "needed": queries_needed(deviation, hoped),
-        "smallest": smallest_gain(deviation, len(before)),
+        "smallest": detectable(deviation, len(before)),
         "table": {str(gain): queries_needed(deviation, gain) for gain in GAINS},
     }

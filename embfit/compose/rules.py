@@ -70,6 +70,16 @@ def systems_exist(values: Values) -> Iterator[Problem]:
             asked += [part for part in new if part not in asked]
 
 
+def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
+    """The split that chooses the best weights flatters them, so it is not reported."""
+    evaluator = values.get("evaluator") or {}
+    trains = (values.get("task") or {}).get("_target_", "") == "embfit.task.finetune.finetune"
+    for key in ("split", "production"):
+        if trains and evaluator.get(key) is not None and evaluator[key] == evaluator.get("dev_split"):
+            message = f"{evaluator[key]} is evaluator.dev_split too, whose queries choose the weights that are reported"
+            yield Problem(f"evaluator.{key}", f"{message}; set one of the two to another split")
+
+
 def query_to_search(values: Values) -> Iterator[Problem]:
     """`task=search` needs something to search for."""
     task = (values.get("task") or {}).get("_target_", "")
@@ -143,6 +153,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     dims_ascend,
     sources_named,
     systems_exist,
+    best_weights_chosen_apart,
     query_to_search,
     strategy_trains,
     weights_can_move,

@@ -51,10 +51,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the numbered lines of a UTF-8 file, with their line ends, showing progress.
 
     Raises:
-        UserError: a line is not UTF-8.
+        UserError: the file cannot be read, or a line is not UTF-8.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file, progress(f"reading {path.name}", size // MEGABYTE, "MB") as advance:
+    try:
+        size, file = path.stat().st_size, path.open("rb")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    with file, progress(f"reading {path.name}", size // MEGABYTE, "MB") as advance:
         read = 0
         for number, line in enumerate(file, 1):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection as Container
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from embfit.data.files import Record, Records, text_of
-from embfit.data.qrels import Judgement
+from embfit.data.qrels import Judgement, judgements_of
 from embfit.data.tables import CORPUS, QUERIES, TableWriter, write_judgements
 from embfit.errors import UserError
 
@@ -65,18 +66,12 @@ def ingest(
 def _read_judgements(
     judgements: Mapping[str, Iterable[Judgement]],
 ) -> tuple[dict[str, dict[str, dict[str, int]]], dict[str, int]]:
-    repeated = below_zero = 0
     qrels: dict[str, dict[str, dict[str, int]]] = {}
+    facts: Counter[str] = Counter()
     for split, lines in judgements.items():
-        judged = qrels.setdefault(split, {})
-        for _, query, document, grade in lines:
-            found = judged.setdefault(query, {})
-            repeated += document in found
-            below_zero += grade < 0
-            found[document] = max(grade, found.get(document, 0))
-        if not judged:
-            raise UserError(f"{lines} holds no judgements")
-    return qrels, {"repeated_judgements": repeated, "grades_below_zero": below_zero}
+        qrels[split], changed = judgements_of(lines)
+        facts.update(changed)
+    return qrels, dict(facts)
 
 
 def _write_documents(path: Path, records: Records, judged: Container[str]) -> dict[str, int]:

@@ -1,14 +1,15 @@
-"""Files of judgements: BEIR's three columns with or without a header, and TREC's four."""
+"""Judgements and the files of them: BEIR's three columns with or without a header, and TREC's four."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from embfit.data.files import read_lines
 from embfit.errors import UserError
+from embfit.records import Qrels
 
 
 class Judgement(NamedTuple):
@@ -54,6 +55,35 @@ class QrelsFile:
             if grade is None:
                 raise UserError(f'{place}: the grade "{columns[-1]}" is not a whole number')
             yield Judgement(place, columns[0], columns[-2], grade)
+
+
+def judgements_of(lines: Iterable[Judgement]) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    """Return the judgements of one split by query, and what was changed in them.
+
+    A judgement made twice counts once, in its higher grade; a grade below zero is zero. Both are counted.
+
+    Raises:
+        UserError: there are none.
+    """
+    repeated = below_zero = 0
+    judged: dict[str, dict[str, int]] = {}
+    for _, query, document, grade in lines:
+        found = judged.setdefault(query, {})
+        repeated += document in found
+        below_zero += grade < 0
+        found[document] = max(grade, found.get(document, 0))
+    if not judged:
+        raise UserError(f"{lines} holds no judgements")
+    return judged, {"repeated_judgements": repeated, "grades_below_zero": below_zero}
+
+
+def read_qrels(path: Path) -> Qrels:
+    """Return the judgements of a file, read as those of a collection are.
+
+    Raises:
+        UserError: it cannot be read, has a wrong line (named as file:line) or no judgement.
+    """
+    return judgements_of(QrelsFile(path))[0]
 
 
 def grade_of(value: object) -> int | None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
-from embfit.evaluator.trec import read_qrels
 from embfit.records import Collection, Evaluation, Qrels, Ranking
 
 
@@ -31,11 +31,20 @@ def judgements(collection: Collection, split: str) -> Qrels:
     return qrels
 
 
-def judged_by(collection: Collection, split: str, path: Path) -> Collection:
-    """Return the collection with the judgements of a TREC qrels file as one of its splits.
+def query_rows(collection: Collection, split: str) -> list[int]:
+    """Return the rows of a split's queries, ascending.
 
     Raises:
-        UserError: the file is malformed, or names a query or document that the collection lacks.
+        UserError: there is no such split, or none of its queries has a relevant document.
+    """
+    return sorted(collection.query_rows[query] for query in judgements(collection, split))
+
+
+def judged_by(collection: Collection, split: str, path: Path) -> Collection:
+    """Return the collection with the judgements of a qrels file, BEIR's or TREC's, as one of its splits.
+
+    Raises:
+        UserError: the file cannot be read, is malformed, or names a query or document that the collection lacks.
     """
     qrels = read_qrels(path)
     for query, grades in qrels.items():

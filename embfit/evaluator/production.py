@@ -117,19 +117,19 @@ def _power(a: Evaluation, b: Evaluation, hoped: float, metric: str) -> dict[str,
     differences = _differences(a, b, metric)
     if len(differences) < 2:
         return {"a": a.system, "b": b.system, "metric": metric, "queries": len(differences)}
-    observed = float(differences.mean())
+    observed, deviation = float(differences.mean()), float(differences.std(ddof=1))
     return {
         "a": a.system,
         "b": b.system,
         "metric": metric,
         "queries": len(differences),
-        "standard_deviation": float(differences.std(ddof=1)),
+        "standard_deviation": deviation,
         "level": LEVEL,
         "power": POWER,
-        "detectable": detectable(differences, len(differences)),
-        "needed_for_observed": queries_needed(differences, observed),
-        "needed_for_synthetic": queries_needed(differences, hoped),
-        "needed": {str(effect): queries_needed(differences, effect) for effect in EFFECTS},
+        "detectable": detectable(deviation, len(differences)),
+        "needed_for_observed": queries_needed(deviation, observed),
+        "needed_for_synthetic": queries_needed(deviation, hoped),
+        "needed": {str(effect): queries_needed(deviation, effect) for effect in EFFECTS},
     }
 
 

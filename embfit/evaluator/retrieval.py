@@ -14,9 +14,10 @@ from embfit.errors import ConfigError, UserError
 from embfit.evaluator.comparison import compare, compare_all, most_changed
 from embfit.evaluator.funnel import measure_funnel
 from embfit.evaluator.hits import Hits, stored
-from embfit.evaluator.judging import judge, judgements
+from embfit.evaluator.judging import judge, judgements, query_rows
 from embfit.evaluator.metrics import Metric, mean, per_query, rank
 from embfit.evaluator.production import production_gap
+from embfit.evaluator.subcorpus import subcorpus
 from embfit.evaluator.subsets import by_training
 from embfit.evaluator.systems import System, standard
 from embfit.index.compressed import FORMATS, Cut, Format, Rows
@@ -40,9 +41,9 @@ class Retrieval:
     Args:
         split: judgements that are reported.
         production: judgements of a second query set that every system is measured on too, such as users' own queries.
-        dev_split: judgements that training looks at; never those that are reported.
-        dev_documents: documents that a validation in training searches: the judged ones and a sample of the others;
-            None for all.
+        dev_split: judgements that training looks at; never those that it reports.
+        dev_documents: documents that a validation in training searches: the judged ones and a sample of the others,
+            the same whatever the seed; None for all.
         metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K` and `map@K`, the headline first.
         depth: documents ranked for each query.
         dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
@@ -57,7 +58,7 @@ class Retrieval:
         near_copy: share of four-word sequences (documents) or words (queries) in common from which a text that training
             saw counts as the same; None for exact copies alone.
         resamples: of the bootstrap, and random flips of the randomisation test.
-        seed: of both, and of the documents that a validation searches.
+        seed: of both.
         systems: what `task=evaluate` can measure, by name.
 
     Raises:
@@ -112,7 +113,7 @@ class Retrieval:
         split = split or self.split
         if wide := [dim for dim in self.dims or () if dim > encoder.width]:
             raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
-        rows = _query_rows(collection, split)
+        rows = query_rows(collection, split)
         fingerprint = encoder.fingerprint  # reads every weight
 
         def at(name: str, dim: int) -> Evaluation:
@@ -179,7 +180,7 @@ class Retrieval:
             UserError: there is no such split, none of its queries has a relevant document, or no document has a word.
         """
         split = split or self.split
-        rows = _query_rows(collection, split)
+        rows = query_rows(collection, split)
         started = time.monotonic()
         index = index_words(collection, store, self.language)
         hits = index.search(list(collection.query_texts(rows)), self._reach(len(collection.corpus)))
@@ -198,8 +199,8 @@ class Retrieval:
         Raises:
             UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
         """
-        rows = _query_rows(collection, self.dev_split)
-        chosen = self._dev_documents(collection)
+        rows = query_rows(collection, self.dev_split)
+        chosen = subcorpus(collection, self.dev_split, self.dev_documents)
         queries = encoder.encode(collection.query_texts(rows), "query")
         documents = encoder.encode(collection.document_texts(chosen.tolist()), "document")
 
@@ -259,7 +260,7 @@ class Retrieval:
 
     def _funnel(self, encoder: Encoder, collection: Collection, split: str, store: Store) -> dict[str, Any]:
         """Return what smaller vectors and shortlists cost and reach in the first metric."""
-        metric, rows = self.metrics[0], _query_rows(collection, split)
+        metric, rows = self.metrics[0], query_rows(collection, split)
 
         def value(hits: Hits) -> float:
             ranking = self._rank(collection, rows, hits)
@@ -278,19 +279,6 @@ class Retrieval:
         )
         return asdict(found)
 
-    def _dev_documents(self, collection: Collection) -> np.ndarray:
-        """Return the rows of the documents that a validation searches, ascending."""
-        judged = {
-            collection.document_rows[document]
-            for grades in judgements(collection, self.dev_split).values()
-            for document in grades
-        }
-        shuffled = np.random.default_rng(self.seed).permutation(len(collection.corpus))
-        others = shuffled[~np.isin(shuffled, list(judged))]
-        if self.dev_documents is not None:
-            others = others[: max(0, self.dev_documents - len(judged))]
-        return np.sort(np.concatenate([np.array(sorted(judged), np.int64), others]))
-
     def _search(self, queries: np.ndarray, documents: Rows) -> Hits:
         try:
             return search(queries, documents, self._reach(len(documents)))
@@ -299,9 +287,9 @@ class Retrieval:
                 f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
             ) from None
 
-    def _rank(self, collection: Collection, query_rows: Sequence[int], hits: Hits) -> Ranking:
+    def _rank(self, collection: Collection, asked: Sequence[int], hits: Hits) -> Ranking:
         scored: dict[str, list[tuple[str, float]]] = {}
-        for query_row, scores, rows in zip(query_rows, *hits, strict=True):
+        for query_row, scores, rows in zip(asked, *hits, strict=True):
             query = collection.query_ids[query_row]
             scored[query] = [
                 (document, score)
@@ -313,8 +301,3 @@ class Retrieval:
     def _reach(self, documents: int) -> int:
         """How many documents to search for: one more where one may be left out."""
         return min(self.depth + self.exclude_self, documents)
-
-
-def _query_rows(collection: Collection, split: str) -> list[int]:
-    """Return the rows of a split's queries, in row order."""
-    return sorted(collection.query_rows[query] for query in judgements(collection, split))

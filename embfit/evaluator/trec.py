@@ -72,24 +72,6 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
     _write(path, lines)
 
 
-def read_qrels(path: Path) -> Qrels:
-    """Read a qrels file.
-
-    Raises:
-        UserError: the file is missing or empty, or a line is malformed (named as file:line).
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    for place, (query, _, document, grade) in _lines(path, columns=4):
-        documents = qrels.setdefault(query, {})
-        if document in documents:
-            raise UserError(f"{place}: document {document!r} is judged twice for query {query!r}")
-        try:
-            documents[document] = int(grade)
-        except ValueError:
-            raise UserError(f"{place}: expected a whole number as grade, got {grade!r}") from None
-    return qrels
-
-
 def falling(documents: Sequence[tuple[str, float]]) -> np.ndarray:
     """Return ranked scores as float32 [K], ties lowered by the smallest step that makes each less than the one before.
 

@@ -41,7 +41,7 @@ def evaluate(
         systems: names of `evaluator.systems`; the others are compared with the first. None is `base`, and `bm25` if the
             evaluator reports it.
         changed: queries listed that improved most, and that worsened most, in each comparison.
-        qrels: a TREC qrels file: judgements to measure by, in the place of the split's own.
+        qrels: a qrels file, BEIR's or TREC's: judgements to measure by, in the place of the split's own.
     """
     names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))
     with run.stage("load data"):

@@ -1,15 +1,14 @@
 """Labels, words, power and cost: what they count on texts and numbers that are known."""
 
-from statistics import NormalDist
-
 import numpy as np
 import pytest
 
 from embfit.assess.candidates import measure_candidate
 from embfit.assess.labels import examine
-from embfit.assess.power import foresee, queries_needed, smallest_gain
+from embfit.assess.power import foresee
 from embfit.assess.trial import Trial, estimate
 from embfit.assess.vocabulary import cover
+from embfit.evaluator.power import queries_needed
 from embfit.model import Encoder
 from embfit.records import Evaluation, Ranking
 from embfit.store import Store
@@ -58,22 +57,6 @@ def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> 
     assert found["query_rare_share"] == pytest.approx(2 / 7)  # zzxqy is in one document, wwvk in none
     assert found["query_absent_share"] == pytest.approx(1 / 7)
     assert found["queries_with_rare"] == pytest.approx(1 / 3)
-
-
-def test_queries_needed() -> None:
-    # (1.959964 + 0.841621) squared is 7.848880: a deviation of ten gains takes a hundred times that.
-    assert queries_needed(0.3, 0.03) == 785
-    assert queries_needed(0.0, 0.03) == 2
-    assert smallest_gain(0.3, 785) == pytest.approx(0.03, abs=1e-4)
-
-
-def test_so_many_queries_see_the_gain_in_four_of_five_experiments() -> None:
-    rng = np.random.default_rng(0)
-    needed = queries_needed(0.25, 0.05)
-    samples = rng.normal(0.05, 0.25, (4000, needed))
-    z = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / np.sqrt(needed))
-    seen = (np.abs(z) > NormalDist().inv_cdf(0.975)).mean()
-    assert seen == pytest.approx(0.8, abs=0.02)
 
 
 def test_the_deviation_is_the_median_of_those_seen() -> None:

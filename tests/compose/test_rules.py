@@ -25,6 +25,18 @@ def found(**values):
                 )
             ],
         ),
+        ({"task": FINETUNE, "evaluator": {"split": "test", "production": None, "dev_split": "dev"}}, []),
+        ({"task": {}, "evaluator": {"split": "dev", "production": None, "dev_split": "dev"}}, []),
+        (
+            {"task": FINETUNE, "evaluator": {"split": "test", "production": "dev", "dev_split": "dev"}},
+            [
+                (
+                    "evaluator.production",
+                    "dev is evaluator.dev_split too, whose queries choose the weights that are reported; set one of "
+                    "the two to another split",
+                )
+            ],
+        ),
         ({"miner": {"unreached": "drop"}, "training": {"remine_every": None}}, []),
         ({"miner": {"unreached": "keep"}, "training": {"remine_every": 1}}, []),
         (

@@ -1,6 +1,6 @@
 import pytest
 
-from embfit.data.qrels import QrelsFile, grade_of
+from embfit.data.qrels import QrelsFile, grade_of, read_qrels
 from embfit.errors import UserError
 
 
@@ -42,6 +42,19 @@ def test_a_wrong_line_is_named(tmp_path, text, message):
     with pytest.raises(UserError) as error:
         list(QrelsFile(path))
     assert str(error.value).endswith(message)
+
+
+def test_a_file_is_read_as_a_collection_is(tmp_path):
+    path = tmp_path / "test.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\nq1\ta\t1.0\nq1\tb\t-2\nq1\ta\t2\nq2\ta\t1\n")
+    assert read_qrels(path) == {"q1": {"a": 2, "b": 0}, "q2": {"a": 1}}
+    path.write_text("query-id\tcorpus-id\tscore\n")
+    with pytest.raises(UserError, match=r"test\.tsv holds no judgements"):
+        read_qrels(path)
+    with pytest.raises(UserError, match=r"cannot read .*missing: No such file"):
+        read_qrels(tmp_path / "missing")
+    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
+        read_qrels(tmp_path)
 
 
 def test_grades():

@@ -5,6 +5,7 @@ import pytest
 
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval, retrieval
+from embfit.evaluator.subcorpus import subcorpus
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from tests.conftest import make_collection
@@ -193,10 +194,18 @@ def test_validation_searches_the_judged_documents_and_a_sample() -> None:
     encoder = Numbers()
     assert Retrieval(dev_documents=1).validate(encoder, collection)["ndcg@10"] == 1.0  # y alone
     assert encoder.encoded["document"] == 1
-    samples = [tuple(Retrieval(dev_documents=3, seed=seed)._dev_documents(collection)) for seed in (0, 0, 1, 2, 3)]
-    assert samples[0] == samples[1]
-    assert len(set(samples)) > 1
-    assert all(len(sample) == 3 and collection.document_rows["y"] in sample for sample in samples)
+    assert subcorpus(collection, "dev", 3).tolist() == subcorpus(collection, "dev", 3).tolist()
+    assert len(subcorpus(collection, "dev", 3)) == 3
+    assert collection.document_rows["y"] in subcorpus(collection, "dev", 3)
+    assert subcorpus(collection, "dev", None).tolist() == [0, 1, 2, 3]
+    assert subcorpus(collection, "dev", 1).tolist() == [collection.document_rows["y"]]
+
+
+def test_runs_that_differ_in_their_seed_are_validated_on_the_same_documents() -> None:
+    documents = {f"d{row}": f"{row} 1" for row in range(40)} | {"y": "20.5 1"}
+    collection = collect(documents, {"q": "1 0"}, dev={"q": {"y": 1}})
+    found = [Retrieval(dev_documents=5, seed=seed).validate(Numbers(), collection) for seed in range(5)]
+    assert all(one == found[0] for one in found)
 
 
 def test_bm25_retrieves_only_documents_that_share_a_word(store: Store) -> None:

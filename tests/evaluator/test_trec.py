@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import per_query, rank
-from embfit.evaluator.trec import falling, read_qrels, read_run, write_qrels, write_run
+from embfit.evaluator.trec import falling, read_run, write_qrels, write_run
 
 
 def test_a_run_file_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_ids_that_no_line_can_carry_are_refused(tmp_path: Path) -> None:
 
 
 def test_qrels_come_back_as_they_were(tmp_path: Path) -> None:
-    qrels = {"q1": {"a": 2, "b": 0}, "q2": {"a": -1, "c": 1}}
+    qrels = {"q1": {"a": 2, "b": 0}, "q2": {"a": 0, "c": 1}}
     write_qrels(tmp_path / "qrels", qrels)
     assert (tmp_path / "qrels").read_text().splitlines()[0] == "q1 0 a 2"
     assert read_qrels(tmp_path / "qrels") == qrels
@@ -83,20 +84,6 @@ def test_a_malformed_run_is_named_by_line(tmp_path: Path, text: str, message: st
     (tmp_path / "run").write_text(text)
     with pytest.raises(UserError, match=message):
         read_run(tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("q 0 a\n", r"qrels:1: expected 4 columns, got 3"),
-        ("q 0 a 1\nq 0 b 0.5\n", r"qrels:2: expected a whole number as grade, got '0.5'"),
-        ("q 0 a 1\nq 0 a 1\n", r"qrels:2: document 'a' is judged twice for query 'q'"),
-    ],
-)
-def test_malformed_qrels_are_named_by_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "qrels").write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_qrels(tmp_path / "qrels")
 
 
 def test_a_missing_or_undecodable_file_is_named(tmp_path: Path) -> None:

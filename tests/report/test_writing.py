@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embfit.data.qrels import read_qrels
 from embfit.evaluator.metrics import per_query
-from embfit.evaluator.trec import read_qrels, read_run
+from embfit.evaluator.trec import read_run
 from embfit.records import Report
 from embfit.report import write_report
 from tests.report.reports import BASE, METRICS, collection, report, system

@@ -110,7 +110,7 @@ def test_sentence_transformers_scores_the_same(crossed: list[str], texts: list[s
 
 def test_a_ranker_goes_on_from_its_own_head(crossed: list[str], ranker: str) -> None:
     changes = [f"model.path={ranker}", "model.max_length=32", "training.steps=1", "evaluator.bm25=false"]
-    assert main([*crossed, *changes, "evaluator.production=dev", "run.dir=run"]) == 0
+    assert main([*crossed, *changes, "evaluator.production=train", "run.dir=run"]) == 0
     found = report("run")
     assert found["systems"].keys() == {"base", "tuned", "untuned"}
     assert found["production"]["systems"].keys() == found["systems"].keys()

@@ -82,6 +82,9 @@ def test_any_systems_are_compared_with_the_first(command: list[str]) -> None:
     assert main([*evaluate, "task.systems=[file]", file, "task.qrels=other.qrels", "run.dir=three"]) == 0
     assert report("three")["systems"]["file"]["queries"] == 1
     assert Path("three/rankings/test.qrels").read_text() == "q30 0 d30 0\nq30 0 d31 1\n"
+    path = next(word.partition("=")[2] for word in command if word.startswith("data.path="))
+    assert main([*evaluate, "task.systems=[file]", file, f"task.qrels={path}/qrels/test.tsv", "run.dir=same"]) == 0
+    assert report("same")["systems"]["file"]["metrics"] == found["systems"]["hybrid"]["metrics"]
     Path("other.qrels").write_text("q30 0 d99 1\n")
     assert main([*evaluate, "task.systems=[file]", file, "task.qrels=other.qrels", "run.dir=four"]) == 1
 
@@ -243,6 +246,9 @@ def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptur
         (["evaluator.split=production"], 1, "no split 'production'"),
         (["model.path=./nowhere"], 1, "there is no such folder"),
         (["training.epoch=3"], 2, "did you mean 'epochs'?"),
+        (["evaluator.split=dev"], 2, "dev is evaluator.dev_split too"),
+        (["evaluator.production=dev"], 2, "dev is evaluator.dev_split too"),
+        (["evaluator.dev_split=test"], 2, "test is evaluator.dev_split too"),
         (["task=evaluate", "task.systems=[base,hybird]"], 2, "did you mean 'hybrid'?"),
         (["loss=mrl", "loss.dims=[64]"], 1, "more than the model's 32 dimensions"),
     ],

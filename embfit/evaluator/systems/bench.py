@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from embfit.errors import ConfigError
-from embfit.evaluator.judging import judgements
+from embfit.evaluator.judging import query_rows
 from embfit.model.encoder import Encoder
 from embfit.model.pretrained import Pretrained
 from embfit.records import Collection, Evaluation, Ranking
@@ -76,7 +76,7 @@ class Bench:
     @cached_property
     def rows(self) -> list[int]:
         """Rows of the split's queries, ascending."""
-        return sorted(self.collection.query_rows[query] for query in judgements(self.collection, self.split))
+        return query_rows(self.collection, self.split)
 
     def evaluation(self, name: str) -> Evaluation:
         """Measure a system of `evaluator.systems`, once.
