@@ -11,6 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+LOWEST = 0.01  # of a learned temperature, as in CLIP: below it a batch's few hardest pairs are all that counts
+
 
 class InfoNCE(nn.Module):
     """Softmax cross-entropy of each query against every document of the batch (van den Oord et al. 2018, eq. 4).
@@ -20,7 +22,8 @@ class InfoNCE(nn.Module):
 
     Args:
         temperature: divides cosine similarities; typical 0.01 to 0.1. Lower is harder.
-        learn_temperature: start from `temperature` and train its logarithm (Radford et al. 2021).
+        learn_temperature: start from `temperature` and train the logarithm of what it has above 0.01, which it stays
+            above (after Radford et al. 2021, section 2.5).
         symmetric: also classify the query of each positive document among the batch's queries, at equal weight.
         hardness: negatives count by the exponential of this times their cosine, at mean 1, so that near ones count
             more (Robinson et al. 2021, eq. 4); 0 counts all the same.
@@ -43,16 +46,15 @@ class InfoNCE(nn.Module):
         self.hardness = hardness
         self.query_query = query_query
         self.document_document = document_document
-        log_temperature = torch.tensor(math.log(temperature))
-        if learn_temperature:
-            self.log_temperature = nn.Parameter(log_temperature)
-        else:
-            self.register_buffer("log_temperature", log_temperature, persistent=False)
+        if learn_temperature and temperature <= LOWEST:
+            raise ValueError(f"temperature={temperature} cannot be learnt: it stays above {LOWEST}; start from more")
+        self.log_excess = nn.Parameter(torch.tensor(math.log(temperature - LOWEST))) if learn_temperature else None
+        self.register_buffer("fixed_temperature", torch.tensor(temperature), persistent=False)
 
     @property
     def temperature(self) -> Tensor:
         """The temperature in force (a scalar)."""
-        return self.log_temperature.exp()
+        return self.fixed_temperature if self.log_excess is None else LOWEST + self.log_excess.exp()
 
     def forward(
         self,

@@ -131,7 +131,7 @@ class MicroBatched(pl.LightningModule):
 
     def configure_optimizers(self) -> tuple[list[AdamW], list[LambdaLR]]:
         """AdamW with warm-up and decay."""
-        optimizer, schedule = self.optimization.optimizer(self, self.device)
+        optimizer, schedule = self.optimization.optimizer(self.encoder, self.loss, self.device)
         return [optimizer], [schedule]
 
     def on_train_start(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,31 +12,30 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from embfit.training.schedule import Schedule, learning_rate_share
 
-NO_DECAY = ("bias", "norm", "temperature")  # parameters that weight decay would only distort
-
 
 @dataclass(frozen=True)
 class Optimization:
     """How weights move. `Training` documents each value."""
 
     lr: float
+    loss_lr: float
     weight_decay: float
     warmup: float
     schedule: Schedule
     clip_norm: float | None
     steps: int
 
-    def optimizer(self, module: nn.Module, device: torch.device) -> tuple[AdamW, LambdaLR]:
-        """Return AdamW and its schedule; biases, norms and a learned temperature are not decayed."""
-        trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
-        groups = [
-            {
-                "params": [
-                    weight for name, weight in trained if any(part in name.lower() for part in NO_DECAY) != decayed
-                ],
-                "weight_decay": self.weight_decay if decayed else 0.0,
-            }
-            for decayed in (True, False)
+    def optimizer(self, encoder: nn.Module, loss: nn.Module, device: torch.device) -> tuple[AdamW, LambdaLR]:
+        """Return AdamW and its schedule.
+
+        Biases, norms and what a loss learns, such as a temperature, are not decayed. The latter have a rate of their
+        own: Adam moves a weight by about its rate a step, and an encoder's would leave a temperature where it is.
+        """
+        weights = [weight for weight in encoder.parameters() if weight.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+            {"params": list(loss.parameters()), "weight_decay": 0.0, "lr": self.loss_lr},
         ]
         optimizer = AdamW([group for group in groups if group["params"]], lr=self.lr, fused=fused(device))
         shares = LambdaLR(optimizer, lambda step: learning_rate_share(step, self.steps, self.warmup, self.schedule))

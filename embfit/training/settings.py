@@ -26,7 +26,8 @@ class TrainingSettings:
         batch_size: examples (queries) of a rank.
         max_positives: of one query in an epoch, drawn anew each time.
         lr: peak learning rate of AdamW.
-        weight_decay: of AdamW; not on biases, norms and a learned temperature.
+        loss_lr: that of what the loss itself learns, such as a temperature: of whose logarithm it is about the step.
+        weight_decay: of AdamW; not on biases, norms and what the loss learns.
         warmup: share of the steps in which the rate rises to its peak.
         schedule: how the rate falls afterwards.
         clip_norm: gradients are scaled down to this norm; None leaves them.
@@ -49,6 +50,7 @@ class TrainingSettings:
     batch_size: Annotated[int, Field(ge=1)] = 64
     max_positives: Annotated[int, Field(ge=1)] = 8
     lr: Annotated[float, Field(gt=0)] = 5e-5
+    loss_lr: Annotated[float, Field(gt=0)] = 1e-2
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     schedule: Schedule = "linear"
@@ -81,7 +83,7 @@ class TrainingSettings:
 
     def optimization(self, steps: int) -> Optimization:
         """Return how weights move in a training of so many steps."""
-        return Optimization(self.lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps)
+        return Optimization(self.lr, self.loss_lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps)
 
     def portions(self, device: torch.device) -> Portions:
         """Return how a step is computed on a device."""

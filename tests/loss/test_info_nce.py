@@ -78,7 +78,17 @@ def test_the_temperature_is_trained_only_when_asked() -> None:
     loss = InfoNCE(0.02, learn_temperature=True)
     assert loss.temperature.item() == pytest.approx(0.02)
     loss(unit(2, 0), unit(2, 1), torch.eye(2, dtype=torch.bool), NONE).backward()
-    assert loss.log_temperature.grad.item() != 0
+    assert loss.log_excess.grad.item() != 0
+
+
+def test_a_learned_temperature_stays_above_its_floor() -> None:
+    loss = InfoNCE(0.02, learn_temperature=True)
+    with torch.no_grad():
+        loss.log_excess -= 20
+    assert loss.temperature.item() == pytest.approx(0.01)
+    with pytest.raises(ValueError, match=r"temperature=0.01 cannot be learnt: it stays above 0.01"):
+        InfoNCE(0.01, learn_temperature=True)
+    assert InfoNCE(0.005).temperature.item() == pytest.approx(0.005)
 
 
 def test_a_query_without_positive_is_refused() -> None:

@@ -48,7 +48,7 @@ def test_two_ranks_have_the_loss_and_gradients_of_one(case: str, tmp_path: Path)
     assert len(one) == len(two) == 3
     for alone, together in zip(one, two, strict=True):
         assert alone.keys() == together.keys()
-        assert ("loss.log_temperature" in alone) == (case == "micro-batches")
+        assert ("loss.log_excess" in alone) == (case == "micro-batches")
         for name, value in alone.items():
             torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5)
     assert all(step["loss"] > 0.01 for step in one)

@@ -24,7 +24,7 @@ from embfit.training.optimization import Optimization
 from tests.conftest import new_ranker
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
-STILL = Optimization(lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
+STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
 
 
 def training_set(collection: Collection, negatives: int = 3) -> TrainingSet:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,11 @@ from embfit.training.in_batch import InBatch
 from embfit.training.memory import GIGABYTE, measure_graph
 from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
+from embfit.training.settings import TrainingSettings
 from tests.conftest import TEXTS
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
-STILL = Optimization(lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
+STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
 
 
 @pytest.fixture
@@ -340,6 +342,29 @@ def test_a_learned_temperature_moves(make_encoder: Callable[..., Encoder], fit: 
     loss = InfoNCE(0.05, learn_temperature=True)
     fit(make_encoder(), loss)
     assert loss.temperature.item() != pytest.approx(0.05, abs=1e-5)
+
+
+def test_a_temperature_learns_while_the_encoder_moves_little(make_encoder: Callable[..., Encoder]) -> None:
+    encoder, loss = make_encoder(), InfoNCE(0.05, learn_temperature=True)
+    settings = TrainingSettings(schedule="constant", warmup=0.0)
+    optimizer, _ = settings.optimization(steps=100).optimizer(encoder, loss, torch.device("cpu"))
+    for _ in range(100):
+        loss.log_excess.backward()  # the same gradient in each step
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss.temperature.item() == pytest.approx(0.01 + 0.04 * math.exp(-100 * 1e-2), rel=1e-3)
+
+
+def test_matrices_decay_alone(make_encoder: Callable[..., Encoder]) -> None:
+    encoder, loss = make_encoder(), InfoNCE(0.05, learn_temperature=True)
+    optimizer, _ = TrainingSettings().optimization(1).optimizer(encoder, loss, torch.device("cpu"))
+    decayed, kept, learnt = optimizer.param_groups
+    names = {id(weight): name for name, weight in encoder.named_parameters()}
+    assert {names[id(weight)].rsplit(".", 1)[-1] for weight in decayed["params"]} == {"weight"}
+    assert all("LayerNorm" in names[id(weight)] or names[id(weight)].endswith("bias") for weight in kept["params"])
+    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+    assert [group["weight_decay"] for group in (decayed, kept, learnt)] == [0.01, 0.0, 0.0]
+    assert (learnt["params"], learnt["initial_lr"], decayed["initial_lr"]) == ([loss.log_excess], 1e-2, 5e-5)
 
 
 def test_progress_goes_to_the_log(

@@ -27,7 +27,7 @@ from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
 from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
 
-STILL = Optimization(lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
+STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
 ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
 TWO = ONE | {"devices": 2, "strategy": "ddp"}
 
