@@ -16,6 +16,7 @@ from embfit.compose.loader import make_loader
 from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, owned_elsewhere, room
 from embfit.compose.targets import Target, find_target
 from embfit.compose.values import complaint
+from embfit.errors import ConfigError
 from embfit.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +124,13 @@ def test_every_type_hint_can_be_held_to(file):
 def test_the_default_configuration_passes():
     loader = make_loader()
     check_composed(loader, compose(loader, []), [])
+
+
+@pytest.mark.parametrize("key", ["seed", "training.seed", "miner.seed", "data.split_seed", "model.lora.seed"])
+def test_no_seed_is_below_0(key):
+    loader, overrides = make_loader(), [f"{key}=-1"]
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)}: expected a whole number of at least 0, got -1"):
+        check_composed(loader, compose(loader, overrides), overrides)
 
 
 @pytest.mark.parametrize("file", CHOICES, ids=name)

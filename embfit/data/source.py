@@ -17,6 +17,7 @@ from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_q
 from embfit.data.tables import Tables, open_collection, write_judgements
 from embfit.errors import ConfigError, UserError
 from embfit.records import Collection, Qrels
+from embfit.seed import Seed
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Source(ABC):
 
     dev_share: Share = 0.1
     test_share: Share = 0.1
-    split_seed: int = 0
+    split_seed: Seed = 0
     max_train: Annotated[int, Field(ge=1)] | None = None
     queries_from: dict[str, str] | None = None
 

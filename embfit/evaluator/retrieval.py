@@ -26,6 +26,7 @@ from embfit.index.lexical import NOTHING, Language, index_words
 from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
 from embfit.records import Collection, Comparison, Evaluation, Ranking
+from embfit.seed import Seed
 from embfit.store import Store
 
 WATCHED = "ndcg@10"  # by early stopping
@@ -80,7 +81,7 @@ class Retrieval:
     exclude_self: bool = False
     near_copy: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     resamples: Annotated[int, Field(ge=1)] = 10_000
-    seed: int = 0
+    seed: Seed = 0
     systems: Mapping[str, System] = field(default_factory=standard)
 
     def __post_init__(self) -> None:

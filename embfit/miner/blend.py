@@ -20,6 +20,7 @@ from embfit.miner.selection import Choice, Negatives, joined
 from embfit.model import Encoder
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
+from embfit.seed import Seed
 from embfit.store import Store
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -52,7 +53,7 @@ class Blend:
     negatives: Annotated[int, Field(ge=1)] = 4
     judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED
     focus: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.sources.keys() != self.shares.keys() or not self.sources:

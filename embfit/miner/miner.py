@@ -20,6 +20,7 @@ from embfit.miner.sampling import Sampling
 from embfit.miner.selection import Negatives, Selection, Unreached, check_window
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
+from embfit.seed import Seed
 from embfit.store import Store
 
 
@@ -34,7 +35,7 @@ class Miner(ABC):
     """
 
     negatives: Annotated[int, Field(ge=1)] = 2
-    seed: int = 0
+    seed: Seed = 0
     judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED
 
     @abstractmethod

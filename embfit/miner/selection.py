@@ -17,6 +17,7 @@ from embfit.miner.near_duplicates import unlike
 from embfit.miner.sampling import Sampling, sample
 from embfit.ragged import Ragged
 from embfit.records import Collection
+from embfit.seed import Seed
 
 Unreached: TypeAlias = Literal["keep", "drop"]
 """What becomes of queries none of whose positives a source found."""
@@ -91,7 +92,7 @@ class Selection:
     near_duplicate: float | None = None
     unreached: Unreached = "keep"
     sampling: Sampling = "top"
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def key(self) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from embfit.errors import UserError
 from embfit.model.layers import layer_stack
+from embfit.seed import Seed
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -45,7 +46,7 @@ class LoRA:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Sequence[str] | None = None
     merged: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
 
 NO_ADAPTER = LoRA()

@@ -13,6 +13,7 @@ from embfit.model.folder import Attention
 from embfit.model.precision import Precision, choose_device
 from embfit.model.pretrained import Pretrained
 from embfit.model.ranker import load_ranker
+from embfit.seed import Seed
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class PretrainedCrossEncoder:
     candidates: str = "base"
     depth: Annotated[int, Field(ge=1)] = 50
     dev_depth: Annotated[int, Field(ge=1)] = 20
-    seed: int = 0
+    seed: Seed = 0
 
     def load(self, device: str = "auto") -> CrossEncoder:
         """Load the model that training starts from.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.seed import Seed
 from embfit.sweep.job import Job, Result
 from embfit.sweep.objective import DEV, Aim, Direction, aims
 from embfit.sweep.space import Axis, Space
@@ -60,7 +61,7 @@ class Optuna:
     pruner: Literal["auto", "median", "none"] = "auto"
     prune_after: Annotated[int, Field(ge=0)] = 1
     prune_startup: Annotated[int, Field(ge=1)] = 5
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.pruner == "median" and not self._dev_alone:

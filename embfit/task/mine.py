@@ -16,6 +16,7 @@ from embfit.model import Encoder, Pretrained
 from embfit.records import Collection, Report
 from embfit.report import write_report
 from embfit.run_folder import RunFolder
+from embfit.seed import Seed
 from embfit.store import Store
 from embfit.task.facts import describe
 from embfit.task.parts import Data, Miner
@@ -32,7 +33,7 @@ def mine(
     store: Store,
     run: RunFolder,
     trainer: partial[pl.Trainer],
-    seed: int,
+    seed: Seed,
     hidden_share: Annotated[float, Field(gt=0, lt=1)] | None = 0.5,
     examples: Annotated[int, Field(ge=0)] = 20,
 ) -> Report:

@@ -30,8 +30,8 @@ class Batch:
         documents: [D] document rows, ascending.
         positives: [Q, D] bool.
         ignored: [Q, D] bool: relevant to the query, though not a positive of its examples here.
-        weights: [Q] float32.
-        teacher: [Q, D] float32 scores, NaN where there is none; None without a teacher.
+        weights: [Q] float32; of a query with several examples here, their mean.
+        teacher: [Q, D] float32 scores, their mean where a pair has several, NaN where none; None without a teacher.
     """
 
     queries: np.ndarray
@@ -103,8 +103,7 @@ class Examples:
         ignored = np.zeros_like(labels)
         ignored[query_of[relevant.owners[here]], columns[here]] = True
 
-        weights = np.zeros(len(queries), np.float32)
-        weights[query_of] = self.weights[examples]
+        _, weights = _means(query_of, self.weights[examples])  # [Q]
         return Batch(
             queries,
             documents,
@@ -126,8 +125,9 @@ class Examples:
         scored, scores = self.scored.take(examples), self.teacher.take(examples).values
         columns = np.searchsorted(documents, scored.values).clip(max=len(documents) - 1)
         here = documents[columns] == scored.values  # a positive that was not drawn is in no batch
+        places, means = _means(query_of[scored.owners[here]] * shape[1] + columns[here], scores[here])
         matrix = np.full(shape, np.nan, np.float32)
-        matrix[query_of[scored.owners[here]], columns[here]] = scores[here]
+        matrix.flat[places] = means
         return torch.from_numpy(matrix)
 
     def _draw(self, positives: Ragged, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -173,6 +173,12 @@ def _ragged(table: Dataset, column: str, copies: np.ndarray) -> Ragged:
 def _floats(lists: Sequence[Sequence[float]]) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum([len(values) for values in lists])]).astype(np.int64)
     return Ragged(np.array([value for values in lists for value in values], np.float32), offsets)
+
+
+def _means(owners: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the owners of values, ascending and once each, and the mean (float32) of each one's values."""
+    every, place = np.unique(owners, return_inverse=True)
+    return every, (np.bincount(place, values) / np.bincount(place)).astype(np.float32)
 
 
 def _scored(positives: Ragged, negatives: Ragged, teacher: Ragged) -> Ragged:

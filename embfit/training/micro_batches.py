@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -35,6 +35,7 @@ from embfit.training.ahead import Ahead
 from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.memory import GIGABYTE, free_bytes, measure_graph
 from embfit.training.optimization import Optimization, fused
+from embfit.training.random_state import random_state
 from embfit.training.ranks import Ranks
 from embfit.training.readings import Readings, Watch, check
 
@@ -44,11 +45,11 @@ Trained: TypeAlias = Encoder | CrossEncoder
 
 @dataclass(frozen=True)
 class Portions:
-    """How a step is computed: nothing here but the seed is part of what it means.
+    """How a step is computed. Dropout, precision and seed are part of what it learns; the rest, at most of last digits.
 
     Args:
         token_budget: padded tokens in a micro-batch.
-        memory_gb: for graphs that are kept; None is half of what is free when training starts.
+        memory_gb: for graphs that are kept; None is half of what is free when training starts. Of no digit's.
         dropout: whether the encoder's dropout is on.
         precision: of the encoder's computation.
         seed: of order, drawing and dropout.
@@ -166,7 +167,7 @@ class MicroBatched(pl.LightningModule):
             outputs[order] = torch.cat(found)
         self.ranks.sum(outputs)  # each input was encoded by one rank
         outputs.requires_grad_()
-        with _random_state(self._seed(len(micro_batches)), torch.device("cpu")):  # a loss may draw: all ranks the same
+        with random_state(self._seed(len(micro_batches)), torch.device("cpu")):  # a loss may draw: all ranks the same
             value = loss(outputs)
         self.manual_backward(value)
         gradient = outputs.grad
@@ -244,7 +245,7 @@ class MicroBatched(pl.LightningModule):
     def _seeded(self, micro_batch: int) -> AbstractContextManager[object]:
         if not self.portions.dropout:
             return nullcontext()
-        return _random_state(self._seed(micro_batch), self.device)
+        return random_state(self._seed(micro_batch), self.device)
 
     def _seed(self, part: int) -> int:
         """Return a seed for a part of this step: a micro-batch, or after the last one the loss."""
@@ -320,11 +321,3 @@ def trained_weights(module: nn.Module) -> dict[str, Tensor]:
 def _areas(lengths: np.ndarray, micro_batches: list[np.ndarray]) -> list[int]:
     """Return the padded tokens of each micro-batch."""
     return [len(rows) * int(lengths[rows].max()) for rows in micro_batches]
-
-
-@contextmanager
-def _random_state(seed: int, device: torch.device) -> Iterator[None]:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed) if devices else torch.default_generator.manual_seed(seed)  # others are not forked
-        yield

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from embfit.model.precision import Precision, default_token_budget
+from embfit.seed import Seed
 from embfit.training.fitting import Course
 from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
@@ -64,7 +65,7 @@ class TrainingSettings:
     min_gain: Annotated[float, Field(ge=0)] = 0.0
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     max_time: str | float | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         self._limit()  # refuses what is no time before anything is loaded

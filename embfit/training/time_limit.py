@@ -12,6 +12,8 @@ import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 
+MOST_MINUTES = 3600  # YAML reads HH:MM:SS without quotes, 1:00:00 and more, as a number from here on
+
 
 class TimeLimit(pl.Callback):
     """Counts seconds from its making on, and ends the training after the step in which a limit is passed.
@@ -45,7 +47,7 @@ def seconds(time_given: str | float) -> float:
     """Return the seconds of `"HH:MM:SS"`, `"DD:HH:MM:SS"` or a number of minutes.
 
     Raises:
-        ValueError: it is neither, or not above zero.
+        ValueError: it is neither, not above zero, or may be a time whose quotes were forgotten.
     """
     if isinstance(time_given, str):
         if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", time_given):
@@ -54,6 +56,11 @@ def seconds(time_given: str | float) -> float:
             )
         days, hours, minutes, rest = ([0] * 4 + [int(part) for part in time_given.split(":")])[-4:]
         found = ((days * 24 + hours) * 60 + minutes) * 60.0 + rest
+    elif time_given >= MOST_MINUTES:
+        raise ValueError(
+            f"max_time={time_given} would be minutes, of which {MOST_MINUTES} are too many; quote a time "
+            '("12:00:00", as YAML reads 12:00:00 as 43200), and write more than 59 hours as one, too'
+        )
     else:
         found = time_given * 60.0
     if found <= 0:

@@ -18,3 +18,7 @@ def test_cls_is_the_first_real_token_on_either_padding_side() -> None:
 
 def test_pooling_is_fp32() -> None:
     assert pool(TOKENS.bfloat16(), torch.ones(2, 3, dtype=torch.long), "mean").dtype == torch.float32
+
+
+def test_a_text_without_tokens_has_the_mean_0() -> None:
+    assert pool(TOKENS, torch.tensor([[0, 0, 0], [1, 1, 1]]), "mean")[0].tolist() == [0, 0]

@@ -56,6 +56,18 @@ def test_examples_of_one_query_are_one_row() -> None:
     assert batch.positives.int().tolist() == [[1, 1]]
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_examples_of_one_query_count_by_their_mean(order: list[int]) -> None:
+    rows = [
+        {"query": 0, "positives": [0], "negatives": [2], "scores": [3.0, 1.0], "weight": 1.0, "source": "a"},
+        {"query": 0, "positives": [1], "negatives": [2], "scores": [4.0, 2.0], "weight": 2.0, "source": "b"},
+    ]
+    made = TrainingSet(make_collection(DOCUMENTS, QUERIES, {}), Dataset.from_list([rows[row] for row in order]), {})
+    batch = whole(Examples(made, 8))
+    assert batch.weights.tolist() == [1.5]
+    assert batch.teacher.tolist() == [[3.0, 4.0, 1.5]]
+
+
 def test_too_many_positives_are_drawn_anew_each_epoch() -> None:
     examples = Examples(training_set([(0, [0, 1, 2, 4], []), (1, [1], [])], {0: {0, 1, 2, 4}, 1: {1}}), 2)
     drawn = []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import yaml
 from datasets import Dataset
 
 from embfit.errors import UserError
@@ -176,6 +177,12 @@ def test_times(given: str | float, expected: float) -> None:
 def test_what_is_no_time(given: str | float) -> None:
     with pytest.raises(ValueError, match=f"max_time={given} "):
         Training(max_time=given)
+
+
+def test_a_time_without_quotes() -> None:
+    assert yaml.safe_load("12:00:00") == 43_200
+    with pytest.raises(ValueError, match=r'max_time=43200 would be minutes.*quote a time \("12:00:00"'):
+        Training(max_time=yaml.safe_load("12:00:00"))
 
 
 @pytest.mark.slow
