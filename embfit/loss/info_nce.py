@@ -32,6 +32,8 @@ class InfoNCE(nn.Module):
         document_document: a positive's negatives are also the other documents, but for those relevant to its query.
     """
 
+    fixed_temperature: Tensor
+
     def __init__(
         self,
         temperature: Annotated[float, Field(gt=0)] = 0.05,

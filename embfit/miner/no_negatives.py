@@ -15,6 +15,7 @@ from embfit.miner.mining import Find, mine
 from embfit.miner.selection import Negatives, Selection
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
+from embfit.seed import Seed
 from embfit.store import Store
 
 
@@ -28,7 +29,7 @@ class NoNegatives:
     """
 
     judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED
-    seed: int = 0
+    seed: Seed = 0
 
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
         """Return the training split's positives and judged negatives."""
