@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from embfit.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from embfit.model.fingerprint import model_fingerprint
 from embfit.model.pairs import Pairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
 from embfit.progress import Advance, progress
@@ -169,19 +168,10 @@ class CrossEncoder(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what a score depends on besides the two texts: weights, tokenizer and settings."""
-        return model_fingerprint(self, self.describe())
-
-    @property
-    def tokenizer_fingerprint(self) -> str:
-        """Identifies the tokenizer, whatever truncation and padding it was last told."""
-        return tokenizer_fingerprint(self.tokenizer)
-
-    def describe(self) -> Mapping[str, Any]:
-        """Return the settings that a score depends on, as JSON values."""
-        return {
-            "architecture": type(self.backbone).__name__,
-            "tokenizer": self.tokenizer_fingerprint,
+        """Identifies what a score depends on besides the two texts: weights, configuration, tokenizer and settings."""
+        around = {
+            "token_types": self._reads_types,
             "max_length": self.settings.max_length,
-            "precision": "bf16" if uses_bf16(self.settings.precision, self.device) else "fp32",
+            "bf16": uses_bf16(self.settings.precision, self.device),
         }
+        return model_fingerprint(self, self.backbone, self.tokenizer, around)

@@ -10,6 +10,7 @@ import numpy as np
 
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.encoding import MATRIX, check_written, new_matrix
+from embfit.model.fingerprint import tokenizer_fingerprint
 from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
@@ -24,7 +25,7 @@ def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store
     """Return the tokens of all queries or documents, memory-mapped; made once for a tokenizer, prompt and length."""
     key = {
         "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
-        "tokenizer": encoder.tokenizer_fingerprint,
+        "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
         "prompt": encoder.prompt(kind),
         "max_length": encoder.max_length,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from embfit.model.compiled import compiled_hidden_states, hidden_states
-from embfit.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from embfit.model.fingerprint import model_fingerprint
 from embfit.model.folder import Projection, Settings
 from embfit.model.last_token import check_ends, end_token
 from embfit.model.pooling import pool
@@ -184,29 +184,20 @@ class Encoder(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what an embedding depends on besides its text: weights, tokenizer and settings.
+        """Identifies what an embedding depends on besides its text: weights, configuration, tokenizer and settings.
 
         Reads every weight (a second or so per gigabyte), since training changes them.
         """
-        return model_fingerprint(self, self.describe())
-
-    @property
-    def tokenizer_fingerprint(self) -> str:
-        """Identifies the tokenizer, whatever truncation and padding it was last told."""
-        return tokenizer_fingerprint(self.tokenizer)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the settings that an embedding depends on, as JSON values."""
-        return {
-            "architecture": type(self.backbone).__name__,
-            "tokenizer": self.tokenizer_fingerprint,
+        around = {
             "pooling": self.settings.pooling,
+            "activations": [type(projection.activation).__name__ for projection in self.projections],
             "normalize": self.settings.normalize,
             "max_length": self.settings.max_length,
             "query_prompt": self.settings.query_prompt,
             "document_prompt": self.settings.document_prompt,
-            "precision": "bf16" if uses_bf16(self.settings.precision, self.device) else "fp32",
+            "bf16": uses_bf16(self.settings.precision, self.device),
         }
+        return model_fingerprint(self, self.backbone, self.tokenizer, around)
 
 
 def _parameters(backbone: PreTrainedModel) -> Mapping[str, inspect.Parameter]:

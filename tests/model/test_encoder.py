@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from embfit.model import Encoder, embed, tokenized
+from embfit.model import Encoder, Pretrained, embed, save_encoder, tokenized
+from embfit.model.folder import Projection
 from embfit.records import Collection
 from embfit.store import Store
 from tests.conftest import TEXTS
@@ -81,6 +84,43 @@ def test_the_fingerprint_sees_one_changed_weight(make_encoder: Callable[..., Enc
         encoder.backbone.embeddings.LayerNorm.bias[0] += 1e-6
     assert encoder.fingerprint != before
     assert before == make_encoder().fingerprint
+
+
+def test_the_fingerprint_sees_what_is_done_with_equal_weights(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    def saved(**changes: object) -> Encoder:
+        save_encoder(tiny_encoder, tmp_path / "model")
+        path = tmp_path / "model" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return Pretrained(str(tmp_path / "model"), precision="fp32").load("cpu")
+
+    assert saved().fingerprint == tiny_encoder.fingerprint  # wherever it lies
+    other = saved(hidden_act="relu")
+    assert np.abs(other.encode(TEXTS, "query") - tiny_encoder.encode(TEXTS, "query")).max() > 1e-3
+    assert other.fingerprint != tiny_encoder.fingerprint
+
+
+def test_the_fingerprint_sees_the_activation_of_a_projection(tiny_encoder: Encoder) -> None:
+    def projected(activation: str) -> Encoder:
+        torch.manual_seed(1)
+        dense = Projection({"in_features": 32, "out_features": 8, "activation_function": activation})
+        return Encoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense])
+
+    assert projected("torch.nn.Tanh").fingerprint == projected("torch.nn.Tanh").fingerprint
+    assert projected("torch.nn.Tanh").fingerprint != projected("torch.nn.Identity").fingerprint
+
+
+def test_the_fingerprint_sees_which_end_of_a_text_is_cut_off(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    save_encoder(tiny_encoder, tmp_path / "model")
+    other = Pretrained(str(tmp_path / "model"), precision="fp32").load("cpu")
+    other.tokenizer.truncation_side = "left"
+    assert other.fingerprint != tiny_encoder.fingerprint
+
+
+def test_the_fingerprint_reads_single_numbers_too(tiny_encoder: Encoder) -> None:
+    tiny_encoder.backbone.register_buffer("scale", torch.tensor(1.0))
+    before = tiny_encoder.fingerprint
+    tiny_encoder.backbone.scale += 1
+    assert tiny_encoder.fingerprint != before
 
 
 def test_the_tokenizers_state_is_not_part_of_the_fingerprint(tiny_encoder: Encoder) -> None:

@@ -154,6 +154,21 @@ def test_an_adapter_is_saved_merged_or_alone(
         np.testing.assert_allclose(tuned, theirs.encode(TEXTS, prompt_name="query"), atol=1e-5)
 
 
+def test_the_fingerprint_sees_how_loud_an_adapter_is(
+    chosen: Callable[..., Pretrained], train: Callable[..., Fit], tmp_path: Path
+) -> None:
+    model = chosen("qwen3-embedding-0.6b", "model.lora.rank=4", "model.lora.merged=false")
+    encoder = model.load("cpu")
+    train(model, encoder)
+    save_encoder(encoder, tmp_path / "tuned")
+    path = tmp_path / "tuned" / "adapter_config.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"lora_alpha": 2 * said["lora_alpha"]}))
+    louder = Pretrained(str(tmp_path / "tuned"), precision="fp32").load("cpu")
+    assert np.abs(louder.encode(TEXTS, "query") - encoder.encode(TEXTS, "query")).max() > 1e-3
+    assert louder.fingerprint != encoder.fingerprint
+
+
 @pytest.mark.parametrize("choice", [*STACKS, "e5-mistral-7b"])
 def test_every_family_takes_an_adapter_and_has_it_back(
     choice: str, chosen: Callable[..., Pretrained], train: Callable[..., Fit], tmp_path: Path
