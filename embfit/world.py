@@ -7,6 +7,7 @@ and runs no task. It waits for what the first one trains.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class World:
         rank: of this process, from 0.
         size: how many processes there are, on all machines.
         local_rank: of this process on its machine.
+        local_size: processes on each machine.
         address: of the machine that rank 0 is on.
         port: of the store through which they meet.
         has_store: the launcher keeps that store itself (torchrun); else rank 0 does.
@@ -32,6 +34,7 @@ class World:
     rank: int
     size: int
     local_rank: int
+    local_size: int
     address: str
     port: int
     has_store: bool
@@ -67,6 +70,7 @@ def _torchrun(environment: Mapping[str, str]) -> World | None:
         rank=int(environment["RANK"]),
         size=size,
         local_rank=int(environment["LOCAL_RANK"]),
+        local_size=int(environment["LOCAL_WORLD_SIZE"]),
         address=environment["MASTER_ADDR"],
         port=int(environment["MASTER_PORT"]),
         has_store=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
@@ -80,16 +84,21 @@ def _slurm(environment: Mapping[str, str]) -> World:
         rank=int(environment["SLURM_PROCID"]),
         size=int(environment["SLURM_STEP_NUM_TASKS"]),
         local_rank=int(environment["SLURM_LOCALID"]),
+        local_size=_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"]),
         address=environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"]),
         port=int(environment.get("MASTER_PORT") or SLURM_PORTS[job % len(SLURM_PORTS)]),
         has_store=False,
     )
 
 
+def _tasks_per_node(counts: str) -> int:
+    """Return the number of tasks on each node of SLURM's short form: `4(x2)` is 4."""
+    if "," in counts:
+        raise ConfigError(f"the launcher's nodes have different numbers of tasks ({counts}); set --ntasks-per-node")
+    return int(counts.partition("(")[0])
+
+
 def first_host(nodes: str) -> str:
-    """Return the first host of SLURM's short form: `gpu[03-05,9],cpu1` is `gpu03`."""
-    head, bracket, rest = nodes.partition("[")
-    if not bracket or "," in head:
-        return head.split(",")[0]
-    inside, _, tail = rest.partition("]")
-    return head + inside.split(",")[0].split("-")[0] + tail.split(",")[0]
+    """Return the first host of SLURM's short form: `gpu[03-05,9]n[1-2],cpu1` is `gpu03n1`."""
+    first = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes)  # of each bracket, what comes before its first , or -
+    return first.split(",")[0]

@@ -40,8 +40,7 @@ class Dense(RankedMiner):
         """Return the nearest documents of each query; kept in the store under the encoder's fingerprint."""
         chosen = encoder
         if self.encoder is not None:
-            chosen = self.encoder.load(str(encoder.device))
-            chosen.beside = encoder.beside
+            chosen = self.encoder.load(str(encoder.device), *encoder.beside)
 
         def prepare(examples: Examples) -> Propose:
             queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).matrix  # [Q, D]

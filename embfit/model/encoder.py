@@ -36,6 +36,7 @@ class Encoder(nn.Module):
         settings: pooling, prompts, maximum length, normalisation and precision.
         projections: dense layers after pooling, as some sentence-transformers models have.
         source: where the weights came from, for records and messages.
+        beside: devices of further processes that share the encoding of many texts with this one's.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Encoder(nn.Module):
         settings: Settings,
         projections: Sequence[Projection] = (),
         source: str = "",
+        beside: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -52,7 +54,7 @@ class Encoder(nn.Module):
         self.settings = settings
         self.projections = nn.ModuleList(projections)
         self.source = source
-        self.beside: tuple[str, ...] = ()  # devices of further processes that share the encoding of many texts
+        self.beside = tuple(beside)
         hidden = backbone.config.get_text_config().hidden_size
         self._width = int(projections[-1].linear.out_features if projections else hidden)
         self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None

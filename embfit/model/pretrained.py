@@ -73,8 +73,12 @@ class Pretrained:
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
 
-    def load(self, device: str = "auto") -> Encoder:
+    def load(self, device: str = "auto", *beside: str) -> Encoder:
         """Load weights and tokenizer.
+
+        Args:
+            device: that the encoder is put on.
+            beside: devices of further processes that share the encoding of many texts with it.
 
         Raises:
             UserError: the model cannot be found, read, or is not what the configuration says.
@@ -89,7 +93,7 @@ class Pretrained:
         settings = self._settings(said, backbone, tokenizer)
         if settings.pooling == "lasttoken":
             append_end_token(tokenizer, self.path)
-        encoder = Encoder(backbone, tokenizer, settings, read_projections(folder, said), source=str(folder))
+        encoder = Encoder(backbone, tokenizer, settings, read_projections(folder, said), str(folder), beside)
         return encoder.to(choose_device(device)).eval()
 
     def trainable(self, encoder: Encoder) -> AbstractContextManager[None]:

@@ -30,6 +30,7 @@ from embfit.store import Store
 from embfit.task.facts import count_truncated, describe
 from embfit.task.parts import Data, Miner
 from embfit.training import Training
+from embfit.training.layout import layout_of
 
 log = logging.getLogger(__name__)
 Positive = Annotated[int, Field(ge=1)]
@@ -76,9 +77,10 @@ def assess(
         hoped_gain: of the first metric.
         price_per_hour: of this machine, in any currency; None leaves prices out.
     """
+    devices = layout_of(trainer).devices
     with run.stage("load data"):
         collection = data.load(store)
-    bench = Bench(collection, evaluator.split, evaluator, store, model)
+    bench = Bench(collection, evaluator.split, evaluator, store, model, devices)
     with run.stage("load model"):
         truncated = count_truncated(bench.encoder, collection, store)
     with run.stage("measure systems"):
@@ -141,7 +143,7 @@ def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
 
 def _try(name: str, path: str, bench: Bench, documents: int) -> tuple[Evaluation, Candidate]:
     """Measure another base model, in quality and in speed."""
-    encoder = Dense(path).pretrained(name, bench.model).load()
+    encoder = Dense(path).pretrained(name, bench.model).load(*bench.devices)
     evaluator = bench.evaluator
     found = evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)
     return found, _candidate(name, encoder, bench, documents)
@@ -163,7 +165,7 @@ def _time(
         log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
         return {"examples": examples, "trial": None, "estimates": []}
     training_set = miner.mine(bench.collection, bench.encoder, bench.store)
-    encoder = bench.model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
+    encoder = bench.model.load(bench.devices[0])
     trial = time_training(encoder, loss, training, trainer, training_set, bench.store, steps)
     epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs
     here = len(bench.collection.corpus)

@@ -26,8 +26,7 @@ from embfit.task.finetune_cross_encoder import finetune_cross_encoder
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
-from embfit.training.layout import plan
-from embfit.world import launched
+from embfit.training.layout import layout_of
 
 
 def finetune(
@@ -52,13 +51,13 @@ def finetune(
         return finetune_cross_encoder(data, model, miner, loss, training, trainer, evaluator, store, run)
     if isinstance(training, ListTraining):
         raise ConfigError("training=lists is for model=cross-encoder; set training=in-batch")
+    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
         warn_of_sources(collection, evaluator.splits)
         validating = can_validate(collection, evaluator.dev_split)
     with run.stage("load model"):
-        encoder = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
-        encoder.beside = plan(trainer.keywords, launched()).beside
+        encoder = model.load(*layout.devices)
         truncated = count_truncated(encoder, collection, store)
     with run.stage("evaluate base"):
         base, *base_production = [evaluator.evaluate("base", encoder, collection, store, at) for at in evaluator.splits]
@@ -105,5 +104,5 @@ def _train(
     facts, before = train_once(run, trained, partial(save_encoder, encoder, run.dir / "model"))
     if before:
         saved = replace(model, path=str(run.dir / "model"), revision=None, sha256=None)
-        return saved.load(str(encoder.device)), facts
+        return saved.load(str(encoder.device), *encoder.beside), facts
     return encoder, facts

@@ -36,6 +36,7 @@ from embfit.task.facts import can_validate, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
+from embfit.training.layout import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,14 @@ def finetune_cross_encoder(
     """
     if not isinstance(training, ListTraining):
         raise ConfigError("model=cross-encoder is trained on lists; leave training out, or set training=lists")
+    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
         warn_of_sources(collection, evaluator.splits)
         validating = can_validate(collection, evaluator.dev_split)
-    benches = [Bench(collection, at, evaluator, store, model.first_stage) for at in evaluator.splits]
+    benches = [Bench(collection, at, evaluator, store, model.first_stage, layout.devices) for at in evaluator.splits]
     with run.stage("load model"):
-        ranker = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
+        ranker = model.load(layout.first)
     with run.stage("evaluate base"):
         first = [replace(bench.evaluation(model.candidates), system="base") for bench in benches]
         untuned = _reranked("untuned", first, ranker, model.depth, benches) if ranker.trained else []
@@ -82,7 +84,7 @@ def finetune_cross_encoder(
         ranker, facts = _train(ranker, fit, training_set, run)
     if training.folds is not None:
         with run.stage("train folds"):
-            fresh = partial(model.load, str(ranker.device))
+            fresh = partial(model.load, layout.first)
             _train_folds(training.folds, training.seed, fresh, fit, training_set, run)
     with run.stage("evaluate tuned"):
         tuned = _reranked("tuned", first, ranker, model.depth, benches)

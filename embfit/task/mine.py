@@ -20,8 +20,7 @@ from embfit.seed import Seed
 from embfit.store import Store
 from embfit.task.facts import describe
 from embfit.task.parts import Data, Miner
-from embfit.training.layout import plan
-from embfit.world import launched
+from embfit.training.layout import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +50,11 @@ def mine(
             them it takes for negatives; None leaves that out.
         examples: shown in the report, those whose negatives come closest to a positive.
     """
+    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):
-        encoder = model.load("cpu" if trainer.keywords.get("accelerator") == "cpu" else "auto")
-        encoder.beside = plan(trainer.keywords, launched()).beside
+        encoder = model.load(*layout.devices)
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
         write_negatives(training_set, run.dir / "negatives.jsonl", run.dir / "negatives.parquet")

@@ -95,7 +95,7 @@ def crew(
     world = launched()
     with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
         try:
-            with joined(module, 0, layout, store, threads):
+            with joined(module, (0, 0), layout, store, threads):
                 yield
         except RuntimeError as error:
             if failed := _failed(children):
@@ -106,20 +106,30 @@ def crew(
 
 
 @contextmanager
-def joined(module: MicroBatched, rank: int, layout: Layout, store: Store, threads: int) -> Iterator[None]:
-    """Put a module among its ranks, in a process group that lives as long as the block."""
+def joined(module: MicroBatched, place: tuple[int, int], layout: Layout, store: Store, threads: int) -> Iterator[None]:
+    """Put a module among its ranks, in a process group that lives as long as the block.
+
+    Args:
+        module: of this rank.
+        place: this rank's number, and its number on its machine.
+        layout: of all ranks.
+        store: through which they meet.
+        threads: that a rank on a CPU computes with.
+    """
+    rank, local_rank = place
     before = torch.get_num_threads()
-    local = rank % layout.local_size
-    if layout.gpus:
-        torch.cuda.set_device(layout.gpus[local])
+    device = torch.device(layout.devices[local_rank])
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
     else:
         torch.set_num_threads(threads)  # else every rank takes all cores
     distributed.init_process_group(
-        "nccl" if layout.gpus else "gloo",
+        "nccl" if on_gpu else "gloo",
         store=store,
         rank=rank,
         world_size=layout.size,
-        timeout=None if layout.gpus else PATIENCE,
+        timeout=None if on_gpu else PATIENCE,
     )
     try:
         control = distributed.new_group(backend="gloo", timeout=PATIENCE)

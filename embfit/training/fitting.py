@@ -121,7 +121,8 @@ def fit_module(
     if start is None or not (start.step == steps or start.over):
         with crew(module, settings, layout, steps, folder, start):
             module.watchers = [curve.watch, shown.watch]  # the first rank's alone
-            run(module, settings, callbacks, steps, folder, start)
+            lightning = run(module, settings, callbacks, steps, folder, start)
+        module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
     spent = clock.elapsed()
     validating = validation.seconds if validation else 0.0
     if validation is not None:
@@ -137,7 +138,7 @@ def fit_module(
         seconds=spent - validating,
         validation_seconds=validating,
         pairs_per_second=module.pairs_seen / (spent - validating),
-        peak_memory_gb=peak_bytes(module.device) / GIGABYTE,
+        peak_memory_gb=peak_bytes(module.encoder.device) / GIGABYTE,
     )
 
 

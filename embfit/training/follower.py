@@ -20,17 +20,17 @@ from embfit.world import World
 log = logging.getLogger(__name__)
 
 
-def follow(path: Path, rank: int, store: Store) -> None:
+def follow(path: Path, place: tuple[int, int], store: Store) -> None:
     """Train the module of a job as one of its ranks.
 
     Args:
         path: of the job.
-        rank: of this process.
+        place: of this process: its rank, and its rank on its machine.
         store: through which this job's ranks meet.
     """
     job: Job = torch.load(path, map_location="cpu", weights_only=False)  # written by this run's first rank
-    settings = {**job.layout.settings(job.settings, rank % job.layout.local_size), "logger": False}
-    with joined(job.module, rank, job.layout, store, job.threads):
+    settings = {**job.layout.settings(job.settings, place[1]), "logger": False}
+    with joined(job.module, place, job.layout, store, job.threads):
         run(job.module, settings, [], job.steps, job.folder, job.start)
 
 
@@ -40,7 +40,7 @@ def serve(world: World) -> None:
     number = 0
     while (notice := board.get(f"job {number}").decode()) != END:
         try:
-            follow(Path(notice), world.rank, PrefixStore(f"group {number}", board))
+            follow(Path(notice), (world.rank, world.local_rank), PrefixStore(f"group {number}", board))
         except Exception:  # this trial of a sweep is lost, also for the first rank; the next one is another
             log.exception("rank %d: job %d failed", world.rank, number)
         number += 1
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
         "127.0.0.1", int(port), is_master=False, timeout=timedelta(minutes=1)
     )  # it is there, or its process is gone
     store.set_timeout(PATIENCE)
-    follow(Path(path), int(rank), store)
+    follow(Path(path), (int(rank), int(rank)), store)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def make_guide(
         query_rows: rows of the training queries, ascending.
         store: keeps vectors.
     """
-    guide = encoder if name == BASE else Pretrained(path=name).load(str(encoder.device))
+    guide = encoder if name == BASE else Pretrained(path=name).load(str(encoder.device), *encoder.beside)
     queries = embed(guide, collection, "query", store, rows=query_rows.tolist())
     documents = embed(guide, collection, "document", store)
     return Guide(query_rows, queries.matrix, documents.matrix, margin, f"{queries.fingerprint} {documents.fingerprint}")

@@ -20,10 +20,9 @@ from embfit.store import digest
 from embfit.training.batches import Examples
 from embfit.training.fitting import Fit, fit_module
 from embfit.training.grouping import Random
-from embfit.training.layout import plan
+from embfit.training.layout import layout_of
 from embfit.training.lists import Lists
 from embfit.training.settings import TrainingSettings
-from embfit.world import launched
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class ListTraining(TrainingSettings):
         """
         if not getattr(loss, "on_lists", False):
             raise ConfigError(f"{type(loss).__name__} is a loss of embeddings; choose loss=listwise or loss=binary")
-        layout = plan(trainer.keywords, launched())
+        layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)
         without = int((examples.negatives.lengths == 0).sum())

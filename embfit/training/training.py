@@ -23,10 +23,9 @@ from embfit.training.fitting import Fit, fit_module
 from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, Random, Topical
 from embfit.training.guide import Guide, make_guide
 from embfit.training.in_batch import InBatch
-from embfit.training.layout import plan
+from embfit.training.layout import layout_of
 from embfit.training.remining import Remining
 from embfit.training.settings import TrainingSettings
-from embfit.world import launched
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class Training(TrainingSettings):
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; the best weights so far are in `folder`.
         """
-        layout = plan(trainer.keywords, launched())
+        layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)
         if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in loss.modules()):

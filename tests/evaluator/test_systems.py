@@ -37,6 +37,12 @@ class Backwards:
         return bench.judge(name, rank({bench.collection.query_ids[row]: found for row in bench.rows}), {"kind": "toy"})
 
 
+def test_models_are_loaded_on_the_devices_of_the_bench(bench: Bench) -> None:
+    placed = replace(bench, devices=("meta", "cpu"))
+    assert (placed.encoder.device.type, placed.encoder.beside) == ("meta", ("cpu",))
+    assert placed.on("train").encoder is placed.encoder
+
+
 def test_a_new_kind_of_system_needs_one_method(bench: Bench) -> None:
     found = with_systems(bench, backwards=Backwards()).evaluation("backwards")
     assert found.ranking.documents["q11"][0] == ("d11", 11.0)

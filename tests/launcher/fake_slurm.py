@@ -63,7 +63,8 @@ def srun(arguments: list[str]) -> int:
     running = []
     for rank in range(tasks):
         own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
-        own |= {"SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_NODELIST": "localhost"}
+        own |= {"SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_TASKS_PER_NODE": str(tasks)}
+        own |= {"SLURM_STEP_NODELIST": "localhost"}
         streams = {}
         for option, name in files.items():
             path = name and re.sub(r"%(A_%a|j)", job, name).replace("%t", str(rank))

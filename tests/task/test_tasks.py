@@ -262,6 +262,16 @@ def test_bad_input_is_one_message(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("task", ["finetune", "mine", "assess"])
+def test_a_gpu_that_is_not_there_is_missed_before_anything_is_loaded(
+    command: list[str], task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert main([*command, f"task={task}", "trainer=gpu", "data.path=nowhere", "run.dir=run"]) == 1
+    assert "trainer.accelerator=gpu: PyTorch finds none here; set trainer=cpu" in capsys.readouterr().err
+
+
 def test_cls_pooling_is_a_word_of_the_model(make_encoder: Callable[..., Encoder], command: list[str]) -> None:
     assert main([*command, "task=evaluate", "run.dir=mean"]) == 0
     assert main([*command, "task=evaluate", "model.pooling=cls", "run.dir=cls"]) == 0

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from datasets import Dataset
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
 from embfit.errors import UserError
@@ -19,7 +20,7 @@ from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.tokens import plan_batches
-from embfit.training import Fit, Training
+from embfit.training import Fit, Training, fitting
 from embfit.training.batches import Batch, EpochBatches, Examples
 from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.grouping import Random
@@ -28,6 +29,7 @@ from embfit.training.memory import GIGABYTE, measure_graph
 from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
 from embfit.training.settings import TrainingSettings
+from embfit.training.validation import Validation
 from tests.conftest import TEXTS
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
@@ -305,6 +307,31 @@ def test_a_nan_loss_names_the_step_and_leaves_good_weights(
     with pytest.raises(UserError, match="the loss is nan in step 3"):
         fit(encoder, Exploding())
     assert all(torch.isfinite(weight).all() for weight in encoder.parameters())
+
+
+def test_the_best_weights_come_back_to_the_device_of_training(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning puts a module on the CPU when its training is over; here the device of training is called cpu:0."""
+    done: list[str] = []
+
+    def note(owner: object, name: str) -> None:
+        real = getattr(owner, name)
+
+        def noted(*arguments: object) -> object:
+            devices = [f" {argument}" for argument in arguments if isinstance(argument, torch.device)]
+            done.append(name + "".join(devices))
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda strategy: torch.device("cpu:0")))
+    note(pl.LightningModule, "cpu")
+    note(pl.LightningModule, "to")
+    note(Validation, "restore_best")
+    note(fitting, "peak_bytes")
+    fit(make_encoder(), validate=lambda encoder: {"ndcg@10": 0.5}, steps=2)
+    assert done == ["to cpu:0", "cpu", "to cpu:0", "restore_best", "peak_bytes cpu"]
 
 
 def test_ctrl_c_is_ctrl_c(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path) -> None:

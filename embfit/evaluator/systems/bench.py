@@ -52,6 +52,7 @@ class Bench:
         evaluator: metrics, depth of rankings, and the systems by name.
         store: keeps embeddings, indexes and rankings.
         model: the configured model; loaded when a system first asks for it.
+        devices: that systems compute on; many texts are embedded on all of them, everything else on the first.
     """
 
     collection: Collection
@@ -59,6 +60,7 @@ class Bench:
     evaluator: Retrieval
     store: Store
     model: Pretrained
+    devices: tuple[str, ...] = ("auto",)
     _found: dict[str, Evaluation] = field(default_factory=dict, init=False, repr=False)
     _asking: list[str] = field(default_factory=list, init=False, repr=False)
 
@@ -71,7 +73,7 @@ class Bench:
     @cached_property
     def encoder(self) -> Encoder:
         """The configured model."""
-        return self.model.load()
+        return self.model.load(*self.devices)
 
     @cached_property
     def rows(self) -> list[int]:

@@ -49,7 +49,7 @@ class Dense:
         Raises:
             ConfigError: no model is named.
         """
-        encoder = self.pretrained(name, bench.model).load()
+        encoder = self.pretrained(name, bench.model).load(*bench.devices)
         dims = [dim for dim in bench.evaluator.dims or () if dim <= encoder.width]
         evaluator = replace(bench.evaluator, dims=dims or None)
         return evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)

@@ -46,7 +46,7 @@ class Reranked:
             )
         first = bench.evaluation(self.of)
         started = time.monotonic()
-        ranker = CrossEncoder.load(self.path, self.max_length, bench.model.precision)
+        ranker = CrossEncoder.load(self.path, self.max_length, bench.model.precision, bench.devices[0])
         score = partial(score_pairs, ranker, bench.collection, store=bench.store, label="reranking")
         ranking = rerank(first.ranking, bench.collection, self.top, score)
         facts = {
