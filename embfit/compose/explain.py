@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from embfit.compose import search_path
+from embfit.compose.defaults_list import wrong_entries
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.nearest import suggestion
 from embfit.compose.origins import COMMAND_LINE
@@ -28,6 +29,8 @@ from embfit.errors import ConfigError
 
 REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AssertionError)
 
+SPELLED_OUT = 3  # more choices than this are not
+
 
 @contextmanager
 def explained(loader: Loader, overrides: Sequence[str], multirun: bool = False) -> Iterator[None]:
@@ -36,6 +39,7 @@ def explained(loader: Loader, overrides: Sequence[str], multirun: bool = False) 
         yield
     except REFUSALS as error:
         refuse(_command_line(loader, overrides, multirun))
+        refuse(wrong_entries(loader, _chosen(loader, overrides)))
         raise ConfigError(_condensed(loader, error)) from error
 
 
@@ -70,6 +74,18 @@ def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> l
     return problems
 
 
+def _chosen(loader: Loader, overrides: Sequence[str]) -> list[str]:
+    """Return the files that a command line chooses, whose every override can be read."""
+    parser = OverridesParser.create(loader)
+    parsed = [parser.parse_override(text) for text in loader.normal(overrides)]
+    return [
+        f"{override.key_or_group}/{name}"
+        for override in parsed
+        if loader.repository.group_exists(override.key_or_group) and not _sets_keys(override)
+        for name in _names(override)
+    ]
+
+
 def _unreadable(text: str) -> Problem:
     key, equals, value = text.partition("=")
     if not equals:
@@ -86,21 +102,24 @@ def _sets_keys(override: Override) -> bool:
     return not override.is_sweep_override() and isinstance(override.value(), dict)
 
 
-def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
-    group = override.key_or_group
-    known = loader.choices(group)
+def _names(override: Override) -> list[str]:
+    """Return what an override of a group chooses."""
     if override.is_delete():
         return []
     if override.is_sweep_override():
-        chosen = [str(value) for value in override.sweep_iterator()] if override.is_discrete_sweep() else []
-    else:
-        value = override.value()
-        chosen = [str(item) for item in value] if isinstance(value, list) else [str(value)]
-    return [
-        Problem(f"{override.get_key_element()}={name}", f"no such choice{suggestion(name, known)}", COMMAND_LINE)
-        for name in chosen
-        if name not in known and name != "null"
-    ]
+        return [str(value) for value in override.sweep_iterator()] if override.is_discrete_sweep() else []
+    value = override.value()
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
+    group, known = override.key_or_group, loader.choices(override.key_or_group)
+    wrong = [name for name in _names(override) if name not in known and name != "null"]
+    if not wrong and override.package is None and not override.is_add() and group not in (groups := loader.defaults()):
+        message = f"is no group of embfit's; one of your own wants a plus, +{group}=NAME{suggestion(group, groups)}"
+        return [Problem(group, message, COMMAND_LINE)]
+    element = override.get_key_element()
+    return [Problem(f"{element}={name}", f"no such choice{suggestion(name, known)}", COMMAND_LINE) for name in wrong]
 
 
 def _key_problems(loader: Loader, config: DictConfig, override: Override) -> list[Problem]:
@@ -118,9 +137,21 @@ def _key_problems(loader: Loader, config: DictConfig, override: Override) -> lis
         return [Problem(path, knob, COMMAND_LINE)]
     parent, name, known = missing
     if not parent:
+        if name in loader.groups():
+            return [Problem(path, _nothing_there(loader, config, name), COMMAND_LINE)]
         known = [*known, *loader.groups()]
         return [Problem(name, f"no such group or key{suggestion(name, known)}", COMMAND_LINE)]
     return [Problem(path, f"{parent} has no '{name}'{suggestion(name, known)}", COMMAND_LINE)]
+
+
+def _nothing_there(loader: Loader, config: DictConfig, group: str) -> str:
+    """Say why a group has no keys."""
+    if chosen := config.hydra.runtime.choices.get(group):
+        return f"{group}={chosen} has no keys of its own; it sets those of other groups"
+    choices = [f"{group}={name}" for name in loader.choices(group)]
+    return (
+        f"nothing is chosen for {group}; add {' or '.join(choices) if len(choices) <= SPELLED_OUT else f'{group}=NAME'}"
+    )
 
 
 def _look_up(config: DictConfig, path: str) -> object:
@@ -154,26 +185,13 @@ def _condensed(loader: Loader, error: Exception) -> str:
         return f"{mark.name}:{mark.line + 1}: {error.problem}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        known = suggestion(name, error.options or [])
-        return f"{_asked_by(group, name)}there is no '{name}' in the group {group}{known}"
+        return f"there is no '{name}' in the group {group}{suggestion(name, error.options or [])}"
     if found := _broken_file(loader):
         return found
     causes = [error, *([error.__cause__] if error.__cause__ else [])]
     lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
     told = [line for line in lines if line and not re.match(r"To append|See http|full_key:|object_type=", line)]
     return "; ".join(line.rstrip(".") for line in dict.fromkeys(told[:2])) or type(error).__name__
-
-
-def _asked_by(group: str, name: str) -> str:
-    """Find the defaults list that names a choice, since Hydra tells only which list it was to go into."""
-    asks = re.compile(rf"\s*- (override )?/?{re.escape(group)}(@\S+)?: {re.escape(name)}\s*(#.*)?")
-    for source in [search_path.house(), *search_path.added_sources()]:
-        for choice in source.choices():
-            file = source.folder / choice
-            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-                if asks.fullmatch(line):
-                    return f"{file}:{number}: "
-    return ""
 
 
 def _broken_file(loader: Loader) -> str | None:

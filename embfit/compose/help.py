@@ -8,10 +8,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from hydra.core.default_element import GroupDefault
-
 from embfit.command import COMMANDS
-from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.loader import Loader
 from embfit.compose.nearest import suggestion
 from embfit.errors import ConfigError
 
@@ -64,7 +62,7 @@ def about(loader: Loader, word: str) -> str:
         raise ConfigError(f"--help {word}: there is no such choice{suggestion(name, loader.choices(group))}")
     lines = [] if name else [f"{group}=", *_choices(loader, group, groups[group], sys.maxsize), ""]
     shown = name or groups[group]
-    file = _file(loader, f"{group}/{shown}") if shown else None
+    file = loader.file(f"{group}/{shown}") if shown else None
     if file is not None:
         lines += [f"Keys of {group}={shown}, from {file}:", "", file.read_text(encoding="utf-8").rstrip()]
     return "\n".join(lines)
@@ -75,7 +73,7 @@ def _choices(loader: Loader, group: str, default: str | None, width: int) -> Ite
     column = max((len(name) for name in names), default=0)
     for name in names:
         mark = "*" if name == default else " "
-        text = textwrap.shorten(purpose(_file(loader, f"{group}/{name}")), width - column - 6, placeholder=" ...")
+        text = textwrap.shorten(purpose(loader.file(f"{group}/{name}")), width - column - 6, placeholder=" ...")
         yield f"  {mark} {name:{column}}  {text}".rstrip()
 
 
@@ -93,16 +91,6 @@ def purpose(file: Path | None) -> str:
 
 def _groups(loader: Loader) -> Iterator[tuple[str, str | None]]:
     """Yield groups with their default choice, in the order of the defaults list; then those that only packs have."""
-    primary = loader.repository.load_config(CONFIG)
-    defaults = primary.defaults_list if primary else None
-    known = {item.group: item.value for item in defaults or [] if isinstance(item, GroupDefault) and not item.override}
-    for group, value in known.items():
-        yield str(group), value if isinstance(value, str) else None
-    for group in loader.groups():
-        if group not in known:
-            yield group, None
-
-
-def _file(loader: Loader, name: str) -> Path | None:
-    source = next((source for source in loader.get_sources() if source.is_config(name)), None)
-    return Path(source.path) / f"{name}.yaml" if source and source.scheme() == "file" else None
+    known = loader.defaults()
+    yield from known.items()
+    yield from ((group, None) for group in loader.groups() if group not in known)

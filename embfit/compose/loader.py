@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.default_element import GroupDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
@@ -41,6 +43,21 @@ class Loader(ConfigLoaderImpl):
     def choices(self, group: str) -> list[str]:
         """Return a group's choices."""
         return self.get_group_options(group, ObjectType.CONFIG)
+
+    def defaults(self) -> dict[str, str | None]:
+        """Return the groups for which embfit chooses something, or null, with that choice, in its own order."""
+        primary = self.repository.load_config(CONFIG)
+        listed = (primary.defaults_list if primary else None) or []
+        return {
+            str(item.group): item.value if isinstance(item.value, str) else None
+            for item in listed
+            if isinstance(item, GroupDefault) and not item.override
+        }
+
+    def file(self, choice: str) -> Path | None:
+        """Return the file of a choice (`model/minilm`), None where there is none on the disk."""
+        source = next((source for source in self.get_sources() if source.is_config(choice)), None)
+        return Path(source.path) / f"{choice}.yaml" if source and source.scheme() == "file" else None
 
 
 def make_loader(kind: type[Loader] = Loader) -> Loader:

@@ -7,7 +7,6 @@ of each key, and lets later layers overwrite earlier ones as the merge does.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from embfit.compose.defaults_list import entries
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.origins import COMMAND_LINE, Layer, Origins, leaves
 
@@ -139,21 +139,16 @@ def _choices(files: Sequence[_File], overrides: Any) -> dict[str, tuple[Layer, .
 
 def _listed(file: _File) -> Iterator[tuple[str, Any, int, bool]]:
     """Yield the groups of a file's defaults list: name, choice, line, and whether it overrides another list."""
-    entries = next((value for key, value in file.tree.value if key.value == "defaults"), None)
-    for entry in entries.value if isinstance(entries, yaml.SequenceNode) else ():
-        for key, value in entry.value if isinstance(entry, yaml.MappingNode) else ():
-            words = re.fullmatch(r"(override |optional )*(/?[^@]+)(?:@(.+))?", key.value)
-            if words is None:
-                continue
-            group, package = words[2], words[3]
-            parent = file.name.rpartition("/")[0]
-            group = f"{parent}/{group}" if parent and not group.startswith("/") else group
-            group = group.removeprefix("/")
-            if package is not None:
-                inside = "" if package.startswith("_global_") or not file.package else f"{file.package}."
-                group = f"{group}@{inside}{package.removeprefix('_global_.')}"
-            chosen = yaml.safe_load(yaml.serialize(value))
-            yield group, chosen, key.start_mark.line + 1, "override " in key.value
+    parent = file.name.rpartition("/")[0]
+    for entry in entries(file.tree):
+        if entry.group is None:
+            continue
+        group = f"{parent}/{entry.group}" if parent and not entry.group.startswith("/") else entry.group
+        group = group.removeprefix("/")
+        if entry.package is not None:
+            inside = "" if entry.package.startswith("_global_") or not file.package else f"{file.package}."
+            group = f"{group}@{inside}{entry.package.removeprefix('_global_.')}"
+        yield group, entry.value, entry.line, "override" in entry.words
 
 
 def _shown(provider: str, file: Path, name: str) -> str:

@@ -55,6 +55,8 @@ def test_nested_choices_have_their_own_keys(house):
         ("model.path=it's", "model.path: cannot read the value it's; quote it: model.path='\"...\"' (command line)"),
         ("seed=1,2", "seed=1,2: several values want -m, which runs one job for each; write a list as [a,b]"),
         ("model=small,legal", "model=small,legal: several values want -m"),
+        ("launcher.jobs=2", "launcher.jobs: nothing is chosen for launcher; add launcher="),
+        ("experiment.x=1", "experiment.x: nothing is chosen for experiment; add experiment=deep (command line)"),
     ],
 )
 def test_what_is_wrong_on_the_command_line(house, override, message):
@@ -78,7 +80,16 @@ def test_every_mistake_of_a_command_line_at_once(house):
     ("text", "message"),
     [
         ("defaults:\n  - override /model: legl\n", "{file}:3: there is no 'legl' in the group model; did you mean"),
-        ("defaults:\n  - override /modle: legal\n", "In 'experiment/wrong': Could not override 'modle'"),
+        ("defaults:\n  - override /modle: legal\n", "{file}:3: there is no group 'modle'; did you mean 'model'?"),
+        (
+            "defaults:\n  - model: legal\n",
+            "{file}:3: 'model: legal' does not choose for another group; write - override /",
+        ),
+        ("defaults:\n  - /model: legal\n", "{file}:3: '/model: legal' does not choose for another group; write - over"),
+        ("defaults:\n  - override model: legal\n", "{file}:3: 'model: legal' does not choose for another group; write"),
+        ("defaults: [deeep, _self_]\n", "{file}:2: there is no 'deeep' in the group experiment; did you mean 'deep'?"),
+        ("defaults: [/model/legl]\n", "{file}:2: there is no '/model/legl' in the group experiment"),
+        ("defaults:\n- deep\n- override /loss@loss.x: plain\n", "In 'experiment/wrong': Could not override 'loss@loss"),
         ("model:\n  depth: 3\n  depth: 4\n", "{file}:4: found duplicate key depth"),
         ("model: [\n", "{file}:3: expected the node content"),
         ("defaults: legal\n", "{file}: Invalid defaults list in 'experiment/wrong', defaults must be a list"),
@@ -94,6 +105,34 @@ def test_what_is_wrong_in_a_file(house, monkeypatch, text, message):
         compose(make_loader(), ["experiment=wrong"])
     assert str(error.value).startswith(message.replace("{file}", str(file)))
     assert "\n" not in str(error.value)
+
+
+def test_what_is_wrong_in_a_file_that_another_one_builds_on(house, monkeypatch):
+    for name, text in {
+        "experiment/outer": "defaults: [inner]\n",
+        "experiment/inner": "defaults: [deep, lost]\n",
+    }.items():
+        file = house / "team" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# @package _global_\n{text}")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    with pytest.raises(ConfigError, match=r"inner\.yaml:2: there is no 'lost' in the group experiment; it is one of"):
+        compose(make_loader(), ["experiment=outer"])
+
+
+def test_an_experiment_has_no_keys_of_its_own(house):
+    with pytest.raises(ConfigError, match="experiment=deep has no keys of its own; it sets those of other groups"):
+        compose(make_loader(), ["experiment=deep", "experiment.x=1"])
+
+
+def test_a_misspelt_folder_of_choices(house, monkeypatch):
+    file = house / "team" / "modle" / "ours.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("depth: 3\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    with pytest.raises(ConfigError, match=r"modle: is no group of embfit's; .* \+modle=NAME; did you mean 'model'\?"):
+        compose(make_loader(), ["modle=ours"])
+    assert compose(make_loader(), ["+modle=ours"]).modle.depth == 3
 
 
 def test_a_file_with_a_key_that_no_code_knows_is_named_with_its_line(house, monkeypatch):
