@@ -34,6 +34,8 @@ POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 OTHER_POOLINGS = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
+DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+NO_LENGTH = 10**6  # transformers writes 10^30 for a tokenizer without a limit
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "Tanh": nn.Tanh,
     "Identity": nn.Identity,
@@ -104,13 +106,12 @@ def read_settings(folder: Path) -> FolderSettings:
         )
     paths = {name: folder / path for name, path in modules}
     prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
-    length = _read(folder / "sentence_bert_config.json").get("max_seq_length")
     similarity = _read(folder / "config_sentence_transformers.json").get("similarity_fn_name")
     return FolderSettings(
         pooling=_pooling(paths["Pooling"] / "config.json") if "Pooling" in paths else None,
         # without the module vectors keep their length, which matters to models compared by dot product alone
         normalize=True if "Normalize" in paths else (False if similarity == "dot" else None),
-        max_length=length or _read(folder / "tokenizer_config.json").get("model_max_length"),
+        max_length=_length(folder),
         query_prompt=prompts.get("query"),
         document_prompt=prompts.get("document", prompts.get("passage")),
         dense=tuple(path for name, path in modules if name == "Dense"),
@@ -118,18 +119,24 @@ def read_settings(folder: Path) -> FolderSettings:
 
 
 def read_projections(folder: Path, settings: FolderSettings) -> list[Projection]:
-    """Load the dense layers that a folder has after its pooling."""
-    projections = []
-    for path in settings.dense:
-        projection = Projection(_read(folder / path / "config.json"))
-        weights = folder / path / "model.safetensors"
-        projection.load_state_dict(
-            load_file(weights)
-            if weights.is_file()
-            else torch.load(folder / path / "pytorch_model.bin", weights_only=True)
-        )
-        projections.append(projection)
-    return projections
+    """Load the dense layers that a folder has after its pooling.
+
+    Raises:
+        UserError: a file of theirs is missing, or the activation is not known.
+    """
+    return [_read_projection(folder / path) for path in settings.dense]
+
+
+def _read_projection(folder: Path) -> Projection:
+    weights = next((path for name in DENSE_WEIGHTS if (path := folder / name).is_file()), None)
+    if weights is None or not (folder / "config.json").is_file():
+        missing = "config.json" if weights else " or ".join(DENSE_WEIGHTS)
+        raise UserError(f"{folder}: modules.json names this Dense module, but its {missing} is missing")
+    projection = Projection(_read(folder / "config.json"))
+    projection.load_state_dict(
+        load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
+    )
+    return projection
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
@@ -177,8 +184,16 @@ def _write_encoder(encoder: Encoder, folder: Path) -> None:
     )
 
 
+def _length(folder: Path) -> int | None:
+    said = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+    length = said or _read(folder / "tokenizer_config.json").get("model_max_length")
+    return int(length) if length and length < NO_LENGTH else None
+
+
 def _pooling(path: Path) -> Pooling:
     config = _read(path)
+    if config.get("include_prompt") is False:
+        raise UserError(f"{path}: pooling that leaves the prompt out (include_prompt: false) is not supported")
     chosen = [
         name for name in (*POOLING_FLAGS, *(f"pooling_mode_{name}" for name in OTHER_POOLINGS)) if config.get(name)
     ]

@@ -130,13 +130,13 @@ class Pretrained:
         self, said: FolderSettings, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> Settings:
         limit = positions(backbone, tokenizer)
-        length = self._choose(
-            "max_length", self.max_length, said.max_length, min(limit or DEFAULT_LENGTH, DEFAULT_LENGTH)
-        )
-        if limit is not None and length > limit:
+        if limit is not None and self.max_length is not None and self.max_length > limit:
             raise UserError(
-                f"model.max_length={length} exceeds the {limit} positions of {self.path}; lower model.max_length"
+                f"model.max_length={self.max_length} exceeds the {limit} positions of {self.path}; "
+                "lower model.max_length"
             )
+        own = None if said.max_length is None else min(said.max_length, limit or said.max_length)
+        length = self._choose("max_length", self.max_length, own, min(limit or DEFAULT_LENGTH, DEFAULT_LENGTH))
         return Settings(
             pooling=self._choose("pooling", self.pooling, said.pooling, "mean"),
             normalize=self._choose("normalize", self.normalize, said.normalize, True),

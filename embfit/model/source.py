@@ -19,6 +19,7 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
     "adapter_model.safetensors",
 )
+OLD_WEIGHTS = "pytorch_model*.bin"  # at the top alone: a Dense module may have no other form
 OTHER_FORMATS = [
     "onnx/*",
     "openvino/*",
@@ -114,7 +115,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     )
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
+        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, OLD_WEIGHTS]))
         if not any((folder / weights).is_file() for weights in WEIGHTS):  # published before safetensors
             folder = Path(snapshot_download(name, revision=revision, ignore_patterns=OTHER_FORMATS))
     except GatedRepoError as error:

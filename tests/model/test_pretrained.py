@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub.utils import filter_repo_objects
 
 from embfit.errors import UserError
 from embfit.model import Encoder, Pretrained, save_encoder
@@ -78,6 +80,46 @@ def test_dense_layers_are_read_and_written(tiny_encoder: Encoder, tmp_path: Path
     np.testing.assert_allclose(encoder.encode(TEXTS, "document"), theirs, atol=1e-5)
 
 
+@pytest.fixture
+def with_dense(tiny_encoder: Encoder, tmp_path: Path) -> tuple[Encoder, Path]:
+    """An encoder with a dense layer, and its folder: safetensors at the top, an older format in the module."""
+    torch.manual_seed(1)
+    dense = Projection({"in_features": 32, "out_features": 8, "activation_function": "torch.nn.Tanh"})
+    encoder = Encoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense]).eval()
+    save_encoder(encoder, tmp_path / "dense")
+    (tmp_path / "dense" / "2_Dense" / "model.safetensors").unlink()
+    torch.save(dense.state_dict(), tmp_path / "dense" / "2_Dense" / "pytorch_model.bin")
+    return encoder, tmp_path / "dense"
+
+
+def test_the_hub_sends_one_form_of_the_weights_and_all_of_the_modules(
+    with_dense: tuple[Encoder, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, published = with_dense
+    (published / "pytorch_model.bin").write_bytes(b"the same weights again")
+    (published / "onnx").mkdir()
+    (published / "onnx" / "model.onnx").touch()
+
+    def snapshot(name: str, revision: str | None, ignore_patterns: list[str]) -> str:
+        files = [str(path.relative_to(published)) for path in published.rglob("*") if path.is_file()]
+        for file in filter_repo_objects(files, ignore_patterns=ignore_patterns):
+            (tmp_path / "cache" / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(published / file, tmp_path / "cache" / file)
+        return str(tmp_path / "cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    loaded = Pretrained("acme/dense", precision="fp32").load("cpu")
+    np.testing.assert_array_equal(loaded.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
+    assert not list((tmp_path / "cache").glob("pytorch_model.bin")) + list((tmp_path / "cache").rglob("*.onnx"))
+
+
+@pytest.mark.parametrize("missing", ["config.json", "pytorch_model.bin"])
+def test_a_dense_module_without_its_files(with_dense: tuple[Encoder, Path], missing: str) -> None:
+    (with_dense[1] / "2_Dense" / missing).unlink()
+    with pytest.raises(UserError, match=rf"2_Dense: .*its .*{re.escape(missing)} is missing"):
+        Pretrained(str(with_dense[1])).load("cpu")
+
+
 def test_the_folder_speaks_where_the_configuration_is_silent(folder: Path) -> None:
     rewrite(folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, pooling_mode_cls_token=True)
     assert Pretrained(str(folder)).load("cpu").settings.pooling == "cls"
@@ -90,6 +132,30 @@ def test_a_contradiction_is_reported_and_the_configuration_wins(folder: Path, ca
     assert [record.getMessage() for record in caplog.records] == [
         "model.pooling='cls' contradicts the model's own folder, which says 'mean'; using 'cls'"
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "tokenizers", "read"),
+    [
+        (None, 48, 48),
+        (None, 131072, 64),  # more than its 64 positions
+        (None, 1000000000000000019884624838656, 64),  # what transformers writes where there is no limit
+        (16, 131072, 16),
+        (66, 48, 64),  # a RoBERTa's folder may count the positions that are never used
+    ],
+)
+def test_a_length_that_the_folder_says_is_held_to_the_positions(
+    folder: Path, said: int | None, tokenizers: int, read: int
+) -> None:
+    rewrite(folder / "sentence_bert_config.json", max_seq_length=said)
+    rewrite(folder / "tokenizer_config.json", model_max_length=tokenizers)
+    assert Pretrained(str(folder)).load("cpu").max_length == read
+
+
+def test_pooling_without_the_prompt_is_refused(folder: Path) -> None:
+    rewrite(folder / "1_Pooling" / "config.json", include_prompt=False)
+    with pytest.raises(UserError, match="leaves the prompt out"):
+        Pretrained(str(folder)).load("cpu")
 
 
 def test_a_plain_transformers_folder_gets_the_defaults(tiny_encoder: Encoder, tmp_path: Path) -> None:
