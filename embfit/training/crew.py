@@ -93,21 +93,26 @@ def crew(
     path = folder / "job.pt"
     torch.save(Job(module, shared, layout, steps, folder, threads, start), path)
     world = launched()
-    with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
-        try:
-            with joined(module, (0, 0), layout, store, threads):
-                yield
-        except RuntimeError as error:
-            if failed := _failed(children):
-                raise UserError(f"rank {failed} of {layout.size} failed: {_last_words(folder, failed)}") from error
-            raise
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
+            try:
+                with joined(module, (0, 0), layout, store, threads):
+                    yield
+            except RuntimeError as error:
+                if failed := _failed(children):
+                    raise UserError(f"rank {failed} of {layout.size} failed: {_last_words(folder, failed)}") from error
+                raise
+    finally:
+        leave()  # after a failure: the other ranks are ended, so that none of them is waited for
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def joined(module: MicroBatched, place: tuple[int, int], layout: Layout, store: Store, threads: int) -> Iterator[None]:
-    """Put a module among its ranks, in a process group that lives as long as the block.
+    """Put a module among its ranks, in a process group.
+
+    The group is left when the block ends well. After a failure it is the caller's to `leave`: with NCCL that may wait
+    for the other ranks, which have to be ended first.
 
     Args:
         module: of this rank.
@@ -138,8 +143,14 @@ def joined(module: MicroBatched, place: tuple[int, int], layout: Layout, store: 
         yield
     finally:
         module.ranks = Ranks()
-        distributed.destroy_process_group()
         torch.set_num_threads(before)
+    leave()
+
+
+def leave() -> None:
+    """Leave the process group, if this process is in one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def welcome(world: World) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
 
-from embfit.training.crew import END, PATIENCE, Job, joined, meeting_point
+from embfit.training.crew import END, PATIENCE, Job, joined, leave, meeting_point
 from embfit.training.loop import run
 from embfit.world import World
 
@@ -43,6 +43,7 @@ def serve(world: World) -> None:
             follow(Path(notice), (world.rank, world.local_rank), PrefixStore(f"group {number}", board))
         except Exception:  # this trial of a sweep is lost, also for the first rank; the next one is another
             log.exception("rank %d: job %d failed", world.rank, number)
+            leave()
         number += 1
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,7 @@ import torch
 from torch import distributed, nn
 
 from embfit.errors import ConfigError, UserError
-from embfit.training import follower
-from embfit.training.crew import Job
+from embfit.training import crew, follower
 from embfit.training.layout import Layout, plan
 from embfit.training.ranks import Ranks, deal
 from embfit.world import World, first_host, launched
@@ -128,6 +128,37 @@ def test_more_machines_need_a_launcher() -> None:
         plan({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, None)
 
 
+class Child:
+    """Stands for the process of another rank, which would train on and on."""
+
+    def __init__(self, done: list[str]) -> None:
+        self.done = done
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.done.append("end" if timeout is None else "wait")
+        return 0
+
+    def kill(self) -> None:
+        """The process is over when it is waited for."""
+
+
+@pytest.mark.parametrize(("fails", "expected"), [(False, ["leave", "wait", "end"]), (True, ["wait", "end", "leave"])])
+def test_after_a_failure_the_others_are_ended_before_the_group_is_left(
+    fails: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(crew.subprocess, "Popen", lambda *command, **settings: Child(done))
+    monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: None)
+    monkeypatch.setattr(distributed, "new_group", lambda **settings: None)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: "leave" not in done)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: done.append("leave"))
+    with suppress(KeyError), crew.crew(nn.Identity(), {}, Layout(("cpu", "cpu")), 1, tmp_path):
+        if fails:
+            raise KeyError
+    assert done == expected
+    assert not (tmp_path / "job.pt").exists()
+
+
 def test_as_many_ranks_as_processes() -> None:
     world = World(0, 4, 0, 2, "localhost", 1234, has_store=True)
     assert plan({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, world).size == 4
@@ -181,13 +212,12 @@ def test_a_rank_computes_on_the_device_of_its_place_on_its_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Under `srun --distribution=cyclic` rank 1 of four is the first on the second machine."""
-    job = Job(nn.Identity(), {}, Layout(("cuda:4", "cuda:5"), nodes=2), 3, tmp_path, 1, None)
+    job = crew.Job(nn.Identity(), {}, Layout(("cuda:4", "cuda:5"), nodes=2), 3, tmp_path, 1, None)
     torch.save(job, tmp_path / "job.pt")
     taken: list[object] = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: taken.append(settings["rank"]))
     monkeypatch.setattr(distributed, "new_group", lambda **settings: None)
-    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
     monkeypatch.setattr(follower, "run", lambda module, settings, *rest: taken.append(settings["devices"]))
     follower.follow(tmp_path / "job.pt", (1, 0), None)
     assert taken == [torch.device("cuda:4"), 1, [4]]
