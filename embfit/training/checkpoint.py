@@ -117,9 +117,10 @@ class Checkpoints(pl.Callback):
         step = trainer.global_step
         due = step in self.steps if self.every is None else step % self.every == 0
         if due or trainer.should_stop:
-            self._write(trainer, micro_batched(pl_module), batch_idx)
+            self.write(trainer, micro_batched(pl_module), batch_idx)
 
-    def _write(self, trainer: pl.Trainer, module: MicroBatched, batch: int) -> None:
+    def write(self, trainer: pl.Trainer, module: MicroBatched, batch: int) -> None:
+        """Write where training stands after a batch of the epoch."""
         module.settle()  # what is kept has passed every step's check
         last = trainer.is_last_batch
         checkpoint = Checkpoint(

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from embfit.training.checkpoint import Checkpoints, read_checkpoint, restore
 from embfit.training.crew import crew
 from embfit.training.curve import Curve
+from embfit.training.interruption import Interruption
 from embfit.training.layout import Layout
 from embfit.training.loop import run
 from embfit.training.memory import GIGABYTE, peak_bytes
@@ -64,7 +65,7 @@ class Course:
         validations_per_epoch: spread evenly, and one after the last step.
         patience: stop after this many of them without a gain; None never stops.
         min_gain: of nDCG@10, that counts as one.
-        checkpoint_every: steps between two checkpoints; None writes one at each validation.
+        checkpoint_every: steps between two checkpoints; None writes one at each validation, or where one would be.
         limit: of the whole training, in seconds; None is no limit.
     """
 
@@ -100,7 +101,7 @@ def fit_module(
 
     Raises:
         UserError: the loss became NaN, or the best weights or the checkpoint cannot be read.
-        KeyboardInterrupt: Ctrl-C; the best weights so far are in `folder`.
+        KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
     """
     steps = course.steps
     points = _validation_steps(steps, course.per_epoch, course.validations_per_epoch)
@@ -111,17 +112,17 @@ def fit_module(
     if start is not None:
         log.info("going on after step %d", start.step)
         restore(module, start, validation, curve)
-    written = Checkpoints(
-        folder, identity, points if validation else [], course.checkpoint_every, validation, curve, clock.elapsed
-    )
+    written = Checkpoints(folder, identity, points, course.checkpoint_every, validation, curve, clock.elapsed)
+    interruption = Interruption(written)
     settings = layout.settings(trainer, 0)
     shown = TrainingProgress(steps)
-    own: list[pl.Callback | None] = [shown, clock, validation, written]
+    own: list[pl.Callback | None] = [shown, clock, validation, written, interruption]
     callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
     if start is None or not (start.step == steps or start.over):
         with crew(module, settings, layout, steps, folder, start):
             module.watchers = [curve.watch, shown.watch]  # the first rank's alone
-            lightning = run(module, settings, callbacks, steps, folder, start)
+            with interruption.awaited():
+                lightning = run(module, settings, callbacks, steps, folder, start)
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
     spent = clock.elapsed()
     validating = validation.seconds if validation else 0.0

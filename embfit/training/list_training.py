@@ -69,7 +69,7 @@ class ListTraining(TrainingSettings):
             ConfigError: the loss is one of embeddings.
             UserError: no example has a negative, the loss became NaN, the best weights could not be read back, or the
                 trainer's devices cannot train together.
-            KeyboardInterrupt: Ctrl-C; the best weights so far are in `folder`.
+            KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
         if not getattr(loss, "on_lists", False):
             raise ConfigError(f"{type(loss).__name__} is a loss of embeddings; choose loss=listwise or loss=binary")

@@ -41,7 +41,8 @@ class TrainingSettings:
         validations_per_epoch: how often nDCG@10 on the dev split is measured.
         patience: stop after this many measurements without a gain; None never stops.
         min_gain: of nDCG@10, that counts as one.
-        checkpoint_every: steps after which is written where training stands; None writes at each validation.
+        checkpoint_every: steps after which is written where training stands; None writes at each validation, or where
+            one would be.
         max_time: of the whole training, `"HH:MM:SS"` or minutes; then it ends as if it had been planned to.
         seed: of order, drawing and dropout.
     """

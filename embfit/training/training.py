@@ -84,7 +84,7 @@ class Training(TrainingSettings):
         Raises:
             UserError: the loss became NaN or lacks a teacher's scores, the best weights could not be read back, or the
                 trainer's devices cannot train together.
-            KeyboardInterrupt: Ctrl-C; the best weights so far are in `folder`.
+            KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import torch
 import yaml
 from datasets import Dataset
 
@@ -67,12 +69,19 @@ def train(
     ]
     examples = TrainingSet(small_collection, Dataset.from_list(rows), {row: frozenset([row]) for row in range(8)})
 
-    def run(folder: str, kill: int | None = None, training: Training = TRAINING, **settings: object):
+    def run(
+        folder: str,
+        kill: int | pl.Callback | None = None,
+        training: Training = TRAINING,
+        validated: bool = True,
+        **settings: object,
+    ):
         encoder, loss = make_encoder(dropout=0.3), InfoNCE(0.05, learn_temperature=True)
-        callbacks = [Kill(kill)] if kill else []
+        callbacks = [Kill(kill) if isinstance(kill, int) else kill] if kill else []
         trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False, callbacks=callbacks, **settings)
         (tmp_path / folder).mkdir(exist_ok=True)
-        fit = training.fit(encoder, loss, examples, scores(tmp_path / folder), trainer, store, tmp_path / folder)
+        validate = scores(tmp_path / folder) if validated else None
+        fit = training.fit(encoder, loss, examples, validate, trainer, store, tmp_path / folder)
         return fit, encoder.fingerprint, loss.temperature.item()
 
     return run
@@ -107,6 +116,52 @@ def test_killed_at_any_step_it_ends_bit_equal(
     assert [point["step"] for point in fit.curve] == [*range(1, 13)]
     assert [entry["step"] for entry in fit.history] == [0, 2, 3, 4, 6, 8, 9, 10, 12]
     assert (fit.best_step, fit.steps, fit.epochs, fit.stopped) == (4, 12, 4.0, "finished")
+
+
+def test_without_validation_checkpoints_are_written_where_one_would_be(
+    train: Callable[..., tuple[Fit, str, float]], tmp_path: Path
+) -> None:
+    expected = train("whole", validated=False)
+    with pytest.raises(KilledError):
+        train("killed", 7, validated=False)
+    assert torch.load(tmp_path / "killed" / "step.pt")["step"] == 6
+    assert train("killed", validated=False)[1:] == expected[1:]
+
+
+class Signal(pl.Callback):
+    """Sends this process a signal in the middle of a step, once or twice."""
+
+    def __init__(self, number: int, step: int, times: int = 1) -> None:
+        self.number = number
+        self.step = step
+        self.times = times
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: object) -> None:
+        if trainer.global_step == self.step - 1:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 5), (signal.SIGTERM, 7), (signal.SIGINT, 3)])
+def test_an_interruption_waits_for_the_checkpoint_of_its_step(
+    train: Callable[..., tuple[Fit, str, float]], tmp_path: Path, number: int, step: int
+) -> None:
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    expected = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("stopped", Signal(number, step))
+    assert torch.load(tmp_path / "stopped" / "step.pt")["step"] == step
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    fit, weights, temperature = train("stopped")
+    assert (weights, temperature) == expected[1:]
+    assert fit.history == expected[0].history
+    assert fit.stopped == "finished"
+
+
+def test_interrupted_twice_it_stops_at_once(train: Callable[..., tuple[Fit, str, float]], tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train("stopped", Signal(signal.SIGINT, 5, times=2))
+    assert torch.load(tmp_path / "stopped" / "step.pt")["step"] == 4
 
 
 def test_killed_thrice(train: Callable[..., tuple[Fit, str, float]]) -> None:
