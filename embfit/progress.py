@@ -26,21 +26,23 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str, note: Callable[[], str] | None = None) -> Iterator[Advance]:
+def progress(label: str | None, total: int, unit: str, note: Callable[[], str] | None = None) -> Iterator[Advance]:
     """Show progress while the block runs.
 
     Args:
-        label: what is being done ("embedding documents").
+        label: what is being done ("embedding documents"); None shows nothing.
         total: amount of work.
         unit: what is counted, in the plural ("texts").
         note: asked for what to show beside the rate.
     """
-    if sys.stderr.isatty():
+    if label is None:
+        yield _unseen
+    elif sys.stderr.isatty():
         with _bar(unit) as bar:
             task = bar.add_task(label, total=total, rate="")
             yield _bar_advance(bar, task, note)
-        return
-    yield _line_advance(label, total, unit, note)
+    else:
+        yield _line_advance(label, total, unit, note)
 
 
 def track(items: Iterable[Item], label: str, total: int, unit: str) -> Iterator[Item]:
@@ -49,6 +51,10 @@ def track(items: Iterable[Item], label: str, total: int, unit: str) -> Iterator[
         for item in items:
             yield item
             advance()
+
+
+def _unseen(amount: int = 1) -> None:
+    """Show nothing."""
 
 
 def _bar(unit: str) -> Progress:

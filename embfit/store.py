@@ -87,6 +87,29 @@ class Store:
             log.info("reusing %s from the store (%s)", kind, name[:12])
         return final
 
+    @contextmanager
+    def growing(self, kind: str, key: Mapping[str, Any], *, version: int) -> Iterator[Path]:
+        """Give the folder of a result that is added to whenever more of it is asked for, and is never finished.
+
+        No other process has it while the block runs. Files in it are written with `replacing`, so that a crash leaves
+        whole ones alone.
+
+        Args:
+            kind: as for `entry`.
+            key: as for `entry`.
+            version: of what the files hold.
+        """
+        key = {**key, "version": version}
+        folder = self.dir / kind / digest(key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _held(FileLock(_lock_of(folder)), kind):
+            if folder not in self._seen:
+                self._seen.add(folder)
+                (self.reused if folder.is_dir() else self.built).append(kind)
+            folder.mkdir(exist_ok=True)
+            _record(folder, key)
+            yield folder
+
     def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool) -> None:
         unfinished = final.with_suffix(".resumable" if resumable else ".unfinished")
         if not resumable:
@@ -96,7 +119,7 @@ class Store:
         _remove_abandoned(final.parent)
         try:
             build(unfinished)
-            write_text(unfinished / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
+            _record(unfinished, key)
             _sync_all(unfinished)
             unfinished.rename(final)
             _sync(final.parent)
@@ -163,6 +186,11 @@ def _put_back(old: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     elif old.exists():
         old.rename(folder)
+
+
+def _record(folder: Path, key: Mapping[str, Any]) -> None:
+    """Write down what an entry was made of, for people."""
+    write_text(folder / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager

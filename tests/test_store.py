@@ -154,6 +154,26 @@ def test_what_another_job_builds_is_left_alone_however_long_it_takes(tmp_path: P
         assert old.exists()
 
 
+def _add(folder: Path) -> None:
+    with Store(folder).growing("counts", {"n": 1}, version=1) as entry:
+        number = len(list(entry.glob("*.txt")))
+        time.sleep(0.1)
+        (entry / f"{number}.txt").touch()
+
+
+def test_a_growing_result_is_one_jobs_at_a_time(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    jobs = [context.Process(target=_add, args=(tmp_path,)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(20)
+    store = Store(tmp_path)
+    with store.growing("counts", {"n": 1}, version=1) as entry:
+        assert sorted(path.name for path in entry.iterdir()) == ["0.txt", "1.txt", "2.txt", "3.txt", "key.json"]
+    assert (store.built, store.reused) == ([], ["counts"])
+
+
 def test_write_text_replaces_whole(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     write_text(path, "old")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.pairs import Pairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
-from embfit.progress import Advance, progress
+from embfit.progress import progress
 from embfit.tokens import Tokens, plan_batches, tokenize
 
 
@@ -133,10 +133,14 @@ class CrossEncoder(nn.Module):
             pairs: the texts.
             label: show progress under this name.
         """
+        return self.score_tokens(self.read(pairs), label)
+
+    def read(self, pairs: Sequence[tuple[str, str]]) -> Pairs:
+        """Tokenise (query, document) texts, each once."""
         queries = {text: row for row, text in enumerate(dict.fromkeys(query for query, _ in pairs))}
         documents = {text: row for row, text in enumerate(dict.fromkeys(document for _, document in pairs))}
         rows = np.array([(queries[query], documents[document]) for query, document in pairs], np.int64)
-        return self.score_tokens(self.pairs(self.tokenize(queries), self.tokenize(documents), rows), label)
+        return self.pairs(self.tokenize(queries), self.tokenize(documents), rows)
 
     def score_tokens(self, pairs: Pairs, label: str | None = None) -> np.ndarray:
         """Score tokenised pairs: [P] float32.
@@ -146,25 +150,33 @@ class CrossEncoder(nn.Module):
             label: show progress under this name.
         """
         scores = np.empty(len(pairs), np.float32)
-        if label is None:
-            self._score_tokens(pairs, scores, lambda amount=1: None)
-        else:
-            with progress(label, len(pairs), "pairs") as advance:
-                self._score_tokens(pairs, scores, advance)
+        for chosen, found in self.score_batches(pairs, label):
+            scores[chosen] = found
         return scores
 
+    def score_batches(self, pairs: Pairs, label: str | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield numbers of pairs with their scores, a batch at a time: the longest pairs first.
+
+        Args:
+            pairs: tokenised.
+            label: show progress under this name.
+        """
+        bf16 = uses_bf16(self.settings.precision, self.device)
+        with progress(label, len(pairs), "pairs") as advance:
+            for chosen in plan_batches(pairs.lengths, default_token_budget(self.device)):
+                yield chosen, self._score_batch(pairs, chosen, bf16)
+                advance(len(chosen))
+
     @torch.inference_mode()
-    def _score_tokens(self, pairs: Pairs, out: np.ndarray, advance: Advance) -> None:
-        device, training = self.device, self.training
-        bf16 = uses_bf16(self.settings.precision, device)
+    def _score_batch(self, pairs: Pairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
+        training = self.training
+        inputs = (tensor.to(self.device) for tensor in pairs.padded(chosen, self.pad_id, self.pads_left))
         self.eval()
         try:
-            for chosen in plan_batches(pairs.lengths, default_token_budget(device)):
-                inputs = (tensor.to(device) for tensor in pairs.padded(chosen, self.pad_id, self.pads_left))
-                out[chosen] = self(*inputs, bf16).cpu().numpy()
-                advance(len(chosen))
+            scores: np.ndarray = self(*inputs, bf16).cpu().numpy()
         finally:
             self.train(training)
+        return scores
 
     @property
     def fingerprint(self) -> str:

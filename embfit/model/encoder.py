@@ -141,11 +141,8 @@ class Encoder(nn.Module):
             label: show progress under this name.
         """
         batches = self.plan(tokens)
-        if label is None:
-            self.encode_batches(tokens, batches, out, lambda amount=1: None)
-        else:
-            with progress(label, len(tokens), "texts") as advance:
-                self.encode_batches(tokens, batches, out, advance)
+        with progress(label, len(tokens), "texts") as advance:
+            self.encode_batches(tokens, batches, out, advance)
         return out
 
     def plan(self, tokens: Tokens) -> list[np.ndarray]:

@@ -1,46 +1,113 @@
-"""A cross-encoder's scores of a collection's pairs, kept in the store."""
+"""A cross-encoder's scores of a collection's pairs, kept in the store: each pair is scored once, whoever asks.
+
+Of one cross-encoder and one collection there is one growing table of pairs and scores. Reranking, mining, its test by
+hidden positives, a larger depth and teaching all ask for pairs that the others have scored, and find them there. While
+pairs are scored, a file of new ones is added every few seconds, so a crash loses no more than these.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import logging
+import time
 from pathlib import Path
 
 import numpy as np
 
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.records import Collection
-from embfit.store import Store
+from embfit.store import Store, replacing
+
+log = logging.getLogger(__name__)
 
 VERSION = 1  # of the store's scores
+SECONDS = 20.0  # of work that a crash may lose
+TABLE = "scores.npy"
+ADDED = "added-"
+ROW = np.dtype([("pair", np.int64), ("score", np.float32)])  # the pair: query row x documents + document row
 
 
 def score_pairs(
     ranker: CrossEncoder, collection: Collection, rows: np.ndarray, store: Store, label: str = "scoring pairs"
 ) -> np.ndarray:
-    """Return the scores ([P] float32) of pairs, from the store if the same weights have scored them before.
+    """Return the scores ([P] float32) of pairs; those that the same weights have scored before come from the store.
+
+    What a pair is scored together with changes its score by rounding alone.
 
     Args:
         ranker: scores them, all queries' pairs sorted by length together.
         collection: has the texts.
         rows: [P, 2], a query row and a document row each; a pair that stands there twice is scored once.
-        store: keeps the scores, under weights, settings and texts.
+        store: keeps the scores, under weights, settings and texts; another job that scores with these waits.
         label: of the progress.
     """
-    unique, where = np.unique(np.asarray(rows, np.int64).reshape(-1, 2), axis=0, return_inverse=True)
+    queries, documents = np.asarray(rows, np.int64).reshape(-1, 2).T
+    pairs, where = np.unique(queries * len(collection.corpus) + documents, return_inverse=True)
     key = {
         "ranker": ranker.fingerprint,
         "corpus": collection.corpus_digest,
         "queries": collection.queries_digest,
-        "pairs": hashlib.sha256(unique.tobytes()).hexdigest(),
     }
+    with store.growing("scores", key, version=VERSION) as folder:
+        table = _read(folder)
+        missing = np.setdiff1d(pairs, table["pair"], assume_unique=True)
+        if len(missing):
+            if len(missing) < len(pairs):
+                log.info("%d of %d pairs have a score already", len(pairs) - len(missing), len(pairs))
+            _score(ranker, collection, missing, folder, label)
+            table = _joined(folder)
+    scores: np.ndarray = table["score"][np.searchsorted(table["pair"], pairs)][where]
+    return scores
 
-    def build(folder: Path) -> None:
-        queries, documents = np.unique(unique[:, 0]).tolist(), np.unique(unique[:, 1]).tolist()
-        asked = dict(zip(queries, collection.query_texts(queries), strict=True))
-        read = dict(zip(documents, collection.document_texts(documents), strict=True))
-        texts = [(asked[query], read[document]) for query, document in unique.tolist()]
-        np.save(folder / "scores.npy", ranker.score(texts, label))
 
-    folder = store.entry("scores", key, build, version=VERSION)
-    found: np.ndarray = np.load(folder / "scores.npy")[where.reshape(-1)]
-    return found
+def _score(ranker: CrossEncoder, collection: Collection, pairs: np.ndarray, folder: Path, label: str) -> None:
+    """Score pairs; what is done is written into files of its own every few seconds, and when it is interrupted."""
+    rows = np.stack(np.divmod(pairs, len(collection.corpus)), axis=1)
+    queries, documents = np.unique(rows[:, 0]).tolist(), np.unique(rows[:, 1]).tolist()
+    asked = dict(zip(queries, collection.query_texts(queries), strict=True))
+    read = dict(zip(documents, collection.document_texts(documents), strict=True))
+    texts = [(asked[query], read[document]) for query, document in rows.tolist()]
+    done: list[np.ndarray] = []
+    written = time.monotonic()
+    try:
+        for chosen, scores in ranker.score_batches(ranker.read(texts), label):
+            done.append(_table(pairs[chosen], scores))
+            if time.monotonic() - written > SECONDS:
+                _add(folder, done)
+                written = time.monotonic()
+    finally:
+        _add(folder, done)
+
+
+def _add(folder: Path, done: list[np.ndarray]) -> None:
+    """Write scored pairs into a file of their own, and forget them."""
+    if done:
+        number = sum(1 for _ in folder.glob(f"{ADDED}*"))
+        _write(folder / f"{ADDED}{number}.npy", np.concatenate(done))
+        done.clear()
+
+
+def _joined(folder: Path) -> np.ndarray:
+    """Put all that was added into the table, and return it."""
+    table = _read(folder)
+    _write(folder / TABLE, table)
+    for path in folder.glob(f"{ADDED}*"):
+        path.unlink()
+    return table
+
+
+def _read(folder: Path) -> np.ndarray:
+    """Return the whole table, sorted; where joining was interrupted, a pair stands in two files."""
+    rows = np.concatenate([np.zeros(0, ROW), *(np.load(path) for path in sorted(folder.glob("*.npy")))])
+    _, places = np.unique(rows["pair"], return_index=True)
+    return rows[places]
+
+
+def _table(pairs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    table = np.empty(len(pairs), ROW)
+    table["pair"], table["score"] = pairs, scores
+    return table
+
+
+def _write(path: Path, table: np.ndarray) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, table)

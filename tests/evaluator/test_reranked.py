@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +19,19 @@ class Lengths:
     """A ranker that prefers short documents, and counts the pairs that it reads."""
 
     fingerprint = "lengths"
-    read: list[tuple[str, str]]
+    seen: list[tuple[str, str]]
 
     def __init__(self) -> None:
-        self.read = []
+        self.seen = []
 
-    def score(self, pairs: Sequence[tuple[str, str]], label: str | None = None) -> np.ndarray:
-        self.read += pairs
-        return np.array([-len(document) for _, document in pairs], np.float32)
+    def read(self, pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        self.seen += pairs
+        return pairs
+
+    def score_batches(
+        self, pairs: Sequence[tuple[str, str]], label: str | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield np.arange(len(pairs)), np.array([-len(document) for _, document in pairs], np.float32)
 
 
 @pytest.fixture
@@ -41,10 +46,10 @@ def test_the_first_documents_are_ranked_anew_and_the_others_follow(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranker = Lengths()
-    monkeypatch.setattr(module.CrossEncoder, "load", lambda path, max_length, precision: ranker)
+    monkeypatch.setattr(module.CrossEncoder, "load", lambda *arguments: ranker)
     found = bench.evaluation("again")
     texts = list(bench.collection.document_texts([0, 1, 7]))
-    assert ranker.read == [(next(iter(bench.collection.query_texts([10]))), text) for text in texts]
+    assert ranker.seen == [(next(iter(bench.collection.query_texts([10]))), text) for text in texts]
     lengths = {"d0": -len(texts[0]), "d1": -len(texts[1]), "d7": -len(texts[2])}
     expected = sorted(lengths, key=lambda name: -lengths[name])
     assert found.ranking.documents["q10"] == [
@@ -55,7 +60,7 @@ def test_the_first_documents_are_ranked_anew_and_the_others_follow(
     assert (found.facts["pairs"], found.facts["of"]) == (3, "first")
     again = replace(bench, store=Store(bench.store.dir)).evaluation("again")
     assert again.ranking == found.ranking
-    assert len(ranker.read) == 3  # scores come from the store
+    assert len(ranker.seen) == 3  # scores come from the store
 
 
 def test_a_cross_encoder_must_be_named(bench: Bench) -> None:

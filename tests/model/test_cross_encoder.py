@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from embfit.errors import UserError
 from embfit.model import CrossEncoder, Encoder, save_encoder, save_ranker, score_pairs
+from embfit.model.pairs import Pairs
 from embfit.model.ranker import load_ranker
 from embfit.records import Collection
 from embfit.store import Store
@@ -107,3 +109,64 @@ def test_scores_are_kept_under_weights_and_texts(
         tiny_ranker.backbone.classifier.bias += 1  # other weights: the kept scores are not theirs
     np.testing.assert_allclose(score_pairs(tiny_ranker, small_collection, rows, store), scores + 1, atol=1e-5)
     assert store.built == ["scores", "scores"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs rankers were given to score, each time."""
+    counts: list[int] = []
+    read = CrossEncoder.read
+
+    def count(ranker: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> Pairs:
+        counts.append(len(pairs))
+        return read(ranker, pairs)
+
+    monkeypatch.setattr(CrossEncoder, "read", count)
+    return counts
+
+
+def all_pairs(queries: int, documents: int) -> np.ndarray:
+    return np.stack(np.divmod(np.arange(queries * documents), documents), axis=1)
+
+
+def test_only_pairs_that_are_new_are_scored(
+    tiny_ranker: CrossEncoder, small_collection: Collection, store: Store, asked: list[int]
+) -> None:
+    score_pairs(tiny_ranker, small_collection, all_pairs(4, 6), store)
+    more = all_pairs(6, 9)
+    found = score_pairs(tiny_ranker, small_collection, more, Store(store.dir))
+    assert asked == [4 * 6, 6 * 9 - 4 * 6]
+    at_once = score_pairs(tiny_ranker, small_collection, more, Store(enabled=False))
+    np.testing.assert_allclose(found, at_once, atol=1e-5)
+    assert np.ptp(found) > 0.1
+    entry = next(store.dir.glob("scores/*/scores.npy")).parent
+    assert sorted(path.name for path in entry.iterdir()) == ["key.json", "scores.npy"]
+
+
+def test_what_was_scored_before_an_interruption_is_kept(
+    tiny_ranker: CrossEncoder,
+    small_collection: Collection,
+    store: Store,
+    asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = all_pairs(6, 9)
+    done: list[int] = []
+    compute = CrossEncoder._score_batch
+
+    def interrupted(ranker: CrossEncoder, pairs: Pairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(len(chosen))
+        return compute(ranker, pairs, chosen, bf16)
+
+    monkeypatch.setattr("embfit.model.cross_encoder.default_token_budget", lambda device: 200)  # several batches
+    monkeypatch.setattr("embfit.model.scoring.SECONDS", 0.0)  # and a file for each
+    monkeypatch.setattr(CrossEncoder, "_score_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        score_pairs(tiny_ranker, small_collection, rows, store)
+    monkeypatch.setattr(CrossEncoder, "_score_batch", compute)
+    assert len(list(store.dir.glob("scores/*/added-*.npy"))) == len(done) == 3
+    found = score_pairs(tiny_ranker, small_collection, rows, Store(store.dir))
+    assert asked == [len(rows), len(rows) - sum(done)]
+    np.testing.assert_allclose(found, score_pairs(tiny_ranker, small_collection, rows, Store(enabled=False)), atol=1e-5)
