@@ -63,6 +63,8 @@ class RunFolder:
         self.origins = origins
         self.overrides = overrides
         self._status: dict[str, Any] = {"state": "running", "stage": None, "error": None}
+        self._began = time.monotonic()
+        self._spent = 0.0  # seconds of earlier attempts
         self._lock = FileLock(dir / ".lock")
         self._log: logging.Handler | None = None
 
@@ -89,10 +91,14 @@ class RunFolder:
         self._log = logging.FileHandler(self.dir / "log.txt", encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._log)
-        self._status |= {"started": _now(), "finished": None}
+        before = read_status(self.dir) if self.resuming else None
+        self._began, self._spent = time.monotonic(), _spent(self.dir, before or {})
+        self._status |= {"started": (before or {}).get("started") or _now(), "finished": None}
         try:
             self._write_status()
-            if not self.resuming:
+            if self.resuming:
+                self._add_versions()
+            else:
                 self._write_record()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
@@ -139,7 +145,15 @@ class RunFolder:
         write_text(self.dir / "versions.json", _json(versions(self.overrides)))
         write_text(self.dir / "config.yaml", config)  # last: with it, a run that is killed can be gone on with
 
+    def _add_versions(self) -> None:
+        """Write down what this attempt runs under, beside what the first one did."""
+        file = self.dir / "versions.json"
+        first = json.loads(file.read_text(encoding="utf-8"))
+        resumed = [*first.get("resumed", ()), {"started": _now(), **versions(self.overrides)}]
+        write_text(file, _json(first | {"resumed": resumed}))
+
     def _write_status(self) -> None:
+        self._status["seconds"] = round(self._spent + time.monotonic() - self._began, 3)
         write_text(self.dir / "status.json", _json(self._status))
 
 
@@ -150,12 +164,24 @@ def read_state(folder: Path) -> str | None:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """Return the status of the run in a folder (`state`, `stage`, `error`, `started`, `finished`), None without one."""
+    """Return the status of the run in a folder, None without one.
+
+    It has `state`, `stage`, `error`, `started` (the first time), `finished`, and the `seconds` of all attempts.
+    """
     try:
         status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return status if isinstance(status, dict) else None
+
+
+def _spent(folder: Path, status: Mapping[str, Any]) -> float:
+    """Return the seconds of a run's attempts; one that was killed counts to its last word in the log."""
+    seconds = float(status.get("seconds", 0.0))
+    if status.get("state") != "running":
+        return seconds
+    written, said = ((folder / name).stat().st_mtime for name in ("status.json", "log.txt"))
+    return seconds + max(0.0, said - written)
 
 
 def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,10 +19,10 @@ class RunRecord:
 
     Args:
         dir: the folder.
-        status: `status.json`: `state`, `stage`, `error`, `started`, `finished`.
+        status: `status.json`: `state`, `stage`, `error`, `started`, `finished`, `seconds`.
         config: the resolved configuration.
         provenance: `choices` and `values` with their sources.
-        versions: code, packages and machine.
+        versions: code, packages and machine; under `resumed` those of later attempts.
         report: `report.json`; empty when the run made none.
     """
 

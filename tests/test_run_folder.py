@@ -1,8 +1,10 @@
 import json
 import logging
+import os
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -113,6 +115,39 @@ def test_an_unfinished_folder_can_be_used_again(tmp_path):
         assert run.resuming
     assert (tmp_path / "out" / "config.yaml").stat().st_mtime_ns == before
     assert status(tmp_path)["state"] == "done"
+
+
+def test_attempts_add_up_and_each_has_its_versions(tmp_path, monkeypatch):
+    def attempt(day: str, seconds: float, resuming: bool) -> RunFolder:
+        times = iter([0.0, 0.0])  # when it is made, and when it is entered
+        monkeypatch.setattr(run_folder, "time", SimpleNamespace(monotonic=lambda: next(times, seconds)))
+        monkeypatch.setattr(run_folder, "_now", lambda: f"{day}T10:00:00+00:00")
+        return make(tmp_path, resuming=resuming)
+
+    with pytest.raises(KeyboardInterrupt), attempt("2026-03-01", 60.0, False):
+        raise KeyboardInterrupt
+    assert status(tmp_path)["seconds"] == 60
+    with attempt("2026-03-02", 30.0, True):
+        pass
+    end = status(tmp_path)
+    assert (end["seconds"], end["started"][:10], end["finished"][:10]) == (90, "2026-03-01", "2026-03-02")
+    found = json.loads((tmp_path / "out" / "versions.json").read_text())
+    assert found["overrides"] == ["seed=3", "query=it is"]
+    [second] = found["resumed"]
+    assert second["started"] == "2026-03-02T10:00:00+00:00"
+    assert second["packages"] == found["packages"]
+
+
+def test_an_attempt_that_was_killed_counts_to_its_last_word(tmp_path):
+    folder = tmp_path / "out"
+    make(tmp_path).__enter__().__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    (folder / "status.json").write_text(json.dumps({"state": "running", "started": "then", "seconds": 10.0}))
+    os.utime(folder / "status.json", (1000, 1000))
+    os.utime(folder / "log.txt", (1500, 1500))
+    with make(tmp_path, resuming=True):
+        pass
+    assert 510 <= status(tmp_path)["seconds"] < 515
+    assert status(tmp_path)["started"] == "then"
 
 
 def test_a_full_disk_at_the_end_does_not_hide_what_ended_the_run(tmp_path, monkeypatch):

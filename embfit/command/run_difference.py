@@ -15,6 +15,7 @@ from embfit.run_record import RunRecord
 
 SAMPLES = 10_000  # of bootstrap and randomisation test
 ABSENT = "-"
+NO_VERSIONS = ("overrides", "executable", "started", "resumed")  # of what `versions.json` holds
 OWN = ("run.dir", "resume")  # differ between any two runs
 
 
@@ -50,8 +51,14 @@ def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
 
 
 def _flat_versions(run: RunRecord) -> dict[str, Any]:
-    kept = {key: value for key, value in run.versions.items() if key not in ("overrides", "executable")}
-    return dict(leaves(kept))
+    """Return versions by name; of later attempts of the run, those that are not the first one's."""
+    attempts = [run.versions, *run.versions.get("resumed", ())]
+    first, *later = (
+        dict(leaves({key: value for key, value in attempt.items() if key not in NO_VERSIONS})) for attempt in attempts
+    )
+    for number, attempt in enumerate(later, start=2):
+        first |= {f"attempt {number}: {key}": value for key, value in attempt.items() if first.get(key) != value}
+    return first
 
 
 def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:

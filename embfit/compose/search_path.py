@@ -23,11 +23,7 @@ import embfit
 from embfit.errors import ConfigError
 
 PACKS = "embfit.configs"  # the entry point group
-PERSONAL = (
-    "hydra",
-    "logger",
-    "trainer",
-)  # groups of the user's folder: hardware and habits, nothing that moves a result
+PERSONAL = ("hydra", "launcher", "logger", "trainer")  # the user's folder: hardware and habits; no result hangs on it
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Slurm:
     three times. When the waiting process is lost, the same command finds the jobs that are queued or running.
 
     Args:
-        cluster: slurm; local runs the jobs on this machine as SLURM would, and debug in this process, to try it out.
+        cluster: slurm; local runs the jobs on this machine as SLURM would, to try it out.
         partition: of the cluster; None is its default.
         account: that pays; None is the user's default.
         minutes: time limit of a job.
@@ -44,7 +44,7 @@ class Slurm:
         options: more of sbatch's, by name: `{constraint: a100}`.
     """
 
-    cluster: Literal["slurm", "local", "debug"] = "slurm"
+    cluster: Literal["slurm", "local"] = "slurm"
     partition: str | None = None
     account: str | None = None
     minutes: Annotated[int, Field(ge=1)] = 720

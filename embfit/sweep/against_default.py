@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from embfit.run_record import read_record
-from embfit.sweep.candidates import SEED, Candidate, without_seed
+from embfit.sweep.candidates import Candidate, without_seed
 from embfit.sweep.job import Result
+from embfit.sweep.space import SEED
 
 SAMPLES = 10_000  # of bootstrap and randomisation test
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from embfit.sweep.job import Result
 from embfit.sweep.objective import Aim
-
-SEED = "seed"
+from embfit.sweep.space import SEED
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Candidate:
 
     Args:
         point: the varied keys with their values, without the seed.
-        results: its finished jobs.
+        results: its finished jobs, one for each seed.
         values: of each objective, the mean over the jobs.
     """
 
@@ -27,13 +26,19 @@ class Candidate:
 
 
 def candidates(results: Sequence[Result]) -> list[Candidate]:
-    """Return the points that can be compared: those with the most finished seeds, so that none wins by a lucky one."""
-    groups: dict[tuple[tuple[str, str], ...], list[Result]] = {}
+    """Return the points with a finished job; of jobs that repeat a point and its seed, the first one counts."""
+    groups: dict[tuple[tuple[str, str], ...], dict[str | None, Result]] = {}
     for result in results:
         if result.found is not None:
-            groups.setdefault(tuple(without_seed(result.job.point).items()), []).append(result)
-    most = max(map(len, groups.values()), default=0)
-    return [_candidate(dict(point), group) for point, group in groups.items() if len(group) == most]
+            point = tuple(without_seed(result.job.point).items())
+            groups.setdefault(point, {}).setdefault(result.job.point.get(SEED), result)
+    return [_candidate(dict(point), list(by_seed.values())) for point, by_seed in groups.items()]
+
+
+def comparable(found: Sequence[Candidate]) -> list[Candidate]:
+    """Return the points with the most seeds: one with fewer could win, or lose, by the luck of them."""
+    most = max((len(one.results) for one in found), default=0)
+    return [one for one in found if len(one.results) == most]
 
 
 def front(found: Sequence[Candidate], aims: Sequence[Aim]) -> list[Candidate]:

@@ -60,7 +60,7 @@ def read_objective(
             of a number in the report, such as `systems.tuned.metrics.ndcg@10` or `timings.train`.
         report: `report.json`.
         config: `config.yaml`.
-        minutes: from the run's start to its end.
+        minutes: that the run took.
     """
     if objective == MINUTES:
         return minutes

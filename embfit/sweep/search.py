@@ -20,11 +20,12 @@ from embfit.errors import ConfigError
 from embfit.seed import Seed
 from embfit.sweep.job import Job, Result
 from embfit.sweep.objective import DEV, Aim, Direction, aims
-from embfit.sweep.space import Axis, Space
+from embfit.sweep.space import SEED, Axis, Space
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
 STUDY = "study.db"
 NAME = "sweep"  # of the study in its file
@@ -39,7 +40,7 @@ class Optuna:
         objective: what is made best: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number in `report.json`;
             or several.
         direction: whether more or less of it is better; one for each objective.
-        trials: jobs in all, those of earlier calls of the same sweep counted.
+        trials: points proposed in all, repeated ones and those of earlier calls of the same sweep counted.
         at_once: jobs proposed before their results are known; for launchers that run several at a time.
         sampler: tpe (Bergstra et al. 2011), or random to compare with.
         startup: trials drawn at random before TPE has something to learn from.
@@ -94,25 +95,36 @@ class Optuna:
     def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
         """Yield jobs, first those that an earlier call left open; take what became of them.
 
+        A point that is proposed again is no new job: the same run would end the same.
+
         Raises:
-            ConfigError: Optuna is not installed, nothing is varied, or the folder's study looks for something else.
+            ConfigError: Optuna is not installed, nothing is varied or the seed is, or the folder's study looks for
+                something else.
         """
-        if not space.axes:
-            raise ConfigError(
-                "sweep=optuna has nothing to vary; name values or an interval: training.lr=interval(1e-5,1e-4)"
-            )
+        _check(space)
         study = self._study(folder)
-        distributions = {axis.key: _distribution(axis) for axis in space.axes}
         waiting = [trial.number for trial in study.trials if not trial.state.is_finished()]
         while waiting or len(study.trials) < self.trials:
             numbers, waiting = waiting[: self.at_once], waiting[self.at_once :]
-            while len(numbers) < self.at_once and not waiting and len(study.trials) < self.trials:
-                study.sampler = self._sampler(len(study.trials), space)
-                numbers.append(study.ask(fixed_distributions=distributions).number)
+            repeated: dict[int, int] = {}  # trial → the one of these jobs that has its point
+            while len(numbers) + len(repeated) < self.at_once and not waiting and len(study.trials) < self.trials:
+                new = self._ask(study, space)
+                twin = _twin(study, new)
+                if twin is None or not (twin.state.is_finished() or twin.number in numbers):
+                    numbers.append(new)
+                elif twin.state.is_finished():
+                    _tell_as(study, new, twin)
+                else:
+                    repeated[new] = twin.number
             points = {number: _point(study.trials[number].params) for number in numbers}
-            results = yield [Job(number, point) for number, point in points.items()]
-            for number, result in results.items():
-                _tell(study, number, result)
+            results = (yield [Job(number, point) for number, point in points.items()]) if numbers else {}
+            for number in [*numbers, *repeated]:
+                _tell(study, number, results[repeated.get(number, number)])
+
+    def _ask(self, study: Study, space: Space) -> int:
+        """Return the number of a new trial."""
+        study.sampler = self._sampler(len(study.trials), space)
+        return study.ask(fixed_distributions={axis.key: _distribution(axis) for axis in space.axes}).number
 
     def _study(self, folder: Path) -> Study:
         try:
@@ -147,6 +159,18 @@ class Optuna:
         return TPESampler(seed=seed, n_startup_trials=self.startup, constant_liar=self.at_once > 1)
 
 
+def _check(space: Space) -> None:
+    if not space.axes:
+        raise ConfigError(
+            "sweep=optuna has nothing to vary; name values or an interval: training.lr=interval(1e-5,1e-4)"
+        )
+    if any(axis.key == SEED for axis in space.axes):
+        raise ConfigError(
+            f"sweep=optuna would look for the luckiest {SEED}; leave it out, and run the best one again over seeds: "
+            f"-m experiment=best {SEED}=0,1,2"
+        )
+
+
 def storage(path: Path) -> Any:
     """Return Optuna's storage in a file, which waits while another job writes to it."""
     from optuna.storages import RDBStorage
@@ -161,6 +185,19 @@ def _tell(study: Study, number: int, result: Result) -> None:
         study.tell(number, list(result.found))
     elif result.state == "pruned":
         study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+
+
+def _twin(study: Study, number: int) -> FrozenTrial | None:
+    """Return an earlier trial at the same point, one that has ended if there is one."""
+    earlier = [trial for trial in study.trials[:number] if trial.params == study.trials[number].params]
+    return min(earlier, key=lambda trial: not trial.state.is_finished(), default=None)
+
+
+def _tell_as(study: Study, number: int, twin: FrozenTrial) -> None:
+    from optuna.trial import TrialState
+
+    done = twin.state is TrialState.COMPLETE
+    study.tell(number, twin.values if done else None, twin.state)
 
 
 def _distribution(axis: Axis) -> BaseDistribution:

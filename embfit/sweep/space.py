@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose.provenance import plain
 
+SEED = "seed"  # a key that is no choice: what differs by it differs by luck
 SWEEP = ("sweep", "launcher", "hydra")  # how to run jobs; no part of them
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from embfit.compose.value_table import aligned
 from embfit.store import write_text
 from embfit.sweep.against_default import Verdict
-from embfit.sweep.candidates import Candidate, candidates, front
+from embfit.sweep.candidates import Candidate, candidates, comparable, front
 from embfit.sweep.job import ENDED, Result
 from embfit.sweep.objective import Aim
 
@@ -47,9 +47,14 @@ class Summary:
         return sorted(self.results, key=place)
 
     @cached_property
-    def candidates(self) -> list[Candidate]:
-        """The points that the sweep chooses among."""
+    def found(self) -> list[Candidate]:
+        """The points with a finished job."""
         return candidates(self.results)
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """The points that the sweep chooses among: those with the most seeds."""
+        return comparable(self.found)
 
     @cached_property
     def front(self) -> list[Candidate]:
@@ -75,7 +80,7 @@ class Summary:
             words += f", {pruned} pruned"
         if self.best is not None:
             words += f"; best {self.score(self.best)} in {_jobs(self.best)} ({_shown(self.best)})"
-            words += self._front_words()
+            words += self._front_words() + self._left_out_words()
         elif "done" in states:
             words += f"; no report has {' and '.join(aim.name for aim in self.aims)}, so none is the best "
             words += "(set sweep.objective)"
@@ -88,6 +93,10 @@ class Summary:
         return f"\nno other point is better in one objective without being worse in another: {jobs}\n" + (
             f"called the best is the one with the best {self.aims[0].name}"
         )
+
+    def _left_out_words(self) -> str:
+        left_out = [f"{_shown(one)} ({_jobs(one)})" for one in self.found if one not in self.candidates]
+        return f"\nnot compared, since other points have more seeds: {'; '.join(left_out)}" if left_out else ""
 
     def score(self, candidate: Candidate) -> str:
         """Return a point's objectives in words."""

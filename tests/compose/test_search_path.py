@@ -19,6 +19,7 @@ def test_named_folders_then_packs_then_the_users_own(house, monkeypatch):
     write(house / "one", "model/first.yaml")
     write(house / "two", "model/second.yaml")
     write(house / "xdg" / "embfit", "trainer/mine.yaml")
+    write(house / "xdg" / "embfit", "launcher/ours.yaml")
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", f"{house / 'one'}:{house / 'two'}")
     assert [source.provider for source in search_path.added_sources()] == [
         str(house / "one"),
@@ -29,6 +30,7 @@ def test_named_folders_then_packs_then_the_users_own(house, monkeypatch):
     loader = make_loader()
     assert loader.choices("model") == ["first", "legal", "second", "small"]
     assert loader.choices("trainer") == ["auto", "mine"]
+    assert loader.choices("launcher") == ["ours", "parallel", "slurm"]
 
 
 def test_a_pack_is_found_without_running_its_code(house):
@@ -72,7 +74,9 @@ def test_another_encoding(house, monkeypatch):
 
 def test_the_users_own_folder_cannot_move_results(house):
     file = write(house / "xdg" / "embfit", "training/mine.yaml")
-    with pytest.raises(ConfigError, match=f"{file} is not read: a user's own folder holds the groups hydra, logger"):
+    with pytest.raises(
+        ConfigError, match=f"{file} is not read: a user's own folder holds the groups hydra, launcher, logger"
+    ):
         make_loader()
 
 

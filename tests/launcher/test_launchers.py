@@ -128,6 +128,11 @@ def wait_for(condition, seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
+def test_no_cluster_is_a_debugger(house, capsys):  # noqa: F811
+    assert main(["-m", "+launcher=slurm", "launcher.cluster=debug", "task=score", "seed=1,2"]) == 2
+    assert 'launcher.cluster: expected one of slurm, local, got "debug"' in capsys.readouterr().err
+
+
 def test_what_slurm_is_asked(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")

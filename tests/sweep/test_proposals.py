@@ -110,6 +110,32 @@ def test_axes_of_every_kind_and_several_at_once(tmp_path):
     assert [job.number for job in last] == [4]
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_point_proposed_again_is_told_what_is_known(tmp_path, at_once):
+    optuna = pytest.importorskip("optuna")
+    values = {"bm25": 0.25, "dense": 0.75}
+    space = Space((), (Axis("miner", ("bm25", "dense")),))
+    sweep = Optuna(trials=6, at_once=at_once, sampler="random")
+    jobs = run(sweep, tmp_path, lambda job: values[job.point["miner"]], space)
+    assert sorted(job.point["miner"] for job in jobs) == ["bm25", "dense"]
+    trials = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / STUDY}").trials
+    assert [trial.value for trial in trials] == [values[trial.params["miner"]] for trial in trials]
+    assert len(trials) == 6
+
+
+def test_a_point_that_failed_is_tried_again_when_it_is_proposed_again(tmp_path):
+    pytest.importorskip("optuna")
+    space = Space((), (Axis("miner", ("bm25",)),))
+    jobs = run(Optuna(trials=3), tmp_path, lambda job: 0.5 if job.number else None, space)
+    assert [job.number for job in jobs] == [0, 1]
+
+
+def test_the_seed_is_nothing_to_search(tmp_path):
+    space = Space((), (Axis("lr", ("1", "2")), Axis("seed", ("0", "1"))))
+    with pytest.raises(ConfigError, match=r"would look for the luckiest seed; leave it out, .* seed=0,1,2"):
+        next(Optuna().proposals(space, tmp_path))
+
+
 def test_nothing_to_vary(tmp_path):
     with pytest.raises(ConfigError, match="sweep=optuna has nothing to vary"):
         next(Optuna().proposals(Space((), ()), tmp_path))

@@ -78,9 +78,30 @@ def test_seeds_are_averaged_and_none_wins_by_a_lucky_one():
     found = summary(results=results)
     assert found.best is not None
     assert (found.best.point, found.best.values) == ({"lr": "2"}, (0.6,))
-    assert found.sentence == ("5 of 6 jobs done, 1 pruned; best dev.x 0.6000 (mean of 2 seeds) in jobs 2, 3 (lr=2)")
+    assert found.sentence == (
+        "5 of 6 jobs done, 1 pruned; best dev.x 0.6000 (mean of 2 seeds) in jobs 2, 3 (lr=2)\n"
+        "not compared, since other points have more seeds: lr=3 (job 4)"
+    )
     assert found.unfinished == []
     assert found.record()["best_jobs"] == [2, 3]
+
+
+def test_a_point_that_is_repeated_is_no_better_for_it():
+    results = [
+        done(0, (0.5,), lr="1"),
+        done(1, (0.5,), lr="1"),
+        done(2, (0.9,), lr="2"),
+    ]
+    found = summary(results=results)
+    assert found.sentence == "3 of 3 jobs done; best dev.x 0.9000 in job 2 (lr=2)"
+    assert [len(one.results) for one in found.candidates] == [1, 1]
+    results = [
+        done(number, (value,), lr=lr, seed=seed)
+        for number, (value, lr, seed) in enumerate([(0.9, "1", "0"), (0.9, "1", "0"), (0.3, "2", "0"), (0.4, "2", "1")])
+    ]
+    best = summary(results=results).best
+    assert best is not None
+    assert (best.point, best.values) == ({"lr": "2"}, (pytest.approx(0.35),))  # two seeds; the other has one, twice
 
 
 def test_a_front_of_two_objectives():
