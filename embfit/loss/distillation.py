@@ -23,6 +23,11 @@ class MarginMSE(nn.Module):
         super().__init__()
         self.scale = scale
 
+    @property
+    def on_cosines(self) -> bool:
+        """Whether scores are scaled as cosines need it."""
+        return self.scale > 1
+
     def forward(
         self,
         queries: Tensor,
@@ -66,6 +71,11 @@ class KL(nn.Module):
         super().__init__()
         self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
         self.teacher_temperature = teacher_temperature
+
+    @property
+    def on_cosines(self) -> bool:
+        """Whether scores are sharpened as cosines need it."""
+        return self.temperature.item() < 1
 
     def forward(
         self,

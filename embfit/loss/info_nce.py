@@ -54,6 +54,11 @@ class InfoNCE(nn.Module):
         self.register_buffer("fixed_temperature", torch.tensor(temperature), persistent=False)
 
     @property
+    def on_cosines(self) -> bool:
+        """Whether scores are sharpened as cosines need it: raw products would leave nothing but the largest."""
+        return self.temperature.item() < 1
+
+    @property
     def temperature(self) -> Tensor:
         """The temperature in force (a scalar)."""
         return self.fixed_temperature if self.log_excess is None else LOWEST + self.log_excess.exp()

@@ -28,6 +28,8 @@ class Matryoshka(nn.Module):
             for all, so that the loss is right on average.
     """
 
+    on_cosines = True  # prefixes are renormalised, the whole embedding among them
+
     def __init__(
         self,
         loss: nn.Module,

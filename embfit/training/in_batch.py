@@ -124,7 +124,7 @@ class InBatch(MicroBatched):
         self, queries: Tensor, documents: Tensor, positives: Tensor, ignored: Tensor
     ) -> dict[str, Tensor | float]:
         scores = queries @ documents.T  # [Q, D]
-        hardest = scores.masked_fill(positives | ignored, -2.0).amax(dim=1, keepdim=True)  # cosines are above -2
+        hardest = scores.masked_fill(positives | ignored, float("-inf")).amax(dim=1, keepdim=True)
         measured: dict[str, Tensor | float] = {
             # share of positives that score above all their negatives
             "train/accuracy": ((scores > hardest) & positives).sum() / positives.sum(),

@@ -82,6 +82,7 @@ class Training(TrainingSettings):
             remine: encoder → a new training set of the same queries, for `remine_every`.
 
         Raises:
+            ConfigError: the loss is made for cosines, and the encoder's vectors keep their length.
             UserError: the loss became NaN or lacks a teacher's scores, the best weights could not be read back, or the
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
@@ -89,11 +90,7 @@ class Training(TrainingSettings):
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)
-        if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in loss.modules()):
-            raise UserError(
-                "the loss learns from a teacher's scores, and the training set has none; choose a miner that scores, "
-                "or loss=infonce"
-            )
+        _check_together(encoder, loss, examples)
         grouping = self._grouping(encoder, examples, training_set, batch_size, store)
         course = self.course(per_epoch=len(grouping))
         module = InBatch(
@@ -142,3 +139,19 @@ class Training(TrainingSettings):
             return None
         rows = np.unique(examples.queries)
         return make_guide(self.guide, self.guide_margin, encoder, training_set.collection, rows, store)
+
+
+def _check_together(encoder: Encoder, loss: nn.Module, examples: Examples) -> None:
+    """Refuse a loss that asks for what is not there."""
+    parts = list(loss.modules())
+    cosine = next((part for part in parts if getattr(part, "on_cosines", False)), None)
+    if cosine is not None and not encoder.settings.normalize:
+        raise ConfigError(
+            f"{type(cosine).__name__} is made for cosines here, and the model compares by dot products; set "
+            "model.normalize=true, or train those: loss=infonce loss.temperature=1"
+        )
+    if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in parts):
+        raise UserError(
+            "the loss learns from a teacher's scores, and the training set has none; choose a miner that scores, "
+            "or loss=infonce"
+        )

@@ -14,7 +14,7 @@ from datasets import Dataset
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
-from embfit.errors import UserError
+from embfit.errors import ConfigError, UserError
 from embfit.loss import KL, Blend, InfoNCE, Matryoshka
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
@@ -406,6 +406,25 @@ def test_progress_goes_to_the_log(
 def test_distillation_needs_a_teacher(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
     with pytest.raises(UserError, match="the training set has none"):
         fit(make_encoder(), Matryoshka(Blend(InfoNCE(), KL())))
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(), Matryoshka(InfoNCE(1.0))], ids=["infonce", "mrl"])
+def test_a_loss_of_cosines_wants_vectors_of_unit_length(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], loss: nn.Module
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{type(loss).__name__} is made for cosines here.*model.normalize=true"):
+        fit(make_encoder(normalize=False), loss)
+
+
+def test_dot_products_are_trained_at_temperature_1(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]
+) -> None:
+    encoder = make_encoder(normalize=False)
+    last = fit(encoder, InfoNCE(1.0), epochs=10, batch_size=8).curve[-1]
+    queries = encoder.encode([" ".join(text.split()[:4]) for text in TEXTS[:8]], "query")
+    scores = queries @ encoder.encode(TEXTS[:9], "document").T
+    assert scores.max() > 2  # no cosines
+    assert last["accuracy"] == (scores.argmax(axis=1) == np.arange(8)).mean()
 
 
 def test_a_teachers_ranking_is_learnt(
