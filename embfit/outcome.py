@@ -42,8 +42,8 @@ def outcome(error: BaseException | None) -> Outcome:
         return Outcome("failed", error.code if isinstance(error.code, int) else 1, f"ended with {error.code}")
     if isinstance(error, OSError) and error.errno is not None:
         return Outcome("failed", 1, _system(error))
-    if isinstance(error, MemoryError):
-        return Outcome("failed", 1, "out of memory; choose a smaller model or batch, or a machine with more")
+    if memory := _memory(error):
+        return Outcome("failed", 1, memory)
     first = (str(error).strip().splitlines() or [""])[0]
     return Outcome("failed", 1, f"unexpected {type(error).__name__}" + (f": {first}" if first else ""), expected=False)
 
@@ -56,6 +56,18 @@ def _is_interrupt(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__ if isinstance(seen, SystemExit) else None
     return False
+
+
+def _memory(error: BaseException) -> str:
+    """Say what to do if memory was short; PyTorch's own errors are known by name and words, since it may not be there."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "the device is out of memory; lower training.token_budget (16384 on a GPU) or model.max_length, or set "
+            "training.gradient_checkpointing=true"
+        )
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
+        return "out of memory; choose a smaller model or batch, or a machine with more"
+    return ""
 
 
 def _system(error: OSError) -> str:

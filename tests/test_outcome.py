@@ -2,6 +2,7 @@ import errno
 import os
 
 import pytest
+import torch
 
 from embfit.errors import ConfigError, UserError
 from embfit.outcome import Outcome, outcome
@@ -49,6 +50,18 @@ def raised(error: BaseException, during: BaseException | None = None) -> BaseExc
 )
 def test_what_an_end_means(error, expected):
     assert outcome(error) == expected
+
+
+def test_a_gpu_without_memory_names_what_to_lower():
+    found = outcome(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert (found.state, found.exit_code, found.expected) == ("failed", 1, True)
+    assert "lower training.token_budget (16384 on a GPU) or model.max_length" in found.message
+
+
+def test_pytorch_without_memory_on_a_cpu_is_out_of_memory():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert outcome(caught.value).message.startswith("out of memory; choose a smaller model")
 
 
 def test_an_exit_that_a_library_makes_of_ctrl_c_is_an_interruption():

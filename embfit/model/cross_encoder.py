@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from embfit.model.fingerprint import model_fingerprint
+from embfit.model.folder import Attention
 from embfit.model.pairs import Pairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
 from embfit.progress import progress
@@ -25,10 +26,12 @@ class PairSettings:
     Args:
         max_length: tokens read of a pair, special ones included.
         precision: of the computation.
+        attention: transformers' implementation; auto leaves the choice to embfit.
     """
 
     max_length: int
     precision: Precision = "auto"
+    attention: Attention = "auto"
 
 
 class CrossEncoder(nn.Module):
@@ -58,6 +61,8 @@ class CrossEncoder(nn.Module):
         self.trained = trained
         self.template = read_template(tokenizer)
         self._reads_types = "token_type_ids" in tokenizer.model_input_names
+
+    compiled = False  # there is no setting for it
 
     @classmethod
     def load(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -23,8 +22,6 @@ from embfit.progress import Advance, progress
 from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
 
 Kind: TypeAlias = Literal["query", "document"]
-
-PLAIN_ATTENTION = 512  # tokens up to which a CPU trains faster with plain attention, whose memory is quadratic
 
 
 class Encoder(nn.Module):
@@ -76,6 +73,11 @@ class Encoder(nn.Module):
         """Dimensions of a vector."""
         return self._width
 
+    @property
+    def compiled(self) -> bool:
+        """Whether training runs the backbone through `torch.compile`."""
+        return self.settings.compile
+
     def prompt(self, kind: Kind) -> str:
         """Return what is put in front of a query or a document."""
         return self.settings.query_prompt if kind == "query" else self.settings.document_prompt
@@ -87,32 +89,13 @@ class Encoder(nn.Module):
             input_ids and attention_mask [N, L] → [N, D] float32, rows of unit length when the model normalises.
         """
         # encoding for storage is not compiled: what it gives must not depend on how a model was trained
-        run = (
-            compiled_hidden_states if self.settings.compile and not torch.is_inference_mode_enabled() else hidden_states
-        )
+        run = compiled_hidden_states if self.compiled and not torch.is_inference_mode_enabled() else hidden_states
         with autocast(input_ids.device, bf16):  # the backbone alone: pooling and what follows are fp32
             hidden = run(self.backbone, input_ids, attention_mask, self._options)
         vectors = pool(hidden, attention_mask, self.settings.pooling)
         for projection in self.projections:
             vectors = projection(vectors)
         return functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
-
-    @contextmanager
-    def training_attention(self) -> Iterator[None]:
-        """Attend in the way that trains fastest, if the choice is left to embfit.
-
-        On a CPU those are plain matrix products, since the backward pass of the fused kernel is slower there
-        (`scripts/benchmarks/portions.py`). Everywhere else it is what the model was loaded with.
-        """
-        plain = self.settings.attention == "auto" and self.device.type == "cpu" and self.max_length <= PLAIN_ATTENTION
-        loaded = self.backbone.config._attn_implementation
-        if plain:
-            self.backbone.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            if plain:
-                self.backbone.set_attn_implementation(loaded)
 
     def tokenize(self, texts: Iterable[str], kind: Kind) -> Tokens:
         """Tokenise queries or documents with their prompt."""

@@ -32,8 +32,12 @@ def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:
             layer.requires_grad_(False)
 
 
-def layer_stack(backbone: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers") -> tuple[str, nn.ModuleList]:
     """Return the name and the layers of the stack: the list that has as many modules as the model has layers.
+
+    Args:
+        backbone: has it.
+        setting: that needs it, for the message.
 
     Raises:
         UserError: there is none, as in a model whose layers share weights.
@@ -43,8 +47,7 @@ def layer_stack(backbone: PreTrainedModel) -> tuple[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return name, module
     raise UserError(
-        f"model.freeze_layers: {type(backbone).__name__} has no list of {depth} layers to freeze some of; "
-        "set model.freeze_layers=0"
+        f"{setting}: {type(backbone).__name__} has no list of {depth} layers to tell apart; leave {setting} out"
     )
 
 

@@ -67,7 +67,7 @@ def load_ranker(
     if not trained:
         config.num_labels = 1
     backbone, tokenizer = _read(folder, config, attention, trust_remote_code, fresh_head or 0)
-    settings = PairSettings(_length(path, max_length, backbone, tokenizer), precision)
+    settings = PairSettings(_length(path, max_length, backbone, tokenizer), precision, attention)
     return CrossEncoder(backbone, tokenizer, settings, str(folder), trained).eval()
 
 

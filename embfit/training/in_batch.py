@@ -5,7 +5,6 @@ A batch is a set of unique texts; `micro_batches` encodes them, and the loss see
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ from embfit.tokens import Tokens, concatenate
 from embfit.training.batches import Batch, EpochBatches, Examples
 from embfit.training.grouping import Grouping
 from embfit.training.guide import Guide, doubtful
-from embfit.training.lookup import direct_lookup
 from embfit.training.micro_batches import MicroBatched, Portions
 from embfit.training.optimization import Optimization
 from embfit.training.remining import Remining
@@ -112,10 +110,7 @@ class InBatch(MicroBatched):
             value: Tensor = self.loss(queries, documents, positives, ignored, weights, *teacher)
             return value
 
-        # a compiled graph has its own way to add gradients up
-        looks_up = nullcontext() if self.encoder.settings.compile else direct_lookup(self.encoder.backbone)
-        with self.encoder.training_attention(), looks_up:
-            step = self.descend(texts.lengths, encode, [self.encoder.width], loss)
+        step = self.descend(texts.lengths, encode, [self.encoder.width], loss)
         queries, documents = step.outputs[: len(batch.queries)], step.outputs[len(batch.queries) :]
         self.tell(step, batch.pairs, self._measured_of(queries, documents, positives, ignored))
 

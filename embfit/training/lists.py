@@ -18,7 +18,6 @@ from embfit.ragged import Ragged
 from embfit.tokens import Tokens
 from embfit.training.batches import Examples
 from embfit.training.grouping import Random
-from embfit.training.lookup import direct_lookup
 from embfit.training.micro_batches import MicroBatched, Portions
 from embfit.training.optimization import Optimization
 
@@ -157,8 +156,7 @@ class Lists(MicroBatched):
             value: Tensor = self.loss(by_list(scores, places, positives.shape), positives, negatives, weights)
             return value
 
-        with direct_lookup(self.encoder.backbone):
-            step = self.descend(pairs.lengths, encode, [], loss)
+        step = self.descend(pairs.lengths, encode, [], loss)
         scores = by_list(step.outputs, places, positives.shape)  # [Q, L]
         hardest = scores.masked_fill(~negatives, float("-inf")).amax(dim=1, keepdim=True)
         measured: dict[str, Tensor | float] = {

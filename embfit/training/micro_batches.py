@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -32,7 +32,10 @@ from embfit.model import CrossEncoder, Encoder
 from embfit.model.precision import Precision
 from embfit.tokens import padding_share, plan_batches
 from embfit.training.ahead import Ahead
+from embfit.training.attention import training_attention
+from embfit.training.checkpointing import gradient_checkpointing
 from embfit.training.gradient_cache import CachedEncoding
+from embfit.training.lookup import direct_lookup
 from embfit.training.memory import GIGABYTE, free_bytes, measure_graph
 from embfit.training.optimization import Optimization, fused
 from embfit.training.random_state import random_state
@@ -53,6 +56,7 @@ class Portions:
         dropout: whether the encoder's dropout is on.
         precision: of the encoder's computation.
         seed: of order, drawing and dropout.
+        gradient_checkpointing: layers keep their inputs alone, and compute the rest again.
     """
 
     token_budget: int
@@ -60,6 +64,7 @@ class Portions:
     dropout: bool
     precision: Precision
     seed: int
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,33 @@ class MicroBatched(pl.LightningModule):
             loss: [N, ...] outputs → a scalar.
         """
         micro_batches = plan_batches(lengths, self.portions.token_budget)
+        with self._computing():
+            value, outputs = self._differentiate(lengths, micro_batches, encode, shape, loss)
+        norm = self._move(value)
+        self.steps_taken += 1
+        return Step(value, outputs, norm, padding_share(lengths, micro_batches))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Have the backbone compute as training asks."""
+        backbone = self.encoder.backbone
+        with ExitStack() as ways:
+            ways.enter_context(training_attention(backbone, self.encoder.settings.attention, self.encoder.max_length))
+            if not self.encoder.compiled:  # a compiled graph has its own way to add gradients up
+                ways.enter_context(direct_lookup(backbone))
+            if self.portions.gradient_checkpointing:
+                ways.enter_context(gradient_checkpointing(backbone))
+            yield
+
+    def _differentiate(
+        self,
+        lengths: np.ndarray,
+        micro_batches: list[np.ndarray],
+        encode: Callable[[np.ndarray], Tensor],
+        shape: Sequence[int],
+        loss: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Give every weight its gradient of a batch's loss; returns the loss and all outputs, detached."""
         mine = self.ranks.share(_areas(lengths, micro_batches))  # numbers in the plan, which seed dropout on any rank
         own = [micro_batches[number] for number in mine]
         encoding = CachedEncoding[np.ndarray](encode, lambda row: self._seeded(mine[row]))
@@ -175,9 +207,7 @@ class MicroBatched(pl.LightningModule):
             raise RuntimeError(f"{type(self.loss).__name__} does not depend on the encoder's outputs")
         encoding.backward(torch.split(gradient[order], [len(rows) for rows in own]))
         self._sum_gradients()
-        norm = self._move(value.detach())
-        self.steps_taken += 1
-        return Step(value.detach(), outputs.detach(), norm, padding_share(lengths, micro_batches))
+        return value.detach(), outputs.detach()
 
     def tell(self, step: Step, pairs: int, measured: Mapping[str, Tensor | float]) -> None:
         """Have a step's numbers checked, watched and logged, now or when the device has them.

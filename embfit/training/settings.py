@@ -38,6 +38,8 @@ class TrainingSettings:
             last digits, so it never follows from how much memory is free.
         memory_gb: for graphs that are kept instead of computed twice; None is half of what is free. Never part of the
             result.
+        gradient_checkpointing: layers keep their inputs alone and compute the rest again: a micro-batch's memory falls
+            to about a layer's, for a third more computation. For models whose smallest micro-batch does not fit.
         validations_per_epoch: how often nDCG@10 on the dev split is measured.
         patience: stop after this many measurements without a gain; None never stops.
         min_gain: of nDCG@10, that counts as one.
@@ -61,6 +63,7 @@ class TrainingSettings:
     precision: Precision = "auto"
     token_budget: Annotated[int, Field(ge=1)] | None = None
     memory_gb: Annotated[float, Field(ge=0)] | None = None
+    gradient_checkpointing: bool = False
     validations_per_epoch: Annotated[int, Field(ge=1)] = 1
     patience: Annotated[int, Field(ge=1)] | None = 2
     min_gain: Annotated[float, Field(ge=0)] = 0.0
@@ -90,7 +93,7 @@ class TrainingSettings:
     def portions(self, device: torch.device) -> Portions:
         """Return how a step is computed on a device."""
         budget = self.token_budget or default_token_budget(device)
-        return Portions(budget, self.memory_gb, self.dropout, self.precision, self.seed)
+        return Portions(budget, self.memory_gb, self.dropout, self.precision, self.seed, self.gradient_checkpointing)
 
     def _limit(self) -> float | None:
         return None if self.max_time is None else seconds(self.max_time)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from embfit.errors import ConfigError, UserError
 from embfit.loss import Binary, InfoNCE, Listwise
 from embfit.model import CrossEncoder
+from embfit.model.folder import Attention
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.training import ListTraining
@@ -73,12 +75,17 @@ def test_an_epoch_holds_each_list_once_and_repeats_itself(small_collection: Coll
 
 
 def gradients(
-    ranker: CrossEncoder, found: TrainingSet, loss: nn.Module, memory_gb: float | None, dropout: bool
+    ranker: CrossEncoder,
+    found: TrainingSet,
+    loss: nn.Module,
+    memory_gb: float | None,
+    dropout: bool,
+    checkpointing: bool = False,
 ) -> dict[str, torch.Tensor]:
     """The trainer's own step on all lists, stopped before the weights move."""
     collection = found.collection
     queries, documents = ranker.tokenize(collection.query_texts()), ranker.tokenize(collection.document_texts())
-    portions = Portions(80, memory_gb, dropout, "fp32", seed=0)  # a few pairs each
+    portions = Portions(80, memory_gb, dropout, "fp32", 0, checkpointing)  # a few pairs each
     module = Lists(ranker, loss, Examples(found, 1), queries, documents, STILL, 8, 3, portions)
     caught: dict[str, torch.Tensor] = {}
 
@@ -124,6 +131,32 @@ def test_memory_does_not_change_a_bit(tokenizer: PreTrainedTokenizerFast, small_
     found = training_set(small_collection)
     kept, again = (gradients(new_ranker(tokenizer, 0.3), found, Listwise(), gb, dropout=True) for gb in (None, 0.0))
     assert all(torch.equal(kept[name], again[name]) for name in kept)
+
+
+@pytest.mark.parametrize("memory_gb", [None, 0.0])
+def test_gradient_checkpointing_does_not_change_gradients(
+    tokenizer: PreTrainedTokenizerFast, small_collection: Collection, memory_gb: float | None
+) -> None:
+    found = training_set(small_collection)
+    plain, again = (
+        gradients(new_ranker(tokenizer, 0.3), found, Listwise(), memory_gb, True, checkpointing)
+        for checkpointing in (False, True)
+    )
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("asked", "used"), [("auto", "eager"), ("sdpa", "sdpa")])
+def test_a_cpu_trains_with_plain_attention(
+    tokenizer: PreTrainedTokenizerFast, small_collection: Collection, asked: Attention, used: str
+) -> None:
+    ranker = new_ranker(tokenizer)
+    ranker.settings = replace(ranker.settings, attention=asked)
+    seen: set[str] = set()
+    ranker.backbone.bert.register_forward_hook(lambda *given: seen.add(ranker.backbone.config._attn_implementation))
+    gradients(ranker, training_set(small_collection), Listwise(), None, dropout=False)
+    assert seen == {used}
+    assert ranker.backbone.config._attn_implementation == "sdpa"
 
 
 def test_training_puts_positives_first(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from embfit.store import Store
 from embfit.tokens import plan_batches
 from embfit.training import Fit, Training, fitting
 from embfit.training.batches import Batch, EpochBatches, Examples
+from embfit.training.checkpointing import gradient_checkpointing
 from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.grouping import Random
 from embfit.training.in_batch import InBatch
@@ -65,7 +67,7 @@ def fit(training_set: TrainingSet, store: Store, tmp_path: Path) -> Callable[...
 
 
 def in_batch(
-    encoder: Encoder, training_set: TrainingSet, memory_gb: float | None, dropout: bool, seed: int = 0
+    encoder: Encoder, training_set: TrainingSet, memory_gb: float | None, dropout: bool, checkpointing: bool = False
 ) -> InBatch:
     collection = training_set.collection
     return InBatch(
@@ -76,7 +78,7 @@ def in_batch(
         encoder.tokenize(collection.document_texts(), "document"),
         STILL,
         Random(8, 8),
-        Portions(token_budget=40, memory_gb=memory_gb, dropout=dropout, precision="fp32", seed=seed),  # a few texts
+        Portions(40, memory_gb, dropout, "fp32", seed=0, gradient_checkpointing=checkpointing),  # a few texts each
     )
 
 
@@ -104,10 +106,10 @@ def gradients(encoder: Encoder) -> dict[str, torch.Tensor]:
 
 
 def step_gradients(
-    encoder: Encoder, training_set: TrainingSet, keep: int, dropout: bool = False
+    encoder: Encoder, training_set: TrainingSet, keep: int, dropout: bool = False, checkpointing: bool = False
 ) -> dict[str, torch.Tensor]:
     """The trainer's own step with a number of micro-batches kept, stopped before the weights move."""
-    module = in_batch(encoder, training_set, None, dropout)
+    module = in_batch(encoder, training_set, None, dropout, checkpointing)
     encoder.train(dropout)
     module._kept = lambda *arguments: keep
     found: dict[str, torch.Tensor] = {}
@@ -138,6 +140,34 @@ def test_what_memory_keeps_does_not_change_a_bit(
     for name, gradient in found[0].items():
         assert torch.equal(gradient, found[1][name])
         assert torch.equal(gradient, found[2][name])
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("keep", [0, 100])
+def test_gradient_checkpointing_does_not_change_gradients(
+    make_encoder: Callable[..., Encoder], training_set: TrainingSet, keep: int, dropout: bool
+) -> None:
+    plain, again = make_encoder(dropout=0.3), make_encoder(dropout=0.3)
+    runs = Counter[str]()
+    again.backbone.encoder.layer[1].attention.register_forward_hook(lambda *given: runs.update(["again"]))
+    plain.backbone.encoder.layer[1].attention.register_forward_hook(lambda *given: runs.update(["plain"]))
+    expected = step_gradients(plain, training_set, keep, dropout)
+    found = step_gradients(again, training_set, keep, dropout, checkpointing=True)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-6)
+    assert runs["again"] > runs["plain"] > 0
+    assert "forward" not in vars(again.backbone.encoder.layer[1])
+
+
+def test_gradient_checkpointing_keeps_less(make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder()
+    inputs = encoder.tokenizer(TEXTS, return_tensors="pt", padding=True)
+    with measure_graph(encoder) as plain:
+        encoder(inputs["input_ids"], inputs["attention_mask"])
+    with measure_graph(encoder) as less, gradient_checkpointing(encoder.backbone):
+        encoder(inputs["input_ids"], inputs["attention_mask"])
+    assert less.bytes < plain.bytes / 3
 
 
 def test_dropout_is_on_only_when_asked(make_encoder: Callable[..., Encoder], training_set: TrainingSet) -> None:
