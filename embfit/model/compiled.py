@@ -37,6 +37,13 @@ def compiled_hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor,
         ) from error
 
 
+def forget_compiled() -> None:
+    """Forget what was compiled: PyTorch compiles for a few models in a process, and runs further ones plainly."""
+    if _compiled.cache_info().currsize:
+        _compiled.cache_clear()
+        torch.compiler.reset()
+
+
 @functools.cache
 def _compiled() -> Callable[[PreTrainedModel, Tensor, Tensor, Mapping[str, Any]], Tensor]:
     # fallback_random: a pass that is computed again must draw what it drew before, compiled with a graph or without

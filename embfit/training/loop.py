@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loops.progress import _ProcessedTracker
 
+from embfit.model.compiled import forget_compiled
 from embfit.training.checkpoint import Checkpoint, Continue
 from embfit.training.micro_batches import MicroBatched
 from embfit.training.ranks import Ranks
@@ -88,6 +89,8 @@ def run(
     except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from exit_
+    finally:
+        forget_compiled()  # the next trial of a sweep has another encoder
     return lightning
 
 

@@ -284,6 +284,18 @@ def test_the_best_weights_are_loaded(make_encoder: Callable[..., Encoder], fit: 
     assert [entry["step"] for entry in fitted.history] == [0, 2, 4, 6, 8]
 
 
+def test_each_training_compiles_anew(
+    make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: made.append("compiled") or function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: made.append("forgotten"))
+    for seed in (1, 2):
+        fit(make_encoder(compile=True), epochs=1, seed=seed)
+    fit(make_encoder(), epochs=1)
+    assert made == ["compiled", "forgotten"] * 2
+
+
 def test_a_plateau_ends_the_run(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
     scores = iter([0.5, 0.6, 0.6, 0.59, 0.7])
     fitted = fit(
