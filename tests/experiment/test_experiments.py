@@ -59,6 +59,7 @@ def test_an_experiment_runs_on_real_data(name, tmp_path, shared_data):
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["training"]["steps"] == 1
     assert 0.0 < report["systems"]["tuned"]["metrics"]["ndcg@10"] <= 1.0
+    assert bool(report["systems"]["tuned"]["funnel"]) == (name == "mrl-funnel")
 
 
 def write_pairs(folder: Path, file: Path, most: int = 60) -> None:
