@@ -8,7 +8,8 @@ from pathlib import Path
 
 from embfit.compose.command_line import Parser
 from embfit.compose.loader import make_loader
-from embfit.compose.schema import schemas, settings
+from embfit.compose.problems import refuse
+from embfit.compose.schema import schemas, settings, sound_choices
 from embfit.store import write_text
 
 
@@ -16,14 +17,17 @@ def run(arguments: Sequence[str]) -> None:
     """Run `embfit schema ARGUMENTS`.
 
     Raises:
-        ConfigError: wrong arguments.
+        ConfigError: wrong arguments; or some files are in no schema, since they are broken: the others are.
         OSError: the folder cannot be written.
     """
     parser = Parser(prog="embfit schema", description="Write a JSON schema for each group's YAML files.")
     parser.add_argument("--dir", type=Path, default=Path(".embfit/schema"), help="default: .embfit/schema")
     folder = parser.parse_args(list(arguments)).dir
     folder.mkdir(parents=True, exist_ok=True)
-    found = schemas(make_loader())
+    loader = make_loader()
+    choices, problems = sound_choices()
+    found = schemas(loader, choices)
     for group, schema in found.items():
         write_text(folder / f"{group}.json", json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
     print(json.dumps({"yaml.schemas": settings(folder, list(found))}, indent=2))
+    refuse(problems)

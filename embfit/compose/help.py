@@ -81,7 +81,7 @@ def purpose(file: Path | None) -> str:
     """Return the first comment line of a YAML, which says when to choose it."""
     if file is None:
         return ""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():  # composing refuses other encodings
         if line.startswith("#") and not line.startswith("# @package"):
             return line.lstrip("# ")
         if line and not line.startswith("#"):

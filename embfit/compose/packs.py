@@ -61,8 +61,14 @@ def _command(file: Path, choice: str) -> list[str]:
     """Return the overrides of the command with which a file says that it is used."""
     text = file.read_text(encoding="utf-8")
     stated = re.search(r"^# (?:python -m )?embfit (.+)$", text, re.MULTILINE)
-    line = parse(shlex.split(stated[1], comments=True)) if stated else None
-    if line is None or line.action != "run":
+    if stated is None:
+        return [choice]
+    try:
+        line = parse(shlex.split(stated[1], comments=True))
+    except (ValueError, ConfigError) as error:
+        number = text.count("\n", 0, stated.start()) + 1
+        raise ConfigError(f"{file}:{number}: its command cannot be read: {error}") from error
+    if line.action != "run":
         return [choice]
     if choice not in line.overrides:
         raise ConfigError(f"{file}: its command does not choose it; write # python -m embfit {choice} ...")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from pydantic_core import SchemaError
 
 from embfit.compose.loader import Loader
 from embfit.compose.preflight import HYDRA_KEYS, TOP_LEVEL
+from embfit.compose.problems import Problem
 from embfit.compose.rooms import NOT_THE_TRAINERS, REWRITTEN
 from embfit.compose.search_path import added_sources, house
-from embfit.compose.targets import Target, find_target
+from embfit.compose.targets import MissingTargetError, Target, find_target
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 INTERPOLATION = {"type": "string", "pattern": r"\$\{"}
@@ -30,39 +32,73 @@ ANYTHING: dict[str, Any] = {}
 Schema = dict[str, Any]
 
 
-def schemas(loader: Loader) -> dict[str, Schema]:
+@dataclass(frozen=True)
+class Choice:
+    """A YAML file.
+
+    Args:
+        text: the file's own, for its comments.
+        node: its keys.
+    """
+
+    text: str
+    node: Mapping[str, Any]
+
+
+def sound_choices() -> tuple[dict[str, list[Choice]], list[Problem]]:
+    """Return the files that describe something, by group, and what is wrong with the others."""
+    found: dict[str, list[Choice]] = {}
+    problems: list[Problem] = []
+    for source in [house(), *added_sources()]:
+        for path in source.choices():
+            file = source.folder / path
+            try:
+                found.setdefault(path.parts[0], []).append(_read(file))
+            except yaml.MarkedYAMLError as error:
+                line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+                problems.append(Problem(f"{file}{line}", str(error.problem)))
+            except (yaml.YAMLError, MissingTargetError) as error:
+                problems.append(Problem(str(file), str(error)))
+    return found, problems
+
+
+def _read(file: Path) -> Choice:
+    text = file.read_text(encoding="utf-8")
+    loaded = yaml.safe_load(text)
+    node = loaded if isinstance(loaded, Mapping) else {}
+    for inside in (node, *node.values()):
+        if isinstance(inside, Mapping) and "_target_" in inside:
+            find_target(str(inside["_target_"]))
+    return Choice(text, node)
+
+
+def schemas(loader: Loader, choices: Mapping[str, Sequence[Choice]]) -> dict[str, Schema]:
     """Return the schema of each group's files, by group."""
     groups = [group for group in loader.groups() if group != "experiment"]
-    alone = {group: _group(group, {}) for group in groups}
-    found = {group: _group(group, alone) for group in groups}
+    alone = {group: _group(group, choices.get(group, ()), {}) for group in groups}
+    found = {group: _group(group, choices.get(group, ()), alone) for group in groups}
     if "experiment" in loader.groups():
         found["experiment"] = _experiment(found)
     return found
 
 
-def _group(group: str, others: Mapping[str, Schema]) -> Schema:
+def _group(group: str, choices: Sequence[Choice], others: Mapping[str, Schema]) -> Schema:
     """Return the schema of a group: a file's keys are those of the code that it names, or of any of the group's.
 
     Args:
         group: its name.
+        choices: its files.
         others: schemas of groups from which a key of a file may take a choice (`/model@encoder: bge-large`).
     """
-    files = [
-        source.folder / choice
-        for source in [house(), *added_sources()]
-        for choice in source.choices()
-        if choice.parts[0] == group
-    ]
     targets: dict[str, Target] = {}
     comments: dict[str, str] = {}
     nested: dict[str, list[Schema]] = {}
-    for file in files:
-        text = file.read_text(encoding="utf-8")
-        node = yaml.safe_load(text)
-        if isinstance(node, Mapping) and "_target_" in node:
-            targets.setdefault(str(node["_target_"]), find_target(str(node["_target_"])))
-            comments = {**_comments(text), **comments}
-        for key, schema in _nested(node, group, text, others).items() if isinstance(node, Mapping) else ():
+    for choice in choices:
+        if "_target_" in choice.node:
+            name = str(choice.node["_target_"])
+            targets.setdefault(name, find_target(name))
+            comments = {**_comments(choice.text), **comments}
+        for key, schema in _nested(choice, group, others).items():
             if schema not in nested.setdefault(key, []):
                 nested[key].append(schema)
     inside = {key: {"anyOf": [*choices, {"type": "null"}, INTERPOLATION]} for key, choices in nested.items()}
@@ -94,18 +130,18 @@ def _merged(targets: list[Schema]) -> Schema:
     return {key: found[0] if len(found) == 1 else {"anyOf": found} for key, found in ways.items()}
 
 
-def _nested(node: Mapping[str, Any], group: str, text: str, others: Mapping[str, Schema]) -> dict[str, Schema]:
+def _nested(choice: Choice, group: str, others: Mapping[str, Schema]) -> dict[str, Schema]:
     """Return what stands at keys of a file: a choice of another group that its defaults name, or code of its own."""
     found: dict[str, Schema] = {}
-    for entry in node.get("defaults") or []:
+    for entry in choice.node.get("defaults") or []:
         for name in entry if isinstance(entry, Mapping) else ():
             other, at, key = str(name).removeprefix("override ").strip("/").partition("@")
             if at and other in others:
                 found[key] = {"type": "object", "properties": others[other]["properties"]}
-    for key, value in node.items():
+    for key, value in choice.node.items():
         if isinstance(value, Mapping) and "_target_" in value:
             target = find_target(str(value["_target_"]))
-            found[key] = _closed(_parameters(target, group, _comments(text))) if not target.open_ended else {}
+            found[key] = _closed(_parameters(target, group, _comments(choice.text))) if not target.open_ended else {}
             found[key] |= {"type": "object"}
     return found
 

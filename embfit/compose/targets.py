@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import traceback
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,8 +115,17 @@ def _module(path: str, name: str, parent: ModuleType | None = None) -> ModuleTyp
             raise MissingTargetError(f"{name} needs the package {error.name}, which is not installed") from error
         above, _, last = path.rpartition(".")
         raise MissingTargetError(_no_such(parent, above, last) if parent else f"there is no module {path}") from error
-    except ImportError as error:
-        raise MissingTargetError(f"{name} cannot be imported: {error}") from error
+    except Exception as error:  # the module is someone's code, which may fail in any way
+        raise MissingTargetError(f"{name} cannot be imported: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """Say what went wrong while a module was imported, and on which line."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    first = (str(error).splitlines() or [""])[0]
+    return f"{last.filename}:{last.lineno}: {type(error).__name__}" + (f": {first}" if first else "")
 
 
 def _no_such(found: Any, path: str, part: str) -> str:

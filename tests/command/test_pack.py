@@ -72,6 +72,9 @@ def test_every_wrong_choice_is_named(capsys):
     write("team/data/other.yaml", f"{command} data=beir\ndefaults: [beir]\n")
     write("team/data/given.yaml", f"{command} data=given data.path=DIR   # a folder\ndefaults: [beir]\n")
     write("team/miner/mute.yaml", "defaults: [dense]\n")
+    write("team/loss/quote.yaml", "# When.\n# python -m embfit loss=quote query='what\ndefaults: [infonce]\n")
+    write("team/loss/option.yaml", "# When.\n# python -m embfit loss=option --bogus\ndefaults: [infonce]\n")
+    write("team/loss/typo.yaml", f"{command} loss=typo\n_target_: embfit.loss.InfoNEC\n")
     write("team/miner/deep/down.yaml", f"{command} miner=deep/down\ndefaults: [dense]\n")
     assert main(["pack", "check", "team"]) == 2
     out, err = capsys.readouterr()
@@ -80,6 +83,11 @@ def test_every_wrong_choice_is_named(capsys):
         "ok     data/given.yaml",
         "wrong  data/other.yaml: ./team/data/other.yaml: its command does not choose it; write # python -m embfit "
         "data=other ...",
+        "wrong  loss/option.yaml: ./team/loss/option.yaml:2: its command cannot be read: unrecognized arguments: "
+        "--bogus; see python -m embfit --help",
+        "wrong  loss/quote.yaml: ./team/loss/quote.yaml:2: its command cannot be read: No closing quotation",
+        "wrong  loss/typo.yaml: loss._target_: embfit.loss has no 'InfoNEC'; did you mean 'InfoNCE'? "
+        "(team/loss/typo.yaml:3)",
         "wrong  miner/deep/down.yaml: ./team/miner/deep/down.yaml must be GROUP/NAME.yaml; names are flat, such as "
         "model/legal-bge.yaml",
         "wrong  miner/mute.yaml: ./team/miner/mute.yaml:1: begin with a comment line on when to choose it; --help "
@@ -88,7 +96,7 @@ def test_every_wrong_choice_is_named(capsys):
         "wrong  model/typo.yaml: model.max_lenght: embfit.model.Pretrained has no 'max_lenght'; did you mean "
         "'max_length'? (team/model/typo.yaml:4)",
     ]
-    assert err == "embfit: error: team: 4 of 6 choices do not pass\n"
+    assert err == "embfit: error: team: 7 of 9 choices do not pass\n"
 
 
 def test_a_pack_counts_as_installed_only_while_it_is_tried():

@@ -7,7 +7,7 @@ from jsonschema import Draft7Validator
 
 from embfit.app import main
 from embfit.compose.loader import make_loader
-from embfit.compose.schema import schemas
+from embfit.compose.schema import schemas, sound_choices
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -16,7 +16,9 @@ CONF = Path(__file__).parents[2] / "conf"
 def found():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("EMBFIT_CONFIG_PATH", raising=False)
-        return schemas(make_loader())
+        choices, problems = sound_choices()
+        assert problems == []
+        return schemas(make_loader(), choices)
 
 
 def errors(schema, text: str) -> list[str]:
@@ -74,3 +76,22 @@ def test_files_and_editor_settings(tmp_path, monkeypatch, capsys):
     told = json.loads(capsys.readouterr().out)["yaml.schemas"]
     assert told["schemas/loss.json"] == ["**/conf/loss/*.yaml", f"{team}/loss/*.yaml"]
     assert json.loads(Path("schemas/loss.json").read_text())["title"] == "embfit: loss"
+
+
+def test_a_broken_file_is_named_and_the_others_have_their_schema(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    loss = tmp_path / "team" / "loss"
+    loss.mkdir(parents=True)
+    (loss / "typo.yaml").write_text("_target_: embfit.loss.InfoNEC\n")
+    (loss / "open.yaml").write_text("temperature: 1\ndims: [1,\n")
+    (loss / "right.yaml").write_text("_target_: collections.Counter\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(tmp_path / "team"))
+    assert main(["schema", "--dir", "schemas"]) == 2
+    out, err = capsys.readouterr()
+    assert "schemas/loss.json" in json.loads(out)["yaml.schemas"]
+    _, broken, typo = err.splitlines()
+    assert broken.startswith(f"  {loss / 'open.yaml'}:3: ")
+    assert typo.startswith(f"  {loss / 'typo.yaml'}: embfit.loss has no 'InfoNEC'; did you mean 'InfoNCE'?")
+    targets = json.loads(Path("schemas/loss.json").read_text())["properties"]["_target_"]["examples"]
+    assert {"embfit.loss.InfoNCE", "collections.Counter"} <= set(targets)
+    assert "embfit.loss.InfoNEC" not in targets

@@ -72,5 +72,11 @@ def test_a_module_whose_own_import_fails(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(MissingTargetError, match="needs the package not_installed_anywhere, which is not installed"):
         find_target("needy.missing.Thing")
-    with pytest.raises(MissingTargetError, match="cannot be imported: wrong version of x"):
+    with pytest.raises(MissingTargetError, match=r"imported: .*broken\.py:1: ImportError: wrong version of x"):
         find_target("needy.broken.Thing")
+    (tmp_path / "needy" / "unclosed.py").write_text("x = 1\ny = (\n")
+    (tmp_path / "needy" / "zero.py").write_text("x = 1\ny = x / 0\n")
+    with pytest.raises(MissingTargetError, match=r"needy\.unclosed\.X cannot be imported: .*unclosed\.py:2: '\(' was"):
+        find_target("needy.unclosed.X")
+    with pytest.raises(MissingTargetError, match=r"cannot be imported: .*zero\.py:2: ZeroDivisionError: division by"):
+        find_target("needy.zero.X")
