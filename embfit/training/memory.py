@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embfit.training.control_group import bytes_left
+
 GIGABYTE = 1e9
+LONGER = 1.25  # times as long is clearly longer
 
 
 class GraphSize:
@@ -38,11 +42,38 @@ def measure_graph(module: nn.Module) -> Iterator[GraphSize]:
         yield size
 
 
+class GraphLimit:
+    """Says how many micro-batches may keep their graph.
+
+    Args:
+        allowed: bytes for graphs.
+    """
+
+    def __init__(self, allowed: float) -> None:
+        self.allowed = allowed
+        self._per_token = 0.0  # bytes that a padded token keeps in the longest inputs so far
+        self._longest = 0
+
+    def kept(self, areas: Sequence[int], longest: int, measure: Callable[[], int]) -> int:
+        """Return how many of some micro-batches, longest inputs first, may keep their graph.
+
+        Args:
+            areas: padded tokens of each.
+            longest: tokens of the longest input.
+            measure: returns the bytes of the first one's graph. Asked when its inputs are clearly longer than any
+                measured before: plain attention keeps more for each token of a longer text.
+        """
+        if longest > LONGER * self._longest:
+            self._per_token, self._longest = max(self._per_token, measure() / areas[0]), longest
+        return int((np.cumsum(areas) * self._per_token <= self.allowed).sum())
+
+
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that a device can still give: on the CPU what the system or the container's limit leaves."""
+    """Return the memory that a device can still give: on the CPU what the system or a limit on the process leaves."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return min(_system_bytes(), _container_bytes())
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch gives it again
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    return min(_system_bytes(), bytes_left())
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -60,10 +91,3 @@ def _system_bytes() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return 8_000_000_000  # a system that does not tell: assume a small machine
-
-
-def _container_bytes() -> int:
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()) != "max":
-        return max(0, int(text) - int(used.read_text()))
-    return sys.maxsize

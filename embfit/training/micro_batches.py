@@ -36,7 +36,7 @@ from embfit.training.attention import training_attention
 from embfit.training.checkpointing import gradient_checkpointing
 from embfit.training.gradient_cache import CachedEncoding
 from embfit.training.lookup import direct_lookup
-from embfit.training.memory import GIGABYTE, free_bytes, measure_graph
+from embfit.training.memory import GIGABYTE, GraphLimit, free_bytes, measure_graph
 from embfit.training.optimization import Optimization, fused
 from embfit.training.random_state import random_state
 from embfit.training.ranks import Ranks
@@ -107,7 +107,7 @@ class MicroBatched(pl.LightningModule):
         self.ranks = Ranks()
         self.watchers: list[Watch] = []  # called with what each step has measured
         self.ranks_here = 1  # that share this machine's memory
-        self._measured: tuple[float, float] | None = None  # bytes that a padded token keeps, bytes allowed
+        self._graphs: GraphLimit | None = None  # of what is free when training starts
         self._readings = Readings()
         self._rate = 0.0  # at which the last step moved the weights
         self._since = time.perf_counter()  # of the pairs that are counted next
@@ -287,15 +287,17 @@ class MicroBatched(pl.LightningModule):
         """Return how many micro-batches can keep their graph within the memory allowed."""
         if not micro_batches:
             return 0
-        areas = _areas(lengths, micro_batches)
-        if self._measured is None:  # once: the first micro-batch holds the longest inputs
+
+        def measure() -> int:
             with measure_graph(self.encoder) as size, self._seeded(0):
                 encode(micro_batches[0])
+            return size.bytes
+
+        if self._graphs is None:
             gigabytes = self.portions.memory_gb
-            allowed = self._free_bytes() / 2 if gigabytes is None else gigabytes * GIGABYTE
-            self._measured = (size.bytes / areas[0], allowed)
-        per_token, allowed = self._measured
-        return int((np.cumsum(areas) * per_token <= allowed).sum())
+            self._graphs = GraphLimit(self._free_bytes() / 2 if gigabytes is None else gigabytes * GIGABYTE)
+        longest = int(lengths[micro_batches[0]].max())
+        return self._graphs.kept(_areas(lengths, micro_batches), longest, measure)
 
     def _free_bytes(self) -> float:
         free = free_bytes(self.device)

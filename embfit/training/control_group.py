@@ -1,0 +1,52 @@
+"""The memory that Linux lets this process have: a container's or a cluster job's limit, whichever group sets it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Names(NamedTuple):
+    """What the files of a control group are called, and the line of `memory.stat` with what can be given back."""
+
+    limit: str
+    used: str
+    reclaimable: str
+
+
+SECOND = Names("memory.max", "memory.current", "inactive_file")  # version 2 of the interface
+FIRST = Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def bytes_left(root: Path = Path("/")) -> int:
+    """Return the bytes that the limits of this process's group, and of those around it, leave it.
+
+    Args:
+        root: of the file system.
+    """
+    left = sys.maxsize
+    with suppress(OSError):  # a system without control groups
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            mount = root / "sys/fs/cgroup"
+            if not controllers:
+                left = min(left, *_lefts(mount, path, SECOND))
+            elif "memory" in controllers.split(","):
+                left = min(left, *_lefts(mount / "memory", path, FIRST))
+    return left
+
+
+def _lefts(mount: Path, path: str, names: Names) -> list[int]:
+    """Return what a group, and each one that it is nested in, leaves; a container sees some of them, or the mount."""
+    group = mount / path.lstrip("/")
+    return [_left(folder, names) for folder in (group, *group.parents) if folder.is_relative_to(mount)]
+
+
+def _left(group: Path, names: Names) -> int:
+    with suppress(OSError, ValueError):  # no such file, or no limit: "max"
+        limit, used = (int((group / name).read_text()) for name in (names.limit, names.used))
+        facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(facts.get(names.reclaimable, 0)))  # file contents that were only read
+    return sys.maxsize
