@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,25 @@ def read_record(folder: Path) -> RunRecord:
         raise UserError(f"{folder} is not the folder of a run: {str(error).splitlines()[0]}") from error
 
 
+def run_folders(parent: Path, apart_from: Path | None = None) -> Iterator[Path]:
+    """Yield the folders of runs in and below a folder.
+
+    Args:
+        parent: is looked through.
+        apart_from: a folder that is not, such as the store.
+    """
+    for folder, inner, files in os.walk(parent):
+        inner[:] = [name for name in inner if Path(folder, name).absolute() != apart_from]
+        if "status.json" in files:
+            yield Path(folder)
+
+
 def find_runs(parent: Path) -> list[RunRecord]:
     """Return the runs in and below a folder, the one that began last at the end; broken ones are left out."""
     found = []
-    for status in parent.rglob("status.json"):
+    for folder in run_folders(parent):
         try:
-            found.append(read_record(status.parent))
+            found.append(read_record(folder))
         except UserError:
             continue
     return sorted(found, key=lambda run: (run.status.get("started") or "", str(run.dir)))

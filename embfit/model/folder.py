@@ -34,6 +34,7 @@ POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 OTHER_POOLINGS = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
+HEAD = "ForSequenceClassification"  # how architectures that score pairs are named
 DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 NO_LENGTH = 10**6  # transformers writes 10^30 for a tokenizer without a limit
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
@@ -116,6 +117,12 @@ def read_settings(folder: Path) -> FolderSettings:
         document_prompt=prompts.get("document", prompts.get("passage")),
         dense=tuple(path for name, path in modules if name == "Dense"),
     )
+
+
+def holds_ranker(folder: Path) -> bool:
+    """Say whether a model's folder is a cross-encoder's, and not an encoder's."""
+    architectures = _read(folder / "config.json").get("architectures") or ()
+    return any(name.endswith(HEAD) for name in architectures) and not (folder / "modules.json").is_file()
 
 
 def read_projections(folder: Path, settings: FolderSettings) -> list[Projection]:

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
-from embfit.model.folder import Attention, FolderSettings, Settings, read_projections, read_settings
+from embfit.model.folder import Attention, FolderSettings, Settings, holds_ranker, read_projections, read_settings
 from embfit.model.last_token import append_end_token
 from embfit.model.lora import NO_ADAPTER, LoRA, load_adapter, read_base
 from embfit.model.pooling import Pooling
@@ -88,6 +88,11 @@ class Pretrained:
         folder = find_model(self.path, self.revision, self.packages)
         if self.sha256 is not None:
             check_digest(folder, self.sha256)
+        if holds_ranker(folder):
+            raise UserError(
+                f"model.path={self.path} is a cross-encoder, which scores pairs and embeds no text; "
+                "miner.model, evaluator.systems.reranked.path and model=cross-encoder take one"
+            )
         said = read_settings(folder)
         backbone, tokenizer = self._read(folder)
         settings = self._settings(said, backbone, tokenizer)

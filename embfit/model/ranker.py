@@ -19,13 +19,12 @@ from transformers.utils import logging as transformers_logging
 
 from embfit.errors import UserError
 from embfit.model.cross_encoder import CrossEncoder, PairSettings
-from embfit.model.folder import Attention
+from embfit.model.folder import HEAD, Attention
 from embfit.model.precision import Precision
 from embfit.model.pretrained import DEFAULT_LENGTH, positions
 from embfit.model.source import find_model
 from embfit.store import replacing_folder
 
-HEAD = "ForSequenceClassification"  # how the architectures that have a head are named
 LEAST_LENGTH = 8  # a pair with its special tokens
 
 

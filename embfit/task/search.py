@@ -13,8 +13,10 @@ from rich.table import Table
 from embfit.errors import ConfigError, UserError
 from embfit.index.exact import search as search_exact
 from embfit.model import Encoder, Pretrained, embed
+from embfit.model.folder import holds_ranker
 from embfit.records import Collection
 from embfit.run_folder import RunFolder, read_state
+from embfit.run_record import read_record, run_folders
 from embfit.store import Store
 from embfit.task.parts import Data
 
@@ -41,7 +43,8 @@ def search(
         store: keeps embeddings, so that the second search is quick.
         run: records what was asked.
         query: what to look for.
-        tuned: a model folder; by default the newest that a finished fine-tuning left under `runs`.
+        tuned: a model folder; by default the newest encoder under `runs` that a finished fine-tuning on the same
+            documents left.
         runs: where fine-tunings are.
         documents: how many to show.
 
@@ -53,11 +56,15 @@ def search(
     with run.stage("load data"):
         collection = data.load(store)
     models = {"base": model}
-    if folder := Path(tuned) if tuned else _newest_model(Path(runs)):
+    if folder := Path(tuned) if tuned else _newest_encoder(Path(runs), collection, store):
         models["tuned"] = replace(model, path=str(folder), revision=None, sha256=None)
         log.info("tuned is %s", folder)
     else:
-        log.info("no fine-tuned model under %s yet, so the base model answers alone (tuned=FOLDER names one)", runs)
+        log.info(
+            "no encoder under %s was fine-tuned on these documents, so the base model answers alone "
+            "(tuned=FOLDER names one)",
+            runs,
+        )
     found = {}
     with run.stage("search"):
         for name, choice in models.items():
@@ -66,11 +73,21 @@ def search(
     Console().print(_side_by_side(query, found, collection))
 
 
-def _newest_model(runs: Path) -> Path | None:
-    """Return the model folder of the fine-tuning that finished last."""
-    finished = [status for status in runs.glob("**/status.json") if read_state(status.parent) == "done"]
-    folders = [status.parent / "model" for status in finished if (status.parent / "model").is_dir()]
-    return max(folders, key=lambda folder: folder.stat().st_mtime, default=None)
+def _newest_encoder(runs: Path, collection: Collection, store: Store) -> Path | None:
+    """Return the newest encoder of a finished fine-tuning on the collection's documents."""
+    finished = [run for run in run_folders(runs, apart_from=store.dir) if read_state(run) == "done"]
+    models = [run / "model" for run in finished if (run / "model").is_dir() and not holds_ranker(run / "model")]
+    newest_first = sorted(models, key=lambda folder: folder.stat().st_mtime, reverse=True)
+    return next((folder for folder in newest_first if _corpus(folder.parent) == collection.corpus_digest), None)
+
+
+def _corpus(run: Path) -> str | None:
+    """Return the digest of the documents that a run was about, None where its record does not say."""
+    try:
+        digest = read_record(run).report.get("data", {}).get("corpus_sha256")
+    except UserError:
+        return None
+    return None if digest is None else str(digest)
 
 
 def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: Store) -> list[tuple[int, float]]:

@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from embfit.errors import UserError
-from embfit.model import CrossEncoder, Encoder, save_encoder, save_ranker, score_pairs
+from embfit.model import CrossEncoder, Encoder, Pretrained, save_encoder, save_ranker, score_pairs
 from embfit.model.pairs import Pairs
 from embfit.model.ranker import load_ranker
 from embfit.records import Collection
@@ -123,6 +123,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(CrossEncoder, "read", count)
     return counts
+
+
+def test_a_ranker_is_no_encoder(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
+    save_ranker(tiny_ranker, tmp_path / "ranker")
+    with pytest.raises(UserError, match="is a cross-encoder, which scores pairs and embeds no text"):
+        Pretrained(str(tmp_path / "ranker")).load("cpu")
 
 
 def all_pairs(queries: int, documents: int) -> np.ndarray:

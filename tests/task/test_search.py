@@ -1,0 +1,42 @@
+"""Which model `task=search` takes for the tuned one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from embfit.model import CrossEncoder, Encoder, save_encoder, save_ranker
+from embfit.records import Collection
+from embfit.store import Store
+from embfit.task.search import _newest_encoder
+
+
+def finished(run: Path, model: Path, corpus: str) -> Path:
+    """Make what `task=search` reads of a fine-tuning; the next one is newer."""
+    shutil.copytree(model, run / "model")
+    os.utime(run / "model", (1e9 + len(list(run.parent.iterdir())),) * 2)
+    for name, said in (("status", {"state": "done"}), ("report", {"data": {"corpus_sha256": corpus}})):
+        (run / f"{name}.json").write_text(json.dumps(said))
+    for name in ("config.yaml", "provenance.json", "versions.json"):
+        (run / name).write_text("{}")
+    return run / "model"
+
+
+def test_search_takes_the_newest_encoder_of_the_same_documents(
+    tiny_encoder: Encoder, tiny_ranker: CrossEncoder, small_collection: Collection, store: Store, tmp_path: Path
+) -> None:
+    save_encoder(tiny_encoder, tmp_path / "encoder")
+    save_ranker(tiny_ranker, tmp_path / "ranker")
+    runs, here = tmp_path / "runs", small_collection.corpus_digest
+    assert _newest_encoder(runs, small_collection, store) is None
+    finished(runs / "older", tmp_path / "encoder", here)
+    wanted = finished(runs / "newer", tmp_path / "encoder", here)
+    finished(runs / "ranker", tmp_path / "ranker", here)
+    finished(runs / "other", tmp_path / "encoder", "another corpus")
+    finished(store.dir / "kept", tmp_path / "encoder", here)
+    failed = finished(runs / "failed", tmp_path / "encoder", here).parent
+    (failed / "status.json").write_text(json.dumps({"state": "failed"}))
+    store.dir.rename(runs / "store")
+    assert _newest_encoder(runs, small_collection, Store(runs / "store")) == wanted
