@@ -13,7 +13,10 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
+
+from embfit.text_digests import CONTENT, DIGESTS, digest_documents, document_text, first_rows
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Judgements of one split: query id → {document id → grade}. A grade of 1 or more is relevant."""
@@ -27,11 +30,13 @@ class Collection:
 
     Args:
         name: for reports and file names.
-        corpus: Arrow table with the string columns `_id`, `title` and `text`; ids are unique.
+        corpus: Arrow table with the string columns `_id`, `title` and `text`, and perhaps the digests of
+            `embfit.text_digests`; ids are unique.
         queries: Arrow table with the string columns `_id` and `text`; ids are unique.
         qrels: split name (`train`, `dev`, `test`, or any other, such as `production`) → judgements. Every id in them
             is in the tables.
-        facts: what loading counted and changed (`merged_queries: 3`); goes to the report.
+        facts: what loading counted and changed (`queries_merged: 3`); goes to the report.
+        exclude_self: a query and the document of the same id are one: it answers nothing, and is no negative of it.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Collection:
     queries: Dataset
     qrels: Mapping[str, Qrels]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    exclude_self: bool = False
 
     @cached_property
     def document_ids(self) -> list[str]:
@@ -61,32 +67,38 @@ class Collection:
         return {name: row for row, name in enumerate(self.query_ids)}
 
     def document_texts(self, rows: Sequence[int] | None = None) -> Iterator[str]:
-        """What an encoder reads of each document: title, a space and text (BEIR's convention), in row order."""
-        for block in _blocks(self.corpus, rows):
-            for title, text in zip(block["title"], block["text"], strict=True):
-                yield f"{title} {text}" if title else text
+        """What an encoder reads of each document (`document_text`), in row order."""
+        for block in _blocks(self.corpus, ["title", "text"], rows):
+            yield from map(document_text, block["title"], block["text"])
 
     def query_texts(self, rows: Sequence[int] | None = None) -> Iterator[str]:
         """The queries' texts, in row order."""
-        for block in _blocks(self.queries, rows):
+        for block in _blocks(self.queries, ["text"], rows):
             yield from block["text"]
+
+    @cached_property
+    def document_digests(self) -> pa.Table:
+        """Digests of the documents' texts, in row order: a source writes them beside the texts, else they are read."""
+        if CONTENT in self.corpus.column_names:
+            return self.corpus.select_columns(DIGESTS.names).with_format("arrow")[:]
+        blocks = _blocks(self.corpus, ["title", "text"], None)
+        return pa.Table.from_batches((digest_documents(block["title"], block["text"]) for block in blocks), DIGESTS)
 
     @cached_property
     def document_copies(self) -> np.ndarray:
         """For each document row, the first row with the same text ([N] int32): equal texts share one row number."""
-        first: dict[bytes, int] = {}
-        digests = (hashlib.blake2b(text.encode(), digest_size=16).digest() for text in self.document_texts())
-        return np.fromiter((first.setdefault(name, row) for row, name in enumerate(digests)), np.int32)
+        return first_rows(self.document_digests[CONTENT])
 
     @cached_property
     def corpus_digest(self) -> str:
-        """Identifies the documents: their ids and texts, in order."""
-        return _digest((*pair,) for pair in zip(self.document_ids, self.document_texts(), strict=True))
+        """Identifies the documents: their ids and the digests of their texts, in order."""
+        contents = (name for chunk in self.document_digests[CONTENT].chunks for name in chunk.to_pylist())
+        return _digest(zip(self.document_ids, contents, strict=True))
 
     @cached_property
     def queries_digest(self) -> str:
         """Identifies the queries: their ids and texts, in order."""
-        return _digest((*pair,) for pair in zip(self.query_ids, self.query_texts(), strict=True))
+        return _digest(zip(self.query_ids, self.query_texts(), strict=True))
 
     def qrels_digest(self, split: str) -> str:
         """Identifies one split's judgements, in any order."""
@@ -109,8 +121,8 @@ class TrainingSet:
             positives and then of the negatives; empty without a teacher), `weight` (float32) and `source` (string:
             where the example came from). For people, and null where the source has none: `positive_scores`,
             `negative_scores`, `negative_ranks` and `negative_sources`.
-        relevant: known relevant document rows by query row, from the *training* split alone. The trainer never counts
-            one of them as a negative.
+        relevant: known relevant document rows by query row, from the *training* split alone, and the documents that are
+            the query itself. The trainer never counts one of them as a negative.
         facts: what mining counted (shortfalls, filtered negatives); goes to the report.
     """
 
@@ -212,17 +224,18 @@ class Report:
     production: Sequence[Evaluation] = ()
 
 
-def _blocks(table: Dataset, rows: Sequence[int] | None) -> Iterator[Mapping[str, list[str]]]:
-    chosen = table if rows is None else table.select(rows)
+def _blocks(table: Dataset, columns: list[str], rows: Sequence[int] | None) -> Iterator[Mapping[str, list[str]]]:
+    named = table.select_columns(columns)
+    chosen = named if rows is None else named.select(rows)
     for start in range(0, len(chosen), BLOCK):
         yield chosen[start : start + BLOCK]
 
 
-def _digest(rows: Iterable[Sequence[str]]) -> str:
+def _digest(rows: Iterable[Sequence[str | bytes]]) -> str:
     digest = hashlib.sha256()
     for row in rows:
         for value in row:
-            encoded = value.encode()
+            encoded = value.encode() if isinstance(value, str) else value
             digest.update(len(encoded).to_bytes(8, "little"))  # lengths keep ("ab", "c") and ("a", "bc") apart
             digest.update(encoded)
     return digest.hexdigest()

@@ -113,7 +113,7 @@ def evaluate_best_piece(
     collection = bench.collection
     queries = bench.encoder.encode(collection.query_texts(bench.rows), "query")  # [Q, D]
     evaluator = bench.evaluator
-    reach = min(evaluator.depth + evaluator.exclude_self, len(rows))
+    reach = min(evaluator.depth + collection.exclude_self, len(rows))
     step = max(1, SCORES // len(matrix))
     scored: dict[str, list[tuple[str, float]]] = {}
     for first in range(0, len(queries), step):
@@ -122,5 +122,5 @@ def evaluate_best_piece(
             query = collection.query_ids[query_row]
             top = np.argsort(-scores, kind="stable")[:reach]
             ids = [(collection.document_ids[rows[place]], float(scores[place])) for place in top]
-            scored[query] = [pair for pair in ids if not (evaluator.exclude_self and pair[0] == query)]
+            scored[query] = [pair for pair in ids if not (collection.exclude_self and pair[0] == query)]
     return bench.judge(name, rank(scored, evaluator.depth), {"pieces": len(matrix), "documents": len(rows)})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
 
 from embfit.records import Collection
+from embfit.text_digests import CONTENT
 
 
 def query_texts(collection: Collection) -> dict[str, str]:
@@ -18,15 +19,12 @@ def query_texts(collection: Collection) -> dict[str, str]:
 
 
 def document_contents(collection: Collection) -> dict[str, bytes]:
-    """A digest of every judged document, by its id: the same for documents of the same title and text."""
+    """The digest of every judged document's title and text, by its id."""
     judged = {name for queries in collection.qrels.values() for documents in queries.values() for name in documents}
-    return {
-        name: hashlib.blake2b(f"{title} {text}".strip().encode(), digest_size=16).digest()
-        for name, title, text in _rows(collection.corpus.data.table, judged, ["title", "text"])
-    }
+    return {row[0]: row[1] for row in _rows(collection.corpus.data.table, judged, [CONTENT])}
 
 
-def _rows(table: pa.Table, ids: set[str], columns: list[str]) -> Iterator[tuple[str, ...]]:
+def _rows(table: pa.Table, ids: set[str], columns: list[str]) -> Iterator[tuple[Any, ...]]:
     """Yield the id and columns of these rows, batch by batch, so that a large corpus never lies in memory."""
     chosen = pa.compute.is_in(table["_id"], value_set=pa.array(ids, pa.string())).combine_chunks()
     start = 0

@@ -40,6 +40,8 @@ class Source(ABC):
         split_seed: draws the held-out queries. Not the run's seed, so that runs that differ in it are evaluated on
             the same queries.
         max_train: train on at most so many queries, drawn with `split_seed`; None for all.
+        exclude_self: queries are documents of the corpus under the same id (arguana, quora), so a query's own document
+            is left out of what is measured, and is no negative of it. Elsewhere equal ids are a coincidence.
         queries_from: split → who or what wrote its queries ("users", a generator's name). An evaluation by the source
             of the training queries is warned of.
     """
@@ -48,6 +50,7 @@ class Source(ABC):
     test_share: Share = 0.1
     split_seed: Seed = 0
     max_train: Annotated[int, Field(ge=1)] | None = None
+    exclude_self: bool = False
     queries_from: dict[str, str] | None = None
 
     @abstractmethod
@@ -84,7 +87,7 @@ class Source(ABC):
             "max_train": self.max_train,
         }
         splits = store.entry("splits", key, lambda folder: self._split(tables, folder), version=SPLITS_VERSION)
-        collection = open_collection(tables.name, tables.folder, splits)
+        collection = replace(open_collection(tables.name, tables.folder, splits), exclude_self=self.exclude_self)
         if self.queries_from:
             sources = {**collection.facts.get("queries_from", {}), **self.queries_from}
             collection = replace(collection, facts={**collection.facts, "queries_from": sources})

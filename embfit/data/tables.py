@@ -1,7 +1,7 @@
 """A collection's tables on disk: written in one pass with bounded memory, opened memory-mapped.
 
-A folder holds `corpus.arrow`, `queries.arrow` and `qrels.arrow` (Arrow streams) and `facts.json`. Another, with
-`qrels.arrow` and `facts.json` alone, says how the judgements of the first were split.
+A folder holds `corpus.arrow` (with digests of the texts), `queries.arrow` and `qrels.arrow` (Arrow streams) and
+`facts.json`. Another, with `qrels.arrow` and `facts.json` alone, says how the judgements of the first were split.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.records import Collection, Qrels
+from embfit.text_digests import DIGESTS, digest_documents
 
 BLOCK_ROWS = 4096
 BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
 
-TABLES_VERSION = 3  # of the store's collections, whatever they were read from
+TABLES_VERSION = 4  # of the store's collections, whatever they were read from
 
 CORPUS = ("_id", "title", "text")
 QUERIES = ("_id", "text")
@@ -36,7 +37,7 @@ class Tables(NamedTuple):
 
 
 class TableWriter:
-    """Writes rows of texts to an Arrow file, block by block.
+    """Writes rows of texts to an Arrow file, block by block; beside those of documents, the digests of their texts.
 
     Args:
         path: the file.
@@ -47,6 +48,8 @@ class TableWriter:
         self.rows = 0
         self.columns = columns
         self._schema = pa.schema([(name, pa.string()) for name in columns])
+        if columns == CORPUS:
+            self._schema = pa.unify_schemas([self._schema, DIGESTS])
         self._writer = pa.ipc.new_stream(str(path), self._schema)
         self._block: list[Sequence[str]] = []
         self._places: list[str] = []
@@ -81,7 +84,10 @@ class TableWriter:
         if not self._block:
             return
         try:
-            columns = [pa.array(values, pa.string()) for values in zip(*self._block, strict=True)]
+            texts = list(zip(*self._block, strict=True))
+            columns = [pa.array(values, pa.string()) for values in texts]
+            if self.columns == CORPUS:
+                columns += digest_documents(*texts[1:]).columns
         except UnicodeEncodeError as error:
             raise UserError(self._half_character()) from error
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))

@@ -54,8 +54,6 @@ class Retrieval:
         quality_kept: share of the quality of whole vectors that the cheapest setting of the funnel must keep.
         bm25: whether tasks that evaluate an encoder report BM25 beside it.
         language: BM25's stemmer and stop words; None takes words as they are.
-        exclude_self: leave out the document that has the query's own id, where queries are documents of the corpus
-            (arguana, quora). Elsewhere equal ids are a coincidence.
         near_copy: share of four-word sequences (documents) or words (queries) in common from which a text that training
             saw counts as the same; None for exact copies alone.
         resamples: of the bootstrap, and random flips of the randomisation test.
@@ -78,7 +76,6 @@ class Retrieval:
     quality_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
     bm25: bool = True
     language: Language | None = "english"
-    exclude_self: bool = False
     near_copy: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     resamples: Annotated[int, Field(ge=1)] = 10_000
     seed: Seed = 0
@@ -121,7 +118,7 @@ class Retrieval:
             def find() -> Hits:
                 queries = embed(encoder, collection, "query", store, rows).matrix
                 documents = embed(encoder, collection, "document", store).matrix
-                return self._search(Cut(queries, dim)[:], Cut(documents, dim))
+                return self._search(collection, Cut(queries, dim)[:], Cut(documents, dim))
 
             key = {
                 "search": "exact inner product",
@@ -130,7 +127,7 @@ class Retrieval:
                 "corpus": collection.corpus_digest,
                 "queries": collection.queries_digest,
                 "rows": rows,
-                "reach": self._reach(len(collection.corpus)),
+                "reach": self._reach(collection),
             }
             started = time.monotonic()
             hits, reused = stored(store, key, find)
@@ -170,7 +167,7 @@ class Retrieval:
         Raises:
             UserError: a vector is not finite.
         """
-        return self._rank(collection, rows, self._search(queries, documents))
+        return self._rank(collection, rows, self._search(collection, queries, documents))
 
     def evaluate_bm25(self, collection: Collection, store: Store, split: str | None = None) -> Evaluation:
         """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.
@@ -184,7 +181,7 @@ class Retrieval:
         rows = query_rows(collection, split)
         started = time.monotonic()
         index = index_words(collection, store, self.language)
-        hits = index.search(list(collection.query_texts(rows)), self._reach(len(collection.corpus)))
+        hits = index.search(list(collection.query_texts(rows)), self._reach(collection))
         ranking = self._rank(collection, rows, hits)
         facts = {"seconds": round(time.monotonic() - started, 3)}
         return self.judge("bm25", collection, split, ranking, store, facts)
@@ -206,7 +203,7 @@ class Retrieval:
         documents = encoder.encode(collection.document_texts(chosen.tolist()), "document")
 
         def at(dim: int, metrics: Sequence[str]) -> Mapping[str, float]:
-            scores, places = self._search(Cut(queries, dim)[:], Cut(documents, dim))
+            scores, places = self._search(collection, Cut(queries, dim)[:], Cut(documents, dim))
             ranking = self._rank(collection, rows, (scores, chosen[places]))
             return judge("validation", collection, self.dev_split, ranking, metrics).metrics
 
@@ -273,16 +270,16 @@ class Retrieval:
             self.dims or (),
             self.formats,
             self.funnel or (),
-            self._reach(len(collection.corpus)),
+            self._reach(collection),
             metric,
             value,
             self.quality_kept,
         )
         return asdict(found)
 
-    def _search(self, queries: np.ndarray, documents: Rows) -> Hits:
+    def _search(self, collection: Collection, queries: np.ndarray, documents: Rows) -> Hits:
         try:
-            return search(queries, documents, self._reach(len(documents)))
+            return search(queries, documents, min(self._reach(collection), len(documents)))
         except ValueError as error:  # widths and reach fit, so a vector is not finite
             raise UserError(
                 f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
@@ -295,10 +292,11 @@ class Retrieval:
             scored[query] = [
                 (document, score)
                 for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-                if row != NOTHING and not ((document := collection.document_ids[row]) == query and self.exclude_self)
+                if row != NOTHING
+                and not ((document := collection.document_ids[row]) == query and collection.exclude_self)
             ]
         return rank(scored, self.depth)
 
-    def _reach(self, documents: int) -> int:
+    def _reach(self, collection: Collection) -> int:
         """How many documents to search for: one more where one may be left out."""
-        return min(self.depth + self.exclude_self, documents)
+        return min(self.depth + collection.exclude_self, len(collection.corpus))

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 
 from embfit.errors import UserError
 from embfit.ragged import Ragged
 from embfit.records import Collection
+from embfit.text_digests import digest_text
 
 SPLIT = "train"  # no other split is ever read here: mining around its judgements would leak them into training
-NOWHERE = -1  # row of a text that no document has
 BLOCK = 16_384  # queries mined at once: bounds the memory of their candidates
 
 
@@ -25,7 +27,7 @@ class Examples:
         positives: their relevant documents' rows, by descending grade, then by id; never empty.
         judged: rows of the documents judged not relevant (grade 0 or less), by descending grade, then by id; each text
             once, and never the text of a positive.
-        own: rows of the documents whose text is the query's, as where questions are matched with questions; each text
+        own: rows of the documents that are the query itself, as where questions are matched with questions; each text
             once.
         dropped: judged negatives left out because their text is a positive's or came before.
     """
@@ -56,9 +58,9 @@ class Examples:
         return np.searchsorted(self.queries, part.queries)
 
     def relevant(self) -> Mapping[int, frozenset[int]]:
-        """Return the positives by query row, as `TrainingSet.relevant` wants them."""
-        lists = zip(self.queries.tolist(), self.positives.lists(), strict=True)
-        return {query: frozenset(rows.tolist()) for query, rows in lists}
+        """Return what no batch may take for a negative, as `TrainingSet.relevant` wants it: positives and own."""
+        lists = zip(self.queries.tolist(), self.positives.lists(), self.own.lists(), strict=True)
+        return {query: frozenset([*rows.tolist(), *own.tolist()]) for query, rows, own in lists}
 
 
 def training_examples(collection: Collection) -> Examples:
@@ -86,7 +88,7 @@ def training_examples(collection: Collection) -> Examples:
         queries.astype(np.int32),
         _by_query(relevant, queries),
         _by_query(judged, queries),
-        _own_texts(collection, queries),
+        _own(collection, queries),
         len(others) - len(judged),
     )
 
@@ -96,14 +98,23 @@ def _by_query(table: np.ndarray, queries: np.ndarray) -> Ragged:
     return Ragged.from_owners(table[:, 2].astype(np.int32), owners, len(queries))
 
 
-def _own_texts(collection: Collection, queries: np.ndarray) -> Ragged:
-    """Return for each query the document that has its text, if there is one."""
-    rows: dict[str, int] = dict.fromkeys(collection.query_texts(queries.tolist()), NOWHERE)
-    for row, text in enumerate(collection.document_texts()):
-        if rows.get(text) == NOWHERE:
-            rows[text] = row
-    own = np.fromiter((rows[text] for text in collection.query_texts(queries.tolist())), np.int32)  # [Q]
-    return Ragged.from_owners(own[own != NOWHERE], np.flatnonzero(own != NOWHERE), len(queries))
+def _own(collection: Collection, queries: np.ndarray) -> Ragged:
+    """Return the documents that are the query itself: by text, with its title or without, or by id (`exclude_self`)."""
+    asked = [digest_text(text) for text in collection.query_texts(queries.tolist())]
+    wanted = pa.array(asked, pa.binary())
+    own: dict[bytes, set[int]] = {}  # digest of a query → first rows of its texts
+    for column in collection.document_digests.columns:
+        digests = column.combine_chunks()
+        rows = np.flatnonzero(pa.compute.is_in(digests, value_set=wanted))
+        for row, digest in zip(rows, digests.take(rows).to_pylist(), strict=True):
+            own.setdefault(digest, set()).add(int(collection.document_copies[row]))
+    found = [own.get(digest, set()) for digest in asked]
+    if collection.exclude_self:
+        names = [collection.query_ids[query] for query in queries]
+        same = [collection.document_rows.get(name) for name in names]
+        copies = collection.document_copies
+        found = [one if row is None else one | {int(copies[row])} for one, row in zip(found, same, strict=True)]
+    return Ragged.of(sorted(one) for one in found)
 
 
 def _new_texts(others: np.ndarray, relevant: np.ndarray, copies: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 4  # of the store's negatives
+VERSION = 5  # of the store's negatives
 
 Find: TypeAlias = Callable[[Examples, int], Negatives]
 """Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""
@@ -53,6 +53,7 @@ def mine(
         "corpus": collection.corpus_digest,
         "queries": collection.queries_digest,
         "qrels": collection.qrels_digest(SPLIT),
+        "exclude_self": collection.exclude_self,
         **key,
     }
 

@@ -1,5 +1,7 @@
 """How long a large BEIR folder takes to load, and how much memory: first from its files, then from the store.
 
+Then what is held of each document to name it and to know its copies, and what finding those takes at most.
+
 Each load is a process of its own, so that peak memory is its own. The folder is synthetic: random words.
 
     python scripts/benchmarks/loading.py --documents 1000000
@@ -13,10 +15,15 @@ import resource
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from embfit.records import Collection
 
 WORDS = 60  # of a document
 VOCABULARY = 20_000
@@ -41,6 +48,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--load", str(folder), str(Path(scratch) / "store")]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             print(f"{name}: {found['seconds']:.1f} s, peak memory {found['peak_mb']:,.0f} MB")
+        print(f"bytes for each document: {found['held']:.0f} held, {found['at_most']:.0f} at most")
 
 
 def write(folder: Path, documents: int) -> None:
@@ -70,7 +78,22 @@ def load(folder: str, store: str) -> dict[str, float]:
     return {
         "seconds": time.monotonic() - started,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,  # kilobytes on Linux
+        **bytes_for_each(collection),
     }
+
+
+def bytes_for_each(collection: Collection) -> dict[str, float]:
+    """Return what ids, rows and copies take in Python's and Arrow's memory, divided by the documents."""
+    import pyarrow as pa
+
+    pool = pa.default_memory_pool()
+    documents, before = len(collection.corpus), pool.max_memory()
+    tracemalloc.start()
+    kept = (collection.document_rows, collection.document_copies)
+    held, most = tracemalloc.get_traced_memory()
+    in_arrow = max(0, pool.max_memory() - before)
+    assert all(len(one) == documents for one in kept)
+    return {"held": held / documents, "at_most": (most + in_arrow) / documents}
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def test_a_query_that_is_a_document_does_not_find_itself(tiny_encoder: Encoder, 
     grades = {"long": {"short": 1}}
     made = bench(tiny_encoder, store, DOCUMENTS, {"long": LONG}, grades)
     assert evaluate_pieces("pieces", made, np.arange(3), 32).ranking.documents["long"][0][0] == "long"
-    without = replace(made, evaluator=replace(made.evaluator, exclude_self=True, depth=10))
+    without = replace(
+        made, collection=replace(made.collection, exclude_self=True), evaluator=replace(made.evaluator, depth=10)
+    )
     vars(without)["encoder"] = tiny_encoder
     found = [id for id, _ in evaluate_pieces("pieces", without, np.arange(3), 32).ranking.documents["long"]]
     assert sorted(found) == ["other", "short"]

@@ -4,6 +4,9 @@ import pytest
 
 from embfit.data import Beir
 from embfit.errors import ConfigError
+from embfit.miner.examples import training_examples
+from embfit.records import Collection
+from tests.conftest import make_collection
 
 
 def documents_of(judged):
@@ -103,6 +106,22 @@ def test_given_splits_are_not_touched(beir_folder, store):
         split: {f"q{n}": {f"d{n}": 1}} for n, split in enumerate(("train", "dev", "test", "production"))
     }
     assert list(collection.qrels) == ["train", "dev", "test", "production"]
+
+
+def test_equal_texts_are_told_without_reading_them_again(beir_folder, store, monkeypatch):
+    documents = {"d1": "red", "d2": "green", "d3": "red"}
+    folder = beir_folder(documents, {"d1": "green", "q": "sky"}, train=["d1\td3\t1", "q\td2\t1"])
+    collection = Beir(str(folder), dev_share=0.0, test_share=0.0, exclude_self=True).load(store)
+    expected = make_collection(documents, {}, {}).corpus_digest
+
+    def read(*_):
+        raise AssertionError("a text is read")
+
+    monkeypatch.setattr(Collection, "document_texts", read)
+    assert collection.document_copies.tolist() == [0, 1, 0]
+    assert collection.corpus_digest == expected
+    own = training_examples(collection).own
+    assert [rows.tolist() for rows in own.lists()] == [[0, 1], []]  # by its id, and by its text
 
 
 def test_training_can_be_limited_after_the_cut(chain, store):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.miner import examples as module
 from embfit.miner.examples import training_examples
+from embfit.records import Collection
 from tests.conftest import make_collection
 
 DOCUMENTS = {"a": "red", "b": "green", "c": "blue", "d": "red", "e": "grey", "f": "grey"}  # d copies a, f copies e
@@ -41,6 +45,22 @@ def test_a_document_that_is_the_query_itself_is_found() -> None:
     queries = {"q0": "green", "q1": "red", "q2": "fire"}
     examples = training_examples(make_collection(DOCUMENTS, queries, qrels))
     assert [rows.tolist() for rows in examples.own.lists()] == [[1], [0], []]
+    assert examples.relevant() == {0: frozenset({0, 1}), 1: frozenset({0, 2}), 2: frozenset({4})}
+
+
+def test_the_query_itself_is_found_under_a_title_and_by_its_id() -> None:
+    corpus = {
+        "_id": ["a", "b", "q1", "c", "d"],
+        "title": ["Colours", "Plants", "", "Colours", ""],
+        "text": ["red", "green", "blue", "red", "Plants green"],
+    }
+    queries = {"_id": ["q0", "q1", "q2"], "text": ["red", "blue is a colour", "Plants green"]}
+    qrels = {"train": {query: {"q1" if query == "q0" else "a": 1} for query in queries["_id"]}}
+    made = Collection("small", Dataset.from_dict(corpus), Dataset.from_dict(queries), qrels)
+    assert [rows.tolist() for rows in training_examples(made).own.lists()] == [[0], [], [1]]  # d is a copy of b
+    same = training_examples(replace(made, exclude_self=True))
+    assert [rows.tolist() for rows in same.own.lists()] == [[0], [2], [1]]
+    assert same.relevant()[1] == frozenset({0, 2})
 
 
 def test_no_other_split_is_read() -> None:

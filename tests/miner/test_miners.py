@@ -169,6 +169,11 @@ def test_the_query_itself_is_no_negative(miner: Miner, store: Store, tiny_encode
     training_set = miner.mine(collection, tiny_encoder, store)
     assert training_set.rows["negatives"][:] == [[2]]
     assert training_set.facts["removed"]["query_itself"] >= 1
+    named = make_collection(documents, {"c": "does it rain"}, {"train": {"c": {"a": 1}}})
+    assert miner.mine(named, tiny_encoder, store).rows["negatives"][:] == [[2]]
+    same = miner.mine(replace(named, exclude_self=True), tiny_encoder, store)
+    assert same.rows["negatives"][:] == [[]]
+    assert same.relevant == {0: frozenset({0, 1, 2})}
 
 
 def test_random_draws_each_text_once_and_takes_all_there_is(store: Store, tiny_encoder: Encoder) -> None:
