@@ -17,6 +17,7 @@ import Stemmer
 
 from embfit.errors import UserError
 from embfit.progress import track
+from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store, write_text
 
@@ -96,15 +97,39 @@ class BM25Index:
         Raises:
             ValueError: k is not between 1 and the number of documents.
         """
+        scores, rows, _ = self.search_and_score(texts, k, ())
+        return scores, rows
+
+    def search_and_score(
+        self, texts: Sequence[str], k: int, lists: Sequence[Ragged]
+    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Search, and look up each query's scores of further documents: the corpus is scored once a query.
+
+        Args:
+            texts: the queries.
+            k: documents found for each.
+            lists: rows of further documents by query.
+
+        Returns:
+            what `search` returns, and of each of the lists the scores, flat ([values] float32).
+
+        Raises:
+            ValueError: k is not between 1 and the number of documents.
+        """
         if not 1 <= k <= len(self):
             raise ValueError(f"k={k} is not between 1 and the index's {len(self)} documents")
         scores = np.zeros((len(texts), k), np.float32)
         rows = np.full((len(texts), k), NOTHING, np.int64)
+        looked_up = [np.empty(len(one.values), np.float32) for one in lists]
         for query, text in enumerate(track(texts, "searching words", total=len(texts), unit="queries")):
-            found, their_scores = _best(self.scores(text), k)
+            every = self.scores(text)  # [N]
+            found, their_scores = _best(every, k)
             rows[query, : len(found)] = found
             scores[query, : len(found)] = their_scores
-        return scores, rows
+            for one, into in zip(lists, looked_up, strict=True):
+                some = slice(one.offsets[query], one.offsets[query + 1])
+                into[some] = every[one.values[some]]
+        return scores, rows, looked_up
 
     def scores(self, text: str) -> np.ndarray:
         """Return every document's score for one query ([N] float32)."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from embfit.index.lexical import PACKAGES, BM25Index, Language, Method, index_words
@@ -14,7 +13,6 @@ from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
 from embfit.miner.examples import Examples
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder
-from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -52,17 +50,7 @@ class BM25(RankedMiner):
         return Source("bm25", {"depth": self.depth, "packages": PACKAGES, **words}, prepare)
 
     def _best(self, examples: Examples, texts: Sequence[str], index: BM25Index) -> Candidates:
-        scores, rows = index.search(texts, min(self.depth, len(index)))
-        return Candidates(
-            source="bm25",
-            rows=rows,
-            ranks=ranks_of(rows),
-            scores=scores,
-            positive_scores=_pair_scores(index, texts, examples.positives),
-            judged_scores=_pair_scores(index, texts, examples.judged),
-        )
-
-
-def _pair_scores(index: BM25Index, texts: Sequence[str], documents: Ragged) -> np.ndarray:
-    """Return each query's scores of the documents of its list, flat ([values] float32)."""
-    return np.concatenate([index.scores(text)[rows] for text, rows in zip(texts, documents.lists(), strict=True)])
+        k = min(self.depth, len(index))
+        scores, rows, known = index.search_and_score(texts, k, [examples.positives, examples.judged])
+        positive_scores, judged_scores = known
+        return Candidates("bm25", rows, ranks_of(rows), scores, positive_scores, judged_scores)

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.index import BM25Index, index_words
+from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -38,6 +39,21 @@ def test_only_documents_that_share_a_word_are_results() -> None:
     assert (scores[rows == -1] == 0).all()
     assert (scores[rows >= 0] > 0).all()
     assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+
+
+def test_further_documents_are_looked_up_in_the_same_scores() -> None:
+    index = BM25Index.build(CATS)
+    texts, lists = (
+        ["cats", "unheard of", "sleeping cats"],
+        [Ragged.of([[0, 1], [2], []]), Ragged.of([[3], [], [2, 0, 1]])],
+    )
+    scores, rows, looked_up = index.search_and_score(texts, 2, lists)
+    expected_scores, expected_rows = index.search(texts, 2)
+    np.testing.assert_array_equal(scores, expected_scores)
+    np.testing.assert_array_equal(rows, expected_rows)
+    for one, found in zip(lists, looked_up, strict=True):
+        pairs = zip(one.owners.tolist(), one.values.tolist(), strict=True)
+        assert found.tolist() == [index.scores(texts[owner])[row] for owner, row in pairs]
 
 
 def test_single_letters_are_words() -> None:
