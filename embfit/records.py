@@ -188,7 +188,8 @@ class Evaluation:
 class Comparison:
     """System `b` against system `a` on the same queries: paired difference, interval and p-value of one metric.
 
-    `p_holm` is p corrected for the number of systems that were compared with `a`; None where `b` is the only one.
+    `ci95` is None where queries are too few for an interval. `p_holm` is p corrected for the number of systems that
+    were compared with `a`; None where `b` is the only one.
     """
 
     a: str
@@ -197,7 +198,7 @@ class Comparison:
     subset: str
     queries: int
     difference: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     p: float
     wins: int
     ties: int

@@ -225,7 +225,7 @@ def _against_cutting(one: Mapping[str, Any]) -> str:
     verdict = "no significant difference"
     if one["p"] < LEVEL:
         verdict = "better" if one["difference"] > 0 else "worse"
-    return f"{one['name']} tokens {signed(one['difference'], 3)} ({interval(tuple(one['ci95']), 3)}), {verdict}"
+    return f"{one['name']} tokens {signed(one['difference'], 3)} ({interval(one['ci95'], 3)}), {verdict}"
 
 
 def _judgements(found: Findings) -> Iterator[str]:

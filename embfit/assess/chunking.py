@@ -46,6 +46,6 @@ def compare_chunks(bench: Bench, sizes: Sequence[int] | None, documents: int) ->
         entry["metrics"] = dict(found.metrics)
         if name != CUT_OFF:
             against = bench.evaluator.compare(base, found)[0]
-            entry |= {"difference": against.difference, "ci95": list(against.ci95), "p": against.p}
+            entry |= {"difference": against.difference, "ci95": against.ci95, "p": against.p}
         settings.append(entry)
     return {"metric": metric, "documents": len(rows), "settings": settings}

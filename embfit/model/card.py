@@ -106,10 +106,10 @@ def _measured(report: Report) -> str:
 
 
 def _said(found: Comparison) -> str:
-    low, high = found.ci95
+    between = f"95 % interval {found.ci95[0]:+.4f} to {found.ci95[1]:+.4f}, " if found.ci95 else ""
     return (
         f"- {found.metric}, {found.subset} queries ({found.queries}): {found.difference:+.4f} against the base model, "
-        f"95 % interval {low:+.4f} to {high:+.4f}, p = {found.p:.4f}."
+        f"{between}p = {found.p:.4f}."
     )
 
 

@@ -106,8 +106,9 @@ def intervals(title: str, comparisons: Sequence[Comparison]) -> Markup:
 
     def onto(axes: Axes) -> None:
         for row, found in enumerate(comparisons):
-            color = GAIN if found.ci95[0] > 0 else LOSS if found.ci95[1] < 0 else INK
-            axes.plot(found.ci95, (row, row), color=color, solid_capstyle="butt", linewidth=2)
+            low, high = found.ci95 or (found.difference, found.difference)  # too few queries: the point alone
+            color = INK if found.ci95 is None or low <= 0 <= high else GAIN if low > 0 else LOSS
+            axes.plot((low, high), (row, row), color=color, solid_capstyle="butt", linewidth=2)
             axes.plot(found.difference, row, "o", color=color, markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_ylim(len(comparisons) - 0.4, -0.6)

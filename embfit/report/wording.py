@@ -27,9 +27,9 @@ def signed(value: float, digits: int = 4) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def interval(ci95: tuple[float, float], digits: int = 4, between: str = " to ") -> str:
-    """`+0.041 to +0.066`."""
-    return between.join(signed(end, digits) for end in ci95)
+def interval(ci95: tuple[float, float] | None, digits: int = 4, between: str = " to ") -> str:
+    """`+0.041 to +0.066`; a dash where queries are too few for an interval."""
+    return between.join(signed(end, digits) for end in ci95) if ci95 else "–"
 
 
 def probability(p: float) -> str:

@@ -29,7 +29,7 @@ class Verdict:
         split: whose queries.
         queries: how many there are.
         difference: best minus default.
-        ci95: its interval.
+        ci95: its interval; None of queries too few for one.
         p: that chance makes such a difference.
         by_seed: the difference of each pair of runs with one seed.
     """
@@ -38,20 +38,20 @@ class Verdict:
     split: str
     queries: int
     difference: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     p: float
     by_seed: Sequence[float]
 
     @property
     def sentence(self) -> str:
         """What there is to say in a line."""
-        low, high = self.ci95
+        between = f"95 % interval {self.ci95[0]:+.4f} to {self.ci95[1]:+.4f}, " if self.ci95 else ""
         seeds = "one seed"
         if len(self.by_seed) > 1:
             seeds = f"mean of {len(self.by_seed)} seeds, {min(self.by_seed):+.4f} to {max(self.by_seed):+.4f} by seed"
         return (
-            f"best − default: {self.split} {self.metric} {self.difference:+.4f} (95 % interval {low:+.4f} to "
-            f"{high:+.4f}, p = {self.p:.4f}, {self.queries} queries, {seeds})"
+            f"best − default: {self.split} {self.metric} {self.difference:+.4f} ({between}"
+            f"p = {self.p:.4f}, {self.queries} queries, {seeds})"
         )
 
 

@@ -34,6 +34,7 @@ from embfit.loss import InfoNCE
 from embfit.miner import BM25, Dense, NoNegatives, Random
 from embfit.model import Pretrained
 from embfit.records import Collection
+from embfit.report.wording import interval
 from embfit.store import Store
 from embfit.task.parts import Miner
 from embfit.training import Training
@@ -205,12 +206,12 @@ def table(results: list[Mapping[str, Any]]) -> str:
     for (name, queries, documents, length, setting), runs in groups.items():
         before = np.array([value for run in runs for value in run["base"].values()])
         after = np.array([value for run in runs for value in run["tuned"].values()])
-        low, high = bootstrap_interval(after - before, 10_000, 0)
+        between = bootstrap_interval(after - before, 10_000, 0)
         minutes = np.mean([run["minutes"] for run in runs])
         size = f"{name}, {queries or 'all'} queries, {documents:,} documents, {length} tokens"
         lines.append(
             f"| {size} | {setting} | {len(runs)} | {before.mean():.4f} | {after.mean():.4f} "
-            f"| {(after - before).mean():+.4f} ({low:+.4f} to {high:+.4f}) | {minutes:.1f} |"
+            f"| {(after - before).mean():+.4f} ({interval(between)}) | {minutes:.1f} |"
         )
     return "\n".join(lines)
 

@@ -30,6 +30,7 @@ from embfit.evaluator.significance import bootstrap_interval
 from embfit.loss import KL, InfoNCE
 from embfit.loss import Blend as BlendOfLosses
 from embfit.miner import BM25, Blend, CrossEncoder, Dense, NoNegatives, Random, Taught
+from embfit.report.wording import interval
 from embfit.task.parts import Miner
 
 BASELINE = "none"
@@ -143,11 +144,11 @@ def table(results: list[Mapping[str, Any]]) -> str:
         before = np.array([baselines[_place(run)][query] for run in compared for query in run["tuned"]])
         if not len(after):
             continue
-        low, high = bootstrap_interval(after - before, 10_000, 0)
+        between = bootstrap_interval(after - before, 10_000, 0)
         mining = max(run["mining_minutes"] for run in runs)  # later runs find what the first has mined
         training = np.mean([run["minutes"] for run in runs])
         size = f"{name}, {queries or 'all'} queries, {documents:,} documents, {length} tokens"
-        difference = f"{(after - before).mean():+.4f} ({low:+.4f} to {high:+.4f})" if setting != BASELINE else ""
+        difference = f"{(after - before).mean():+.4f} ({interval(between)})" if setting != BASELINE else ""
         cells = [size, setting, str(len(compared)), f"{after.mean():.4f}", difference]
         lines.append(f"| {' | '.join(cells)} | {mining:.1f} | {training:.1f} |")
     return "\n".join(lines)

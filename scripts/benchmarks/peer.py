@@ -33,6 +33,7 @@ from embfit.loss import InfoNCE
 from embfit.miner import Dense, NoNegatives
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection
+from embfit.report.wording import interval
 from embfit.store import Store
 from embfit.training import Training
 
@@ -232,8 +233,8 @@ def table(results: list[Mapping[str, Any]]) -> str:
 def _difference(a: list[Mapping[str, Any]], b: list[Mapping[str, Any]]) -> str:
     """Return the mean paired difference of two systems, each query's values averaged over seeds first."""
     before, after = (np.array([[*run["tuned"].values()] for run in runs]).mean(axis=0) for runs in (a, b))
-    low, high = bootstrap_interval(after - before, 10_000, 0)
-    return f"{(after - before).mean():+.4f} ({low:+.4f} to {high:+.4f})"
+    between = bootstrap_interval(after - before, 10_000, 0)
+    return f"{(after - before).mean():+.4f} ({interval(between)})"
 
 
 def _gain(runs: list[Mapping[str, Any]], subset: str | None) -> str:
@@ -242,8 +243,8 @@ def _gain(runs: list[Mapping[str, Any]], subset: str | None) -> str:
     if not queries:
         return "–"
     gains = np.array([[run["tuned"][query] - run["base"][query] for query in queries] for run in runs]).mean(axis=0)
-    low, high = bootstrap_interval(gains, 10_000, 0)
-    return f"{gains.mean():+.4f} ({low:+.4f} to {high:+.4f}), {len(queries)} queries"
+    between = bootstrap_interval(gains, 10_000, 0)
+    return f"{gains.mean():+.4f} ({interval(between)}), {len(queries)} queries"
 
 
 def _found(out: Path, run: Mapping[str, Any], split: str) -> dict[str, Any] | None:

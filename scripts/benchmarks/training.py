@@ -390,6 +390,7 @@ def _qualities(results: list[Mapping[str, Any]]) -> Iterator[str]:
     import numpy as np
 
     from embfit.evaluator.significance import bootstrap_interval
+    from embfit.report.wording import interval
 
     if results:
         yield ""
@@ -412,8 +413,8 @@ def _qualities(results: list[Mapping[str, Any]]) -> Iterator[str]:
                 ]
                 difference = ""
                 if shared and (system, loss) != (EMBFIT, "infonce"):
-                    low, high = bootstrap_interval(np.array(shared), 10_000, 0)
-                    difference = f"{np.mean(shared):+.4f} ({low:+.4f} to {high:+.4f})"
+                    between = bootstrap_interval(np.array(shared), 10_000, 0)
+                    difference = f"{np.mean(shared):+.4f} ({interval(between)})"
                 yield (
                     f"| {data} | {length} | {system} | {loss} | {dim} | {len(rounds)} "
                     f"| {np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f}) | {difference} |"

@@ -147,7 +147,7 @@ def _systems(report: Mapping[str, Any]) -> Iterator[str]:
         if found["metric"] == metrics[0]:
             p = found["p"] if found["p_holm"] is None else found["p_holm"]
             counts = f"{found['wins']}, {found['ties']}, {found['losses']}"
-            ends = interval(tuple(found["ci95"]), 3)
+            ends = interval(found["ci95"], 3)
             yield (
                 f"| {found['b']} − {found['a']} | {found['subset']}, {found['queries']} | "
                 f"{signed(found['difference'])} | {ends} | {probability(p)} | {counts} |"

@@ -47,7 +47,7 @@ def test_the_gap_of_each_system(section: dict) -> None:
     base, tuned = section["gaps"]
     assert (base["synthetic"], base["production"]) == (0.5, pytest.approx((3 * 0.5 + 2 + 0.25) / 6))
     assert tuned["gap"] == pytest.approx((2 * 1 + 3 * 0.5 + 0.25) / 6 - 1)
-    assert tuned["ci95"][0] < tuned["gap"] < tuned["ci95"][1] < 0
+    assert tuned["ci95"] is None  # of four queries and six
     assert (section["split"], section["synthetic_split"]) == ("production", "test")
 
 

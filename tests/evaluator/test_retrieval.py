@@ -292,7 +292,7 @@ def test_systems_are_compared_on_every_metric_and_subset(store: Store) -> None:
     everything = found[0]
     assert everything.difference == pytest.approx(a.metrics["mrr@10"] - b.metrics["mrr@10"])
     assert everything.wins + everything.ties + everything.losses == 3
-    assert everything.ci95[0] <= everything.difference <= everything.ci95[1]
+    assert everything.ci95 is None  # three queries
     mirrored = retriever.compare(a, b)[0]
     assert (mirrored.difference, mirrored.p) == (pytest.approx(-everything.difference), everything.p)
 

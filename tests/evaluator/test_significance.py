@@ -2,6 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from embfit.evaluator import significance
 from embfit.evaluator.significance import (
@@ -11,6 +12,11 @@ from embfit.evaluator.significance import (
     unpaired_interval,
     wins_ties_losses,
 )
+
+
+def found(interval: tuple[float, float] | None) -> tuple[float, float]:
+    assert interval is not None
+    return interval
 
 
 def every_flip(differences: list[float]) -> float:
@@ -66,31 +72,41 @@ def test_p_finds_a_difference_that_is_there() -> None:
 
 
 def test_the_interval_agrees_with_every_resample_enumerated() -> None:
-    # Means of three draws from {0, 0, 1} are 0, 1/3, 2/3 and 1 with probabilities 8/27, 12/27, 6/27 and 1/27.
-    differences = np.array([0.0, 0.0, 1.0])
-    assert bootstrap_interval(differences, 20_000, seed=0, confidence=0.95) == pytest.approx((0, 1))
-    assert bootstrap_interval(differences, 20_000, seed=0, confidence=0.80) == pytest.approx((0, 2 / 3))
-    assert bootstrap_interval(differences, 20_000, seed=0, confidence=0.20) == pytest.approx((1 / 3, 1 / 3))
+    # Of 20 values five are 1, so resampled sums are binomial (20, 1/4); scipy tells which one a percentile falls on.
+    differences = np.repeat([0.0, 1.0], [15, 5])
+    for confidence, tail in ((0.95, 0.01588), (0.80, 0.08656), (0.20, 0.39605)):  # Φ(√(20/19) t), t of 19 degrees
+        low, high = found(bootstrap_interval(differences, 40_000, seed=0, confidence=confidence))
+        assert (20 * low, 20 * high) == pytest.approx((binom.ppf(tail, 20, 0.25), binom.ppf(1 - tail, 20, 0.25)))
+
+
+def test_few_queries_have_no_interval() -> None:
+    """Of 0.3, 0.3 and 0.2 percentiles would say 0.20 to 0.30, above zero, where p is 1/4."""
+    assert bootstrap_interval(np.array([0.3, 0.3, 0.2]), 1_000, seed=0) is None
+    assert bootstrap_interval(np.full(19, 0.1), 1_000, seed=0) is None
+    assert bootstrap_interval(np.full(20, 0.1), 1_000, seed=0) == pytest.approx((0.1, 0.1))
+    assert unpaired_interval(np.full(19, 0.1), np.full(500, 0.1), 1_000, seed=0) is None
+    assert unpaired_interval(np.full(500, 0.1), np.full(20, 0.2), 1_000, seed=0) == pytest.approx((0.1, 0.1))
 
 
 def test_the_interval_of_many_queries_is_the_normal_one() -> None:
     differences = np.random.default_rng(0).normal(0.2, 1, 2_000)
-    low, high = bootstrap_interval(differences, 10_000, seed=0)
+    low, high = found(bootstrap_interval(differences, 10_000, seed=0))
     half = 1.96 * differences.std() / 2_000**0.5
     assert (low, high) == pytest.approx((differences.mean() - half, differences.mean() + half), abs=0.03 * 2 * half)
 
 
-def test_the_interval_covers_the_true_mean_95_times_in_100() -> None:
+@pytest.mark.parametrize("queries", [20, 30, 100])
+def test_the_interval_covers_the_true_mean_95_times_in_100(queries: int) -> None:
     rng = np.random.default_rng(1)
     covered = 0
-    for trial in range(1_000):
-        low, high = bootstrap_interval(rng.normal(0.3, 1, 60), 500, seed=trial)
+    for trial in range(2_000):
+        low, high = found(bootstrap_interval(rng.normal(0.3, 1, queries), 1_000, seed=trial))
         covered += low <= 0.3 <= high
-    assert covered / 1_000 == pytest.approx(0.95, abs=0.025)  # percentile intervals of 60 queries are a little narrow
+    assert covered / 2_000 == pytest.approx(0.95, abs=0.015)  # three standard errors of 2,000 trials
 
 
 def test_the_interval_of_no_change_is_a_point() -> None:
-    assert bootstrap_interval(np.zeros(10), 100, seed=0) == (0.0, 0.0)
+    assert bootstrap_interval(np.zeros(20), 100, seed=0) == (0.0, 0.0)
 
 
 def test_results_depend_on_the_seed_and_not_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +163,7 @@ def test_the_unpaired_interval_covers_the_true_difference_95_times_in_100() -> N
     covered = 0
     for trial in range(1_000):
         before, after = rng.normal(0.5, 0.3, 120), rng.normal(0.4, 0.4, 50)  # other sizes, other spreads
-        low, high = unpaired_interval(before, after, 400, seed=trial)
+        low, high = found(unpaired_interval(before, after, 400, seed=trial))
         covered += low <= -0.1 <= high
     assert covered / 1_000 == pytest.approx(0.95, abs=0.025)
 

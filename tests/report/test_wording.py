@@ -28,6 +28,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_numbers_and_names() -> None:
     assert (plain(0.64512), interval((-0.01, 0.02), 3)) == ("0.6451", "−0.010 to +0.020")
+    assert interval(None) == "–"  # too few queries
     assert (count(1, "query", "queries"), count(1391, "query", "queries"), count(2, "value")) == (
         "1 query",
         "1,391 queries",

@@ -45,7 +45,7 @@ def test_report_json_holds_what_scripts_rely_on(folder: Path) -> None:
         "ties": 1,
         "losses": 1,
     }
-    assert first["ci95"][0] < first["difference"] < first["ci95"][1]
+    assert first["ci95"] is None  # of four queries
     assert 0 < first["p"] <= 1
     assert len(written["comparisons"]) == 2 * 3 * 2  # pairs, subsets, metrics
     assert written["training"]["epochs"] == 3
