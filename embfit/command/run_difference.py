@@ -11,6 +11,7 @@ from embfit.compose.origins import leaves
 from embfit.compose.value_table import aligned
 from embfit.compose.values import shown
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
+from embfit.report.wording import interval
 from embfit.run_record import RunRecord
 
 SAMPLES = 10_000  # of bootstrap and randomisation test
@@ -83,5 +84,5 @@ def _tested(a: Mapping[str, float], b: Mapping[str, float]) -> str:
     if not a or a.keys() != b.keys():
         return "on other queries"
     paired = np.array([b[query] - a[query] for query in a])  # [Q]
-    low, high = bootstrap_interval(paired, SAMPLES, seed=0)
-    return f"95 % interval {low:+.4f} to {high:+.4f}, p = {randomisation_p(paired, SAMPLES, seed=0):.4f}"
+    between = interval(bootstrap_interval(paired, SAMPLES, seed=0))
+    return f"95 % interval {between}, p = {randomisation_p(paired, SAMPLES, seed=0):.4f}"

@@ -10,6 +10,7 @@ import yaml
 
 import embfit
 from embfit.records import Comparison, Report
+from embfit.report.wording import interval
 from embfit.store import write_text
 
 USE = """With sentence-transformers (the folder carries pooling, length and prompts):
@@ -106,10 +107,9 @@ def _measured(report: Report) -> str:
 
 
 def _said(found: Comparison) -> str:
-    between = f"95 % interval {found.ci95[0]:+.4f} to {found.ci95[1]:+.4f}, " if found.ci95 else ""
     return (
         f"- {found.metric}, {found.subset} queries ({found.queries}): {found.difference:+.4f} against the base model, "
-        f"{between}p = {found.p:.4f}."
+        f"95 % interval {interval(found.ci95)}, p = {found.p:.4f}."
     )
 
 
