@@ -24,6 +24,9 @@ NOT_THE_TRAINERS: Mapping[str, str | None] = {
     "min_epochs": "training.epochs",
     "max_steps": "training.steps",
     "min_steps": "training.steps",
+    "limit_train_batches": "training.steps",  # alone it makes more, and shorter, epochs
+    "overfit_batches": "training.steps",
+    "fast_dev_run": "training.steps",
     "max_time": "training.max_time",
     "gradient_clip_val": "training.clip_norm",
     "gradient_clip_algorithm": "training.clip_norm",

@@ -72,6 +72,9 @@ def run(
         "callbacks": [*begin, *callbacks, *together],
         "max_epochs": -1,
         "max_steps": steps,
+        "limit_train_batches": None,
+        "overfit_batches": 0,
+        "fast_dev_run": False,
         "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
         "default_root_dir": folder,
         "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order

@@ -125,11 +125,8 @@ class MicroBatched(pl.LightningModule):
     def train_dataloader(self) -> Ahead[Any]:
         """Return the batches of the current epoch; of the one that a run goes on with, those that are left."""
         batches = self.epoch_batches()
-        first, last = self.first_batch, len(batches)  # type: ignore[arg-type]  # ours have a length
-        if first:
-            limit = self.trainer.limit_train_batches  # of a whole epoch, when it is a number of batches
-            last = min(limit, last) if isinstance(limit, int) else last
-        return Ahead(lambda number: self.prepare(batches[number]), range(first, last))
+        last = len(batches)  # type: ignore[arg-type]  # ours have a length
+        return Ahead(lambda number: self.prepare(batches[number]), range(self.first_batch, last))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Leave batches where they are: row numbers are needed on the CPU, and masks move with the outputs."""

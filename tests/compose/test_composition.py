@@ -50,6 +50,10 @@ def test_nested_choices_have_their_own_keys(house):
         ("modle@x=legal", "modle: no such group; did you mean 'model'? (command line)"),
         ("model@x=legal", "Could not override 'model@x'; Did you mean to override model?"),
         ("trainer.max_epochs=3", "trainer.max_epochs: would be ignored, since embfit decides it; set training.epochs"),
+        (
+            "trainer.limit_train_batches=9",
+            "trainer.limit_train_batches: would be ignored, since embfit decides it; set training.steps",
+        ),
         ("trainer.callbacks=[]", "trainer.callbacks: expected a mapping of names, got a list (command line)"),
         ("model.depth", "model.depth: expected KEY=VALUE (command line)"),
         ("model.path=it's", "model.path: cannot read the value it's; quote it: model.path='\"...\"' (command line)"),
