@@ -119,8 +119,8 @@ def evaluate_best_piece(
     for first in range(0, len(queries), step):
         best = np.maximum.reduceat(queries[first : first + step] @ matrix.T, starts, axis=1)  # [q, P] → [q, N]
         for query_row, scores in zip(bench.rows[first : first + step], best, strict=True):
-            query = collection.query_ids[query_row]
             top = np.argsort(-scores, kind="stable")[:reach]
             ids = [(collection.document_ids[rows[place]], float(scores[place])) for place in top]
-            scored[query] = [pair for pair in ids if not (collection.exclude_self and pair[0] == query)]
-    return bench.judge(name, rank(scored, evaluator.depth), {"pieces": len(matrix), "documents": len(rows)})
+            scored[collection.query_ids[query_row]] = ids
+    ranking = rank(scored, evaluator.depth, collection.exclude_self)
+    return bench.judge(name, ranking, {"pieces": len(matrix), "documents": len(rows)})

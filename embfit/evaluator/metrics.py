@@ -55,16 +55,21 @@ class Metric:
         return measured[f"{MEASURES[self.name]}_{self.cutoff}"]
 
 
-def rank(scored: Mapping[str, Iterable[tuple[str, float]]], depth: int | None = None) -> Ranking:
+def rank(
+    scored: Mapping[str, Iterable[tuple[str, float]]], depth: int | None = None, exclude_self: bool = False
+) -> Ranking:
     """Order each query's scored documents by (-score, id): the one place where ties are broken.
 
     Args:
         scored: query id → (document id, score), in any order.
         depth: documents kept for each query; all by default.
+        exclude_self: leave out the document that has the query's own id (`Collection.exclude_self`).
     """
-    return Ranking(
-        {query: sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:depth] for query, pairs in scored.items()}
-    )
+    ranked: dict[str, list[tuple[str, float]]] = {}
+    for query, pairs in scored.items():
+        others = (pair for pair in pairs if not (exclude_self and pair[0] == query))
+        ranked[query] = sorted(others, key=lambda pair: (-pair[1], pair[0]))[:depth]
+    return Ranking(ranked)
 
 
 def answerable(qrels: Qrels) -> dict[str, Mapping[str, int]]:

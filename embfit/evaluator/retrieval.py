@@ -288,14 +288,12 @@ class Retrieval:
     def _rank(self, collection: Collection, asked: Sequence[int], hits: Hits) -> Ranking:
         scored: dict[str, list[tuple[str, float]]] = {}
         for query_row, scores, rows in zip(asked, *hits, strict=True):
-            query = collection.query_ids[query_row]
-            scored[query] = [
-                (document, score)
+            scored[collection.query_ids[query_row]] = [
+                (collection.document_ids[row], score)
                 for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
                 if row != NOTHING
-                and not ((document := collection.document_ids[row]) == query and collection.exclude_self)
             ]
-        return rank(scored, self.depth)
+        return rank(scored, self.depth, collection.exclude_self)
 
     def _reach(self, collection: Collection) -> int:
         """How many documents to search for: one more where one may be left out."""

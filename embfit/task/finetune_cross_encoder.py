@@ -40,6 +40,8 @@ from embfit.training.layout import layout_of
 
 log = logging.getLogger(__name__)
 
+LARGEST_FOLD = 1.5  # times its share of the queries, from which on it is told
+
 Fitting: TypeAlias = Callable[[CrossEncoder, TrainingSet, Path], Fit]
 """Trains a cross-encoder in place, on a training set, keeping checkpoints in a folder."""
 
@@ -141,10 +143,7 @@ def _train_folds(
     run: RunFolder,
 ) -> None:
     """Train one cross-encoder for each fold, on the other folds' queries, and save them in the model's folder."""
-    rows = training_set.rows
-    bonds = {str(query): positives for query, positives in zip(rows["query"], rows["positives"], strict=True)}
-    fold_of = cut_folds(bonds, count, seed)
-    folds = np.array([fold_of[str(query)] for query in rows["query"]])
+    rows, folds = training_set.rows, folds_of(training_set, count, seed)
     folder = run.dir / "model" / FOLDS
     folder.mkdir(exist_ok=True)
     for fold in range(count):
@@ -156,6 +155,28 @@ def _train_folds(
     texts = training_set.collection.query_texts(rows["query"][:])
     queries = {text_digest(text): int(fold) for text, fold in zip(texts, folds, strict=True)}
     write_text(folder / ASSIGNMENT, json.dumps({"folds": count, "queries": queries}, indent=0) + "\n")
+
+
+def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
+    """Return the fold of each example ([N]), cut by document; warn where so much hangs together that one is large.
+
+    Documents of the same text are one.
+    """
+    rows, copies = training_set.rows, training_set.collection.document_copies
+    positives = (copies[documents].tolist() for documents in rows["positives"])
+    fold_of = cut_folds(dict(zip(map(str, rows["query"]), positives, strict=True)), count, seed)
+    folds = np.array([fold_of[str(query)] for query in rows["query"]])
+    largest = int(np.bincount(folds).max())
+    if largest > LARGEST_FOLD * len(folds) / count:
+        log.warning(
+            "%d of %d queries hang together through their documents and are one of %d folds: the cross-encoder that "
+            "scores them is trained on the other %d alone",
+            largest,
+            len(folds),
+            count,
+            len(folds) - largest,
+        )
+    return folds
 
 
 def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -> None:

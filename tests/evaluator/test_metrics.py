@@ -75,6 +75,11 @@ def test_scores_that_float32_cannot_tell_apart_stay_in_order() -> None:
     assert per_query(close, {"q": {"a": 1}}, ["mrr@10"])["mrr@10"]["q"] == 1 / 2
 
 
+def test_the_query_itself_is_left_out_before_the_cut() -> None:
+    scored = {"a": [("a", 3.0), ("b", 2.0), ("c", 1.0)], "d": [("a", 1.0)]}
+    assert rank(scored, 1, exclude_self=True).documents == {"a": [("b", 2.0)], "d": [("a", 1.0)]}
+
+
 def test_depth_cuts_after_ties_are_broken() -> None:
     assert rank({"q": [("b", 1.0), ("c", 1.0), ("a", 1.0)]}, depth=2).documents == {"q": [("a", 1.0), ("b", 1.0)]}
 

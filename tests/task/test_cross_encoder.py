@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from embfit.app import main
 from embfit.model import CrossEncoder, save_ranker
+from embfit.records import TrainingSet
+from embfit.task.finetune_cross_encoder import folds_of
+from tests.conftest import make_collection
 from tests.task.test_tasks import report
 
 
@@ -88,6 +92,23 @@ def test_a_cross_encoder_of_ones_own_teaches(
 
     assert main([*command, "experiment=distill", "miner.model=run/model", "training.epochs=1", "run.dir=taught"]) == 0
     assert report("taught")["mining"]["teacher_scores"] > 24
+
+
+def test_folds_are_cut_by_text_and_a_large_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    documents = {f"d{row}": f"text {row % 6}" for row in range(12)}  # each text twice
+    collection = make_collection(documents, {f"q{row}": f"question {row}" for row in range(12)}, {})
+
+    def cut(positives: list[list[int]]) -> list[int]:
+        rows = Dataset.from_dict({"query": list(range(12)), "positives": positives})
+        return folds_of(TrainingSet(collection, rows, {}), 3, 0).tolist()
+
+    folds = cut([[row] for row in range(12)])
+    assert folds[:6] == folds[6:]
+    assert sorted(folds) == [0] * 4 + [1] * 4 + [2] * 4
+    assert caplog.text == ""
+    assert sorted(cut([[0]] * 8 + [[row] for row in range(1, 5)])) == [0] * 8 + [1] * 2 + [2] * 2
+    assert "8 of 12 queries hang together" in caplog.text
+    assert "trained on the other 4 alone" in caplog.text
 
 
 def test_without_a_dev_split_the_last_weights_are_saved(crossed: list[str], caplog: pytest.LogCaptureFixture) -> None:

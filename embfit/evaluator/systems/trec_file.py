@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embfit.errors import ConfigError, UserError
+from embfit.evaluator.metrics import rank
 from embfit.evaluator.systems.bench import Bench
 from embfit.evaluator.trec import read_run
-from embfit.records import Evaluation, Ranking
+from embfit.records import Evaluation
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class TrecFile:
         path, collection = Path(self.path), bench.collection
         asked = {collection.query_ids[row] for row in bench.rows}
         found = read_run(path).documents
-        ranked = {query: documents[: bench.evaluator.depth] for query, documents in found.items() if query in asked}
+        answers = {query: documents for query, documents in found.items() if query in asked}
+        ranking = rank(answers, bench.evaluator.depth, collection.exclude_self)
+        ranked = ranking.documents
         if not ranked:
             raise UserError(
                 f"{path}: none of its {len(found)} queries is in split {bench.split!r} of {collection.name}"
@@ -41,4 +44,4 @@ class TrecFile:
             if strange := next((id for id, _ in documents if id not in collection.document_rows), None):
                 raise UserError(f"{path}: query {query!r} ranks {strange!r}, which is no document of {collection.name}")
         facts = {"file": str(path), "queries_lacking": len(asked) - len(ranked)}
-        return bench.judge(name, Ranking(ranked), facts)
+        return bench.judge(name, ranking, facts)
