@@ -49,6 +49,7 @@ class Findings:
         power: from `foresee`.
         examples: training queries.
         estimates: from `estimate`; empty without a trial.
+        failed: base models that could not be measured, each with the reason.
     """
 
     base: Evaluation
@@ -61,6 +62,7 @@ class Findings:
     power: Mapping[str, Any]
     examples: int
     estimates: Sequence[Mapping[str, Any]]
+    failed: Mapping[str, str]
 
     @property
     def value(self) -> float:
@@ -103,7 +105,7 @@ def conclude(
         base: the configured model's evaluation.
         comparisons: of every other system against it.
         candidates: base models, the configured one first.
-        measured: `chunks`, `vocabulary`, `labels`, `power` and `cost`.
+        measured: `chunks`, `vocabulary`, `labels`, `power`, `cost` and `failed`.
     """
     power, cost = measured["power"], measured["cost"]
     advice = advise(
@@ -118,6 +120,7 @@ def conclude(
             power=power,
             examples=cost["examples"],
             estimates=cost["estimates"],
+            failed=measured["failed"],
         )
     )
     return {**asdict(advice), "candidates": [asdict(candidate) for candidate in candidates], **measured}
@@ -193,6 +196,8 @@ def _reasons(found: Findings) -> Iterator[str]:
             f"{one.b} against the base: {signed(one.difference, 3)} ({interval(one.ci95, 3)}, p = {probability(p)}), "
             f"{outcome(one)}."
         )
+    for name, reason in found.failed.items():
+        yield f"{name} was not measured: {reason}"
     yield from _lengths(found)
     words = found.vocabulary
     yield (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pytorch_lightning as pl
 from pydantic import Field
@@ -20,9 +20,12 @@ from embfit.assess.labels import examine
 from embfit.assess.power import foresee
 from embfit.assess.trial import estimate, time_training
 from embfit.assess.vocabulary import cover
+from embfit.errors import UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import Bench, Dense, Reranked
+from embfit.evaluator.systems.dense import measure
 from embfit.model import Encoder, Pretrained, tokenized
+from embfit.model.source import find_model
 from embfit.records import Collection, Evaluation, Report
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
@@ -34,6 +37,7 @@ from embfit.training.layout import layout_of
 
 log = logging.getLogger(__name__)
 Positive = Annotated[int, Field(ge=1)]
+Found = TypeVar("Found")
 
 
 def assess(
@@ -67,7 +71,8 @@ def assess(
         evaluator: measures, and knows the systems by name.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
-        models: further base models, folders or names on the Hub.
+        models: further base models, folders or names on the Hub; one that cannot be read or measured is named with the
+            reason, and costs the others nothing.
         systems: names of `evaluator.systems` that need no training; those that rerank, and have a cross-encoder, are
             measured without being named.
         chunk_sizes: tokens of the pieces that documents are cut into; None is the model's length and half of it.
@@ -81,13 +86,16 @@ def assess(
     with run.stage("load data"):
         collection = data.load(store)
     bench = Bench(collection, evaluator.split, evaluator, store, model, devices)
+    names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("load model"):
+        found, missing = _each(_named(models, [*names]), lambda name, path: (path, find_model(path)))
         truncated = count_truncated(bench.encoder, collection, store)
     with run.stage("measure systems"):
-        base, *others = [bench.evaluation(name) for name in dict.fromkeys(["base", *systems, *_rerankers(evaluator)])]
+        base, *others = map(bench.evaluation, names)
     with run.stage("measure models"):
-        named = _named(models, [base.system, *(other.system for other in others)])
-        tried = [_try(name, path, bench, timed_documents) for name, path in named.items()]
+        paths = {name: path for name, (path, _) in found.items()}
+        measured, broken = _each(paths, partial(_try, bench=bench, documents=timed_documents))
+        tried = measured.values()
         candidates = [_candidate("base", bench.encoder, bench, timed_documents), *(one for _, one in tried)]
     evaluations = [base, *(found for found, _ in tried), *others]
     comparisons = evaluator.compare_all(evaluations)
@@ -102,7 +110,9 @@ def assess(
         }
     with run.stage("time training"):
         cost = _time(bench, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
-    conclusion = conclude(base, comparisons, candidates, {**read, "chunks": chunks, "cost": cost})
+    conclusion = conclude(
+        base, comparisons, candidates, {**read, "chunks": chunks, "cost": cost, "failed": {**missing, **broken}}
+    )
     report = Report(
         task="assess",
         evaluations=evaluations,
@@ -141,12 +151,23 @@ def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
     return named
 
 
+def _each(named: Mapping[str, str], attempt: Callable[[str, str], Found]) -> tuple[dict[str, Found], dict[str, str]]:
+    """Try something with each model, by name and path; return what came of it, and why it failed for the others."""
+    found: dict[str, Found] = {}
+    failed: dict[str, str] = {}
+    for name, path in named.items():
+        try:
+            found[name] = attempt(name, path)
+        except UserError as error:
+            failed[name] = str(error)
+            log.warning("%s is left out: %s", name, error)
+    return found, failed
+
+
 def _try(name: str, path: str, bench: Bench, documents: int) -> tuple[Evaluation, Candidate]:
     """Measure another base model, in quality and in speed."""
     encoder = Dense(path).pretrained(name, bench.model).load(*bench.devices)
-    evaluator = bench.evaluator
-    found = evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)
-    return found, _candidate(name, encoder, bench, documents)
+    return measure(name, encoder, bench), _candidate(name, encoder, bench, documents)
 
 
 def _time(

@@ -69,7 +69,8 @@ def finetune_cross_encoder(
         collection = data.load(store)
         warn_of_sources(collection, evaluator.splits)
         validating = can_validate(collection, evaluator.dev_split)
-    benches = [Bench(collection, at, evaluator, store, model.first_stage, layout.devices) for at in evaluator.splits]
+    bench = Bench(collection, evaluator.split, evaluator, store, model.first_stage, layout.devices)
+    benches = [bench.on(split) for split in evaluator.splits]
     with run.stage("load model"):
         ranker = model.load(layout.first)
     with run.stage("evaluate base"):
@@ -78,9 +79,9 @@ def finetune_cross_encoder(
         words = evaluator.bm25 and model.candidates != "bm25"
         bm25 = [evaluator.evaluate_bm25(collection, store, at) for at in evaluator.splits] if words else []
     with run.stage("mine negatives"):
-        training_set = miner.mine(collection, benches[0].encoder, store)
+        training_set = miner.mine(collection, bench.encoder, store)
     with run.stage("train"):
-        dev = benches[0].on(evaluator.dev_split)
+        dev = bench.on(evaluator.dev_split)
         validate = _validation(dev, model.candidates, model.dev_depth) if validating else None
         fit = partial(_fit, training, loss, trainer, validate)
         ranker, facts = _train(ranker, fit, training_set, run)

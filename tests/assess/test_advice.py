@@ -32,6 +32,7 @@ def found(value: float = 0.5, needed: int = 200, **changes: Any) -> Findings:
         },
         "examples": 1500,
         "estimates": [],
+        "failed": {},
     }  # fmt: skip
     return Findings(**(values | changes))
 

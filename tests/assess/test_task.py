@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import BertConfig, BertModel
 
 from embfit.app import main
 from embfit.evaluator import Retrieval
@@ -82,6 +83,30 @@ def test_everything_is_measured_and_one_thing_recommended(
     page = Path("run/report.html").read_text()
     assert "What a fine-tuning would take" in page
     assert found["reasons"][0] in page
+
+
+def test_a_model_that_cannot_be_measured_costs_the_others_nothing(
+    command: list[str], tmp_path: Path, tiny_encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One is narrower than the dimensions asked for, one has no weights, one is not there."""
+    size = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
+    config = BertConfig(vocab_size=len(tiny_encoder.tokenizer), hidden_size=16, **size)
+    narrow = Encoder(BertModel(config), tiny_encoder.tokenizer, tiny_encoder.settings, source="narrow")
+    save_encoder(narrow, tmp_path / "narrow")
+    save_encoder(tiny_encoder, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").unlink()
+    models = ",".join(str(tmp_path / name) for name in ("gone", "broken", "narrow"))
+    words = [f"task.models=[{models}]", "evaluator.dims=[16,32]", "task.trial_steps=0", "task.systems=[]"]
+    assert main([*command, *words, "run.dir=run"]) == 0
+    report = json.loads(Path("run/report.json").read_text())
+    assert list(report["systems"]) == ["base", "narrow"]
+    assert list(report["systems"]["narrow"]["dims"]) == ["16"]
+    failed = report["assessment"]["failed"]
+    assert list(failed) == ["gone", "broken"]
+    assert "there is no such folder" in failed["gone"]
+    assert "cannot load" in failed["broken"]
+    assert f"broken was not measured: {failed['broken']}" in report["assessment"]["reasons"]
+    assert "gone is left out" in caplog.text
 
 
 def test_without_a_trial_nothing_is_trained(command: list[str]) -> None:

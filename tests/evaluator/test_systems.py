@@ -41,6 +41,9 @@ def test_models_are_loaded_on_the_devices_of_the_bench(bench: Bench) -> None:
     placed = replace(bench, devices=("meta", "cpu"))
     assert (placed.encoder.device.type, placed.encoder.beside) == ("meta", ("cpu",))
     assert placed.on("train").encoder is placed.encoder
+    fresh = replace(bench)
+    later, other = fresh.on("train"), fresh.on("test")
+    assert later.encoder is other.encoder is fresh.encoder  # loaded once, though none had it before
 
 
 def test_a_new_kind_of_system_needs_one_method(bench: Bench) -> None:

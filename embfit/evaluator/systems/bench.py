@@ -61,19 +61,22 @@ class Bench:
     store: Store
     model: Pretrained
     devices: tuple[str, ...] = ("auto",)
+    _loaded: list[Encoder] = field(default_factory=list, init=False, repr=False)
     _found: dict[str, Evaluation] = field(default_factory=dict, init=False, repr=False)
     _asking: list[str] = field(default_factory=list, init=False, repr=False)
 
     def on(self, split: str) -> Bench:
-        """Return the bench of another split, with the same model."""
+        """Return the bench of another split, with the same model: it is loaded once, whichever asks first."""
         other = replace(self, split=split)
-        vars(other).update({name: value for name, value in vars(self).items() if name == "encoder"})
+        vars(other)["_loaded"] = self._loaded
         return other
 
     @cached_property
     def encoder(self) -> Encoder:
         """The configured model."""
-        return self.model.load(*self.devices)
+        if not self._loaded:
+            self._loaded.append(self.model.load(*self.devices))
+        return self._loaded[0]
 
     @cached_property
     def rows(self) -> list[int]:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from embfit.errors import ConfigError
 from embfit.evaluator.systems.bench import Bench
+from embfit.model.encoder import Encoder
 from embfit.model.pooling import Pooling
 from embfit.model.pretrained import Pretrained
 from embfit.records import Evaluation
@@ -49,10 +50,7 @@ class Dense:
         Raises:
             ConfigError: no model is named.
         """
-        encoder = self.pretrained(name, bench.model).load(*bench.devices)
-        dims = [dim for dim in bench.evaluator.dims or () if dim <= encoder.width]
-        evaluator = replace(bench.evaluator, dims=dims or None)
-        return evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)
+        return measure(name, self.pretrained(name, bench.model).load(*bench.devices), bench)
 
     def pretrained(self, name: str, configured: Pretrained) -> Pretrained:
         """Return the model, computed with the attention and precision of the configured one."""
@@ -70,3 +68,10 @@ class Dense:
             max_length=self.max_length,
             normalize=None,
         )
+
+
+def measure(name: str, encoder: Encoder, bench: Bench) -> Evaluation:
+    """Embed, search exactly and measure; dimensions that only the configured model has are left out."""
+    dims = [dim for dim in bench.evaluator.dims or () if dim <= encoder.width]
+    evaluator = replace(bench.evaluator, dims=dims or None)
+    return evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)
