@@ -6,15 +6,20 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
 
 from embfit.errors import UserError
+from embfit.evaluator.in_flight import BusyError, answers
 from embfit.progress import progress
+
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may give another one later
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Server:
         key_variable: the environment variable that holds its key, if it wants one.
         batch: texts sent at once.
         timeout: seconds to wait for an answer.
+        in_flight: requests under way at once.
     """
 
     url: str
@@ -34,6 +40,7 @@ class Server:
     key_variable: str | None = None
     batch: int = 32
     timeout: float = 60.0
+    in_flight: int = 4
 
     def encode(self, texts: Iterable[str], total: int, label: str) -> np.ndarray:
         """Embed texts: [N, D] float32, in the order given.
@@ -41,23 +48,28 @@ class Server:
         Raises:
             UserError: it cannot be reached, refuses, or does not answer as it should.
         """
-        parts: list[np.ndarray] = []
-        remaining = iter(texts)
+        parts = dict(self.encode_batches(texts, total, label))
+        if len(widths := {part.shape[1] for part in parts.values()}) > 1:
+            raise UserError(f"{self._address}: vectors of {' and '.join(map(str, sorted(widths)))} dimensions")
+        return np.concatenate([parts[first] for first in sorted(parts)]) if parts else np.empty((0, 0), np.float32)
+
+    def encode_batches(self, texts: Iterable[str], total: int, label: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the number of a request's first text and its vectors ([n, D] float32), as answers come in.
+
+        Raises:
+            UserError: as `encode`; answers that were under way have been yielded by then.
+        """
         with progress(label, total, "texts") as advance:
-            while batch := list(islice(remaining, self.batch)):
-                part = self._embed(batch)
-                if parts and part.shape[1] != parts[0].shape[1]:
-                    raise UserError(f"{self._address}: vectors of {parts[0].shape[1]} and {part.shape[1]} dimensions")
-                parts.append(part)
-                advance(len(batch))
-        return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+            for first, vectors in answers(self._embed, texts, self.batch, self.in_flight):
+                yield first, vectors
+                advance(len(vectors))
 
     @property
     def _address(self) -> str:
         return f"{self.url.rstrip('/')}/embeddings"
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        answer = self._post({"model": self.model, "input": list(texts), "encoding_format": "float"})
+        answer = self._answer(self._request({"model": self.model, "input": list(texts), "encoding_format": "float"}))
         try:
             rows = sorted(answer["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], np.float32)
@@ -65,9 +77,11 @@ class Server:
             raise UserError(f"{self._address}: its answer is not that of /v1/embeddings ({error!r})") from error
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise UserError(f"{self._address}: {len(texts)} texts gave an answer of shape {vectors.shape}")
+        if not np.isfinite(vectors).all():
+            raise UserError(f"{self._address}: a vector of its answer is not finite")
         return vectors
 
-    def _post(self, body: dict[str, Any]) -> Any:
+    def _request(self, body: dict[str, Any]) -> urllib.request.Request:
         headers = {"Content-Type": "application/json"}
         if self.key_variable is not None:
             if self.key_variable not in os.environ:
@@ -75,18 +89,32 @@ class Server:
             headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
         if not self._address.startswith(("http://", "https://")):
             raise UserError(f"{self.url!r} is no address of a server; it begins with http:// or https://")
-        request = urllib.request.Request(self._address, json.dumps(body).encode(), headers)
+        return urllib.request.Request(self._address, json.dumps(body).encode(), headers)
+
+    def _answer(self, request: urllib.request.Request) -> Any:
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             said = error.read(300).decode(errors="replace").strip()
-            raise UserError(f"{self._address} answers {error.code} {error.reason}: {said}") from error
-        except (urllib.error.URLError, TimeoutError, OSError) as error:
+            message = f"{self._address} answers {error.code} {error.reason}: {said}"
+            raise BusyError(message, _asked_pause(error)) if error.code in BUSY else UserError(message) from error
+        except (urllib.error.URLError, TimeoutError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise UserError(f"{self._address} cannot be reached ({reason}); is the server running?") from error
+            raise BusyError(f"{self._address} cannot be reached ({reason}); is the server running?") from error
         except ValueError as error:
             raise UserError(f"{self._address}: its answer is no JSON ({error})") from error
+
+
+def _asked_pause(refusal: urllib.error.HTTPError) -> float | None:
+    """Return the seconds that a server asks to be left alone for; None where it does not say."""
+    said = refusal.headers.get("Retry-After", "")
+    if said.isdecimal():
+        return float(said)
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,12 +14,27 @@ import pytest
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.served import Server, measure_drift
+from embfit.evaluator.served_vectors import served_vectors
 from embfit.evaluator.systems import Bench, Endpoint
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection
 from embfit.store import Store
 
 Serve = Callable[..., str]
+
+
+class RefusalError(Exception):
+    """Raised by what embeds: the server answers with this."""
+
+    def __init__(self, code: int, **headers: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embfit.evaluator.in_flight.PAUSES", (0.01, 0.02))
 
 
 @pytest.fixture
@@ -31,7 +47,14 @@ def serve() -> Iterator[Serve]:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 right = self.path == "/v1/embeddings" and (not key or self.headers["Authorization"] == f"Bearer {key}")
-                vectors = embed(body["input"])
+                try:
+                    vectors = embed(body["input"])
+                except RefusalError as refusal:
+                    self.send_response(refusal.code)
+                    for name, value in refusal.headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    return
                 rows = [{"index": row, "embedding": vector.tolist()} for row, vector in enumerate(vectors)]
                 answer = json.dumps({"object": "list", "data": rows[::-1]}).encode()  # an order of its own
                 self.send_response(200 if right else 401)
@@ -125,3 +148,116 @@ def test_a_server_that_is_not_there_or_answers_strangely(bench: Bench, serve: Se
 def test_drift_is_one_less_the_cosine() -> None:
     found = measure_drift(np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
     assert (found.texts, found.mean, found.most) == (2, pytest.approx((1 - 0.5**0.5) / 2), pytest.approx(1 - 0.5**0.5))
+
+
+def numbers(texts: list[str]) -> np.ndarray:
+    """A vector of each text that no other has: its length, and a one."""
+    return np.array([[len(text), 1.0] for text in texts])
+
+
+def test_a_busy_server_is_asked_again(serve: Serve) -> None:
+    refused: list[str] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        if refused.count(texts[0]) < 2:
+            refused.append(texts[0])
+            raise RefusalError(429 if len(refused) % 2 else 503)
+        return numbers(texts)
+
+    texts = ["a" * length for length in range(1, 8)]
+    np.testing.assert_array_equal(Server(serve(embed), batch=2).encode(texts, 7, "x"), numbers(texts))
+    assert sorted(refused) == sorted(texts[::2] * 2)
+
+
+def test_it_is_left_alone_for_as_long_as_it_says(serve: Serve) -> None:
+    asked: list[float] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            raise RefusalError(429, Retry_After="1")
+        return numbers(texts)
+
+    Server(serve(embed)).encode(["a"], 1, "x")
+    assert asked[1] - asked[0] >= 1
+    with pytest.raises(UserError, match="answers 429"):  # not waited for
+        Server(serve(lambda texts: refuse(429, Retry_After="Wed, 21 Oct 2099 07:28:00 GMT"))).encode(["a"], 1, "x")
+
+
+def refuse(code: int, **headers: str) -> np.ndarray:
+    raise RefusalError(code, **headers)
+
+
+def test_three_tries_are_all(serve: Serve) -> None:
+    tries: list[int] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        tries.append(1)
+        raise RefusalError(503 if texts == ["busy"] else 400)
+
+    with pytest.raises(UserError, match="answers 503"):
+        Server(serve(embed)).encode(["busy"], 1, "x")
+    assert len(tries) == 3
+    with pytest.raises(UserError, match="answers 400"):
+        Server(serve(embed)).encode(["wrong"], 1, "x")
+    assert len(tries) == 4
+
+
+def test_a_few_requests_are_under_way_at_once(serve: Serve) -> None:
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def embed(texts: list[str]) -> np.ndarray:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.05)
+        with lock:
+            under_way -= 1
+        return numbers(texts)
+
+    texts = ["a" * length for length in range(1, 13)]
+    found = Server(serve(embed), batch=1, in_flight=3).encode(texts, 12, "x")
+    np.testing.assert_array_equal(found, numbers(texts))
+    assert 2 <= most <= 3
+
+
+def test_after_a_failure_only_the_rest_is_sent(bench: Bench, serve: Serve) -> None:
+    seen: list[str] = []
+    fails = True
+
+    def embed(texts: list[str]) -> np.ndarray:
+        seen.extend(texts)
+        if fails and len(seen) > 7:
+            raise RefusalError(402)
+        return bench.encoder.encode(texts, "document")
+
+    endpoint = Endpoint(serve(embed), batch=1, in_flight=1, tolerance=None)
+    with pytest.raises(UserError, match="answers 402"):
+        served(bench, endpoint).evaluation("served")
+    assert len(seen) == 8  # two queries, five documents, and the one that failed
+    fails = False
+    seen.clear()
+    again = served(replace(bench, store=Store(bench.store.dir)), endpoint).evaluation("served")
+    assert len(seen) == (2 + 5) + 7  # those that are compared, and those without a vector
+    assert again.metrics == bench.evaluation("base").metrics
+    seen.clear()
+    assert served(bench, endpoint).evaluation("served").facts["reused"]
+    assert len(seen) == 2 + 8
+
+
+def test_vectors_of_other_weights_are_forgotten(bench: Bench, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    turned = False
+
+    def embed(texts: list[str]) -> np.ndarray:
+        vectors = bench.encoder.encode(texts, "document")
+        return vectors[:, ::-1] if turned else vectors
+
+    server = Server(serve(embed))
+    before, _ = served_vectors(server, bench.collection, "document", range(12), "", bench.store)
+    before = np.array(before)
+    turned = True
+    after, sent = served_vectors(server, bench.collection, "document", range(12), "", bench.store)
+    assert sent == 12
+    np.testing.assert_array_equal(after, before[:, ::-1])
+    assert "gives other vectors than before" in caplog.text

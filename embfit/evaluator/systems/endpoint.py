@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator.served import Drift, Server, measure_drift
+from embfit.evaluator.served_vectors import served_vectors
 from embfit.evaluator.systems.bench import Bench
 from embfit.records import Evaluation
 
@@ -31,6 +32,7 @@ class Endpoint:
         document_prompt: put in front of each document.
         batch: texts sent at once.
         timeout: seconds to wait for an answer.
+        in_flight: requests under way at once.
         sample: queries, and documents, that are held to the configured model.
         tolerance: the largest 1 - cosine that passes; None compares nothing, for a server of another model.
     """
@@ -42,11 +44,12 @@ class Endpoint:
     document_prompt: str = ""
     batch: Annotated[int, Field(ge=1)] = 32
     timeout: Annotated[float, Field(gt=0)] = 60.0
+    in_flight: Annotated[int, Field(ge=1)] = 4
     sample: Annotated[int, Field(ge=1)] = 64
     tolerance: Annotated[float, Field(gt=0)] | None = 0.001
 
     def evaluate(self, name: str, bench: Bench) -> Evaluation:
-        """Embed at the server, search and measure.
+        """Embed at the server, search and measure; vectors are kept in the store.
 
         Raises:
             ConfigError: no server is named.
@@ -57,19 +60,29 @@ class Endpoint:
                 f"evaluator.systems.{name}.url is not set; give the server's address up to the version: "
                 f"evaluator.systems.{name}.url=http://localhost:8080/v1"
             )
-        server = Server(self.url, self.model, self.key_variable, self.batch, self.timeout)
-        facts = {} if self.tolerance is None else {"drift": asdict(self._drift(server, bench, self.tolerance))}
+        server = Server(self.url, self.model, self.key_variable, self.batch, self.timeout, self.in_flight)
+        facts: dict[str, Any] = (
+            {} if self.tolerance is None else {"drift": asdict(self._drift(server, bench, self.tolerance))}
+        )
         started = time.monotonic()
-        queries = self._queries(server, bench, bench.rows)
-        documents = self._documents(server, bench, range(len(bench.collection.corpus)))
-        ranking = bench.evaluator.search_vectors(bench.collection, bench.rows, queries, documents)
-        return bench.judge(name, ranking, {"seconds": round(time.monotonic() - started, 3), **facts})
+        collection, store = bench.collection, bench.store
+        everything = range(len(collection.corpus))
+        queries, asked = served_vectors(server, collection, "query", bench.rows, self.query_prompt, store)
+        documents, sent = served_vectors(server, collection, "document", everything, self.document_prompt, store)
+        ranking = bench.evaluator.search_vectors(collection, bench.rows, queries, documents)
+        facts |= {"seconds": round(time.monotonic() - started, 3), "reused": asked + sent == 0}
+        return bench.judge(name, ranking, facts)
 
     def _drift(self, server: Server, bench: Bench, tolerance: float) -> Drift:
         random = np.random.default_rng(bench.evaluator.seed)
         queries = _some(random, bench.rows, self.sample)
         documents = _some(random, range(len(bench.collection.corpus)), self.sample)
-        served = [self._queries(server, bench, queries), self._documents(server, bench, documents)]
+        asked = (self.query_prompt + text for text in bench.collection.query_texts(queries))
+        read = (self.document_prompt + text for text in bench.collection.document_texts(documents))
+        served = [
+            server.encode(asked, len(queries), "some queries at the server"),
+            server.encode(read, len(documents), "some documents at the server"),
+        ]
         own = [
             bench.encoder.encode(bench.collection.query_texts(queries), "query"),
             bench.encoder.encode(bench.collection.document_texts(documents), "document"),
@@ -85,14 +98,6 @@ class Endpoint:
                 "Weights, prompts, length or precision differ; set its prompts, or tolerance=null to measure it anyway."
             )
         return found
-
-    def _queries(self, server: Server, bench: Bench, rows: Sequence[int]) -> np.ndarray:
-        texts = (self.query_prompt + text for text in bench.collection.query_texts(rows))
-        return server.encode(texts, len(rows), "queries at the server")
-
-    def _documents(self, server: Server, bench: Bench, rows: Sequence[int]) -> np.ndarray:
-        texts = (self.document_prompt + text for text in bench.collection.document_texts(rows))
-        return server.encode(texts, len(rows), "documents at the server")
 
 
 def _some(random: np.random.Generator, rows: Sequence[int], count: int) -> list[int]:

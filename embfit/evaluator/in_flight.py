@@ -1,0 +1,107 @@
+"""Requests to a server: several under way at once, and sent again where it is busy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from itertools import count, islice
+
+import numpy as np
+
+from embfit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PAUSES = (1.0, 5.0)  # seconds before the second and the third try, where the server does not say
+LONGEST_PAUSE = 120.0  # beyond which its refusal is an error
+
+
+class BusyError(UserError):
+    """A server does not answer now, and may if it is asked again.
+
+    Args:
+        message: for the user.
+        pause: seconds that it asks to be left alone for; None where it does not say.
+    """
+
+    def __init__(self, message: str, pause: float | None = None) -> None:
+        super().__init__(message)
+        self.pause = pause
+
+
+@dataclass(frozen=True)
+class Request:
+    """Texts sent together.
+
+    Args:
+        first: the number of the first among all texts.
+        texts: sent.
+        tries: that have failed.
+    """
+
+    first: int
+    texts: list[str]
+    tries: int = 0
+
+
+def answers(
+    embed: Callable[[list[str]], np.ndarray], texts: Iterable[str], batch: int, in_flight: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number of a request's first text and its vectors, as answers come in.
+
+    Where the server is busy, nothing is sent until it may be asked again. After a failure that stays, no more is sent;
+    what is under way is waited for, so that no answer is lost, and then the failure is raised.
+
+    Args:
+        embed: sends texts, and returns their vectors ([n, D] float32).
+        texts: read as they are sent.
+        batch: texts of a request.
+        in_flight: requests under way at once.
+
+    Raises:
+        UserError: as `embed` does; a `BusyError` only when it came three times, or asks for too long a pause.
+    """
+    fresh, again = _requests(texts, batch), list[Request]()
+    waiting: dict[Future[np.ndarray], Request] = {}
+    failure: BaseException | None = None
+    quiet_until = 0.0
+    with ThreadPoolExecutor(in_flight) as threads:
+        while True:
+            while failure is None and len(waiting) < in_flight:
+                if (request := again.pop() if again else next(fresh, None)) is None:
+                    break
+                time.sleep(max(0.0, quiet_until - time.monotonic()))
+                waiting[threads.submit(embed, request.texts)] = request
+            if not waiting:
+                break
+            for answered in wait(waiting, return_when=FIRST_COMPLETED).done:
+                request, error = waiting.pop(answered), answered.exception()
+                if error is None:
+                    yield request.first, answered.result()
+                elif (pause := _pause(error, request.tries)) is None:
+                    failure = failure or error
+                else:
+                    log.info("%s; asking again in %.0f s", error, pause)
+                    again.append(replace(request, tries=request.tries + 1))
+                    quiet_until = max(quiet_until, time.monotonic() + pause)
+    if failure is not None:
+        raise failure
+
+
+def _requests(texts: Iterable[str], batch: int) -> Iterator[Request]:
+    remaining = iter(texts)
+    for first in count(step=batch):
+        if not (chosen := list(islice(remaining, batch))):
+            return
+        yield Request(first, chosen)
+
+
+def _pause(error: BaseException, tries: int) -> float | None:
+    """Return the seconds after which to try again, None where that is of no use."""
+    if not isinstance(error, BusyError) or tries == len(PAUSES):
+        return None
+    pause = PAUSES[tries] if error.pause is None else error.pause
+    return pause if pause <= LONGEST_PAUSE else None
