@@ -245,6 +245,7 @@ def script(tmp_path: Path, body: str = "") -> list[str]:
         (["modle=x"], 2),
         (["model=legl"], 2),
         (["seed=1"], 0),
+        (["runs", "list", "."], 1),
     ],
 )
 def test_nothing_heavy_is_imported_before_a_task_asks_for_it(tmp_path, arguments, code):

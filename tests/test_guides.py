@@ -1,16 +1,19 @@
-"""Runs the commands of the guides, as a reader would: in a shell, in an environment of its own, in order."""
+"""Holds the guides to the program: what they show it saying, and what they tell the reader to type, in order."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+import torch
 
+from embfit.app import main
 from tests.launcher.fake_slurm import install
 
 SECONDS = 900
@@ -21,6 +24,41 @@ ROOT = Path(__file__).parents[1]
 def commands(guide: str) -> str:
     """Return what a guide tells the reader to type, as one script."""
     return "\n".join(re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / guide).read_text(encoding="utf-8"), re.M | re.S))
+
+
+def shown(guide: str) -> list[tuple[str, list[str]]]:
+    """Return the commands of a guide that stand behind a `$`, each with the lines that it shows of what they say."""
+    text = (ROOT / guide).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\n\$ python -m embfit (.*)\n((?:.*\n)*?)```", text, re.MULTILINE)
+    return [(command, [line for line in lines.splitlines() if line not in ("", "…")]) for command, lines in blocks]
+
+
+SHOWN = [
+    (command, lines)
+    for page in ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
+    for command, lines in shown(page)
+]
+
+
+@pytest.mark.parametrize(("command", "lines"), SHOWN, ids=[command for command, _ in SHOWN])
+def test_what_a_guide_shows_is_what_the_program_says(command, lines, tmp_path, monkeypatch, capsys):
+    if "trainer=gpu" in command and torch.cuda.is_available():
+        pytest.skip("says that there is no GPU")
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "team" / "experiment" / "contracts.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(example[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", "team")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    main(shlex.split(command))
+    told = [" ".join(line.split()) for line in "".join(capsys.readouterr()).splitlines()]
+    wanted = [" ".join(line.split()) for line in lines]
+    assert [line for line in told if line in wanted] == wanted, "\n".join(told)
+
+
+def test_some_commands_are_shown():
+    assert len(SHOWN) >= 4
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from embfit.command.run_difference import differences
 from embfit.compose.command_line import Parser
 from embfit.compose.value_table import aligned, value_table
 from embfit.errors import UserError
@@ -65,4 +64,6 @@ def _explain(given: argparse.Namespace) -> None:
 
 
 def _diff(given: argparse.Namespace) -> None:
+    from embfit.command.run_difference import differences  # brings torch, which the other verbs need not wait for
+
     print("\n\n".join(differences(read_record(given.a), read_record(given.b))))

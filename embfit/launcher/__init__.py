@@ -2,7 +2,7 @@
 
 A job is settled before it is launched: its configuration is resolved, its folder named. What runs it reads no command
 line and composes nothing, so a job that waits in a queue for a day is still the one that was asked for. Hydra's own
-launchers compose each job again where it runs; they work too (`hydra/launcher=…`), and this group is left at `local`
+launchers compose each job again where it runs; they work too (`hydra/launcher=…`), and this group is left at null
 then.
 """
 
