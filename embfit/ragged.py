@@ -57,6 +57,13 @@ class Ragged:
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return Ragged(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
 
+    def sample(self, most: int, generator: np.random.Generator) -> Ragged:
+        """Return at most so many values of each list, any with equal chance, in the order that they had."""
+        order = np.lexsort((generator.random(len(self.values)), self.owners))  # shuffled within each list
+        place = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.lengths)
+        kept = np.sort(order[place < most])
+        return Ragged.from_owners(self.values[kept], self.owners[kept], len(self))
+
     def lists(self) -> list[np.ndarray]:
         """Return the lists one by one, as views."""
         return np.split(self.values, self.offsets[1:-1]) if len(self) else []

@@ -35,3 +35,12 @@ def test_no_lists() -> None:
 def test_take() -> None:
     taken = LISTS.take(np.array([2, 1, 0, 0]))
     assert [values.tolist() for values in taken.lists()] == [[3], [], [1, 2], [1, 2]]
+
+
+def test_draws_are_even_and_keep_their_owner() -> None:
+    lists = Ragged.of([[1, 2, 3], [], [4], [5, 6]])
+    random = np.random.default_rng(0)
+    drawn = [lists.sample(2, random) for _ in range(600)]
+    assert all(one.lengths.tolist() == [2, 0, 1, 2] for one in drawn)
+    counts = np.bincount(np.concatenate([one.part(0, 1).values for one in drawn]))
+    assert counts[1:].min() > 340  # 400 each on average

@@ -4,5 +4,6 @@ from embfit.loss.distillation import KL, Blend, MarginMSE
 from embfit.loss.info_nce import InfoNCE
 from embfit.loss.matryoshka import Matryoshka
 from embfit.loss.ranking import Binary, Listwise
+from embfit.loss.relations import Relations
 
-__all__ = ["KL", "Binary", "Blend", "InfoNCE", "Listwise", "MarginMSE", "Matryoshka"]
+__all__ = ["KL", "Binary", "Blend", "InfoNCE", "Listwise", "MarginMSE", "Matryoshka", "Relations"]

@@ -8,6 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from embfit.loss.relations import Relations
+
 
 class MarginMSE(nn.Module):
     """Squared error of the margin of positive over negative, against a teacher's margin (Hofstätter et al. 2020).
@@ -28,27 +30,27 @@ class MarginMSE(nn.Module):
         """Whether scores are scaled as cosines need it."""
         return self.scale > 1
 
-    def forward(
-        self,
-        queries: Tensor,
-        documents: Tensor,
-        positives: Tensor,
-        ignored: Tensor,
-        weights: Tensor | None = None,
-        teacher: Tensor | None = None,
-    ) -> Tensor:
+    def mass(self, relations: Relations) -> Tensor:
+        """Return the weight of the pairs that the loss is the mean of."""
+        known = _required(relations).isfinite()  # [Q, D]
+        positives = (known & relations.positives).sum(dim=1)
+        negatives = (known & ~relations.positives).sum(dim=1)
+        return (positives * negatives).float() @ relations.weights
+
+    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
         """Return the mean over (positive, negative) pairs of a query that the teacher has scored both.
 
         Shapes:
-            as `InfoNCE`; teacher [Q, D], NaN where it has not scored. Without any pair the loss is 0.
+            as `InfoNCE`. Without any pair the loss is 0.
         """
-        wanted = _required(teacher)  # [Q, D]
+        wanted = _required(relations)  # [Q, D]
+        positives = relations.positives
         scores = self.scale * (queries @ documents.T)  # [Q, D]
         known = wanted.isfinite()
         query, positive, negative = _pairs(known & positives, known & ~positives)  # [P] each
         student = scores[query, positive] - scores[query, negative]
         margin = wanted[query, positive] - wanted[query, negative]
-        shares = _weights(weights, scores)[query]
+        shares = relations.weights[query]
         return ((student - margin) ** 2 * shares).sum() / shares.sum().clamp(min=1e-9)
 
 
@@ -77,28 +79,25 @@ class KL(nn.Module):
         """Whether scores are sharpened as cosines need it."""
         return self.temperature.item() < 1
 
-    def forward(
-        self,
-        queries: Tensor,
-        documents: Tensor,
-        positives: Tensor,
-        ignored: Tensor,
-        weights: Tensor | None = None,
-        teacher: Tensor | None = None,
-    ) -> Tensor:
+    def mass(self, relations: Relations) -> Tensor:
+        """Return the weight of the queries that the loss is the mean of."""
+        several = _required(relations).isfinite().sum(dim=1) > 1  # [Q]
+        return several.float() @ relations.weights
+
+    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
         """Return the mean over queries of which the teacher has scored at least two documents.
 
         Shapes:
-            as `InfoNCE`; teacher [Q, D], NaN where it has not scored. Without such a query the loss is 0.
+            as `InfoNCE`. Without such a query the loss is 0.
         """
-        wanted = _required(teacher)
+        wanted = _required(relations)  # [Q, D]
         known = wanted.isfinite()  # [Q, D]
         lowest = torch.finfo(queries.dtype).min  # not -inf: a row that nothing is known of stays finite
         scores = queries @ documents.T / self.temperature  # [Q, D]
         student = scores.masked_fill(~known, lowest).log_softmax(dim=1)
         target = (wanted / self.teacher_temperature).masked_fill(~known, lowest).log_softmax(dim=1)
         terms = (target.exp() * (target - student)).masked_fill(~known, 0.0)
-        shares = _weights(weights, scores) * (known.sum(dim=1) > 1)  # [Q]
+        shares = relations.weights * (known.sum(dim=1) > 1)  # [Q]
         return (terms.sum(dim=1) * shares).sum() / shares.sum().clamp(min=1e-9)
 
 
@@ -123,20 +122,17 @@ class Blend(nn.Module):
         temperature: Tensor = self.loss.temperature  # type: ignore[assignment]  # a property of each loss
         return temperature
 
-    def forward(self, *arguments: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
         """Return the weighted mean of the two; arguments as theirs."""
-        total: Tensor = (1 - self.weight) * self.loss(*arguments) + self.weight * self.teacher(*arguments)
-        return total
+        judged: Tensor = self.loss(queries, documents, relations)
+        taught: Tensor = self.teacher(queries, documents, relations)
+        return (1 - self.weight) * judged + self.weight * taught
 
 
-def _required(teacher: Tensor | None) -> Tensor:
-    if teacher is None:
+def _required(relations: Relations) -> Tensor:
+    if relations.teacher is None:
         raise ValueError("the batch has no teacher's scores")
-    return teacher
-
-
-def _weights(weights: Tensor | None, scores: Tensor) -> Tensor:
-    return torch.ones_like(scores[:, 0]) if weights is None else weights
+    return relations.teacher
 
 
 def _pairs(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:

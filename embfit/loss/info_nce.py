@@ -11,6 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embfit.loss.relations import Relations
+
 LOWEST = 0.01  # of a learned temperature, as in CLIP: below it a batch's few hardest pairs are all that counts
 
 
@@ -63,30 +65,26 @@ class InfoNCE(nn.Module):
         """The temperature in force (a scalar)."""
         return self.fixed_temperature if self.log_excess is None else LOWEST + self.log_excess.exp()
 
-    def forward(
-        self,
-        queries: Tensor,
-        documents: Tensor,
-        positives: Tensor,
-        ignored: Tensor,
-        weights: Tensor | None = None,
-        teacher: Tensor | None = None,
-    ) -> Tensor:
+    def mass(self, relations: Relations) -> Tensor | None:
+        """Return the weight of the pairs that the loss is the mean of; None where it needs all queries at once."""
+        if self.symmetric or self.query_query or self.document_document:
+            return None
+        return relations.positives.sum(dim=1, dtype=torch.float32) @ relations.weights
+
+    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
         """Return the loss of a batch (a scalar).
 
         Shapes:
-            queries [Q, H] and documents [D, H], float32 rows of unit length; positives [Q, D] bool; ignored [Q, D]
-            bool, pairs that are neither positive nor negative; weights [Q], 1 by default; a teacher's scores are
-            not used.
+            queries [Q, H] and documents [D, H], float32 rows of unit length; a teacher's scores are not used.
 
         Raises:
             ValueError: a query has no positive among the documents; a GPU is not asked, since it would be waited for.
         """
+        positives, weights = relations.positives, relations.weights
         if positives.device.type == "cpu" and not positives.any(dim=1).all():
             raise ValueError("every query needs a positive among the documents")
         scores = queries @ documents.T / self.temperature  # [Q, D]
-        weights = torch.ones_like(scores[:, 0]) if weights is None else weights
-        excluded = positives | ignored
+        excluded = positives | relations.ignored
         beside = self._beside(queries, documents, positives, excluded)
         loss = _classify(self._hardened(scores, excluded), scores, positives, excluded, weights[:, None], beside)
         if self.symmetric:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
+
+from embfit.loss.relations import Relations
 
 NESTED = (64, 128, 256, 512, 768)
 
@@ -67,15 +69,12 @@ class Matryoshka(nn.Module):
             raise ValueError(f"loss.dims has {max(self.dims)}, more than the model's {width} dimensions")
         return self.dims
 
-    def forward(
-        self,
-        queries: Tensor,
-        documents: Tensor,
-        positives: Tensor,
-        ignored: Tensor,
-        weights: Tensor | None = None,
-        *teacher: Tensor,
-    ) -> Tensor:
+    def mass(self, relations: Relations) -> Tensor | None:
+        """Return the inner loss's; None where each part of the queries would draw other dims."""
+        mass: Callable[[Relations], Tensor | None] | None = getattr(self.loss, "mass", None)  # not every loss has one
+        return None if mass is None or self.dims_per_step is not None else mass(relations)
+
+    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
         """Return the weighted mean of the loss over prefixes; arguments as the inner loss's.
 
         Draws from PyTorch's CPU generator when `dims_per_step` leaves some out; the trainer seeds it for each step.
@@ -88,10 +87,7 @@ class Matryoshka(nn.Module):
             * self.loss(
                 functional.normalize(queries[:, :dim], dim=-1),  # [Q, dim]
                 functional.normalize(documents[:, :dim], dim=-1),  # [D, dim]
-                positives,
-                ignored,
-                weights,
-                *teacher,
+                relations,
             )
             for dim, share in chosen
         ]

@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from embfit.loss import Relations
 from embfit.ragged import Ragged
 from embfit.records import TrainingSet
 from embfit.training.grouping import Grouping
@@ -28,23 +29,18 @@ class Batch:
     Args:
         queries: [Q] query rows, ascending.
         documents: [D] document rows, ascending.
-        positives: [Q, D] bool.
-        ignored: [Q, D] bool: relevant to the query, though not a positive of its examples here.
-        weights: [Q] float32; of a query with several examples here, their mean.
-        teacher: [Q, D] float32 scores, their mean where a pair has several, NaN where none; None without a teacher.
+        relations: of both. What is relevant to a query, though not a positive of its examples here, is ignored; weights
+            and teacher's scores are means, where a query has several examples here.
     """
 
     queries: np.ndarray
     documents: np.ndarray
-    positives: Tensor
-    ignored: Tensor
-    weights: Tensor
-    teacher: Tensor | None = None
+    relations: Relations
 
     @property
     def pairs(self) -> int:
         """Number of (query, positive) pairs."""
-        return int(self.positives.sum())
+        return int(self.relations.positives.sum())
 
 
 class Examples:
@@ -91,12 +87,12 @@ class Examples:
             generator: draws positives where an example has more than `max_positives`.
         """
         queries, query_of = np.unique(self.queries[examples], return_inverse=True)  # [Q], [n]
-        positives, positive_owners = self._draw(self.positives.take(examples), generator)
+        positives = self.positives.take(examples).sample(self.max_positives, generator)
         negatives = self.negatives.take(examples).values
-        documents = np.unique(np.concatenate([positives, negatives]))  # [D]
+        documents = np.unique(np.concatenate([positives.values, negatives]))  # [D]
 
         labels = np.zeros((len(queries), len(documents)), bool)
-        labels[query_of[positive_owners], np.searchsorted(documents, positives)] = True
+        labels[query_of[positives.owners], np.searchsorted(documents, positives.values)] = True
         relevant = self.relevant.take(examples)
         columns = np.searchsorted(documents, relevant.values).clip(max=len(documents) - 1)
         here = documents[columns] == relevant.values
@@ -104,14 +100,9 @@ class Examples:
         ignored[query_of[relevant.owners[here]], columns[here]] = True
 
         _, weights = _means(query_of, self.weights[examples])  # [Q]
-        return Batch(
-            queries,
-            documents,
-            torch.from_numpy(labels),
-            torch.from_numpy(ignored & ~labels),
-            torch.from_numpy(weights),
-            self._teacher(examples, query_of, documents, labels.shape) if self.has_teacher else None,
-        )
+        teacher = self._teacher(examples, query_of, documents, labels.shape) if self.has_teacher else None
+        known = torch.from_numpy(labels), torch.from_numpy(ignored & ~labels), torch.from_numpy(weights)
+        return Batch(queries, documents, Relations(*known, teacher))
 
     @property
     def has_teacher(self) -> bool:
@@ -129,16 +120,6 @@ class Examples:
         matrix = np.full(shape, np.nan, np.float32)
         matrix.flat[places] = means
         return torch.from_numpy(matrix)
-
-    def _draw(self, positives: Ragged, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return at most `max_positives` values of each list, at random, and the list that each belongs to."""
-        values, owners, lengths = positives.values, positives.owners, positives.lengths
-        if lengths.max(initial=0) <= self.max_positives:
-            return values, owners
-        order = np.lexsort((generator.random(len(values)), owners))  # shuffled within each list
-        place = np.arange(len(values)) - np.repeat(positives.offsets[:-1], lengths)
-        kept = order[place < self.max_positives]
-        return values[kept], owners[kept]
 
 
 class EpochBatches(torch.utils.data.Dataset[Batch]):

@@ -5,12 +5,14 @@ A batch is a set of unique texts; `micro_batches` encodes them, and the loss see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embfit.loss import Relations
 from embfit.model import Encoder
 from embfit.model.precision import uses_bf16
 from embfit.tokens import Tokens, concatenate
@@ -20,6 +22,7 @@ from embfit.training.guide import Guide, doubtful
 from embfit.training.micro_batches import MicroBatched, Portions
 from embfit.training.optimization import Optimization
 from embfit.training.remining import Remining
+from embfit.training.row_blocks import loss_parts, row_blocks
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,7 @@ class InBatch(MicroBatched):
     def training_step(self, prepared: Prepared, batch_idx: int) -> None:
         """Compute the loss of a batch and move the weights."""
         batch, texts = prepared.batch, prepared.texts
-        positives, ignored = self.sent(batch.positives), self.sent(batch.ignored)
-        if prepared.guide is not None and self.guide is not None:
-            asked, answered = map(self.sent, prepared.guide)
-            ignored = ignored | doubtful(asked, answered, positives, self.guide.margin)
-        weights = self.sent(batch.weights)
-        teacher = () if batch.teacher is None else (self.sent(batch.teacher),)
+        relations = self._doubted(batch.relations.each(self.sent), prepared.guide)
         bf16 = uses_bf16(self.portions.precision, self.device)
 
         def encode(rows: np.ndarray) -> Tensor:
@@ -105,26 +103,41 @@ class InBatch(MicroBatched):
             vectors: Tensor = self.encoder(self.sent(ids), self.sent(mask), bf16)  # [n, H]
             return vectors
 
-        def loss(vectors: Tensor) -> Tensor:  # [Q + D, H]
-            queries, documents = vectors[: len(batch.queries)], vectors[len(batch.queries) :]
-            value: Tensor = self.loss(queries, documents, positives, ignored, weights, *teacher)
-            return value
+        def loss(vectors: Tensor) -> Iterator[Tensor]:  # [Q + D, H]
+            return loss_parts(self.loss, *_sides(vectors, batch), relations)
 
         step = self.descend(texts.lengths, encode, [self.encoder.width], loss)
-        queries, documents = step.outputs[: len(batch.queries)], step.outputs[len(batch.queries) :]
-        self.tell(step, batch.pairs, self._measured_of(queries, documents, positives, ignored))
+        self.tell(step, batch.pairs, self._measured_of(*_sides(step.outputs, batch), relations))
+
+    def _doubted(self, relations: Relations, vectors: tuple[Tensor, Tensor] | None) -> Relations:
+        """Have the pairs ignored that the guide doubts, by its vectors."""
+        if vectors is None or self.guide is None:
+            return relations
+        queries, documents = map(self.sent, vectors)
+        found = [
+            doubtful(queries[block], documents, relations.positives[block], self.guide.margin)
+            for block in row_blocks(len(queries), len(documents))
+        ]
+        return replace(relations, ignored=relations.ignored | torch.cat(found))
 
     @torch.no_grad()
-    def _measured_of(
-        self, queries: Tensor, documents: Tensor, positives: Tensor, ignored: Tensor
-    ) -> dict[str, Tensor | float]:
-        scores = queries @ documents.T  # [Q, D]
-        hardest = scores.masked_fill(positives | ignored, float("-inf")).amax(dim=1, keepdim=True)
+    def _measured_of(self, queries: Tensor, documents: Tensor, relations: Relations) -> dict[str, Tensor | float]:
+        positives, ignored = relations.positives, relations.ignored
+        above = torch.zeros((), device=queries.device)  # positives that score above all their negatives
+        for block in row_blocks(len(queries), len(documents)):
+            scores = queries[block] @ documents.T  # [B, D]
+            excluded = positives[block] | ignored[block]
+            hardest = scores.masked_fill(excluded, float("-inf")).amax(dim=1, keepdim=True)
+            above += ((scores > hardest) & positives[block]).sum()
         measured: dict[str, Tensor | float] = {
-            # share of positives that score above all their negatives
-            "train/accuracy": ((scores > hardest) & positives).sum() / positives.sum(),
-            "train/masked_share": ignored.sum() / (~positives).sum().clamp(min=1),
+            "train/accuracy": above / positives.sum(),
+            "train/masked_share": ignored.sum() / (positives.numel() - positives.sum()).clamp(min=1),
             "train/documents": float(len(documents)),
         }
         temperature = getattr(self.loss, "temperature", None)  # not every loss has one
         return measured | ({"train/temperature": temperature.detach()} if isinstance(temperature, Tensor) else {})
+
+
+def _sides(vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the vectors of a batch's queries and of its documents ([Q, H], [D, H])."""
+    return vectors[: len(batch.queries)], vectors[len(batch.queries) :]

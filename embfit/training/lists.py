@@ -65,17 +65,9 @@ class EpochLists(torch.utils.data.Dataset[ListBatch]):
         if row >= len(self.parts):
             raise IndexError(row)
         chosen, random = self.parts[row], np.random.default_rng((*self.seed, row))
-        positives = draw(self.examples.positives.take(chosen), self.examples.max_positives, random)
-        negatives = draw(self.examples.negatives.take(chosen), self.negatives, random)
+        positives = self.examples.positives.take(chosen).sample(self.examples.max_positives, random)
+        negatives = self.examples.negatives.take(chosen).sample(self.negatives, random)
         return list_batch(self.examples.queries[chosen], positives, negatives, self.examples.weights[chosen])
-
-
-def draw(lists: Ragged, most: int, random: np.random.Generator) -> Ragged:
-    """Return at most so many values of each list, any with equal chance."""
-    order = np.lexsort((random.random(len(lists.values)), lists.owners))  # shuffled within each list
-    place = np.arange(len(order)) - np.repeat(lists.offsets[:-1], lists.lengths)
-    kept = np.sort(order[place < most])
-    return Ragged.from_owners(lists.values[kept], lists.owners[kept], len(lists))
 
 
 def list_batch(queries: np.ndarray, positives: Ragged, negatives: Ragged, weights: np.ndarray) -> ListBatch:
@@ -152,9 +144,8 @@ class Lists(MicroBatched):
             scores: Tensor = self.encoder(*map(self.sent, inputs), bf16)  # [n]
             return scores
 
-        def loss(scores: Tensor) -> Tensor:  # [P]
-            value: Tensor = self.loss(by_list(scores, places, positives.shape), positives, negatives, weights)
-            return value
+        def loss(scores: Tensor) -> list[Tensor]:  # [P]
+            return [self.loss(by_list(scores, places, positives.shape), positives, negatives, weights)]
 
         step = self.descend(pairs.lengths, encode, [], loss)
         scores = by_list(step.outputs, places, positives.shape)  # [Q, L]

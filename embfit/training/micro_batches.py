@@ -14,7 +14,7 @@ Design:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -147,7 +147,7 @@ class MicroBatched(pl.LightningModule):
         lengths: np.ndarray,
         encode: Callable[[np.ndarray], Tensor],
         shape: Sequence[int],
-        loss: Callable[[Tensor], Tensor],
+        loss: Callable[[Tensor], Iterable[Tensor]],
     ) -> Step:
         """Move the weights against the gradient of a batch's loss.
 
@@ -155,7 +155,7 @@ class MicroBatched(pl.LightningModule):
             lengths: [N] tokens of each input.
             encode: numbers of n inputs → [n, ...] outputs.
             shape: of one output.
-            loss: [N, ...] outputs → a scalar.
+            loss: [N, ...] outputs → scalars whose sum it is, of which each is done with before the next is asked for.
         """
         micro_batches = plan_batches(lengths, self.portions.token_budget)
         with self._computing():
@@ -182,7 +182,7 @@ class MicroBatched(pl.LightningModule):
         micro_batches: list[np.ndarray],
         encode: Callable[[np.ndarray], Tensor],
         shape: Sequence[int],
-        loss: Callable[[Tensor], Tensor],
+        loss: Callable[[Tensor], Iterable[Tensor]],
     ) -> tuple[Tensor, Tensor]:
         """Give every weight its gradient of a batch's loss; returns the loss and all outputs, detached."""
         mine = self.ranks.share(_areas(lengths, micro_batches))  # numbers in the plan, which seed dropout on any rank
@@ -197,14 +197,16 @@ class MicroBatched(pl.LightningModule):
         self.ranks.sum(outputs)  # each input was encoded by one rank
         outputs.requires_grad_()
         with random_state(self._seed(len(micro_batches)), torch.device("cpu")):  # a loss may draw: all ranks the same
-            value = loss(outputs)
-        self.manual_backward(value)
+            value = torch.zeros((), device=self.device)
+            for part in loss(outputs):
+                self.manual_backward(part)
+                value += part.detach()
         gradient = outputs.grad
         if gradient is None:
             raise RuntimeError(f"{type(self.loss).__name__} does not depend on the encoder's outputs")
         encoding.backward(torch.split(gradient[order], [len(rows) for rows in own]))
         self._sum_gradients()
-        return value.detach(), outputs.detach()
+        return value, outputs.detach()
 
     def tell(self, step: Step, pairs: int, measured: Mapping[str, Tensor | float]) -> None:
         """Have a step's numbers checked, watched and logged, now or when the device has them.

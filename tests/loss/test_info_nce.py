@@ -6,11 +6,22 @@ import pytest
 import torch
 from torch.nn import functional
 
-from embfit.loss import InfoNCE
+from embfit.loss import InfoNCE, Relations
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:
     return functional.normalize(torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def related(
+    positives: torch.Tensor, ignored: torch.Tensor | None = None, weights: torch.Tensor | None = None
+) -> Relations:
+    """Relations without ignored pairs and of equal weights, where none are given."""
+    return Relations(
+        positives,
+        torch.zeros_like(positives) if ignored is None else ignored,
+        torch.ones(len(positives)) if weights is None else weights,
+    )
 
 
 NONE = torch.zeros(2, 2, dtype=torch.bool)
@@ -18,7 +29,7 @@ NONE = torch.zeros(2, 2, dtype=torch.bool)
 
 def test_by_hand() -> None:
     queries = documents = torch.eye(2)
-    loss = InfoNCE(temperature=1.0)(queries, documents, torch.eye(2, dtype=torch.bool), NONE)
+    loss = InfoNCE(temperature=1.0)(queries, documents, related(torch.eye(2, dtype=torch.bool)))
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))  # -log(e / (e + 1))
 
 
@@ -26,7 +37,7 @@ def test_one_positive_each_is_cross_entropy() -> None:
     queries, documents = unit(5, 0), unit(9, 1)
     positives = torch.zeros(5, 9, dtype=torch.bool)
     positives[range(5), range(5)] = True
-    loss = InfoNCE(temperature=0.05)(queries, documents, positives, torch.zeros_like(positives))
+    loss = InfoNCE(temperature=0.05)(queries, documents, related(positives))
     expected = functional.cross_entropy(queries @ documents.T / 0.05, torch.arange(5))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
@@ -35,8 +46,10 @@ def test_ignored_pairs_are_no_negatives() -> None:
     queries, documents = unit(2, 0), unit(3, 1)
     positives = torch.tensor([[True, False, False], [False, True, False]])
     ignored = torch.tensor([[False, False, True], [False, False, True]])
-    loss = InfoNCE()(queries, documents, positives, ignored)
-    assert loss.item() == pytest.approx(InfoNCE()(queries, documents[:2], positives[:, :2], ignored[:, :2]).item())
+    loss = InfoNCE()(queries, documents, related(positives, ignored))
+    assert loss.item() == pytest.approx(
+        InfoNCE()(queries, documents[:2], related(positives[:, :2], ignored[:, :2])).item()
+    )
 
 
 def test_positives_of_one_query_do_not_compete() -> None:
@@ -44,7 +57,7 @@ def test_positives_of_one_query_do_not_compete() -> None:
     positives = torch.tensor([[True, True, False]])
     scores = (queries @ documents.T / 0.05)[0]
     expected = [-functional.log_softmax(scores[[row, 2]], 0)[0].item() for row in (0, 1)]
-    loss = InfoNCE(0.05)(queries, documents, positives, torch.zeros_like(positives))
+    loss = InfoNCE(0.05)(queries, documents, related(positives))
     assert loss.item() == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
@@ -52,7 +65,7 @@ def test_weights_are_by_query() -> None:
     queries, documents = unit(2, 0), unit(2, 1)
     labels = torch.eye(2, dtype=torch.bool)
     each = [-functional.log_softmax(queries[row] @ documents.T, 0)[row].item() for row in (0, 1)]
-    loss = InfoNCE(1.0)(queries, documents, labels, NONE, torch.tensor([3.0, 1.0]))
+    loss = InfoNCE(1.0)(queries, documents, related(labels, weights=torch.tensor([3.0, 1.0])))
     assert loss.item() == pytest.approx((3 * each[0] + each[1]) / 4, rel=1e-5)
 
 
@@ -61,13 +74,13 @@ def test_symmetric_also_classifies_queries() -> None:
     labels = torch.eye(4, dtype=torch.bool)
     scores = queries @ documents.T / 0.05
     both = [functional.cross_entropy(matrix, torch.arange(4)).item() for matrix in (scores, scores.T)]
-    loss = InfoNCE(0.05, symmetric=True)(queries, documents, labels, torch.zeros_like(labels))
+    loss = InfoNCE(0.05, symmetric=True)(queries, documents, related(labels))
     assert loss.item() == pytest.approx(sum(both) / 2, rel=1e-6)
 
 
 def test_no_negatives_gives_zero_loss_and_gradient() -> None:
     queries = unit(1, 0).requires_grad_()
-    loss = InfoNCE()(queries, unit(1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool))
+    loss = InfoNCE()(queries, unit(1, 1), related(torch.ones(1, 1, dtype=torch.bool)))
     loss.backward()
     assert loss.item() == 0
     assert queries.grad.abs().max().item() == 0
@@ -77,7 +90,7 @@ def test_the_temperature_is_trained_only_when_asked() -> None:
     assert list(InfoNCE(0.02).parameters()) == []
     loss = InfoNCE(0.02, learn_temperature=True)
     assert loss.temperature.item() == pytest.approx(0.02)
-    loss(unit(2, 0), unit(2, 1), torch.eye(2, dtype=torch.bool), NONE).backward()
+    loss(unit(2, 0), unit(2, 1), related(torch.eye(2, dtype=torch.bool))).backward()
     assert loss.log_excess.grad.item() != 0
 
 
@@ -93,7 +106,7 @@ def test_a_learned_temperature_stays_above_its_floor() -> None:
 
 def test_a_query_without_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="every query needs a positive"):
-        InfoNCE()(unit(2, 0), unit(2, 1), NONE, NONE)
+        InfoNCE()(unit(2, 0), unit(2, 1), related(NONE))
 
 
 def test_hard_negatives_count_more_by_hand() -> None:
@@ -102,7 +115,7 @@ def test_hard_negatives_count_more_by_hand() -> None:
     near, far = math.exp(2 * 0.6), 1.0  # exp(hardness * cosine)
     mean = (near + far) / 2
     negatives = near / mean * math.exp(0.6) + far / mean * math.exp(0.0)
-    loss = InfoNCE(1.0, hardness=2.0)(queries, documents, positives, ignored)
+    loss = InfoNCE(1.0, hardness=2.0)(queries, documents, related(positives, ignored))
     assert loss.item() == pytest.approx(-math.log(math.e / (math.e + negatives)), rel=1e-5)
 
 
@@ -121,14 +134,14 @@ def test_queries_and_documents_as_further_negatives() -> None:
         negatives += sum(among[row, q] for q in range(3) if q != row and {q, row} != {0, 1})
         negatives += sum(beside[row, d] for d in range(4) if d != row and not (row == 0 and d == 1))
         losses.append(-torch.log(scores[row, row] / (scores[row, row] + negatives)))
-    loss = InfoNCE(1.0, query_query=True, document_document=True)(queries, documents, positives, ignored)
+    loss = InfoNCE(1.0, query_query=True, document_document=True)(queries, documents, related(positives, ignored))
     assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
 def test_one_query_alone_has_no_further_negatives() -> None:
     queries = unit(1, 0).requires_grad_()
     labels = torch.ones(1, 1, dtype=torch.bool)
-    loss = InfoNCE(query_query=True, document_document=True, hardness=1.0)(queries, unit(1, 1), labels, ~labels)
+    loss = InfoNCE(query_query=True, document_document=True, hardness=1.0)(queries, unit(1, 1), related(labels))
     loss.backward()
     assert loss.item() == 0
     assert queries.grad.abs().max().item() == 0

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from embfit.loss import InfoNCE, Matryoshka
+from embfit.loss import InfoNCE, Matryoshka, Relations
 
 LABELS = torch.eye(4, dtype=torch.bool)
+RELATIONS = Relations(LABELS, ~LABELS & False, torch.ones(4))
 
 
 def vectors(seed: int, width: int = 16) -> torch.Tensor:
@@ -17,16 +18,16 @@ def vectors(seed: int, width: int = 16) -> torch.Tensor:
 
 def prefix_loss(dim: int) -> float:
     queries, documents = (functional.normalize(vectors(seed)[:, :dim], dim=-1) for seed in (0, 1))
-    return InfoNCE()(queries, documents, LABELS, ~LABELS & False).item()
+    return InfoNCE()(queries, documents, RELATIONS).item()
 
 
 def test_is_the_mean_over_renormalised_prefixes() -> None:
-    loss = Matryoshka(InfoNCE(), dims=[4, 16])(vectors(0), vectors(1), LABELS, ~LABELS & False)
+    loss = Matryoshka(InfoNCE(), dims=[4, 16])(vectors(0), vectors(1), RELATIONS)
     assert loss.item() == pytest.approx((prefix_loss(4) + prefix_loss(16)) / 2, rel=1e-6)
 
 
 def test_weights_prefixes() -> None:
-    loss = Matryoshka(InfoNCE(), dims=[4, 16], weights=[1, 3])(vectors(0), vectors(1), LABELS, ~LABELS & False)
+    loss = Matryoshka(InfoNCE(), dims=[4, 16], weights=[1, 3])(vectors(0), vectors(1), RELATIONS)
     assert loss.item() == pytest.approx((prefix_loss(4) + 3 * prefix_loss(16)) / 4, rel=1e-6)
 
 
@@ -58,7 +59,7 @@ def drawn_losses(loss: Matryoshka, draws: int) -> list[float]:
     for seed in range(draws):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            losses.append(loss(vectors(0), vectors(1), LABELS, ~LABELS & False).item())
+            losses.append(loss(vectors(0), vectors(1), RELATIONS).item())
     return losses
 
 

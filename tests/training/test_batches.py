@@ -31,8 +31,8 @@ def test_labels_and_masks_by_hand() -> None:
     batch = whole(Examples(made, 8))
     assert batch.queries.tolist() == [0, 1, 2]
     assert batch.documents.tolist() == [0, 1, 2, 4]
-    assert batch.positives.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
-    assert batch.ignored.int().tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]  # d is relevant to q
+    assert batch.relations.positives.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    assert batch.relations.ignored.int().tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]  # d is relevant to q
     assert batch.pairs == 3
 
 
@@ -40,20 +40,20 @@ def test_a_copy_of_the_positive_is_the_positive() -> None:
     made = training_set([(0, [0], [2]), (1, [3], [])], {0: {0}, 1: {3}})
     batch = whole(Examples(made, 8))
     assert batch.documents.tolist() == [0, 2]  # row 3 has row 0's text
-    assert batch.positives.int().tolist() == [[1, 0], [1, 0]]
+    assert batch.relations.positives.int().tolist() == [[1, 0], [1, 0]]
 
 
 def test_a_mined_negative_that_is_a_copy_of_a_known_positive_is_ignored() -> None:
     batch = whole(Examples(training_set([(0, [1], [3])], {0: {0, 1}}), 8))
     assert batch.documents.tolist() == [0, 1]
-    assert batch.positives.int().tolist() == [[0, 1]]
-    assert batch.ignored.int().tolist() == [[1, 0]]
+    assert batch.relations.positives.int().tolist() == [[0, 1]]
+    assert batch.relations.ignored.int().tolist() == [[1, 0]]
 
 
 def test_examples_of_one_query_are_one_row() -> None:
     batch = whole(Examples(training_set([(0, [0], []), (0, [1], [])], {0: {0, 1}}), 8))
     assert batch.queries.tolist() == [0]
-    assert batch.positives.int().tolist() == [[1, 1]]
+    assert batch.relations.positives.int().tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
@@ -64,8 +64,8 @@ def test_examples_of_one_query_count_by_their_mean(order: list[int]) -> None:
     ]
     made = TrainingSet(make_collection(DOCUMENTS, QUERIES, {}), Dataset.from_list([rows[row] for row in order]), {})
     batch = whole(Examples(made, 8))
-    assert batch.weights.tolist() == [1.5]
-    assert batch.teacher.tolist() == [[3.0, 4.0, 1.5]]
+    assert batch.relations.weights.tolist() == [1.5]
+    assert batch.relations.teacher.tolist() == [[3.0, 4.0, 1.5]]
 
 
 def test_too_many_positives_are_drawn_anew_each_epoch() -> None:
@@ -73,11 +73,11 @@ def test_too_many_positives_are_drawn_anew_each_epoch() -> None:
     drawn = []
     for epoch in range(8):
         (batch,) = EpochBatches(examples, Random(2, 2), seed=0, epoch=epoch)
-        assert batch.positives.sum(dim=1).tolist() == [2, 1]
-        drawn.append(tuple(batch.documents[batch.positives[0]].tolist()))
+        assert batch.relations.positives.sum(dim=1).tolist() == [2, 1]
+        drawn.append(tuple(batch.documents[batch.relations.positives[0]].tolist()))
         others = {0, 1, 2, 4} - set(drawn[-1])
         in_batch = set(batch.documents.tolist())
-        assert set(batch.documents[batch.ignored[0]].tolist()) == others & in_batch
+        assert set(batch.documents[batch.relations.ignored[0]].tolist()) == others & in_batch
     assert len(set(drawn)) > 2
 
 
@@ -116,7 +116,7 @@ def test_no_batch_counts_a_known_positive_or_its_copy_as_a_negative(grouping: ty
         assert len(set(batch.documents % 20)) == len(batch.documents)  # each text once
         for place, query in enumerate(batch.queries):
             texts = {row % 20 for row in relevant[int(query)]}
-            negative = ~(batch.positives[place] | batch.ignored[place]).numpy()
+            negative = ~(batch.relations.positives[place] | batch.relations.ignored[place]).numpy()
             assert not texts & set((batch.documents[negative] % 20).tolist())
 
 
@@ -144,8 +144,8 @@ def test_a_teachers_scores_by_hand() -> None:
     scored = Examples(TrainingSet(made.collection, Dataset.from_list(rows), made.relevant), 8)
     batch = whole(scored)
     assert batch.documents.tolist() == [0, 1, 2]
-    assert batch.teacher.nan_to_num(-1).tolist() == [[5, -1, 1], [-1, -1, -1]]
-    assert whole(Examples(made, 8)).teacher is None
+    assert batch.relations.teacher.nan_to_num(-1).tolist() == [[5, -1, 1], [-1, -1, -1]]
+    assert whole(Examples(made, 8)).relations.teacher is None
 
 
 def test_a_score_for_each_document_or_none() -> None:

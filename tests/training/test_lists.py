@@ -20,7 +20,7 @@ from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.training import ListTraining
 from embfit.training.batches import Examples
-from embfit.training.lists import EpochLists, Lists, draw, list_batch
+from embfit.training.lists import EpochLists, Lists, list_batch
 from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
 from tests.conftest import new_ranker
@@ -52,15 +52,6 @@ def test_lists_by_hand() -> None:
     assert batch.positives.tolist() == [[True, False, False, False], [True, True, False, False]]
     assert batch.negatives.tolist() == [[False, True, True, True], [False, False, True, False]]
     assert batch.places.tolist() == [0, 4, 5, 1, 2, 3, 6]
-
-
-def test_draws_are_even_and_keep_their_owner() -> None:
-    lists = Ragged.of([[1, 2, 3], [], [4], [5, 6]])
-    random = np.random.default_rng(0)
-    drawn = [draw(lists, 2, random) for _ in range(600)]
-    assert all(one.lengths.tolist() == [2, 0, 1, 2] for one in drawn)
-    counts = np.bincount(np.concatenate([one.part(0, 1).values for one in drawn]))
-    assert counts[1:].min() > 340  # 400 each on average
 
 
 def test_an_epoch_holds_each_list_once_and_repeats_itself(small_collection: Collection) -> None:
