@@ -16,7 +16,14 @@ import pytrec_eval
 from embfit.errors import ConfigError
 from embfit.records import Qrels, Ranking
 
-MEASURES = {"ndcg": "ndcg_cut", "mrr": "recip_rank", "recall": "recall", "precision": "P", "map": "map_cut"}
+MEASURES = {
+    "ndcg": "ndcg_cut",
+    "mrr": "recip_rank",
+    "recall": "recall",
+    "precision": "P",
+    "map": "map_cut",
+    "success": "success",
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ def per_query(ranking: Ranking, qrels: Qrels, metrics: Sequence[str]) -> dict[st
     - `mrr@k`: 1 / rank of the first relevant document, 0 if that rank is beyond k;
     - `recall@k`: relevant documents among the first k, divided by R;
     - `precision@k`: relevant documents among the first k, divided by k, however short the ranking;
+    - `success@k`: 1 if a relevant document is among the first k, 0 if not: averaged, the hit rate;
     - `map@k`: sum of precision@i over the ranks i ≤ k of relevant documents, divided by R.
 
     Args:

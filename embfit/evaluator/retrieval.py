@@ -19,10 +19,10 @@ from embfit.evaluator.metrics import Metric, mean, per_query, rank
 from embfit.evaluator.production import production_gap
 from embfit.evaluator.subcorpus import subcorpus
 from embfit.evaluator.subsets import by_training
-from embfit.evaluator.systems import System, standard
+from embfit.evaluator.systems import BM25, System, standard
 from embfit.index.compressed import FORMATS, Cut, Format, Rows
 from embfit.index.exact import search
-from embfit.index.lexical import NOTHING, Language, index_words
+from embfit.index.lexical import NOTHING, Language, index_words, words_key
 from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
 from embfit.records import Collection, Comparison, Evaluation, Ranking
@@ -45,7 +45,7 @@ class Retrieval:
         dev_split: judgements that training looks at; never those that it reports.
         dev_documents: documents that a validation in training searches: the judged ones and a sample of the others,
             the same whatever the seed; None for all.
-        metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K` and `map@K`, the headline first.
+        metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K`, `map@K` and `success@K`, the headline first.
         depth: documents ranked for each query.
         dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
         funnel: sizes of shortlists: also measure what `dims` and `formats` cost and reach, with such a shortlist ranked
@@ -169,21 +169,44 @@ class Retrieval:
         """
         return self._rank(collection, rows, self._search(collection, queries, documents))
 
-    def evaluate_bm25(self, collection: Collection, store: Store, split: str | None = None) -> Evaluation:
+    def evaluate_bm25(
+        self, collection: Collection, store: Store, split: str | None = None, words: BM25 | None = None
+    ) -> Evaluation:
         """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.
 
-        The index is kept in the store; searching it is quick.
+        Index and rankings are kept in the store.
+
+        Args:
+            collection: what is searched and judged.
+            store: keeps the index and rankings.
+            split: other judgements than the configured ones.
+            words: the formula; by default that of the system `bm25`.
 
         Raises:
             UserError: there is no such split, none of its queries has a relevant document, or no document has a word.
         """
         split = split or self.split
         rows = query_rows(collection, split)
+        named = self.systems.get("bm25")
+        words = words or (named if isinstance(named, BM25) else BM25())
+        formula = (self.language, words.k1, words.b, words.method)
+        reach = self._reach(collection)
+
+        def find() -> Hits:
+            return index_words(collection, store, *formula).search(list(collection.query_texts(rows)), reach)
+
+        key = {
+            "search": "bm25",
+            **words_key(*formula),
+            "corpus": collection.corpus_digest,
+            "queries": collection.queries_digest,
+            "rows": rows,
+            "reach": reach,
+        }
         started = time.monotonic()
-        index = index_words(collection, store, self.language)
-        hits = index.search(list(collection.query_texts(rows)), self._reach(collection))
+        hits, reused = stored(store, key, find)
         ranking = self._rank(collection, rows, hits)
-        facts = {"seconds": round(time.monotonic() - started, 3)}
+        facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
         return self.judge("bm25", collection, split, ranking, store, facts)
 
     def validate(self, encoder: Encoder, collection: Collection) -> dict[str, float]:

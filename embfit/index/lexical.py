@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import bm25s
 import numpy as np
@@ -155,6 +155,12 @@ class BM25Index:
         return _word_splitter(self.language)
 
 
+def words_key(language: Language | None, k1: float, b: float, method: Method) -> dict[str, Any]:
+    """Return what scores depend on besides the texts, for keys of the store."""
+    formula = {"language": language, "k1": k1, "b": b, "method": method}
+    return {**formula, "words": WORD.pattern, "packages": PACKAGES}
+
+
 def index_words(
     collection: Collection,
     store: Store,
@@ -164,15 +170,7 @@ def index_words(
     method: Method = "lucene",
 ) -> BM25Index:
     """Return the BM25 index of a collection's documents, kept in the store."""
-    key = {
-        "corpus": collection.corpus_digest,
-        "language": language,
-        "k1": k1,
-        "b": b,
-        "method": method,
-        "words": WORD.pattern,
-        "packages": PACKAGES,
-    }
+    key = {"corpus": collection.corpus_digest, **words_key(language, k1, b, method)}
 
     def build(folder: Path) -> None:
         BM25Index.build(list(collection.document_texts()), language, k1, b, method).save(folder)

@@ -6,7 +6,14 @@ import re
 
 from markupsafe import Markup, escape
 
-LABELS = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall", "precision": "Precision", "map": "MAP"}
+LABELS = {
+    "ndcg": "nDCG",
+    "mrr": "MRR",
+    "recall": "Recall",
+    "precision": "Precision",
+    "map": "MAP",
+    "success": "Success",
+}
 MINUS = "\N{MINUS SIGN}"
 
 

@@ -46,6 +46,9 @@ def value(metric: str, order: str, grades: dict[str, int]) -> float:
         # Precision at ranks 2 and 4, over three relevant documents.
         ("map@10", "axby", {"x": 1, "y": 1, "z": 1}, (1 / 2 + 2 / 4) / 3),
         ("map@3", "axby", {"x": 1, "y": 1, "z": 1}, (1 / 2) / 3),
+        ("success@2", "axby", {"x": 1, "y": 1, "z": 1}, 1),
+        ("success@1", "axby", {"x": 1, "y": 1, "z": 1}, 0),
+        ("success@10", "ab", {"a": 0, "z": 2}, 0),
     ],
 )
 def test_hand_worked(metric: str, order: str, grades: dict[str, int], expected: float) -> None:

@@ -9,7 +9,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.fusion import reciprocal_ranks
 from embfit.evaluator.metrics import rank
-from embfit.evaluator.systems import BM25, Bench, Configured, Dense, RankFusion, System, TrecFile, standard
+from embfit.evaluator.systems import BM25, Bench, Configured, Dense, RankFusion, ScoreFusion, System, TrecFile, standard
 from embfit.evaluator.trec import write_run
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection, Evaluation, Ranking
@@ -146,3 +146,51 @@ def test_the_queries_that_changed_most_are_listed() -> None:
     assert [row["query"] for row in everything["improved"]] == ["q1", "q4"]
     assert BM25() == standard()["bm25"]
     assert Configured() == standard()["base"]
+
+
+def test_weights_are_tuned_on_the_dev_split(bench: Bench) -> None:
+    """BM25 finds each dev query's document first; the other system has them last, so its weight must be small."""
+    systems = {"bm25": BM25(), "backwards": Backwards(), "both": ScoreFusion(["backwards", "bm25"], "tuned")}
+    evaluator = replace(bench.evaluator, systems=systems, dev_split="train")
+    tuned = replace(bench, evaluator=evaluator).evaluation("both")
+    weights = tuned.facts["weights"]
+    reached = {}
+    for tenths in range(11):
+        given = [tenths / 10, (10 - tenths) / 10]
+        fusion = ScoreFusion(["backwards", "bm25"], given)
+        dev = replace(bench, split="train", evaluator=replace(evaluator, systems={**systems, "both": fusion}))
+        reached[tenths] = dev.evaluation("both").metrics["ndcg@10"]
+    best = max(reached.values())
+    assert len(set(reached.values())) > 1
+    assert weights == min(
+        ([t / 10, (10 - t) / 10] for t, value in reached.items() if value == best), key=lambda w: abs(w[0] - 0.5)
+    )
+    assert (tuned.facts["tuned_on"], tuned.facts["dev_ndcg@10"]) == ("train", best)
+    fixed = {**systems, "both": ScoreFusion(["backwards", "bm25"], weights)}
+    assert tuned.ranking == with_systems(bench, **fixed).evaluation("both").ranking
+
+
+@pytest.mark.parametrize(
+    ("dev_split", "message"),
+    [
+        ("test", "'test' is the split that is measured"),
+        ("other", "small has no split 'other' to tune on; its splits: dev, test, train"),
+    ],
+)
+def test_weights_are_never_tuned_on_what_is_reported(bench: Bench, dev_split: str, message: str) -> None:
+    systems = {"bm25": BM25(), "both": ScoreFusion(["bm25"], "tuned")}
+    evaluator = replace(bench.evaluator, systems=systems, dev_split=dev_split)
+    with pytest.raises(UserError, match=message):
+        replace(bench, evaluator=evaluator).evaluation("both")
+
+
+def test_the_formula_of_bm25_is_a_choice(bench: Bench) -> None:
+    plain, other = BM25(), BM25(k1=0.0, method="atire")
+    chosen = with_systems(bench, bm25=other)
+    scores = [
+        one.evaluation("bm25").ranking.documents["q10"][0][1] for one in (with_systems(bench, bm25=plain), chosen)
+    ]
+    assert scores[0] != scores[1]
+    again = chosen.evaluator.evaluate_bm25(bench.collection, bench.store)  # what other tasks report beside a model
+    assert again.ranking == chosen.evaluation("bm25").ranking
+    assert again.facts["reused"]

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
 
 from embfit.evaluator.systems.bench import Bench
+from embfit.index.lexical import Method
 from embfit.records import Evaluation
 
 
 @dataclass(frozen=True)
 class BM25:
-    """BM25 in the evaluator's language; a document that shares no word with the query is not retrieved."""
+    """BM25 in the evaluator's language; a document that shares no word with the query is not retrieved.
+
+    Args:
+        k1: how slowly repetitions of a word stop counting.
+        b: how much a long document is held back.
+        method: variant of the formula.
+    """
+
+    k1: Annotated[float, Field(ge=0)] = 1.5
+    b: Annotated[float, Field(ge=0, le=1)] = 0.75
+    method: Method = "lucene"
 
     def evaluate(self, name: str, bench: Bench) -> Evaluation:
         """Search words and measure."""
-        found = bench.evaluator.evaluate_bm25(bench.collection, bench.store, bench.split)
+        found = bench.evaluator.evaluate_bm25(bench.collection, bench.store, bench.split, self)
         return replace(found, system=name)

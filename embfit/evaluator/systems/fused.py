@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from itertools import product
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from embfit.errors import UserError
 from embfit.evaluator.fusion import reciprocal_ranks, weighted_scores
+from embfit.evaluator.judging import judgements
+from embfit.evaluator.metrics import mean, per_query
 from embfit.evaluator.systems.bench import Bench
 from embfit.records import Evaluation, Ranking
 
 Names: TypeAlias = Annotated[Sequence[str], Field(min_length=1)]
 Weights: TypeAlias = Sequence[Annotated[float, Field(ge=0)]]
+TENTHS = 10  # steps of the grid of weights
 
 
 @dataclass(frozen=True)
@@ -48,22 +53,32 @@ class ScoreFusion:
 
     Args:
         of: names of the systems.
-        weights: one a system; None weighs them alike. Choose them on a split that is not reported.
+        weights: one a system; None weighs them alike. `tuned` takes those that reach most of the evaluator's first
+            metric on its `dev_split`, of all tenths that add up to 1.
 
     Raises:
         ValueError: not one weight a system.
     """
 
     of: Names = ("base", "bm25")
-    weights: Weights | None = None
+    weights: Weights | Literal["tuned"] | None = None
 
     def __post_init__(self) -> None:
-        _check(self.of, self.weights)
+        _check(self.of, None if self.weights == "tuned" else self.weights)
 
     def evaluate(self, name: str, bench: Bench) -> Evaluation:
-        """Fuse what the systems found and measure."""
-        rankings, weights = _parts(self.of, self.weights, bench)
-        return _judged(name, self.of, weighted_scores(rankings, weights, bench.evaluator.depth), bench)
+        """Fuse what the systems found and measure.
+
+        Raises:
+            UserError: weights are to be tuned, and there is no other split with judgements.
+        """
+        if self.weights == "tuned":
+            facts = _tuned(name, self.of, bench)
+            given = facts["weights"]
+        else:
+            facts, given = {}, self.weights
+        rankings, weights = _parts(self.of, given, bench)
+        return _judged(name, self.of, weighted_scores(rankings, weights, bench.evaluator.depth), bench, facts)
 
 
 def _check(of: Names, weights: Weights | None) -> None:
@@ -76,6 +91,39 @@ def _parts(of: Names, weights: Weights | None, bench: Bench) -> tuple[list[Ranki
     return rankings, weights or [1 / len(rankings)] * len(rankings)
 
 
-def _judged(name: str, of: Names, ranking: Ranking, bench: Bench) -> Evaluation:
+def _tuned(name: str, of: Names, bench: Bench) -> dict[str, Any]:
+    """Return the weights that are best on the dev split, of those as good the most even, with what they reach there."""
+    split, metric = bench.evaluator.dev_split, bench.evaluator.metrics[0]
+    if split == bench.split:
+        raise UserError(
+            f"evaluator.systems.{name}.weights=tuned: {split!r} is the split that is measured; tune on another one "
+            "(evaluator.dev_split)"
+        )
+    if split not in bench.collection.qrels:
+        known = ", ".join(sorted(bench.collection.qrels))
+        raise UserError(
+            f"evaluator.systems.{name}.weights=tuned: {bench.collection.name} has no split {split!r} to tune on; its "
+            f"splits: {known} (evaluator.dev_split)"
+        )
+    qrels = judgements(bench.collection, split)
+    dev = bench.on(split)
+    rankings = [dev.evaluation(part).ranking for part in of]
+
+    def reached(weights: Sequence[float]) -> float:
+        fused = weighted_scores(rankings, weights, bench.evaluator.depth)
+        return mean(per_query(fused, qrels, [metric])[metric].values())
+
+    best = max(_tenths(len(of)), key=lambda weights: (reached(weights), -sum(weight**2 for weight in weights)))
+    return {"weights": list(best), "tuned_on": split, f"dev_{metric}": reached(best)}
+
+
+def _tenths(count: int) -> Iterator[tuple[float, ...]]:
+    """Yield all `count` weights that are tenths and add up to 1."""
+    for first in product(range(TENTHS + 1), repeat=count - 1):
+        if sum(first) <= TENTHS:
+            yield tuple(part / TENTHS for part in (*first, TENTHS - sum(first)))
+
+
+def _judged(name: str, of: Names, ranking: Ranking, bench: Bench, facts: Mapping[str, Any] | None = None) -> Evaluation:
     seconds = sum(bench.evaluation(part).facts.get("seconds", 0.0) for part in of)
-    return bench.judge(name, ranking, {"of": list(of), "seconds": round(seconds, 3)})
+    return bench.judge(name, ranking, {"of": list(of), "seconds": round(seconds, 3), **(facts or {})})
