@@ -39,11 +39,16 @@ class Origins(dict[str, str]):
         self.choices: dict[str, tuple[Layer, ...]] = {}
 
     def find(self, key: str) -> str:
-        """Return the place of a key, of what holds it (`callbacks[0].patience`), or of the first leaf below it."""
+        """Return the place of a key, of what holds it (`callbacks[0].patience`), or of the first leaf below it.
+
+        A group, and a key that it lacks, has the place where its choice was made.
+        """
         path = key.replace("[", ".[")
         while path:
             if path in self:
                 return self[path]
+            if path in self.choices:
+                return self.choices[path][0].source
             below = next((place for name, place in self.items() if name.startswith(f"{path}.")), None)
             if below is not None and path == key:
                 return below

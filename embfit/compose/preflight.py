@@ -8,6 +8,7 @@ every mistake at once, with the place where it was written.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
     problems += _task(values, set(groups))
     _refuse_placed(problems, origins, raw)
     _refuse_placed((problem for rule in RULES for problem in rule(values)), origins, raw)  # rules trust the types
-    refuse(_refusals(values))
+    refuse(_refusals(values, origins))
 
 
 def check_group(values: Mapping[str, Any], group: str, origins: Origins) -> None:
@@ -177,14 +178,17 @@ def _task(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
             yield Problem(path, f"must be given: {path}=...")
 
 
-def _refusals(values: Mapping[str, Any]) -> Iterator[str]:
+def _refusals(values: Mapping[str, Any], origins: Origins) -> Iterator[str]:
     """Make what the task will use, which is light, for what it says about its own values."""
     for name in find_target(values["task"]["_target_"]).parameters:
         if name in values and name not in CALLED_LATER:
             try:
                 make(values[name], name)
             except ConfigError as error:
-                yield str(error)
+                # `loss: temperature=0 …`, `evaluator.metrics: …`, `miner.depth=3 …`: whose value is it?
+                said = re.match(r"([\w.]+)(?:: (\w*)|=)", str(error))
+                place = origins.find(".".join(filter(None, said.groups())) if said else name)
+                yield f"{error} ({place})" if place else str(error)
 
 
 def _refuse_placed(problems: Iterable[Problem], origins: Origins, raw: DictConfig | None) -> None:

@@ -2,6 +2,7 @@ import pytest
 
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.loader import make_loader
+from embfit.compose.problems import Problem
 from embfit.errors import ConfigError
 
 
@@ -39,7 +40,7 @@ def test_right_configurations_pass(house, overrides):
         ("model.depth=abc", 'model.depth: expected a whole number of at least 1, got "abc" (command line)'),
         ("model.depth=-1", "model.depth: expected a whole number of at least 1, got -1 (command line)"),
         ("model.pooling=max", 'model.pooling: expected one of cls, mean, got "max" (command line)'),
-        ("model.depth=101", "model: depth=101 exceeds 100; lower it"),
+        ("model.depth=101", "model: depth=101 exceeds 100; lower it (command line)"),
         ("+model.dpeth=1", "model.dpeth: acme.rooms.Model has no 'dpeth'; did you mean 'depth'? (command line)"),
         ("+modle.depth=1", "modle: no such group or key; did you mean 'model'? (command line)"),
         ("task.top=few", 'task.top: expected a whole number, got "few" (command line)'),
@@ -61,7 +62,7 @@ def test_right_configurations_pass(house, overrides):
         ("model._target_=acme.rooms.Modle", "model._target_: acme.rooms has no 'Modle'; did you mean 'Model'?"),
         ("model._target_=os.getcwd", "model._target_: os.getcwd is code of posix; model may name embfit.model, or an"),
         ("+model._args_=[1]", "model._args_: acme.rooms.Model has no '_args_'"),
-        ("~model", "model: the task needs it; choose one: model=..."),
+        ("~model", "model: the task needs it; choose one: model=... (command line)"),
         ("~loss.temperature", None),
         ("model=null", "model: the task needs it; choose one: model=..."),
         ("~task", "task: names no task; set task=finetune"),
@@ -87,6 +88,23 @@ def test_a_value_used_in_many_places_is_reported_where_it_stands(house):
     assert problems("seed=abc") == ['seed: expected a whole number of at least 0, got "abc" (command line)']
 
 
+def test_what_is_wrong_with_a_group_is_placed_where_it_was_chosen(house, monkeypatch):
+    from embfit.compose import preflight
+
+    monkeypatch.setattr(preflight, "RULES", (lambda values: [Problem("model", "no"), Problem("loss", "no")],))
+    assert problems("model=legal") == ["model: no (command line)", "loss: no (conf/config.yaml:7)"]
+    assert problems("experiment=deep")[0] == "model: no (conf/experiment/deep.yaml:5)"
+
+
+def test_what_an_object_refuses_is_placed_where_its_value_was_written(house, monkeypatch):
+    file = house / "team" / "experiment" / "wrong.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nmodel:\n  depth: 101\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    told = "model: depth=101 exceeds 100; lower it (team/experiment/wrong.yaml:3)"
+    assert problems("experiment=wrong") == [told]
+
+
 def test_a_nested_object_of_another_kind(house):
     problem = problems("loss=nested", "loss.loss={_target_: acme.rooms.Model}")[0]
     assert problem.startswith("loss.loss: expected a Loss, got a Model")
@@ -97,7 +115,9 @@ def test_what_a_task_does_not_use_may_lack_values(house):
 
 
 def test_what_is_made_at_once_needs_all_that_has_no_default(house):
-    assert problems("loss=nested", "~loss.loss") == ["loss.loss: acme.rooms.Nested needs it; set loss.loss=..."]
+    assert problems("loss=nested", "~loss.loss") == [
+        "loss.loss: acme.rooms.Nested needs it; set loss.loss=... (command line)"
+    ]
 
 
 def test_a_pack_may_name_its_own_code_only_when_installed(house, monkeypatch):
