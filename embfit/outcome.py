@@ -60,7 +60,7 @@ def _is_interrupt(error: BaseException) -> bool:
 
 def _memory(error: BaseException) -> str:
     """Say what to do if memory was short; PyTorch, which is not imported here, is known by its name and words."""
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or "backend out of memory" in str(error):  # the latter on Apple's
         return (
             "the device is out of memory; lower training.token_budget (16384 on a GPU) or model.max_length, or set "
             "training.gradient_checkpointing=true"

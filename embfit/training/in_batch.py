@@ -84,7 +84,7 @@ class InBatch(MicroBatched):
             begins = self.first_batch == 0
             mined = self.remining.examples(self.current_epoch, begins, self.encoder, self.ranks)
             self.examples = self.examples if mined is None else mined
-            self.restart_clock()
+            self.readings.restart_clock()
         return EpochBatches(self.examples, self.grouping, self.portions.seed, self.current_epoch)
 
     def prepare(self, batch: Batch) -> Prepared:

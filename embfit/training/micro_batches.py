@@ -13,9 +13,8 @@ Design:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -32,10 +31,8 @@ from embfit.model import CrossEncoder, Encoder
 from embfit.model.precision import Precision
 from embfit.tokens import padding_share, plan_batches
 from embfit.training.ahead import Ahead
-from embfit.training.attention import training_attention
-from embfit.training.checkpointing import gradient_checkpointing
+from embfit.training.computing import computing
 from embfit.training.gradient_cache import CachedEncoding
-from embfit.training.lookup import direct_lookup
 from embfit.training.memory import GIGABYTE, GraphLimit, free_bytes, measure_graph
 from embfit.training.optimization import Optimization, fused
 from embfit.training.random_state import random_state
@@ -108,9 +105,8 @@ class MicroBatched(pl.LightningModule):
         self.watchers: list[Watch] = []  # called with what each step has measured
         self.ranks_here = 1  # that share this machine's memory
         self._graphs: GraphLimit | None = None  # of what is free when training starts
-        self._readings = Readings()
+        self.readings = Readings()
         self._rate = 0.0  # at which the last step moved the weights
-        self._since = time.perf_counter()  # of the pairs that are counted next
         self._broken = torch.zeros(())  # 1 from the first step on whose loss or gradient is not finite
         self._reached: list[nn.Parameter] | None = None  # what ranks sum: no step reaches other weights than the first
 
@@ -140,7 +136,7 @@ class MicroBatched(pl.LightningModule):
     def on_train_start(self) -> None:
         """Switch dropout: an encoder without it trains in evaluation mode, in every architecture."""
         self.encoder.train(self.portions.dropout)
-        self.restart_clock()
+        self.readings.restart_clock()
 
     def descend(
         self,
@@ -158,23 +154,11 @@ class MicroBatched(pl.LightningModule):
             loss: [N, ...] outputs → scalars whose sum it is, of which each is done with before the next is asked for.
         """
         micro_batches = plan_batches(lengths, self.portions.token_budget)
-        with self._computing():
+        with computing(self.encoder, self.portions.gradient_checkpointing):
             value, outputs = self._differentiate(lengths, micro_batches, encode, shape, loss)
         norm = self._move(value)
         self.steps_taken += 1
         return Step(value, outputs, norm, padding_share(lengths, micro_batches))
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Have the backbone compute as training asks."""
-        backbone = self.encoder.backbone
-        with ExitStack() as ways:
-            ways.enter_context(training_attention(backbone, self.encoder.settings.attention, self.encoder.max_length))
-            if not self.encoder.compiled:  # a compiled graph has its own way to add gradients up
-                ways.enter_context(direct_lookup(backbone))
-            if self.portions.gradient_checkpointing:
-                ways.enter_context(gradient_checkpointing(backbone))
-            yield
 
     def _differentiate(
         self,
@@ -227,7 +211,7 @@ class MicroBatched(pl.LightningModule):
             "train/padding_share": step.padding,
             "train/pairs": float(pairs),
         }
-        self._readings.put(self.steps_taken, {**every, **measured}, self.device)
+        self.readings.put(self.steps_taken, {**every, **measured}, self.device)
         self.settle(to_the_last=False)
 
     def settle(self, to_the_last: bool = True) -> None:
@@ -237,10 +221,8 @@ class MicroBatched(pl.LightningModule):
             UserError: a loss or a gradient is not finite; the weights are those of the step before.
         """
         every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)  # Lightning does not type it
-        for step, measured in self._readings.take(self.device, to_the_last):
-            check(step, measured)
-            started, self._since = self._since, time.perf_counter()  # now that the device is done, not that it is asked
-            numbers = {**measured, "train/pairs_per_second": measured["train/pairs"] / (self._since - started)}
+        for step, numbers in self.readings.take(self.device, to_the_last):
+            check(step, numbers)
             for watch in self.watchers:
                 watch(step, numbers)
             if step % every == 0:
@@ -251,10 +233,6 @@ class MicroBatched(pl.LightningModule):
         if self.ranks.leads:
             for logger in self.trainer.loggers:
                 logger.log_metrics(dict(numbers), step)
-
-    def restart_clock(self) -> None:
-        """Count the next step's time from now: what was done before is no part of it."""
-        self._since = time.perf_counter()
 
     def on_train_end(self) -> None:
         """Tell what the last step has measured."""

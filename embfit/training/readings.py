@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,10 +40,18 @@ class Reading:
 
 
 class Readings:
-    """A queue of steps' numbers. On a GPU the newest one stays in it until the next step has been queued behind it."""
+    """A queue of steps' numbers. On a GPU the newest one stays in it until the next step has been queued behind it.
+
+    A step's time is that from the numbers before to its own: when a device was done, not when it was asked.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[Reading] = deque()
+        self._since = time.perf_counter()
+
+    def restart_clock(self) -> None:
+        """Count the next step's time from now: what was done before is no part of it."""
+        self._since = time.perf_counter()
 
     def put(self, step: int, measured: Mapping[str, Tensor | float], device: torch.device) -> None:
         """Send a step's scalars on their way."""
@@ -58,11 +67,18 @@ class Readings:
             self._waiting.append(Reading(step, tuple(measured), values, lambda: None))
 
     def take(self, device: torch.device, to_the_last: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield step and numbers of what needs no waiting; with `to_the_last`, of all."""
+        """Yield step and numbers of what needs no waiting, with its `train/pairs` per second.
+
+        Args:
+            device: that measures.
+            to_the_last: wait for the newest, too.
+        """
         kept = 1 if device.type == "cuda" and not to_the_last else 0
         while len(self._waiting) > kept:
             reading = self._waiting.popleft()
-            yield reading.step, reading.numbers()
+            numbers = reading.numbers()
+            started, self._since = self._since, time.perf_counter()
+            yield reading.step, {**numbers, "train/pairs_per_second": numbers["train/pairs"] / (self._since - started)}
 
 
 def check(step: int, numbers: Mapping[str, float]) -> None:

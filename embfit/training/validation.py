@@ -126,7 +126,7 @@ class Validation(pl.Callback):
             self.best, self.best_step = value, step
             _save(module.encoder, self.weights)
         self.seconds += time.monotonic() - started
-        module.restart_clock()
+        module.readings.restart_clock()
         log.info("step %d: dev %s %.4f%s", step, METRIC, value, " (best so far)" if self.best_step == step else "")
 
 

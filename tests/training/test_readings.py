@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from itertools import count
+
 import pytest
 import torch
 
@@ -10,10 +14,18 @@ from embfit.training.readings import Reading, Readings
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Two seconds pass between any two looks at it."""
+    ticks = count(0, 2)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    return ticks
+
+
 def test_on_a_cpu_numbers_are_there_at_once() -> None:
     readings = Readings()
-    readings.put(1, {"loss": torch.tensor(0.5), "lr": 1e-3}, CPU)
-    assert list(readings.take(CPU)) == [(1, {"loss": 0.5, "lr": pytest.approx(1e-3)})]
+    readings.put(1, {"loss": torch.tensor(0.5), "train/pairs": 8.0}, CPU)
+    assert list(readings.take(CPU)) == [(1, {"loss": 0.5, "train/pairs": 8.0, "train/pairs_per_second": 4.0})]
     assert list(readings.take(CPU)) == []
 
 
@@ -21,11 +33,12 @@ def test_a_gpus_newest_step_is_not_waited_for() -> None:
     readings = Readings()
     waited = []
     for step in (1, 2, 3):  # as `put` leaves them, without the device
-        readings._waiting.append(Reading(step, ("loss",), torch.tensor([1.0 / step]), lambda: waited.append(1)))
-    assert [step for step, _ in readings.take(GPU)] == [1, 2]
+        readings._waiting.append(Reading(step, ("train/pairs",), torch.tensor([step * 2.0]), lambda: waited.append(1)))
+    assert [(step, found["train/pairs_per_second"]) for step, found in readings.take(GPU)] == [(1, 1.0), (2, 2.0)]
     assert len(waited) == 2
     assert [step for step, _ in readings.take(GPU)] == []
-    assert list(readings.take(GPU, to_the_last=True)) == [(3, {"loss": pytest.approx(1 / 3)})]
+    readings.restart_clock()  # a validation took its time
+    assert list(readings.take(GPU, to_the_last=True)) == [(3, {"train/pairs": 6.0, "train/pairs_per_second": 3.0})]
 
 
 def test_the_next_item_is_made_before_it_is_asked_for() -> None:
