@@ -70,6 +70,7 @@ def mine(
     folder = store.entry("negatives", full_key, build, version=VERSION)
     facts = {
         "miner": miner,
+        "wanted": wanted,
         "queries": len(examples),
         "positives": len(examples.positives.values),
         "judged_dropped": examples.dropped,

@@ -1,4 +1,4 @@
-"""A training set as files that a person can read: JSON lines, and Parquet for tools that load tables."""
+"""A training set as files that a person or another trainer can read: JSON lines, and Parquet for tools with tables."""
 
 from __future__ import annotations
 
@@ -11,24 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embfit.miner.layouts import Layout, rows, schema
 from embfit.progress import track
 from embfit.records import Collection, TrainingSet
 from embfit.store import replacing
 
 BLOCK = 1024  # examples whose texts are in memory at once
 
-_TEXT = {"id": pa.string(), "text": pa.string()}
-_SCORED = {**_TEXT, "score": pa.float32()}
-PARQUET = pa.schema(
-    {
-        "query": pa.struct(_TEXT),
-        "positives": pa.list_(pa.struct(_SCORED)),
-        "negatives": pa.list_(pa.struct({**_SCORED, "rank": pa.int32(), "source": pa.string()})),
-    }
-)
 
-
-def write_negatives(training_set: TrainingSet, lines: Path, table: Path) -> None:
+def write_negatives(training_set: TrainingSet, lines: Path, table: Path, layout: Layout = "records") -> int:
     """Write one JSON object a line, and the same as rows of a Parquet table: a query, its positives and its negatives.
 
     ```
@@ -36,23 +27,31 @@ def write_negatives(training_set: TrainingSet, lines: Path, table: Path) -> None
      "negatives": [{"id": "d9", "text": "…", "score": 0.74, "rank": 2, "source": "dense"}, …]}
     ```
 
-    Scores and ranks that the source does not have are null. A reader finds a whole file or none. Texts are read once,
-    in blocks, whatever the number of queries.
+    Scores and ranks that the source does not have are null. `layouts` says how the others look. A reader finds a whole
+    file or none. Texts are read once, in blocks, whatever the number of queries.
+
+    Returns:
+        the queries that are in no row, having too few negatives for the layout.
 
     Raises:
         OSError: a file cannot be written; what was written of it is removed.
     """
-    with replacing(lines) as text, replacing(table) as rows, pq.ParquetWriter(rows, PARQUET) as parquet:
+    wanted = training_set.facts["wanted"]
+    columns = schema(layout, wanted)
+    left_out = 0
+    with replacing(lines) as text, replacing(table) as parts, pq.ParquetWriter(parts, columns) as parquet:
         objects = track(readable(training_set), "writing negatives", total=len(training_set), unit="queries")
         with text.open("w", encoding="utf-8") as file:
-            while block := list(islice(objects, BLOCK)):
-                for one in block:
-                    file.write(json.dumps(one, ensure_ascii=False) + "\n")
-                parquet.write_table(pa.Table.from_pylist(block, PARQUET))
+            while block := [rows(one, layout, wanted) for one in islice(objects, BLOCK)]:
+                left_out += sum(not found for found in block)
+                flat = [row for found in block for row in found]
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in flat)
+                parquet.write_table(pa.Table.from_pylist(flat, columns))
+    return left_out
 
 
 def readable(training_set: TrainingSet) -> Iterator[dict[str, Any]]:
-    """Yield each example with its texts, as `write_negatives` writes it."""
+    """Yield each example with its texts, as `write_negatives` writes records."""
     collection = training_set.collection
     for start in range(0, len(training_set), BLOCK):
         columns = training_set.rows[start : start + BLOCK]

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from embfit.miner import most_suspect, write_negatives
 from embfit.miner.hidden_positives import estimate
+from embfit.miner.layouts import Layout
 from embfit.model import Encoder, Pretrained
 from embfit.records import Collection, Report
 from embfit.report import write_report
@@ -35,6 +36,7 @@ def mine(
     seed: Seed,
     hidden_share: Annotated[float, Field(gt=0, lt=1)] | None = 0.5,
     examples: Annotated[int, Field(ge=0)] = 20,
+    format: Layout = "records",
 ) -> Report:
     """Mine negatives for the training split, write them with their texts, scores and ranks, and look at them.
 
@@ -49,6 +51,7 @@ def mine(
         hidden_share: of the positives of each query that has several: hidden from a second mining, to see how many of
             them it takes for negatives; None leaves that out.
         examples: shown in the report, those whose negatives come closest to a positive.
+        format: of the files: `records` has texts, scores, ranks and sources; the others are read by other trainers.
     """
     layout = layout_of(trainer)
     with run.stage("load data"):
@@ -57,7 +60,9 @@ def mine(
         encoder = model.load(*layout.devices)
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
-        write_negatives(training_set, run.dir / "negatives.jsonl", run.dir / "negatives.parquet")
+        lines, table = run.dir / "negatives.jsonl", run.dir / "negatives.parquet"
+        if left_out := write_negatives(training_set, lines, table, format):
+            log.warning("%d queries have too few negatives for task.format=%s and are not written", left_out, format)
     with run.stage("estimate false negatives"):
         hidden = {} if hidden_share is None else _false_negatives(miner, collection, encoder, store, hidden_share, seed)
     report = Report(
@@ -69,7 +74,7 @@ def mine(
         timings=run.timings,
     )
     write_report(report, run.dir, run.config, run.origins, collection, run.command)
-    print(f"negatives  {run.dir / 'negatives.jsonl'}, .parquet\nreport     {run.dir / 'report.html'}")
+    print(f"negatives  {lines}, .parquet\nreport     {run.dir / 'report.html'}")
     return report
 
 

@@ -96,6 +96,7 @@ def test_dense_margins_by_hand(store: Store) -> None:
     assert [sum(spread[kind]) for kind in ("positives", "negatives")] == [1, 3]
     assert facts == {
         "miner": "dense",
+        "wanted": 3,
         "queries": 1,
         "positives": 1,
         "judged_dropped": 0,
