@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import faiss
 import numpy as np
 
 from embfit.index import exact
 from embfit.progress import progress
+from embfit.records import Embeddings
+from embfit.store import Store
 
 Method: TypeAlias = Literal["auto", "exact", "ivf", "hnsw"]
 
@@ -30,6 +33,8 @@ PER_LIST = 40  # vectors of the sample that centroids are trained on, for each l
 MOST_LISTS = 8192  # so the sample stays below half a gigabyte at 384 dimensions
 PROBED = 64  # lists looked at for each query, at least
 LINKS = 32  # of a document in HNSW's graph
+VERSION = 1  # of the store's indexes
+FILE = "index.faiss"
 
 
 def choose(method: Method, documents: int) -> Method:
@@ -114,9 +119,32 @@ class ApproximateIndex:
         return np.where(rows < 0, 0, scores), rows
 
 
-def searcher(documents: np.ndarray, method: Method, seed: int = 0) -> Search:
-    """Return what searches a matrix of vectors; an index is built now, if the method wants one."""
+def search_key(method: Method, documents: int) -> dict[str, Any]:
+    """Return what a search's results depend on besides the vectors and the seed, for keys of the store."""
+    chosen = choose(method, documents)
+    if chosen == "exact":
+        return {"search": chosen}
+    sizes = {"per_list": PER_LIST, "most_lists": MOST_LISTS, "probed": PROBED, "links": LINKS, "overshoot": OVERSHOOT}
+    return {"search": chosen, **sizes, "faiss": faiss.__version__}
+
+
+def searcher(vectors: Embeddings, method: Method, store: Store, seed: int = 0) -> Search:
+    """Return what searches vectors; an index is built now, if the method wants one that the store does not have.
+
+    Args:
+        vectors: of documents.
+        method: of the search.
+        store: keeps the index under the vectors' fingerprint.
+        seed: of the sample that an index is trained on.
+    """
+    documents = vectors.matrix
     chosen = choose(method, len(documents))
-    if chosen in ("ivf", "hnsw"):
-        return ApproximateIndex.build(documents, chosen, seed).search
-    return lambda queries, k: exact.search(queries, documents, k)
+    if chosen not in ("ivf", "hnsw"):
+        return lambda queries, k: exact.search(queries, documents, k)
+
+    def build(folder: Path) -> None:
+        faiss.write_index(ApproximateIndex.build(documents, chosen, seed).index, str(folder / FILE))
+
+    key = {"vectors": vectors.fingerprint, **search_key(method, len(documents)), "seed": seed}
+    folder = store.entry("indexes", key, build, version=VERSION)
+    return ApproximateIndex(faiss.read_index(str(folder / FILE)), documents).search

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from embfit.index.approximate import Method, Search, choose, searcher
+from embfit.index.approximate import Method, Search, search_key, searcher
 from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
 from embfit.miner.examples import Examples
 from embfit.miner.miner import RankedMiner
@@ -44,16 +44,16 @@ class Dense(RankedMiner):
 
         def prepare(examples: Examples) -> Propose:
             queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).matrix  # [Q, D]
-            documents = embed(chosen, collection, "document", store).matrix  # [N, D]
-            search = searcher(documents, self.search)
+            vectors = embed(chosen, collection, "document", store)
+            search = searcher(vectors, self.search, store)
 
             def propose(part: Examples) -> Candidates:
-                return self._nearest(part, queries[examples.places(part)], documents, search)
+                return self._nearest(part, queries[examples.places(part)], vectors.matrix, search)
 
             return propose
 
-        search = choose(self.search, len(collection.corpus))
-        return Source("dense", {"depth": self.depth, "encoder": chosen.fingerprint, "search": search}, prepare)
+        search = search_key(self.search, len(collection.corpus))
+        return Source("dense", {"depth": self.depth, "encoder": chosen.fingerprint, **search}, prepare)
 
     def _nearest(self, examples: Examples, queries: np.ndarray, documents: np.ndarray, search: Search) -> Candidates:
         scores, rows = search(queries, min(self.depth, len(documents)))

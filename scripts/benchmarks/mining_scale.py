@@ -30,7 +30,7 @@ from embfit.miner import Dense
 from embfit.miner.candidates import Candidates, Propose, Source
 from embfit.miner.examples import Examples
 from embfit.model import Encoder
-from embfit.records import Collection
+from embfit.records import Collection, Embeddings
 from embfit.store import Store
 
 CENTRES = 5000
@@ -101,7 +101,7 @@ class Given(Dense):
 
         def prepare(examples: Examples) -> Propose:
             started = time.monotonic()
-            search = searcher(documents, self.search)
+            search = searcher(Embeddings((), documents, self.folder), self.search, store)
             self.seconds["index"] = time.monotonic() - started
 
             def propose(part: Examples) -> Candidates:

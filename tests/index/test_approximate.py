@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import faiss
 import numpy as np
 import pytest
 
-from embfit.index import exact
-from embfit.index.approximate import EXACT_UP_TO, ApproximateIndex, choose, searcher
+from embfit.index import approximate, exact
+from embfit.index.approximate import EXACT_UP_TO, ApproximateIndex, choose, search_key, searcher
+from embfit.records import Embeddings
+from embfit.store import Store
 
 Vectors = tuple[np.ndarray, np.ndarray]
 
@@ -22,18 +25,45 @@ def vectors() -> Vectors:
     return documents[::20] + random.standard_normal((200, 32)).astype(np.float32) / 20, documents
 
 
+def made(documents: np.ndarray, fingerprint: str = "vectors") -> Embeddings:
+    return Embeddings((), documents, fingerprint)
+
+
 @pytest.mark.parametrize("method", ["ivf", "hnsw"])
-def test_it_finds_nearly_all_with_exact_scores(vectors: Vectors, method: Literal["ivf", "hnsw"]) -> None:
+def test_it_finds_nearly_all_with_exact_scores(vectors: Vectors, method: Literal["ivf", "hnsw"], store: Store) -> None:
     queries, documents = vectors
     expected_scores, expected = exact.search(queries, documents, 20)
-    scores, rows = searcher(documents, method)(queries, 20)
+    scores, rows = searcher(made(documents), method, store)(queries, 20)
     found = [len(set(one) & set(other)) for one, other in zip(rows.tolist(), expected.tolist(), strict=True)]
     assert sum(found) >= 0.97 * 20 * len(queries)
     assert (np.diff(scores, axis=1) <= 0).all()
     np.testing.assert_allclose(scores, np.einsum("qd,qkd->qk", queries, documents[rows]), atol=1e-6)
     np.testing.assert_allclose(scores[:, 0], expected_scores[:, 0], atol=1e-6)
-    again = searcher(documents, method)(queries, 20)
-    np.testing.assert_array_equal(again[1], rows)
+    built = ApproximateIndex.build(documents, method).search(queries, 20)
+    np.testing.assert_array_equal(built[1], rows)  # the same without a detour by the disk
+
+
+def test_an_index_is_built_once_for_the_same_vectors(
+    vectors: Vectors, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, documents = vectors
+    first = searcher(made(documents), "ivf", store)(queries, 20)
+    again = searcher(made(documents), "ivf", store)(queries, 20)
+    np.testing.assert_array_equal(first[1], again[1])
+    assert store.built == ["indexes"]
+    searcher(made(documents, "others"), "ivf", store)
+    searcher(made(documents), "hnsw", store)
+    monkeypatch.setattr(approximate, "PROBED", 8)
+    searcher(made(documents), "ivf", store)
+    assert store.built == ["indexes"] * 4
+
+
+def test_keys_hold_what_an_approximate_search_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert search_key("auto", 10) == {"search": "exact"}
+    before = search_key("auto", EXACT_UP_TO + 1)
+    assert (before["search"], before["faiss"]) == ("ivf", faiss.__version__)
+    monkeypatch.setattr(approximate, "OVERSHOOT", 3)
+    assert search_key("auto", EXACT_UP_TO + 1) != before
 
 
 def test_places_without_a_document_are_marked(vectors: Vectors) -> None:
@@ -53,9 +83,11 @@ def test_k_beyond_the_corpus(vectors: Vectors) -> None:
         index.search(vectors[0], 101)
 
 
-def test_auto_is_exact_where_that_is_quick(vectors: Vectors) -> None:
+def test_auto_is_exact_where_that_is_quick(vectors: Vectors, store: Store) -> None:
     assert [choose("auto", count) for count in (10, EXACT_UP_TO, EXACT_UP_TO + 1)] == ["exact", "exact", "ivf"]
     assert choose("hnsw", 10) == "hnsw"
     queries, documents = vectors
-    for one, other in zip(searcher(documents, "auto")(queries, 7), exact.search(queries, documents, 7), strict=True):
+    found = searcher(made(documents), "auto", store)(queries, 7)
+    for one, other in zip(found, exact.search(queries, documents, 7), strict=True):
         np.testing.assert_array_equal(one, other)
+    assert store.built == []
