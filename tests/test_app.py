@@ -113,8 +113,22 @@ def test_a_finished_folder_is_refused(house, capsys):  # noqa: F811
 
 def test_a_folder_that_cannot_be_made(house, capsys):  # noqa: F811
     Path("file").touch()
-    assert main(["run.dir=file/out"]) == 1
-    assert capsys.readouterr().err == "embfit: error: Not a directory: file/out\n"
+    assert main(["run.dir=file/out"]) == 2
+    assert capsys.readouterr().err == "embfit: error: run.dir: file is a file; name a folder (command line)\n"
+    assert main(["run.dir=file"]) == 2
+    assert capsys.readouterr().err == "embfit: error: run.dir: file is a file; name a folder (command line)\n"
+
+
+def test_a_folder_at_home(house, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setenv("HOME", str(house / "at home"))
+    folder = house / "at home" / "out"
+    assert main(["run.dir=~/out", "model.path=exit after interrupt"]) == 130
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["model"]["path"] = "small"
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["resume=~/out"]) == 0
+    assert state(folder) == ("done", None, None)
+    assert not Path("~").exists()
 
 
 def test_a_sweep_runs_a_job_per_combination(house, capsys):  # noqa: F811

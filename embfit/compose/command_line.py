@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NoReturn
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -48,7 +49,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     if _is_override(given.explain or ""):
         given.overrides.insert(0, given.explain)  # `--explain model=bge-small`: no key was given
         given.explain = ""
-    overrides = [_quoted(override) for override in given.overrides]
+    overrides = [_in_hydras_grammar(override) for override in given.overrides]
     if EXPLAIN in overrides:
         overrides.remove(EXPLAIN)
         given.explain = given.explain or ""
@@ -123,9 +124,21 @@ def _is_override(word: str) -> bool:
     return "=" in word or word.startswith(("~", "+"))
 
 
-def _quoted(override: str) -> str:
-    """Quote a free-text value, unless the user did: `query=what's this, then?` is one sentence."""
+def _in_hydras_grammar(override: str) -> str:
+    """Quote what is to be taken as it is typed, unless the user did: a sentence, and a path from the home folder.
+
+    `query=what's this, then?` is one sentence. A shell leaves the `~` of `data.path=~/x` to us.
+    """
     key, equals, value = override.partition("=")
-    if key not in FREE_TEXT or not equals or value in ("", "null") or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
+    if key not in FREE_TEXT:
+        paths = value.split(",")  # several in a sweep
+        at_home = all(re.fullmatch(r"~(/.*)?", path) for path in paths)
+        return f"{key}=" + ",".join(quoted(str(Path(path).expanduser())) for path in paths) if at_home else override
+    if not equals or value in ("", "null") or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
         return override
-    return f"{key}={QuotedString(value.replace('${', chr(92) + '${'), Quote.single).with_quotes()}"
+    return f"{key}={quoted(value.replace('${', chr(92) + '${'))}"
+
+
+def quoted(text: str, quote: Quote = Quote.single) -> str:
+    """Write a text so that Hydra reads it as one, whatever its signs."""
+    return str(QuotedString(text, quote).with_quotes())

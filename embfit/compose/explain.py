@@ -7,18 +7,20 @@ After a refusal the whole command line is looked at, so that every wrong group, 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from embfit.compose import search_path
+from embfit.compose.command_line import quoted
 from embfit.compose.defaults_list import wrong_entries
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.nearest import suggestion
@@ -90,7 +92,8 @@ def _unreadable(text: str) -> Problem:
     key, equals, value = text.partition("=")
     if not equals:
         return Problem(text, "expected KEY=VALUE", COMMAND_LINE)
-    return Problem(key, f"cannot read the value {value}; quote it: {key}='\"...\"'", COMMAND_LINE)
+    typed = f"{key}={shlex.quote(quoted(value, Quote.double))}"
+    return Problem(key, f"cannot read the value {value}; quote it: {typed}", COMMAND_LINE)
 
 
 def _several_values(override: Override) -> Problem:

@@ -7,6 +7,7 @@ fail on choices that lack its keys: packs bring choices of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from embfit.compose.nearest import suggestion
@@ -78,6 +79,17 @@ def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
         if trains and evaluator.get(key) is not None and evaluator[key] == evaluator.get("dev_split"):
             message = f"{evaluator[key]} is evaluator.dev_split too, whose queries choose the weights that are reported"
             yield Problem(f"evaluator.{key}", f"{message}; set one of the two to another split")
+
+
+def folders_can_be(values: Values) -> Iterator[Problem]:
+    """What is to be a folder, or to be in one, is no file."""
+    for group in ("run", "store") if (values.get("store") or {}).get("enabled", True) else ("run",):
+        folder = (values.get(group) or {}).get("dir")
+        if folder is not None:
+            path = Path(folder).expanduser()
+            there = next((place for place in (path, *path.parents) if place.exists()), path)
+            if there.is_file():
+                yield Problem(f"{group}.dir", f"{there} is a file; name a folder")
 
 
 def query_to_search(values: Values) -> Iterator[Problem]:
@@ -153,6 +165,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     dims_ascend,
     sources_named,
     systems_exist,
+    folders_can_be,
     best_weights_chosen_apart,
     query_to_search,
     strategy_trains,

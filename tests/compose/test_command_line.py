@@ -75,3 +75,15 @@ def test_no_query():
 
 def test_flags_are_described():
     assert flags().startswith("Options:\n  -h [GROUP], --help [GROUP]")
+
+
+def test_a_path_from_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    line = parse(["data.path=~/a (1)/x", "run.dir=~", "tuned=~/a,~/b", "query=~/a", "miner.path=a~"])
+    assert line.overrides == [
+        "data.path='/home/me/a (1)/x'",
+        "run.dir='/home/me'",
+        "tuned='/home/me/a','/home/me/b'",  # a sweep's
+        "query='~/a'",
+        "miner.path=a~",
+    ]

@@ -1,3 +1,6 @@
+import re
+import shlex
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -56,7 +59,7 @@ def test_nested_choices_have_their_own_keys(house):
         ),
         ("trainer.callbacks=[]", "trainer.callbacks: expected a mapping of names, got a list (command line)"),
         ("model.depth", "model.depth: expected KEY=VALUE (command line)"),
-        ("model.path=it's", "model.path: cannot read the value it's; quote it: model.path='\"...\"' (command line)"),
+        ("model.path=a(1)", "model.path: cannot read the value a(1); quote it: model.path='\"a(1)\"' (command line)"),
         ("seed=1,2", "seed=1,2: several values want -m, which runs one job for each; write a list as [a,b]"),
         ("model=small,legal", "model=small,legal: several values want -m"),
         ("launcher.jobs=2", "launcher.jobs: nothing is chosen for launcher; add launcher="),
@@ -67,6 +70,13 @@ def test_what_is_wrong_on_the_command_line(house, override, message):
     with pytest.raises(ConfigError) as error:
         compose(make_loader(), [override])
     assert str(error.value).startswith(message)
+
+
+def test_what_is_quoted_as_told_is_read(house):
+    with pytest.raises(ConfigError) as error:
+        compose(make_loader(), ["model.path=it's"])
+    told = re.search(r"quote it: (.*) \(command line\)", str(error.value))
+    assert compose(make_loader(), shlex.split(told[1])).model.path == "it's"
 
 
 def test_every_mistake_of_a_command_line_at_once(house):

@@ -122,3 +122,14 @@ def found(**values):
 )
 def test_rules(values, problems):
     assert found(**values) == problems
+
+
+def test_what_is_to_be_a_folder_is_no_file(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    told = f"{file} is a file; name a folder"
+    values = {"run": {"dir": str(file)}, "store": {"dir": str(file / "deep" / "down"), "enabled": True}}
+    assert found(**values) == [("run.dir", told), ("store.dir", told)]
+    values["store"]["enabled"] = False
+    assert found(**values) == [("run.dir", told)]
+    assert found(run={"dir": str(tmp_path / "new" / "deep")}, store={"dir": str(tmp_path)}) == []
