@@ -35,6 +35,11 @@ class RunRecord:
     report: Mapping[str, Any]
 
     @property
+    def state(self) -> str:
+        """How far it came: `running`, `done`, `pruned`, `failed` or `interrupted`."""
+        return str(self.status["state"])
+
+    @property
     def task(self) -> str:
         """The task's name."""
         return str(self.config["task"]["_target_"]).rpartition(".")[2]
@@ -44,7 +49,9 @@ class RunRecord:
         """The first metric, and its value for each system but BM25; None when nothing was evaluated."""
         systems = {name: system["metrics"] for name, system in self.report.get("systems", {}).items() if name != "bm25"}
         metric = next((name for metrics in systems.values() for name in metrics), None)
-        return None if metric is None else (metric, {name: metrics[metric] for name, metrics in systems.items()})
+        if metric is None:
+            return None
+        return metric, {name: metrics[metric] for name, metrics in systems.items() if metric in metrics}
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -54,7 +61,7 @@ def read_record(folder: Path) -> RunRecord:
         UserError: it is not one.
     """
     try:
-        return RunRecord(
+        found = RunRecord(
             dir=folder,
             status=_json(folder / "status.json"),
             config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
@@ -62,10 +69,14 @@ def read_record(folder: Path) -> RunRecord:
             versions=_json(folder / "versions.json"),
             report=_json(folder / "report.json") if (folder / "report.json").is_file() else {},
         )
+        _ = found.state, found.task, found.headline  # what another program wrote has none
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder} is not the folder of a run: it has no {Path(error.filename).name}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{folder} is not the folder of a run: {str(error).splitlines()[0]}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder} is not the folder of a run: its files are another program's") from error
+    return found
 
 
 def run_folders(parent: Path, apart_from: Path | None = None) -> Iterator[Path]:

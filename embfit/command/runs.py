@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from embfit.compose.command_line import Parser
 from embfit.compose.value_table import aligned, value_table
 from embfit.errors import UserError
 from embfit.run_record import RunRecord, find_runs, read_record
+
+ERROR_WIDTH = 60  # of a row's error; the run's log has all of it
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -48,15 +51,16 @@ def _list(given: argparse.Namespace) -> None:
 
 
 def _row(found: RunRecord) -> tuple[str, ...]:
-    state = str(found.status["state"])
-    if state not in ("done", "running"):
-        state = f"{state} at {found.status['stage']}: {found.status['error']}"
-    result = ""
+    """Say of a run where, what, when, with which result, how it ended unless well, and what was asked."""
+    told = []
     if found.headline:
         metric, values = found.headline
-        result = f"{metric} " + " → ".join(f"{value:.4f}" for value in values.values())
+        told.append(f"{metric} " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    if found.state not in ("done", "running"):
+        error = textwrap.shorten(str(found.status.get("error")), ERROR_WIDTH, placeholder=" …")
+        told.append(f"{found.state} at {found.status.get('stage')}: {error}")
     asked = " ".join(found.versions.get("overrides", ()))
-    return str(found.dir), found.task, str(found.status.get("started") or ""), result or state, asked
+    return str(found.dir), found.task, str(found.status.get("started") or ""), "; ".join(told) or found.state, asked
 
 
 def _explain(given: argparse.Namespace) -> None:

@@ -99,8 +99,8 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert main(["runs", "list"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(row[0], row[1], row[3:]) for row in rows] == [
-        ("outputs/a", "finetune", ["ndcg@10", "0.2500", "→", "0.5000", "training.lr=1e-05"]),
-        ("outputs/b", "finetune", ["ndcg@10", "0.2500", "→", "0.7500", "training.lr=2e-05"]),
+        ("outputs/a", "finetune", ["ndcg@10", "base", "0.2500,", "tuned", "0.5000", "training.lr=1e-05"]),
+        ("outputs/b", "finetune", ["ndcg@10", "base", "0.2500,", "tuned", "0.7500", "training.lr=2e-05"]),
     ]
     assert main(["runs", "explain", "outputs/a", "training"]) == 0
     told = "training.lr 1e-05 command line, over 5e-05 in conf/training/in-batch.yaml:7"
@@ -120,3 +120,26 @@ def test_a_failed_run_says_where(tmp_path, capsys):
     assert main(["runs", "list", str(tmp_path)]) == 0
     assert "failed at load data: a.tsv:3: one column" in capsys.readouterr().out
     assert yaml.safe_load((tmp_path / "x" / "config.yaml").read_text()) == config
+
+
+def test_a_failed_run_says_so_beside_its_numbers_and_in_a_short_row(tmp_path, capsys):
+    folder = make(tmp_path / "a", 1e-5, [0.5] * 20)
+    failed = {"state": "failed", "stage": "report", "error": "a long story, " * 30}
+    (folder / "status.json").write_text(json.dumps(json.loads((folder / "status.json").read_text()) | failed))
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    [row] = capsys.readouterr().out.splitlines()
+    assert "ndcg@10 base 0.2500, tuned 0.5000; failed at report: a long story, a long story," in row
+    assert len(row) < len(str(folder)) + 200
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("status.json", "{}"), ("status.json", "[1]"), ("config.yaml", "a: 1"), ("report.json", "[1]")],
+)
+def test_what_another_program_left_is_passed_over(tmp_path, capsys, name, text):
+    make(tmp_path / "ours", 1e-5, [0.5] * 20)
+    theirs = make(tmp_path / "theirs", 1e-5, [0.5] * 20)
+    (theirs / name).write_text(text)
+    assert [found.dir.name for found in find_runs(tmp_path)] == ["ours"]
+    assert main(["runs", "explain", str(theirs)]) == 1
+    assert "theirs is not the folder of a run: its files are another program's" in capsys.readouterr().err
