@@ -171,5 +171,5 @@ def shared_data() -> Path:
     """The folder of real collections; a test that asks for it is skipped where there is none."""
     folder = Path(os.environ.get("EMBFIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no collections under {folder}; set EMBFIT_DATA")
+        pytest.skip(f"no collections in {folder}; EMBFIT_DATA=DIR names their folder (CONTRIBUTING.md)")
     return folder

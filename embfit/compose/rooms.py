@@ -12,7 +12,7 @@ from typing import Any
 
 OTHER_ROOMS = {
     "miner": ("embfit.miner", "embfit.model"),  # another encoder than the one in training may mine
-    "trainer": ("embfit.trainer", "embfit.sweep.pruning", "pytorch_lightning"),
+    "trainer": ("embfit.sweep.pruning", "pytorch_lightning"),
     "logger": ("embfit.logger", "pytorch_lightning.loggers"),
 }
 

@@ -14,7 +14,6 @@ from embfit.records import Comparison
 from embfit.report.drawing import FAINT, GAIN, INK, LOSS, SOFT, STROKES, SYSTEMS, draw
 from embfit.report.wording import metric_label
 
-BINS = 40  # of a distribution
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -121,27 +120,30 @@ def intervals(title: str, comparisons: Sequence[Comparison]) -> Markup:
     return draw(title, onto, height=0.9 + 0.22 * len(comparisons))
 
 
-def distributions(title: str, values: Mapping[str, np.ndarray], ends: tuple[float, float]) -> Markup:
-    """Draw how the scores of relevant documents and of others are spread, as shares of each kind.
+def distributions(
+    title: str, counts: Mapping[str, np.ndarray], edges: np.ndarray, medians: Mapping[str, float] | None = None
+) -> Markup:
+    """Draw how scores of the wanted documents and of others are spread, as shares of each kind.
 
     Args:
         title: what is drawn, for those who cannot see it.
-        values: name → scores; the first are the wanted ones.
-        ends: of the axis.
+        counts: name → how many scores are in each bin; the first are the wanted ones.
+        edges: of the bins, one more than there are bins.
+        medians: name → a score to mark.
     """
-    edges = np.linspace(*ends, BINS + 1) if ends[0] < ends[1] else np.array([ends[0] - 0.5, ends[0] + 0.5])
 
     def onto(axes: Axes) -> None:
-        for (name, scores), color, stroke in zip(values.items(), (GAIN, SOFT), STROKES[:2], strict=True):
-            heights = np.histogram(scores, edges)[0] / len(scores)
+        for (name, found), color, stroke in zip(counts.items(), (GAIN, SOFT), STROKES[:2], strict=True):
+            heights = found / found.sum()
             axes.stairs(heights, edges, color=color, fill=True, alpha=0.22, linewidth=0)
             axes.stairs(heights, edges, color=color, linestyle=stroke, linewidth=1.4, label=name)
-            axes.axvline(float(np.median(scores)), color=color, linewidth=0.9, linestyle=":")
+            if medians:
+                axes.axvline(medians[name], color=color, linewidth=0.9, linestyle=":")
         axes.set_xlim(edges[0], edges[-1])
         axes.set_yticks([])
         axes.spines["bottom"].set_color(FAINT)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("score; dotted lines are medians")
+        axes.set_xlabel("score; dotted lines are medians" if medians else "score")
         axes.margins(y=0.28)  # room for the legend
         axes.legend(loc="upper right", handlelength=1.8, ncols=2)
 

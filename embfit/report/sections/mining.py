@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
-from embfit.report.drawing import FAINT, GAIN, LOSS, STROKES, Plot, draw
+from embfit.report import plots
+from embfit.report.drawing import Plot
 from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 
@@ -52,24 +51,5 @@ def _plots(scores: Mapping[str, Mapping[str, list[float]]]) -> Iterator[Plot]:
     for source, spread in scores.items():
         positives, negatives = sum(spread["positives"]), sum(spread["negatives"])
         caption = f"{source}: scores of {positives:,.0f} positives and {negatives:,.0f} negatives"
-        yield Plot(caption, draw(caption, _histogram(spread), height=2.1))
-
-
-def _histogram(spread: Mapping[str, list[float]]) -> Any:
-    """Return what draws both kinds as shares of their own number."""
-    edges = np.array(spread["edges"])
-
-    def onto(axes: Axes) -> None:
-        for name, color, stroke in (("positives", GAIN, STROKES[0]), ("negatives", LOSS, STROKES[1])):
-            heights = np.array(spread[name]) / sum(spread[name])
-            axes.stairs(heights, edges, color=color, fill=True, alpha=0.22, linewidth=0)
-            axes.stairs(heights, edges, color=color, linestyle=stroke, linewidth=1.4, label=name)
-        axes.set_xlim(edges[0], edges[-1])
-        axes.set_yticks([])
-        axes.spines["bottom"].set_color(FAINT)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("score")
-        axes.margins(y=0.28)  # room for the legend
-        axes.legend(loc="upper right", handlelength=1.8, ncols=2)
-
-    return onto
+        counts = {name: np.array(spread[name]) for name in ("positives", "negatives")}
+        yield Plot(caption, plots.distributions(caption, counts, np.array(spread["edges"])))

@@ -14,6 +14,8 @@ from embfit.report import plots
 from embfit.report.drawing import Plot
 from embfit.report.subject import Subject
 
+BINS = 40  # of a histogram
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -75,9 +77,9 @@ def _range(found: list[Scores]) -> Mapping[str, tuple[float, float]]:
 
 def _plot(scores: Scores, ends: Mapping[str, tuple[float, float]]) -> Plot:
     caption = f"{scores.system}: {scores.first:.0%} of queries have a relevant document first"
-    drawn = plots.distributions(
-        caption,
-        {"relevant": scores.relevant, "best other": scores.others},
-        ends[scores.system],
-    )
-    return Plot(caption, drawn)
+    low, high = ends[scores.system]
+    edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, low + 0.5])
+    kinds = {"relevant": scores.relevant, "best other": scores.others}
+    counts = {name: np.histogram(found, edges)[0] for name, found in kinds.items()}
+    medians = {name: float(np.median(found)) for name, found in kinds.items()}
+    return Plot(caption, plots.distributions(caption, counts, edges, medians))
