@@ -8,7 +8,9 @@ import traceback
 from contextlib import suppress
 from os import environ
 
-OURS = ("embfit", "hydra")  # whose log lines of level info are for the user; of others, warnings
+from embfit.outcome import Outcome, outcome
+
+OURS = "embfit"  # whose log lines of level info are for the user; of others, warnings
 FULL_ERROR = "EMBFIT_FULL_ERROR"
 
 
@@ -19,7 +21,7 @@ class Console(logging.Handler):
         """Write one line; a warning says that it is one."""
         if record.name == "py.warnings":
             return  # Python warnings address developers; the run's log.txt has them
-        if record.levelno < logging.WARNING and record.name.split(".")[0] not in OURS:
+        if record.levelno < logging.WARNING and record.name.split(".")[0] != OURS:
             return
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         with suppress(OSError, ValueError):  # a closed terminal must not end the run; log.txt has the line
@@ -40,3 +42,12 @@ def show_error(message: str, error: BaseException | None = None) -> None:
     if error is not None and environ.get(FULL_ERROR) == "1":
         traceback.print_exception(error, file=sys.stderr)
     print(f"embfit: error: {message}", file=sys.stderr, flush=True)
+
+
+def report(error: BaseException, prefix: str = "") -> Outcome:
+    """Show what an exception means to the user, if anything, and return it."""
+    end = outcome(error)
+    if end.message:
+        where = getattr(error, "__notes__", [] if end.expected else [f"{FULL_ERROR}=1 shows the traceback"])
+        show_error("\n  ".join([prefix + end.message, *where[-1:]]), error)
+    return end

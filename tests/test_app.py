@@ -111,6 +111,12 @@ def test_a_finished_folder_is_refused(house, capsys):  # noqa: F811
     assert "run.dir=out holds a finished run; choose another run.dir" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_hydras_name_for_the_folder_is_not_passed_over_in_silence(house, capsys, key):  # noqa: F811
+    assert main([f"{key}=out"]) == 2
+    assert f"{key}=out would be ignored; set run.dir=out" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made(house, capsys):  # noqa: F811
     Path("file").touch()
     assert main(["run.dir=file/out"]) == 2

@@ -120,6 +120,18 @@ def version_line() -> str:
     return f"embfit {embfit.__version__}"
 
 
+def refuse_ignored(overrides: Sequence[str], keys: Sequence[str]) -> None:
+    """Refuse Hydra's keys for a folder that embfit does not ask it for.
+
+    Raises:
+        ConfigError: one is set.
+    """
+    for override in overrides:
+        key, _, folder = override.partition("=")
+        if key in keys:
+            raise ConfigError(f"{override} would be ignored; set run.dir={folder}")
+
+
 def _is_override(word: str) -> bool:
     return "=" in word or word.startswith(("~", "+"))
 

@@ -1,7 +1,7 @@
 """Puts one configuration together through Hydra, with errors of our own.
 
 Hydra's `hydra.main` ends the process by itself and answers every mistake with exit code 1 and a page of text, so embfit
-uses the parts that it is made of: the loader and its session here, jobs, launchers and completion in `app`.
+uses parts that it is made of: the loader and its session here, showing a configuration and completion in `app`.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from embfit.compose.explain import explained
 from embfit.compose.loader import CONFIG, Loader
-from embfit.compose.origins import Origins
+from embfit.compose.origins import Origins, leaves
 from embfit.compose.preflight import check
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.provenance import trace
 
 
-class CheckingLoader(Loader):
-    """A loader that checks each job of a sweep as it composes it, so that all are checked before the first one runs."""
+@dataclass(frozen=True)
+class Settled:
+    """A composed configuration as plain values: what runs under it asks Hydra for nothing.
 
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Compose one job of a sweep.
+    Args:
+        values: resolved.
+        origins: where each of its leaves was written.
+        raw: the same before interpolations were resolved.
+    """
 
-        Raises:
-            ConfigError: the job's overrides or values are wrong.
-        """
-        with explained(self, sweep_overrides):
-            config = super().load_sweep_config(master_config, sweep_overrides)
-        check_composed(self, config, sweep_overrides)
-        return config
+    values: dict[str, Any]
+    origins: Origins
+    raw: DictConfig
 
 
 @contextmanager
@@ -64,21 +65,49 @@ def compose(loader: Loader, overrides: Sequence[str], multirun: bool = False) ->
         return loader.load_configuration(CONFIG, list(overrides), run_mode=mode)
 
 
-def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Hold a composed configuration to the code that it will call.
+def asked(config: DictConfig) -> list[str]:
+    """Return the overrides that a configuration was composed with, Hydra's own left out."""
+    return [str(override) for override in config.hydra.overrides.task]
+
+
+def settle(
+    loader: Loader, config: DictConfig, overrides: Sequence[str], own: Mapping[str, Any] | None = None, by: str = ""
+) -> Settled:
+    """Resolve a composed configuration.
+
+    Args:
+        loader: which composed it.
+        config: with Hydra's settings.
+        overrides: that it was composed with.
+        own: values to lay over it before it is resolved.
+        by: whose they are.
+
+    Raises:
+        ConfigError: an interpolation points nowhere.
+    """
+    origins = trace(loader, overrides)
+    ours = without_hydra(config)
+    with open_dict(ours):
+        ours.merge_with(own or {})
+    for key, value in leaves(own or {}):
+        origins.put(key, by, value)
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(copy.deepcopy(config))  # ${hydra:...} looks there; what is set is frozen
+    try:
+        return Settled(resolve(ours, origins), origins, ours)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str]) -> Settled:
+    """Settle a composed configuration, and hold it to the code that it will call.
 
     Raises:
         ConfigError: one line per problem.
     """
-    before = HydraConfig.instance().cfg
-    config = copy.deepcopy(config)  # what is looked at is frozen
-    HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
-    try:
-        origins = trace(loader, overrides)
-        ours = without_hydra(config)
-        check(resolve(ours, origins), origins, loader.groups(), ours)
-    finally:
-        HydraConfig.instance().cfg = before
+    found = settle(loader, config, overrides)
+    check(found.values, found.origins, loader.groups(), found.raw)
+    return found
 
 
 def described(loader: Loader, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
@@ -87,10 +116,8 @@ def described(loader: Loader, overrides: Sequence[str]) -> tuple[dict[str, Any],
     Raises:
         ConfigError: they do not compose.
     """
-    config = compose(loader, overrides)
-    HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
-    origins = trace(loader, overrides)
-    return resolve(without_hydra(config), origins), origins
+    found = settle(loader, compose(loader, overrides), overrides)
+    return found.values, found.origins
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

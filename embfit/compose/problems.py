@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from embfit.errors import ConfigError
 
@@ -26,14 +27,46 @@ class Problem:
         return f"{self.key}: {self.message}" + (f" ({self.place})" if self.place else "")
 
 
+class ProblemsError(ConfigError):
+    """Several things to mend, as one error.
+
+    Args:
+        lines: one for each.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        several = "\n  ".join([f"{len(self.lines)} problems in the configuration:", *self.lines])
+        super().__init__(self.lines[0] if len(self.lines) == 1 else several)
+
+
 def refuse(problems: Iterable[Problem | str]) -> None:
     """Raise all problems as one error, or return when there are none.
 
     Raises:
         ConfigError: one line for each problem.
     """
-    lines = [str(problem) for problem in problems]
-    if len(lines) == 1:
-        raise ConfigError(lines[0])
-    if lines:
-        raise ConfigError("\n  ".join([f"{len(lines)} problems in the configuration:", *lines]))
+    if lines := [str(problem) for problem in problems]:
+        raise ProblemsError(lines)
+
+
+Found = TypeVar("Found")
+
+
+def gather(checks: Iterable[Callable[[], Found]]) -> list[Found]:
+    """Return what several calls return.
+
+    Raises:
+        ConfigError: all that any of them refuses, each line once.
+    """
+    found: list[Found] = []
+    lines: dict[str, None] = {}
+    for check in checks:
+        try:
+            found.append(check())
+        except ProblemsError as error:
+            lines |= dict.fromkeys(error.lines)
+        except ConfigError as error:
+            lines[str(error)] = None
+    refuse(lines)
+    return found

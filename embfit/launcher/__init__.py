@@ -1,13 +1,12 @@
 """Where the jobs of a sweep run: in this process, in several beside each other, or on a cluster.
 
 A job is settled before it is launched: its configuration is resolved, its folder named. What runs it reads no command
-line and composes nothing, so a job that waits in a queue for a day is still the one that was asked for. Hydra's own
-launchers compose each job again where it runs; they work too (`hydra/launcher=…`), and this group is left at null
-then.
+line and composes nothing, so a job that waits in a queue for a day is still the one that was asked for.
 """
 
+from embfit.launcher.here import Here
 from embfit.launcher.parallel import Parallel
 from embfit.launcher.prepared import Prepared
 from embfit.launcher.slurm import Slurm
 
-__all__ = ["Parallel", "Prepared", "Slurm"]
+__all__ = ["Here", "Parallel", "Prepared", "Slurm"]

@@ -81,11 +81,10 @@ class Prepared:
         """
         from embfit.compose.origins import Origins
         from embfit.compose.resume import was_begun
-        from embfit.process import as_launched, perform
+        from embfit.process import perform
 
-        origins = Origins.read(self.provenance)
         resuming = was_begun(self.dir, self.values)
         try:
-            as_launched(lambda: perform(self.values, origins, self.overrides, resuming))
+            perform(self.values, Origins.read(self.provenance), self.overrides, resuming)
         except Pruned as end:
             log.info("%s is pruned: %s", self.name, end)

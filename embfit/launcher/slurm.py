@@ -34,8 +34,8 @@ class Slurm:
         partition: of the cluster; None is its default.
         account: that pays; None is the user's default.
         minutes: time limit of a job.
-        nodes: of each job.
-        ranks: processes on each node, which train together (trainer.devices must say the same); one GPU for each.
+        nodes: of each job; trainer.num_nodes says the same.
+        ranks: processes on each node, which train together; trainer.devices says the same. One GPU for each.
         gpus: on each node; 0 on a cluster of CPUs.
         cpus: for each rank.
         memory_gb: on each node; None is the cluster's default.
@@ -166,9 +166,10 @@ class Attempt:
     def __call__(self) -> None:
         """Run the job, as one of its ranks."""
         from embfit.console import listen
+        from embfit.process import as_launched
 
         listen()
-        Prepared.read(self.file).run()
+        as_launched(Prepared.read(self.file).run)
 
     def checkpoint(self) -> Any:
         """Return what to queue again; the run's own checkpoints say where to go on."""

@@ -9,10 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-from embfit.console import listen, show_error
+from embfit.console import listen, report
 from embfit.launcher.prepared import Prepared
-from embfit.outcome import outcome
-from embfit.process import termination_interrupts
+from embfit.process import as_launched, termination_interrupts
 
 SECONDS = 1.0  # between two looks at whether the sweep is still there
 
@@ -23,11 +22,9 @@ def main(file: str) -> int:
     listen()
     try:
         with termination_interrupts():
-            Prepared.read(Path(file)).run()
+            as_launched(Prepared.read(Path(file)).run)
     except BaseException as error:
-        end = outcome(error)
-        show_error(end.message, error)
-        return end.exit_code
+        return report(error).exit_code
     return 0
 
 

@@ -34,7 +34,7 @@ def write_experiment(loader: Loader, overrides: Sequence[str], sentence: str, fo
         if override.is_delete() or override.is_add() or override.is_force_add():
             by_hand.append(str(override.input_line))
         elif key == "experiment":
-            builds_on += [value] if value else []
+            builds_on += value if isinstance(value, list) else [value] if value else []
         elif loader.repository.group_exists(key) and not isinstance(value, dict):
             defaults.append({f"override /{override.get_key_element()}": value})
         else:

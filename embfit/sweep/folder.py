@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,10 @@ from embfit.store import write_text
 from embfit.sweep.job import ENDED, Job, Result
 from embfit.sweep.objective import Aim, read_objective
 
+log = logging.getLogger(__name__)
+
 RECORD = "sweep.json"
+KEYS = {"command", "strategy", "complete", "jobs"}  # of the record
 
 
 class SweepFolder:
@@ -26,13 +30,13 @@ class SweepFolder:
     Args:
         dir: the folder.
         command: the overrides that make this sweep this one.
-        pruning: the callback with which jobs look at one another while they train, as a node of configuration.
+        strategy: the class that says which of their values are run.
     """
 
-    def __init__(self, dir: Path, command: Sequence[str], pruning: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, dir: Path, command: Sequence[str], strategy: str) -> None:
         self.dir = dir
         self.command = list(command)
-        self.pruning = pruning
+        self.strategy = strategy
         self.jobs: dict[int, Job] = {}
         self.errors: dict[int, str] = {}  # of jobs that failed before they had a record of their own
 
@@ -48,9 +52,7 @@ class SweepFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise ConfigError(
-                f"hydra.sweep.dir={self.dir}: another sweep is at work there; wait, or name another"
-            ) from error
+            raise ConfigError(f"run.dir={self.dir}: another sweep is at work there; wait, or name another") from error
         try:
             self._read()
             yield
@@ -68,7 +70,7 @@ class SweepFolder:
             if dict(known.point) != dict(job.point):
                 raise ConfigError(
                     f"{self.dir / RECORD}: job {job.number} was {_shown(known.point)} and would now be "
-                    f"{_shown(job.point)}; name another folder with hydra.sweep.dir=DIR"
+                    f"{_shown(job.point)}; name another folder with run.dir=DIR"
                 )
         self._write(complete=False)
 
@@ -101,29 +103,41 @@ class SweepFolder:
 
     def _write(self, complete: bool) -> None:
         jobs = [{"number": job.number, "point": dict(job.point)} for job in self.jobs.values()]
-        record = {"command": self.command, "complete": complete, "pruning": self.pruning, "jobs": jobs}
+        record = {"command": self.command, "strategy": self.strategy, "complete": complete, "jobs": jobs}
         write_text(self.dir / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     def _read(self) -> None:
         file = self.dir / RECORD
         if not file.is_file():
             return
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["command"] != self.command:
-            raise ConfigError(
-                f"hydra.sweep.dir={self.dir} holds another sweep ({' '.join(record['command'])}); name another folder"
-            )
+        record = _record(file)
+        if record is None:
+            raise ConfigError(f"{file} cannot be read; name another folder with run.dir=DIR")
+        if (record["command"], record["strategy"]) != (self.command, self.strategy):
+            held = " ".join([*record["command"], f"by {record['strategy']}"])
+            raise ConfigError(f"run.dir={self.dir} holds another sweep ({held}); name another folder")
         self.jobs = {job["number"]: Job(job["number"], job["point"]) for job in record["jobs"]}
 
 
-def unfinished(parent: Path, command: Sequence[str]) -> Path | None:
+def unfinished(parent: Path, command: Sequence[str], strategy: str) -> Path | None:
     """Return the latest folder, `parent/DATE/TIME`, of the same sweep with a job that is not done; None without one."""
     for file in sorted(parent.glob(f"*/*/{RECORD}"), reverse=True):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["command"] == list(command):
+        record = _record(file)
+        if record is None:
+            log.warning("%s cannot be read, and is passed over", file)
+        elif (record["command"], record["strategy"]) == (list(command), strategy):
             open_jobs = [job for job in record["jobs"] if read_state(file.parent / str(job["number"])) not in ENDED]
             return file.parent if open_jobs or not record["complete"] else None
     return None
+
+
+def _record(file: Path) -> dict[str, Any] | None:
+    """Return a sweep's record, None where it is none."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.keys() >= KEYS else None
 
 
 def _minutes(status: Mapping[str, Any]) -> float | None:

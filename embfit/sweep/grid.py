@@ -39,8 +39,8 @@ class Grid:
         """No job ends early: every combination was asked for."""
         return None
 
-    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
-        """Yield all jobs at once; what comes back is not looked at.
+    def foreseen(self, space: Space) -> list[Job]:
+        """Return all jobs.
 
         Raises:
             ConfigError: a key is given an interval, which has no end of values.
@@ -53,4 +53,8 @@ class Grid:
                 )
         keys = [axis.key for axis in space.axes]
         points = itertools.product(*(axis.values for axis in space.axes))
-        yield [Job(number, dict(zip(keys, point, strict=True))) for number, point in enumerate(points)]
+        return [Job(number, dict(zip(keys, point, strict=True))) for number, point in enumerate(points)]
+
+    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
+        """Yield all jobs at once; what comes back is not looked at."""
+        yield self.foreseen(space)

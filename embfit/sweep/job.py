@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+WAITING = "waiting"  # the state of a job that was not begun
 ENDED = ("done", "pruned")  # states that need no more work
 
 

@@ -3,100 +3,95 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
-from embfit.compose.composition import compose
+from embfit.compose.composition import Settled, asked, compose, settle
 from embfit.compose.loader import Loader
-from embfit.console import show_error
-from embfit.launcher import Prepared
-from embfit.outcome import outcome
-from embfit.sweep.settled import settled
+from embfit.compose.preflight import check
+from embfit.compose.problems import gather
+from embfit.errors import ConfigError
+from embfit.launcher import Prepared, Slurm
+from embfit.sweep.job import Job
+from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
 
-HYDRAS_OWN = "hydra._internal."  # its basic launcher, which runs one job after another in this process
+SWEEP = "sweep"  # who wrote a value, in its provenance
+
+
+class Launcher(Protocol):
+    """Runs jobs somewhere."""
+
+    def launch(self, jobs: Sequence[Prepared], folder: Path) -> list[str | None]:
+        """Run jobs; return the error of each, None for those that went well."""
 
 
 class Jobs:
-    """Runs jobs, given as overrides.
+    """Runs the jobs of a sweep.
 
     Args:
-        config: of the sweep, with Hydra's settings.
-        loader: composes each job.
-        hydras: Hydra's launcher, for jobs in this process.
+        loader: composes each.
+        space: of their points.
         folder: of the sweep.
-        launcher: runs prepared jobs elsewhere; None runs them in this process.
+        launcher: runs them.
+        pruning: the callback with which they look at one another while they train, as a node of configuration.
     """
 
-    def __init__(self, config: DictConfig, loader: Loader, hydras: Launcher, folder: Path, launcher: Any) -> None:
-        self.config = config
+    def __init__(
+        self, loader: Loader, space: Space, folder: Path, launcher: Launcher, pruning: Mapping[str, Any] | None = None
+    ) -> None:
         self.loader = loader
-        self.hydras = hydras
+        self.space = space
         self.folder = folder
         self.launcher = launcher
+        self.pruning = pruning
+        self._ready: dict[tuple[object, ...], Prepared] = {}
 
-    def check(self, overrides: list[str]) -> None:
-        """Compose a job and hold it to its code.
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Compose jobs, all of them before any is held to its code, which takes a while to import.
 
         Raises:
-            ConfigError: it is no sound configuration.
+            ConfigError: what is wrong with them, each problem once.
         """
-        self.loader.load_sweep_config(self.config, overrides)
+        new = [job for job in jobs if _key(job) not in self._ready]
+        settled = gather(partial(self._settled, job) for job in new)
+        groups = self.loader.groups()
+        gather(partial(check, found.values, found.origins, groups, found.raw) for _, found in settled)
+        for job, (overrides, found) in zip(new, settled, strict=True):
+            record = found.origins.record(found.values)
+            self._ready[_key(job)] = Prepared(job.number, found.values, record, overrides)
 
-    def composed(self, overrides: Sequence[str]) -> DictConfig:
-        """Return what overrides compose, with Hydra's settings; nothing is checked."""
-        return compose(self.loader, overrides)
+    def launch(self, jobs: Sequence[Job]) -> list[str | None]:
+        """Run jobs that were checked; return the error of each, None for those that went well."""
+        log.info("sweep in %s: %s", self.folder, f"job {jobs[0].number}" if len(jobs) == 1 else f"{len(jobs)} jobs")
+        return self.launcher.launch([self._ready.pop(_key(job)) for job in jobs], self.folder)
 
-    def launch(self, jobs: list[list[str]], first: int) -> Sequence[str | None]:
-        """Run jobs whose numbers follow each other; return the error of each, None for those that went well."""
-        log.info("sweep in %s: jobs %d to %d", self.folder, first, first + len(jobs) - 1)
-        if self.launcher is None:
-            return self._by_hydra(jobs, first)
-        prepared = [self._prepared(overrides, first + place) for place, overrides in enumerate(jobs)]
-        found: Sequence[str | None] = self.launcher.launch(prepared, self.folder)
-        return found
-
-    def _by_hydra(self, jobs: list[list[str]], first: int) -> list[str | None]:
-        """Run jobs through Hydra's launcher; its basic one gets them one by one, so that none can end the others."""
-        if not str(self.config.hydra.launcher._target_).startswith(HYDRAS_OWN):
-            return [_error(done) for done in self.hydras.launch(jobs, initial_job_idx=first)]
-        errors: list[str | None] = []
-        for number, job in enumerate(jobs, first):
-            try:
-                errors += [_error(done) for done in self.hydras.launch([job], initial_job_idx=number)]
-            except Exception as error:  # before the job began: its folder cannot be made, perhaps
-                errors.append(outcome(error).message)
-                show_error(f"job {number} ({', '.join(job)}): {errors[-1]}", error)
-        return errors
-
-    def _prepared(self, overrides: list[str], number: int) -> Prepared:
+    def _settled(self, job: Job) -> tuple[list[str], Settled]:
         """Settle a job here, so that wherever and whenever it runs it is what was asked for."""
-        config = self.loader.load_sweep_config(self.config, overrides)
+        overrides = self.space.overrides(job.point)
+        config = compose(self.loader, overrides)
+        if isinstance(self.launcher, Slurm) and config.hydra.runtime.choices.get("trainer") == "slurm":
+            raise ConfigError(
+                "trainer=slurm reads its ranks from a job's environment, and launcher=slurm settles jobs before they "
+                "have one; set trainer=ddp trainer.devices=RANKS trainer.num_nodes=NODES"
+            )
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        before = HydraConfig.instance().cfg
-        HydraConfig.instance().set_config(config)  # ${hydra:...} looks there
-        try:
-            with open_dict(config):
-                values, origins, job = settled(self.loader, _without_hydra(config))
-        finally:
-            HydraConfig.instance().cfg = before
-        return Prepared(number, values, origins.record(values), job)
+            config.hydra.job.num, config.hydra.job.id = job.number, str(job.number)
+        return asked(config), settle(self.loader, config, overrides, self._own(job, config), by=SWEEP)
+
+    def _own(self, job: Job, config: DictConfig) -> dict[str, Any]:
+        """Return what the sweep adds to a job: its folder, and what looks at it while it trains."""
+        folder = self.folder.absolute()
+        own: dict[str, Any] = {"run": {"dir": str(folder / str(job.number)), "sweep": str(folder)}}
+        if self.pruning and isinstance(config.get("trainer"), DictConfig):
+            own["trainer"] = {"callbacks": {"pruning": {**self.pruning, "number": job.number}}}
+        return own
 
 
-def _without_hydra(config: DictConfig) -> DictConfig:
-    config = config.copy()
-    del config["hydra"]
-    return config
-
-
-def _error(done: JobReturn) -> str | None:
-    """Return what ended a job badly; its own property would raise it, and say Hydra's words first."""
-    return outcome(done._return_value).message if done.status is JobStatus.FAILED else None
+def _key(job: Job) -> tuple[object, ...]:
+    return (job.number, *job.point.items())

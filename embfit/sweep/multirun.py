@@ -1,72 +1,101 @@
-"""`-m`: from a composed command line with several values to a sweep that ends in a summary.
+"""`-m`: from a command line with several values to a sweep that ends in a summary.
 
 This is embfit's own, and no sweeper plugin of Hydra's: the released one for Optuna is held to an Optuna and an
-SQLAlchemy of years ago, Hydra's basic one forgets what it has done, and both stop telling after the first failure. The
-grammar of `-m` and the launchers stay Hydra's.
+SQLAlchemy of years ago, Hydra's basic one forgets what it has done, and both stop telling after the first failure. Nor
+are Hydra's launchers used, which compose each job again where it runs. The grammar of `-m` stays Hydra's.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose.build import make
+from embfit.compose.command_line import refuse_ignored
+from embfit.compose.composition import asked, compose
 from embfit.compose.loader import Loader
 from embfit.compose.origins import Origins
 from embfit.compose.preflight import check_group
-from embfit.errors import UserError
+from embfit.compose.provenance import trace
+from embfit.console import listen
+from embfit.errors import ConfigError, UserError
+from embfit.launcher import Here
 from embfit.sweep.against_default import against_default
 from embfit.sweep.best import write_experiment
 from embfit.sweep.folder import SweepFolder, unfinished
 from embfit.sweep.grid import Grid
+from embfit.sweep.job import WAITING
 from embfit.sweep.jobs import Jobs
 from embfit.sweep.page import write_page
-from embfit.sweep.running import run_sweep
+from embfit.sweep.running import Sweep, run_sweep
 from embfit.sweep.space import Space, read_space, with_default
 from embfit.sweep.summary import Summary
 
 
-def sweep(config: DictConfig, loader: Loader, launcher: Callable[[], Launcher]) -> None:
-    """Run the sweep that a configuration asks for; tell at the end what became of its jobs, also when interrupted.
+def sweep(loader: Loader, overrides: Sequence[str]) -> None:
+    """Run the sweep that a command line asks for; tell at the end what became of its jobs, also when interrupted.
 
     Args:
-        config: composed for several jobs, with Hydra's settings.
-        loader: composes each job.
-        launcher: makes Hydra's, which runs jobs in this process.
+        loader: composes it and each of its jobs.
+        overrides: the command line.
 
     Raises:
         ConfigError: the space or a job is wrong; nothing was run.
         UserError: which jobs did not end well; each has told its own error.
     """
-    asked = _asked(config)
-    space = read_space(OverridesParser.create(loader).parse_overrides(asked))
-    strategy = _made(config, "sweep") or Grid()
-    varied = {axis.key for axis in space.axes}
-    command = [*space.fixed, *(text for text in asked if text.partition("=")[0] in varied)]
-    dir = _folder(config, command)
-    _keep_in(config, dir)
-    folder = SweepFolder(dir, command, strategy.pruning(dir))
-    jobs = Jobs(config, loader, launcher(), dir, _made(config, "launcher"))
+    listen()
+    config = compose(loader, _placed(loader, overrides), multirun=True)
+    _refuse_plugins(config)
+    typed = _typed(config)
+    parsed = OverridesParser.create(loader).parse_overrides(typed)
+    origins = trace(loader, [str(one.input_line) for one in parsed if not one.is_sweep_override()])
+    strategy: Sweep = _made(config, "sweep", origins) or Grid()
+    space = read_space(parsed)
+    command = [*space.fixed, *(text for text in typed if text.partition("=")[0] in {axis.key for axis in space.axes})]
+    dir = _folder(config, command, _name(strategy))
+    folder = SweepFolder(dir, command, _name(strategy))
+    foreseen = [job for job in strategy.foreseen(space) if not folder.is_done(job)]
+    space = with_default(space, compose(loader, space.fixed))
+    jobs = Jobs(loader, space, dir, _made(config, "launcher", origins) or Here(), strategy.pruning(dir))
+    jobs.check(foreseen)
     with folder.held():
         try:
-            run_sweep(strategy, with_default(space, jobs.composed(space.fixed)), folder, jobs.check, jobs.launch)
+            run_sweep(strategy, folder, jobs)
         finally:
             results = [folder.result(job, strategy.aims) for job in folder.jobs.values()]
-            typed = shlex.join(["python", "-m", "embfit", "-m", *asked])
-            summary = Summary(typed, strategy.aims, results)
-            if results:
-                summary = _compared(summary, with_default(space, jobs.composed(space.fixed)), dir)
+            summary = Summary(shlex.join(["python", "-m", "embfit", "-m", *typed]), strategy.aims, results)
+            if any(result.state != WAITING for result in results):
+                summary = _compared(summary, space, dir)
                 _tell(summary, dir, loader, space)
     if failed := [" ".join(space.overrides(result.job.point)) for result in summary.unfinished]:
         raise UserError(f"{len(failed)} of the sweep's jobs failed: {'; '.join(failed)}")
+
+
+def _placed(loader: Loader, overrides: Sequence[str]) -> list[str]:
+    """Return overrides in which `run.dir`, the folder of what is asked for, is that of the sweep."""
+    refuse_ignored(overrides, ("hydra.run.dir",))
+    found = []
+    for override in overrides:
+        if override.startswith("run.dir="):
+            if OverridesParser.create(loader).parse_override(override).is_sweep_override():
+                raise ConfigError(f"{override}: a sweep has one folder, and its jobs have theirs in it; name one")
+            override = f"hydra.sweep.dir={override.removeprefix('run.dir=')}"
+        found.append(override)
+    return found
+
+
+def _refuse_plugins(config: DictConfig) -> None:
+    """Refuse Hydra's plugins for what embfit does itself: they would run jobs past its folders and its summary."""
+    for part, remedy in {"sweeper": "sweep=grid or sweep=optuna", "launcher": "a launcher of embfit's"}.items():
+        target = str(config.hydra[part]._target_)
+        if not target.startswith("hydra._internal."):
+            raise ConfigError(f"hydra/{part} chooses {target}, which embfit does not use; choose {remedy} instead")
 
 
 def _compared(summary: Summary, space: Space, folder: Path) -> Summary:
@@ -89,36 +118,31 @@ def _tell(summary: Summary, folder: Path, loader: Loader, space: Space) -> None:
     print(f"summary  {page}", flush=True)
 
 
-def _asked(config: DictConfig) -> list[str]:
+def _typed(config: DictConfig) -> list[str]:
     """Return the overrides, those that a file gives under `hydra.sweeper.params` first."""
     parameters = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(parameters, dict)
-    return [*(f"{key!s}={value}" for key, value in parameters.items()), *map(str, config.hydra.overrides.task)]
+    return [*(f"{key!s}={value}" for key, value in parameters.items()), *asked(config)]
 
 
-def _made(config: DictConfig, group: str) -> Any:
+def _made(config: DictConfig, group: str, origins: Origins) -> Any:
     """Return what a choice of a group is made of, None where nothing is chosen."""
     if config.get(group) is None:
         return None
     values = OmegaConf.to_container(config[group], resolve=True)
-    check_group({group: values}, group, Origins())
+    check_group({group: values}, group, origins)
     return make(values, group)
 
 
-def _keep_in(config: DictConfig, folder: Path) -> None:
-    """Have each job composed for the sweep's folder: `${now:}` would name another one for a sweep that goes on."""
-    with open_dict(config):
-        kept = [text for text in config.hydra.overrides.hydra if not str(text).startswith("hydra.sweep.dir=")]
-        config.hydra.overrides.hydra = [
-            *kept,
-            f"hydra.sweep.dir={QuotedString(str(folder), Quote.single).with_quotes()}",
-        ]
-        config.hydra.sweep.dir = str(folder)
+def _name(strategy: Sweep) -> str:
+    """Return a strategy's class, by which a folder knows it again."""
+    kind = type(strategy)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _folder(config: DictConfig, command: Sequence[str]) -> Path:
+def _folder(config: DictConfig, command: Sequence[str], strategy: str) -> Path:
     """Return the folder named, else that of the same sweep where it stopped, else a new one."""
     folder = Path(str(config.hydra.sweep.dir))
     if any(str(override).startswith("hydra.sweep.dir=") for override in config.hydra.overrides.hydra):
         return folder
-    return unfinished(folder.parent.parent, command) or folder
+    return unfinished(folder.parent.parent, command, strategy) or folder

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from embfit.sweep.folder import SweepFolder
 from embfit.sweep.job import Job, Result
+from embfit.sweep.jobs import Jobs
 from embfit.sweep.objective import Aim
 from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
-
-Launch: TypeAlias = Callable[[list[list[str]], int], Sequence[str | None]]
-"""Overrides of jobs, and the number of the first → for each the error that its launcher tells, or None."""
 
 
 class Sweep(Protocol):
@@ -28,58 +26,42 @@ class Sweep(Protocol):
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
         """Return the callback with which a training may be ended early, as a node of configuration."""
 
+    def foreseen(self, space: Space) -> list[Job]:
+        """Return jobs to check before anything is made, in which each value of the space has a part."""
+
     def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
         """Yield jobs and take what became of them."""
 
 
-def run_sweep(
-    sweep: Sweep, space: Space, folder: SweepFolder, check: Callable[[list[str]], None], launch: Launch
-) -> None:
+def run_sweep(sweep: Sweep, folder: SweepFolder, jobs: Jobs) -> None:
     """Run a sweep to its end; the folder, which must be held, knows what became of its jobs.
 
     Args:
         sweep: what to run.
-        space: of which points.
         folder: of the sweep.
-        check: raises for overrides that are no sound configuration; all jobs proposed are checked first.
-        launch: runs jobs of consecutive numbers.
+        jobs: checks what is proposed, and runs it.
 
     Raises:
-        ConfigError: the space or a job of it is wrong.
+        ConfigError: a job is no sound configuration; none that was proposed with it was run.
     """
-    proposals = sweep.proposals(space, folder.dir)
+    proposals = sweep.proposals(jobs.space, folder.dir)
     results: Mapping[int, Result] | None = None
     while True:
         try:
-            jobs = next(proposals) if results is None else proposals.send(results)
+            proposed = next(proposals) if results is None else proposals.send(results)
         except StopIteration:
             break
-        _run(jobs, space, folder, check, launch)
-        results = {job.number: folder.result(job, sweep.aims) for job in jobs}
+        _run(proposed, folder, jobs)
+        results = {job.number: folder.result(job, sweep.aims) for job in proposed}
     folder.complete()
 
 
-def _run(
-    jobs: list[Job], space: Space, folder: SweepFolder, check: Callable[[list[str]], None], launch: Launch
-) -> None:
-    waiting = [job for job in jobs if not folder.is_done(job)]
-    for job in waiting:
-        check(space.overrides(job.point))
-    folder.begin(jobs)
-    if len(waiting) < len(jobs):
-        log.info("%d of %d jobs are done already", len(jobs) - len(waiting), len(jobs))
-    for batch in _consecutive(waiting):
-        told = launch([space.overrides(job.point) for job in batch], batch[0].number)
-        folder.errors |= {job.number: error for job, error in zip(batch, told, strict=True) if error}
-
-
-def _consecutive(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Cut jobs into runs of consecutive numbers, which is how launchers count."""
-    batch: list[Job] = []
-    for job in jobs:
-        if batch and job.number != batch[-1].number + 1:
-            yield batch
-            batch = []
-        batch.append(job)
-    if batch:
-        yield batch
+def _run(proposed: list[Job], folder: SweepFolder, jobs: Jobs) -> None:
+    waiting = [job for job in proposed if not folder.is_done(job)]
+    jobs.check(waiting)
+    folder.begin(proposed)
+    if len(waiting) < len(proposed):
+        log.info("%d of %d jobs are done already", len(proposed) - len(waiting), len(proposed))
+    if waiting:
+        told = jobs.launch(waiting)
+        folder.errors |= {job.number: error for job, error in zip(waiting, told, strict=True) if error}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STUDY = "study.db"
 NAME = "sweep"  # of the study in its file
+AIMS = "aims"  # of the study: what it was begun to look for
 CALLBACK = "embfit.sweep.pruning.Pruning"
 
 
@@ -92,16 +93,31 @@ class Optuna:
             "startup": self.prune_startup,
         }
 
+    def foreseen(self, space: Space) -> list[Job]:
+        """Return jobs that have every value, and both ends of every interval, among them.
+
+        Raises:
+            ConfigError: nothing is varied, or the seed is.
+        """
+        if not space.axes:
+            raise ConfigError(
+                "sweep=optuna has nothing to vary; name values or an interval: training.lr=interval(1e-5,1e-4)"
+            )
+        if any(axis.key == SEED for axis in space.axes):
+            raise ConfigError(
+                f"sweep=optuna would look for the luckiest {SEED}; leave it out, and run the best one again over "
+                f"seeds: -m experiment=best {SEED}=0,1,2"
+            )
+        return [Job(number, point) for number, point in enumerate(space.samples())]
+
     def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
         """Yield jobs, first those that an earlier call left open; take what became of them.
 
         A point that is proposed again is no new job: the same run would end the same.
 
         Raises:
-            ConfigError: Optuna is not installed, nothing is varied or the seed is, or the folder's study looks for
-                something else.
+            ConfigError: Optuna is not installed, or the folder's study looks for something else.
         """
-        _check(space)
         study = self._study(folder)
         waiting = [trial.number for trial in study.trials if not trial.state.is_finished()]
         while waiting or len(study.trials) < self.trials:
@@ -132,15 +148,20 @@ class Optuna:
         except ImportError as error:
             raise ConfigError("sweep=optuna needs Optuna; install it with: pip install 'embfit[sweep]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        wanted = [aim.direction for aim in self.aims]
+        wanted = [[aim.name, aim.direction] for aim in self.aims]
         study = optuna.create_study(
-            storage=storage(folder / STUDY), study_name=NAME, directions=wanted, load_if_exists=True
+            storage=storage(folder / STUDY),
+            study_name=NAME,
+            directions=[aim.direction for aim in self.aims],
+            load_if_exists=True,
         )
-        if (there := [direction.name.lower() for direction in study.directions]) != wanted:
+        begun = study.user_attrs.get(AIMS, wanted)
+        if begun != wanted:
+            was, now = (", ".join(" ".join(reversed(aim)) for aim in both) for both in (begun, wanted))
             raise ConfigError(
-                f"{folder / STUDY} was begun with sweep.direction={there}, and now it is {wanted}; name another folder "
-                "with hydra.sweep.dir=DIR"
+                f"{folder / STUDY} was begun to {was}, and not to {now}; name another folder with run.dir=DIR"
             )
+        study.set_user_attr(AIMS, wanted)
         return study
 
     def _sampler(self, number: int, space: Space) -> Any:
@@ -157,18 +178,6 @@ class Optuna:
         if self.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=self.startup, constant_liar=self.at_once > 1)
-
-
-def _check(space: Space) -> None:
-    if not space.axes:
-        raise ConfigError(
-            "sweep=optuna has nothing to vary; name values or an interval: training.lr=interval(1e-5,1e-4)"
-        )
-    if any(axis.key == SEED for axis in space.axes):
-        raise ConfigError(
-            f"sweep=optuna would look for the luckiest {SEED}; leave it out, and run the best one again over seeds: "
-            f"-m experiment=best {SEED}=0,1,2"
-        )
 
 
 def storage(path: Path) -> Any:

@@ -45,6 +45,11 @@ class Axis:
     values: tuple[str, ...] = ()
     span: Span | None = None
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The values, or the ends of an interval."""
+        return self.values or ((repr(self.span.low), repr(self.span.high)) if self.span else ())
+
 
 @dataclass(frozen=True)
 class Space:
@@ -63,6 +68,11 @@ class Space:
     def overrides(self, point: Mapping[str, str]) -> list[str]:
         """Return the command line of the job at a point."""
         return [*self.fixed, *(f"{key}={value}" for key, value in point.items())]
+
+    def samples(self) -> Iterator[dict[str, str]]:
+        """Yield points, as few as have each value that is named among them."""
+        for place in range(max((len(axis.named) for axis in self.axes), default=0)):
+            yield {axis.key: axis.named[min(place, len(axis.named) - 1)] for axis in self.axes}
 
 
 def read_space(overrides: Sequence[Override]) -> Space:

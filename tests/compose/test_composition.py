@@ -4,7 +4,7 @@ import shlex
 import pytest
 from omegaconf import OmegaConf
 
-from embfit.compose.composition import CheckingLoader, check_composed, compose, resolve
+from embfit.compose.composition import check_composed, compose, resolve
 from embfit.compose.loader import make_loader
 from embfit.errors import ConfigError
 
@@ -186,13 +186,3 @@ def test_interpolations_that_lead_nowhere_are_all_named():
 
 def test_what_must_still_be_given_is_no_error_to_resolve():
     assert resolve(OmegaConf.create({"a": 1, "b": "${a}", "c": "???"}), {}) == {"a": 1, "b": 1, "c": "???"}
-
-
-def test_jobs_of_a_sweep_are_checked_as_they_are_composed(house):
-    loader = make_loader(CheckingLoader)
-    master = compose(loader, ["model.depth=1,-1", "hydra.mode=MULTIRUN"], multirun=True)
-    assert loader.load_sweep_config(master, ["model.depth=1"]).model.depth == 1
-    with pytest.raises(ConfigError, match=r"model\.depth: expected a whole number of at least 1, got -1"):
-        loader.load_sweep_config(master, ["model.depth=-1"])
-    with pytest.raises(ConfigError, match="did you mean 'depth'"):
-        loader.load_sweep_config(master, ["model.dpeth=1"])

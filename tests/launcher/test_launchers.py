@@ -128,6 +128,28 @@ def wait_for(condition, seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
+def test_a_sweep_of_which_nothing_ran_has_no_table(house, capsys, monkeypatch):  # noqa: F811
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["-m", "+launcher=slurm", "task=score", "seed=1,2"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert 'embfit: error: launcher=slurm: Could not detect "srun"' in err
+    assert not list(SWEEP.glob("summary.*"))
+
+
+def test_the_ranks_of_a_job_are_named_before_it_has_an_environment(house, capsys, monkeypatch):  # noqa: F811
+    file = house / "team" / "trainer" / "slurm.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# When.\n# python -m embfit\n_target_: acme.rooms.Trainer\n_partial_: true\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    assert main(["-m", "+launcher=slurm", "task=score", "trainer=slurm", "seed=1,2"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("trainer=slurm reads its ranks from a job's environment") == 1
+    assert main(["-m", "+launcher=slurm", "launcher.ranks=2", "task=score", "seed=1,2"]) == 2
+    assert "launcher.ranks=2 starts 2 processes on each node" in capsys.readouterr().err
+
+
 def test_no_cluster_is_a_debugger(house, capsys):  # noqa: F811
     assert main(["-m", "+launcher=slurm", "launcher.cluster=debug", "task=score", "seed=1,2"]) == 2
     assert 'launcher.cluster: expected one of slurm, local, got "debug"' in capsys.readouterr().err

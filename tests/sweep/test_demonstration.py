@@ -30,7 +30,7 @@ def command(make_encoder: Callable[..., Encoder], tmp_path: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "embfit", "-m", "model=custom", f"model.path={tmp_path / 'tiny'}"),
         *("data.max_train=64", "training.steps=1", "training.batch_size=32", "training.precision=fp32"),
-        *("evaluator.bm25=false", "evaluator.resamples=100", "logger=csv", f"hydra.sweep.dir={SWEEP}"),
+        *("evaluator.bm25=false", "evaluator.resamples=100", "logger=csv", f"run.dir={SWEEP}"),
     ]
 
 

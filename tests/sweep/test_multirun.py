@@ -32,7 +32,9 @@ def started(job: int) -> str:
 
 def test_a_grid_ends_in_a_summary_and_an_experiment(house, capsys, monkeypatch):  # noqa: F811
     assert main([*RATES, "experiment=deep"]) == 0
-    out = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [f"sweep in {SWEEP}: 6 jobs", *["scoring"] * 6]
+    out = out.splitlines()
     assert out[0].split() == [
         "job",
         "model.rate",
@@ -116,7 +118,9 @@ def test_ctrl_c_stops_the_sweep_and_the_table_says_what_waits(house, capsys):  #
 def test_a_folder_holds_one_sweep(house, capsys):  # noqa: F811
     assert main(["-m", "task=score", "seed=1,2"]) == 0
     assert main(["-m", "task=score", "seed=1,3"]) == 2
-    assert "holds another sweep (task=score seed=1,2); name another folder" in capsys.readouterr().err
+    assert (
+        "holds another sweep (task=score seed=1,2 by embfit.sweep.grid.Grid); name another" in capsys.readouterr().err
+    )
 
 
 def test_an_interval_in_a_grid(house, capsys):  # noqa: F811
@@ -166,6 +170,11 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
     assert "3 of 3 jobs done" in done.stdout
 
 
+def test_several_experiments_are_several_defaults(house, tmp_path):  # noqa: F811
+    file = write_experiment(make_loader(), ["experiment=[deep,other]", "seed=3"], "Why.", tmp_path)
+    assert yaml.safe_load(file.read_text()) == {"defaults": ["deep", "other", "_self_"], "seed": 3}
+
+
 def test_what_no_file_can_say_is_told(house, tmp_path):  # noqa: F811
     loader = make_loader()
     overrides = ["model=legal", "~trainer.callbacks.early", "model.path='a b'", "logger=null", "+loss.x=1"]
@@ -180,7 +189,7 @@ def test_what_no_file_can_say_is_told(house, tmp_path):  # noqa: F811
 
 
 def test_a_sweep_goes_on_in_the_dated_folder_where_it_stopped(house, monkeypatch, capsys):  # noqa: F811
-    dated = "hydra.sweep.dir=outputs/sweeps/2026-03-01/10-00-00"
+    dated = "run.dir=outputs/sweeps/2026-03-01/10-00-00"
     command = ["-m", "task=score", "model.path=a,bug"]
     assert main([*command, dated]) == 1
     monkeypatch.setattr("embfit.sweep.multirun.Path", _at("outputs/sweeps/2026-03-01/11-00-00"))
@@ -207,7 +216,7 @@ def test_the_best_is_compared_with_the_default_over_queries_and_seeds(house, cap
     assert verdict["p"] == pytest.approx(2 / 2**4, abs=0.02)  # of 4 equal differences, all flipped one way or the other
     assert "best − default: test ndcg@10 +0.0400 (95 % interval –, p = 0.1" in out  # too few for an interval
     assert yaml.safe_load((SWEEP / "conf/experiment/best.yaml").read_text())["model"] == {"rate": 0.3}
-    assert main(["-m", "task=score", "model.rate=0.1,0.2", "hydra.sweep.dir=other"]) == 0
+    assert main(["-m", "task=score", "model.rate=0.1,0.2", "run.dir=other"]) == 0
     assert "no finished job has the default at every key" in capsys.readouterr().out
 
 
@@ -227,6 +236,77 @@ def test_the_latest_unfinished_sweep_of_the_same_command(house, monkeypatch, cap
     assert main(["-m", "task=score", "model.path=a,b", f"{stamp}11-00-00"]) == 0
     from embfit.sweep.folder import unfinished
 
-    assert unfinished(SWEEP, ["task=score", "model.path=a,bug"]) == SWEEP / "2026-03-01" / "10-00-00"
-    assert unfinished(SWEEP, ["task=score", "model.path=a,b"]) is None
-    assert unfinished(SWEEP, ["task=score"]) is None
+    grid = "embfit.sweep.grid.Grid"
+    assert unfinished(SWEEP, ["task=score", "model.path=a,bug"], grid) == SWEEP / "2026-03-01" / "10-00-00"
+    assert unfinished(SWEEP, ["task=score", "model.path=a,bug"], "embfit.sweep.search.Optuna") is None
+    assert unfinished(SWEEP, ["task=score", "model.path=a,b"], grid) is None
+    assert unfinished(SWEEP, ["task=score"], grid) is None
+
+
+def test_a_record_that_cannot_be_read_is_no_obstacle_to_others(house, capsys):  # noqa: F811
+    broken = SWEEP / "2026-03-01" / "10-00-00"
+    broken.mkdir(parents=True)
+    (broken / "sweep.json").write_text('{"command": [')
+    from embfit.sweep.folder import unfinished
+
+    assert unfinished(SWEEP, ["task=score"], "embfit.sweep.grid.Grid") is None
+    assert main(["-m", "task=score", "seed=1,2", f"run.dir={broken}"]) == 2
+    assert f"{broken}/sweep.json cannot be read; name another folder with run.dir=DIR" in capsys.readouterr().err
+
+
+def test_a_grid_and_a_search_of_the_same_values_are_two_sweeps(house, capsys):  # noqa: F811
+    pytest.importorskip("optuna")
+    assert main(["-m", "+sweep=grid", "task=score", "model.rate=0.1,0.2"]) == 0
+    before = sorted(path.name for path in SWEEP.iterdir())
+    table = (SWEEP / "summary.json").read_bytes()
+    capsys.readouterr()
+    assert main(["-m", "+sweep=optuna", "task=score", "model.rate=0.1,0.2"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "holds another sweep (task=score model.rate=0.1,0.2 by embfit.sweep.grid.Grid)" in err
+    assert main(["-m", "+sweep=optuna", "task=score"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "sweep=optuna has nothing to vary" in err
+    assert sorted(path.name for path in SWEEP.iterdir()) == before
+    assert (SWEEP / "summary.json").read_bytes() == table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["model=smal,leagl", "model.depth=1,2"],
+            ["model=smal: no such choice; did you mean 'small'?", "model=leagl: no such choice; did you mean 'legal'?"],
+        ),
+        (["model.depth=abc,-1", "seed=1,2"], ['got "abc" (command line)', "of at least 1, got -1 (command line)"]),
+        (["+sweep=grid", "sweep.direction=up", "seed=1,2"], ["sweep.direction: ", "(command line)"]),
+        (["+sweep=optuna", "model.rate=interval(0,1)", "model.depth=0,1"], ["model.depth: ", "got 0 (command line)"]),
+        (["run.dir=a,b", "seed=1,2"], ["run.dir=a,b: a sweep has one folder"]),
+        (
+            ["hydra.sweeper._target_=acme.Sweeper", "seed=1,2"],
+            ["embfit does not use; choose sweep=grid or sweep=optuna"],
+        ),
+        (["hydra.launcher._target_=acme.Launcher", "seed=1,2"], ["hydra/launcher chooses acme.Launcher, which embfit"]),
+        (["hydra.run.dir=x", "seed=1,2"], ["hydra.run.dir=x would be ignored; set run.dir=x"]),
+    ],
+)
+def test_all_that_is_wrong_is_said_at_once_and_nothing_made(house, capsys, arguments, told):  # noqa: F811
+    assert main(["-m", "task=score", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    for words in told:
+        assert err.count(words) == 1, err
+    assert not (house / "outputs").exists()
+
+
+def test_a_typo_is_found_before_anything_heavy_is_imported(tmp_path):
+    heavy = "sys.modules['acme.rooms'] = None"  # what the sound job names: whoever imports it fails, and says so
+    command = script(tmp_path)
+    program = tmp_path / "small_house.py"
+    program.write_text(program.read_text().replace("code = main", f"{heavy}\ncode = main"))
+    done = subprocess.run(
+        [*command, "-m", "model=small,legl"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == "embfit: error: model=legl: no such choice; did you mean 'legal'? (command line)\n"

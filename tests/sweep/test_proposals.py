@@ -26,9 +26,9 @@ def test_a_grid_of_nothing_is_one_job(tmp_path):
     assert list(Grid().proposals(Space(("a=1",), ()), tmp_path)) == [[Job(0, {})]]
 
 
-def test_a_grid_has_no_end_of_an_interval(tmp_path):
+def test_a_grid_has_no_end_of_an_interval():
     with pytest.raises(ConfigError, match="rate is given an interval"):
-        next(Grid().proposals(RATES, tmp_path))
+        Grid().foreseen(RATES)
 
 
 def ended(job: Job, *values: float | None, state: str = "done") -> Result:
@@ -130,15 +130,24 @@ def test_a_point_that_failed_is_tried_again_when_it_is_proposed_again(tmp_path):
     assert [job.number for job in jobs] == [0, 1]
 
 
-def test_the_seed_is_nothing_to_search(tmp_path):
+def test_the_seed_is_nothing_to_search():
     space = Space((), (Axis("lr", ("1", "2")), Axis("seed", ("0", "1"))))
     with pytest.raises(ConfigError, match=r"would look for the luckiest seed; leave it out, .* seed=0,1,2"):
-        next(Optuna().proposals(space, tmp_path))
+        Optuna().foreseen(space)
 
 
-def test_nothing_to_vary(tmp_path):
+def test_nothing_to_vary():
     with pytest.raises(ConfigError, match="sweep=optuna has nothing to vary"):
-        next(Optuna().proposals(Space((), ()), tmp_path))
+        Optuna().foreseen(Space((), ()))
+
+
+def test_what_is_foreseen_has_every_value_and_both_ends():
+    axes = (Axis("miner", ("bm25", "dense", "none")), Axis("lr", span=Span(0.25, 0.5)), Axis("epochs", ("1",)))
+    assert Optuna().foreseen(Space((), axes)) == [
+        Job(0, {"miner": "bm25", "lr": "0.25", "epochs": "1"}),
+        Job(1, {"miner": "dense", "lr": "0.5", "epochs": "1"}),
+        Job(2, {"miner": "none", "lr": "0.5", "epochs": "1"}),
+    ]
 
 
 def test_the_first_trial_is_the_default(tmp_path):
@@ -165,7 +174,7 @@ def test_several_objectives_search_the_front(tmp_path):
         assert job.number == number
     with pytest.raises(StopIteration):
         proposals.send({job.number: ended(job, 0.5, 0.25)})
-    with pytest.raises(ConfigError, match=r"was begun with sweep.direction="):
+    with pytest.raises(ConfigError, match=r"to maximize dev.x, minimize minutes, and not to maximize dev.ndcg"):
         next(Optuna().proposals(RATES, tmp_path))
 
 

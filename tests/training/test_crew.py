@@ -88,7 +88,7 @@ def sweep(make_encoder: Callable[..., Encoder], tmp_path: Path) -> list[str]:
         *("-m", "embfit", "-m", "training.lr=1e-3,1e-4", "model=custom", f"model.path={tmp_path / 'tiny'}"),
         *("data=pairs", f"data.path={tmp_path / 'pairs.jsonl'}", "miner=none", "training.steps=3"),
         *("training.batch_size=2", "training.precision=fp32", "logger=csv", "evaluator.bm25=false"),
-        *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.sweep.dir=sweep"),
+        *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "run.dir=sweep"),
     ]
 
 

@@ -1,0 +1,29 @@
+"""Jobs in this process, one after another: what a sweep does when no launcher is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from embfit.console import report
+from embfit.launcher.prepared import Prepared
+
+
+class Here:
+    """Runs jobs one after another; one that fails does not end the others."""
+
+    def launch(self, jobs: Sequence[Prepared], folder: Path) -> list[str | None]:
+        """Run jobs; return the error of each, None for those that went well.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; the job that ran can be gone on with.
+        """
+        return [_run(job) for job in jobs]
+
+
+def _run(job: Prepared) -> str | None:
+    try:
+        job.run()
+    except Exception as error:
+        return report(error, f"{job.name}: ").message
+    return None
