@@ -110,21 +110,6 @@ def strategy_trains(values: Values) -> Iterator[Problem]:
         )
 
 
-def ranks_are_the_launchers(values: Values) -> Iterator[Problem]:
-    """A launcher that starts the ranks of a job starts as many as train."""
-    launcher, trainer = values.get("launcher") or {}, values.get("trainer") or {}
-    ranks, nodes = launcher.get("ranks", 1), launcher.get("nodes", 1)
-    if ranks * nodes == 1:
-        return
-    devices = trainer.get("devices")
-    if (len(devices) if isinstance(devices, list) else devices) != ranks:
-        message = f"launcher.ranks={ranks} starts {ranks} processes on each node, and trainer.devices={devices} others"
-        yield Problem("trainer.devices", f"{message}; set trainer=ddp trainer.devices={ranks}")
-    if trainer.get("num_nodes") != nodes:
-        message = f"launcher.nodes={nodes} differs from trainer.num_nodes={trainer.get('num_nodes')}"
-        yield Problem("trainer.num_nodes", f"{message}; set trainer.num_nodes={nodes}")
-
-
 def weights_can_move(values: Values) -> Iterator[Problem]:
     """Weights in half precision swallow small updates; a frozen base under an adapter may have it."""
     model = values.get("model") or {}
@@ -184,7 +169,6 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     best_weights_chosen_apart,
     query_to_search,
     strategy_trains,
-    ranks_are_the_launchers,
     weights_can_move,
     adapter_dropout_is_on,
     cross_encoder_parts,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from embfit.compose.problems import Problem
 from embfit.console import show_error
 from embfit.errors import ConfigError, UserError
 from embfit.launcher.prepared import JOBS, Prepared, findable
@@ -63,6 +64,25 @@ class Slurm:
                 f"launcher.cluster={self.cluster} starts one process a job; set launcher.ranks=1 launcher.nodes=1 "
                 "(trainer=ddp starts its own ranks there)"
             )
+
+    def misfits(self, choice: str | None, trainer: Mapping[str, Any]) -> Iterator[Problem]:
+        """Say where the trainer of a job does not train with the ranks that the cluster starts for it.
+
+        Args:
+            choice: of the group `trainer`.
+            trainer: its settings.
+        """
+        if choice == "slurm":
+            reason = "slurm reads its ranks from a job's environment, and jobs are settled before they have one"
+            yield Problem("trainer", f"{reason}; set trainer=ddp trainer.devices={self.ranks}")
+        elif self.ranks * self.nodes > 1:
+            devices, nodes = trainer.get("devices"), trainer.get("num_nodes", 1)
+            if (len(devices) if isinstance(devices, list) else devices) != self.ranks:
+                reason = f"{devices} is not the {self.ranks} processes that launcher.ranks starts on each node"
+                yield Problem("trainer.devices", f"{reason}; set trainer=ddp trainer.devices={self.ranks}")
+            if nodes != self.nodes:
+                reason = f"{nodes} is not launcher.nodes={self.nodes}"
+                yield Problem("trainer.num_nodes", f"{reason}; set trainer.num_nodes={self.nodes}")
 
     def launch(self, jobs: Sequence[Prepared], folder: Path) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +14,7 @@ from omegaconf import DictConfig, open_dict
 from embfit.compose.composition import Settled, asked, compose, settle
 from embfit.compose.loader import Loader
 from embfit.compose.preflight import check
-from embfit.compose.problems import gather
-from embfit.errors import ConfigError
+from embfit.compose.problems import gather, refuse
 from embfit.launcher import Prepared, Slurm
 from embfit.sweep.job import Job
 from embfit.sweep.space import Space
@@ -75,14 +75,14 @@ class Jobs:
         """Settle a job here, so that wherever and whenever it runs it is what was asked for."""
         overrides = self.space.overrides(job.point)
         config = compose(self.loader, overrides)
-        if isinstance(self.launcher, Slurm) and config.hydra.runtime.choices.get("trainer") == "slurm":
-            raise ConfigError(
-                "trainer=slurm reads its ranks from a job's environment, and launcher=slurm settles jobs before they "
-                "have one; set trainer=ddp trainer.devices=RANKS trainer.num_nodes=NODES"
-            )
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = job.number, str(job.number)
-        return asked(config), settle(self.loader, config, overrides, self._own(job, config), by=SWEEP)
+        found = settle(self.loader, config, overrides, self._own(job, config), by=SWEEP)
+        if isinstance(self.launcher, Slurm):
+            trainer = config.hydra.runtime.choices.get("trainer"), found.values.get("trainer") or {}
+            misfits = self.launcher.misfits(*trainer)
+            refuse(replace(problem, place=found.origins.find(problem.key)) for problem in misfits)
+        return asked(config), found
 
     def _own(self, job: Job, config: DictConfig) -> dict[str, Any]:
         """Return what the sweep adds to a job: its folder, and what looks at it while it trains."""

@@ -89,28 +89,6 @@ def found(**values):
                 )
             ],
         ),
-        ({"launcher": {"ranks": 1, "nodes": 1}, "trainer": {"devices": "auto", "num_nodes": 1}}, []),
-        ({"launcher": {"at_once": 2}, "trainer": {"devices": 4}}, []),
-        ({"launcher": {"ranks": 4, "nodes": 2}, "trainer": {"devices": 4, "num_nodes": 2}}, []),
-        ({"launcher": {"ranks": 2, "nodes": 1}, "trainer": {"devices": [0, 3], "num_nodes": 1}}, []),
-        (
-            {"launcher": {"ranks": 4, "nodes": 2}, "trainer": {"devices": "auto", "num_nodes": 1}},
-            [
-                (
-                    "trainer.devices",
-                    "launcher.ranks=4 starts 4 processes on each node, and trainer.devices=auto others; set "
-                    "trainer=ddp trainer.devices=4",
-                ),
-                (
-                    "trainer.num_nodes",
-                    "launcher.nodes=2 differs from trainer.num_nodes=1; set trainer.num_nodes=2",
-                ),
-            ],
-        ),
-        (
-            {"launcher": {"ranks": 1, "nodes": 2}, "trainer": {"devices": 1, "num_nodes": 1}},
-            [("trainer.num_nodes", "launcher.nodes=2 differs from trainer.num_nodes=1; set trainer.num_nodes=2")],
-        ),
         (
             {
                 "task": {"systems": ["base", "bm52", "fused"]},

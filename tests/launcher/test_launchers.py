@@ -144,10 +144,24 @@ def test_the_ranks_of_a_job_are_named_before_it_has_an_environment(house, capsys
     file.write_text("# When.\n# python -m embfit\n_target_: acme.rooms.Trainer\n_partial_: true\n")
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
     assert main(["-m", "+launcher=slurm", "task=score", "trainer=slurm", "seed=1,2"]) == 2
-    err = capsys.readouterr().err
-    assert err.count("trainer=slurm reads its ranks from a job's environment") == 1
+    assert capsys.readouterr().err.count("trainer: slurm reads its ranks from a job's environment") == 1
     assert main(["-m", "+launcher=slurm", "launcher.ranks=2", "task=score", "seed=1,2"]) == 2
-    assert "launcher.ranks=2 starts 2 processes on each node" in capsys.readouterr().err
+    assert "trainer.devices: auto is not the 2 processes that launcher.ranks starts on each" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("launcher", "trainer", "keys"),
+    [
+        ({}, {"devices": "auto", "num_nodes": 1}, []),
+        ({"ranks": 4, "nodes": 2}, {"devices": 4, "num_nodes": 2}, []),
+        ({"ranks": 2}, {"devices": [0, 3], "num_nodes": 1}, []),
+        ({"ranks": 4, "nodes": 2}, {"devices": "auto", "num_nodes": 1}, ["trainer.devices", "trainer.num_nodes"]),
+        ({"nodes": 2}, {"devices": 1, "num_nodes": 1}, ["trainer.num_nodes"]),
+        ({"ranks": 2}, {}, ["trainer.devices"]),
+    ],
+)
+def test_the_trainer_has_the_launchers_ranks(launcher, trainer, keys):
+    assert [problem.key for problem in Slurm(**launcher).misfits("ddp", trainer)] == keys
 
 
 def test_no_cluster_is_a_debugger(house, capsys):  # noqa: F811
