@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from embfit.evaluator.metrics import rank
+from embfit.evaluator.hits import Hits
+from embfit.evaluator.search import Search
 from embfit.evaluator.systems import Bench
-from embfit.model import Encoder
+from embfit.model import Encoder, embed
 from embfit.records import Collection, Evaluation
 
 FEWEST = 16  # tokens of text in a piece, however long the title in front of it
@@ -110,17 +111,14 @@ def evaluate_best_piece(
         matrix: [P, D] vectors of the pieces.
         starts: [N] number of each document's first piece.
     """
-    collection = bench.collection
-    queries = bench.encoder.encode(collection.query_texts(bench.rows), "query")  # [Q, D]
-    evaluator = bench.evaluator
-    reach = min(evaluator.depth + collection.exclude_self, len(rows))
+    search = Search(bench.collection, bench.evaluator.depth)
+    queries = embed(bench.encoder, bench.collection, "query", bench.store, bench.rows).matrix  # [Q, D]
     step = max(1, SCORES // len(matrix))
-    scored: dict[str, list[tuple[str, float]]] = {}
+    found: list[Hits] = []
     for first in range(0, len(queries), step):
         best = np.maximum.reduceat(queries[first : first + step] @ matrix.T, starts, axis=1)  # [q, P] → [q, N]
-        for query_row, scores in zip(bench.rows[first : first + step], best, strict=True):
-            top = np.argsort(-scores, kind="stable")[:reach]
-            ids = [(collection.document_ids[rows[place]], float(scores[place])) for place in top]
-            scored[collection.query_ids[query_row]] = ids
-    ranking = rank(scored, evaluator.depth, collection.exclude_self)
+        top = np.argsort(-best, axis=1, kind="stable")[:, : search.reach]
+        found.append((np.take_along_axis(best, top, axis=1), rows[top]))
+    scores, documents = (np.concatenate(part) for part in zip(*found, strict=True))
+    ranking = search.ranking(bench.rows, (scores, documents))
     return bench.judge(name, ranking, {"pieces": len(matrix), "documents": len(rows)})

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
-from embfit.errors import ConfigError, UserError
+from embfit.errors import ConfigError
 from embfit.evaluator.comparison import compare, compare_all, most_changed
 from embfit.evaluator.funnel import measure_funnel
 from embfit.evaluator.hits import Hits, stored
 from embfit.evaluator.judging import judge, judgements, query_rows
-from embfit.evaluator.metrics import Metric, mean, per_query, rank
+from embfit.evaluator.metrics import Metric, mean, per_query
 from embfit.evaluator.production import production_gap
-from embfit.evaluator.subcorpus import subcorpus
+from embfit.evaluator.search import Search
 from embfit.evaluator.subsets import by_training
 from embfit.evaluator.systems import BM25, System, standard
-from embfit.index.compressed import FORMATS, Cut, Format, Rows
-from embfit.index.exact import search
-from embfit.index.lexical import NOTHING, Language, index_words, words_key
+from embfit.index.compressed import FORMATS, Cut, Format
+from embfit.index.lexical import Language, index_words, words_key
 from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
 from embfit.records import Collection, Comparison, Evaluation, Ranking
 from embfit.seed import Seed
 from embfit.store import Store
-
-WATCHED = "ndcg@10"  # by early stopping
 
 
 @dataclass(frozen=True)
@@ -112,28 +108,17 @@ class Retrieval:
         if wide := [dim for dim in self.dims or () if dim > encoder.width]:
             raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
         rows = query_rows(collection, split)
+        search = Search(collection, self.depth)
         fingerprint = encoder.fingerprint  # reads every weight
 
         def at(name: str, dim: int) -> Evaluation:
             def find() -> Hits:
                 queries = embed(encoder, collection, "query", store, rows).matrix
                 documents = embed(encoder, collection, "document", store).matrix
-                return self._search(collection, Cut(queries, dim)[:], Cut(documents, dim))
+                return search.nearest(Cut(queries, dim)[:], Cut(documents, dim))
 
-            key = {
-                "search": "exact inner product",
-                "encoder": fingerprint,
-                "dimensions": dim,
-                "corpus": collection.corpus_digest,
-                "queries": collection.queries_digest,
-                "rows": rows,
-                "reach": self._reach(collection),
-            }
-            started = time.monotonic()
-            hits, reused = stored(store, key, find)
-            ranking = self._rank(collection, rows, hits)
-            facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
-            return self.judge(name, collection, split, ranking, store, facts)
+            key = {"search": "exact inner product", "encoder": fingerprint, "dimensions": dim}
+            return self._found(name, collection, split, store, key, find)
 
         whole = at(system, encoder.width)
         cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
@@ -152,22 +137,6 @@ class Retrieval:
         if not production:
             return {}
         return {"production": production_gap(synthetic, production, collection, self.resamples, self.seed)}
-
-    def search_vectors(
-        self, collection: Collection, rows: Sequence[int], queries: np.ndarray, documents: np.ndarray
-    ) -> Ranking:
-        """Rank a collection's documents for some of its queries by vectors of both, whatever made them.
-
-        Args:
-            collection: whose rows the vectors are of.
-            rows: of the queries.
-            queries: [Q, D] floats.
-            documents: [N, D] floats.
-
-        Raises:
-            UserError: a vector is not finite.
-        """
-        return self._rank(collection, rows, self._search(collection, queries, documents))
 
     def evaluate_bm25(
         self, collection: Collection, store: Store, split: str | None = None, words: BM25 | None = None
@@ -190,51 +159,12 @@ class Retrieval:
         named = self.systems.get("bm25")
         words = words or (named if isinstance(named, BM25) else BM25())
         formula = (self.language, words.k1, words.b, words.method)
-        reach = self._reach(collection)
+        reach = Search(collection, self.depth).reach
 
         def find() -> Hits:
             return index_words(collection, store, *formula).search(list(collection.query_texts(rows)), reach)
 
-        key = {
-            "search": "bm25",
-            **words_key(*formula),
-            "corpus": collection.corpus_digest,
-            "queries": collection.queries_digest,
-            "rows": rows,
-            "reach": reach,
-        }
-        started = time.monotonic()
-        hits, reused = stored(store, key, find)
-        ranking = self._rank(collection, rows, hits)
-        facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
-        return self.judge("bm25", collection, split, ranking, store, facts)
-
-    def validate(self, encoder: Encoder, collection: Collection) -> dict[str, float]:
-        """Return the metrics on the dev split, embedding everything anew: weights change between two calls.
-
-        `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of
-        `dims`: texts are embedded once, and the vectors cut. Documents are the judged ones
-        and a sample of the others, the same in each call, up to `dev_documents`. That is quick, and too easy: values
-        are higher than over the whole corpus, and to be compared with each other alone.
-
-        Raises:
-            UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
-        """
-        rows = query_rows(collection, self.dev_split)
-        chosen = subcorpus(collection, self.dev_split, self.dev_documents)
-        queries = encoder.encode(collection.query_texts(rows), "query")
-        documents = encoder.encode(collection.document_texts(chosen.tolist()), "document")
-
-        def at(dim: int, metrics: Sequence[str]) -> Mapping[str, float]:
-            scores, places = self._search(collection, Cut(queries, dim)[:], Cut(documents, dim))
-            ranking = self._rank(collection, rows, (scores, chosen[places]))
-            return judge("validation", collection, self.dev_split, ranking, metrics).metrics
-
-        found = dict(at(encoder.width, [*dict.fromkeys([*self.metrics, WATCHED])]))
-        for dim in sorted(self.dims or ()):
-            if dim < encoder.width:
-                found[f"{WATCHED}/{dim}"] = at(dim, [WATCHED])[WATCHED]
-        return found
+        return self._found("bm25", collection, split, store, {"search": "bm25", **words_key(*formula)}, find)
 
     def judge(
         self,
@@ -279,12 +209,31 @@ class Retrieval:
             for b in evaluations[1:]
         ]
 
+    def _found(
+        self,
+        system: str,
+        collection: Collection,
+        split: str,
+        store: Store,
+        key: Mapping[str, Any],
+        find: Callable[[], Hits],
+    ) -> Evaluation:
+        """Measure what a search finds for a split's queries, or has found before under the same key."""
+        rows, search = query_rows(collection, split), Search(collection, self.depth)
+        texts = {"corpus": collection.corpus_digest, "queries": collection.queries_digest}
+        started = time.monotonic()
+        hits, reused = stored(store, {**key, **texts, "rows": rows, "reach": search.reach}, find)
+        ranking = search.ranking(rows, hits)
+        facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
+        return self.judge(system, collection, split, ranking, store, facts)
+
     def _funnel(self, encoder: Encoder, collection: Collection, split: str, store: Store) -> dict[str, Any]:
         """Return what smaller vectors and shortlists cost and reach in the first metric."""
         metric, rows = self.metrics[0], query_rows(collection, split)
+        search = Search(collection, self.depth)
 
         def value(hits: Hits) -> float:
-            ranking = self._rank(collection, rows, hits)
+            ranking = search.ranking(rows, hits)
             return mean(per_query(ranking, collection.qrels[split], [metric])[metric].values())
 
         found = measure_funnel(
@@ -293,31 +242,9 @@ class Retrieval:
             self.dims or (),
             self.formats,
             self.funnel or (),
-            self._reach(collection),
+            search.reach,
             metric,
             value,
             self.quality_kept,
         )
         return asdict(found)
-
-    def _search(self, collection: Collection, queries: np.ndarray, documents: Rows) -> Hits:
-        try:
-            return search(queries, documents, min(self._reach(collection), len(documents)))
-        except ValueError as error:  # widths and reach fit, so a vector is not finite
-            raise UserError(
-                f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
-            ) from None
-
-    def _rank(self, collection: Collection, asked: Sequence[int], hits: Hits) -> Ranking:
-        scored: dict[str, list[tuple[str, float]]] = {}
-        for query_row, scores, rows in zip(asked, *hits, strict=True):
-            scored[collection.query_ids[query_row]] = [
-                (collection.document_ids[row], score)
-                for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-                if row != NOTHING
-            ]
-        return rank(scored, self.depth, collection.exclude_self)
-
-    def _reach(self, collection: Collection) -> int:
-        """How many documents to search for: one more where one may be left out."""
-        return min(self.depth + collection.exclude_self, len(collection.corpus))

@@ -13,6 +13,7 @@ from torch import nn
 
 from embfit.errors import ConfigError
 from embfit.evaluator import Retrieval
+from embfit.evaluator.validation import validate as validate_on_dev
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.model.card import write_card
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
@@ -66,7 +67,7 @@ def finetune(
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
     with run.stage("train"):
-        validate = partial(evaluator.validate, collection=collection) if validating else None
+        validate = partial(validate_on_dev, evaluator, collection=collection) if validating else None
         remine = partial(miner.mine, collection, store=store)
         fit = partial(training.fit, encoder, loss, training_set, validate, trainer, store, remine=remine)
         encoder, facts = _train(encoder, model, fit, run)

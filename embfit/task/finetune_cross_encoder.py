@@ -20,8 +20,8 @@ from embfit.errors import ConfigError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judge
 from embfit.evaluator.reranking import pairs_of, rerank
-from embfit.evaluator.retrieval import WATCHED
 from embfit.evaluator.systems import Bench
+from embfit.evaluator.validation import WATCHED
 from embfit.model import CrossEncoder, save_ranker, score_pairs
 from embfit.model.card import write_card
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder

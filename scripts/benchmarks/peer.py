@@ -29,6 +29,7 @@ import pytorch_lightning as pl
 from embfit.data import Beir
 from embfit.evaluator import Retrieval
 from embfit.evaluator.significance import bootstrap_interval
+from embfit.evaluator.validation import validate
 from embfit.loss import InfoNCE
 from embfit.miner import Dense, NoNegatives
 from embfit.model import Encoder, Pretrained, save_encoder
@@ -91,7 +92,7 @@ def _choose(
 ) -> dict[str, Any]:
     """Train and measure on dev, and append the result."""
     encoder = _trained(out, run, arguments, collection, store)
-    return _append(out, {**run, "split": "dev", "metrics": evaluator.validate(encoder, collection)})
+    return _append(out, {**run, "split": "dev", "metrics": validate(evaluator, encoder, collection)})
 
 
 def _report(

@@ -7,6 +7,7 @@ import pytest
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval, retrieval
 from embfit.evaluator.subcorpus import subcorpus
+from embfit.evaluator.validation import validate
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from tests.conftest import make_collection
@@ -93,7 +94,7 @@ def test_a_split_that_does_not_exist_is_named_with_those_that_do(store: Store) -
     with pytest.raises(UserError, match=r"small has no split 'test'; its splits: production, train"):
         Retrieval().evaluate("base", Numbers(), collection, store)
     with pytest.raises(UserError, match=r"small has no split 'dev'"):
-        Retrieval().validate(Numbers(), collection)
+        validate(Retrieval(), Numbers(), collection)
     with pytest.raises(UserError, match=r"none of the 1 queries of split 'production' has a relevant document"):
         Retrieval(split="production").evaluate_bm25(collection, store)
 
@@ -182,7 +183,7 @@ def test_vectors_that_are_not_numbers_are_the_models_fault(store: Store) -> None
 def test_validation_measures_the_dev_split_without_keeping_anything() -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, dev={"q2": {"y": 1}}, test={"q1": {"x": 1}})
     encoder = Numbers()
-    assert Retrieval(metrics=["mrr@10"]).validate(encoder, collection) == pytest.approx(
+    assert validate(Retrieval(metrics=["mrr@10"]), encoder, collection) == pytest.approx(
         {"mrr@10": 1 / 2, "ndcg@10": 1 / np.log2(3)}
     )
     assert encoder.encoded == {"query": 1, "document": 4}
@@ -190,10 +191,10 @@ def test_validation_measures_the_dev_split_without_keeping_anything() -> None:
 
 def test_validation_searches_the_judged_documents_and_a_sample() -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, dev={"q2": {"y": 1}})
-    everything = Retrieval(dev_documents=None).validate(Numbers(), collection)
+    everything = validate(Retrieval(dev_documents=None), Numbers(), collection)
     assert everything["ndcg@10"] == pytest.approx(1 / np.log2(3))
     encoder = Numbers()
-    assert Retrieval(dev_documents=1).validate(encoder, collection)["ndcg@10"] == 1.0  # y alone
+    assert validate(Retrieval(dev_documents=1), encoder, collection)["ndcg@10"] == 1.0  # y alone
     assert encoder.encoded["document"] == 1
     assert subcorpus(collection, "dev", 3).tolist() == subcorpus(collection, "dev", 3).tolist()
     assert len(subcorpus(collection, "dev", 3)) == 3
@@ -205,7 +206,7 @@ def test_validation_searches_the_judged_documents_and_a_sample() -> None:
 def test_runs_that_differ_in_their_seed_are_validated_on_the_same_documents() -> None:
     documents = {f"d{row}": f"{row} 1" for row in range(40)} | {"y": "20.5 1"}
     collection = collect(documents, {"q": "1 0"}, dev={"q": {"y": 1}})
-    found = [Retrieval(dev_documents=5, seed=seed).validate(Numbers(), collection) for seed in range(5)]
+    found = [validate(Retrieval(dev_documents=5, seed=seed), Numbers(), collection) for seed in range(5)]
     assert all(one == found[0] for one in found)
 
 
@@ -263,7 +264,7 @@ def test_validation_measures_each_dimension_of_one_embedding() -> None:
     corpus = {"long": "0.1 0.1 0.7", "left": "0.9 0.3 0.1", "both": "0.5 0.5 0.1"}
     collection = collect(corpus, {"q": "1 1 0"}, dev={"q": {"left": 1}})
     encoder = Numbers(width=3)
-    found = Retrieval(metrics=["mrr@10"], dims=[1, 2, 3]).validate(encoder, collection)
+    found = validate(Retrieval(metrics=["mrr@10"], dims=[1, 2, 3]), encoder, collection)
     # `left` is first; cut to two dimensions it is third, cut to one it ties with the others and is second by id.
     expected = {"mrr@10": 1.0, "ndcg@10": 1.0, "ndcg@10/1": 1 / np.log2(3), "ndcg@10/2": 1 / 2}
     assert found == pytest.approx(expected)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from embfit.evaluator import Retrieval
+from embfit.evaluator.validation import validate
 from embfit.model import Encoder
 from embfit.records import Collection
 from embfit.store import Store
@@ -41,7 +42,7 @@ def test_a_second_run_reuses_and_new_weights_do_not(
 
 def test_validation_agrees_with_evaluation(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:
     evaluated = Retrieval().evaluate("base", tiny_encoder, small_collection, store, split="dev")
-    assert Retrieval().validate(tiny_encoder, small_collection) == dict(evaluated.metrics)
+    assert validate(Retrieval(), tiny_encoder, small_collection) == dict(evaluated.metrics)
 
 
 def test_dimensions_are_slices_of_one_embedding(

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
+from embfit.evaluator.search import Search
 from embfit.evaluator.served import Drift, Server, measure_drift
 from embfit.evaluator.served_vectors import served_vectors
 from embfit.evaluator.systems.bench import Bench
@@ -69,7 +70,8 @@ class Endpoint:
         everything = range(len(collection.corpus))
         queries, asked = served_vectors(server, collection, "query", bench.rows, self.query_prompt, store)
         documents, sent = served_vectors(server, collection, "document", everything, self.document_prompt, store)
-        ranking = bench.evaluator.search_vectors(collection, bench.rows, queries, documents)
+        search = Search(collection, bench.evaluator.depth)
+        ranking = search.ranking(bench.rows, search.nearest(queries, documents))
         facts |= {"seconds": round(time.monotonic() - started, 3), "reused": asked + sent == 0}
         return bench.judge(name, ranking, facts)
 

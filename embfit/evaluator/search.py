@@ -1,0 +1,62 @@
+"""Searching a collection for its queries, and what that makes of hits: the one place that knows how deep to look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embfit.errors import UserError
+from embfit.evaluator.hits import Hits
+from embfit.evaluator.metrics import rank
+from embfit.index.compressed import Rows
+from embfit.index.exact import search
+from embfit.index.lexical import NOTHING
+from embfit.records import Collection, Ranking
+
+
+@dataclass(frozen=True)
+class Search:
+    """Exact search, cut at a depth.
+
+    Args:
+        collection: searched. Where a query and the document of the same id are one, that document is left out.
+        depth: documents ranked for each query.
+    """
+
+    collection: Collection
+    depth: int
+
+    @property
+    def reach(self) -> int:
+        """How many documents to search for: one more where one may be left out."""
+        return min(self.depth + self.collection.exclude_self, len(self.collection.corpus))
+
+    def nearest(self, queries: np.ndarray, documents: Rows) -> Hits:
+        """Return each query's nearest documents, all or some of the collection's, as places among those given.
+
+        Args:
+            queries: [Q, D] floats.
+            documents: [N, D] floats.
+
+        Raises:
+            UserError: a vector is not finite.
+        """
+        try:
+            return search(queries, documents, min(self.reach, len(documents)))
+        except ValueError as error:  # widths and reach fit, so a vector is not finite
+            raise UserError(
+                f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
+            ) from None
+
+    def ranking(self, asked: Sequence[int], hits: Hits) -> Ranking:
+        """Return hits as a ranking, `asked` being the rows of their queries."""
+        ids = self.collection.document_ids
+        scored = {
+            self.collection.query_ids[query]: [
+                (ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row != NOTHING
+            ]
+            for query, scores, rows in zip(asked, *hits, strict=True)
+        }
+        return rank(scored, self.depth, self.collection.exclude_self)

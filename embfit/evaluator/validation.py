@@ -1,0 +1,47 @@
+"""What training looks at: a few metrics of a model that changes from one look to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from embfit.evaluator.judging import judge, query_rows
+from embfit.evaluator.search import Search
+from embfit.evaluator.subcorpus import subcorpus
+from embfit.index.compressed import Cut
+from embfit.model.encoder import Encoder
+from embfit.records import Collection
+
+if TYPE_CHECKING:
+    from embfit.evaluator.retrieval import Retrieval
+
+WATCHED = "ndcg@10"  # by early stopping
+
+
+def validate(evaluator: Retrieval, encoder: Encoder, collection: Collection) -> dict[str, float]:
+    """Return the metrics on the dev split, embedding everything anew: weights change between two calls.
+
+    `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of the
+    evaluator's `dims`: texts are embedded once, and the vectors cut. Documents are the judged ones and a sample of the
+    others, the same in each call, up to `dev_documents`. That is quick, and too easy: values are higher than over the
+    whole corpus, and to be compared with each other alone.
+
+    Raises:
+        UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
+    """
+    split, search = evaluator.dev_split, Search(collection, evaluator.depth)
+    rows = query_rows(collection, split)
+    chosen = subcorpus(collection, split, evaluator.dev_documents)
+    queries = encoder.encode(collection.query_texts(rows), "query")
+    documents = encoder.encode(collection.document_texts(chosen.tolist()), "document")
+
+    def at(dim: int, metrics: Sequence[str]) -> Mapping[str, float]:
+        scores, places = search.nearest(Cut(queries, dim)[:], Cut(documents, dim))
+        ranking = search.ranking(rows, (scores, chosen[places]))
+        return judge("validation", collection, split, ranking, metrics).metrics
+
+    found = dict(at(encoder.width, [*dict.fromkeys([*evaluator.metrics, WATCHED])]))
+    for dim in sorted(evaluator.dims or ()):
+        if dim < encoder.width:
+            found[f"{WATCHED}/{dim}"] = at(dim, [WATCHED])[WATCHED]
+    return found
