@@ -19,11 +19,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from embfit.command import COMMANDS
 from embfit.compose import search_path
 from embfit.compose.command_line import quoted
 from embfit.compose.defaults_list import wrong_entries
 from embfit.compose.loader import CONFIG, Loader
-from embfit.compose.nearest import suggestion
+from embfit.compose.nearest import nearest, suggestion
 from embfit.compose.origins import COMMAND_LINE
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.rooms import owned_elsewhere
@@ -91,7 +92,9 @@ def _chosen(loader: Loader, overrides: Sequence[str]) -> list[str]:
 def _unreadable(text: str) -> Problem:
     key, equals, value = text.partition("=")
     if not equals:
-        return Problem(text, "expected KEY=VALUE", COMMAND_LINE)
+        meant = nearest(text, COMMANDS)
+        hint = f"; did you mean the command '{meant}', as the first word?" if meant else ""
+        return Problem(text, f"expected KEY=VALUE{hint}", COMMAND_LINE)
     typed = f"{key}={shlex.quote(quoted(value, Quote.double))}"
     return Problem(key, f"cannot read the value {value}; quote it: {typed}", COMMAND_LINE)
 

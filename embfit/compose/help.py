@@ -49,7 +49,7 @@ def about(loader: Loader, word: str) -> str:
 
     Args:
         loader: knows groups and choices.
-        word: `GROUP` for its choices and the keys of its default one, `GROUP=CHOICE` for that choice's keys.
+        word: `GROUP` for its choices and the keys of its default one, if it has one; `GROUP=CHOICE` for that choice's.
 
     Raises:
         ConfigError: there is no such group or choice.
@@ -65,6 +65,8 @@ def about(loader: Loader, word: str) -> str:
     file = loader.file(f"{group}/{shown}") if shown else None
     if file is not None:
         lines += [f"Keys of {group}={shown}, from {file}:", "", file.read_text(encoding="utf-8").rstrip()]
+    elif choices := loader.choices(group):
+        lines.append(f"Keys of a choice: python -m embfit --help {group}={choices[0]}")
     return "\n".join(lines)
 
 
@@ -73,8 +75,9 @@ def _choices(loader: Loader, group: str, default: str | None, width: int) -> Ite
     column = max((len(name) for name in names), default=0)
     for name in names:
         mark = "*" if name == default else " "
-        text = textwrap.shorten(purpose(loader.file(f"{group}/{name}")), width - column - 6, placeholder=" ...")
-        yield f"  {mark} {name:{column}}  {text}".rstrip()
+        first, *rest = textwrap.wrap(purpose(loader.file(f"{group}/{name}")), width - column - 6) or [""]
+        yield f"  {mark} {name:{column}}  {first}".rstrip()
+        yield from (f"{'':{column + 6}}{line}" for line in rest)
 
 
 def purpose(file: Path | None) -> str:

@@ -24,11 +24,28 @@ def test_one_group_or_one_choice_with_its_keys(house):
     )
     assert text.endswith("\nseed: ${seed}")
     assert about(loader, "model=legal").startswith("Keys of model=legal, from ")
-    assert about(loader, "experiment") == "experiment=\n    deep  To look deep.\n"
+    told = "experiment=\n    deep  To look deep.\n\nKeys of a choice: python -m embfit --help experiment=deep"
+    assert about(loader, "experiment") == told
     with pytest.raises(ConfigError, match=r"--help modle: there is no such group; did you mean 'model'\?"):
         about(loader, "modle")
     with pytest.raises(ConfigError, match="--help model=big: there is no such choice; it is one of legal, small"):
         about(loader, "model=big")
+
+
+def test_what_is_longer_than_a_line_goes_on_below(house, monkeypatch):
+    file = house / "team" / "model" / "big.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# {'word ' * 30}end.\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    monkeypatch.setenv("COLUMNS", "80")
+    text = overview(make_loader(), "")
+    lines = text[text.index("    big  ") :].splitlines()
+    assert lines[:4] == [
+        f"    big    {' '.join(['word'] * 14)}",
+        f"           {' '.join(['word'] * 14)}",
+        "           word word end.",
+        "    legal  For contracts.",
+    ]
 
 
 def test_purpose_is_the_first_comment_that_is_no_header(tmp_path):
