@@ -36,8 +36,9 @@ class MLflow(MLFlowLogger):
         uri: str = "sqlite:///outputs/mlflow.db",
     ) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # embfit works offline
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # each new database is a page of lines
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when MLflow is imported
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # each new database is a page of lines
+        logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)  # a new experiment is no warning
         if uri.startswith(SQLITE):
             Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         tags = {"embfit.run": str(Path(run).absolute())} | ({"embfit.sweep": sweep} if sweep else {})

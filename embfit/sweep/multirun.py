@@ -32,7 +32,6 @@ from embfit.sweep.folder import SweepFolder, unfinished
 from embfit.sweep.grid import Grid
 from embfit.sweep.job import WAITING
 from embfit.sweep.jobs import Jobs
-from embfit.sweep.page import write_page
 from embfit.sweep.running import Sweep, run_sweep
 from embfit.sweep.space import Space, read_space, with_default
 from embfit.sweep.summary import Summary
@@ -108,6 +107,8 @@ def _compared(summary: Summary, space: Space, folder: Path) -> Summary:
 
 def _tell(summary: Summary, folder: Path, loader: Loader, space: Space) -> None:
     """Print and write the summary, and the best point as an experiment."""
+    from embfit.sweep.page import write_page
+
     summary.write(folder)
     page = write_page(summary, folder)
     print(summary.text())

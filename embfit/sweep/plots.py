@@ -1,133 +1,148 @@
-"""Pictures of a sweep, by Optuna: which values go with which result, what matters most, what the front looks like."""
+"""Pictures of a sweep: which values go with which result, what matters most, what the front looks like."""
 
 from __future__ import annotations
 
-import io
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
 
-from embfit.sweep.candidates import Candidate
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from embfit.report.drawing import FAINT, GAIN, INK, SOFT, SYSTEMS, Plot, draw
+from embfit.sweep.candidates import Candidate, front
 from embfit.sweep.objective import Aim
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
 
 FEWEST = 3  # points, below which there is nothing to see
 LARGE = 10.0  # the largest value through the smallest, from where a logarithmic axis shows more
 
 
-@dataclass(frozen=True)
-class Plot:
-    """One picture.
-
-    Args:
-        title: of it.
-        svg: the picture itself, an element of a page.
-        caption: how to read it.
-    """
-
-    title: str
-    svg: str
-    caption: str
-
-
 def plots(found: Sequence[Candidate], aims: Sequence[Aim]) -> list[Plot]:
-    """Draw what can be drawn of these points; nothing without Optuna, or with fewer than three points."""
+    """Draw what can be drawn of these points; nothing of fewer than three."""
     if len(found) < FEWEST or not found[0].point:
         return []
+    drawn = [_lines(found, aims[0])]
+    if shares := _importances(found, aims[0]):
+        drawn.append(_bars(shares, aims[0]))
+    return [*drawn, *(_front(found, aims, other) for other in range(1, len(aims)))]
+
+
+def _lines(found: Sequence[Candidate], aim: Aim) -> Plot:
+    """Draw each point as a line through its values (parallel coordinates), the best one above the others."""
+    ordered = sorted(found, key=lambda one: aim.sign * one.values[0])[::-1]  # the best last, of equal ones the first
+    columns = {key: [one.point[key] for one in ordered] for key in ordered[0].point}
+    columns[aim.name] = [f"{one.values[0]:.4f}" for one in ordered]
+    scales = {key: _scale(texts) for key, texts in columns.items()}
+
+    def onto(axes: Axes) -> None:
+        for place, one in enumerate(zip(*columns.values(), strict=True), start=1):
+            heights = [scale[text] for scale, text in zip(scales.values(), one, strict=True)]
+            best = place == len(ordered)
+            axes.plot(
+                heights, color=GAIN if best else SYSTEMS[0], alpha=1 if best else 0.1 + 0.6 * place / len(ordered)
+            )
+        for place, scale in enumerate(scales.values()):
+            axes.axvline(place, color=FAINT, linewidth=0.8, zorder=0)
+            for text, height in _labels(scale):
+                axes.annotate(text, (place, height), (3, 0), textcoords="offset points", va="bottom", color=SOFT)
+        axes.set_xticks(range(len(scales)), list(scales))
+        axes.set_yticks([])
+        axes.set_xlim(-0.1, len(scales) - 0.5)  # room for the labels of the last axis
+        axes.spines["bottom"].set_visible(False)
+
+    title = "Which values go with which result"
+    return Plot(
+        f"{title}: each line is a point, the stronger the better; the best has a colour of its own.",
+        draw(title, onto, height=3.2),
+    )
+
+
+def _scale(texts: Sequence[str]) -> dict[str, float]:
+    """Return the height from 0 to 1 of each value: by size where all are numbers, else evenly spaced."""
+    numbers = [_number(text) for text in texts]
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(numbers):
+        names = list(dict.fromkeys(texts))
+        return {name: place / max(1, len(names) - 1) for place, name in enumerate(names)}
+    low, high = min(known), max(known)
+    if low > 0 and high / low >= LARGE:
+        known, low, high = [math.log(number) for number in known], math.log(low), math.log(high)
+    return {text: (number - low) / (high - low or 1) for text, number in zip(texts, known, strict=True)}
+
+
+def _labels(scale: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """Yield the values that can stand at an axis without touching each other, both ends among them."""
+    ordered = sorted(scale.items(), key=lambda item: item[1])
+    shown = [ordered[0]]
+    for text, height in ordered[1:-1]:
+        if height - shown[-1][1] > 0.1 and ordered[-1][1] - height > 0.1:
+            shown.append((text, height))
+    yield from dict([*shown, ordered[-1]]).items()
+
+
+def _importances(found: Sequence[Candidate], aim: Aim) -> dict[str, float]:
+    """Return the share of the first objective that each key explains; nothing without Optuna or without differences."""
     try:
         import optuna
     except ImportError:
-        return []
+        return {}
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    keys = [key for key in found[0].point if len({one.point[key] for one in found}) > 1]
+    places = {key: _scale([one.point[key] for one in found]) for key in keys}
+    numeric = {key: all(_number(text) is not None for text in scale) for key, scale in places.items()}
+    space: dict[str, BaseDistribution] = {
+        key: FloatDistribution(0.0, 1.0) if numeric[key] else CategoricalDistribution(list(scale))
+        for key, scale in places.items()
+    }
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        study = optuna.create_study(direction=aim.direction)
+        for one in found:
+            point = {key: places[key][one.point[key]] if numeric[key] else one.point[key] for key in keys}
+            study.add_trial(optuna.create_trial(params=point, distributions=space, value=one.values[0]))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna calls its pictures experimental
-            return list(_plots(_study(found, aims), aims))
+            warnings.simplefilter("ignore")  # Optuna calls this measure experimental
+            return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    except (ValueError, RuntimeError):  # such as results that are all equal
+        return {}
     finally:
         optuna.logging.set_verbosity(before)
 
 
-def _plots(study: Study, aims: Sequence[Aim]) -> Iterator[Plot]:
-    from optuna.importance import PedAnovaImportanceEvaluator
-    from optuna.visualization import matplotlib as drawing
+def _bars(shares: Mapping[str, float], aim: Aim) -> Plot:
+    def onto(axes: Axes) -> None:
+        names = list(shares)[::-1]
+        axes.barh(names, [shares[name] for name in names], color=SYSTEMS[0], height=0.5)
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        axes.set_xlim(0, 1)
 
-    name = aims[0].name
-    first: dict[str, Any] = {"target": lambda trial: trial.values[0], "target_name": name}
-    caption = "Each line is a point of the sweep; the darker, the better."
-    yield Plot("Which values go with which result", _drawn(drawing.plot_parallel_coordinate, study, **first), caption)
-    with suppress(ValueError, RuntimeError):  # such as results that are all equal
-        svg = _drawn(
-            drawing.plot_param_importances,
-            study,
-            evaluator=PedAnovaImportanceEvaluator(),
-            params=_varied(study),
-            **first,
-        )
-        yield Plot(
-            "What matters most", svg, f"Share of {name} that each key explains (PED-ANOVA, Watanabe et al. 2023)."
-        )
-    if len(aims) in (2, 3):
-        svg = _drawn(drawing.plot_pareto_front, study, target_names=[aim.name for aim in aims])
-        yield Plot("The front", svg, "No other point is better in one objective without being worse in another.")
+    title = "What matters most"
+    caption = f"{title}: the share of {aim.name} that each key explains (PED-ANOVA, Watanabe et al. 2023)."
+    return Plot(caption, draw(title, onto, height=0.7 + 0.3 * len(shares)))
 
 
-def _drawn(draw: Callable[..., Any], study: Study, **settings: Any) -> str:
-    """Return a picture of Optuna's as an SVG element."""
-    import matplotlib as mpl
-    from matplotlib import pyplot
+def _front(found: Sequence[Candidate], aims: Sequence[Aim], other: int) -> Plot:
+    best = front(found, aims)
 
-    backend = mpl.get_backend()
-    pyplot.switch_backend("agg")
-    try:
-        axes = draw(study, **settings)
-        text = io.StringIO()
-        axes.figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
-    finally:
-        pyplot.close("all")
-        pyplot.switch_backend(backend)
-    drawn = text.getvalue()
-    return drawn[drawn.index("<svg") :]
+    def onto(axes: Axes) -> None:
+        for one in found:
+            color, fill = (GAIN, "full") if one in best else (SOFT, "none")
+            axes.plot(one.values[other], one.values[0], "o", color=color, fillstyle=fill, markersize=5)
+        axes.set_xlabel(aims[other].name)
+        axes.set_ylabel(aims[0].name)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
 
-
-def _study(found: Sequence[Candidate], aims: Sequence[Aim]) -> Study:
-    """Return the points as a study, which Optuna's pictures are of."""
-    import optuna
-
-    distributions = {key: _distribution([one.point[key] for one in found]) for key in found[0].point}
-    study = optuna.create_study(directions=[aim.direction for aim in aims])
-    for one in found:
-        values = {key: _number(text) if _numeric(distributions[key]) else text for key, text in one.point.items()}
-        study.add_trial(optuna.create_trial(params=values, distributions=distributions, values=list(one.values)))
-    return study
-
-
-def _varied(study: Study) -> list[str]:
-    """Return the keys of which there is more than one value: the others explain nothing."""
-    trials = study.trials
-    return [key for key in trials[0].params if len({trial.params[key] for trial in trials}) > 1]
-
-
-def _distribution(texts: Sequence[str]) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    numbers = [_number(text) for text in texts]
-    known = [number for number in numbers if number is not None]
-    if len(known) < len(numbers):
-        return CategoricalDistribution(list(dict.fromkeys(texts)))
-    low, high = min(known), max(known)
-    return FloatDistribution(low, high, log=low > 0 and high / low >= LARGE)
-
-
-def _numeric(distribution: BaseDistribution) -> bool:
-    from optuna.distributions import FloatDistribution
-
-    return isinstance(distribution, FloatDistribution)
+    title = "The front"
+    return Plot(
+        f"{title}: of the filled points none is better in one objective without being worse in another.",
+        draw(title, onto),
+    )
 
 
 def _number(text: str) -> float | None:

@@ -4,6 +4,8 @@ MLflow and W&B are not part of the development installation. With `pip install '
 tests run.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,16 @@ def log(logger) -> None:
     logger.log_metrics({"train/loss": 0.5}, step=1)
     logger.log_metrics({"train/loss": 0.25}, step=2)
     logger.finalize("success")
+
+
+def test_mlflow_makes_its_database_without_a_word(run, tmp_path):
+    pytest.importorskip("mlflow", reason="pip install 'embfit[mlflow]'")
+    made = f"MLflow(run={str(run)!r}, sweep=None).log_metrics({{'train/loss': 0.5}}, step=1)"
+    program = f"import logging; logging.basicConfig(level=logging.INFO)\nfrom embfit.logger import MLflow\n{made}"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_mlflow_keeps_numbers_settings_and_the_sweep(run):
