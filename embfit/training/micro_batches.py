@@ -45,11 +45,11 @@ Trained: TypeAlias = Encoder | CrossEncoder
 
 @dataclass(frozen=True)
 class Portions:
-    """How a step is computed. Dropout, precision and seed are part of what it learns; the rest, at most of last digits.
+    """How a step is computed. Dropout, precision and seed change what is learnt, the others its last digits at most.
 
     Args:
         token_budget: padded tokens in a micro-batch.
-        memory_gb: for graphs that are kept; None is half of what is free when training starts. Of no digit's.
+        memory_gb: for graphs that are kept; None is half of what is free when training starts. Changes no bit.
         dropout: whether the encoder's dropout is on.
         precision: of the encoder's computation.
         seed: of order, drawing and dropout.
