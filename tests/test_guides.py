@@ -160,4 +160,4 @@ def test_two_packs_and_a_users_file_in_a_fresh_environment(shell, tmp_path):
         "1e-05 command line, over 2e-05 in acme-legal==2.1:experiment/acme-recipe.yaml:9"
     )
     assert rows["loss.temperature"].endswith("acme-legal==2.1:loss/acme-cautious.yaml:4")
-    assert rows["trainer.log_every_n_steps"] == f"5 {own}:4, over 1 in conf/trainer/cpu.yaml:12"
+    assert rows["trainer.log_every_n_steps"] == f"5 {own}:4, over 1 in conf/trainer/auto.yaml:12"

@@ -67,18 +67,19 @@ def wrong_entries(loader: Loader, choices: Iterable[str]) -> Iterator[Problem]:
         if file is None:
             continue
         own = choice.rpartition("/")[0]
-        for entry in _read(file):
+        for entry in listed(file):
             if message := _complaint(loader, own, entry):
                 yield Problem(f"{file}:{entry.line}", message)
             else:
                 waiting += [_path(_resolved(own, entry.group), name) for name in entry.names]
 
 
-def _read(file: Path) -> list[Entry]:
+def listed(file: Path) -> list[Entry]:
+    """Return the entries of a file; none where it is broken, which composing says."""
     try:
         return list(entries(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)))
     except yaml.YAMLError:
-        return []  # said elsewhere
+        return []
 
 
 def _resolved(own: str, group: str | None) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embfit.command import COMMANDS
+from embfit.compose.defaults_list import listed
 from embfit.compose.loader import Loader
 from embfit.compose.nearest import suggestion
 from embfit.errors import ConfigError
@@ -61,13 +62,24 @@ def about(loader: Loader, word: str) -> str:
     if name and name not in loader.choices(group):
         raise ConfigError(f"--help {word}: there is no such choice{suggestion(name, loader.choices(group))}")
     lines = [] if name else [f"{group}=", *_choices(loader, group, groups[group], sys.maxsize), ""]
-    shown = name or groups[group]
-    file = loader.file(f"{group}/{shown}") if shown else None
-    if file is not None:
-        lines += [f"Keys of {group}={shown}, from {file}:", "", file.read_text(encoding="utf-8").rstrip()]
+    if shown := name or groups[group]:
+        lines += _keys(loader, f"Keys of {group}={shown}", f"{group}/{shown}")
     elif choices := loader.choices(group):
         lines.append(f"Keys of a choice: python -m embfit --help {group}={choices[0]}")
     return "\n".join(lines)
+
+
+def _keys(loader: Loader, heading: str, choice: str) -> Iterator[str]:
+    """Yield the text of a choice's file, then those of its own group that it builds on."""
+    file = loader.file(choice)
+    if file is None:
+        return
+    yield from (f"{heading}, from {file}:", "", file.read_text(encoding="utf-8").rstrip())
+    group = choice.partition("/")[0]
+    for entry in listed(file):
+        for name in entry.names if entry.group is None and entry.package is None else ():
+            yield ""
+            yield from _keys(loader, f"Built on {group}={name}", f"{group}/{name}")
 
 
 def _choices(loader: Loader, group: str, default: str | None, width: int) -> Iterator[str]:

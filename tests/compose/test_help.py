@@ -32,6 +32,18 @@ def test_one_group_or_one_choice_with_its_keys(house):
         about(loader, "model=big")
 
 
+def test_a_choice_shows_what_it_builds_on(house, monkeypatch):
+    file = house / "team" / "model" / "short.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# Short.\ndefaults: [legal, /loss@loss: plain, _self_]\ndepth: 2\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    text = about(make_loader(), "model=short")
+    assert text.startswith(f"Keys of model=short, from {file}:\n\n# Short.\n")
+    assert "\ndepth: 2\n\nBuilt on model=legal, from " in text
+    assert text.count("Built on") == 1
+    assert "path: lawful" in text
+
+
 def test_what_is_longer_than_a_line_goes_on_below(house, monkeypatch):
     file = house / "team" / "model" / "big.yaml"
     file.parent.mkdir(parents=True)
