@@ -195,7 +195,7 @@ def test_git_state_of_the_working_directory(tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_killed_while_it_writes_its_record_is_begun_anew(tmp_path, monkeypatch):
-    config = {"run": {"dir": str(tmp_path)}, "seed": 3}
+    config = {"task": {"_target_": "embfit.task.mine"}, "run": {"dir": str(tmp_path)}, "seed": 3}
 
     def killed(path: Path, text: str) -> None:
         if path.name == "versions.json":

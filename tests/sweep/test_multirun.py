@@ -94,15 +94,15 @@ def test_the_same_command_runs_what_failed_and_nothing_else(house, capsys):  # n
 
 
 def test_a_job_that_cannot_begin_does_not_end_the_others(house, capsys):  # noqa: F811
-    SWEEP.mkdir(parents=True)
-    (SWEEP / "1").write_text("a file where a folder should be")
+    wrong = SWEEP / "1" / "log.txt"
+    wrong.mkdir(parents=True)  # a folder where a file should be
     command = ["-m", "task=score", "model.path=a,b,c"]
     assert main(command) == 1
     out, err = capsys.readouterr()
     assert [job["state"] for job in summary()["jobs"]] == ["done", "failed", "done"]
-    assert "failed: File exists" in out
-    assert "embfit: error: job 1 (task=score, model.path=b): File exists" in err
-    (SWEEP / "1").unlink()
+    assert "failed: Is a directory" in out
+    assert "embfit: error: job 1 (task=score, model.path=b): Is a directory" in err
+    wrong.rmdir()
     assert main(command) == 0
     assert [job["state"] for job in summary()["jobs"]] == ["done"] * 3
 

@@ -19,7 +19,8 @@ def finished(run: Path, model: Path, corpus: str) -> Path:
     os.utime(run / "model", (1e9 + len(list(run.parent.iterdir())),) * 2)
     for name, said in (("status", {"state": "done"}), ("report", {"data": {"corpus_sha256": corpus}})):
         (run / f"{name}.json").write_text(json.dumps(said))
-    for name in ("config.yaml", "provenance.json", "versions.json"):
+    (run / "config.yaml").write_text("task: {_target_: embfit.task.finetune}\n")
+    for name in ("provenance.json", "versions.json"):
         (run / name).write_text("{}")
     return run / "model"
 
