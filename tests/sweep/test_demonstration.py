@@ -66,8 +66,8 @@ def entries(folder: Path, kind: str) -> int:
 def test_twelve_jobs_with_one_that_fails_killed_half_way(command, collection, tmp_path):
     axes = ["loss=infonce,mrl", "training.lr=2e-5,5e-5", "training.warmup=0,0.1,0.2"]
     command = [*command, *collection, *axes]
-    (tmp_path / SWEEP).mkdir()
-    (tmp_path / SWEEP / "3").write_text("a file where the run's folder should be")
+    wrong = tmp_path / SWEEP / "3" / "log.txt"
+    wrong.mkdir(parents=True)  # a folder where a file should be
 
     running = start(command, tmp_path)
     while read_state(tmp_path / SWEEP / "6") is None:
@@ -80,10 +80,10 @@ def test_twelve_jobs_with_one_that_fails_killed_half_way(command, collection, tm
     assert finish(command, tmp_path) == 1
     found = jobs(tmp_path)
     assert [job["state"] for job in found] == ["done"] * 3 + ["failed"] + ["done"] * 8
-    assert "File exists" in found[3]["error"]
+    assert "Is a directory" in found[3]["error"]
     assert {number: (tmp_path / SWEEP / str(number) / "status.json").read_text() for number in before} == before
 
-    (tmp_path / SWEEP / "3").unlink()
+    wrong.rmdir()
     assert finish(command, tmp_path) == 0
     assert [job["state"] for job in jobs(tmp_path)] == ["done"] * 12
     assert all(job["values"]["dev.ndcg@10"] is not None for job in jobs(tmp_path))
