@@ -130,8 +130,8 @@ def advise(found: Findings) -> Advice:
     """Apply the rules in order; the first that holds is the recommendation.
 
     1. The base is above 0.70: the ceiling is low, so look at chunking, hybrid search and reranking first.
-    2. The split cannot show the gain hoped for: judge more queries first.
-    3. Hybrid search, reranking or pieces already gain what is hoped for: take that first.
+    2. Hybrid search, reranking or pieces already gain what is hoped for, and not by chance: take that first.
+    3. The split cannot show the gain hoped for: judge more queries first.
     4. There are few training queries: make some first.
     5. Otherwise fine-tune, from the best base model measured.
     """
@@ -147,14 +147,14 @@ def _recommend(found: Findings) -> tuple[Action, str]:
             f"so less is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'} "
             "A short fine-tuning (training.steps=40) tells whether one pays all the same."
         )
+    if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
+        return "set-up", f"Improve the set-up before the model. {better}"
     if power["queries"] < power["needed"]:
         return "judge", (
             f"Judge more queries first: {count(power['queries'], 'query', 'queries')} show gains of "
             f"{power['smallest']:.3f} {found.metric} or more, and the {hoped:g} hoped for takes about "
             f"{power['needed']:,}."
         )
-    if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
-        return "set-up", f"Improve the set-up before the model. {better}"
     if found.examples < FEW_EXAMPLES:
         return "data", (
             f"Make training data first: {count(found.examples, 'training query', 'training queries')} are too few to "
