@@ -10,7 +10,7 @@ import yaml
 
 import embfit
 from embfit.records import Comparison, Report
-from embfit.report.wording import interval
+from embfit.report.wording import certainty
 from embfit.store import write_text
 
 USE = """With sentence-transformers (the folder carries pooling, length and prompts):
@@ -109,7 +109,7 @@ def _measured(report: Report) -> str:
 def _said(found: Comparison) -> str:
     return (
         f"- {found.metric}, {found.subset} queries ({found.queries}): {found.difference:+.4f} against the base model, "
-        f"95 % interval {interval(found.ci95)}, p = {found.p:.4f}."
+        f"{certainty(found.ci95)}, p = {found.p:.4f}."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embfit.records import Comparison, Evaluation, Report
 from embfit.report.findings import headline, outcome, same_pair
-from embfit.report.wording import count, interval, metric_label, plain, probability, signed
+from embfit.report.wording import certainty, count, interval, metric_label, plain, probability, signed
 
 
 def verdict(report: Report) -> list[str]:
@@ -34,7 +34,7 @@ def _difference(main: Comparison, a: Evaluation, b: Evaluation) -> str:
     label = metric_label(main.metric)
     values = f"{label} {plain(a.metrics[main.metric])} → {plain(b.metrics[main.metric])}"
     queries = count(main.queries, "query", "queries")
-    evidence = f"95 % interval {interval(main.ci95, 3)}, p = {probability(main.p)}, {queries}"
+    evidence = f"{certainty(main.ci95, 3)}, p = {probability(main.p)}, {queries}"
     found = outcome(main)
     if found == "no significant difference":
         return f"No significant difference between {main.a} and {main.b}: {values} ({evidence})."

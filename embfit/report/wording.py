@@ -39,6 +39,11 @@ def interval(ci95: tuple[float, float] | None, digits: int = 4, between: str = "
     return between.join(signed(end, digits) for end in ci95) if ci95 else "–"
 
 
+def certainty(ci95: tuple[float, float] | None, digits: int = 4) -> str:
+    """`95 % interval +0.041 to +0.066` within a sentence, or that there is none."""
+    return f"95 % interval {interval(ci95, digits)}" if ci95 else "too few queries for an interval"
+
+
 def probability(p: float) -> str:
     """A p-value to two digits: 0.56, 0.012, 0.0001."""
     return "below 0.0001" if p < 0.00005 else f"{p:.2g}"

@@ -34,6 +34,11 @@ VALUES = "nDCG@10 0.6577 → 0.8750"
             f"No significant difference between base and tuned: {VALUES} "
             "(95 % interval −0.020 to +0.040, p = 0.05, 4 queries).",
         ),
+        (
+            {"ci95": None, "p": 0.12},
+            f"No significant difference between base and tuned: {VALUES} "
+            "(too few queries for an interval, p = 0.12, 4 queries).",
+        ),
     ],
 )
 def test_the_difference_in_plain_words(change: dict[str, object], sentence: str) -> None:
