@@ -1,16 +1,19 @@
 """What hard negatives are worth: sources, margins, blends, cross-encoders, distillation, topical batches, mining again.
 
-Judged by training queries alone, in folds cut by document as `defaults.py` cuts them: no query of a fold shares a
-relevant document with training. All settings train for as many epochs. The table has the paired difference to `none`
-over the queries of all folds and seeds. Each line of the result file is one run; a run that is there is not run again.
+Judged by cross-validation on training queries (`cross_validation.py`): no query of a fold shares a relevant document
+with training. All settings train for as many epochs. The table has the paired difference to `none` over the queries of
+all folds and seeds.
 
     python scripts/benchmarks/negatives.py scifact=DIR medquad-small=DIR --folds 3 --seeds 0,1,2
-    python scripts/benchmarks/negatives.py medquad-small=DIR --settings "none;dense" --queries 480 --max-length 128
-    python scripts/benchmarks/negatives.py medquad-small=DIR --cross-encoder "rankers/{collection}-{fold}"
+    python scripts/benchmarks/negatives.py medquad-small=DIR --settings "none;dense" --queries 320 --max-length 128
     python scripts/benchmarks/negatives.py --table
 
-The cross-encoder must not have been trained on the fold that it is judged by: give one from elsewhere, or one for each
-fold. Without one, settings that need it are left out, and named.
+Settings with a cross-encoder are left out, and named, without one. It must not know the fold that it is judged by, and
+teach no query that it was trained on, so each fold needs its own, from `cross_validation.py`'s folders:
+
+    python -m embfit model=cross-encoder training.folds=2 data=beir data.path=folds/scifact-0 data.dev_share=0 \\
+        evaluator.split=fold run.dir=rankers/scifact-0
+    python scripts/benchmarks/negatives.py scifact=DIR --cross-encoder "rankers/{collection}-{fold}/model"
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from defaults import START, append, case_of, measure, parser, read, was_run
+from cross_validation import START, append, case_of, measure, parser, read, was_run
 from torch import nn
 
 from embfit.evaluator.significance import bootstrap_interval
@@ -34,7 +37,7 @@ from embfit.report.wording import interval
 from embfit.task.parts import Miner
 
 BASELINE = "none"
-NEGATIVES = 4
+NEGATIVES = 2
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 def main() -> None:
     """Run what is missing, then print the table."""
-    options = parser(__doc__, "outputs/benchmarks/negatives.jsonl")
+    options = parser(__doc__)
     options.add_argument("--cross-encoder", help="folder or name; {collection} and {fold} are filled in")
     arguments = options.parse_args()
     out = Path(arguments.out)
@@ -120,9 +123,8 @@ def _run_once(
 ) -> None:
     """Train and measure one setting on one fold, and append the result, unless it is there."""
     setting = SETTINGS[name]
-    case = case_of(arguments, collection, name, fold, seed)
     teacher = arguments.cross_encoder and arguments.cross_encoder.format(collection=collection, fold=fold)
-    case["cross_encoder"] = teacher if setting.needs_teacher else None
+    case = case_of(arguments, collection, name, fold, seed, teacher if setting.needs_teacher else None)
     if not was_run(out, case):
         training = replace(START, seed=seed, **setting.training)
         append(out, measure(case, folder, arguments, setting.miner(seed, teacher), setting.loss(), training))
@@ -136,7 +138,7 @@ def table(results: list[Mapping[str, Any]]) -> str:
     ]
     baselines = {_place(result): result["tuned"] for result in results if result["setting"] == BASELINE}
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
-    for result in results:
+    for result in (one for one in results if one["setting"] in SETTINGS):
         groups[(*_place(result)[2:], result["setting"])].append(result)
     for (name, queries, documents, length, setting), runs in groups.items():
         compared = [run for run in runs if _place(run) in baselines]

