@@ -150,7 +150,8 @@ def write_beir(collection: Collection, folder: Path) -> None:
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     for name, table in (("corpus", collection.corpus), ("queries", collection.queries)):
         columns = [column for column in ("_id", "title", "text") if column in table.column_names]
-        table.select_columns(columns).to_json(folder / f"{name}.jsonl")
+        lines = (json.dumps(row) + "\n" for row in table.select_columns(columns))
+        (folder / f"{name}.jsonl").write_text("".join(lines))
     for split, judged in collection.qrels.items():
         lines = (
             f"{query}\t{document}\t{grade}\n" for query, graded in judged.items() for document, grade in graded.items()

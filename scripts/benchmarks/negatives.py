@@ -11,8 +11,8 @@ all folds and seeds.
 Settings with a cross-encoder are left out, and named, without one. It must not know the fold that it is judged by, and
 teach no query that it was trained on, so each fold needs its own, from `cross_validation.py`'s folders:
 
-    python -m embfit model=cross-encoder training.folds=2 data=beir data.path=folds/scifact-0 data.dev_share=0 \\
-        evaluator.split=fold run.dir=rankers/scifact-0
+    python -m embfit model=cross-encoder data=beir data.path=folds/scifact-0 data.dev_share=0 data.test_share=0 \\
+        evaluator.split=fold miner.negatives=8 training.folds=2 run.dir=rankers/scifact-0
     python scripts/benchmarks/negatives.py scifact=DIR --cross-encoder "rankers/{collection}-{fold}/model"
 """
 
