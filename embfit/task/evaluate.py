@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import pytorch_lightning as pl
 from pydantic import Field
 
 from embfit.evaluator import Retrieval
@@ -18,6 +20,7 @@ from embfit.run_folder import RunFolder
 from embfit.store import Store
 from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data
+from embfit.training.layout import layout_of
 
 
 def evaluate(
@@ -26,6 +29,7 @@ def evaluate(
     evaluator: Retrieval,
     store: Store,
     run: RunFolder,
+    trainer: partial[pl.Trainer],
     systems: Annotated[Sequence[str], Field(min_length=1)] | None = None,
     changed: Annotated[int, Field(ge=0)] = 10,
     qrels: str | None = None,
@@ -38,18 +42,20 @@ def evaluate(
         evaluator: measures, and knows the systems by name.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
+        trainer: says on which devices, all of which encode.
         systems: names of `evaluator.systems`; the others are compared with the first. None is `base`, and `bm25` if the
             evaluator reports it.
         changed: queries listed that improved most, and that worsened most, in each comparison.
         qrels: a qrels file, BEIR's or TREC's: judgements to measure by, in the place of the split's own.
     """
     names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))
+    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
         if qrels is not None:
             collection = judged_by(collection, evaluator.split, Path(qrels))
         warn_of_sources(collection, evaluator.splits)
-    bench = Bench(collection, evaluator.split, evaluator, store, model)
+    bench = Bench(collection, evaluator.split, evaluator, store, model, layout.devices)
     truncated = {}
     if "base" in names:
         with run.stage("load model"):

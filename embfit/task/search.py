@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import pytorch_lightning as pl
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +21,7 @@ from embfit.run_folder import RunFolder, read_state
 from embfit.run_record import read_record, run_folders
 from embfit.store import Store
 from embfit.task.parts import Data
+from embfit.training.layout import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ def search(
     model: Pretrained,
     store: Store,
     run: RunFolder,
+    trainer: partial[pl.Trainer],
     query: str | None,
     tuned: str | None,
     runs: str,
@@ -42,6 +46,7 @@ def search(
         model: the base model.
         store: keeps embeddings, so that the second search is quick.
         run: records what was asked.
+        trainer: says on which devices, all of which encode.
         query: what to look for.
         tuned: a model folder; by default the newest encoder under `runs` that a finished fine-tuning on the same
             documents left.
@@ -53,6 +58,7 @@ def search(
     """
     if not query:
         raise ConfigError('task=search needs a query: query="how do I ..."')
+    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
     models = {"base": model}
@@ -68,7 +74,7 @@ def search(
     found = {}
     with run.stage("search"):
         for name, choice in models.items():
-            encoder = choice.load()
+            encoder = choice.load(*layout.devices)
             found[name] = _top(encoder, collection, query, min(documents, len(collection.corpus)), store)
     Console().print(_side_by_side(query, found, collection))
 

@@ -262,13 +262,14 @@ def test_bad_input_is_one_message(
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("task", ["finetune", "mine", "assess"])
+@pytest.mark.parametrize("task", ["finetune", "mine", "assess", "evaluate", "search"])
 def test_a_gpu_that_is_not_there_is_missed_before_anything_is_loaded(
     command: list[str], task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    assert main([*command, f"task={task}", "trainer=gpu", "data.path=nowhere", "run.dir=run"]) == 1
+    typed = [*command, f"task={task}", "trainer=gpu", "data.path=nowhere", "query=words", "run.dir=run"]
+    assert main(typed) == 1
     assert "trainer.accelerator=gpu: PyTorch finds none here; set trainer=cpu" in capsys.readouterr().err
 
 
