@@ -33,6 +33,7 @@ class ListTraining(TrainingSettings):
 
     Args:
         batch_size: lists (queries) of a rank.
+        lr: peak learning rate of AdamW; of a fresh head; 2e-5 is usual for a ranker that is trained already.
         negatives: of a list, at most; drawn anew each epoch when more were mined.
         folds: cross-encoders trained besides, each without its share of the queries and of their documents, so that
             none teaches a query that it was trained on; None trains none.
@@ -42,6 +43,7 @@ class ListTraining(TrainingSettings):
     epochs: Annotated[int, Field(ge=1)] = 2
     batch_size: Annotated[int, Field(ge=1)] = 16
     max_positives: Annotated[int, Field(ge=1)] = 1
+    lr: Annotated[float, Field(gt=0)] = 2e-4
     negatives: Annotated[int, Field(ge=1)] = 8
     folds: Annotated[int, Field(ge=2)] | None = None
 
