@@ -1,4 +1,4 @@
-"""Encoding shared out among processes of this machine, one a device, with the same vectors as one process makes.
+"""Encoding shared out among processes of this machine, one a device: the vectors are those that one process makes.
 
 Each takes every n-th batch of the first one's plan and writes its rows into the one matrix: nothing is gathered, so the
 processes need no word of each other. `python -m embfit.model.shared_encoding JOB PART` is one of them.
