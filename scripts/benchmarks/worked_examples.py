@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from embfit.report.wording import duration, interval, metric_label, plain, probability, signed
 from embfit.run_folder import read_state
@@ -109,7 +110,8 @@ def _page(name: str, folder: Path, runs: Sequence[Run], docs: Path) -> Iterator[
 def _machine(folder: Path) -> Iterator[str]:
     versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
     packages = ", ".join(f"{name} {versions['packages'][name]}" for name in ("torch", "transformers"))
-    yield f"embfit {versions['embfit']}, Python {versions['python']}, {packages}; {versions['platform']}.\n"
+    system = versions["platform"].partition("-")[0]
+    yield f"embfit {versions['embfit']}, Python {versions['python']}, {packages}; {system}.\n"
 
 
 def _typed(run: Run) -> Iterator[str]:
@@ -181,10 +183,11 @@ def _alone(svg: str) -> str:
     """Return a drawing as a file of its own: the page's variables become colours, on the page's paper."""
     colors = dict(re.findall(r"(--[\w-]+): (#\w+);", PAGE_STYLE.read_text(encoding="utf-8").split("@media")[0]))
     svg = re.sub(r"var\((--[\w-]+)\)", lambda found: colors[found[1]], svg)
-    opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" style="background: {colors["--paper"]}" font-family="sans-serif" '
-    )
-    return svg.replace("<svg ", opening, 1) + "\n"
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    opening = f'<svg {spaces} style="background: {colors["--paper"]}" font-family="sans-serif" '
+    alone = svg.replace("<svg ", opening, 1) + "\n"
+    ElementTree.fromstring(alone)  # as a file it must be XML, which it need not be within a page
+    return alone
 
 
 def _report(folder: Path) -> dict[str, Any]:
