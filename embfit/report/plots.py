@@ -138,7 +138,7 @@ def distributions(
             axes.stairs(heights, edges, color=color, fill=True, alpha=0.22, linewidth=0)
             axes.stairs(heights, edges, color=color, linestyle=stroke, linewidth=1.4, label=name)
             if medians:
-                axes.axvline(medians[name], color=color, linewidth=0.9, linestyle=":")
+                axes.axvline(medians[name], ymax=0.8, color=color, linewidth=0.9, linestyle=":")  # below the legend
         axes.set_xlim(edges[0], edges[-1])
         axes.set_yticks([])
         axes.spines["bottom"].set_color(FAINT)
