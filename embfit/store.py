@@ -92,7 +92,7 @@ class Store:
         """Give the folder of a result that is added to whenever more of it is asked for, and is never finished.
 
         No other process has it while the block runs. Files in it are written with `replacing`, so that a crash leaves
-        whole ones alone.
+        whole ones alone, or so that what is half written can be told.
 
         Args:
             kind: as for `entry`.

@@ -117,6 +117,13 @@ def test_hydras_name_for_the_folder_is_not_passed_over_in_silence(house, capsys,
     assert f"{key}=out would be ignored; set run.dir=out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("setting", ["hydra.job.chdir=true", "+hydra.job.env_set.OMP_NUM_THREADS=4"])
+@pytest.mark.parametrize("many", [[], ["-m", "seed=1,2"]])
+def test_how_hydra_runs_jobs_is_not_passed_over_in_silence(house, capsys, setting, many):  # noqa: F811
+    assert main([*many, setting]) == 2
+    assert f"{setting} would be ignored: embfit runs its jobs without Hydra" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made(house, capsys):  # noqa: F811
     Path("file").touch()
     assert main(["run.dir=file/out"]) == 2

@@ -11,7 +11,7 @@ from embfit.assess.chunking import CUT_OFF
 from embfit.evaluator.comparison import ALL
 from embfit.records import Comparison, Evaluation
 from embfit.report.findings import LEVEL, outcome
-from embfit.report.wording import count, duration, interval, metric_label, plain, probability, signed
+from embfit.report.wording import bounds, count, duration, metric_label, plain, probability, signed
 
 CEILING = 0.70  # nDCG@10 from which a fine-tuning has less left to gain
 FEW_EXAMPLES = 200  # training queries
@@ -193,7 +193,7 @@ def _reasons(found: Findings) -> Iterator[str]:
     for one in found.comparisons:
         p = one.p if one.p_holm is None else one.p_holm
         yield (
-            f"{one.b} against the base: {signed(one.difference, 3)} ({interval(one.ci95, 3)}, p = {probability(p)}), "
+            f"{one.b} against the base: {signed(one.difference, 3)} ({bounds(one.ci95, 3)}, p = {probability(p)}), "
             f"{outcome(one)}."
         )
     for name, reason in found.failed.items():
@@ -230,7 +230,7 @@ def _against_cutting(one: Mapping[str, Any]) -> str:
     verdict = "no significant difference"
     if one["p"] < LEVEL:
         verdict = "better" if one["difference"] > 0 else "worse"
-    return f"{one['name']} tokens {signed(one['difference'], 3)} ({interval(one['ci95'], 3)}), {verdict}"
+    return f"{one['name']} tokens {signed(one['difference'], 3)} ({bounds(one['ci95'], 3)}), {verdict}"
 
 
 def _judgements(found: Findings) -> Iterator[str]:

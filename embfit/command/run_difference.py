@@ -11,7 +11,7 @@ from embfit.compose.origins import leaves
 from embfit.compose.value_table import aligned
 from embfit.compose.values import shown
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
-from embfit.report.wording import interval
+from embfit.report.wording import certainty
 from embfit.run_record import RunRecord
 
 SAMPLES = 10_000  # of bootstrap and randomisation test
@@ -84,5 +84,5 @@ def _tested(a: Mapping[str, float], b: Mapping[str, float]) -> str:
     if not a or a.keys() != b.keys():
         return "on other queries"
     paired = np.array([b[query] - a[query] for query in a])  # [Q]
-    between = interval(bootstrap_interval(paired, SAMPLES, seed=0))
-    return f"95 % interval {between}, p = {randomisation_p(paired, SAMPLES, seed=0):.4f}"
+    found = certainty(bootstrap_interval(paired, SAMPLES, seed=0))
+    return f"{found}, p = {randomisation_p(paired, SAMPLES, seed=0):.4f}"

@@ -15,6 +15,7 @@ import embfit
 from embfit.errors import ConfigError
 
 FREE_TEXT = ("query",)  # keys whose value is a sentence: commas, quotes and question marks are part of it
+HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
 EXPLAIN = "task=explain"  # --explain, for the default task
 
 
@@ -120,16 +121,18 @@ def version_line() -> str:
     return f"embfit {embfit.__version__}"
 
 
-def refuse_ignored(overrides: Sequence[str], keys: Sequence[str]) -> None:
-    """Refuse Hydra's keys for a folder that embfit does not ask it for.
+def refuse_ignored(overrides: Sequence[str], folders: Sequence[str]) -> None:
+    """Refuse Hydra's keys that embfit does not ask it for: of folders that `run.dir` names, and of how Hydra runs jobs.
 
     Raises:
         ConfigError: one is set.
     """
     for override in overrides:
         key, _, folder = override.partition("=")
-        if key in keys:
+        if key in folders:
             raise ConfigError(f"{override} would be ignored; set run.dir={folder}")
+        if key.lstrip("+").startswith(HYDRAS_JOBS):
+            raise ConfigError(f"{override} would be ignored: embfit runs its jobs without Hydra")
 
 
 def _is_override(word: str) -> bool:

@@ -23,7 +23,7 @@ import embfit
 from embfit.errors import ConfigError
 
 PACKS = "embfit.configs"  # the entry point group
-PERSONAL = ("hydra", "launcher", "logger", "trainer")  # the user's folder: hardware and habits; no result hangs on it
+PERSONAL = ("launcher", "logger", "trainer")  # the user's folder: hardware and habits; no result hangs on it
 
 
 @dataclass(frozen=True)

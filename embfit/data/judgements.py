@@ -44,6 +44,21 @@ def merge_queries(qrels: Mapping[str, Qrels], texts: Mapping[str, str]) -> tuple
     return merged, sum(map(len, qrels.values())) - sum(map(len, merged.values()))
 
 
+def without_self(qrels: Mapping[str, Qrels]) -> dict[str, Qrels]:
+    """Leave out the judgements of documents for the query of their own id, and queries that have no others.
+
+    Queries that were merged into one bring them along: each was relevant to the other.
+    """
+    others = {
+        split: {
+            query: {document: grade for document, grade in documents.items() if document != query}
+            for query, documents in judged.items()
+        }
+        for split, judged in qrels.items()
+    }
+    return {split: {query: found for query, found in judged.items() if found} for split, judged in others.items()}
+
+
 def remove_leaks(
     qrels: Mapping[str, Qrels], texts: Mapping[str, str], contents: Mapping[str, Hashable]
 ) -> tuple[dict[str, Qrels], dict[str, int]]:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from embfit.data.held_out import hold_out, sample
 from embfit.data.judged_texts import document_contents, query_texts
-from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_queries
+from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_queries, without_self
 from embfit.data.tables import Tables, open_collection, write_judgements
 from embfit.errors import ConfigError, UserError
 from embfit.records import Collection, Qrels
@@ -85,6 +85,7 @@ class Source(ABC):
             "test_share": self.test_share,
             "split_seed": self.split_seed,
             "max_train": self.max_train,
+            "exclude_self": self.exclude_self,
         }
         splits = store.entry("splits", key, lambda folder: self._split(tables, folder), version=SPLITS_VERSION)
         collection = replace(open_collection(tables.name, tables.folder, splits), exclude_self=self.exclude_self)
@@ -98,6 +99,8 @@ class Source(ABC):
         raw = open_collection(tables.name, tables.folder, tables.folder)
         texts, contents = query_texts(raw), document_contents(raw)
         qrels, merged = merge_queries(raw.qrels, texts)
+        if self.exclude_self:
+            qrels = without_self(qrels)
         qrels, leaks = remove_leaks(qrels, texts, contents)
         held_out: dict[str, Qrels] = {}
         left_out = 0

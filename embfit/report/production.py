@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from embfit.report.wording import count, interval, metric_label, plain, signed
+from embfit.report.wording import bounds, count, interval, metric_label, plain, signed
 
 MANY = 100_000  # queries: beyond it, how many no longer matters
 
@@ -44,7 +44,7 @@ def production_sentences(section: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{gain['b']} − {gain['a']}: {label} {signed(gain['synthetic'], 3)} on {section['synthetic_split']}, "
             f"{signed(gain['production'], 3)} on {section['split']}: {signed(gain['gap'], 3)} from one to the other "
-            f"({interval(gain['ci95'], 3)})."
+            f"({bounds(gain['ci95'], 3)})."
         )
         if "detectable" in power:
             yield _enough(power, section["synthetic_split"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embfit.records import Comparison, Evaluation, Report
 from embfit.report.findings import headline, outcome, same_pair
-from embfit.report.wording import certainty, count, interval, metric_label, plain, probability, signed
+from embfit.report.wording import bounds, certainty, count, metric_label, plain, probability, signed
 
 
 def verdict(report: Report) -> list[str]:
@@ -50,7 +50,7 @@ def _unseen(main: Comparison, report: Report) -> list[str]:
     queries = count(found.queries, "query", "queries")
     sentence = (
         f"On the {queries} unlike anything in the training split: {signed(found.difference, 3)} "
-        f"({interval(found.ci95, 3)}), {outcome(found)}."
+        f"({bounds(found.ci95, 3)}), {outcome(found)}."
     )
     if report.training and outcome(main) == "better" and outcome(found) != "better":
         sentence += " The gain is shown only for documents that training saw."

@@ -14,6 +14,7 @@ LABELS = {
     "map": "MAP",
     "success": "Success",
 }
+NO_INTERVAL = "too few queries for an interval"
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -41,7 +42,12 @@ def interval(ci95: tuple[float, float] | None, digits: int = 4, between: str = "
 
 def certainty(ci95: tuple[float, float] | None, digits: int = 4) -> str:
     """`95 % interval +0.041 to +0.066` within a sentence, or that there is none."""
-    return f"95 % interval {interval(ci95, digits)}" if ci95 else "too few queries for an interval"
+    return f"95 % interval {interval(ci95, digits)}" if ci95 else NO_INTERVAL
+
+
+def bounds(ci95: tuple[float, float] | None, digits: int = 4) -> str:
+    """`+0.041 to +0.066` within a sentence that has said of what, or that there is none."""
+    return interval(ci95, digits) if ci95 else NO_INTERVAL
 
 
 def probability(p: float) -> str:

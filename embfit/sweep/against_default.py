@@ -45,13 +45,13 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """What there is to say in a line."""
-        from embfit.report.wording import interval
+        from embfit.report.wording import certainty
 
         seeds = "one seed"
         if len(self.by_seed) > 1:
             seeds = f"mean of {len(self.by_seed)} seeds, {min(self.by_seed):+.4f} to {max(self.by_seed):+.4f} by seed"
         return (
-            f"best − default: {self.split} {self.metric} {self.difference:+.4f} (95 % interval {interval(self.ci95)}, "
+            f"best − default: {self.split} {self.metric} {self.difference:+.4f} ({certainty(self.ci95)}, "
             f"p = {self.p:.4f}, {self.queries} queries, {seeds})"
         )
 

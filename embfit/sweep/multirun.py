@@ -52,6 +52,7 @@ def sweep(loader: Loader, overrides: Sequence[str]) -> None:
     config = compose(loader, _placed(loader, overrides), multirun=True)
     _refuse_plugins(config)
     typed = _typed(config)
+    named = [text for text in overrides if text.startswith("run.dir=")]
     parsed = OverridesParser.create(loader).parse_overrides(typed)
     origins = trace(loader, [str(one.input_line) for one in parsed if not one.is_sweep_override()])
     strategy: Sweep = _made(config, "sweep", origins) or Grid()
@@ -68,7 +69,7 @@ def sweep(loader: Loader, overrides: Sequence[str]) -> None:
             run_sweep(strategy, folder, jobs)
         finally:
             results = [folder.result(job, strategy.aims) for job in folder.jobs.values()]
-            summary = Summary(shlex.join(["python", "-m", "embfit", "-m", *typed]), strategy.aims, results)
+            summary = Summary(shlex.join(["python", "-m", "embfit", "-m", *named, *typed]), strategy.aims, results)
             if any(result.state != WAITING for result in results):
                 summary = _compared(summary, space, dir)
                 _tell(summary, dir, loader, space)

@@ -94,7 +94,7 @@ class Optuna:
         }
 
     def foreseen(self, space: Space) -> list[Job]:
-        """Return jobs that have every value, and both ends of every interval, among them.
+        """Return jobs that have every value, and both ends of every range and interval, among them.
 
         Raises:
             ConfigError: nothing is varied, or the seed is.

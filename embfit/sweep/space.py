@@ -47,8 +47,11 @@ class Axis:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The values, or the ends of an interval."""
-        return self.values or ((repr(self.span.low), repr(self.span.high)) if self.span else ())
+        """The values, or the ends of a range or an interval."""
+        if self.span is None:
+            return self.values
+        ends = (self.values[0], self.values[-1]) if self.values else (repr(self.span.low), repr(self.span.high))
+        return tuple(dict.fromkeys(ends))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ def assess(
     bench = Bench(collection, evaluator.split, evaluator, store, model, devices)
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("load model"):
-        found, missing = _each(_named(models, [*names]), lambda name, path: (path, find_model(path)))
+        there = partial(find_model, packages=model.packages)
+        found, missing = _each(_named(models, [*names]), lambda name, path: (path, there(path)))
         truncated = count_truncated(bench.encoder, collection, store)
     with run.stage("measure systems"):
         base, *others = map(bench.evaluation, names)

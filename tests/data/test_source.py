@@ -124,6 +124,15 @@ def test_equal_texts_are_told_without_reading_them_again(beir_folder, store, mon
     assert [rows.tolist() for rows in own.lists()] == [[0, 1], []]  # by its id, and by its text
 
 
+def test_queries_that_are_documents_do_not_become_their_own_answers_when_they_are_merged(beir_folder, store):
+    documents = {"1": "How do I learn Python?", "2": "how do I learn python", "3": "Python courses"}
+    lines = ["1\t2\t1", "2\t1\t1", "2\t3\t1"]
+    folder = str(beir_folder(documents, {"1": documents["1"], "2": documents["2"]}, test=lines))
+    merged = Beir(folder, exclude_self=True).load(store)
+    assert merged.qrels["test"] == {"1": {"2": 1, "3": 1}}
+    assert Beir(folder).load(store).qrels["test"] == {"1": {"1": 1, "2": 1, "3": 1}}
+
+
 def test_training_can_be_limited_after_the_cut(chain, store):
     collection = Beir(str(chain), max_train=5).load(store)
     whole = Beir(str(chain)).load(store)

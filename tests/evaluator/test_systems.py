@@ -170,6 +170,16 @@ def test_weights_are_tuned_on_the_dev_split(bench: Bench) -> None:
     assert tuned.ranking == with_systems(bench, **fixed).evaluation("both").ranking
 
 
+def test_a_tuned_fusion_can_be_asked_for_on_the_dev_split_itself(bench: Bench) -> None:
+    """As a reranker's validation asks, and a tuned fusion of which it is a part."""
+    fusions = {"both": ScoreFusion(["backwards", "bm25"], "tuned"), "all": ScoreFusion(["both", "bm25"], "tuned")}
+    systems = {"bm25": BM25(), "backwards": Backwards(), **fusions}
+    bench = replace(bench, evaluator=replace(bench.evaluator, systems=systems, dev_split="train"))
+    dev, test = bench.on("train").evaluation("both"), bench.evaluation("both")
+    assert dev.facts["weights"] == test.facts["weights"]
+    assert bench.evaluation("all").facts["tuned_on"] == "train"
+
+
 @pytest.mark.parametrize(
     ("dev_split", "message"),
     [

@@ -217,10 +217,12 @@ def test_the_best_is_compared_with_the_default_over_queries_and_seeds(house, cap
     assert verdict["difference"] == pytest.approx(0.04)  # what a rate of 0.5, the default, loses
     assert verdict["by_seed"] == pytest.approx([0.04, 0.04])
     assert verdict["p"] == pytest.approx(2 / 2**4, abs=0.02)  # of 4 equal differences, all flipped one way or the other
-    assert "best − default: test ndcg@10 +0.0400 (95 % interval –, p = 0.1" in out  # too few for an interval
+    assert "best − default: test ndcg@10 +0.0400 (too few queries for an interval, p = 0.1" in out
     assert yaml.safe_load((SWEEP / "conf/experiment/best.yaml").read_text())["model"] == {"rate": 0.3}
     assert main(["-m", "task=score", "model.rate=0.1,0.2", "run.dir=other"]) == 0
     assert "no finished job has the default at every key" in capsys.readouterr().out
+    typed = json.loads(Path("other/summary.json").read_text())["command"]
+    assert typed == "python -m embfit -m run.dir=other task=score model.rate=0.1,0.2"
 
 
 def test_two_objectives_have_a_front(house, capsys):  # noqa: F811

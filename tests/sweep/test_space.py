@@ -33,6 +33,12 @@ def test_the_grammar_is_hydras(override, axis):
     assert space(override).axes == (axis,)
 
 
+def test_samples_have_every_choice_and_the_ends_of_a_range():
+    """A range of a thousand whole numbers is no thousand configurations to compose before the first job."""
+    found = list(space("a=x,y,z", "b=range(10,1000)").samples())
+    assert found == [{"a": "x", "b": "10"}, {"a": "y", "b": "999"}, {"a": "z", "b": "999"}]
+
+
 def test_the_last_mention_counts():
     assert space("a=1,2", "a=3").axes == ()
     assert space("a=1,2", "a=3").fixed == ("a=3",)

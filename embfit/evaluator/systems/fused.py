@@ -94,7 +94,7 @@ def _parts(of: Names, weights: Weights | None, bench: Bench) -> tuple[list[Ranki
 def _tuned(name: str, of: Names, bench: Bench) -> dict[str, Any]:
     """Return the weights that are best on the dev split, of those as good the most even, with what they reach there."""
     split, metric = bench.evaluator.dev_split, bench.evaluator.metrics[0]
-    if split == bench.split:
+    if split in bench.evaluator.splits:
         raise UserError(
             f"evaluator.systems.{name}.weights=tuned: {split!r} is the split that is measured; tune on another one "
             "(evaluator.dev_split)"
