@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+DEVICE_MEMORY = (
+    "the device is out of memory; in training lower training.token_budget (16384 on a GPU) or set "
+    "training.gradient_checkpointing=true, elsewhere choose a smaller model or free the device"
+)
+
 
 class UserError(Exception):
     """Something outside embfit's code is wrong: a file, a value, the disk. One or two lines: value, limit, remedy."""

@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 from typing import Literal
 
-from embfit.errors import Pruned, UserError
+from embfit.errors import DEVICE_MEMORY, Pruned, UserError
 
 State = Literal["done", "pruned", "failed", "interrupted"]
 
@@ -61,10 +61,7 @@ def _is_interrupt(error: BaseException) -> bool:
 def _memory(error: BaseException) -> str:
     """Say what to do if memory was short; PyTorch, which is not imported here, is known by its name and words."""
     if type(error).__name__ == "OutOfMemoryError" or "backend out of memory" in str(error):  # the latter on Apple's
-        return (
-            "the device is out of memory; lower training.token_budget (16384 on a GPU) or model.max_length, or set "
-            "training.gradient_checkpointing=true"
-        )
+        return DEVICE_MEMORY
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
         return "out of memory; choose a smaller model or batch, or a machine with more"
     return ""

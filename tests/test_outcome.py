@@ -55,7 +55,10 @@ def test_what_an_end_means(error, expected):
 def test_a_gpu_without_memory_names_what_to_lower():
     found = outcome(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert (found.state, found.exit_code, found.expected) == ("failed", 1, True)
-    assert "lower training.token_budget (16384 on a GPU) or model.max_length" in found.message
+    assert (
+        "in training lower training.token_budget (16384 on a GPU) or set training.gradient_checkpointing=true"
+        in found.message
+    )
 
 
 def test_pytorch_without_memory_on_a_cpu_is_out_of_memory():

@@ -132,6 +132,14 @@ def adapter_dropout_is_on(values: Values) -> Iterator[Problem]:
         )
 
 
+def compiled_layers_are_kept(values: Values) -> Iterator[Problem]:
+    """Compiled layers and layers computed again do not go together: each step would compile anew."""
+    compiled = (values.get("model") or {}).get("compile")
+    if compiled and (values.get("training") or {}).get("gradient_checkpointing"):
+        message = "true cannot go with training.gradient_checkpointing=true: each step would compile anew"
+        yield Problem("model.compile", f"{message}; set one of the two to false")
+
+
 LISTS = {"loss": ("Listwise", "Binary"), "training": ("ListTraining",)}
 """Per group, the classes that train a cross-encoder, and nothing else."""
 
@@ -171,5 +179,6 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     strategy_trains,
     weights_can_move,
     adapter_dropout_is_on,
+    compiled_layers_are_kept,
     cross_encoder_parts,
 )

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between two looks at the jobs
 GRACE = 60.0  # seconds for a job that is interrupted to write down where it stands
+LAST_GRACE = 10.0  # and for one that is asked again
 CORES = 4  # of a CPU, that a job is given by default
 
 
@@ -108,12 +109,15 @@ def _told(job: Prepared, code: int, folder: Path) -> str | None:
 
 
 def _interrupt(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End jobs: after their step and its checkpoint, else at once, else by force."""
+    for grace in (GRACE, LAST_GRACE):
+        for process in processes:
+            process.terminate()  # asked again, a job writes down that it was interrupted, and ends
+        end = time.monotonic() + grace
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, end - time.monotonic()))
     for process in processes:
-        process.terminate()
-    end = time.monotonic() + GRACE
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, end - time.monotonic()))
         process.kill()
         process.wait()
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.folder import Attention
+from embfit.model.layers import without_cache
 from embfit.model.pairs import Pairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
 from embfit.progress import progress
@@ -61,6 +62,7 @@ class CrossEncoder(nn.Module):
         self.trained = trained
         self.template = read_template(tokenizer)
         self._reads_types = "token_type_ids" in tokenizer.model_input_names
+        self._options = without_cache(backbone)
 
     compiled = False  # there is no setting for it
 
@@ -113,7 +115,7 @@ class CrossEncoder(nn.Module):
         if self._reads_types:
             inputs["token_type_ids"] = token_type_ids
         with autocast(input_ids.device, bf16):
-            logits = self.backbone(**inputs).logits.float()  # [N, 1] or [N, 2]
+            logits = self.backbone(**inputs, **self._options).logits.float()  # [N, 1] or [N, 2]
         scores: Tensor = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
         return scores
 

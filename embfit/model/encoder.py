@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from embfit.model.compiled import compiled_hidden_states, hidden_states
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.folder import Projection, Settings
 from embfit.model.last_token import check_ends, end_token
+from embfit.model.layers import without_cache
 from embfit.model.pooling import pool
 from embfit.model.precision import autocast, default_token_budget, uses_bf16
 from embfit.progress import Advance, progress
@@ -55,8 +55,7 @@ class Encoder(nn.Module):
         hidden = backbone.config.get_text_config().hidden_size
         self._width = int(projections[-1].linear.out_features if projections else hidden)
         self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None
-        # decoder models else keep what they would need to write on
-        self._options = {"use_cache": False} if "use_cache" in _parameters(backbone) else {}
+        self._options = without_cache(backbone)
 
     @property
     def device(self) -> torch.device:
@@ -180,7 +179,3 @@ class Encoder(nn.Module):
             "bf16": uses_bf16(self.settings.precision, self.device),
         }
         return model_fingerprint(self, self.backbone, self.tokenizer, around)
-
-
-def _parameters(backbone: PreTrainedModel) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(type(backbone).forward).parameters

@@ -1,11 +1,21 @@
-"""The parts of a backbone by height: its embeddings, and the stack of its layers."""
+"""The parts of a backbone by height: its embeddings, and the stack of its layers; and what layers keep."""
 
 from __future__ import annotations
+
+import inspect
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from embfit.errors import UserError
+
+
+def without_cache(backbone: PreTrainedModel) -> dict[str, bool]:
+    """Return what to call a backbone with so that it keeps nothing to write on with, as decoders else do.
+
+    A layer that is computed again would be in their cache twice.
+    """
+    return {"use_cache": False} if "use_cache" in inspect.signature(type(backbone).forward).parameters else {}
 
 
 def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:

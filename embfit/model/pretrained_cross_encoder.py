@@ -26,7 +26,7 @@ class PretrainedCrossEncoder:
             first stage's weights.
         revision: branch, tag or commit of `path` on the Hub.
         max_length: tokens read of a pair; None is the model's own limit, 512 at most.
-        attention: transformers' implementation; auto is SDPA.
+        attention: transformers' implementation; auto is SDPA, and plain products where a CPU trains.
         precision: of the computation; auto is bf16 where the hardware multiplies it.
         trust_remote_code: run Python code that comes with the model.
         candidates: the system of `evaluator.systems` whose documents are reranked; `base` is the first stage.

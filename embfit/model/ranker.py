@@ -44,7 +44,7 @@ def load_ranker(
         path: a folder, or a name on the Hub.
         max_length: tokens read of a pair; None is the model's own limit, 512 at most.
         precision: of the computation.
-        attention: transformers' implementation; auto is SDPA.
+        attention: transformers' implementation; auto is SDPA, and plain products where a CPU trains.
         revision: branch, tag or commit on the Hub.
         packages: name on the Hub → Python package that carries its files, used when installed.
         trust_remote_code: run Python code that comes with the model.

@@ -84,7 +84,7 @@ def finetune_cross_encoder(
         dev = bench.on(evaluator.dev_split)
         validate = _validation(dev, model.candidates, model.dev_depth) if validating else None
         fit = partial(_fit, training, loss, trainer, validate)
-        ranker, facts = _train(ranker, fit, training_set, run)
+        ranker, facts = _train(ranker, fit, training_set, run, model.trust_remote_code)
     if training.folds is not None:
         with run.stage("train folds"):
             fresh = partial(model.load, layout.first)
@@ -126,13 +126,13 @@ def _fit(
 
 
 def _train(
-    ranker: CrossEncoder, fit: Fitting, training_set: TrainingSet, run: RunFolder
+    ranker: CrossEncoder, fit: Fitting, training_set: TrainingSet, run: RunFolder, trust_remote_code: bool
 ) -> tuple[CrossEncoder, Mapping[str, Any]]:
     """Train and save the cross-encoder, or take what an interrupted run had saved already."""
     folder = run.dir / "model"
     facts, before = train_once(run, partial(fit, ranker, training_set), partial(save_ranker, ranker, folder))
     _warn_of_chance(ranker, facts, "the cross-encoder")
-    return (_again(ranker, folder) if before else ranker), facts
+    return (_again(ranker, folder, trust_remote_code) if before else ranker), facts
 
 
 def _train_folds(
@@ -186,9 +186,13 @@ def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -
         log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)
 
 
-def _again(ranker: CrossEncoder, folder: Path) -> CrossEncoder:
+def _again(ranker: CrossEncoder, folder: Path, trust_remote_code: bool) -> CrossEncoder:
     """Return a saved cross-encoder, with the settings and on the device of the one that was trained."""
-    return load_ranker(str(folder), ranker.max_length, ranker.settings.precision).to(ranker.device)
+    settings = ranker.settings
+    again = load_ranker(
+        str(folder), settings.max_length, settings.precision, settings.attention, trust_remote_code=trust_remote_code
+    )
+    return again.to(ranker.device)
 
 
 def _reranked(

@@ -14,6 +14,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import torch
 from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
 
-from embfit.errors import UserError
+from embfit.errors import DEVICE_MEMORY, UserError
 from embfit.training.checkpoint import Checkpoint
 from embfit.training.layout import OURS, Layout
 from embfit.training.micro_batches import MicroBatched
@@ -98,8 +99,10 @@ def crew(
             try:
                 with joined(module, (0, 0), layout, store, threads):
                     yield
+            except torch.OutOfMemoryError:
+                raise  # this rank's own, which the others lose with it
             except RuntimeError as error:
-                if failed := _failed(children):
+                if failed := _failed(children, folder):
                     raise UserError(f"rank {failed} of {layout.size} failed: {_last_words(folder, failed)}") from error
                 raise
     finally:
@@ -222,13 +225,18 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def _failed(children: Mapping[int, subprocess.Popen[bytes]]) -> int | None:
-    """Return the number of a rank that ended with an error, giving it a moment to do so."""
+def _failed(children: Mapping[int, subprocess.Popen[bytes]], folder: Path) -> int | None:
+    """Return the number of the rank that was the first to end with an error, giving all a moment to do so.
+
+    Those after it have lost their connection to it.
+    """
+    end = time.monotonic() + GRACE
+    failed = []
     for rank, child in children.items():
         with suppress(subprocess.TimeoutExpired):
-            if child.wait(GRACE) != 0:
-                return rank
-    return None
+            if child.wait(max(0.0, end - time.monotonic())) != 0:
+                failed.append(rank)
+    return min(failed, key=lambda rank: _words(folder, rank).stat().st_mtime_ns, default=None)
 
 
 def _words(folder: Path, rank: int) -> Path:
@@ -239,4 +247,6 @@ def _last_words(folder: Path, rank: int) -> str:
     path = _words(folder, rank)
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1].removeprefix(f"[rank{rank}]: ") if lines else "it said nothing"  # PyTorch's mark
+    if "OutOfMemoryError" in last:
+        last = DEVICE_MEMORY
     return f"{last} ({path})"

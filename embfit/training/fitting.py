@@ -124,6 +124,8 @@ def fit_module(
             with interruption.awaited():
                 lightning = run(module, settings, callbacks, steps, folder, start)
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
+        if interruption.asked:  # after the last step, which is in a checkpoint
+            raise KeyboardInterrupt
     spent = clock.elapsed()
     validating = validation.seconds if validation else 0.0
     if validation is not None:

@@ -220,12 +220,12 @@ class MicroBatched(pl.LightningModule):
         Raises:
             UserError: a loss or a gradient is not finite; the weights are those of the step before.
         """
-        every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)  # Lightning does not type it
+        every = getattr(self.trainer, "log_every_n_steps", 1)  # Lightning does not type it; 0 is never
         for step, numbers in self.readings.take(self.device, to_the_last):
             check(step, numbers)
             for watch in self.watchers:
                 watch(step, numbers)
-            if step % every == 0:
+            if every and step % every == 0:
                 self.log_numbers(step, numbers)
 
     def log_numbers(self, step: int, numbers: Mapping[str, float]) -> None:

@@ -15,7 +15,7 @@ from embfit.training.schedule import Schedule, learning_rate_share
 
 @dataclass(frozen=True)
 class Optimization:
-    """How weights move. `Training` documents each value."""
+    """How weights move. `TrainingSettings` documents each value."""
 
     lr: float
     loss_lr: float

@@ -90,7 +90,8 @@ class Training(TrainingSettings):
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)
-        _check_together(encoder, loss, examples)
+        check_cosines(encoder, loss)
+        _check_teacher(loss, examples)
         grouping = self._grouping(encoder, examples, training_set, batch_size, store)
         course = self.course(per_epoch=len(grouping))
         module = InBatch(
@@ -141,16 +142,23 @@ class Training(TrainingSettings):
         return make_guide(self.guide, self.guide_margin, encoder, training_set.collection, rows, store)
 
 
-def _check_together(encoder: Encoder, loss: nn.Module, examples: Examples) -> None:
-    """Refuse a loss that asks for what is not there."""
-    parts = list(loss.modules())
-    cosine = next((part for part in parts if getattr(part, "on_cosines", False)), None)
+def check_cosines(encoder: Encoder, loss: nn.Module) -> None:
+    """Refuse a loss that is made for cosines where vectors keep their length.
+
+    Raises:
+        ConfigError: it is.
+    """
+    cosine = next((part for part in loss.modules() if getattr(part, "on_cosines", False)), None)
     if cosine is not None and not encoder.settings.normalize:
         raise ConfigError(
             f"{type(cosine).__name__} is made for cosines here, and the model compares by dot products; set "
             "model.normalize=true, or train those: loss=infonce loss.temperature=1"
         )
-    if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in parts):
+
+
+def _check_teacher(loss: nn.Module, examples: Examples) -> None:
+    """Refuse a loss that learns from a teacher's scores where there are none."""
+    if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in loss.modules()):
         raise UserError(
             "the loss learns from a teacher's scores, and the training set has none; choose a miner that scores, "
             "or loss=infonce"

@@ -38,6 +38,17 @@ def found(**values):
             ],
         ),
         ({"miner": {"unreached": "drop"}, "training": {"remine_every": None}}, []),
+        ({"model": {"compile": True}, "training": {"gradient_checkpointing": False}}, []),
+        (
+            {"model": {"compile": True}, "training": {"gradient_checkpointing": True}},
+            [
+                (
+                    "model.compile",
+                    "true cannot go with training.gradient_checkpointing=true: each step would compile anew; set one "
+                    "of the two to false",
+                )
+            ],
+        ),
         ({"miner": {"unreached": "keep"}, "training": {"remine_every": 1}}, []),
         (
             {"miner": {"unreached": "drop"}, "training": {"remine_every": 1}},

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from embfit.errors import DEVICE_MEMORY
 from embfit.model import Encoder, save_encoder
+from embfit.training import crew
 from tests.conftest import TEXTS
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,20 @@ def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
     one, two = on_one_and_two("dying", tmp_path)
     assert one == "none"
     assert two == f"UserError: rank 1 of 2 failed: MemoryError: no more ({tmp_path / '2' / 'rank-1.txt'})"
+
+
+def test_the_first_rank_that_failed_is_named_and_what_a_device_without_memory_needs(tmp_path: Path) -> None:
+    """Two and three of four fail; three lost its connection to two."""
+    said = {1: "", 2: "torch.OutOfMemoryError: CUDA out of memory. Tried", 3: "RuntimeError: Connection closed by peer"}
+    for moment, (rank, words) in enumerate(said.items()):
+        path = tmp_path / f"rank-{rank}.txt"
+        path.write_text(f"Traceback\n[rank{rank}]: {words}\n")
+        os.utime(path, ns=(moment, moment))
+    codes = {1: 0, 2: 1, 3: 1}
+    children = {rank: subprocess.Popen([sys.executable, "-c", f"exit({code})"]) for rank, code in codes.items()}
+    assert crew._failed(children, tmp_path) == 2
+    assert crew._last_words(tmp_path, 2) == f"{DEVICE_MEMORY} ({tmp_path / 'rank-2.txt'})"
+    assert crew._last_words(tmp_path, 3) == f"RuntimeError: Connection closed by peer ({tmp_path / 'rank-3.txt'})"
 
 
 @pytest.fixture

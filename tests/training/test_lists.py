@@ -10,11 +10,12 @@ import pytorch_lightning as pl
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen3ForSequenceClassification
 
 from embfit.errors import ConfigError, UserError
 from embfit.loss import Binary, InfoNCE, Listwise
 from embfit.model import CrossEncoder
+from embfit.model.cross_encoder import PairSettings
 from embfit.model.folder import Attention
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
@@ -24,6 +25,7 @@ from embfit.training.lists import EpochLists, Lists, list_batch
 from embfit.training.micro_batches import Portions
 from embfit.training.optimization import Optimization
 from tests.conftest import new_ranker
+from tests.model.architectures import qwen3_embedding
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
@@ -133,6 +135,21 @@ def test_gradient_checkpointing_does_not_change_gradients(
         gradients(new_ranker(tokenizer, 0.3), found, Listwise(), memory_gb, True, checkpointing)
         for checkpointing in (False, True)
     )
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, atol=1e-6, rtol=1e-6)
+
+
+def test_a_decoders_layers_are_computed_again_without_its_cache(small_collection: Collection) -> None:
+    backbone, tokenizer = qwen3_embedding()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    torch.manual_seed(0)
+    backbone.config.num_labels, backbone.config.pad_token_id = 1, tokenizer.pad_token_id
+    decoder = Qwen3ForSequenceClassification(backbone.config)
+    ranker = CrossEncoder(decoder, tokenizer, PairSettings(32, "fp32"))
+    found = training_set(small_collection)
+    plain = gradients(ranker, found, Listwise(), None, dropout=False)
+    ranker.zero_grad()
+    again = gradients(ranker, found, Listwise(), None, dropout=False, checkpointing=True)
     for name, gradient in plain.items():
         torch.testing.assert_close(again[name], gradient, atol=1e-6, rtol=1e-6)
 

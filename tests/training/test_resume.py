@@ -164,6 +164,20 @@ def test_interrupted_twice_it_stops_at_once(train: Callable[..., tuple[Fit, str,
     assert torch.load(tmp_path / "stopped" / "step.pt")["step"] == 4
 
 
+class LateSignal(pl.Callback):
+    """Sends this process a signal when the last step is done."""
+
+    def on_train_end(self, *arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interruption_after_the_last_step_is_one(train: Callable[..., tuple[Fit, str, float]]) -> None:
+    expected = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("stopped", LateSignal())
+    assert train("stopped")[1:] == expected[1:]
+
+
 def test_killed_thrice(train: Callable[..., tuple[Fit, str, float]]) -> None:
     training = replace(TRAINING, checkpoint_every=1)
     expected = train("whole", training=training)
