@@ -107,7 +107,8 @@ def main() -> None:
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     names = list(SETTINGS) if arguments.settings == "all" else arguments.settings.split(";")
-    if left_out := [name for name in names if SETTINGS[name].needs_teacher and not arguments.cross_encoder]:
+    left_out = [name for name in names if SETTINGS[name].needs_teacher and not arguments.cross_encoder]
+    if left_out and not arguments.table:
         print(f"left out, for want of --cross-encoder: {'; '.join(left_out)}")
     for collection, folder in () if arguments.table else (named.split("=", 1) for named in arguments.collections):
         for seed in map(int, arguments.seeds.split(",")):
