@@ -124,7 +124,7 @@ def fit_module(
             with interruption.awaited():
                 lightning = run(module, settings, callbacks, steps, folder, start)
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
-        if interruption.asked:  # after the last step, which is in a checkpoint
+        if interruption.asked:  # after the last step: the run goes on from its last checkpoint
             raise KeyboardInterrupt
     spent = clock.elapsed()
     validating = validation.seconds if validation else 0.0

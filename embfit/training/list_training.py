@@ -33,7 +33,7 @@ class ListTraining(TrainingSettings):
 
     Args:
         batch_size: lists (queries) of a rank.
-        lr: peak learning rate of AdamW; of a fresh head; 2e-5 is usual for a ranker that is trained already.
+        lr: peak learning rate of AdamW, for a fresh head; 2e-5 is usual for a ranker that is trained already.
         negatives: of a list, at most; drawn anew each epoch when more were mined.
         folds: cross-encoders trained besides, each without its share of the queries and of their documents, so that
             none teaches a query that it was trained on; None trains none.

