@@ -80,7 +80,7 @@ def _run_once(
 def table(results: list[Mapping[str, Any]]) -> str:
     """Return the results as Markdown: the mean paired difference over all runs' queries, by setting."""
     lines = [
-        "| collection | setting | runs | base | tuned | difference (95 % interval) | minutes |",
+        "| collection | setting | runs | base | tuned | difference (95 % interval) | CPU-minutes |",
         "|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
@@ -91,7 +91,7 @@ def table(results: list[Mapping[str, Any]]) -> str:
         before = np.array([value for run in runs for value in run["base"].values()])
         after = np.array([value for run in runs for value in run["tuned"].values()])
         between = bootstrap_interval(after - before, 10_000, 0)
-        minutes = np.mean([run["minutes"] for run in runs])
+        minutes = np.mean([run["cpu_minutes"] for run in runs])
         size = f"{name}, {queries or 'all'} queries, {documents:,} documents, {length} tokens"
         lines.append(
             f"| {size} | {setting} | {len(runs)} | {before.mean():.4f} | {after.mean():.4f} "

@@ -134,8 +134,9 @@ def _run_once(
 def table(results: list[Mapping[str, Any]]) -> str:
     """Return as Markdown, by setting, the mean paired difference to `none` over the runs of the same fold and seed."""
     lines = [
-        "| collection | setting | runs | nDCG@10 | difference to none (95 % interval) | mining min | training min |",
-        "|---|---|---|---|---|---|---|",
+        "| collection | setting | runs | nDCG@10 | difference to none (95 % interval) | by run, least to most "
+        "| mining, CPU-minutes | training, CPU-minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     baselines = {_place(result): result["tuned"] for result in results if result["setting"] == BASELINE}
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
@@ -148,11 +149,19 @@ def table(results: list[Mapping[str, Any]]) -> str:
         if not len(after):
             continue
         between = bootstrap_interval(after - before, 10_000, 0)
-        mining = max(run["mining_minutes"] for run in runs)  # later runs find what the first has mined
-        training = np.mean([run["minutes"] for run in runs])
+        by_run = [
+            np.mean([run["tuned"][query] - value for query, value in baselines[_place(run)].items()])
+            for run in compared
+        ]
+        mining = max(run["mining_cpu_minutes"] for run in runs)  # later runs find what the first has mined
+        training = np.mean([run["cpu_minutes"] for run in runs])
         size = f"{name}, {queries or 'all'} queries, {documents:,} documents, {length} tokens"
-        difference = f"{(after - before).mean():+.4f} ({interval(between)})" if setting != BASELINE else ""
-        cells = [size, setting, str(len(compared)), f"{after.mean():.4f}", difference]
+        difference, spread = (
+            f"{(after - before).mean():+.4f} ({interval(between)})",
+            f"{min(by_run):+.4f} to {max(by_run):+.4f}",
+        )
+        against = ["", ""] if setting == BASELINE else [difference, spread]
+        cells = [size, setting, str(len(compared)), f"{after.mean():.4f}", *against]
         lines.append(f"| {' | '.join(cells)} | {mining:.1f} | {training:.1f} |")
     return "\n".join(lines)
 
