@@ -34,12 +34,13 @@ class Interruption(pl.Callback):
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Listen for signals inside this context."""
+        """Listen for signals inside this context; one that the process was started to ignore stays ignored."""
         if threading.current_thread() is not threading.main_thread():  # another one gets none
             yield
             return
         process = os.getpid()
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self.asked or os.getpid() != process:  # a worker that was forked from here ends as it always does
@@ -49,13 +50,13 @@ class Interruption(pl.Callback):
             self.asked = True
             log.warning("stopping after this step, when a checkpoint is written; interrupt again to stop at once")
 
-        for number in SIGNALS:
+        for number in before:
             signal.signal(number, ask)
         try:
             yield
         finally:
-            for number in SIGNALS:
-                signal.signal(number, before[number])
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -44,7 +44,7 @@ def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
     return found[1], found[2]
 
 
-@pytest.mark.parametrize("case", ["micro-batches", "one micro-batch"])
+@pytest.mark.parametrize("case", ["micro-batches", "one micro-batch", "guided, topical"])
 def test_two_ranks_have_the_loss_and_gradients_of_one(case: str, tmp_path: Path) -> None:
     one, two = on_one_and_two(case, tmp_path)
     assert len(one) == len(two) == 3

@@ -164,6 +164,17 @@ def test_interrupted_twice_it_stops_at_once(train: Callable[..., tuple[Fit, str,
     assert torch.load(tmp_path / "stopped" / "step.pt")["step"] == 4
 
 
+def test_what_the_process_was_started_to_ignore_does_not_stop_it(
+    train: Callable[..., tuple[Fit, str, float]],
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a script's `&` do
+    try:
+        fit, *_ = train("ignored", Signal(signal.SIGINT, 5))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (fit.steps, fit.stopped) == (12, "finished")
+
+
 class LateSignal(pl.Callback):
     """Sends this process a signal when the last step is done."""
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from datasets import Dataset
@@ -19,7 +20,8 @@ from embfit.store import Store
 from embfit.training import Training
 from embfit.training.batches import Examples
 from embfit.training.crew import crew
-from embfit.training.grouping import Random
+from embfit.training.grouping import Random, Topical
+from embfit.training.guide import make_guide
 from embfit.training.in_batch import InBatch
 from embfit.training.layout import plan
 from embfit.training.loop import run
@@ -57,11 +59,17 @@ def encoder(dropout: float) -> Encoder:
     return new_encoder(TOKENIZER, dropout)
 
 
-def steps(settings: dict, loss: torch.nn.Module, token_budget: int, dropout: bool, folder: Path) -> list[dict]:
-    """Return the loss and all gradients of three steps at rest."""
+def steps(
+    settings: dict, loss: torch.nn.Module, token_budget: int, dropout: bool, folder: Path, guided: bool = False
+) -> list[dict]:
+    """Return the loss and all gradients of three steps at rest, guided in topical batches if asked to."""
     found = training_set()
     model = encoder(0.3)
     collection = found.collection
+    store, grouping, guide = Store(folder / "store"), Random(11, 4), None
+    if guided:
+        guide = make_guide("base", 0.0, model, collection, np.arange(11), store)
+        grouping = Topical(guide.queries, 4)
     module = InBatch(
         model,
         loss,
@@ -69,8 +77,9 @@ def steps(settings: dict, loss: torch.nn.Module, token_budget: int, dropout: boo
         model.tokenize(collection.query_texts(), "query"),
         model.tokenize(collection.document_texts(), "document"),
         STILL,
-        Random(11, 4),
+        grouping,
         Portions(token_budget, memory_gb=None, dropout=dropout, precision="fp32", seed=0),
+        guide,
     )
     layout = plan(settings, None)
     taken: list[dict] = []
@@ -156,6 +165,7 @@ CASES = {
     "one micro-batch": lambda settings, folder: steps(
         settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder
     ),
+    "guided, topical": lambda settings, folder: steps(settings, InfoNCE(), 40, True, folder, guided=True),
     "fit": fitted,
     "failing": failing,
     "dying": lambda settings, folder: failing(settings, folder, Dying(), 1e-3),
