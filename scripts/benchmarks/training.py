@@ -79,7 +79,7 @@ def cases(study: str) -> list[Case]:
             replace(base, system=system, loss=loss, pairs=None, batch_size=64, quality=True)
             for system, loss in ((EMBFIT, "infonce"), (EMBFIT, "mrl"), (FP32, "infonce"), (BF16, "infonce"))
         ],
-        "batch": [replace(grows, batch_size=size) for size in (64, 128, 256, 512, 1024, 2048)],
+        "batch": [replace(grows, batch_size=size) for size in (64, 256, 1024, 2048)],
         "length": [replace(base, max_length=length) for length in (64, 128, 256, 512)],
         "negatives": [replace(base, negatives=count) for count in (0, 1, 2, 4)],
         "memory": [replace(grows, batch_size=size, negatives=1, memory_gb=0.5) for size in (64, 1024)],
