@@ -1,8 +1,9 @@
-"""Digests that stand for documents' texts: equal texts are found by them, and no text is read again for it."""
+"""When texts are equal, and digests that stand for documents' texts, so that no text is read again to find out."""
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,12 @@ DIGEST_BYTES = 16
 def document_text(title: str, text: str) -> str:
     """Return what an encoder reads of a document: title, a space and text (BEIR's convention)."""
     return f"{title} {text}" if title else text
+
+
+def normalise(query: str) -> str:
+    """Return a query's text without the differences that change nothing: case, width, blanks, the final mark."""
+    bare = " ".join(unicodedata.normalize("NFKC", query).casefold().split())
+    return bare.rstrip(" .?!") or bare
 
 
 def digest_text(text: str) -> bytes:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from embfit.evaluator.systems import Bench
-from embfit.index.lexical import WORD
+from embfit.index.words import words
 from embfit.model import Encoder
 
 MANY = 4  # pieces that a word falls into when the tokenizer does not know it
@@ -28,11 +28,11 @@ def cover(bench: Bench) -> dict[str, Any]:
     collection = bench.collection
     frequency: Counter[str] = Counter()
     for text in collection.document_texts():
-        frequency.update(set(WORD.findall(text.lower())))
-    asked = [set(WORD.findall(text.lower())) for text in collection.query_texts(bench.rows)]
-    pieces, unknown = _pieces(bench.encoder, sorted({*frequency, *(word for words in asked for word in words)}))
+        frequency.update(set(words(text)))
+    asked = [set(words(text)) for text in collection.query_texts(bench.rows)]
+    pieces, unknown = _pieces(bench.encoder, sorted({*frequency, *(word for query in asked for word in query)}))
     total = frequency.total() or 1
-    query_words = [word for words in asked for word in words]
+    query_words = [word for query in asked for word in query]
     count = len(query_words) or 1
     split = [word for word, _ in frequency.most_common() if pieces[word] >= MANY]
     return {
@@ -45,13 +45,13 @@ def cover(bench: Bench) -> dict[str, Any]:
         "query_split_share": sum(pieces[word] >= MANY for word in query_words) / count,
         "query_rare_share": sum(frequency[word] <= RARE for word in query_words) / count,
         "query_absent_share": sum(word not in frequency for word in query_words) / count,
-        "queries_with_rare": sum(any(frequency[word] <= RARE for word in words) for words in asked) / len(asked),
+        "queries_with_rare": sum(any(frequency[word] <= RARE for word in query) for query in asked) / len(asked),
     }
 
 
-def _pieces(encoder: Encoder, words: list[str]) -> tuple[dict[str, int], set[str]]:
+def _pieces(encoder: Encoder, known: list[str]) -> tuple[dict[str, int], set[str]]:
     """Return how many pieces each word falls into, and which words the tokenizer has no pieces for."""
-    tokens = encoder.tokenizer([f" {word}" for word in words], add_special_tokens=False, verbose=False)["input_ids"]
+    tokens = encoder.tokenizer([f" {word}" for word in known], add_special_tokens=False, verbose=False)["input_ids"]
     strange = encoder.tokenizer.unk_token_id
-    pieces = {word: len(ids) for word, ids in zip(words, tokens, strict=True)}
-    return pieces, {word for word, ids in zip(words, tokens, strict=True) if strange is not None and strange in ids}
+    pieces = {word: len(ids) for word, ids in zip(known, tokens, strict=True)}
+    return pieces, {word for word, ids in zip(known, tokens, strict=True) if strange is not None and strange in ids}

@@ -6,16 +6,10 @@ documents with different ids count as one. The functions return new judgements a
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Hashable, Iterable, Mapping
 
 from embfit.records import Qrels
-
-
-def normalise(query: str) -> str:
-    """Return a query's text without the differences that change nothing: case, width, blanks, the final mark."""
-    bare = " ".join(unicodedata.normalize("NFKC", query).casefold().split())
-    return bare.rstrip(" .?!") or bare
+from embfit.text_digests import normalise
 
 
 def relevant(documents: Mapping[str, int]) -> list[str]:

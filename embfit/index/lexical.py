@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ import numpy as np
 import Stemmer
 
 from embfit.errors import UserError
+from embfit.index.words import SPLITTING, words
 from embfit.progress import track
 from embfit.ragged import Ragged
 from embfit.records import Collection
@@ -31,8 +32,7 @@ Language: TypeAlias = Literal[
 Method: TypeAlias = Literal["lucene", "robertson", "atire"]
 """Variants of the formula (Kamphuis et al. 2020) in which a document without any of the query's words scores zero."""
 
-WORD = re.compile(r"\w+")  # single letters too: "hepatitis B" is not "hepatitis C"
-VERSION = 1  # of the store's words
+VERSION = 2  # of the store's index
 PACKAGES = {name: version(name) for name in ("bm25s", "PyStemmer")}  # whose stems and scores a stored result holds
 NOTHING = -1  # row of a place in the results that no document takes
 
@@ -52,16 +52,16 @@ class BM25Index:
     @classmethod
     def build(
         cls,
-        texts: Sequence[str],
+        texts: Iterable[str],
         language: Language | None = "english",
         k1: float = 1.5,
         b: float = 0.75,
         method: Method = "lucene",
     ) -> BM25Index:
-        """Index documents.
+        """Index documents, in some 40 bytes of memory for each word that they have.
 
         Args:
-            texts: the documents, in row order.
+            texts: the documents, in row order; read once.
             language: chooses the Snowball stemmer and, where one is known, the list of stop words. None takes words as
                 they are. Words must be set apart by spaces or punctuation.
             k1: how slowly repetitions of a word stop counting.
@@ -73,12 +73,11 @@ class BM25Index:
         """
         split = _word_splitter(language)
         vocabulary: dict[str, int] = {}
-        numbers = [
-            [vocabulary.setdefault(word, len(vocabulary)) for word in split(text)]
-            for text in track(texts, "indexing words", total=len(texts), unit="documents")
+        numbers = [  # arrays: lists of Python's integers would be several times as large
+            array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in split(text)]) for text in texts
         ]
         if not vocabulary:
-            raise UserError(f"none of the {len(texts)} documents has a word that BM25 can find (language: {language})")
+            raise UserError(f"BM25 finds no word in any of the {len(numbers)} documents (language: {language})")
         scorer = bm25s.BM25(k1=k1, b=b, method=method)
         scorer.index((numbers, vocabulary), create_empty_token=False, show_progress=False)
         return cls(scorer, language)
@@ -158,7 +157,7 @@ class BM25Index:
 def words_key(language: Language | None, k1: float, b: float, method: Method) -> dict[str, Any]:
     """Return what scores depend on besides the texts, for keys of the store."""
     formula = {"language": language, "k1": k1, "b": b, "method": method}
-    return {**formula, "words": WORD.pattern, "packages": PACKAGES}
+    return {**formula, "words": SPLITTING, "packages": PACKAGES}
 
 
 def index_words(
@@ -173,7 +172,8 @@ def index_words(
     key = {"corpus": collection.corpus_digest, **words_key(language, k1, b, method)}
 
     def build(folder: Path) -> None:
-        BM25Index.build(list(collection.document_texts()), language, k1, b, method).save(folder)
+        texts = track(collection.document_texts(), "indexing words", total=len(collection.corpus), unit="documents")
+        BM25Index.build(texts, language, k1, b, method).save(folder)
 
     return BM25Index.load(store.entry("words", key, build, version=VERSION))
 
@@ -185,11 +185,11 @@ def _word_splitter(language: Language | None) -> Callable[[str], list[str]]:
     stems: dict[str, str] = {}  # a text's words repeat; stemming is what costs
 
     def split(text: str) -> list[str]:
-        words = [word for word in WORD.findall(text.lower()) if word not in stop_words]
-        for word in words:
+        found = [word for word in words(text, language) if word not in stop_words]
+        for word in found:
             if word not in stems:
                 stems[word] = stem(word)
-        return [stems[word] for word in words]
+        return [stems[word] for word in found]
 
     return split
 
@@ -197,8 +197,8 @@ def _word_splitter(language: Language | None) -> Callable[[str], list[str]]:
 def _stop_words(language: Language | None) -> Iterable[str]:
     """Return NLTK's list for the language, empty where there is none."""
     name = "EN_PLUS" if language == "english" else str(language).upper()  # bm25s's plain EN is Lucene's short list
-    words: Iterable[str] = getattr(bm25s.stopwords, f"STOPWORDS_{name}", ())
-    return words
+    found: Iterable[str] = getattr(bm25s.stopwords, f"STOPWORDS_{name}", ())
+    return found
 
 
 def _best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from embfit.index.lexical import PACKAGES, BM25Index, Language, Method, index_words
+from embfit.index.lexical import BM25Index, Language, Method, index_words, words_key
 from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
 from embfit.miner.examples import Examples
 from embfit.miner.miner import RankedMiner
@@ -46,8 +46,8 @@ class BM25(RankedMiner):
 
             return propose
 
-        words = {"language": self.language, "k1": self.k1, "b": self.b, "method": self.method}
-        return Source("bm25", {"depth": self.depth, "packages": PACKAGES, **words}, prepare)
+        words = words_key(self.language, self.k1, self.b, self.method)
+        return Source("bm25", {"depth": self.depth, **words}, prepare)
 
     def _best(self, examples: Examples, texts: Sequence[str], index: BM25Index) -> Candidates:
         k = min(self.depth, len(index))

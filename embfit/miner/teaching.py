@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +13,18 @@ from datasets.table import InMemoryTable
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.miner.miner import Miner
 from embfit.model import Encoder, load_teacher
 from embfit.model.precision import Precision
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
+
+
+class Chooses(Protocol):
+    """Any miner; a blend of several is one too."""
+
+    def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return the training split's examples with negatives."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Taught:
         precision: of its computation.
     """
 
-    miner: Miner
+    miner: Chooses
     model: str | None = None
     max_length: Annotated[int, Field(ge=8)] | None = None
     precision: Precision = "auto"

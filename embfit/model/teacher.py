@@ -1,15 +1,16 @@
 """A cross-encoder that scores training pairs, cross-fitted where it can be: no query by a model trained on it.
 
 A ranker's folder may hold rankers of folds (`folds/0`, `folds/1`, …), each trained on all queries but its fold's, and
-`folds/folds.json`, which says by the digest of its text which fold a query is in.
+`folds/folds.json`, which says which fold a query is in, by the digest of its text without the differences that make no
+other query (`normalise`). The assignment is written first: a folder without all of its rankers is not finished.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,10 +20,12 @@ from embfit.model.precision import Precision
 from embfit.model.scoring import score_pairs
 from embfit.model.source import find_model
 from embfit.records import Collection
-from embfit.store import Store, digest
+from embfit.store import Store, digest, write_text
+from embfit.text_digests import digest_text, normalise
 
 FOLDS = "folds"
 ASSIGNMENT = "folds.json"
+VERSION = 2  # of the assignment
 WHOLE = -1  # "fold" of a query that no fold was trained on: the whole ranker may score it
 
 
@@ -57,7 +60,7 @@ class Teacher:
         rows = np.asarray(rows, np.int64).reshape(-1, 2)
         queries, where = np.unique(rows[:, 0], return_inverse=True)
         fold_of = self.fold_of or {}
-        found = [fold_of.get(text_digest(text), WHOLE) for text in collection.query_texts(queries.tolist())]
+        found = [fold_of.get(_name(text), WHOLE) for text in collection.query_texts(queries.tolist())]
         folds = np.array(found, np.int64)[where.reshape(-1)] if found else np.zeros(0, np.int64)  # [P]
         scores = np.empty(len(rows), np.float32)
         for fold in np.unique(folds):
@@ -73,23 +76,49 @@ def load_teacher(
     """Load a ranker with the rankers of its folds, if it has them; arguments as `CrossEncoder.load`.
 
     Raises:
-        UserError: a ranker cannot be read, or the folds are not what their assignment says.
+        UserError: a ranker cannot be read, or the folds are not, or not all, what their assignment says.
     """
     whole = CrossEncoder.load(path, max_length, precision, device)
     folder = find_model(path) / FOLDS
-    if not (folder / ASSIGNMENT).is_file():
+    if not folder.is_dir():
         return Teacher(whole)
     try:
         said = json.loads((folder / ASSIGNMENT).read_text(encoding="utf-8"))
-        count, fold_of = int(said["folds"]), {str(name): int(fold) for name, fold in said["queries"].items()}
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        version, count = int(said["version"]), int(said["folds"])
+        fold_of = {str(name): int(fold) for name, fold in said["queries"].items()}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / ASSIGNMENT}: cannot be read ({error}); train the folds again") from error
+    if version != VERSION:
+        raise UserError(
+            f"{folder / ASSIGNMENT}: is of version {version}, and this embfit reads {VERSION}; train the folds again"
+        )
     if not all(0 <= fold < count for fold in fold_of.values()):
         raise UserError(f"{folder / ASSIGNMENT}: names a fold beyond its {count} folds; train the folds again")
+    missing = [str(fold) for fold in range(count) if not (folder / str(fold)).is_dir()]
+    if missing:
+        raise UserError(
+            f"{folder}: the rankers of folds {', '.join(missing)} are not there, and the others were trained on their "
+            "queries; let the training go on (resume=RUN_DIR), or remove the folder to do without folds"
+        )
     rankers = [CrossEncoder.load(folder / str(fold), max_length, precision, device) for fold in range(count)]
     return Teacher(whole, rankers, fold_of)
 
 
-def text_digest(text: str) -> str:
+def write_assignment(folder: Path, texts: Iterable[str], folds: Iterable[int], count: int) -> None:
+    """Write which fold each query is in.
+
+    Args:
+        folder: of the folds.
+        texts: the queries.
+        folds: each one's fold.
+        count: of folds.
+    """
+    queries = {_name(text): int(fold) for text, fold in zip(texts, folds, strict=True)}
+    folder.mkdir(exist_ok=True)
+    said = {"version": VERSION, "folds": count, "queries": queries}
+    write_text(folder / ASSIGNMENT, json.dumps(said, indent=0) + "\n")
+
+
+def _name(text: str) -> str:
     """Identify a query by its text: rows and ids differ between collections that share it."""
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest_text(normalise(text)).hex()

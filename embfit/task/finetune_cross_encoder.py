@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from embfit.data.held_out import cut_folds
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judge
 from embfit.evaluator.reranking import pairs_of, rerank
@@ -26,11 +25,11 @@ from embfit.model import CrossEncoder, save_ranker, score_pairs
 from embfit.model.card import write_card
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.ranker import load_ranker
-from embfit.model.teacher import ASSIGNMENT, FOLDS, text_digest
+from embfit.model.teacher import FOLDS, write_assignment
 from embfit.records import Evaluation, Report, TrainingSet
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
-from embfit.store import Store, write_text
+from embfit.store import Store
 from embfit.task.closing import where_things_are
 from embfit.task.facts import can_validate, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
@@ -80,15 +79,15 @@ def finetune_cross_encoder(
         bm25 = [evaluator.evaluate_bm25(collection, store, at) for at in evaluator.splits] if words else []
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, bench.encoder, store)
+        folds = None if training.folds is None else folds_of(training_set, training.folds, training.seed)
     with run.stage("train"):
         dev = bench.on(evaluator.dev_split)
         validate = _validation(dev, model.candidates, model.dev_depth) if validating else None
         fit = partial(_fit, training, loss, trainer, validate)
         ranker, facts = _train(ranker, fit, training_set, run, model.trust_remote_code)
-    if training.folds is not None:
+    if folds is not None:
         with run.stage("train folds"):
-            fresh = partial(model.load, layout.first)
-            _train_folds(training.folds, training.seed, fresh, fit, training_set, run)
+            _train_folds(folds, partial(model.load, layout.first), fit, training_set, run)
     with run.stage("evaluate tuned"):
         tuned = _reranked("tuned", first, ranker, model.depth, benches)
     with run.stage("report"):
@@ -136,38 +135,38 @@ def _train(
 
 
 def _train_folds(
-    count: int,
-    seed: int,
-    fresh: Callable[[], CrossEncoder],
-    fit: Fitting,
-    training_set: TrainingSet,
-    run: RunFolder,
+    folds: np.ndarray, fresh: Callable[[], CrossEncoder], fit: Fitting, training_set: TrainingSet, run: RunFolder
 ) -> None:
     """Train one cross-encoder for each fold, on the other folds' queries, and save them in the model's folder."""
-    rows, folds = training_set.rows, folds_of(training_set, count, seed)
+    rows, count = training_set.rows, int(folds.max()) + 1
     folder = run.dir / "model" / FOLDS
-    folder.mkdir(exist_ok=True)
+    write_assignment(folder, training_set.collection.query_texts(rows["query"][:]), folds, count)
     for fold in range(count):
         ranker = fresh()
         others = replace(training_set, rows=rows.select(np.flatnonzero(folds != fold)))
         save = partial(save_ranker, ranker, folder / str(fold))
         facts, _ = train_once(run, partial(fit, ranker, others), save, f"fold-{fold}")
         _warn_of_chance(ranker, facts, f"the cross-encoder of fold {fold}")
-    texts = training_set.collection.query_texts(rows["query"][:])
-    queries = {text_digest(text): int(fold) for text, fold in zip(texts, folds, strict=True)}
-    write_text(folder / ASSIGNMENT, json.dumps({"folds": count, "queries": queries}, indent=0) + "\n")
 
 
 def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
     """Return the fold of each example ([N]), cut by document; warn where so much hangs together that one is large.
 
-    Documents of the same text are one.
+    Documents of the same text are one. No fold is empty: there are fewer where fewer groups of queries are.
+
+    Raises:
+        UserError: all queries hang together, so none can be left out without the others.
     """
     rows, copies = training_set.rows, training_set.collection.document_copies
     positives = (copies[documents].tolist() for documents in rows["positives"])
     fold_of = cut_folds(dict(zip(map(str, rows["query"]), positives, strict=True)), count, seed)
     folds = np.array([fold_of[str(query)] for query in rows["query"]])
     largest = int(np.bincount(folds).max())
+    if largest == len(folds):
+        raise UserError(
+            f"training.folds={count}: all {len(folds)} queries hang together through documents that are relevant to "
+            "several of them, so none can be kept out of a training; set training.folds=null"
+        )
     if largest > LARGEST_FOLD * len(folds) / count:
         log.warning(
             "%d of %d queries hang together through their documents and are one of %d folds: the cross-encoder that "

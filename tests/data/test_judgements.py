@@ -1,6 +1,7 @@
 import pytest
 
-from embfit.data.judgements import merge_queries, normalise, relevant, remove_leaks, seen_queries
+from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_queries
+from embfit.text_digests import normalise
 
 TEXTS = {"a": "What is it?", "b": "what  is IT", "c": "What is it?", "d": "Another", "e": "What is it?"}
 CONTENTS = {"1": "x", "2": "y", "3": "z", "copy of 1": "x"}

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.index import BM25Index, index_words
+from embfit.index.words import words
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
@@ -61,6 +62,28 @@ def test_single_letters_are_words() -> None:
     assert index.search(["hepatitis c"], k=1)[1].tolist() == [[1]]
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        (None, "A hepatitis-B test, x_1", ["a", "hepatitis", "b", "test", "x_1"]),
+        ("hindi", "हिन्दी भाषा में", ["हिन्दी", "भाषा", "में"]),
+        ("tamil", "தமிழ் நூல்.", ["தமிழ்", "நூல்"]),
+        ("arabic", "كِتَابٌ جديد", ["كِتَابٌ", "جديد"]),
+        ("turkish", "İstanbul IĞDIR", ["istanbul", "ığdır"]),
+        (None, "İstanbul IS", ["istanbul", "is"]),
+        ("german", "Ha\u0308user, Straße", ["h\u00e4user", "straße"]),
+        (None, "❤\ufe0f heart", ["heart"]),
+    ],
+)
+def test_words_of_any_script(language: str | None, text: str, expected: list[str]) -> None:
+    assert words(text, language) == expected
+
+
+def test_words_of_one_stem_in_devanagari_find_each_other() -> None:
+    index = BM25Index.build(["लबालब भरा", "बिल्ली घर", "किताब", "किताबें"], language="hindi")
+    assert index.search(["किताबों", "बुलबुल"], k=3)[1].tolist() == [[2, 3, -1], [-1, -1, -1]]
+
+
 def test_ties_go_to_the_lowest_rows() -> None:
     index = BM25Index.build(["apple"] * 50 + ["apple apple"] + ["pear"] * 60)
     assert index.search(["apples"], k=4)[1].tolist() == [[50, 0, 1, 2]]
@@ -90,7 +113,7 @@ def test_languages_stem_differently() -> None:
 
 
 def test_what_cannot_be_indexed_or_searched_is_said() -> None:
-    with pytest.raises(UserError, match="none of the 2 documents has a word"):
+    with pytest.raises(UserError, match="BM25 finds no word in any of the 2 documents"):
         BM25Index.build(["...", "the"])
     with pytest.raises(ValueError, match="k=3 is not between 1 and the index's 2 documents"):
         BM25Index.build(["a1", "b1"]).search(["a1"], k=3)

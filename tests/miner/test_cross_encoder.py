@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.miner import BM25, CrossEncoder, Dense, NoNegatives, Taught
 from embfit.model import CrossEncoder as Ranker
 from embfit.model import Encoder, load_teacher, save_ranker
-from embfit.model.teacher import text_digest
+from embfit.model.teacher import write_assignment
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -106,13 +105,13 @@ def test_a_cross_encoder_must_be_named(small_collection: Collection, tiny_encode
             miner.mine(small_collection, tiny_encoder, store)
 
 
-def folds(folder: str, ranker: Ranker, queries: dict[str, int], count: int) -> None:
-    """Put rankers beside one that score 1, 2, … more."""
+def folds(folder: str, ranker: Ranker, texts: list[str], count: int) -> None:
+    """Put rankers beside one that score 1, 2, … more; the texts are of folds 0, 1, …"""
     with torch.no_grad():
         for fold in range(count):
             ranker.backbone.classifier.bias += 1
             save_ranker(ranker, Path(folder, "folds", str(fold)))
-    Path(folder, "folds", "folds.json").write_text(json.dumps({"folds": count, "queries": queries}))
+    write_assignment(Path(folder, "folds"), texts, range(len(texts)), count)
 
 
 def test_a_query_is_scored_by_its_folds_ranker(
@@ -120,8 +119,8 @@ def test_a_query_is_scored_by_its_folds_ranker(
 ) -> None:
     pairs = np.array([[0, 3], [1, 3], [2, 5], [0, 4]])
     plain = load_teacher(folder, precision="fp32").score(small_collection, pairs, store)
-    queries = list(small_collection.query_texts([0, 1]))
-    folds(folder, tiny_ranker, {text_digest(text): fold for fold, text in enumerate(queries)}, 2)
+    queries = [f"{text.upper()} ?" for text in small_collection.query_texts([0, 1])]  # spelt another way
+    folds(folder, tiny_ranker, queries, 2)
     teacher = load_teacher(folder, precision="fp32")
     # query 0 is of fold 0, query 1 of fold 1; query 2 was in no training
     np.testing.assert_allclose(teacher.score(small_collection, pairs, store) - plain, [1, 2, 0, 1], atol=1e-5)
@@ -129,9 +128,22 @@ def test_a_query_is_scored_by_its_folds_ranker(
 
 
 def test_folds_that_are_not_there_are_an_error(tiny_ranker: Ranker, folder: str) -> None:
-    folds(folder, tiny_ranker, {"x": 2}, 2)
+    folds(folder, tiny_ranker, ["x", "y", "z"], 2)
     with pytest.raises(UserError, match="beyond its 2 folds"):
         load_teacher(folder)
     Path(folder, "folds", "folds.json").write_text("{}")
+    with pytest.raises(UserError, match=r"folds\.json: cannot be read"):
+        load_teacher(folder)
+    Path(folder, "folds", "folds.json").write_text('{"version": 1, "folds": 2, "queries": {}}')
+    with pytest.raises(UserError, match=r"is of version 1, and this embfit reads 2; train the folds again"):
+        load_teacher(folder)
+
+
+def test_folds_that_were_not_all_trained_do_not_teach(tiny_ranker: Ranker, folder: str) -> None:
+    folds(folder, tiny_ranker, ["x", "y", "z"], 2)
+    write_assignment(Path(folder, "folds"), ["x", "y", "z"], [0, 1, 2], 3)
+    with pytest.raises(UserError, match=r"the rankers of folds 2 are not there.*\(resume=RUN_DIR\)"):
+        load_teacher(folder)
+    Path(folder, "folds", "folds.json").unlink()
     with pytest.raises(UserError, match=r"folds\.json: cannot be read"):
         load_teacher(folder)

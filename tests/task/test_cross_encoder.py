@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset
 
 from embfit.app import main
+from embfit.errors import UserError
 from embfit.model import CrossEncoder, save_ranker
 from embfit.records import TrainingSet
 from embfit.task.finetune_cross_encoder import folds_of
@@ -23,7 +24,14 @@ def ranker(tiny_ranker: CrossEncoder, tmp_path: Path) -> str:
     return str(tmp_path / "ranker")
 
 
-@pytest.mark.parametrize("choices", [["experiment=distill"], ["loss=distill", "miner=taught"]])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["experiment=distill"],
+        ["loss=distill", "miner=taught"],
+        ["loss=distill", "miner=taught", "miner@miner.miner=blend"],
+    ],
+)
 def test_distillation_from_one_command(command: list[str], ranker: str, choices: list[str]) -> None:
     assert main([*command, *choices, f"miner.model={ranker}", "training.epochs=1", "run.dir=run"]) == 0
     found = report("run")
@@ -108,6 +116,9 @@ def test_folds_are_cut_by_text_and_a_large_one_is_told(caplog: pytest.LogCapture
     assert caplog.text == ""
     assert sorted(cut([[0]] * 8 + [[row] for row in range(1, 5)])) == [0] * 8 + [1] * 2 + [2] * 2
     assert "8 of 12 queries hang together" in caplog.text
+    assert sorted(cut([[0]] * 11 + [[1]])) == [0] * 11 + [1]  # two folds, not three
+    with pytest.raises(UserError, match=r"training.folds=3: all 12 queries hang together.*set training.folds=null"):
+        cut([[0]] * 12)
     assert "trained on the other 4 alone" in caplog.text
 
 
