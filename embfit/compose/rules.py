@@ -18,27 +18,32 @@ Values = Mapping[str, Any]
 SOURCES = {
     "model": {"Pretrained": "path"},
     "data": {"Beir": "path", "Pairs": "path", "Hub": "name"},
-    "miner": {"RunFile": "path", "CrossEncoder": "model", "Taught": "model"},
+    "miner": {"RunFile": "path", "CrossEncoder": "model", "Taught": "model", "Pretrained": "path"},
 }
 """Per group and class, the key that says where the thing itself is."""
+
+CROSSED = "PretrainedCrossEncoder"
 
 
 def negatives_fit_depth(values: Values) -> Iterator[Problem]:
     """A miner cannot return more negatives than it looks at."""
-    miner = values.get("miner") or {}
-    if "negatives" in miner and "depth" in miner:
-        looked_at = miner["depth"] - miner.get("skip", 0)
-        if miner["negatives"] > looked_at:
-            message = f"{miner['negatives']} exceeds the {max(looked_at, 0)} ranks up to miner.depth={miner['depth']}"
-            yield Problem("miner.negatives", f"{message} that are looked at; lower it or raise miner.depth")
+    for path, miner in _nodes(values.get("miner"), "miner"):
+        if "negatives" in miner and "depth" in miner:
+            looked_at = miner["depth"] - miner.get("skip", 0)
+            if miner["negatives"] > looked_at:
+                limit = f"{max(looked_at, 0)} ranks up to {path}.depth={miner['depth']}"
+                message = f"{miner['negatives']} exceeds the {limit} that are looked at; lower it or raise {path}.depth"
+                yield Problem(f"{path}.negatives", message)
 
 
 def mined_again_for_all(values: Values) -> Iterator[Problem]:
     """Batches are planned once, for the queries that were mined for at first."""
-    miner = values.get("miner") or {}
-    if (values.get("training") or {}).get("remine_every") is not None and miner.get("unreached") == "drop":
-        message = "drop cannot go with training.remine_every, which mines for the same queries each time"
-        yield Problem("miner.unreached", f"{message}; set miner.unreached=keep")
+    if (values.get("training") or {}).get("remine_every") is None:
+        return
+    for path, miner in _nodes(values.get("miner"), "miner"):
+        if miner.get("unreached") == "drop" and not path.endswith(".candidates"):  # of which the search alone is used
+            message = "drop cannot go with training.remine_every, which mines for the same queries each time"
+            yield Problem(f"{path}.unreached", f"{message}; set {path}.unreached=keep")
 
 
 def dims_ascend(values: Values) -> Iterator[Problem]:
@@ -51,16 +56,18 @@ def dims_ascend(values: Values) -> Iterator[Problem]:
 def sources_named(values: Values) -> Iterator[Problem]:
     """Choices for a user's own model or data name none by themselves."""
     for group, keys in SOURCES.items():
-        node = values.get(group) or {}
-        key = keys.get(str(node.get("_target_")).rpartition(".")[2])
-        if key is not None and node.get(key) is None:
-            yield Problem(f"{group}.{key}", f"is not set; add {group}.{key}=...")
+        for path, node in _nodes(values.get(group), group):
+            key = keys.get(str(node.get("_target_")).rpartition(".")[2])
+            if key is not None and node.get(key) is None:
+                yield Problem(f"{path}.{key}", f"is not set; add {path}.{key}=...")
 
 
 def systems_exist(values: Values) -> Iterator[Problem]:
-    """A task measures systems that the evaluator knows, and what they are made of is known too."""
+    """What is measured or reranked are systems that the evaluator knows, and what they are made of is known too."""
     known = (values.get("evaluator") or {}).get("systems") or {}
     asked = [("task.systems", name) for name in (values.get("task") or {}).get("systems") or []]
+    if _class(values, "model") == CROSSED and "candidates" in values["model"]:
+        asked.append(("model.candidates", values["model"]["candidates"]))
     for key, name in asked:
         if name not in known:
             yield Problem(key, f"evaluator.systems has no '{name}'{suggestion(name, known)}")
@@ -147,7 +154,7 @@ LISTS = {"loss": ("Listwise", "Binary"), "training": ("ListTraining",)}
 def cross_encoder_parts(values: Values) -> Iterator[Problem]:
     """A cross-encoder is trained by one task, on lists, and an encoder is not."""
     task = str((values.get("task") or {}).get("_target_", ""))
-    crossed = _class(values, "model") == "PretrainedCrossEncoder"
+    crossed = _class(values, "model") == CROSSED
     if crossed and task != "embfit.task.finetune.finetune":
         yield Problem(
             "model",
@@ -161,6 +168,14 @@ def cross_encoder_parts(values: Values) -> Iterator[Problem]:
                 needed = "loss=listwise or loss=binary" if group == "loss" else "training=lists"
                 wrong = f"model=cross-encoder wants {needed}"
                 yield Problem(group, wrong if crossed else "is for model=cross-encoder; choose another one")
+
+
+def _nodes(node: Any, path: str) -> Iterator[tuple[str, Values]]:
+    """Yield a choice and those inside it, a blend's sources for example, each with its key."""
+    if isinstance(node, Mapping):
+        yield path, node
+        for key, inside in node.items():
+            yield from _nodes(inside, f"{path}.{key}")
 
 
 def _class(values: Values, group: str) -> str:

@@ -6,16 +6,21 @@ A run file has a line `query Q0 document rank score system` for each ranked docu
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from embfit.errors import UserError
 from embfit.evaluator.metrics import rank
-from embfit.records import Qrels, Ranking
+from embfit.records import Collection, Qrels, Ranking
 from embfit.store import write_text
+
+log = logging.getLogger(__name__)
+
+FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def write_run(path: Path, ranking: Ranking, system: str) -> None:
@@ -58,6 +63,28 @@ def run_lines(path: Path) -> Iterator[tuple[str, str, str, float]]:
     """
     for place, (query, _, document, _, score, _) in _lines(path, columns=6):
         yield place, query, document, _score(score, place)
+
+
+def check_unknown(path: Path, unknown: Mapping[str, str], collection: Collection) -> None:
+    """Make sure that a run file ranks documents of a collection, or those without text, which loading leaves out.
+
+    Args:
+        path: the file.
+        unknown: ids that the collection does not have, each with what ranks it (a line, and the query).
+        collection: the collection.
+
+    Raises:
+        UserError: there are more of them than documents that were left out.
+    """
+    left_out = int(collection.facts.get("documents_without_text_left_out", 0))
+    if len(unknown) > left_out:
+        name, place = next(iter(unknown.items()))
+        raise UserError(
+            f"{place} ranks {name!r}, which is no document of {collection.name} ({len(unknown)} are not); rank the "
+            "documents that data.path has"
+        )
+    if unknown:
+        log.warning("%s ranks %d documents that have no text; they are passed over", path, len(unknown))
 
 
 def write_qrels(path: Path, qrels: Qrels) -> None:
@@ -124,6 +151,6 @@ def _score(text: str, place: str) -> float:
         score = float(text)
     except ValueError:
         score = math.nan
-    if not math.isfinite(score):
+    if not abs(score) <= FLOAT32:
         raise UserError(f"{place}: expected a finite number as score, got {text!r}")
     return score

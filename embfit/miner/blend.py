@@ -164,7 +164,8 @@ class Blend:
 def mistakes(examples: Examples, candidates: Candidates, copies: np.ndarray) -> np.ndarray:
     """Count for each query the candidates that are not relevant and score above its lowest positive ([Q])."""
     unknown = filters.unknown(candidates.rows, examples.positives, copies) & (candidates.rows >= 0)
-    lowest = filters.lowest_of(Ragged(candidates.positive_scores, examples.positives.offsets))
+    scores = np.nan_to_num(candidates.positive_scores, nan=-np.inf)  # a positive that is not ranked is below all
+    lowest = filters.lowest_of(Ragged(scores, examples.positives.offsets))
     return np.asarray((unknown & (candidates.scores > lowest[:, None])).sum(axis=1))
 
 

@@ -26,10 +26,10 @@ class Examples:
         queries: [Q] int32, rows of the queries with a positive.
         positives: their relevant documents' rows, by descending grade, then by id; never empty.
         judged: rows of the documents judged not relevant (grade 0 or less), by descending grade, then by id; each text
-            once, and never the text of a positive.
+            once, and never the text of a positive or the query itself.
         own: rows of the documents that are the query itself, as where questions are matched with questions; each text
             once.
-        dropped: judged negatives left out because their text is a positive's or came before.
+        dropped: judged negatives left out because their text is a positive's, or came before, or is the query itself.
     """
 
     queries: np.ndarray
@@ -83,12 +83,14 @@ def training_examples(collection: Collection) -> Examples:
         )
     queries = np.unique(relevant[:, 0])
     others = table[(table[:, 1] < 1) & np.isin(table[:, 0], queries)]
-    judged = _new_texts(others, relevant, collection.document_copies)
+    own = _own(collection, queries)
+    themselves = np.stack([queries[own.owners], np.zeros_like(own.values), own.values], axis=1)
+    judged = _new_texts(others, np.concatenate([relevant, themselves]), collection.document_copies)
     return Examples(
         queries.astype(np.int32),
         _by_query(relevant, queries),
         _by_query(judged, queries),
-        _own(collection, queries),
+        own,
         len(others) - len(judged),
     )
 
@@ -117,9 +119,9 @@ def _own(collection: Collection, queries: np.ndarray) -> Ragged:
     return Ragged.of(sorted(one) for one in found)
 
 
-def _new_texts(others: np.ndarray, relevant: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Return the judgements whose text is not relevant to their query and was not judged for it before."""
-    taken, texts = (table[:, 0] * len(copies) + copies[table[:, 2]] for table in (relevant, others))
+def _new_texts(others: np.ndarray, known: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """Return the judgements whose text is not among the known ones of their query and was not judged for it before."""
+    taken, texts = (table[:, 0] * len(copies) + copies[table[:, 2]] for table in (known, others))
     first = np.zeros(len(others), bool)
     first[np.unique(texts, return_index=True)[1]] = True
     return others[first & ~np.isin(texts, taken)]

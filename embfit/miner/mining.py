@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 from datasets import Dataset
 
+from embfit.errors import UserError
 from embfit.miner.examples import SPLIT, Examples, training_examples
 from embfit.miner.selection import Negatives
 from embfit.miner.tally import Tally
@@ -45,7 +46,7 @@ def mine(
         wanted: negatives per query, of which a shortfall is counted.
 
     Raises:
-        UserError: there is no training pair.
+        UserError: there is no training pair, or `unreached=drop` left none.
     """
     examples = training_examples(collection)
     full_key = {
@@ -78,6 +79,11 @@ def mine(
     }
     log.info(_summary(facts, wanted))
     rows = Dataset.from_file(str(folder / "rows.arrow"))
+    if not len(rows):
+        raise UserError(
+            f"{miner} ranks no positive of any of the {len(examples)} training queries, and unreached=drop leaves such "
+            "queries out; set unreached=keep, or a larger depth"
+        )
     return TrainingSet(collection, rows, examples.relevant(), facts)
 
 
@@ -86,6 +92,6 @@ def _summary(facts: Mapping[str, Any], wanted: int) -> str:
     given = f"; {facts['judged']} negatives are the data's own{unused}" if facts["judged"] or unused else ""
     short = f"; {facts['short']} queries have fewer than {wanted}" if facts["short"] else ""
     unreached = f"; no positive of {facts['unreached']} queries was found" if facts["unreached"] else ""
-    dropped = f"; {facts['dropped']} of them are left out of training" if facts["dropped"] else ""
+    dropped = f"; {facts['dropped']} are left out of training (unreached=drop)" if facts["dropped"] else ""
     found = f"mined {facts['mined']} negatives ({facts['miner']}) for {facts['queries']} training queries"
     return f"{found}{given}{short}{unreached}{dropped}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from embfit.data.files import content_digest
 from embfit.errors import ConfigError, UserError
-from embfit.evaluator.trec import run_lines
+from embfit.evaluator.trec import check_unknown, run_lines
 from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
 from embfit.miner.examples import Examples
 from embfit.miner.miner import RankedMiner
@@ -73,16 +73,19 @@ def read_ranking(path: Path, examples: Examples, collection: Collection) -> File
     place_of = {query: place for place, query in enumerate(examples.queries.tolist())}
     owners, rows, lines = array("i"), array("i"), array("i")
     scores = array("f")
+    unknown: dict[str, str] = {}
     for place, query_id, document_id, score in run_lines(path):
-        query = _known(collection.query_rows.get(query_id), f"{place}: there is no query {query_id!r}", collection)
-        document = _known(
-            collection.document_rows.get(document_id), f"{place}: there is no document {document_id!r}", collection
-        )
-        if query in place_of:
+        query, document = collection.query_rows.get(query_id), collection.document_rows.get(document_id)
+        if query is None:
+            raise UserError(f"{place}: there is no query {query_id!r} in {collection.name}")
+        if document is None:
+            unknown.setdefault(document_id, f"{place}: query {query_id!r}")
+        elif query in place_of:
             owners.append(place_of[query])
             rows.append(document)
             lines.append(int(place.rpartition(":")[2]))
             scores.append(score)
+    check_unknown(path, unknown, collection)
     if not len(owners):
         raise UserError(f"{path} ranks documents for none of the {len(examples)} training queries")
     owner, row_of, score_of = (np.array(column) for column in (owners, rows, scores))
@@ -103,12 +106,6 @@ def _refuse_repeated(
             f"{path}:{lines[first]}: document {collection.document_ids[document]!r} is ranked twice for query "
             f"{collection.query_ids[query]!r}"
         )
-
-
-def _known(row: int | None, message: str, collection: Collection) -> int:
-    if row is None:
-        raise UserError(f"{message} in {collection.name}")
-    return row
 
 
 def _candidates(ranking: FileRanking, places: np.ndarray, part: Examples, depth: int) -> Candidates:

@@ -79,13 +79,13 @@ class Tally:
 
 def histogram(positives: np.ndarray, negatives: np.ndarray) -> Mapping[str, list[float]] | None:
     """Return how both kinds of scores are spread over common bins; None where a kind has no score."""
-    positives, negatives = positives[np.isfinite(positives)], negatives[np.isfinite(negatives)]
+    positives, negatives = (one[np.isfinite(one)].astype(np.float64) for one in (positives, negatives))
     if not len(positives) or not len(negatives):
         return None
     both = np.concatenate([positives, negatives])
     edges = np.histogram_bin_edges(both, BINS)
     return {
-        "edges": [round(float(edge), 6) for edge in edges],
+        "edges": edges.tolist(),
         "positives": np.histogram(positives, edges)[0].tolist(),
         "negatives": np.histogram(negatives, edges)[0].tolist(),
     }

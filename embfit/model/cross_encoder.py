@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from embfit.errors import UserError
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.folder import Attention
 from embfit.model.layers import without_cache
@@ -97,8 +98,8 @@ class CrossEncoder(nn.Module):
 
     @property
     def pad_id(self) -> int:
-        """The padding token's id; masked, so any id does where a tokenizer has none."""
-        return int(self.tokenizer.pad_token_id or 0)
+        """The padding token's id, by which a decoder finds the last token of a pair."""
+        return int(self.tokenizer.pad_token_id)
 
     @property
     def pads_left(self) -> bool:
@@ -167,11 +168,20 @@ class CrossEncoder(nn.Module):
         Args:
             pairs: tokenised.
             label: show progress under this name.
+
+        Raises:
+            UserError: a score is not a number.
         """
         bf16 = uses_bf16(self.settings.precision, self.device)
         with progress(label, len(pairs), "pairs") as advance:
             for chosen in plan_batches(pairs.lengths, default_token_budget(self.device)):
-                yield chosen, self._score_batch(pairs, chosen, bf16)
+                scores = self._score_batch(pairs, chosen, bf16)
+                if not np.isfinite(scores).all():
+                    raise UserError(
+                        f"{self.source or 'the cross-encoder'}: {np.count_nonzero(~np.isfinite(scores))} of "
+                        f"{len(scores)} scores are no numbers; set its precision to fp32, or train it again"
+                    )
+                yield chosen, scores
                 advance(len(chosen))
 
     @torch.inference_mode()

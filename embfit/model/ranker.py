@@ -118,8 +118,13 @@ def _read(
         transformers_logging.set_verbosity(verbosity)
     if not tokenizer.is_fast:
         raise UserError(f"{folder}: its tokenizer has no fast (tokenizer.json) form, which embfit needs")
-    if backbone.config.pad_token_id is None:
-        backbone.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before the padding
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"{folder}: its tokenizer has neither a padding nor an end token, so pairs cannot be batched"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    backbone.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before the padding
     return backbone, tokenizer
 
 

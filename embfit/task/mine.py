@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import pytorch_lightning as pl
 from pydantic import Field
 
+from embfit.errors import UserError
 from embfit.miner import most_suspect, write_negatives
 from embfit.miner.hidden_positives import estimate
 from embfit.miner.layouts import Layout
@@ -82,7 +83,11 @@ def _false_negatives(
     miner: Miner, collection: Collection, encoder: Encoder, store: Store, share: float, seed: int
 ) -> Mapping[str, Any]:
     log.info("hiding positives and mining again, to estimate how many negatives are relevant")
-    found = estimate(lambda changed: miner.mine(changed, encoder, store), collection, share, seed)
+    try:
+        found = estimate(lambda changed: miner.mine(changed, encoder, store), collection, share, seed)
+    except UserError as error:  # a run file may rank none of these queries; what was mined is reported all the same
+        log.warning("false negatives are not estimated: %s", error)
+        return {}
     if found.hidden:
         log.info("of %d hidden positives, %d became negatives", found.hidden, found.taken)
     else:

@@ -79,9 +79,11 @@ class Remining:
     def _mined(self, encoder: Encoder) -> Examples:
         found = Examples(self.mine(encoder), self.max_positives)
         if not np.array_equal(found.queries, self.queries):
+            others = len(np.setxor1d(found.queries, self.queries))
             raise UserError(
-                f"mining again kept {len(found)} examples, and training began with {len(self.queries)}: batches are "
-                "planned for those; set miner.unreached=keep, or training.remine_every=null"
+                f"mining again changed which of {len(self.queries)} queries are trained on ({others} came or went), "
+                "and batches are planned for those of the beginning; set unreached=keep in every miner, or "
+                "training.remine_every=null"
             )
         return found
 

@@ -25,6 +25,50 @@ def found(**values):
                 )
             ],
         ),
+        (
+            {"miner": {"negatives": 200, "sources": {"dense": {"negatives": 200, "depth": 100}, "bm25": {}}}},
+            [
+                (
+                    "miner.sources.dense.negatives",
+                    "200 exceeds the 100 ranks up to miner.sources.dense.depth=100 that are looked at; lower it or "
+                    "raise miner.sources.dense.depth",
+                )
+            ],
+        ),
+        (
+            {
+                "miner": {"sources": {"a": {"unreached": "drop"}, "b": {"candidates": {"unreached": "drop"}}}},
+                "training": {"remine_every": 1},
+            },
+            [
+                (
+                    "miner.sources.a.unreached",
+                    "drop cannot go with training.remine_every, which mines for the same queries each time; set "
+                    "miner.sources.a.unreached=keep",
+                )
+            ],
+        ),
+        (
+            {"miner": {"sources": {"c": {"_target_": "embfit.miner.CrossEncoder", "model": None}}}},
+            [("miner.sources.c.model", "is not set; add miner.sources.c.model=...")],
+        ),
+        (
+            {
+                "model": {
+                    "_target_": "embfit.model.X",
+                    "first_stage": {"_target_": "embfit.model.Pretrained", "path": None},
+                }
+            },
+            [("model.first_stage.path", "is not set; add model.first_stage.path=...")],
+        ),
+        (
+            {
+                "task": FINETUNE,
+                "model": {"_target_": "embfit.model.PretrainedCrossEncoder", "candidates": "bm52"},
+                "evaluator": {"systems": {"base": {}, "bm25": {}}},
+            },
+            [("model.candidates", "evaluator.systems has no 'bm52'; did you mean 'bm25'?")],
+        ),
         ({"task": FINETUNE, "evaluator": {"split": "test", "production": None, "dev_split": "dev"}}, []),
         ({"task": {}, "evaluator": {"split": "dev", "production": None, "dev_split": "dev"}}, []),
         (

@@ -126,6 +126,8 @@ def test_mistakes_by_hand(collection: Collection, store: Store, tiny_encoder: En
     examples = training_examples(collection)
     found = Given(name="a").source(collection, tiny_encoder, store).prepare(examples)(examples)
     assert mistakes(examples, found, collection.document_copies).tolist() == [row % 10 for row in range(QUERIES)]
+    lost = replace(found, positive_scores=np.full_like(found.positive_scores, np.nan))  # as of a file that ranks none
+    assert mistakes(examples, lost, collection.document_copies).tolist() == [20] * QUERIES
 
 
 def test_a_shortfall_is_not_filled_by_another(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:

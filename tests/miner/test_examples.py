@@ -48,6 +48,14 @@ def test_a_document_that_is_the_query_itself_is_found() -> None:
     assert examples.relevant() == {0: frozenset({0, 1}), 1: frozenset({0, 2}), 2: frozenset({4})}
 
 
+def test_a_judged_document_that_is_the_query_itself_is_no_negative() -> None:
+    examples = training_examples(
+        make_collection(DOCUMENTS, {"q0": "green"}, {"train": {"q0": {"a": 1, "b": 0, "c": 0}}})
+    )
+    assert [rows.tolist() for rows in examples.judged.lists()] == [[2]]
+    assert examples.dropped == 1
+
+
 def test_the_query_itself_is_found_under_a_title_and_by_its_id() -> None:
     corpus = {
         "_id": ["a", "b", "q1", "c", "d"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,11 @@ def test_the_store_knows_the_file(run: Path, store: Store, tiny_encoder: Encoder
     [
         ("q Q0 a 1 9.0\n", r"them.trec:1: expected 6 columns, got 5"),
         ("q Q0 a 1 high them\n", r"them.trec:1: expected a finite number as score"),
-        ("q Q0 a 1 9.0 them\n\nq Q0 zz 2 8 them\n", r"them.trec:3: there is no document 'zz' in small"),
+        ("q Q0 a 1 1e39 them\n", r"them.trec:1: expected a finite number as score"),
+        (
+            "q Q0 a 1 9.0 them\n\nq Q0 zz 2 8 them\n",
+            r"them.trec:3: query 'q' ranks 'zz', which is no document of small",
+        ),
         ("p Q0 a 1 9.0 them\n", r"them.trec:1: there is no query 'p' in small"),
         ("q Q0 a 1 9 x\nr Q0 a 1 9 x\nq Q0 a 2 8 x\n", r"them.trec:3: document 'a' is ranked twice for query 'q'"),
         ("other Q0 a 1 9.0 them\n", r"them.trec ranks documents for none of the 2 training queries"),
@@ -85,6 +90,15 @@ def test_what_is_wrong_is_said_with_its_place(
     run.write_text(text)
     with pytest.raises(UserError, match=message):
         RunFile(path=str(run)).mine(COLLECTION, tiny_encoder, store)
+
+
+def test_documents_that_loading_left_out_are_passed_over(
+    run: Path, store: Store, tiny_encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.write_text("q Q0 empty 1 9.0 them\nq Q0 d 2 8.0 them\n")
+    collection = replace(COLLECTION, facts={"documents_without_text_left_out": 1})
+    assert RunFile(path=str(run), depth=4).mine(collection, tiny_encoder, store).rows["negatives"][0] == [5, 3]
+    assert "ranks 1 documents that have no text; they are passed over" in caplog.text
 
 
 def test_a_file_that_is_not_there_or_not_named(store: Store, tiny_encoder: Encoder) -> None:

@@ -55,4 +55,9 @@ def test_histograms_by_hand() -> None:
     assert drawn["positives"] == [1] + [0] * 38 + [1]
     assert [bin for bin, count in enumerate(drawn["negatives"]) if count] == [0, 20, 39]
     assert histogram(np.array([math.nan]), np.array([1.0])) is None
+    close = histogram(
+        np.array([1.0 - 2**-24], np.float32), np.array([1.0], np.float32)
+    )  # next to each other in float32
+    assert close is not None
+    assert (close["positives"], close["negatives"]) == ([1] + [0] * 39, [0] * 39 + [1])
     assert histogram(np.array([1.0]), np.array([])) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from embfit.model.ranker import load_ranker
 from embfit.records import Collection
 from embfit.store import Store
 from tests.conftest import TEXTS, new_ranker
+from tests.model.architectures import new_folder
 
 PAIRS = [(query, document) for query in (TEXTS[0], "blood and bile", "virus") for document in TEXTS]
 
@@ -176,3 +178,27 @@ def test_what_was_scored_before_an_interruption_is_kept(
     found = score_pairs(tiny_ranker, small_collection, rows, Store(store.dir))
     assert asked == [len(rows), len(rows) - sum(done)]
     np.testing.assert_allclose(found, score_pairs(tiny_ranker, small_collection, rows, Store(enabled=False)), atol=1e-5)
+
+
+@pytest.mark.parametrize("has_padding", [True, False])
+def test_a_decoder_scores_a_pair_alike_in_any_batch(tmp_path: Path, has_padding: bool) -> None:
+    """It scores a pair's last token, which it finds by the padding id: the tokenizer's, whatever config.json says."""
+    folder = new_folder("qwen3-embedding-0.6b", tmp_path / "decoder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 4}))
+    if not has_padding:
+        said = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps({name: value for name, value in said.items() if name != "pad_token"})
+        )
+    ranker = load_ranker(str(folder), precision="fp32", fresh_head=0)
+    together = ranker.score(PAIRS)
+    assert np.std(together) > 0.001
+    np.testing.assert_allclose([ranker.score([pair])[0] for pair in PAIRS], together, atol=1e-5)
+
+
+def test_a_score_that_is_no_number_is_an_error(tiny_ranker: CrossEncoder) -> None:
+    with torch.no_grad():
+        tiny_ranker.backbone.classifier.bias += torch.nan
+    with pytest.raises(UserError, match=r"the cross-encoder: 3 of 3 scores are no numbers; set its precision to fp32"):
+        tiny_ranker.score(PAIRS[:3])
