@@ -147,6 +147,33 @@ def compiled_layers_are_kept(values: Values) -> Iterator[Problem]:
         yield Problem("model.compile", f"{message}; set one of the two to false")
 
 
+def callbacks_have_no_work_of_ours(values: Values) -> Iterator[Problem]:
+    """Checkpoints and early stopping are the training's, and Lightning's own would fail after mining."""
+    knobs = {"ModelCheckpoint": "training.checkpoint_every", "EarlyStopping": "training.patience"}
+    for name, callback in ((values.get("trainer") or {}).get("callbacks") or {}).items():
+        knob = knobs.get(str((callback or {}).get("_target_")).rpartition(".")[2])
+        if knob is not None:
+            yield Problem(f"trainer.callbacks.{name}", f"is the work of embfit's training; set {knob} instead")
+
+
+def folders_are_there(values: Values) -> Iterator[Problem]:
+    """A model or run file that is named as a path is looked for before there is any work."""
+    named = {
+        f"{path}.{key}": node.get(key)
+        for group, keys in SOURCES.items()
+        for path, node in _nodes(values.get(group), group)
+        if (key := keys.get(str(node.get("_target_")).rpartition(".")[2])) is not None
+    }
+    systems = (values.get("evaluator") or {}).get("systems") or {}
+    for name in (values.get("task") or {}).get("systems") or []:
+        named[f"evaluator.systems.{name}.path"] = (systems.get(name) or {}).get("path")
+    named["training.guide"] = (values.get("training") or {}).get("guide")
+    named["tuned"] = values.get("tuned")
+    for key, value in named.items():
+        if isinstance(value, str) and value.startswith((".", "/", "~")) and not Path(value).expanduser().exists():
+            yield Problem(key, f"{value}: there is no such file or folder")
+
+
 LISTS = {"loss": ("Listwise", "Binary"), "training": ("ListTraining",)}
 """Per group, the classes that train a cross-encoder, and nothing else."""
 
@@ -195,5 +222,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     weights_can_move,
     adapter_dropout_is_on,
     compiled_layers_are_kept,
+    callbacks_have_no_work_of_ours,
+    folders_are_there,
     cross_encoder_parts,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import json
+import math
 import re
 import types
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ def complaint(value: Any, hint: Any) -> str | None:
     Values are judged as strict JSON: a whole number passes for a float and a list for a tuple, but neither `'3'` nor
     `true` for a number. A hint that pydantic cannot read is not checked.
     """
+    if not _finite(value):
+        return f"expected {wanted(hint)}, got {shown(value)}"
     adapter = _adapter(hint)
     if adapter is None:
         return None
@@ -71,6 +74,15 @@ def shown(value: Any) -> str:
     """Write a value as YAML would, shortened."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _finite(value: Any) -> bool:
+    """Say whether no number in a value is infinite, or none at all."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:

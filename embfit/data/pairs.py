@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from embfit.data.source import Source, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
 from embfit.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Pairs(Source):
         query: the column of queries.
         positive: the column of relevant documents; in JSONL and Parquet a text or a list of texts.
         negatives: the column, or columns, of documents that look relevant and are not; texts (an empty one is none) or
-            lists of texts. They become judgements of grade 0, which miners take for given negatives.
+            lists of texts. They become judgements of grade 0, which miners take for given negatives. None: `negatives`,
+            where the file has it; an empty list: none.
         label: the column of the positive's grade: 0 not relevant, 1 relevant, more is better. None: all are 1.
         title: the column of the positive's title. None: it has none.
         query_id: the column of the query's id. None: queries are q1, q2, …
@@ -55,6 +59,7 @@ class Pairs(Source):
             "reader": "pairs",
             "files": {split: [path.suffix, content_digest(path)] for split, path in files.items()},
             "columns": self.columns,
+            "negatives_if_there": self.negatives is None,
         }
         entry = store.entry("collection", key, lambda folder: write_pairs(folder, rows), version=TABLES_VERSION)
         return Tables(next(iter(files.values())).stem, entry)
@@ -97,7 +102,7 @@ class Pairs(Source):
             grade=max(0, grade),
             negatives=[
                 GivenText(text)
-                for column in self.columns.get("negatives", [])
+                for column in (["negatives"] if self.negatives is None else self.columns.get("negatives", []))
                 if record.get(column) is not None
                 for text in _texts(place, record, column)
             ],
@@ -120,10 +125,17 @@ class _Rows:
             if self.pairs.query in absent or self.pairs.positive in absent:
                 break
             yield self.pairs.row(place, record)
+        self._tell_unread(record)
         if isinstance(self.records, Delimited):
             place = f"{self.records}:1"  # the header, which every row repeats
         for column, name in absent.items() if record else ():
             raise UserError(f'{place}: no column "{column}" (data.{name}); there are: {", ".join(record)}')
+
+    def _tell_unread(self, record: Mapping[str, Any]) -> None:
+        """Say which columns nobody asked for: one of them may be a label or an id."""
+        read = {"negatives", *(column for columns in self.pairs.columns.values() for column in columns)}
+        if unread := [column for column in record if column not in read]:
+            log.info("%s: columns that are not read: %s", self.records, ", ".join(unread))
 
 
 def _table(path: Path) -> Records:

@@ -146,4 +146,4 @@ def _classify(
         negatives = torch.logaddexp(negatives, further)  # [R, 1] or [R, C]
     losses = functional.softplus(negatives - scores)  # [R, C]: -log of the positive's share
     pairs = positives * weights  # [R, C]
-    return (losses * pairs).sum() / pairs.sum()
+    return (losses * pairs).sum() / pairs.sum().clamp(min=1e-9)  # a part of a batch may weigh nothing

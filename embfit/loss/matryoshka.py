@@ -42,6 +42,8 @@ class Matryoshka(nn.Module):
         super().__init__()
         if dims is not None and weights is not None and len(dims) != len(weights):
             raise ValueError(f"{len(dims)} dims and {len(weights)} weights; give one weight per dim")
+        if dims is not None and not dims:
+            raise ValueError("dims=[] name no prefix; list lengths, or null for 64, 128, … up to the model's own")
         if weights is not None and dims is None:
             raise ValueError("weights are given without dims; list the dims they belong to")
         if weights is not None and not any(weights):
@@ -66,7 +68,9 @@ class Matryoshka(nn.Module):
         if self.dims is None:
             return (*(dim for dim in NESTED if dim < width), width)
         if max(self.dims) > width:
-            raise ValueError(f"loss.dims has {max(self.dims)}, more than the model's {width} dimensions")
+            raise ValueError(
+                f"loss.dims has {max(self.dims)}, more than the model's {width} dimensions; lower it, or set null"
+            )
         return self.dims
 
     def mass(self, relations: Relations) -> Tensor | None:

@@ -27,7 +27,7 @@ print(model.similarity(queries, documents))
 With embfit:
 
 ```sh
-python -m embfit task=search query="a question" tuned=FOLDER
+python -m embfit task=search query="a question" tuned=FOLDER data=beir data.path=DIR
 ```
 
 With transformers alone, do what `1_Pooling/config.json` and `config_sentence_transformers.json` say: put the prompt in

@@ -49,13 +49,13 @@ def find_model(path: str, revision: str | None = None, packages: Mapping[str, st
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise UserError(f"model.path={path}: the folder has no config.json, so it is not a transformers model")
+            raise UserError(f"{path}: the folder has no config.json, so it is not a transformers model")
         return folder
     package = None if revision is not None else (packages or {}).get(path)
     if package is not None and (found := _packaged(package)) is not None:
         return found
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise UserError(f"model.path={path}: there is no such folder (a name on the Hub has the form owner/name)")
+        raise UserError(f"{path}: there is no such folder (a name on the Hub has the form owner/name)")
     return _from_hub(path, revision)
 
 
@@ -119,19 +119,17 @@ def _from_hub(name: str, revision: str | None) -> Path:
         if not any((folder / weights).is_file() for weights in WEIGHTS):  # published before safetensors
             folder = Path(snapshot_download(name, revision=revision, ignore_patterns=OTHER_FORMATS))
     except GatedRepoError as error:
-        raise UserError(
-            f"model.path={name}: the Hub asks for access to this model; log in with `hf auth login`"
-        ) from error
+        raise UserError(f"{name}: the Hub asks for access to this model; log in with `hf auth login`") from error
     except RevisionNotFoundError as error:
-        raise UserError(f"model.revision={revision}: the Hub has no such revision of {name}") from error
+        raise UserError(f"{name}: the Hub has no revision {revision} of it") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(
-            f"model.path={name}: neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
+            f"{name}: neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
         ) from error
     except (OSError, HfHubHTTPError, RuntimeError) as error:
         raise UserError(
-            f"model.path={name} is not on this machine, and the Hub cannot be reached ({type(error).__name__}); "
-            "run once with a network, or give a folder: model.path=FOLDER"
+            f"{name} is not on this machine, and the Hub cannot be reached ({type(error).__name__}); run once with a "
+            "network, or name a folder in its place"
         ) from error
     log.info("%s comes from %s", name, folder)
     return folder

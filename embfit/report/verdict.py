@@ -8,7 +8,9 @@ from embfit.report.wording import bounds, certainty, count, metric_label, plain,
 
 
 def verdict(report: Report) -> list[str]:
-    """Return one to three sentences: the difference, whether it holds for unseen documents, and BM25 if it leads.
+    """Return the verdict in one to four sentences.
+
+    They say whether nothing was learnt, the difference, whether it holds for unseen documents, and BM25 if it leads.
 
     Without a comparison they state what each system reached; an assessment's recommendation stands for all of them.
     """
@@ -18,7 +20,7 @@ def verdict(report: Report) -> list[str]:
     systems = {evaluation.system: evaluation for evaluation in report.evaluations}
     if main is None:
         return [_reached(evaluation) for evaluation in report.evaluations]
-    sentences = [_difference(main, systems[main.a], systems[main.b])]
+    sentences = [*_untrained(report), _difference(main, systems[main.a], systems[main.b])]
     sentences += _unseen(main, report)
     sentences += _lexical(main, systems)
     return sentences
@@ -28,6 +30,15 @@ def _reached(evaluation: Evaluation) -> str:
     metric, value = next(iter(evaluation.metrics.items()))
     queries = count(len(evaluation.per_query[metric]), "query", "queries")
     return f"{evaluation.system} reaches {metric_label(metric)} {plain(value)} on {queries} of {evaluation.split}."
+
+
+def _untrained(report: Report) -> list[str]:
+    if report.training.get("best_step") != 0:
+        return []
+    return [
+        "No validation was better than the model before training, so what was saved is that model, unchanged: try more "
+        "data, epochs or another training.lr."
+    ]
 
 
 def _difference(main: Comparison, a: Evaluation, b: Evaluation) -> str:

@@ -26,7 +26,7 @@ from embfit.task.facts import can_validate, count_truncated, describe, warn_of_s
 from embfit.task.finetune_cross_encoder import finetune_cross_encoder
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
-from embfit.training import Fit, ListTraining, Training, check_cosines
+from embfit.training import Fit, ListTraining, Training
 from embfit.training.layout import layout_of
 
 
@@ -59,7 +59,7 @@ def finetune(
         validating = can_validate(collection, evaluator.dev_split)
     with run.stage("load model"):
         encoder = model.load(*layout.devices)
-        check_cosines(encoder, loss)
+        training.check_loss(encoder, loss)
         truncated = count_truncated(encoder, collection, store)
     with run.stage("evaluate base"):
         base, *base_production = [evaluator.evaluate("base", encoder, collection, store, at) for at in evaluator.splits]
@@ -90,7 +90,7 @@ def finetune(
         write_report(report, run.dir, run.config, run.origins, collection, run.command)
         write_card(run.dir / "model", str(model.path), report, run.config)
     print_table(report)
-    print(where_things_are(run.dir, "task=search query='...' tuned={}"))
+    print(where_things_are(run, "task=search query='...' tuned={}", ("data", "model", "experiment", "store")))
     return report
 
 

@@ -108,7 +108,7 @@ def finetune_cross_encoder(
         write_report(report, run.dir, run.config, run.origins, collection, run.command)
         write_card(run.dir / "model", model.start, report, run.config, cross_encoder=True)
     print_table(report)
-    print(where_things_are(run.dir, "experiment=distill miner.model={}"))
+    print(where_things_are(run, "experiment=distill miner.model={}", ("data", "store")))
     return report
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import pytorch_lightning as pl
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
@@ -37,7 +39,7 @@ def search(
     query: str | None,
     tuned: str | None,
     runs: str,
-    documents: int,
+    documents: Annotated[int, Field(ge=1)],
 ) -> None:
     """Show the top documents of a query.
 

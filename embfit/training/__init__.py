@@ -2,6 +2,6 @@
 
 from embfit.training.fitting import Fit
 from embfit.training.list_training import ListTraining
-from embfit.training.training import Training, check_cosines
+from embfit.training.training import Training
 
-__all__ = ["Fit", "ListTraining", "Training", "check_cosines"]
+__all__ = ["Fit", "ListTraining", "Training"]

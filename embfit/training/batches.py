@@ -62,8 +62,10 @@ class Examples:
         self.negatives = _ragged(table, "negatives", copies)
         self.teacher = _floats(table["scores"][:])
         self.scored = _scored(self.positives, self.negatives, self.teacher)
-        relevant = [sorted(training_set.relevant.get(int(query), ())) for query in self.queries]
-        known = Ragged.of(relevant)
+        known = Ragged.of(
+            sorted({*training_set.relevant.get(int(query), ()), *positives})  # one that is not drawn is no negative
+            for query, positives in zip(self.queries, table["positives"][:], strict=True)
+        )
         self.relevant = Ragged(copies[known.values], known.offsets)
 
     def __len__(self) -> int:

@@ -6,13 +6,14 @@ import logging
 import math
 import re
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 
-MOST_MINUTES = 3600  # YAML reads HH:MM:SS without quotes, 1:00:00 and more, as a number from here on
+MOST_MINUTES = 1440  # YAML reads 12:00:00 without quotes as 43200, and 30:00 as 1800
 
 
 class TimeLimit(pl.Callback):
@@ -25,6 +26,8 @@ class TimeLimit(pl.Callback):
 
     def __init__(self, limit: float | None, spent: float = 0.0) -> None:
         self.limit = math.inf if limit is None else limit
+        if limit is not None:
+            log.info("training ends after %s at the latest", timedelta(seconds=round(limit)))
         self.reached = False
         self._started = time.monotonic() - spent
 
@@ -59,7 +62,7 @@ def seconds(time_given: str | float) -> float:
     elif time_given >= MOST_MINUTES:
         raise ValueError(
             f"max_time={time_given} would be minutes, of which {MOST_MINUTES} are too many; quote a time "
-            '("12:00:00", as YAML reads 12:00:00 as 43200), and write more than 59 hours as one, too'
+            '("12:00:00", as YAML reads 12:00:00 as 43200), and write more than a day as one, too'
         )
     else:
         found = time_given * 60.0

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from embfit.errors import ConfigError, UserError
+from embfit.loss import Matryoshka
 from embfit.model import Encoder, embed, tokenized
 from embfit.records import TrainingSet
 from embfit.store import Store, digest
@@ -82,7 +83,7 @@ class Training(TrainingSettings):
             remine: encoder → a new training set of the same queries, for `remine_every`.
 
         Raises:
-            ConfigError: the loss is made for cosines, and the encoder's vectors keep their length.
+            ConfigError: as `check_loss`.
             UserError: the loss became NaN or lacks a teacher's scores, the best weights could not be read back, or the
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
@@ -90,7 +91,7 @@ class Training(TrainingSettings):
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)
-        check_cosines(encoder, loss)
+        self.check_loss(encoder, loss)
         _check_teacher(loss, examples)
         grouping = self._grouping(encoder, examples, training_set, batch_size, store)
         course = self.course(per_epoch=len(grouping))
@@ -122,6 +123,27 @@ class Training(TrainingSettings):
         )
         return fit_module(module, course, identity, validate, layout, trainer.keywords, folder)
 
+    def check_loss(self, encoder: Encoder, loss: nn.Module) -> None:
+        """Refuse a loss that cannot train this encoder in this way, before there is any work.
+
+        Raises:
+            ConfigError: it is made for cosines, and the encoder's vectors keep their length; it reads more dimensions
+                than there are; or a guide masks negatives, and it reads a teacher's scores alone.
+        """
+        _check_cosines(encoder, loss)
+        parts = list(loss.modules())
+        for prefixes in (part for part in parts if isinstance(part, Matryoshka)):
+            try:
+                prefixes.dims_of(encoder.width)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+        inmost = [part for part in parts if not list(part.children())]
+        if self.guide is not None and all(getattr(part, "needs_teacher", False) for part in inmost):
+            raise ConfigError(
+                f"training.guide={self.guide} masks negatives, and {type(inmost[0]).__name__} learns from all that a "
+                "teacher has scored; set training.guide=null, or loss=distill"
+            )
+
     def _grouping(
         self, encoder: Encoder, examples: Examples, training_set: TrainingSet, batch_size: int, store: Store
     ) -> Grouping:
@@ -142,12 +164,7 @@ class Training(TrainingSettings):
         return make_guide(self.guide, self.guide_margin, encoder, training_set.collection, rows, store)
 
 
-def check_cosines(encoder: Encoder, loss: nn.Module) -> None:
-    """Refuse a loss that is made for cosines where vectors keep their length.
-
-    Raises:
-        ConfigError: it is.
-    """
+def _check_cosines(encoder: Encoder, loss: nn.Module) -> None:
     cosine = next((part for part in loss.modules() if getattr(part, "on_cosines", False)), None)
     if cosine is not None and not encoder.settings.normalize:
         raise ConfigError(

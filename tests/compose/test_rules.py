@@ -69,6 +69,28 @@ def found(**values):
             },
             [("model.candidates", "evaluator.systems has no 'bm52'; did you mean 'bm25'?")],
         ),
+        (
+            {
+                "trainer": {
+                    "callbacks": {"stop": {"_target_": "pytorch_lightning.callbacks.EarlyStopping"}, "off": None}
+                }
+            },
+            [("trainer.callbacks.stop", "is the work of embfit's training; set training.patience instead")],
+        ),
+        (
+            {
+                "miner": {"_target_": "embfit.miner.Taught", "model": "/nowhere/ranker", "miner": {}},
+                "training": {"guide": "owner/name"},
+                "tuned": "./nowhere",
+                "task": {"systems": ["a"]},
+                "evaluator": {"systems": {"a": {"path": "~/nowhere"}, "b": {"path": "/nowhere"}}},
+            },
+            [
+                ("miner.model", "/nowhere/ranker: there is no such file or folder"),
+                ("evaluator.systems.a.path", "~/nowhere: there is no such file or folder"),
+                ("tuned", "./nowhere: there is no such file or folder"),
+            ],
+        ),
         ({"task": FINETUNE, "evaluator": {"split": "test", "production": None, "dev_split": "dev"}}, []),
         ({"task": {}, "evaluator": {"split": "dev", "production": None, "dev_split": "dev"}}, []),
         (

@@ -63,6 +63,15 @@ def test_all_columns(tmp_path, store):
     assert (facts["train_pairs"], facts["train_not_relevant"]) == (3, 2)
 
 
+def test_negatives_under_that_name_are_read_unasked(tmp_path, store, caplog):
+    caplog.set_level("INFO")
+    path = tmp_path / "a.jsonl"
+    write_jsonl(path, [{"query": "x", "positive": "good", "negatives": ["bad"], "label": 1, "lang": "en"}])
+    assert Pairs(str(path), **WHOLE).load(store).qrels["train"] == {"q1": {"d1": 1, "d2": 0}}
+    assert "a.jsonl: columns that are not read: label, lang" in caplog.text
+    assert Pairs(str(path), negatives=[], **WHOLE).load(store).qrels["train"] == {"q1": {"d1": 1}}
+
+
 def test_a_negative_that_is_a_positive_of_the_query_is_none(tmp_path, store):
     path = tmp_path / "a.csv"
     path.write_text("query,positive,negative\nx,good,also good\nx,also good,bad\n")

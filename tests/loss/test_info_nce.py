@@ -61,6 +61,12 @@ def test_positives_of_one_query_do_not_compete() -> None:
     assert loss.item() == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
+def test_queries_that_weigh_nothing_cost_nothing() -> None:
+    queries, documents = torch.eye(2), torch.eye(2)
+    weightless = related(torch.eye(2, dtype=torch.bool), weights=torch.zeros(2))
+    assert InfoNCE(1.0)(queries, documents, weightless).item() == 0
+
+
 def test_weights_are_by_query() -> None:
     queries, documents = unit(2, 0), unit(2, 1)
     labels = torch.eye(2, dtype=torch.bool)

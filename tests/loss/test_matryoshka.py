@@ -44,6 +44,11 @@ def test_a_dim_wider_than_the_model_is_refused() -> None:
         Matryoshka(InfoNCE(), dims=[64, 512]).dims_of(384)
 
 
+def test_no_dims_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"dims=\[\] name no prefix"):
+        Matryoshka(InfoNCE(), dims=[])
+
+
 def test_one_weight_per_dim() -> None:
     with pytest.raises(ValueError, match="2 dims and 1 weights"):
         Matryoshka(InfoNCE(), dims=[4, 16], weights=[1])

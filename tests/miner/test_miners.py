@@ -349,3 +349,15 @@ def test_the_rows_are_memory_mapped_and_the_facts_are_json(
     assert isinstance(training_set.rows, Dataset)
     assert training_set.rows.cache_files[0]["filename"].startswith(str(store.dir))
     assert json.loads(json.dumps(training_set.facts)) == training_set.facts
+
+
+def test_unreached_queries_are_not_all_dropped(
+    small_collection: Collection, tiny_encoder: Encoder, store: Store
+) -> None:
+    asked = small_collection.query_ids[0]
+    unlike = {"train": {asked: {small_collection.document_ids[-1]: 1}}}
+    collection = replace(small_collection, qrels=unlike)
+    with pytest.raises(
+        UserError, match=r"^bm25 ranks no positive of any of the 1 training queries.*set unreached=keep"
+    ):
+        BM25(1, depth=1, unreached="drop").mine(collection, tiny_encoder, store)

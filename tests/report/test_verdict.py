@@ -45,6 +45,15 @@ def test_the_difference_in_plain_words(change: dict[str, object], sentence: str)
     assert say(replace(FOUND, **change)) == [sentence]  # type: ignore[arg-type]
 
 
+def test_that_nothing_was_learnt_is_said_first() -> None:
+    first, second = verdict(report(comparisons=[FOUND], training={"best_step": 0}))
+    assert first == (
+        "No validation was better than the model before training, so what was saved is that model, unchanged: try more "
+        "data, epochs or another training.lr."
+    )
+    assert second.startswith("tuned is better")
+
+
 def test_a_gain_on_seen_documents_alone_is_called_that() -> None:
     unseen = replace(FOUND, subset="unseen", queries=2, difference=0.001, ci95=(-0.02, 0.03), p=0.9)
     assert say(FOUND, unseen)[1] == (

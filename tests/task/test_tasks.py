@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,6 +172,31 @@ def test_mine_writes_negatives_for_people(command: list[str], miner: str) -> Non
     assert any(line["negatives"] for line in lines) == (miner != "none")
 
 
+def test_what_was_mined_is_reported_though_no_false_negatives_can_be_estimated(
+    command: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = SPLITS["train"][:3]
+    with (tmp_path / "collection" / "qrels" / "train.tsv").open("a") as file:
+        file.write(f"q{first}\td{second}\t1\n")  # the only query with two positives, and the run file lacks it
+    (tmp_path / "them.trec").write_text(f"q{third} Q0 d{first} 1 1.0 them\nq{third} Q0 d{third} 2 0.5 them\n")
+    path = f"miner.path={tmp_path / 'them.trec'}"
+    assert main([*command, "task=mine", "miner=file", path, "miner.relative_margin=null", "run.dir=run"]) == 0
+    assert report("run")["mining"]["mined"] == 1
+    assert "false_negatives" not in report("run")["mining"]
+    assert "ranks documents for none of the 1 training queries" in caplog.text
+
+
+def test_a_fine_tuning_ends_with_a_command_on_the_same_data(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "training.epochs=1", "run.dir=run"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    words = shlex.split(last.removeprefix("use it   python -m embfit "))
+    assert words[:3] == ["task=search", "query=...", "tuned=run/model"]
+    assert words[3:] == [word for word in command if word.startswith(("model", "data", "store"))]
+    assert main([*words, "run.dir=search"]) == 0
+
+
 def test_search_shows_base_and_tuned(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     search = [*command, "task=search", "query=kidneys filter the blood", "task.documents=2"]
     assert main([*search, "run.dir=first"]) == 0
@@ -244,13 +270,13 @@ def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptur
     [
         (["data.path=nowhere"], 1, "nowhere is not a folder"),
         (["evaluator.split=production"], 1, "no split 'production'"),
-        (["model.path=./nowhere"], 1, "there is no such folder"),
+        (["model.path=./nowhere"], 2, "model.path: ./nowhere: there is no such file or folder"),
         (["training.epoch=3"], 2, "did you mean 'epochs'?"),
         (["evaluator.split=dev"], 2, "dev is evaluator.dev_split too"),
         (["evaluator.production=dev"], 2, "dev is evaluator.dev_split too"),
         (["evaluator.dev_split=test"], 2, "test is evaluator.dev_split too"),
         (["task=evaluate", "task.systems=[base,hybird]"], 2, "did you mean 'hybrid'?"),
-        (["loss=mrl", "loss.dims=[64]"], 1, "more than the model's 32 dimensions"),
+        (["loss=mrl", "loss.dims=[64]"], 2, "more than the model's 32 dimensions"),
     ],
 )
 def test_bad_input_is_one_message(

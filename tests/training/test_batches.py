@@ -50,6 +50,14 @@ def test_a_mined_negative_that_is_a_copy_of_a_known_positive_is_ignored() -> Non
     assert batch.relations.ignored.int().tolist() == [[1, 0]]
 
 
+def test_a_positive_that_is_not_drawn_is_no_negative_whatever_is_called_relevant() -> None:
+    examples = Examples(training_set([(0, [0, 1], []), (1, [1], [])], {}), 1)
+    for seed in range(10):
+        batch = examples.batch(np.arange(2), np.random.default_rng(seed))
+        first = batch.relations.positives[0] | batch.relations.ignored[0]
+        assert first.all()  # of documents a and b, or b alone
+
+
 def test_examples_of_one_query_are_one_row() -> None:
     batch = whole(Examples(training_set([(0, [0], []), (0, [1], [])], {0: {0, 1}}), 8))
     assert batch.queries.tolist() == [0]

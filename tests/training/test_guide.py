@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 
 from embfit.errors import ConfigError
-from embfit.loss import InfoNCE, Matryoshka
+from embfit.loss import KL, Blend, InfoNCE, MarginMSE, Matryoshka
 from embfit.model import Encoder, embed, save_encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
@@ -90,6 +90,15 @@ def test_another_encoder_may_guide(
     base = shares(training_set, make_encoder(), tmp_path, InfoNCE(), guide="base")
     other = shares(training_set, make_encoder(), tmp_path, InfoNCE(), guide=str(tmp_path / "guide"))
     assert other == base
+
+
+@pytest.mark.parametrize("loss", [KL(), Matryoshka(MarginMSE(), [8, 32])], ids=["kl", "mrl of margin-mse"])
+def test_a_guide_has_nothing_to_say_to_a_teacher_alone(
+    tiny_encoder: Encoder, training_set: TrainingSet, tmp_path: Path, loss: torch.nn.Module
+) -> None:
+    with pytest.raises(ConfigError, match=r"training.guide=base masks negatives, and \w+ learns .*or loss=distill"):
+        shares(training_set, tiny_encoder, tmp_path, loss, guide="base")
+    Training(guide="base").check_loss(tiny_encoder, Blend(InfoNCE(), KL()))
 
 
 def test_a_margin_without_a_guide_is_refused() -> None:

@@ -260,6 +260,9 @@ def test_a_time_without_quotes() -> None:
     assert yaml.safe_load("12:00:00") == 43_200
     with pytest.raises(ValueError, match=r'max_time=43200 would be minutes.*quote a time \("12:00:00"'):
         Training(max_time=yaml.safe_load("12:00:00"))
+    assert yaml.safe_load("30:00") == 1800
+    with pytest.raises(ValueError, match="max_time=1800 would be minutes, of which 1440 are too many"):
+        Training(max_time=1800)
 
 
 @pytest.mark.slow
