@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -31,15 +32,24 @@ def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:
     """
     if embeddings or layers:
         _embeddings(backbone).requires_grad_(False)
-    if layers:
-        _, stack = layer_stack(backbone)
-        if layers >= len(stack):
-            raise UserError(
-                f"model.freeze_layers={layers} leaves none of the {len(stack)} layers to train; "
-                f"{len(stack) - 1} at most"
-            )
-        for layer in stack[:layers]:
-            layer.requires_grad_(False)
+    for layer in lowest(backbone, layers):
+        layer.requires_grad_(False)
+
+
+def lowest(backbone: PreTrainedModel, layers: int) -> Sequence[nn.Module]:
+    """Return that many layers from the bottom.
+
+    Raises:
+        UserError: there are not so many, with one left to train.
+    """
+    if not layers:
+        return ()
+    _, stack = layer_stack(backbone)
+    if layers >= len(stack):
+        raise UserError(
+            f"model.freeze_layers={layers} leaves none of the {len(stack)} layers to train; {len(stack) - 1} at most"
+        )
+    return list(stack)[:layers]
 
 
 def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers") -> tuple[str, nn.ModuleList]:

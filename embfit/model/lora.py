@@ -63,9 +63,9 @@ def attach(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, base: str,
         revision: of the base on the Hub.
 
     Raises:
-        UserError: peft is not installed, or the model has no such modules.
+        UserError: as `check_lora`.
     """
-    require_peft("model.lora.rank")
+    check_lora(backbone, lora, frozen_layers)
     from peft import LoraConfig
 
     config = LoraConfig(
@@ -83,6 +83,17 @@ def attach(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, base: str,
         weight.requires_grad_("lora_" in name)
         if weight.requires_grad:
             weight.data = weight.data.float()
+
+
+def check_lora(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int) -> None:
+    """Make sure that an adapter can be attached.
+
+    Raises:
+        UserError: peft is not installed, or the model has no such modules.
+    """
+    if lora.rank:
+        require_peft("model.lora.rank")
+        _targets(backbone, lora.targets, frozen_layers)
 
 
 def merge(backbone: PreTrainedModel) -> None:

@@ -23,7 +23,7 @@ from embfit.model.lora import NO_ADAPTER, LoRA, load_adapter, read_base
 from embfit.model.pooling import Pooling
 from embfit.model.precision import Precision, choose_device
 from embfit.model.source import check_digest, find_base, find_model
-from embfit.model.trainable import trainable
+from embfit.model.trainable import check_trainable, trainable
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -100,6 +100,14 @@ class Pretrained:
             append_end_token(tokenizer, self.path)
         encoder = Encoder(backbone, tokenizer, settings, read_projections(folder, said), str(folder), beside)
         return encoder.to(choose_device(device)).eval()
+
+    def check(self, encoder: Encoder) -> None:
+        """Refuse to train of a loaded encoder what it has not, before there is any work.
+
+        Raises:
+            UserError: it has no such layers or modules, or peft is not installed.
+        """
+        check_trainable(encoder, self)
 
     def trainable(self, encoder: Encoder) -> AbstractContextManager[None]:
         """Inside this context, only what the configuration has trained of a loaded encoder requires gradients.

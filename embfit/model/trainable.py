@@ -13,13 +13,30 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
-from embfit.model.layers import freeze
-from embfit.model.lora import attach, has_adapter, merge
+from embfit.model.layers import freeze, lowest
+from embfit.model.lora import attach, check_lora, has_adapter, merge
 
 if TYPE_CHECKING:
     from embfit.model.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
+
+
+def check_trainable(encoder: Encoder, model: Pretrained) -> None:
+    """Refuse what `trainable` would, before there is any work.
+
+    Raises:
+        UserError: the encoder has no such parts, or peft is not installed.
+    """
+    backbone, lora = encoder.backbone, model.lora
+    lowest(backbone, model.freeze_layers)
+    if not has_adapter(backbone):
+        check_lora(backbone, lora, model.freeze_layers)
+    elif lora.rank and not lora.merged:
+        raise UserError(
+            f"model.lora.merged=false: {model.path} is an adapter itself, and a second one could not name its base; "
+            "set model.lora.merged=true"
+        )
 
 
 @contextmanager
@@ -35,13 +52,9 @@ def trainable(encoder: Encoder, model: Pretrained) -> Iterator[None]:
     Raises:
         UserError: the encoder has no such parts, or peft is not installed.
     """
+    check_trainable(encoder, model)
     backbone, lora = encoder.backbone, model.lora
     if has_adapter(backbone):
-        if lora.rank and not lora.merged:
-            raise UserError(
-                f"model.lora.merged=false: {model.path} is an adapter itself, and a second one could not name its "
-                "base; set model.lora.merged=true"
-            )
         merge(backbone)
         backbone.requires_grad_(True)
     before = [weight for weight in encoder.parameters() if weight.requires_grad]

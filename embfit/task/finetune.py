@@ -59,6 +59,7 @@ def finetune(
         validating = can_validate(collection, evaluator.dev_split)
     with run.stage("load model"):
         encoder = model.load(*layout.devices)
+        model.check(encoder)
         training.check_loss(encoder, loss)
         truncated = count_truncated(encoder, collection, store)
     with run.stage("evaluate base"):

@@ -150,6 +150,8 @@ class Training(TrainingSettings):
         if self.batching == "by_document":
             return ByDocument(examples.positives.values[examples.positives.offsets[:-1]], batch_size)
         if self.batching == "by_source":
+            if not examples.sources.any():
+                log.warning("training.batching=by_source: all examples are of one source, so any share a batch")
             return BySource(examples.sources, batch_size)
         if self.batching == "topical":
             rows, example_of = np.unique(examples.queries, return_inverse=True)  # [Q], [N]

@@ -276,6 +276,7 @@ def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptur
         (["evaluator.production=dev"], 2, "dev is evaluator.dev_split too"),
         (["evaluator.dev_split=test"], 2, "test is evaluator.dev_split too"),
         (["task=evaluate", "task.systems=[base,hybird]"], 2, "did you mean 'hybrid'?"),
+        (["model.freeze_layers=2"], 1, "model.freeze_layers=2 leaves none of the 2 layers to train; 1 at most"),
         (["loss=mrl", "loss.dims=[64]"], 2, "more than the model's 32 dimensions"),
     ],
 )
