@@ -144,6 +144,7 @@ def test_every_choice_passes(file):
         "miner/file": "path",
         "miner/cross-encoder": "model",
         "miner/taught": "model",
+        "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
         "experiment/distill": "miner.model",
         "experiment/labelled-pairs": "data.path",
     }

@@ -33,6 +33,8 @@ class CrossEncoder(RankedMiner):
         depth: candidates of a query that are reranked.
         candidates: finds them; of this miner only the search is used, not its filters and sampling.
         model: the cross-encoder, a folder or a name on the Hub.
+        revision: branch, tag or commit of it on the Hub.
+        trust_remote_code: run Python code that comes with it.
         max_length: tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
         precision: of its computation.
     """
@@ -41,6 +43,8 @@ class CrossEncoder(RankedMiner):
     depth: Annotated[int, Field(ge=1)] = 30
     candidates: RankedMiner = field(default_factory=Dense)
     model: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None
     precision: Precision = "auto"
 
@@ -54,7 +58,9 @@ class CrossEncoder(RankedMiner):
         if self.model is None:
             raise ConfigError("miner=cross-encoder needs a cross-encoder: miner.model=FOLDER_OR_NAME")
         found = replace(self.candidates, depth=self.depth, negatives=1, skip=0).source(collection, encoder, store)
-        teacher = load_teacher(self.model, self.max_length, self.precision, str(encoder.device))
+        teacher = load_teacher(
+            self.model, self.max_length, self.precision, str(encoder.device), self.revision, self.trust_remote_code
+        )
 
         def prepare(examples: Examples) -> Propose:
             propose = found.prepare(examples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 
 
+@runtime_checkable
 class Chooses(Protocol):
     """Any miner; a blend of several is one too."""
 
@@ -37,12 +38,16 @@ class Taught:
     Args:
         miner: chooses the negatives.
         model: the cross-encoder, a folder or a name on the Hub.
+        revision: branch, tag or commit of it on the Hub.
+        trust_remote_code: run Python code that comes with it.
         max_length: tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
         precision: of its computation.
     """
 
     miner: Chooses
     model: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None
     precision: Precision = "auto"
 
@@ -55,7 +60,9 @@ class Taught:
         """
         if self.model is None:
             raise ConfigError("miner=taught needs a cross-encoder: miner.model=FOLDER_OR_NAME")
-        teacher = load_teacher(self.model, self.max_length, self.precision, str(encoder.device))
+        teacher = load_teacher(
+            self.model, self.max_length, self.precision, str(encoder.device), self.revision, self.trust_remote_code
+        )
         found = self.miner.mine(collection, encoder, store)
         columns = zip(found.rows["positives"], found.rows["negatives"], strict=True)
         documents = Ragged.of([*positives, *negatives] for positives, negatives in columns)

@@ -69,7 +69,13 @@ class CrossEncoder(nn.Module):
 
     @classmethod
     def load(
-        cls, path: str | Path, max_length: int | None = None, precision: Precision = "auto", device: str = "auto"
+        cls,
+        path: str | Path,
+        max_length: int | None = None,
+        precision: Precision = "auto",
+        device: str = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
     ) -> CrossEncoder:
         """Load a trained ranker.
 
@@ -78,13 +84,22 @@ class CrossEncoder(nn.Module):
             max_length: tokens read of a pair; None is the ranker's own limit, 512 at most.
             precision: of the computation; auto is bf16 where the hardware multiplies it.
             device: `auto` is a GPU where there is one.
+            revision: branch, tag or commit on the Hub.
+            trust_remote_code: run Python code that comes with the model.
 
         Raises:
             UserError: it cannot be found or read, or it is no ranker.
         """
         from embfit.model.ranker import load_ranker  # which makes this class's objects
 
-        return load_ranker(str(path), max_length=max_length, precision=precision).to(choose_device(device))
+        ranker = load_ranker(
+            str(path),
+            max_length=max_length,
+            precision=precision,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+        return ranker.to(choose_device(device))
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +72,28 @@ class Teacher:
 
 
 def load_teacher(
-    path: str, max_length: int | None = None, precision: Precision = "auto", device: str = "auto"
+    path: str,
+    max_length: int | None = None,
+    precision: Precision = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Teacher:
     """Load a ranker with the rankers of its folds, if it has them; arguments as `CrossEncoder.load`.
 
     Raises:
         UserError: a ranker cannot be read, or the folds are not, or not all, what their assignment says.
     """
-    whole = CrossEncoder.load(path, max_length, precision, device)
-    folder = find_model(path) / FOLDS
+    load = partial(
+        CrossEncoder.load,
+        max_length=max_length,
+        precision=precision,
+        device=device,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    whole = load(path)
+    folder = find_model(path, revision) / FOLDS
     if not folder.is_dir():
         return Teacher(whole)
     try:
@@ -100,8 +114,7 @@ def load_teacher(
             f"{folder}: the rankers of folds {', '.join(missing)} are not there, and the others were trained on their "
             "queries; let the training go on (resume=RUN_DIR), or remove the folder to do without folds"
         )
-    rankers = [CrossEncoder.load(folder / str(fold), max_length, precision, device) for fold in range(count)]
-    return Teacher(whole, rankers, fold_of)
+    return Teacher(whole, [load(folder / str(fold)) for fold in range(count)], fold_of)
 
 
 def write_assignment(folder: Path, texts: Iterable[str], folds: Iterable[int], count: int) -> None:

@@ -23,13 +23,16 @@ class Reranked:
 
     Args:
         of: the system's name.
-        path: the cross-encoder: a folder, or a name on the Hub.
+        path: the cross-encoder: a folder, or a name on the Hub. Code that comes with it is run where
+            `model.trust_remote_code` allows it.
+        revision: branch, tag or commit on the Hub.
         top: documents of each query that it reads.
         max_length: tokens read of query and document together; None is the cross-encoder's own limit.
     """
 
     of: str = "hybrid"
     path: str | None = None
+    revision: str | None = None
     top: Annotated[int, Field(ge=1)] = 100
     max_length: Annotated[int, Field(ge=4)] | None = None
 
@@ -46,7 +49,10 @@ class Reranked:
             )
         first = bench.evaluation(self.of)
         started = time.monotonic()
-        ranker = CrossEncoder.load(self.path, self.max_length, bench.model.precision, bench.devices[0])
+        model = bench.model
+        ranker = CrossEncoder.load(
+            self.path, self.max_length, model.precision, bench.devices[0], self.revision, model.trust_remote_code
+        )
         score = partial(score_pairs, ranker, bench.collection, store=bench.store, label="reranking")
         ranking = rerank(first.ranking, bench.collection, self.top, score)
         facts = {
