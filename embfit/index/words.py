@@ -35,4 +35,4 @@ def words(text: str, language: str | None = None) -> list[str]:
 def _word() -> re.Pattern[str]:
     r"""Return the pattern of a word: `\w` has no marks, which would cut हिन्दी into its consonants."""
     marks = (chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
-    return re.compile(rf"\w[\w{''.join(marks)}]*")
+    return re.compile(rf"\w+(?:[{''.join(marks)}]+\w*)*")  # marks are looked for where letters end: that is quick
