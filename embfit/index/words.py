@@ -9,6 +9,8 @@ import unicodedata
 
 SPLITTING = 2  # version, for what is stored under the words that a text was split into
 
+WIDE = 0xFFFF
+
 _ASCII_WORD = re.compile(r"\w+")  # single letters too: "hepatitis B" is not "hepatitis C"
 _TURKISH = str.maketrans("Iİ", "ıi")
 _DOTTED = "i̇"  # what `lower` makes of İ: i and a dot above
@@ -33,6 +35,12 @@ def words(text: str, language: str | None = None) -> list[str]:
 
 @functools.cache
 def _word() -> re.Pattern[str]:
-    r"""Return the pattern of a word: `\w` has no marks, which would cut हिन्दी into its consonants."""
-    marks = (chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
-    return re.compile(rf"\w+(?:[{''.join(marks)}]+\w*)*")  # marks are looked for where letters end: that is quick
+    r"""Return the pattern of a word: `\w` has no marks, which would cut हिन्दी into its consonants.
+
+    Marks are looked for where letters end, and those beyond 16 bits apart: they would keep `re` from looking up the
+    others in a table.
+    """
+    marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
+    near, far = ("".join(chr(code) for code in marks if (code > WIDE) == beyond) for beyond in (False, True))
+    mark = f"(?:[{near}]|(?=[{chr(WIDE + 1)}-{chr(sys.maxunicode)}])[{far}])"
+    return re.compile(rf"\w+(?:{mark}+\w*)*")
