@@ -47,12 +47,13 @@ def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
     return found[1], found[2]
 
 
-@pytest.mark.parametrize("case", ["micro-batches", "none kept", "one micro-batch", "guided, topical"])
+@pytest.mark.parametrize("case", ["micro-batches", "none kept", "adapter", "one micro-batch", "guided, topical"])
 def test_two_ranks_have_the_loss_and_gradients_of_one(case: str, tmp_path: Path) -> None:
     one, two = on_one_and_two(case, tmp_path)
     assert len(one) == len(two) == 3
     for alone, together in zip(one, two, strict=True):
         assert alone.keys() == together.keys()
+        assert any("lora" in name for name in alone) == (case == "adapter")
         assert ("loss.log_excess" in alone) == (case in ("micro-batches", "none kept"))
         for name, value in alone.items():
             torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5)

@@ -18,6 +18,7 @@ from torch import distributed
 
 from embfit.loss import InfoNCE, Matryoshka
 from embfit.model import Encoder
+from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
 from embfit.store import Store
 from embfit.training import Training
@@ -70,10 +71,16 @@ def steps(
     folder: Path,
     guided: bool = False,
     memory_gb: float | None = None,
+    adapted: bool = False,
 ) -> list[dict]:
-    """Return the loss and all gradients of three steps at rest, guided in topical batches if asked to."""
+    """Return the loss and all gradients of three steps at rest: guided in topical batches, or of an adapter alone."""
     found = training_set()
     model = encoder(0.3)
+    if adapted:
+        attach(model.backbone, LoRA(rank=2, dropout=0.3), 0, "base", None)
+        for name, weight in model.backbone.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.constant_(weight, 0.1)  # at zero, where it begins, the other half has no gradient
     collection = found.collection
     store, grouping, guide = Store(folder / "store"), Random(11, 4), None
     if guided:
@@ -203,6 +210,7 @@ CASES = {
     "resumed": resumed,
     "micro-batches": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder),
     "none kept": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
+    "adapter": lambda settings, folder: steps(settings, InfoNCE(), 40, True, folder, adapted=True),
     "one micro-batch": lambda settings, folder: steps(
         settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder
     ),
