@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from torch.distributed import Store
+from torch.distributed import Store  # type: ignore[attr-defined]  # torch only types it
 
 from embfit.errors import UserError
 
