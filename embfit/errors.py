@@ -22,3 +22,8 @@ class ConfigError(UserError):
 
 class Pruned(Exception):  # noqa: N818  # nothing went wrong
     """A sweep has ended this run, since others are better at the same point; the message tells how much."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; its class's name when it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 from typing import Literal
 
-from embfit.errors import DEVICE_MEMORY, Pruned, UserError
+from embfit.errors import DEVICE_MEMORY, Pruned, UserError, first_line
 
 State = Literal["done", "pruned", "failed", "interrupted"]
 
@@ -44,8 +44,8 @@ def outcome(error: BaseException | None) -> Outcome:
         return Outcome("failed", 1, _system(error))
     if memory := _memory(error):
         return Outcome("failed", 1, memory)
-    first = (str(error).strip().splitlines() or [""])[0]
-    return Outcome("failed", 1, f"unexpected {type(error).__name__}" + (f": {first}" if first else ""), expected=False)
+    said = f": {first_line(error)}" if str(error).strip() else ""
+    return Outcome("failed", 1, f"unexpected {type(error).__name__}{said}", expected=False)
 
 
 def _is_interrupt(error: BaseException) -> bool:

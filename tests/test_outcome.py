@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from embfit.errors import ConfigError, UserError
+from embfit.errors import ConfigError, UserError, first_line
 from embfit.outcome import Outcome, outcome
 
 
@@ -65,6 +65,12 @@ def test_pytorch_without_memory_on_a_cpu_is_out_of_memory():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)
     assert outcome(caught.value).message.startswith("out of memory; choose a smaller model")
+
+
+def test_an_error_is_told_by_its_first_line_or_else_its_name():
+    assert first_line(ValueError("\n why \nand where")) == "why "
+    assert first_line(ValueError(" ")) == "ValueError"
+    assert outcome(ValueError(" ")).message == "unexpected ValueError"
 
 
 def test_an_exit_that_a_library_makes_of_ctrl_c_is_an_interruption():

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from embfit.compose.origins import Origins
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, first_line
 from embfit.run_folder import read_state
 
 
@@ -77,4 +77,4 @@ def _moved(value: Any, old: str, new: str) -> Any:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no {error.filename}"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 
 
 def hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
@@ -30,9 +30,8 @@ def compiled_hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor,
     try:
         return _compiled()(backbone, ids, mask, options)
     except TorchDynamoException as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(
-            f"model.compile=true: PyTorch cannot compile {type(backbone).__name__} here ({first}); "
+            f"model.compile=true: PyTorch cannot compile {type(backbone).__name__} here ({first_line(error)}); "
             "set model.compile=false"
         ) from error
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 from embfit.model.encoder import Encoder
 from embfit.model.folder import Attention, FolderSettings, Settings, holds_ranker, read_projections, read_settings
 from embfit.model.last_token import append_end_token
@@ -131,8 +131,8 @@ class Pretrained:
                 load_adapter(backbone, folder)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"model.path={self.path}: transformers cannot load {folder}: {first}") from error
+            said = first_line(error)
+            raise UserError(f"model.path={self.path}: transformers cannot load {folder}: {said}") from error
         if not tokenizer.is_fast:
             raise UserError(
                 f"model.path={self.path}: its tokenizer has no fast (tokenizer.json) form, which embfit needs"

@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 from embfit.model.cross_encoder import CrossEncoder, PairSettings
 from embfit.model.folder import HEAD, Attention
 from embfit.model.precision import Precision
@@ -92,7 +92,7 @@ def _config(folder: Path, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: transformers cannot read config.json: {_first_line(error)}") from error
+        raise UserError(f"{folder}: transformers cannot read config.json: {first_line(error)}") from error
 
 
 def _read(
@@ -113,7 +113,7 @@ def _read(
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: transformers cannot load it as a ranker: {_first_line(error)}") from error
+        raise UserError(f"{folder}: transformers cannot load it as a ranker: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     if not tokenizer.is_fast:
@@ -137,7 +137,3 @@ def _length(path: str, asked: int | None, backbone: PreTrainedModel, tokenizer: 
     if length < LEAST_LENGTH:
         raise UserError(f"max_length={length} leaves no room for a pair; raise it to {LEAST_LENGTH} or more")
     return length
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,8 +7,6 @@ processes need no word of each other. `python -m embfit.model.shared_encoding JO
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from embfit.companion import Companion
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
 from embfit.model.encoding import encode_into
@@ -25,6 +24,7 @@ from embfit.tokens import Tokens, plan_batches
 log = logging.getLogger(__name__)
 
 SHARED_FROM = 8192  # texts; fewer are done before another process has started
+RELIEF = "lower trainer.devices"
 
 
 @dataclass(frozen=True)
@@ -81,40 +81,25 @@ def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) ->
         finally:
             torch.set_num_threads(before)
         for part, child in children.items():
-            if child.wait() != 0:
-                raise UserError(f"process {part} of {len(devices)} failed while encoding: {_last_words(folder, part)}")
+            if child.failed():
+                raise UserError(f"process {part} of {len(devices)} failed while encoding: {child.last_words(RELIEF)}")
 
 
 @contextmanager
-def _others(job: Job) -> Iterator[dict[int, subprocess.Popen[bytes]]]:
+def _others(job: Job) -> Iterator[dict[int, Companion]]:
     """Start the other processes, which end with the block."""
     path = job.folder / "job.pt"
     torch.save(job, path)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    children: dict[int, subprocess.Popen[bytes]] = {}
+    children: dict[int, Companion] = {}
     try:
         for part in range(1, len(job.devices)):
-            command = [sys.executable, "-m", "embfit.model.shared_encoding", str(path), str(part)]
-            with _words(job.folder, part).open("wb") as output:
-                children[part] = subprocess.Popen(  # Ctrl-C is for the first process, which ends the others
-                    command, stdout=output, stderr=output, env=environment, start_new_session=True
-                )
+            words = job.folder / f"process-{part}.txt"
+            children[part] = Companion.start("embfit.model.shared_encoding", [str(path), str(part)], words)
         yield children
     finally:
         for child in children.values():
-            child.kill()
-            child.wait()
+            child.end()
         path.unlink(missing_ok=True)
-
-
-def _words(folder: Path, part: int) -> Path:
-    return folder / f"process-{part}.txt"
-
-
-def _last_words(folder: Path, part: int) -> str:
-    path = _words(folder, part)
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{lines[-1] if lines else 'it said nothing'} ({path})"
 
 
 def main(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 from embfit.store import replacing
 from embfit.training.curve import Curve
 from embfit.training.micro_batches import MicroBatched, micro_batched, trained_weights
@@ -69,12 +69,13 @@ def read_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
     try:
         found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: cannot be read ({first}); remove it to train from the beginning") from error
+        said = first_line(error)
+        raise UserError(f"{path}: cannot be read ({said}); remove it to train from the beginning") from error
     if found.plan != plan:
         raise UserError(
-            f"{path} (step {found.step}) is of another training: other examples, batches, ranks or steps.\n"
-            "Go on where those are the same (trainer.devices), or remove the file to train from the beginning."
+            f"{path} (step {found.step}) is of another training: other examples, another global batch or length.\n"
+            "Go on where those are the same (training.batch_size times ranks is the global batch), or remove the file "
+            "to train from the beginning."
         )
     return found
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,9 @@ import torch
 from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
 
-from embfit.errors import DEVICE_MEMORY, UserError
+from embfit.companion import Companion
+from embfit.errors import UserError
+from embfit.training.arrival import ARRIVAL, await_ranks, call_off, failure
 from embfit.training.checkpoint import Checkpoint
 from embfit.training.layout import OURS, Layout
 from embfit.training.micro_batches import MicroBatched
@@ -36,9 +37,9 @@ from embfit.world import World, launched
 log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(days=7)  # for a validation, or another trial of a sweep; a rank that ends is noticed at once
-ARRIVAL = timedelta(minutes=30)  # for all processes of a launcher to have started
 GRACE = 10.0  # seconds for a rank to end by itself
 END = "end"  # in the place of a job's file: no more of them
+RELIEF = "lower trainer.devices or training.memory_gb"
 
 
 @dataclass(frozen=True)
@@ -97,21 +98,46 @@ def crew(
     try:
         with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
             try:
-                with joined(module, (0, 0), layout, store, threads):
-                    yield
+                with placed(layout, 0, threads):
+                    await_ranks(store, layout.size, partial(_look, children, layout))
+                    with joined(module, 0, layout, store):
+                        yield
             except torch.OutOfMemoryError:
                 raise  # this rank's own, which the others lose with it
             except RuntimeError as error:
-                if failed := _failed(children, folder):
-                    raise UserError(f"rank {failed} of {layout.size} failed: {_last_words(folder, failed)}") from error
+                if words := _lost(children, store, layout):
+                    raise UserError(words) from error
                 raise
+            finally:
+                call_off(store)  # for ranks that still wait to join
     finally:
         leave()  # after a failure: the other ranks are ended, so that none of them is waited for
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def joined(module: MicroBatched, place: tuple[int, int], layout: Layout, store: Store, threads: int) -> Iterator[None]:
+def placed(layout: Layout, local_rank: int, threads: int) -> Iterator[None]:
+    """Compute on the device of a rank's place.
+
+    Args:
+        layout: of all ranks.
+        local_rank: this rank's number on its machine.
+        threads: that a rank on a CPU computes with.
+    """
+    before = torch.get_num_threads()
+    device = torch.device(layout.devices[local_rank])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(threads)  # else every rank takes all cores
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def joined(module: MicroBatched, rank: int, layout: Layout, store: Store) -> Iterator[None]:
     """Put a module among its ranks, in a process group.
 
     The group is left when the block ends well. After a failure it is the caller's to `leave`: with NCCL that may wait
@@ -119,19 +145,11 @@ def joined(module: MicroBatched, place: tuple[int, int], layout: Layout, store: 
 
     Args:
         module: of this rank.
-        place: this rank's number, and its number on its machine.
+        rank: its number.
         layout: of all ranks.
         store: through which they meet.
-        threads: that a rank on a CPU computes with.
     """
-    rank, local_rank = place
-    before = torch.get_num_threads()
-    device = torch.device(layout.devices[local_rank])
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(threads)  # else every rank takes all cores
+    on_gpu = torch.device(layout.first).type == "cuda"
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
@@ -146,7 +164,6 @@ def joined(module: MicroBatched, place: tuple[int, int], layout: Layout, store: 
         yield
     finally:
         module.ranks = Ranks()
-        torch.set_num_threads(before)
     leave()
 
 
@@ -193,60 +210,46 @@ def _noticeboard(world: World) -> _Noticeboard:
 
 
 @contextmanager
-def _announced(path: Path, world: World) -> Iterator[tuple[Store, dict[int, subprocess.Popen[bytes]]]]:
+def _announced(path: Path, world: World) -> Iterator[tuple[Store, dict[int, Companion]]]:
     """Call the processes that wait already."""
     yield _noticeboard(world).post(str(path.absolute())), {}
 
 
 @contextmanager
-def _posted(path: Path, layout: Layout, folder: Path) -> Iterator[tuple[Store, dict[int, subprocess.Popen[bytes]]]]:
+def _posted(path: Path, layout: Layout, folder: Path) -> Iterator[tuple[Store, dict[int, Companion]]]:
     """Start the other ranks as processes of this machine, which end with the block."""
     store = TCPStore("127.0.0.1", 0, layout.size, is_master=True, timeout=PATIENCE, wait_for_workers=False)
-    children = {}
+    children: dict[int, Companion] = {}
     try:
         for rank in range(1, layout.size):
-            command = [sys.executable, "-m", "embfit.training.follower", str(path), str(store.port), str(rank)]
-            with _words(folder, rank).open("wb") as output:
-                children[rank] = subprocess.Popen(  # Ctrl-C is for the first rank, which ends the others
-                    command, stdout=output, stderr=output, env=_environment(), start_new_session=True
-                )
+            arguments = [str(path), str(store.port), str(rank)]
+            children[rank] = Companion.start("embfit.training.follower", arguments, folder / f"rank-{rank}.txt")
         log.info("training on %d ranks", layout.size)
         yield store, children
     finally:
         for child in children.values():
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(GRACE if sys.exc_info()[0] is None else 0.1)
-            child.kill()
-            child.wait()
+            child.end(GRACE if sys.exc_info()[0] is None else 0.1)
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment with the path on which this process finds its modules, a checkout or a pack perhaps."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+def _look(children: Mapping[int, Companion], layout: Layout) -> None:
+    """Refuse to wait for a rank that has ended before it was there."""
+    for rank, child in children.items():
+        if child.over:
+            raise UserError(_told(rank, child, layout))
 
 
-def _failed(children: Mapping[int, subprocess.Popen[bytes]], folder: Path) -> int | None:
-    """Return the number of the rank that was the first to end with an error, giving all a moment to do so.
+def _lost(children: Mapping[int, Companion], store: Store, layout: Layout) -> str:
+    """Say which rank was the first to fail and why, giving all a moment to do so; empty if none did.
 
     Those after it have lost their connection to it.
     """
+    if not children:
+        return failure(store, GRACE)
     end = time.monotonic() + GRACE
-    failed = []
-    for rank, child in children.items():
-        with suppress(subprocess.TimeoutExpired):
-            if child.wait(max(0.0, end - time.monotonic())) != 0:
-                failed.append(rank)
-    return min(failed, key=lambda rank: _words(folder, rank).stat().st_mtime_ns, default=None)
+    failed = [rank for rank, child in children.items() if child.failed(max(0.0, end - time.monotonic()))]
+    first = min(failed, key=lambda rank: children[rank].words.stat().st_mtime_ns, default=None)
+    return "" if first is None else _told(first, children[first], layout)
 
 
-def _words(folder: Path, rank: int) -> Path:
-    return folder / f"rank-{rank}.txt"
-
-
-def _last_words(folder: Path, rank: int) -> str:
-    path = _words(folder, rank)
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1].removeprefix(f"[rank{rank}]: ") if lines else "it said nothing"  # PyTorch's mark
-    if "OutOfMemoryError" in last:
-        last = DEVICE_MEMORY
-    return f"{last} ({path})"
+def _told(rank: int, child: Companion, layout: Layout) -> str:
+    return f"rank {rank} of {layout.size} failed: {child.last_words(RELIEF)}"

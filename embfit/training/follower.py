@@ -13,7 +13,10 @@ from pathlib import Path
 import torch
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
 
-from embfit.training.crew import END, PATIENCE, Job, joined, leave, meeting_point
+from embfit.errors import UserError, first_line
+from embfit.outcome import outcome
+from embfit.training.arrival import arrive, post_failure
+from embfit.training.crew import END, PATIENCE, Job, joined, leave, meeting_point, placed
 from embfit.training.loop import run
 from embfit.world import World
 
@@ -28,10 +31,26 @@ def follow(path: Path, place: tuple[int, int], store: Store) -> None:
         place: of this process: its rank, and its rank on its machine.
         store: through which this job's ranks meet.
     """
-    job: Job = torch.load(path, map_location="cpu", weights_only=False)  # written by this run's first rank
-    settings = {**job.layout.settings(job.settings, place[1]), "logger": False}
-    with joined(job.module, place, job.layout, store, job.threads):
-        run(job.module, settings, [], job.steps, job.folder, job.start)
+    rank, local_rank = place
+    job = _read(path)
+    settings = {**job.layout.settings(job.settings, local_rank), "logger": False}
+    with placed(job.layout, local_rank, job.threads):
+        if arrive(store, rank):
+            with joined(job.module, rank, job.layout, store):
+                run(job.module, settings, [], job.steps, job.folder, job.start)
+
+
+def _read(path: Path) -> Job:
+    try:
+        job: Job = torch.load(path, map_location="cpu", weights_only=False)  # written by this run's first rank
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there; put run.dir on a disk that all machines see") from error
+    except (AttributeError, ImportError) as error:
+        raise UserError(
+            f"cannot import what is trained ({first_line(error)}); define it in a module that every rank can import, "
+            "not in the script that is run"
+        ) from error
+    return job
 
 
 def serve(world: World) -> None:
@@ -39,10 +58,12 @@ def serve(world: World) -> None:
     board = meeting_point(world)
     number = 0
     while (notice := board.get(f"job {number}").decode()) != END:
+        group = PrefixStore(f"group {number}", board)
         try:
-            follow(Path(notice), (world.rank, world.local_rank), PrefixStore(f"group {number}", board))
-        except Exception:  # this trial of a sweep is lost, also for the first rank; the next one is another
+            follow(Path(notice), (world.rank, world.local_rank), group)
+        except Exception as error:  # this trial of a sweep is lost, also for the first rank; the next one is another
             log.exception("rank %d: job %d failed", world.rank, number)
+            post_failure(group, f"rank {world.rank} of {world.size} failed: {outcome(error).message}")
             leave()
         number += 1
 

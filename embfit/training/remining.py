@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 from embfit.model import Encoder
 from embfit.records import TrainingSet
 from embfit.store import replacing
@@ -92,9 +92,8 @@ def _read(path: Path) -> Examples:
     try:
         found: Examples = torch.load(path, weights_only=False)  # written by this run
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path}: what was mined in this training cannot be read ({first}); remove its folder to train from the "
-            "beginning"
+            f"{path}: what was mined in this training cannot be read ({first_line(error)}); remove its folder to train "
+            "from the beginning"
         ) from error
     return found

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embfit.companion import Companion
 from embfit.errors import UserError
 from embfit.model import Encoder, embed, encoding, shared_encoding
 from embfit.model import encoder as encoder_module
@@ -144,3 +147,19 @@ def test_a_process_that_fails_is_named_and_nothing_is_lost(
     encoder.beside = ()
     whole = encoder.encode(small_collection.document_texts(), "document")
     np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).matrix, whole)
+
+
+def test_a_process_that_the_system_kills_is_told_as_that(
+    small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(module: str, arguments: list[str], words: Path) -> Companion:
+        words.touch()
+        return Companion(subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]), words)
+
+    monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
+    monkeypatch.setattr(Companion, "start", start)
+    encoder = make_encoder()
+    encoder.beside = ("cpu",)
+    expected = r"process 1 of 2 failed while encoding: it was killed by signal 9 .* lower trainer\.devices \("
+    with pytest.raises(UserError, match=expected):
+        embed(encoder, small_collection, "document", Store(tmp_path))

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed import HashStore
 
+from embfit.companion import Companion
 from embfit.errors import DEVICE_MEMORY
 from embfit.model import Encoder, save_encoder
 from embfit.training import crew
+from embfit.training.layout import Layout
 from tests.conftest import TEXTS
 
 ROOT = Path(__file__).parents[2]
@@ -44,13 +47,14 @@ def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
     return found[1], found[2]
 
 
-@pytest.mark.parametrize("case", ["micro-batches", "one micro-batch", "guided, topical"])
+@pytest.mark.parametrize("case", ["micro-batches", "none kept", "adapter", "one micro-batch", "guided, topical"])
 def test_two_ranks_have_the_loss_and_gradients_of_one(case: str, tmp_path: Path) -> None:
     one, two = on_one_and_two(case, tmp_path)
     assert len(one) == len(two) == 3
     for alone, together in zip(one, two, strict=True):
         assert alone.keys() == together.keys()
-        assert ("loss.log_excess" in alone) == (case == "micro-batches")
+        assert any("lora" in name for name in alone) == (case == "adapter")
+        assert ("loss.log_excess" in alone) == (case in ("micro-batches", "none kept"))
         for name, value in alone.items():
             torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5)
     assert all(step["loss"] > 0.01 for step in one)
@@ -80,18 +84,33 @@ def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
     assert two == f"UserError: rank 1 of 2 failed: MemoryError: no more ({tmp_path / '2' / 'rank-1.txt'})"
 
 
-def test_the_first_rank_that_failed_is_named_and_what_a_device_without_memory_needs(tmp_path: Path) -> None:
+def test_a_rank_that_is_lost_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """It dies before it has joined the others, or among them, and nobody waits for it."""
+    one, two = on_one_and_two("lost", tmp_path)
+    assert one == {"strange": "none", "killed early": "none", "killed": "none"}
+    killed = "it was killed by signal 9 (SIGKILL), as by a machine without memory; lower trainer.devices or"
+    for name, words in {
+        "strange": "cannot import what is trained (No module named 'only_here'); define it in a module that every",
+        "killed early": killed,
+        "killed": killed,
+    }.items():
+        assert two[name].startswith(f"UserError: rank 1 of 2 failed: {words} ")
+        assert two[name].endswith(f" ({tmp_path / '2' / name / 'rank-1.txt'})")
+
+
+def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
     """Two and three of four fail; three lost its connection to two."""
     said = {1: "", 2: "torch.OutOfMemoryError: CUDA out of memory. Tried", 3: "RuntimeError: Connection closed by peer"}
+    codes = {1: 0, 2: 1, 3: 1}
+    children = {}
     for moment, (rank, words) in enumerate(said.items()):
         path = tmp_path / f"rank-{rank}.txt"
         path.write_text(f"Traceback\n[rank{rank}]: {words}\n")
         os.utime(path, ns=(moment, moment))
-    codes = {1: 0, 2: 1, 3: 1}
-    children = {rank: subprocess.Popen([sys.executable, "-c", f"exit({code})"]) for rank, code in codes.items()}
-    assert crew._failed(children, tmp_path) == 2
-    assert crew._last_words(tmp_path, 2) == f"{DEVICE_MEMORY} ({tmp_path / 'rank-2.txt'})"
-    assert crew._last_words(tmp_path, 3) == f"RuntimeError: Connection closed by peer ({tmp_path / 'rank-3.txt'})"
+        process = subprocess.Popen([sys.executable, "-c", f"exit({codes[rank]})"])
+        children[rank] = Companion(process, path)
+    found = crew._lost(children, HashStore(), Layout(("cpu",) * 4))
+    assert found == f"rank 2 of 4 failed: {DEVICE_MEMORY} ({tmp_path / 'rank-2.txt'})"
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
+from embfit import companion
 from embfit.errors import ConfigError, UserError
 from embfit.training import crew, follower
 from embfit.training.layout import Layout, plan
@@ -147,7 +148,8 @@ def test_after_a_failure_the_others_are_ended_before_the_group_is_left(
     fails: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(crew.subprocess, "Popen", lambda *command, **settings: Child(done))
+    monkeypatch.setattr(companion.subprocess, "Popen", lambda *command, **settings: Child(done))
+    monkeypatch.setattr(crew, "await_ranks", lambda store, size, look: None)
     monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: None)
     monkeypatch.setattr(distributed, "new_group", lambda **settings: None)
     monkeypatch.setattr(distributed, "is_initialized", lambda: "leave" not in done)
@@ -218,6 +220,7 @@ def test_a_rank_computes_on_the_device_of_its_place_on_its_machine(
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: taken.append(settings["rank"]))
     monkeypatch.setattr(distributed, "new_group", lambda **settings: None)
+    monkeypatch.setattr(follower, "arrive", lambda store, rank: True)
     monkeypatch.setattr(follower, "run", lambda module, settings, *rest: taken.append(settings["devices"]))
     follower.follow(tmp_path / "job.pt", (1, 0), None)
     assert taken == [torch.device("cuda:4"), 1, [4]]

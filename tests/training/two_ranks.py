@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,6 +18,7 @@ from torch import distributed
 
 from embfit.loss import InfoNCE, Matryoshka
 from embfit.model import Encoder
+from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
 from embfit.store import Store
 from embfit.training import Training
@@ -60,11 +64,23 @@ def encoder(dropout: float) -> Encoder:
 
 
 def steps(
-    settings: dict, loss: torch.nn.Module, token_budget: int, dropout: bool, folder: Path, guided: bool = False
+    settings: dict,
+    loss: torch.nn.Module,
+    token_budget: int,
+    dropout: bool,
+    folder: Path,
+    guided: bool = False,
+    memory_gb: float | None = None,
+    adapted: bool = False,
 ) -> list[dict]:
-    """Return the loss and all gradients of three steps at rest, guided in topical batches if asked to."""
+    """Return the loss and all gradients of three steps at rest: guided in topical batches, or of an adapter alone."""
     found = training_set()
     model = encoder(0.3)
+    if adapted:
+        attach(model.backbone, LoRA(rank=2, dropout=0.3), 0, "base", None)
+        for name, weight in model.backbone.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.constant_(weight, 0.1)  # at zero, where it begins, the other half has no gradient
     collection = found.collection
     store, grouping, guide = Store(folder / "store"), Random(11, 4), None
     if guided:
@@ -78,7 +94,7 @@ def steps(
         model.tokenize(collection.document_texts(), "document"),
         STILL,
         grouping,
-        Portions(token_budget, memory_gb=None, dropout=dropout, precision="fp32", seed=0),
+        Portions(token_budget, memory_gb, dropout=dropout, precision="fp32", seed=0),
         guide,
     )
     layout = plan(settings, None)
@@ -123,6 +139,29 @@ class Dying(InfoNCE):
         return super().forward(*arguments)
 
 
+class Killed(InfoNCE):
+    """Its process is killed on the second rank alone, as by a system without memory."""
+
+    def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
+        if distributed.is_initialized() and distributed.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(*arguments)
+
+
+class KilledEarly(InfoNCE):
+    """A process that is handed it is killed."""
+
+    def __setstate__(self, state: dict) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def strange() -> InfoNCE:
+    """Return a loss that no other process can import."""
+    sys.modules["only_here"] = module = ModuleType("only_here")
+    module.Strange = type("Strange", (InfoNCE,), {"__module__": "only_here"})  # type: ignore[attr-defined]
+    return module.Strange()
+
+
 def failing(settings: dict, folder: Path, loss: torch.nn.Module | None = None, lr: float = 1e30) -> str:
     """Return the error of a training, whose loss becomes NaN on every rank unless another loss and rate are given."""
     try:
@@ -132,6 +171,14 @@ def failing(settings: dict, folder: Path, loss: torch.nn.Module | None = None, l
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "none"
+
+
+def lost(settings: dict, folder: Path) -> dict[str, str]:
+    """Return the errors of trainings of which a rank is lost."""
+    losses = {"strange": strange(), "killed early": KilledEarly(), "killed": Killed()}
+    for name in losses:
+        (folder / name).mkdir()
+    return {name: failing(settings, folder / name, loss, 1e-3) for name, loss in losses.items()}
 
 
 class Kill(pl.Callback):
@@ -162,12 +209,15 @@ def resumed(settings: dict, folder: Path) -> list[torch.Tensor]:
 CASES = {
     "resumed": resumed,
     "micro-batches": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder),
+    "none kept": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
+    "adapter": lambda settings, folder: steps(settings, InfoNCE(), 40, True, folder, adapted=True),
     "one micro-batch": lambda settings, folder: steps(
         settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder
     ),
     "guided, topical": lambda settings, folder: steps(settings, InfoNCE(), 40, True, folder, guided=True),
     "fit": fitted,
     "failing": failing,
+    "lost": lost,
     "dying": lambda settings, folder: failing(settings, folder, Dying(), 1e-3),
 }
 
