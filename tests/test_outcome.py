@@ -1,8 +1,10 @@
 import errno
 import os
 
+import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from embfit.errors import ConfigError, UserError
 from embfit.outcome import Outcome, outcome
@@ -65,6 +67,18 @@ def test_pytorch_without_memory_on_a_cpu_is_out_of_memory():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)
     assert outcome(caught.value).message.startswith("out of memory; choose a smaller model")
+
+
+def test_a_full_disk_is_known_by_the_words_of_libraries():
+    said = "the disk is full; free some space, or put store.dir and run.dir on another disk"
+    with pytest.raises(OSError, match="requested and") as of_numpy:
+        np.arange(100_000).tofile("/dev/full")
+    with pytest.raises(SafetensorError, match="os error 28") as of_safetensors:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    of_pytorch = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+    for error in (of_numpy.value, of_safetensors.value, of_pytorch):
+        assert outcome(error) == Outcome("failed", 1, said)
+    assert outcome(UserError("a.tsv:3: 3 requested and 2 written")).message == "a.tsv:3: 3 requested and 2 written"
 
 
 def test_an_exit_that_a_library_makes_of_ctrl_c_is_an_interruption():
