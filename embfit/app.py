@@ -17,7 +17,7 @@ from embfit.compose.composition import asked, check_composed, compose, described
 from embfit.compose.explain import explained
 from embfit.compose.help import about, overview
 from embfit.compose.loader import CONFIG, Loader, make_loader
-from embfit.compose.preflight import check
+from embfit.compose.preflight import check, check_keys
 from embfit.compose.resume import read_run, resume_folder
 from embfit.compose.value_table import value_table
 from embfit.console import report
@@ -83,7 +83,8 @@ def _show(hydra: Hydra, config: DictConfig, line: CommandLine) -> None:
 
 def _explain(loader: Loader, line: CommandLine) -> None:
     values, origins = described(loader, line.overrides)
-    print(value_table(origins.record(values), line.package or ""))
+    print(value_table(origins.record(values), line.package or ""), flush=True)
+    check_keys(values, origins, loader.groups())
 
 
 def _run(loader: Loader, overrides: list[str]) -> None:

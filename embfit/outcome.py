@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from embfit.errors import DEVICE_MEMORY, Pruned, UserError, first_line
 
+FULL = re.compile(
+    r"No space left on device|os error 28\b|Disk quota exceeded"  # safetensors, Arrow
+    r"|\d+ requested and \d+ written"  # NumPy
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"  # PyTorch
+    r"|database or disk is full"  # SQLite
+)
 State = Literal["done", "pruned", "failed", "interrupted"]
 
 
@@ -40,6 +47,8 @@ def outcome(error: BaseException | None) -> Outcome:
         return Outcome("failed", error.exit_code, str(error))
     if isinstance(error, SystemExit):
         return Outcome("failed", error.code if isinstance(error.code, int) else 1, f"ended with {error.code}")
+    if is_disk_full(error):
+        return Outcome("failed", 1, _disk(error))
     if isinstance(error, OSError) and error.errno is not None:
         return Outcome("failed", 1, _system(error))
     if memory := _memory(error):
@@ -67,8 +76,18 @@ def _memory(error: BaseException) -> str:
     return ""
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Say whether a disk, or a share of one, is full; libraries that give no number are known by their words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return not isinstance(error, UserError) and FULL.search(str(error)) is not None
+
+
+def _disk(error: BaseException) -> str:
+    where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    return f"the disk is full{where}; free some space, or put store.dir and run.dir on another disk"
+
+
 def _system(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}; free some space, or put store.dir and run.dir on another disk"
     return f"{error.strerror or type(error).__name__}{where}"

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 import embfit
 from embfit.compose.origins import Origins
 from embfit.errors import ConfigError
-from embfit.outcome import outcome
+from embfit.outcome import is_disk_full, outcome
 from embfit.store import write_text
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         self.dir.mkdir(parents=True, exist_ok=True)
         self._take()
-        self._log = logging.FileHandler(self.dir / "log.txt", encoding="utf-8")
+        self._log = _LogFile(self.dir / "log.txt", encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._log)
         before = read_status(self.dir) if self.resuming else None
@@ -155,6 +155,24 @@ class RunFolder:
     def _write_status(self) -> None:
         self._status["seconds"] = round(self._spent + time.monotonic() - self._began, 3)
         write_text(self.dir / "status.json", _json(self._status))
+
+
+class _LogFile(logging.FileHandler):
+    """A log that ends in silence when the disk is full: the run's own error says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Pass over a full disk."""
+        error = sys.exc_info()[1]
+        if error is None or not is_disk_full(error):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, though what it still held cannot be written."""
+        try:
+            super().close()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
 
 
 def read_state(folder: Path) -> str | None:

@@ -46,8 +46,15 @@ class RunRecord:
 
     @property
     def headline(self) -> tuple[str, dict[str, float]] | None:
-        """The first metric, and its value for each system but BM25; None when nothing was evaluated."""
-        systems = {name: system["metrics"] for name, system in self.report.get("systems", {}).items() if name != "bm25"}
+        """The first metric, and its value for each system but BM25; None when none was evaluated."""
+        metric, values = self.measured or ("", {})
+        ours = {name: value for name, value in values.items() if name != "bm25"}
+        return (metric, ours) if ours else None
+
+    @property
+    def measured(self) -> tuple[str, dict[str, float]] | None:
+        """The first metric, and its value for each system; None when nothing was evaluated."""
+        systems = {name: system["metrics"] for name, system in self.report.get("systems", {}).items()}
         metric = next((name for metrics in systems.values() for name in metrics), None)
         if metric is None:
             return None

@@ -11,6 +11,7 @@ only makes it faster, or says it better, leaves the version alone.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from embfit.outcome import is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +121,10 @@ class Store:
         unfinished.touch()  # begun anew, so not abandoned
         _remove_abandoned(final.parent)
         try:
-            build(unfinished)
-            _record(unfinished, key)
-            _sync_all(unfinished)
+            with _naming(self.dir):
+                build(unfinished)
+                _record(unfinished, key)
+                _sync_all(unfinished)
             unfinished.rename(final)
             _sync(final.parent)
         finally:
@@ -149,7 +153,8 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with _naming(path):
+            yield temporary
         temporary.chmod(0o644)  # mkstemp makes it private
         _sync(temporary)
         temporary.replace(path)
@@ -169,7 +174,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
+        with _naming(folder):
+            yield unfinished
         _sync_all(unfinished)
         if folder.exists():
             folder.rename(old)
@@ -178,6 +184,17 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     finally:
         _put_back(old, folder)
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let a full disk be told by the file, or folder, that it has no room for: few libraries name it."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error) and getattr(error, "filename", None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _put_back(old: Path, folder: Path) -> None:

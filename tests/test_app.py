@@ -224,6 +224,17 @@ def test_where_each_value_comes_from(house, capsys):  # noqa: F811
     assert "--explain model.dept: there is no such key; did you mean 'model.depth'?" in capsys.readouterr().err
 
 
+def test_a_key_that_its_choice_lacks_is_explained_and_refused(house, capsys, monkeypatch):  # noqa: F811
+    (house / "mine" / "experiment").mkdir(parents=True)
+    file = house / "mine" / "experiment" / "typo.yaml"
+    file.write_text("# @package _global_\nmodel:\n  dept: 9\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "mine"))
+    assert main(["--explain", "model.dept", "experiment=typo"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "model.dept  9  mine/experiment/typo.yaml:3\n"
+    assert "model.dept: acme.rooms.Model has no 'dept'; did you mean 'depth'?" in err
+
+
 def test_completion_offers_choices_and_keys(house, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setenv("COMP_LINE", "embfit model=")
     assert main(["-sc", "query=bash"]) == 0

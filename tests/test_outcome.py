@@ -1,8 +1,10 @@
 import errno
 import os
 
+import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from embfit.errors import ConfigError, UserError, first_line
 from embfit.outcome import Outcome, outcome
@@ -71,6 +73,18 @@ def test_an_error_is_told_by_its_first_line_or_else_its_name():
     assert first_line(ValueError("\n why \nand where")) == "why "
     assert first_line(ValueError(" ")) == "ValueError"
     assert outcome(ValueError(" ")).message == "unexpected ValueError"
+
+
+def test_a_full_disk_is_known_by_the_words_of_libraries():
+    said = "the disk is full; free some space, or put store.dir and run.dir on another disk"
+    with pytest.raises(OSError, match="requested and") as of_numpy:
+        np.arange(100_000).tofile("/dev/full")
+    with pytest.raises(SafetensorError, match="os error 28") as of_safetensors:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    of_pytorch = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+    for error in (of_numpy.value, of_safetensors.value, of_pytorch):
+        assert outcome(error) == Outcome("failed", 1, said)
+    assert outcome(UserError("a.tsv:3: 3 requested and 2 written")).message == "a.tsv:3: 3 requested and 2 written"
 
 
 def test_an_exit_that_a_library_makes_of_ctrl_c_is_an_interruption():

@@ -176,6 +176,17 @@ def test_a_full_disk_at_the_start_is_an_error(tmp_path, monkeypatch):
     assert status(tmp_path)["error"].startswith("the disk is full")
 
 
+def test_a_log_on_a_full_disk_says_nothing(capsys):
+    log = run_folder._LogFile("/dev/full", encoding="utf-8")
+    log.handle(logging.makeLogRecord({"msg": "loading"}))
+    log.close()
+    assert capsys.readouterr().err == ""
+    log = run_folder._LogFile("/dev/null", encoding="utf-8")
+    log.handle(logging.makeLogRecord({"msg": "%d", "args": ("a word",)}))  # a mistake of our own is shown
+    log.close()
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
 def test_states_that_cannot_be_read(tmp_path):
     assert read_state(tmp_path) is None
     (tmp_path / "status.json").write_text("{")

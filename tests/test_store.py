@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from embfit.store import Store, digest, replacing, replacing_folder, write_text
 
@@ -17,6 +21,19 @@ def put(text: str):
         (folder / "value.txt").write_text(text)
 
     return build
+
+
+def test_a_full_disk_is_told_by_what_was_written(tmp_path: Path) -> None:
+    said = re.escape(os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match=f"{said}: '{tmp_path}/a.txt'"), replacing(tmp_path / "a.txt"):
+        np.arange(100_000).tofile("/dev/full")
+    with pytest.raises(OSError, match=f"{said}: '{tmp_path}/model'"), replacing_folder(tmp_path / "model"):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(OSError, match=f"{said}: 'b.txt'"), replacing(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "b.txt")
+    with pytest.raises(OSError, match=f"{said}: '{tmp_path}/store'"):
+        Store(tmp_path / "store").entry("x", {}, lambda _: np.arange(100_000).tofile("/dev/full"), version=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_an_entry_is_built_once(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import embfit
 from embfit.compose.command_line import Parser
@@ -18,12 +18,20 @@ from embfit.compose.composition import check_composed, compose, described, hydra
 from embfit.compose.loader import make_loader
 from embfit.compose.search_path import added_sources
 from embfit.compose.value_table import aligned
+from embfit.errors import UserError
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "faiss-cpu", "bm25s")
 HUB_SECONDS = 3.0
 GB = 1e9
 
 Row = tuple[str, str]
+
+
+class Hub(NamedTuple):
+    """What is to be said of the Hub, and why it says nothing itself; empty where it answers."""
+
+    said: str
+    silent: str = ""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -35,7 +43,8 @@ def run(arguments: Sequence[str]) -> None:
     parser = Parser(prog="embfit doctor", description="What this machine has, and what the next run would do.")
     parser.add_argument("overrides", nargs="*", help="GROUP=CHOICE and KEY=VALUE of the next run")
     given = parser.parse_args(list(arguments))
-    for rows in (_versions(), _machine(), _next_run(given.overrides)):
+    hub = _hub()
+    for rows in (_versions(), _machine(hub), _next_run(given.overrides, hub)):
         print("\n".join(aligned(list(rows))) + "\n")
 
 
@@ -51,7 +60,7 @@ def _versions() -> Iterator[Row]:
         yield "choices of", f"{source.provider} in {source.folder}"
 
 
-def _machine() -> Iterator[Row]:
+def _machine(hub: Hub) -> Iterator[Row]:
     import torch
 
     from embfit.model.precision import choose_device, multiplies_bf16
@@ -66,29 +75,30 @@ def _machine() -> Iterator[Row]:
         yield f"GPU {number}", f"{torch.cuda.get_device_name(device)}, {free}"
     yield "computes on", str(choose_device())
     yield "disk", f"{shutil.disk_usage('.').free / GB:.1f} GB free here"
-    yield "Hub", _hub()
+    yield "Hub", hub.said
 
 
 def _bf16(there: bool) -> str:
     return "multiplies bf16" if there else "no bf16 multiplication, so precision=auto is fp32"
 
 
-def _hub() -> str:
-    """Say whether the Hub answers; any answer will do."""
+def _hub() -> Hub:
+    """Ask whether the Hub answers; any answer will do."""
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return "not asked, since HF_HUB_OFFLINE is set; what is on this machine works"
+        return Hub("not asked, since HF_HUB_OFFLINE is set; what is on this machine works", "is not asked")
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS):
-            return f"{address} answers"
+            return Hub(f"{address} answers")
     except urllib.error.HTTPError as error:
-        return f"{address} answers ({error.code})"
+        return Hub(f"{address} answers ({error.code})")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return f"{address} cannot be reached ({reason}); models and data on this machine work"
+        said = f"{address} cannot be reached ({reason}); models and data on this machine work"
+        return Hub(said, "cannot be reached")
 
 
-def _next_run(overrides: Sequence[str]) -> Iterator[Row]:
+def _next_run(overrides: Sequence[str], hub: Hub) -> Iterator[Row]:
     """Compose and check what these overrides stand for."""
     loader = make_loader()
     with hydra_session(loader):
@@ -97,24 +107,27 @@ def _next_run(overrides: Sequence[str]) -> Iterator[Row]:
     yield "next run", " ".join(["python -m embfit", *overrides])
     for group, layers in origins.choices.items():
         yield f"  {group}", f"{layers[0].value or 'none'} ({layers[0].source})"
-    yield "  weights", _weights(values.get("model") or {})
+    yield "  weights", _weights(values.get("model") or {}, hub)
     yield "  run folder", str(values["run"]["dir"])
     yield "  store", str(values["store"]["dir"]) + ("" if values["store"]["enabled"] else ", not used")
     yield "  checked", "the configuration is sound; data and weights were not touched"
 
 
-def _weights(node: dict[str, Any]) -> str:
+def _weights(node: dict[str, Any], hub: Hub) -> str:
     """Say where a model's files will come from."""
-    import importlib.util
+    from embfit.model.source import find_here, in_cache
 
-    from huggingface_hub import try_to_load_from_cache
-
-    path, package = node.get("path"), node.get("package")
-    if package and importlib.util.find_spec(str(package)):
-        return f"its files are in the package {package}"
+    path, revision, first = node.get("path"), node.get("revision"), node.get("first_stage")
     if path is None:
-        return "has no path"
-    if Path(str(path)).expanduser().is_dir():
-        return f"its files are in {path}"
-    cached = try_to_load_from_cache(str(path), "config.json", revision=node.get("revision"))
-    return f"{path} is in the Hub's cache" if isinstance(cached, str) else f"{path} will be downloaded from the Hub"
+        return f"those of model.first_stage: {_weights(first, hub)}" if first else "model.path is not set"
+    try:
+        here = find_here(str(path), revision, node.get("packages") or (first or {}).get("packages"))
+        if here is not None:
+            return f"its files are in {here}"
+        if in_cache(str(path), revision):
+            return f"{path} is in the Hub's cache"
+    except UserError as error:
+        return str(error)
+    if hub.silent:
+        return f"{path} is not on this machine, and the Hub {hub.silent}; give a folder: model.path=FOLDER"
+    return f"{path} will be downloaded from the Hub"

@@ -53,8 +53,8 @@ def _list(given: argparse.Namespace) -> None:
 def _row(found: RunRecord) -> tuple[str, ...]:
     """Say of a run where, what, when, with which result, how it ended unless well, and what was asked."""
     told = []
-    if found.headline:
-        metric, values = found.headline
+    if found.measured:
+        metric, values = found.measured
         told.append(f"{metric} " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     if found.state not in ("done", "running"):
         error = textwrap.shorten(str(found.status.get("error")), ERROR_WIDTH, placeholder=" …")

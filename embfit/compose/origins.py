@@ -55,6 +55,14 @@ class Origins(dict[str, str]):
             path = path.rpartition(".")[0]
         return ""
 
+    def is_foreign(self, key: str) -> bool:
+        """Say whether a key took the place of none, in another file than the `_target_` that it is given to."""
+        parent = key
+        while parent and f"{parent}._target_" not in self:
+            parent = parent.rpartition(".")[0]
+        homes = {_file(layer.source) for layer in self.layers.get(f"{parent}._target_", ())}
+        return len(self.layers.get(key, ())) == 1 and _file(self[key]) not in homes
+
     def put(self, key: str, place: str, value: Any = None) -> None:
         """Write a leaf, which replaces what was below the key and what was in the way above it."""
         layers = (Layer(place, value), *self.layers.get(key, ()))
@@ -103,6 +111,11 @@ class Origins(dict[str, str]):
         origins.layers = {key: _layers(entry) for key, entry in record["values"].items()}
         origins.choices = {key: _layers(entry) for key, entry in record["choices"].items()}
         return origins
+
+
+def _file(source: str) -> str:
+    name, _, line = source.rpartition(":")
+    return name if line.isdigit() else source
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

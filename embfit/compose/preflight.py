@@ -54,15 +54,22 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
     Raises:
         ConfigError: one line per problem.
     """
-    problems = list(_top_level(values, set(groups)))
-    installed = packs()
-    for group, node in values.items():
-        if isinstance(node, Mapping):
-            problems += _walk(node, group, group, (*room(group), *installed))
-    problems += _task(values, set(groups))
+    problems = [*_each(values, set(groups)), *_task(values, set(groups))]
     _refuse_placed(problems, origins, raw)
     _refuse_placed((problem for rule in RULES for problem in rule(values)), origins, raw)  # rules trust the types
     refuse(_refusals(values, origins))
+
+
+def check_keys(values: Mapping[str, Any], origins: Origins, groups: Iterable[str]) -> None:
+    """Check keys and values alone, where some are written elsewhere than the choice that they are for.
+
+    Elsewhere they are the choice's own, and no code is imported, which would take a while.
+
+    Raises:
+        ConfigError: one line per problem.
+    """
+    if any(origins.is_foreign(key) for key in origins if key not in TOP_LEVEL):
+        _refuse_placed(_each(values, set(groups)), origins, None)
 
 
 def check_group(values: Mapping[str, Any], group: str, origins: Origins) -> None:
@@ -72,6 +79,15 @@ def check_group(values: Mapping[str, Any], group: str, origins: Origins) -> None
         ConfigError: one line per problem.
     """
     _refuse_placed(_walk(values[group], group, group, (*room(group), *packs())), origins, None)
+
+
+def _each(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
+    """Check what stands at the top, and each group by itself."""
+    yield from _top_level(values, groups)
+    installed = packs()
+    for group, node in values.items():
+        if isinstance(node, Mapping):
+            yield from _walk(node, group, group, (*room(group), *installed))
 
 
 def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:

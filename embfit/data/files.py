@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
@@ -51,7 +52,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the numbered lines of a UTF-8 file, with their line ends, showing progress.
 
     Raises:
-        UserError: the file cannot be read, or a line is not UTF-8.
+        UserError: the file cannot be read, is UTF-16, or a line is not UTF-8.
     """
     try:
         size, file = path.stat().st_size, path.open("rb")
@@ -60,6 +61,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     with file, progress(f"reading {path.name}", size // MEGABYTE, "MB") as advance:
         read = 0
         for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise UserError(f"{path}: is UTF-16; convert the file, with `iconv -f utf-16 -t utf-8`")
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -87,6 +90,11 @@ class JsonLines:
             if line.isspace():
                 continue
             place = f"{self.path}:{number}"
+            if number == 1 and line.lstrip().startswith("["):
+                raise UserError(
+                    f"{place}: expected one JSON object a line, got an array; write each of its objects on a line "
+                    "of its own, with `jq -c '.[]'`"
+                )
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:

@@ -73,9 +73,12 @@ def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]]) -> None:
                     names = documents.ids_of(negative, row.place)
                     if not any(name in grades for name in names):
                         grades[names[0]] = 0
+    files = ", ".join(map(str, rows.values()))
+    if not read:
+        raise UserError(f"no rows in {files}; a row is a query and a document that answers it")
     if not used:
         raise UserError(
-            f"{read} rows were read, and none has both a query and a positive; check data.query, data.positive"
+            f"{files}: {read} rows were read, and none has both a query and a positive; check data.query, data.positive"
         )
     facts = {"rows": read, "rows_without_text_left_out": read - used, "given_negatives": given}
     write_judgements(folder, qrels, facts)

@@ -57,7 +57,7 @@ class Pairs(Source):
         rows = {split: _Rows(_table(path), self) for split, path in files.items()}
         key = {
             "reader": "pairs",
-            "files": {split: [path.suffix, content_digest(path)] for split, path in files.items()},
+            "files": {split: [path.suffix.lower(), content_digest(path)] for split, path in files.items()},
             "columns": self.columns,
             "negatives_if_there": self.negatives is None,
         }
@@ -116,6 +116,9 @@ class _Rows:
     records: Records
     pairs: Pairs
 
+    def __str__(self) -> str:
+        return str(self.records)
+
     def __iter__(self) -> Iterator[PairRow]:
         absent = {column: name for name, columns in self.pairs.columns.items() for column in columns}
         place = ""
@@ -139,7 +142,11 @@ class _Rows:
 
 
 def _table(path: Path) -> Records:
-    match path.suffix:
+    if path.is_dir():
+        beir = (path / "corpus.jsonl").is_file()
+        remedy = f"read it with data=beir data.path={path}" if beir else "name a file: data.path=FILE"
+        raise UserError(f"{path} is a folder; {remedy}")
+    match path.suffix.lower():
         case ".jsonl":
             return JsonLines(path)
         case ".csv":

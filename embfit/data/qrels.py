@@ -50,7 +50,8 @@ class QrelsFile:
                 if len(columns) == width and grade_of(columns[-1]) is None:
                     continue  # the header
             if len(columns) != width:
-                raise UserError(f"{place}: expected {width} columns, got {len(columns)}")
+                hint = "; columns are parted by tabs, and not by commas" if len(columns) == 1 and "," in line else ""
+                raise UserError(f"{place}: expected {width} columns, got {len(columns)}{hint}")
             grade = grade_of(columns[-1])
             if grade is None:
                 raise UserError(f'{place}: the grade "{columns[-1]}" is not a whole number')

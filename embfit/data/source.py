@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-SPLITS_VERSION = 2  # of the store's splits
+SPLITS_VERSION = 3  # of the store's splits
 DEV_NAMES = ("validation", "valid", "val")  # what others call the dev split
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -103,16 +103,20 @@ class Source(ABC):
             qrels = without_self(qrels)
         qrels, leaks = remove_leaks(qrels, texts, contents)
         held_out: dict[str, Qrels] = {}
+        too_few: list[str] = []
         left_out = 0
         if "train" in qrels:
             qrels["train"], held_out = self._hold_out(qrels, contents)
+            too_few = [split for split, judged in held_out.items() if not judged]
             if self.max_train is not None:
                 left_out = max(0, len(qrels["train"]) - self.max_train)
                 qrels["train"] = sample(qrels["train"], self.max_train, self.split_seed)
+        held_out = {split: judged for split, judged in held_out.items() if judged}
         qrels = _in_order({**qrels, **held_out})
         facts = {
             **_sizes(replace(raw, qrels=qrels)),
             "held_out": ", ".join(held_out),
+            "not_held_out": ", ".join(too_few),
             "train_queries_left_out": left_out,
             "queries_merged": merged,
             **leaks,
@@ -122,7 +126,7 @@ class Source(ABC):
         write_judgements(folder, qrels, facts)
 
     def _hold_out(self, qrels: Mapping[str, Qrels], contents: Mapping[str, bytes]) -> tuple[Qrels, dict[str, Qrels]]:
-        """Return what stays in training, and the splits that the data lacks."""
+        """Return what stays in training, and the splits that the data lacks; empty where no query could be held out."""
         bonds: dict[str, set[Hashable]] = {}
         for query, documents in qrels["train"].items():
             gold = relevant(documents)
@@ -140,7 +144,7 @@ class Source(ABC):
                     round(share * len(bonds)),
                     split,
                 )
-        return cut.pop("train"), {split: judged for split, judged in cut.items() if judged}
+        return cut.pop("train"), cut
 
 
 def choose_splits(found: Mapping[str, Found], wanted: Sequence[str] | None, place: str) -> dict[str, Found]:

@@ -7,28 +7,45 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from embfit.compose.nearest import nearest
 from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
 from embfit.records import Collection, Evaluation, Qrels, Ranking
 
 
-def judgements(collection: Collection, split: str) -> Qrels:
+def judgements(collection: Collection, split: str, key: str | None = None) -> Qrels:
     """Return a split's judgements.
+
+    Args:
+        collection: has them.
+        split: its name.
+        key: of the configuration, where the name stands.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.
     """
+    place = f"{key}={split}: " if key else ""
     if split not in collection.qrels:
-        known = ", ".join(sorted(collection.qrels)) or "none"
-        raise UserError(f"{collection.name} has no split {split!r}; its splits: {known}")
+        raise UserError(f"{place}{collection.name} has no split {split!r}; {_instead(collection, split)}")
     qrels = collection.qrels[split]
     if not answerable(qrels):
         raise UserError(
-            f"{collection.name}: none of the {len(qrels)} queries of split {split!r} has a relevant document (grade "
-            "1 or more), so there is nothing to measure"
+            f"{place}{collection.name}: none of the {len(qrels)} queries of split {split!r} has a relevant document "
+            "(grade 1 or more), so there is nothing to measure"
         )
     return qrels
+
+
+def _instead(collection: Collection, split: str) -> str:
+    """Say why there is no such split, where that is known, and which there are."""
+    said = ""
+    if split in str(collection.facts.get("not_held_out", "")).split(", "):
+        queries = len(collection.qrels["train"])
+        said = f"none of the {queries} training queries could be held out for it (data.{split}_share); "
+    elif meant := nearest(split, collection.qrels):
+        said = f"did you mean {meant!r}? "
+    return f"{said}its splits: {', '.join(sorted(collection.qrels)) or 'none'}"
 
 
 def query_rows(collection: Collection, split: str) -> list[int]:

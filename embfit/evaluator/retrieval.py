@@ -130,6 +130,16 @@ class Retrieval:
         """The splits that systems are measured on: the reported one, then production where there is one."""
         return [self.split, *([self.production] if self.production else [])]
 
+    def check_splits(self, collection: Collection) -> None:
+        """Hold the splits that systems are measured on to a collection, before any work is done.
+
+        Raises:
+            UserError: there is no such split, or none of its queries has a relevant document.
+        """
+        judgements(collection, self.split, "evaluator.split")
+        if self.production:
+            judgements(collection, self.production, "evaluator.production")
+
     def gap(
         self, synthetic: Sequence[Evaluation], production: Sequence[Evaluation], collection: Collection
     ) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from embfit.console import report
@@ -12,13 +12,17 @@ from embfit.launcher.prepared import Prepared
 class Here:
     """Runs jobs one after another; one that fails does not end the others."""
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path) -> list[str | None]:
+    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; the job that ran can be gone on with.
         """
-        return [_run(job) for job in jobs]
+        errors = []
+        for job in jobs:
+            errors.append(_run(job))
+            ended()
+        return errors
 
 
 def _run(job: Prepared) -> str | None:

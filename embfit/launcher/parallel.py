@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Parallel:
     devices: Sequence[Annotated[int, Field(ge=0)]] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path) -> list[str | None]:
+    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.
 
         Raises:
@@ -67,6 +67,7 @@ class Parallel:
                         free.append(place)
                         errors[number] = _told(job, process.returncode, folder)
                         log.info("%d of %d jobs have ended", len(errors), len(jobs))
+                        ended()
                 time.sleep(POLL)
         finally:
             _interrupt([process for _, _, process in running.values()])

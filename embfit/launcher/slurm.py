@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -84,7 +84,7 @@ class Slurm:
                 reason = f"{nodes} is not launcher.nodes={self.nodes}"
                 yield Problem("trainer.num_nodes", f"{reason}; set trainer.num_nodes={self.nodes}")
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path) -> list[str | None]:
+    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.
 
         Raises:
@@ -100,6 +100,7 @@ class Slurm:
                 for number in [number for number, job in waiting.items() if job.done()]:
                     del waiting[number]
                     log.info("%d of %d jobs have ended", len(jobs) - len(waiting), len(jobs))
+                    ended()
                 time.sleep(POLL if waiting else 0)
         except BaseException:
             for job in waiting.values():

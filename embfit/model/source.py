@@ -33,6 +33,8 @@ OTHER_FORMATS = [
     "*.pt",
 ]
 
+UNKNOWN = "{}: neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
+
 
 def find_model(path: str, revision: str | None = None, packages: Mapping[str, str] | None = None) -> Path:
     """Return a local folder with a model's files.
@@ -46,6 +48,15 @@ def find_model(path: str, revision: str | None = None, packages: Mapping[str, st
     Raises:
         UserError: the folder is not a model, or the name is neither cached nor reachable.
     """
+    return find_here(path, revision, packages) or _from_hub(path, revision)
+
+
+def find_here(path: str, revision: str | None = None, packages: Mapping[str, str] | None = None) -> Path | None:
+    """Return the folder that a path names, or that an installed package carries; None where the Hub is to be asked.
+
+    Raises:
+        UserError: the folder is not a model, or there is none of a name that the Hub cannot have.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -56,7 +67,22 @@ def find_model(path: str, revision: str | None = None, packages: Mapping[str, st
         return found
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UserError(f"{path}: there is no such folder (a name on the Hub has the form owner/name)")
-    return _from_hub(path, revision)
+    return None
+
+
+def in_cache(name: str, revision: str | None = None) -> bool:
+    """Say whether the Hub's local cache holds a model's configuration.
+
+    Raises:
+        UserError: no model on the Hub can have this name.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    except HFValidationError as error:
+        raise UserError(UNKNOWN.format(name)) from error
 
 
 def find_base(folder: Path, base: str, revision: str | None) -> Path:
@@ -123,9 +149,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except RevisionNotFoundError as error:
         raise UserError(f"{name}: the Hub has no revision {revision} of it") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"{name}: neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
-        ) from error
+        raise UserError(UNKNOWN.format(name)) from error
     except (OSError, HfHubHTTPError, RuntimeError) as error:
         raise UserError(
             f"{name} is not on this machine, and the Hub cannot be reached ({type(error).__name__}); run once with a "

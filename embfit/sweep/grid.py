@@ -35,6 +35,11 @@ class Grid:
         """What is looked for."""
         return aims(self.objective, self.direction)
 
+    @property
+    def needs_aims(self) -> bool:
+        """The objective that was asked for must be there; without the default one, a grid is a table still."""
+        return self.objective != Grid.objective
+
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
         """No job ends early: every combination was asked for."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,14 @@ SWEEP = "sweep"  # who wrote a value, in its provenance
 class Launcher(Protocol):
     """Runs jobs somewhere."""
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path) -> list[str | None]:
-        """Run jobs; return the error of each, None for those that went well."""
+    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
+        """Run jobs; return the error of each, None for those that went well.
+
+        Args:
+            jobs: to run.
+            folder: of the sweep.
+            ended: is called whenever one has ended; when it raises, those at work are stopped and no other begins.
+        """
 
 
 class Jobs:
@@ -66,10 +72,20 @@ class Jobs:
             record = found.origins.record(found.values)
             self._ready[_key(job)] = Prepared(job.number, found.values, record, overrides)
 
-    def launch(self, jobs: Sequence[Job]) -> list[str | None]:
-        """Run jobs that were checked; return the error of each, None for those that went well."""
+    def launch(self, jobs: Sequence[Job], ended: Callable[[], None]) -> list[str | None]:
+        """Run jobs that were checked; return the error of each, None for those that went well.
+
+        Args:
+            jobs: to run.
+            ended: is called whenever one has ended; when it raises, those at work are stopped and no other begins.
+        """
         log.info("sweep in %s: %s", self.folder, f"job {jobs[0].number}" if len(jobs) == 1 else f"{len(jobs)} jobs")
-        return self.launcher.launch([self._ready.pop(_key(job)) for job in jobs], self.folder)
+        return self.launcher.launch([self._ready.pop(_key(job)) for job in jobs], self.folder, ended)
+
+    @property
+    def configs(self) -> list[Mapping[str, Any]]:
+        """The configurations of the jobs that were checked and not yet launched."""
+        return [prepared.values for prepared in self._ready.values()]
 
     def _settled(self, job: Job) -> tuple[list[str], Settled]:
         """Settle a job here, so that wherever and whenever it runs it is what was asked for."""

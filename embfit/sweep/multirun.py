@@ -22,6 +22,7 @@ from embfit.compose.composition import asked, compose
 from embfit.compose.loader import Loader
 from embfit.compose.origins import Origins
 from embfit.compose.preflight import check_group
+from embfit.compose.problems import refuse
 from embfit.compose.provenance import trace
 from embfit.console import listen
 from embfit.errors import ConfigError, UserError
@@ -32,6 +33,7 @@ from embfit.sweep.folder import SweepFolder, unfinished
 from embfit.sweep.grid import Grid
 from embfit.sweep.job import WAITING
 from embfit.sweep.jobs import Jobs
+from embfit.sweep.objective import unknown_objectives
 from embfit.sweep.running import Sweep, run_sweep
 from embfit.sweep.space import Space, read_space, with_default
 from embfit.sweep.summary import Summary
@@ -60,10 +62,13 @@ def sweep(loader: Loader, overrides: Sequence[str]) -> None:
     command = [*space.fixed, *(text for text in typed if text.partition("=")[0] in {axis.key for axis in space.axes})]
     dir = _folder(config, command, _name(strategy))
     folder = SweepFolder(dir, command, _name(strategy))
-    foreseen = [job for job in strategy.foreseen(space) if not folder.is_done(job)]
+    foreseen = strategy.foreseen(space)
+    waiting = [job for job in foreseen if not folder.is_done(job)]
     space = with_default(space, compose(loader, space.fixed))
     jobs = Jobs(loader, space, dir, _made(config, "launcher", origins) or Here(), strategy.pruning(dir))
-    jobs.check(foreseen)
+    jobs.check(waiting)
+    if waiting == foreseen:  # else a job that is done may have what no other has
+        refuse(unknown_objectives(strategy.aims, jobs.configs, origins.find("sweep.objective")))
     with folder.held():
         try:
             run_sweep(strategy, folder, jobs)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from embfit.compose.nearest import suggestion
+from embfit.compose.origins import leaves
+from embfit.compose.problems import Problem
 from embfit.errors import ConfigError
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
@@ -13,6 +16,7 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 DEV = "dev."
 CONFIG = "config."
 MINUTES = "minutes"
+WATCHED = "ndcg@10"  # measured on dev whatever the metrics
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,42 @@ def aims(objective: str | Sequence[str], direction: Direction | Sequence[Directi
             "such as sweep.objective=[dev.ndcg@10,minutes] sweep.direction=[maximize,minimize]"
         )
     return tuple(Aim(name, way) for name, way in zip(names, ways, strict=True))
+
+
+def unknown_objectives(aims: Sequence[Aim], configs: Sequence[Mapping[str, Any]], place: str) -> Iterator[Problem]:
+    """Yield the objectives that no job can have: metrics that are not measured on dev, and keys that are not there.
+
+    Args:
+        aims: what is looked for.
+        configs: of the jobs.
+        place: where `sweep.objective` was written.
+    """
+    for aim in aims:
+        known = set().union(*(_foreseen(aim.name, config) or {aim.name} for config in configs))
+        if configs and aim.name not in known:
+            what = "no such metric is measured" if aim.name.startswith(DEV) else "there is no number at this key"
+            yield Problem("sweep.objective", f"{aim.name}: {what}{suggestion(aim.name, known)}", place)
+
+
+def _foreseen(objective: str, config: Mapping[str, Any]) -> set[str]:
+    """Return the objectives of the same kind that a job will have; nothing where only its report can tell."""
+    evaluator = config.get("evaluator") or {}
+    if objective.startswith(DEV) and evaluator.get("_target_") == "embfit.evaluator.Retrieval":
+        dims = [f"{DEV}{WATCHED}/{dim}" for dim in evaluator.get("dims") or ()]
+        return {f"{DEV}{metric}" for metric in (WATCHED, *evaluator["metrics"])} | set(dims)
+    if objective.startswith(CONFIG):
+        return {f"{CONFIG}{key}" for key, _ in leaves(config) if _number(config, key) is not None}
+    return set()
+
+
+def numbers(report: Mapping[str, Any]) -> list[str]:
+    """Return the objectives that a run's report has: dev metrics, systems' metrics, timings."""
+    history = (report.get("training") or {}).get("history", [])
+    systems = {name: system.get("metrics") or {} for name, system in (report.get("systems") or {}).items()}
+    found = [f"{DEV}{metric}" for entry in history for metric in entry if metric != "step"]
+    found += [f"systems.{name}.metrics.{metric}" for name, metrics in systems.items() for metric in metrics]
+    found += [f"timings.{stage}" for stage in report.get("timings") or {}]
+    return list(dict.fromkeys(found))
 
 
 def read_objective(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from embfit.compose.nearest import nearest
+from embfit.errors import UserError
+from embfit.run_record import read_record
 from embfit.sweep.folder import SweepFolder
 from embfit.sweep.job import Job, Result
 from embfit.sweep.jobs import Jobs
-from embfit.sweep.objective import Aim
+from embfit.sweep.objective import MINUTES, Aim, numbers
 from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,10 @@ class Sweep(Protocol):
     @property
     def aims(self) -> tuple[Aim, ...]:
         """What is looked for, the first one first."""
+
+    @property
+    def needs_aims(self) -> bool:
+        """Whether jobs that do not have what is looked for are in vain."""
 
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
         """Return the callback with which a training may be ended early, as a node of configuration."""
@@ -43,7 +50,9 @@ def run_sweep(sweep: Sweep, folder: SweepFolder, jobs: Jobs) -> None:
 
     Raises:
         ConfigError: a job is no sound configuration; none that was proposed with it was run.
+        UserError: jobs that are done do not have what is looked for.
     """
+    measured = _Measured(sweep, folder)
     proposals = sweep.proposals(jobs.space, folder.dir)
     results: Mapping[int, Result] | None = None
     while True:
@@ -51,17 +60,50 @@ def run_sweep(sweep: Sweep, folder: SweepFolder, jobs: Jobs) -> None:
             proposed = next(proposals) if results is None else proposals.send(results)
         except StopIteration:
             break
-        _run(proposed, folder, jobs)
+        _run(proposed, folder, jobs, measured.check)
         results = {job.number: folder.result(job, sweep.aims) for job in proposed}
     folder.complete()
 
 
-def _run(proposed: list[Job], folder: SweepFolder, jobs: Jobs) -> None:
+class _Measured:
+    """Stops a sweep whose first finished job does not have what is looked for."""
+
+    def __init__(self, sweep: Sweep, folder: SweepFolder) -> None:
+        self.aims = sweep.aims
+        self.folder = folder
+        self.known = not sweep.needs_aims  # that jobs have it, or that it does not matter
+
+    def check(self) -> None:
+        """Look at the jobs that are done, until one has all objectives.
+
+        Raises:
+            UserError: none has; says what there is instead.
+        """
+        if self.known:
+            return
+        results = [self.folder.result(job, self.aims) for job in self.folder.jobs.values()]
+        done = [result for result in results if result.state == "done"]
+        self.known = any(result.found is not None for result in done)
+        if done and not self.known:
+            values = zip(self.aims, done[0].values, strict=True)
+            missing = next(aim.name for aim, value in values if value is None)
+            number = done[0].job.number
+            there = [*numbers(read_record(self.folder.dir / str(number)).report), MINUTES]
+            meant = nearest(missing, there)
+            raise UserError(
+                f"sweep.objective={missing}: job {number} is done and has no such number"
+                + (f"; did you mean '{meant}'?" if meant else "")
+                + f"\nit has {', '.join(there)}, and config.KEY; the sweep has stopped"
+            )
+
+
+def _run(proposed: list[Job], folder: SweepFolder, jobs: Jobs, ended: Callable[[], None]) -> None:
     waiting = [job for job in proposed if not folder.is_done(job)]
     jobs.check(waiting)
     folder.begin(proposed)
     if len(waiting) < len(proposed):
         log.info("%d of %d jobs are done already", len(proposed) - len(waiting), len(proposed))
+    ended()  # as some of them may be
     if waiting:
-        told = jobs.launch(waiting)
+        told = jobs.launch(waiting, ended)
         folder.errors |= {job.number: error for job, error in zip(waiting, told, strict=True) if error}

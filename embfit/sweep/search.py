@@ -78,6 +78,11 @@ class Optuna:
         return aims(self.objective, self.direction)
 
     @property
+    def needs_aims(self) -> bool:
+        """A search has nothing to go by without them."""
+        return True
+
+    @property
     def _dev_alone(self) -> bool:
         return len(self.aims) == 1 and self.aims[0].name.startswith(DEV)
 

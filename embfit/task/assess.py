@@ -22,6 +22,7 @@ from embfit.assess.trial import estimate, time_training
 from embfit.assess.vocabulary import cover
 from embfit.errors import UserError
 from embfit.evaluator import Retrieval
+from embfit.evaluator.judging import judgements
 from embfit.evaluator.systems import Bench, Dense, Reranked
 from embfit.evaluator.systems.dense import measure
 from embfit.model import Encoder, Pretrained, tokenized
@@ -85,6 +86,7 @@ def assess(
     devices = layout_of(trainer).devices
     with run.stage("load data"):
         collection = data.load(store)
+        judgements(collection, evaluator.split, "evaluator.split")
     bench = Bench(collection, evaluator.split, evaluator, store, model, devices)
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("load model"):

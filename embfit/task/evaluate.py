@@ -54,6 +54,7 @@ def evaluate(
         collection = data.load(store)
         if qrels is not None:
             collection = judged_by(collection, evaluator.split, Path(qrels))
+        evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
     bench = Bench(collection, evaluator.split, evaluator, store, model, layout.devices)
     truncated = {}

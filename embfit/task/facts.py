@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from embfit.evaluator import Retrieval
+from embfit.evaluator.judging import judgements
 from embfit.evaluator.metrics import answerable
 from embfit.evaluator.provenance import same_source
 from embfit.model import Encoder, Kind, tokenized
@@ -36,7 +38,13 @@ def warn_of_sources(collection: Collection, splits: Iterable[str]) -> None:
 
 
 def can_validate(collection: Collection, split: str) -> bool:
-    """Tell whether a split can choose the best weights; warn where it cannot."""
+    """Tell whether a split can choose the best weights; warn where it cannot.
+
+    Raises:
+        UserError: the split was named, and there is none.
+    """
+    if split != Retrieval.dev_split:
+        judgements(collection, split, "evaluator.dev_split")
     if answerable(collection.qrels.get(split, {})):
         return True
     log.warning(

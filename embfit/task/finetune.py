@@ -55,6 +55,7 @@ def finetune(
     layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
+        evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
         validating = can_validate(collection, evaluator.dev_split)
     with run.stage("load model"):

@@ -66,6 +66,7 @@ def finetune_cross_encoder(
     layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
+        evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
         validating = can_validate(collection, evaluator.dev_split)
     bench = Bench(collection, evaluator.split, evaluator, store, model.first_stage, layout.devices)

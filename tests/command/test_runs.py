@@ -40,6 +40,7 @@ def test_a_run_reads_back(tmp_path):
     assert run.task == "finetune"
     assert run.status["state"] == "done"
     assert run.headline == ("ndcg@10", {"base": 0.25, "tuned": 0.5})
+    assert run.measured == ("ndcg@10", {"base": 0.25, "tuned": 0.5, "bm25": 0.25})
     assert run.provenance["values"]["training.lr"]["source"] == "command line"
 
 
@@ -99,8 +100,16 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert main(["runs", "list"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(row[0], row[1], row[3:]) for row in rows] == [
-        ("outputs/a", "finetune", ["ndcg@10", "base", "0.2500,", "tuned", "0.5000", "training.lr=1e-05"]),
-        ("outputs/b", "finetune", ["ndcg@10", "base", "0.2500,", "tuned", "0.7500", "training.lr=2e-05"]),
+        (
+            "outputs/a",
+            "finetune",
+            ["ndcg@10", "base", "0.2500,", "tuned", "0.5000,", "bm25", "0.2500", "training.lr=1e-05"],
+        ),
+        (
+            "outputs/b",
+            "finetune",
+            ["ndcg@10", "base", "0.2500,", "tuned", "0.7500,", "bm25", "0.2500", "training.lr=2e-05"],
+        ),
     ]
     assert main(["runs", "explain", "outputs/a", "training"]) == 0
     told = "training.lr 1e-05 command line, over 5e-05 in conf/training/in-batch.yaml:7"
@@ -128,7 +137,7 @@ def test_a_failed_run_says_so_beside_its_numbers_and_in_a_short_row(tmp_path, ca
     (folder / "status.json").write_text(json.dumps(json.loads((folder / "status.json").read_text()) | failed))
     assert main(["runs", "list", str(tmp_path)]) == 0
     [row] = capsys.readouterr().out.splitlines()
-    assert "ndcg@10 base 0.2500, tuned 0.5000; failed at report: a long story, a long story," in row
+    assert "ndcg@10 base 0.2500, tuned 0.5000, bm25 0.2500; failed at report: a long story, a long story," in row
     assert len(row) < len(str(folder)) + 200
 
 

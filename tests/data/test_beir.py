@@ -34,6 +34,7 @@ def test_a_folder_becomes_a_collection(beir_folder, store):
         "test_pairs": 1,
         "test_not_relevant": 0,
         "held_out": "",
+        "not_held_out": "dev",
         "train_queries_left_out": 0,
         "queries_merged": 0,
         "leaked_queries_removed": 0,

@@ -34,6 +34,25 @@ def test_a_wrong_line_is_named(tmp_path, line, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '[\n  {"a": 1}\n]\n'])
+def test_an_array_is_not_json_lines(tmp_path, text):
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        list(JsonLines(path))
+    said = "expected one JSON object a line, got an array; write each of its objects on a line of its own, with `jq"
+    assert str(error.value) == f"{path}:1: {said} -c '.[]'`"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(tmp_path, encoding):
+    path = tmp_path / "a.jsonl"
+    path.write_text('\ufeff{"a": 1}\n', encoding=encoding)
+    with pytest.raises(UserError) as error:
+        list(read_lines(path))
+    assert str(error.value) == f"{path}: is UTF-16; convert the file, with `iconv -f utf-16 -t utf-8`"
+
+
 def test_a_text_of_many_lines_in_csv_counts_all_of_them(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('q,p\n"one\ntwo","say ""x"""\n\nthree,four\nfive\n')

@@ -150,8 +150,13 @@ def test_an_untitled_negative_is_the_titled_document_of_its_text(tmp_path, store
         ("query,positive\nx,y\n", {"negatives": ["no"]}, 'a.csv:1: no column "no" (data.negatives); there'),
         ("query,positive,g\nx,y,0.7\n", {"label": "g"}, "a.csv:2: \"g\" must be a whole number, got '0.7'"),
         ("query,positive\nx\n", {}, "a.csv:2: expected 2 columns, got 1"),
-        ("query,positive\n,y\n", {}, "1 rows were read, and none has both a query and a positive; check data.query"),
-        ("", {}, "0 rows were read, and none has both"),
+        (
+            "query,positive\n,y\n",
+            {},
+            "a.csv: 1 rows were read, and none has both a query and a positive; check data.query",
+        ),
+        ("", {}, "/a.csv; a row is a query and a document that answers it"),
+        ("query,positive\n", {}, "/a.csv; a row is a query and a document that answers it"),
         ("query,positive,i\nx,y,1\nz,w,1\n", {"document_id": "i"}, 'a.csv:3: the id "1" stands for another text in an'),
     ],
 )
@@ -180,6 +185,21 @@ def test_missing_and_unknown_files(tmp_path, store):
         Pairs(str(tmp_path / "a.csv")).load(store)
     with pytest.raises(UserError, match=r'a\.txt: the suffix "\.txt" says no format; use \.jsonl'):
         Pairs(str(tmp_path / "a.txt")).load(store)
+
+
+def test_a_folder_is_no_file(tmp_path, store):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    with pytest.raises(UserError, match=rf"^{folder} is a folder; name a file: data\.path=FILE$"):
+        Pairs(str(folder)).load(store)
+    (folder / "corpus.jsonl").touch()
+    with pytest.raises(UserError, match=rf"^{folder} is a folder; read it with data=beir data\.path={folder}$"):
+        Pairs(str(folder)).load(store)
+
+
+def test_a_suffix_in_upper_case(tmp_path, store):
+    (tmp_path / "A.CSV").write_text("query,positive\nx,one\n")
+    assert list(Pairs(str(tmp_path / "A.CSV"), **WHOLE).load(store).document_texts()) == ["one"]
 
 
 def test_other_columns_are_another_entry(tmp_path, store):

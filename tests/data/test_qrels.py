@@ -31,6 +31,10 @@ def test_places_are_lines(tmp_path):
     [
         ("query-id\tcorpus-id\tscore\n" + "q\td\t1\n" * 39 + "q\td\n", "test.tsv:41: expected 3 columns, got 2"),
         ("q\td\n", "test.tsv:1: expected 3 columns, got 2"),
+        (
+            "query-id,corpus-id,score\nq,d,1\n",
+            "test.tsv:1: expected 3 columns, got 1; columns are parted by tabs, and not by commas",
+        ),
         ("q 0 d 1\nq d 1\n", "test.tsv:2: expected 4 columns, got 3"),
         ("q\td\t1\nq\td\tyes\n", 'test.tsv:2: the grade "yes" is not a whole number'),
         ("q\td\t1\nq\td\t0.5\n", 'test.tsv:2: the grade "0.5" is not a whole number'),

@@ -3,7 +3,8 @@ import logging
 import pytest
 
 from embfit.data import Beir
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator.judging import judgements
 from embfit.miner.examples import training_examples
 from embfit.records import Collection
 from tests.conftest import make_collection
@@ -150,7 +151,13 @@ def test_too_few_queries_are_said(beir_folder, store, caplog):
     folder = beir_folder({"d": "the only text"}, queries, train=[f"{name}\td\t1" for name in queries])
     collection = Beir(str(folder)).load(store)
     assert list(collection.qrels) == ["train"]
-    assert collection.facts["held_out"] == ""
+    assert (collection.facts["held_out"], collection.facts["not_held_out"]) == ("", "test, dev")
+    with pytest.raises(UserError) as error:
+        judgements(collection, "test", "evaluator.split")
+    assert str(error.value) == (
+        "evaluator.split=test: small has no split 'test'; none of the 30 training queries could be held out for it "
+        "(data.test_share); its splits: train"
+    )
     assert "0 of 3 queries could be held out as dev" in caplog.text
 
 

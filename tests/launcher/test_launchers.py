@@ -102,7 +102,7 @@ def test_each_job_has_a_device_of_its_own(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     jobs = [prepared(number, tmp_path) for number in range(4)]
-    errors = Parallel(devices=[3, 5], threads=2).launch(jobs, tmp_path)
+    errors = Parallel(devices=[3, 5], threads=2).launch(jobs, tmp_path, lambda: None)
     assert [error is None for error in errors] == [True, True, False, True]
     assert errors[2] == f"its process ended with exit code 3; see {tmp_path / JOBS / '2.txt'}"
     seen = [(tmp_path / JOBS / f"{number}.json.seen").read_text() for number in range(4)]

@@ -235,6 +235,32 @@ def test_two_objectives_have_a_front(house, capsys):  # noqa: F811
     assert "sweep.objective names 2 and sweep.direction 1" in capsys.readouterr().err
 
 
+def test_a_sweep_stops_where_its_first_job_lacks_the_objective(house, capsys):  # noqa: F811
+    command = ["-m", "+sweep=grid", "task=score", "model.rate=0.1,0.2"]
+    assert main([*command, "sweep.objective=systems.tuned.metrics.ndgc@10"]) == 1
+    err = capsys.readouterr().err
+    assert (
+        "embfit: error: sweep.objective=systems.tuned.metrics.ndgc@10: job 0 is done and has no such number; "
+        "did you mean 'systems.tuned.metrics.ndcg@10'?\n"
+        "it has dev.ndcg@10, systems.base.metrics.ndcg@10, systems.tuned.metrics.ndcg@10, minutes, and config.KEY; the "
+        "sweep has stopped\n"
+    ) in err
+    assert [job["state"] for job in summary()["jobs"]] == ["done", "waiting"]
+    assert main([*command, "sweep.objective=systems.tuned.metrics.ndcg@10"]) == 0
+    assert [job["state"] for job in summary()["jobs"]] == ["done", "done"]
+    assert main([*command, "sweep.objective=dev.ndgc@10"]) == 1  # all of them are done
+
+
+def test_without_the_default_objective_a_grid_goes_on_and_a_search_stops(house, capsys):  # noqa: F811
+    pytest.importorskip("optuna")
+    command = ["-m", "task=count", "run.dir=sweep"]
+    assert main([*command, "+sweep=grid", "seed=1,2"]) == 0
+    assert "no report has dev.ndcg@10, so none is the best (set sweep.objective)" in capsys.readouterr().out
+    assert main([*command, "run.dir=search", "+sweep=optuna", "model.rate=0.1,0.2"]) == 1
+    assert "sweep.objective=dev.ndcg@10: job 0 is done and has no such number" in capsys.readouterr().err
+    assert not Path("search/1").exists()
+
+
 def test_the_latest_unfinished_sweep_of_the_same_command(house, monkeypatch, capsys):  # noqa: F811
     stamp = "hydra.sweep.dir=outputs/sweeps/2026-03-01/"
     assert main(["-m", "task=score", "model.path=a,bug", f"{stamp}10-00-00"]) == 1
@@ -287,6 +313,10 @@ def test_a_grid_and_a_search_of_the_same_values_are_two_sweeps(house, capsys):  
         (["model.depth=abc,-1", "seed=1,2"], ['got "abc" (command line)', "of at least 1, got -1 (command line)"]),
         (["+sweep=grid", "sweep.direction=up", "seed=1,2"], ["sweep.direction: ", "(command line)"]),
         (["+sweep=optuna", "model.rate=interval(0,1)", "model.depth=0,1"], ["model.depth: ", "got 0 (command line)"]),
+        (
+            ["+sweep=grid", "sweep.objective=config.model.dept", "seed=1,2"],
+            ["number at this key; did you mean 'config.model.depth'? (command line)"],
+        ),
         (["run.dir=a,b", "seed=1,2"], ["run.dir=a,b: a sweep has one folder"]),
         (
             ["hydra.sweeper._target_=acme.Sweeper", "seed=1,2"],

@@ -1,7 +1,9 @@
 import pytest
 
 from embfit.errors import ConfigError
-from embfit.sweep.objective import Aim, aims, read_objective
+from embfit.evaluator import validation
+from embfit.sweep import objective
+from embfit.sweep.objective import Aim, aims, numbers, read_objective, unknown_objectives
 
 REPORT = {
     "systems": {"tuned": {"metrics": {"ndcg@10": 0.7}}},
@@ -11,7 +13,7 @@ REPORT = {
 
 
 @pytest.mark.parametrize(
-    ("objective", "value"),
+    ("name", "value"),
     [
         ("dev.ndcg@10", 0.6),
         ("dev.mrr@10", None),
@@ -21,9 +23,9 @@ REPORT = {
         ("nowhere.to", None),
     ],
 )
-def test_where_it_is(objective, value):
-    assert read_objective(objective, REPORT, {}, None) == value
-    assert read_objective(objective, {}, {}, None) is None
+def test_where_it_is(name, value):
+    assert read_objective(name, REPORT, {}, None) == value
+    assert read_objective(name, {}, {}, None) is None
 
 
 def test_minutes_and_settings():
@@ -38,3 +40,35 @@ def test_a_direction_for_each_objective():
     assert [aim.sign for aim in both] == [-1, 1]
     with pytest.raises(ConfigError, match=r"sweep.objective names 2 and sweep.direction 1; give each"):
         aims(["dev.x", "minutes"], "maximize")
+
+
+def test_what_a_report_has():
+    assert numbers(REPORT) == ["dev.ndcg@10", "systems.tuned.metrics.ndcg@10", "timings.train"]
+    assert numbers({}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("dev.ndcg@10", None),
+        ("dev.mrr@5", None),
+        ("dev.ndcg@10/64", None),
+        ("dev.ndgc@10", "dev.ndgc@10: no such metric is measured; did you mean 'dev.ndcg@10'?"),
+        ("config.training.epochs", None),
+        ("config.miner.depth", None),  # of one of the jobs
+        (
+            "config.training.epocs",
+            "config.training.epocs: there is no number at this key; did you mean 'config.training.epochs'?",
+        ),
+        ("minutes", None),
+        ("systems.tuned.metrics.ndgc@10", None),  # the report will tell
+    ],
+)
+def test_what_no_job_can_have(name, told):
+    evaluator = {"_target_": "embfit.evaluator.Retrieval", "metrics": ["mrr@5"], "dims": [64]}
+    configs = [{"evaluator": evaluator, "training": {"epochs": 1}}]
+    configs.append({**configs[0], "miner": {"depth": 5}})
+    found = [str(problem) for problem in unknown_objectives(aims(name, "maximize"), configs, "command line")]
+    assert found == ([f"sweep.objective: {told} (command line)"] if told else [])
+    assert not [*unknown_objectives(aims("dev.anything", "maximize"), [{"training": {}}], "")]  # who knows?
+    assert objective.WATCHED == validation.WATCHED

@@ -269,7 +269,15 @@ def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptur
     ("change", "code", "message"),
     [
         (["data.path=nowhere"], 1, "nowhere is not a folder"),
-        (["evaluator.split=production"], 1, "no split 'production'"),
+        (
+            ["evaluator.split=tets"],
+            1,
+            "evaluator.split=tets: collection has no split 'tets'; did you mean 'test'? its splits: dev, test, train",
+        ),
+        (["evaluator.production=production"], 1, "evaluator.production=production: collection has no split"),
+        (["evaluator.dev_split=dve"], 1, "evaluator.dev_split=dve: collection has no split 'dve'; did you mean 'dev'?"),
+        (["task=evaluate", "evaluator.split=tets"], 1, "evaluator.split=tets: collection has no split 'tets'; did"),
+        (["task=assess", "evaluator.split=tets"], 1, "evaluator.split=tets: collection has no split 'tets'; did"),
         (["model.path=./nowhere"], 2, "model.path: ./nowhere: there is no such file or folder"),
         (["training.epoch=3"], 2, "did you mean 'epochs'?"),
         (["evaluator.split=dev"], 2, "dev is evaluator.dev_split too"),
@@ -287,6 +295,7 @@ def test_bad_input_is_one_message(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+    assert "no split" not in message or "load model" not in error  # it is said before any work
 
 
 @pytest.mark.parametrize("task", ["finetune", "mine", "assess", "evaluate", "search"])
