@@ -33,7 +33,7 @@ from embfit.evaluator.significance import bootstrap_interval
 from embfit.loss import KL, InfoNCE
 from embfit.loss import Blend as BlendOfLosses
 from embfit.miner import BM25, Blend, CrossEncoder, Dense, NoNegatives, Random, Taught
-from embfit.report.wording import interval
+from embfit.report.wording import interval, signed
 from embfit.task.parts import Miner
 
 BASELINE = "none"
@@ -150,17 +150,14 @@ def table(results: list[Mapping[str, Any]]) -> str:
             continue
         between = bootstrap_interval(after - before, 10_000, 0)
         by_run = [
-            np.mean([run["tuned"][query] - value for query, value in baselines[_place(run)].items()])
+            float(np.mean([run["tuned"][query] - value for query, value in baselines[_place(run)].items()]))
             for run in compared
         ]
         mining = max(run["mining_cpu_minutes"] for run in runs)  # later runs find what the first has mined
         training = np.mean([run["cpu_minutes"] for run in runs])
         size = f"{name}, {queries or 'all'} queries, {documents:,} documents, {length} tokens"
-        difference, spread = (
-            f"{(after - before).mean():+.4f} ({interval(between)})",
-            f"{min(by_run):+.4f} to {max(by_run):+.4f}",
-        )
-        against = ["", ""] if setting == BASELINE else [difference, spread]
+        difference = f"{signed((after - before).mean())} ({interval(between)})"
+        against = ["", ""] if setting == BASELINE else [difference, interval((min(by_run), max(by_run)))]
         cells = [size, setting, str(len(compared)), f"{after.mean():.4f}", *against]
         lines.append(f"| {' | '.join(cells)} | {mining:.1f} | {training:.1f} |")
     return "\n".join(lines)
