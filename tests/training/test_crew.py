@@ -47,7 +47,10 @@ def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
     return found[1], found[2]
 
 
-@pytest.mark.parametrize("case", ["micro-batches", "none kept", "adapter", "one micro-batch", "guided, topical"])
+CASES = ["micro-batches", "none kept", "one micro-batch", "guided, topical"]
+
+
+@pytest.mark.parametrize("case", [*CASES, pytest.param("adapter", marks=pytest.mark.slow)])
 def test_two_ranks_have_the_loss_and_gradients_of_one(case: str, tmp_path: Path) -> None:
     one, two = on_one_and_two(case, tmp_path)
     assert len(one) == len(two) == 3
