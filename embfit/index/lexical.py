@@ -58,7 +58,7 @@ class BM25Index:
         b: float = 0.75,
         method: Method = "lucene",
     ) -> BM25Index:
-        """Index documents, in some 40 bytes of memory for each word that they have.
+        """Index documents, in memory that grows with the words that they have.
 
         Args:
             texts: the documents, in row order; read once.
