@@ -139,10 +139,13 @@ class Source(ABC):
         for split, share in missing.items():
             if len(cut[split]) < share * len(bonds) / 2:
                 log.warning(
-                    "%d of %d queries could be held out as %s: the others are too few or share documents with too many",
+                    "%d of %d queries could be held out as %s, and data.%s_share=%g asks for more: there are too few, or "
+                    "they share documents with too many others",
                     len(cut[split]),
-                    round(share * len(bonds)),
+                    len(bonds),
                     split,
+                    split,
+                    share,
                 )
         return cut.pop("train"), cut
 

@@ -158,7 +158,7 @@ def test_too_few_queries_are_said(beir_folder, store, caplog):
         "evaluator.split=test: small has no split 'test'; none of the 30 training queries could be held out for it "
         "(data.test_share); its splits: train"
     )
-    assert "0 of 3 queries could be held out as dev" in caplog.text
+    assert "0 of 30 queries could be held out as dev, and data.dev_share=0.1 asks for more" in caplog.text
 
 
 def test_shares_must_leave_something(chain, store):
