@@ -139,8 +139,8 @@ class Source(ABC):
         for split, share in missing.items():
             if len(cut[split]) < share * len(bonds) / 2:
                 log.warning(
-                    "%d of %d queries could be held out as %s, and data.%s_share=%g asks for more: there are too few, or "
-                    "they share documents with too many others",
+                    "%d of %d queries could be held out as %s, and data.%s_share=%g asks for more: there are too few, "
+                    "or they share documents with too many others",
                     len(cut[split]),
                     len(bonds),
                     split,
