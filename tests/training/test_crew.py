@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +48,20 @@ def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
     return found[1], found[2]
 
 
-CASES = ["micro-batches", "none kept", "one micro-batch", "guided, topical"]
-
-
-@pytest.mark.parametrize("case", [*CASES, pytest.param("adapter", marks=pytest.mark.slow)])
-def test_two_ranks_have_the_loss_and_gradients_of_one(case: str, tmp_path: Path) -> None:
-    one, two = on_one_and_two(case, tmp_path)
-    assert len(one) == len(two) == 3
-    for alone, together in zip(one, two, strict=True):
-        assert alone.keys() == together.keys()
-        assert any("lora" in name for name in alone) == (case == "adapter")
-        assert ("loss.log_excess" in alone) == (case in ("micro-batches", "none kept"))
-        for name, value in alone.items():
-            torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5)
-    assert all(step["loss"] > 0.01 for step in one)
+def test_two_ranks_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
+    one, two = on_one_and_two("at rest", tmp_path)
+    assert one.keys() == two.keys()
+    assert len(one) == 5
+    for case in one:
+        assert len(one[case]) == len(two[case]) == 3
+        for alone, together in zip(one[case], two[case], strict=True):
+            assert alone.keys() == together.keys(), case
+            assert any("lora" in name for name in alone) == (case == "adapter")
+            assert ("loss.log_excess" in alone) == (case in ("micro-batches", "none kept"))
+            for name, value in alone.items():
+                same = partial("{}, {}: {}".format, case, name)
+                torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5, msg=same)
+        assert all(step["loss"] > 0.01 for step in one[case])
 
 
 def test_ranks_stop_together_and_keep_the_best_weights(tmp_path: Path) -> None:

@@ -206,15 +206,20 @@ def resumed(settings: dict, folder: Path) -> list[torch.Tensor]:
     return [whole, fit("killed", [])]
 
 
+def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
+    """Return the loss and all gradients of three steps in every way of computing them."""
+    return {
+        "micro-batches": steps(settings, InfoNCE(0.1, True), 40, True, folder),
+        "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
+        "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=True),
+        "one micro-batch": steps(settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder),
+        "guided, topical": steps(settings, InfoNCE(), 40, True, folder, guided=True),
+    }
+
+
 CASES = {
+    "at rest": at_rest,
     "resumed": resumed,
-    "micro-batches": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder),
-    "none kept": lambda settings, folder: steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
-    "adapter": lambda settings, folder: steps(settings, InfoNCE(), 40, True, folder, adapted=True),
-    "one micro-batch": lambda settings, folder: steps(
-        settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder
-    ),
-    "guided, topical": lambda settings, folder: steps(settings, InfoNCE(), 40, True, folder, guided=True),
     "fit": fitted,
     "failing": failing,
     "lost": lost,
