@@ -52,7 +52,7 @@ class Ragged:
 
     def take(self, rows: np.ndarray) -> Ragged:
         """Return some lists, in the order given and as often as they are named."""
-        lengths = self.lengths[rows]
+        lengths = self.offsets[rows + 1] - self.offsets[rows]  # not `self.lengths`, which are those of all lists
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return Ragged(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)

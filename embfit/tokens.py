@@ -55,10 +55,11 @@ class Tokens:
     def take(self, rows: np.ndarray | Sequence[int]) -> Tokens:
         """Return the texts of some rows, in the order given."""
         chosen = np.asarray(rows, np.int64)
+        lengths = self.starts[chosen + 1] - self.starts[chosen]  # not `self.lengths`, which are those of all texts
         ids = [self.ids[self.starts[row] : self.starts[row + 1]] for row in chosen]
         return Tokens(
             np.concatenate(ids) if ids else np.zeros(0, np.int32),
-            np.concatenate([[0], np.cumsum(self.lengths[chosen])]).astype(np.int64),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             self.truncated[chosen],
         )
 

@@ -76,7 +76,7 @@ class CrossEncoder(RankedMiner):
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
         """Return the training set with the cross-encoder's negatives, and its scores for distillation."""
         found = super().mine(collection, encoder, store)
-        columns = zip(found.rows["positive_scores"], found.rows["negative_scores"], strict=True)
+        columns = zip(found.rows["positive_scores"][:], found.rows["negative_scores"][:], strict=True)
         return taught(found, [[*positives, *negatives] for positives, negatives in columns])
 
 

@@ -62,7 +62,7 @@ def estimate(
         collection.query_rows[query]: {int(copies[collection.document_rows[document]]) for document in documents}
         for query, documents in hidden.items()
     }
-    rows = zip(found.rows["query"], found.rows["negatives"], strict=True)
+    rows = zip(found.rows["query"][:], found.rows["negatives"][:], strict=True)
     taken = sum(int(copies[row]) in texts[query] for query, negatives in rows for row in negatives)
     return FalseNegatives(len(hidden), sum(map(len, texts.values())), taken, int(found.facts["mined"]))
 

@@ -64,9 +64,9 @@ class Taught:
             self.model, self.max_length, self.precision, str(encoder.device), self.revision, self.trust_remote_code
         )
         found = self.miner.mine(collection, encoder, store)
-        columns = zip(found.rows["positives"], found.rows["negatives"], strict=True)
+        columns = zip(found.rows["positives"][:], found.rows["negatives"][:], strict=True)
         documents = Ragged.of([*positives, *negatives] for positives, negatives in columns)
-        queries = np.asarray(found.rows["query"], np.int64)[documents.owners]
+        queries = np.asarray(found.rows["query"][:], np.int64)[documents.owners]
         scores = teacher.score(collection, np.stack([queries, documents.values], axis=1), store)
         return taught(found, Ragged(scores, documents.offsets).lists())
 

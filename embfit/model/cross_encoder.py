@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from embfit.errors import UserError
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.folder import Attention
-from embfit.model.layers import without_cache
+from embfit.model.layers import score_in_fp32, without_cache
 from embfit.model.pairs import Pairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
 from embfit.progress import progress
@@ -64,6 +64,7 @@ class CrossEncoder(nn.Module):
         self.template = read_template(tokenizer)
         self._reads_types = "token_type_ids" in tokenizer.model_input_names
         self._options = without_cache(backbone)
+        score_in_fp32(backbone)
 
     compiled = False  # there is no setting for it
 
@@ -131,7 +132,7 @@ class CrossEncoder(nn.Module):
         if self._reads_types:
             inputs["token_type_ids"] = token_type_ids
         with autocast(input_ids.device, bf16):
-            logits = self.backbone(**inputs, **self._options).logits.float()  # [N, 1] or [N, 2]
+            logits = self.backbone(**inputs, **self._options).logits  # [N, 1] or [N, 2]
         scores: Tensor = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
         return scores
 
@@ -217,5 +218,6 @@ class CrossEncoder(nn.Module):
             "token_types": self._reads_types,
             "max_length": self.settings.max_length,
             "bf16": uses_bf16(self.settings.precision, self.device),
+            "scores": "fp32",
         }
         return model_fingerprint(self, self.backbone, self.tokenizer, around)

@@ -159,9 +159,10 @@ def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
         UserError: all queries hang together, so none can be left out without the others.
     """
     rows, copies = training_set.rows, training_set.collection.document_copies
-    positives = (copies[documents].tolist() for documents in rows["positives"])
-    fold_of = cut_folds(dict(zip(map(str, rows["query"]), positives, strict=True)), count, seed)
-    folds = np.array([fold_of[str(query)] for query in rows["query"]])
+    queries = list(map(str, rows["query"][:]))
+    positives = (copies[documents].tolist() for documents in rows["positives"][:])
+    fold_of = cut_folds(dict(zip(queries, positives, strict=True)), count, seed)
+    folds = np.array([fold_of[query] for query in queries])
     largest = int(np.bincount(folds).max())
     if largest == len(folds):
         raise UserError(

@@ -55,8 +55,8 @@ class Examples:
         copies = training_set.collection.document_copies.astype(np.int64)
         table = training_set.rows
         self.max_positives = max_positives
-        self.queries = np.asarray(table["query"], np.int64)  # [N]
-        self.weights = np.asarray(table["weight"], np.float32)  # [N]
+        self.queries = np.asarray(table["query"][:], np.int64)  # [N]
+        self.weights = np.asarray(table["weight"][:], np.float32)  # [N]
         self.sources = np.unique(table["source"][:], return_inverse=True)[1]  # [N] numbers of their names
         self.positives = _ragged(table, "positives", copies)
         self.negatives = _ragged(table, "negatives", copies)

@@ -111,7 +111,7 @@ def crew(
             finally:
                 call_off(store)  # for ranks that still wait to join
     finally:
-        leave()  # after a failure: the other ranks are ended, so that none of them is waited for
+        abandon()  # after a failure; else it has been left
         path.unlink(missing_ok=True)
 
 
@@ -140,8 +140,7 @@ def placed(layout: Layout, local_rank: int, threads: int) -> Iterator[None]:
 def joined(module: MicroBatched, rank: int, layout: Layout, store: Store) -> Iterator[None]:
     """Put a module among its ranks, in a process group.
 
-    The group is left when the block ends well. After a failure it is the caller's to `leave`: with NCCL that may wait
-    for the other ranks, which have to be ended first.
+    The group is left when the block ends well. After a failure it is the caller's to `abandon`.
 
     Args:
         module: of this rank.
@@ -164,13 +163,16 @@ def joined(module: MicroBatched, rank: int, layout: Layout, store: Store) -> Ite
         yield
     finally:
         module.ranks = Ranks()
-    leave()
+    distributed.destroy_process_group()
 
 
-def leave() -> None:
-    """Leave the process group, if this process is in one."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+def abandon() -> None:
+    """End the process group that a failure has left, if there is one, without waiting for the other ranks."""
+    if not distributed.is_initialized():
+        return
+    if distributed.get_backend() == "nccl":  # which would wait for what was queued, and other ranks will never do
+        distributed.group.WORLD._get_backend(torch.device("cuda")).abort()  # type: ignore[union-attr]
+    distributed.destroy_process_group()
 
 
 def welcome(world: World) -> None:

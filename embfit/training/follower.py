@@ -16,7 +16,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from embfit.errors import UserError, first_line
 from embfit.outcome import outcome
 from embfit.training.arrival import arrive, post_failure
-from embfit.training.crew import END, PATIENCE, Job, joined, leave, meeting_point, placed
+from embfit.training.crew import END, PATIENCE, Job, abandon, joined, meeting_point, placed
 from embfit.training.loop import run
 from embfit.world import World
 
@@ -64,7 +64,7 @@ def serve(world: World) -> None:
         except Exception as error:  # this trial of a sweep is lost, also for the first rank; the next one is another
             log.exception("rank %d: job %d failed", world.rank, number)
             post_failure(group, f"rank {world.rank} of {world.size} failed: {outcome(error).message}")
-            leave()
+            abandon()
         number += 1
 
 

@@ -3,7 +3,7 @@
 The loss needs embeddings alone. So the first micro-batches, as many as memory allows, keep their graph; the others run
 without one, and again with it once the loss has given the gradient on their embeddings (GradCache, Gao et al. 2021).
 All kept is the plain loss, none kept is constant memory, and both run this code. Backward passes run in one order
-whatever was kept, so what memory decides does not change a single bit of the sum.
+whatever was kept, so what memory decides does not change a single bit of the sum on a CPU.
 """
 
 from __future__ import annotations

@@ -186,9 +186,12 @@ class Topical:
 
 
 def _on_grid(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors as whole numbers of at most `GRID` (int8)."""
-    scale = GRID / max(float(np.abs(vectors).max()), 1e-30)
-    whole: np.ndarray = np.rint(vectors * scale).astype(np.int8)
+    """Return vectors ([N, D] or [D]) as whole numbers of at most `GRID` (int8)."""
+    scale = GRID / max(float(vectors.max()), -float(vectors.min()), 1e-30)
+    whole = np.empty(vectors.shape, np.int8)
+    for start in range(0, len(vectors), BLOCK):  # a copy of all in floats would be as large as the vectors
+        block = slice(start, start + BLOCK)
+        whole[block] = np.rint(vectors[block] * scale)
     return whole
 
 

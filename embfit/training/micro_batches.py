@@ -50,7 +50,7 @@ class Portions:
 
     Args:
         token_budget: padded tokens in a micro-batch.
-        memory_gb: for graphs that are kept; None is half of what is free when training starts. Changes no bit.
+        memory_gb: for graphs that are kept; None is half of what is free when training starts. Changes no bit on a CPU.
         dropout: whether the encoder's dropout is on.
         precision: of the encoder's computation.
         seed: of order, drawing and dropout.
@@ -273,13 +273,16 @@ class MicroBatched(pl.LightningModule):
 
         if self._graphs is None:
             gigabytes = self.portions.memory_gb
-            self._graphs = GraphLimit(self._free_bytes() / 2 if gigabytes is None else gigabytes * GIGABYTE)
+            self._graphs = GraphLimit(self._spare_bytes() / 2 if gigabytes is None else gigabytes * GIGABYTE)
         longest = int(lengths[micro_batches[0]].max())
         return self._graphs.kept(_areas(lengths, micro_batches), longest, measure)
 
-    def _free_bytes(self) -> float:
+    def _spare_bytes(self) -> float:
+        """Return the memory that is free before the first step, less what gradients and moments will take of it."""
         free = free_bytes(self.device)
-        return free if self.device.type == "cuda" else free / self.ranks_here  # each rank has a GPU to itself
+        own = free if self.device.type == "cuda" else free / self.ranks_here  # each rank has a GPU to itself
+        copies = 3 if self.start == (0, 0) else 1  # a run that goes on has AdamW's two moments already
+        return max(0.0, own - copies * sum(weight.nbytes for weight in self._trained()))
 
     def _sum_gradients(self) -> None:
         """Give all ranks the gradients of the whole batch."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,16 @@ def test_scores_equal_those_of_each_pair_alone(tokenizer: PreTrainedTokenizerFas
     expected = [alone(ranker, *pair) for pair in PAIRS]
     assert np.std(expected) > 0.01
     np.testing.assert_allclose(ranker.score(PAIRS), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_scores_are_no_bf16_numbers(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Else close documents tie: a bf16 number has three digits."""
+    ranker = new_ranker(tokenizer)
+    plain = ranker.score(PAIRS)
+    ranker.settings = replace(ranker.settings, precision="bf16")
+    scores = ranker.score(PAIRS)
+    assert 0.001 < np.abs(scores - plain).mean() < 0.2
+    assert (torch.from_numpy(scores).bfloat16().float().numpy() != scores).mean() > 0.9
 
 
 def test_no_pairs_have_no_scores(tiny_ranker: CrossEncoder) -> None:

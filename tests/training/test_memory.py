@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from embfit.loss import InfoNCE
+from embfit.model import Encoder
+from embfit.training import micro_batches
 from embfit.training.control_group import bytes_left
 from embfit.training.memory import GraphLimit, free_bytes
+from embfit.training.micro_batches import MicroBatched, Portions
+from tests.training.two_ranks import STILL
 
 
 def group(folder: Path, **files: object) -> None:
@@ -57,6 +63,20 @@ def test_what_pytorch_keeps_of_a_gpu_is_free(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
     assert free_bytes(torch.device("cuda")) == 130
+
+
+def test_gradients_and_moments_come_out_of_what_is_free(
+    make_encoder: Callable[..., Encoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what they leave is for graphs; a run that goes on has its moments already."""
+    monkeypatch.setattr(micro_batches, "free_bytes", lambda device: 10_000_000)
+    module = MicroBatched(make_encoder(), InfoNCE(), STILL, Portions(40, None, False, "fp32", 0))
+    weights = 4 * sum(weight.numel() for weight in module.encoder.parameters())
+    assert module._spare_bytes() == 10_000_000 - 3 * weights
+    module.start = (1, 0)
+    assert module._spare_bytes() == 10_000_000 - weights
+    module.encoder.requires_grad_(False)
+    assert module._spare_bytes() == 10_000_000
 
 
 def test_longer_inputs_are_measured_again() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -143,16 +144,28 @@ class Child:
         """The process is over when it is waited for."""
 
 
-@pytest.mark.parametrize(("fails", "expected"), [(False, ["leave", "wait", "end"]), (True, ["wait", "end", "leave"])])
+@pytest.mark.parametrize(
+    ("fails", "backend", "expected"),
+    [
+        (False, "gloo", ["leave", "wait", "end"]),
+        (True, "gloo", ["wait", "end", "leave"]),
+        (False, "nccl", ["leave", "wait", "end"]),
+        (True, "nccl", ["wait", "end", "abort", "leave"]),
+    ],
+)
 def test_after_a_failure_the_others_are_ended_before_the_group_is_left(
-    fails: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fails: bool, backend: str, expected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """And what was queued on GPUs is given up: leaving would wait for it."""
     done: list[str] = []
     monkeypatch.setattr(companion.subprocess, "Popen", lambda *command, **settings: Child(done))
     monkeypatch.setattr(crew, "await_ranks", lambda store, size, look: None)
     monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: None)
     monkeypatch.setattr(distributed, "new_group", lambda **settings: None)
     monkeypatch.setattr(distributed, "is_initialized", lambda: "leave" not in done)
+    monkeypatch.setattr(distributed, "get_backend", lambda: backend)
+    queue = SimpleNamespace(_get_backend=lambda device: SimpleNamespace(abort=lambda: done.append("abort")))
+    monkeypatch.setattr(distributed, "group", SimpleNamespace(WORLD=queue))
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: done.append("leave"))
     with suppress(KeyError), crew.crew(nn.Identity(), {}, Layout(("cpu", "cpu")), 1, tmp_path):
         if fails:
@@ -220,10 +233,11 @@ def test_a_rank_computes_on_the_device_of_its_place_on_its_machine(
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: taken.append(settings["rank"]))
     monkeypatch.setattr(distributed, "new_group", lambda **settings: None)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: taken.append("left"))
     monkeypatch.setattr(follower, "arrive", lambda store, rank: True)
     monkeypatch.setattr(follower, "run", lambda module, settings, *rest: taken.append(settings["devices"]))
     follower.follow(tmp_path / "job.pt", (1, 0), None)
-    assert taken == [torch.device("cuda:4"), 1, [4]]
+    assert taken == [torch.device("cuda:4"), 1, [4], "left"]
 
 
 @pytest.mark.parametrize(
