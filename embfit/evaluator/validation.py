@@ -11,11 +11,10 @@ from embfit.evaluator.subcorpus import subcorpus
 from embfit.index.compressed import Cut
 from embfit.model.encoder import Encoder
 from embfit.records import Collection
+from embfit.watched import WATCHED
 
 if TYPE_CHECKING:
     from embfit.evaluator.retrieval import Retrieval
-
-WATCHED = "ndcg@10"  # by early stopping
 
 
 def validate(evaluator: Retrieval, encoder: Encoder, collection: Collection) -> dict[str, float]:

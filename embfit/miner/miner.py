@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -22,6 +22,14 @@ from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.seed import Seed
 from embfit.store import Store
+
+
+@runtime_checkable
+class Mines(Protocol):
+    """What makes training examples with negatives: any miner, and a blend of several."""
+
+    def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return the training split's examples."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -13,19 +13,12 @@ from datasets.table import InMemoryTable
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.miner.miner import Mines
 from embfit.model import Encoder, load_teacher
 from embfit.model.precision import Precision
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
-
-
-@runtime_checkable
-class Chooses(Protocol):
-    """Any miner; a blend of several is one too."""
-
-    def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return the training split's examples with negatives."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Taught:
         precision: of its computation.
     """
 
-    miner: Chooses
+    miner: Mines
     model: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False

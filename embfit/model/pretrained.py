@@ -95,7 +95,7 @@ class Pretrained:
             )
         said = read_settings(folder)
         backbone, tokenizer = self._read(folder)
-        settings = self._settings(said, backbone, tokenizer)
+        settings = self._settings(said, backbone)
         if settings.pooling == "lasttoken":
             append_end_token(tokenizer, self.path)
         encoder = Encoder(backbone, tokenizer, settings, read_projections(folder, said), str(folder), beside)
@@ -139,10 +139,8 @@ class Pretrained:
             )
         return backbone, tokenizer
 
-    def _settings(
-        self, said: FolderSettings, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-    ) -> Settings:
-        limit = positions(backbone, tokenizer)
+    def _settings(self, said: FolderSettings, backbone: PreTrainedModel) -> Settings:
+        limit = positions(backbone)
         if limit is not None and self.max_length is not None and self.max_length > limit:
             raise UserError(
                 f"model.max_length={self.max_length} exceeds the {limit} positions of {self.path}; "
@@ -171,7 +169,7 @@ class Pretrained:
         return asked
 
 
-def positions(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def positions(backbone: PreTrainedModel) -> int | None:
     """Return the longest input the position embeddings allow, if they limit it."""
     config: Any = backbone.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)

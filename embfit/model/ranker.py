@@ -129,7 +129,7 @@ def _read(
 
 
 def _length(path: str, asked: int | None, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    limit = positions(backbone, tokenizer)
+    limit = positions(backbone)
     own = min(DEFAULT_LENGTH, tokenizer.model_max_length, limit or DEFAULT_LENGTH)
     length = own if asked is None else asked
     if limit is not None and length > limit:

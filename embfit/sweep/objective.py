@@ -10,13 +10,13 @@ from embfit.compose.nearest import suggestion
 from embfit.compose.origins import leaves
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError
+from embfit.watched import WATCHED
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 
 DEV = "dev."
 CONFIG = "config."
 MINUTES = "minutes"
-WATCHED = "ndcg@10"  # measured on dev whatever the metrics
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judge
 from embfit.evaluator.reranking import pairs_of, rerank
 from embfit.evaluator.systems import Bench
-from embfit.evaluator.validation import WATCHED
 from embfit.model import CrossEncoder, save_ranker, score_pairs
 from embfit.model.card import write_card
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
@@ -36,6 +35,7 @@ from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
 from embfit.training.layout import layout_of
+from embfit.watched import WATCHED
 
 log = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from embfit.model import Encoder
-from embfit.records import Collection, TrainingSet
+from embfit.miner.miner import Mines
+from embfit.records import Collection
 from embfit.store import Store
 
 
@@ -16,8 +16,5 @@ class Data(Protocol):
         """Return the collection, with its splits cut and leaks removed."""
 
 
-class Miner(Protocol):
-    """Makes training examples with negatives."""
-
-    def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return the training split's examples."""
+Miner: TypeAlias = Mines
+"""What makes training examples with negatives."""

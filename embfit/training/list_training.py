@@ -74,7 +74,10 @@ class ListTraining(TrainingSettings):
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
         if not getattr(loss, "on_lists", False):
-            raise ConfigError(f"{type(loss).__name__} is a loss of embeddings; choose loss=listwise or loss=binary")
+            raise ConfigError(
+                f"{type(loss).__name__} is a loss of embeddings; choose loss=listwise or loss=binary "
+                "(one of your own says on_lists = True)"
+            )
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
         examples = Examples(training_set, self.max_positives)

@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
+from embfit.errors import UserError
 from embfit.model.precision import Precision, default_token_budget
 from embfit.seed import Seed
 from embfit.training.fitting import Course
@@ -91,7 +92,16 @@ class TrainingSettings:
         return Optimization(self.lr, self.loss_lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps)
 
     def portions(self, device: torch.device) -> Portions:
-        """Return how a step is computed on a device."""
+        """Return how a step is computed on a device.
+
+        Raises:
+            UserError: the device cannot draw the same dropout again.
+        """
+        if device.type == "mps" and self.dropout and self.gradient_checkpointing:
+            raise UserError(
+                "training.gradient_checkpointing=true computes layers again, for which an Apple GPU draws another "
+                "dropout; set training.dropout=false"
+            )
         budget = self.token_budget or default_token_budget(device)
         return Portions(budget, self.memory_gb, self.dropout, self.precision, self.seed, self.gradient_checkpointing)
 

@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 from embfit.errors import UserError
 from embfit.store import replacing
 from embfit.training.micro_batches import MicroBatched, Trained, micro_batched, trained_weights
+from embfit.watched import WATCHED
 
 log = logging.getLogger(__name__)
-
-METRIC = "ndcg@10"
 
 
 class Validation(pl.Callback):
@@ -115,7 +114,7 @@ class Validation(pl.Callback):
     def _measure(self, module: MicroBatched, step: int) -> None:
         started = time.monotonic()
         metrics = dict(self.validate(module.encoder))
-        value = metrics[METRIC]
+        value = metrics[WATCHED]
         module.log_numbers(step, {f"dev/{name}": number for name, number in metrics.items()})
         self.history.append({"step": step, **metrics})
         if value > self.gained + self.min_gain:  # small gains add up to one, since they leave `gained` as it is
@@ -127,7 +126,7 @@ class Validation(pl.Callback):
             _save(module.encoder, self.weights)
         self.seconds += time.monotonic() - started
         module.readings.restart_clock()
-        log.info("step %d: dev %s %.4f%s", step, METRIC, value, " (best so far)" if self.best_step == step else "")
+        log.info("step %d: dev %s %.4f%s", step, WATCHED, value, " (best so far)" if self.best_step == step else "")
 
 
 def _save(encoder: Trained, path: Path) -> None:

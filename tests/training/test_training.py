@@ -160,6 +160,13 @@ def test_gradient_checkpointing_does_not_change_gradients(
     assert "forward" not in vars(again.backbone.encoder.layer[1])
 
 
+def test_an_apple_gpu_draws_no_dropout_twice() -> None:
+    both = Training(dropout=True, gradient_checkpointing=True)
+    assert both.portions(torch.device("cpu")).gradient_checkpointing
+    with pytest.raises(UserError, match=r"draws another dropout; set training.dropout=false"):
+        both.portions(torch.device("mps"))
+
+
 def test_gradient_checkpointing_keeps_less(make_encoder: Callable[..., Encoder]) -> None:
     encoder = make_encoder()
     inputs = encoder.tokenizer(TEXTS, return_tensors="pt", padding=True)
