@@ -191,6 +191,14 @@ def test_a_growing_result_is_one_jobs_at_a_time(tmp_path: Path) -> None:
     assert (store.built, store.reused) == ([], ["counts"])
 
 
+def test_a_growing_result_of_another_version_is_another(tmp_path: Path) -> None:
+    folders = []
+    for version in (1, 1, 2):
+        with Store(tmp_path).growing("counts", {"n": 1}, version=version) as entry:
+            folders.append(entry)
+    assert folders[0] == folders[1] != folders[2]
+
+
 def test_write_text_replaces_whole(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     write_text(path, "old")

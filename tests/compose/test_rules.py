@@ -129,6 +129,7 @@ def found(**values):
         ({"loss": {"dims": [64, 128]}}, []),
         ({"loss": {"dims": None}}, []),
         ({"loss": {"dims": [128, 64, 64]}}, [("loss.dims", "[128, 64, 64] does not ascend; write [64, 128]")]),
+        ({"loss": {"dims": [64, 64, 128]}}, [("loss.dims", "[64, 64, 128] does not ascend; write [64, 128]")]),
         ({"model": {"_target_": "embfit.model.Pretrained", "path": "x"}}, []),
         ({"data": {"_target_": "embfit.data.PythonDocs", "path": None}}, []),
         (

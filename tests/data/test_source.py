@@ -2,11 +2,13 @@ import logging
 
 import pytest
 
-from embfit.data import Beir
+from embfit.data import Beir, tables
+from embfit.data.judged_texts import document_contents, query_texts
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator.judging import judgements
 from embfit.miner.examples import training_examples
 from embfit.records import Collection
+from embfit.text_digests import digest_text
 from tests.conftest import make_collection
 
 
@@ -132,6 +134,22 @@ def test_queries_that_are_documents_do_not_become_their_own_answers_when_they_ar
     merged = Beir(folder, exclude_self=True).load(store)
     assert merged.qrels["test"] == {"1": {"2": 1, "3": 1}}
     assert Beir(folder).load(store).qrels["test"] == {"1": {"1": 1, "2": 1, "3": 1}}
+
+
+def test_judged_texts_are_found_in_every_block(beir_folder, store, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK_ROWS", 3)
+    documents = {f"d{n}": f"text {n}" for n in range(8)}
+    queries = {f"q{n}": f"question {n}" for n in range(8)}
+    judged = [0, 4, 5, 7]
+    folder = beir_folder(documents, queries, test=[f"q{n}\td{n}\t1" for n in judged])
+    collection = Beir(str(folder)).load(store)
+    assert query_texts(collection) == {f"q{n}": f"question {n}" for n in judged}
+    assert document_contents(collection) == {f"d{n}": digest_text(f"text {n}") for n in judged}
+
+
+def test_another_seed_holds_out_others(chain, store):
+    first, again, other = (set(Beir(str(chain), split_seed=seed).load(store).qrels["test"]) for seed in (0, 0, 1))
+    assert first == again != other
 
 
 def test_training_can_be_limited_after_the_cut(chain, store):

@@ -140,6 +140,12 @@ def test_other_depths_are_searched_anew_and_other_judgements_are_not(store: Stor
     assert judged.metrics["mrr@10"] == 1 / 4
 
 
+def test_as_many_other_queries_are_searched_anew(store: Store) -> None:
+    collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, test={"q1": {"x": 1}}, dev={"q2": {"x": 1}})
+    found = [Retrieval().evaluate("base", Numbers(), collection, store, split) for split in ("test", "dev")]
+    assert [one.metrics["mrr@10"] for one in found] == [1, 1 / 4]
+
+
 def test_depth_cuts_the_ranking(store: Store) -> None:
     collection = collect(CORPUS, {"q": "1 0"}, test={"q": {"z": 1}})
     assert ranked(Retrieval(depth=2, metrics=["mrr@2"]), collection, store) == {"q": ["x", "y"]}
@@ -231,6 +237,14 @@ def test_seen_and_unseen_queries_are_told_apart_by_documents_and_their_copies(st
     )
     evaluation = Retrieval(near_copy=None).evaluate("base", Numbers(), collection, store)
     assert evaluation.subsets == {"unseen": ["q2", "q4"], "seen": ["q1", "q3"]}
+
+
+def test_other_training_judgements_part_the_queries_anew(store: Store) -> None:
+    queries, test = {"t": "1 0", "q1": "1 0", "q2": "0 1"}, {"q1": {"x": 1}, "q2": {"z": 1}}
+    for trained, seen, unseen in (("x", "q1", "q2"), ("z", "q2", "q1")):
+        collection = collect(CORPUS, queries, train={"t": {trained: 1}}, test=test)
+        subsets = Retrieval(near_copy=None).evaluate("base", Numbers(), collection, store).subsets
+        assert subsets == {"unseen": [unseen], "seen": [seen]}
 
 
 def test_subsets_that_are_everything_are_not_told_apart(store: Store) -> None:

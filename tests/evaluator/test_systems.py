@@ -14,6 +14,7 @@ from embfit.evaluator.trec import write_run
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection, Evaluation, Ranking
 from embfit.store import Store
+from tests.conftest import make_collection
 
 
 @pytest.fixture
@@ -76,6 +77,15 @@ def test_another_model_reads_its_own_folder(bench: Bench, make_encoder, tmp_path
     assert list(wide.evaluation("o").dims) == [8]
 
 
+def test_another_model_has_nothing_of_the_configured_one_but_how_it_computes() -> None:
+    configured = Pretrained(
+        "a", "main", None, "0" * 64, "cls", "query: ", "document: ", 99, False, attention="eager", precision="fp32"
+    )
+    found = Dense("b", query_prompt="q: ").pretrained("other", configured)
+    assert found == Pretrained("b", query_prompt="q: ", attention="eager", precision="fp32")
+    assert Dense("b").pretrained("other", configured) == Pretrained("b", attention="eager", precision="fp32")
+
+
 def test_a_hybrid_is_made_of_what_others_found(bench: Bench) -> None:
     found = bench.evaluation("hybrid")
     parts = [bench.evaluation("base").ranking, bench.evaluation("bm25").ranking]
@@ -112,6 +122,15 @@ def test_a_file_of_another_tool_is_a_system(bench: Bench, tmp_path: Path) -> Non
         with_systems(bench, file=TrecFile(str(run))).evaluation("file")
 
 
+def test_the_query_itself_is_left_out_of_a_file_where_queries_are_documents(bench: Bench, tmp_path: Path) -> None:
+    collection = make_collection({"q": "one", "d": "two"}, {"q": "one"}, {"test": {"q": {"d": 1}}})
+    write_run(tmp_path / "other.trec", Ranking({"q": [("q", 2.0), ("d", 1.0)]}), "other")
+    for exclude_self, value in ((False, 1 / 2), (True, 1)):
+        on = replace(bench, collection=replace(collection, exclude_self=exclude_self))
+        found = with_systems(on, file=TrecFile(str(tmp_path / "other.trec"))).evaluation("file")
+        assert found.metrics["mrr@10"] == value
+
+
 @pytest.mark.parametrize("system", [Dense(), TrecFile()])
 def test_a_system_without_its_path_says_how_to_give_it(bench: Bench, system: System) -> None:
     with pytest.raises(ConfigError, match=r"evaluator.systems.mine.path is not set"):
@@ -132,6 +151,21 @@ def test_systems_are_compared_with_the_first_and_corrected_for_their_number(benc
     assert only is None
 
 
+def test_p_is_corrected_over_systems_for_each_metric_by_itself() -> None:
+    def named(system: str, **values: list[float]) -> Evaluation:
+        queries = {metric: {f"q{row}": value for row, value in enumerate(found)} for metric, found in values.items()}
+        return Evaluation(system, "test", dict.fromkeys(values, 0.0), queries, {}, Ranking({}))
+
+    a = named("a", ndcg=[0.5] * 8, mrr=[0.5] * 8)
+    b = named("b", ndcg=[0.6] * 8, mrr=[0.6] * 6 + [0.4] * 2)
+    c = named("c", ndcg=[0.6] * 7 + [0.4], mrr=[0.5] * 8)
+    found = Retrieval().compare_all([a, b, c])
+    assert [(one.b, one.metric) for one in found] == [("b", "ndcg"), ("b", "mrr"), ("c", "ndcg"), ("c", "mrr")]
+    # of 256 flips 2, 74, 18 and all are as extreme
+    assert [one.p for one in found] == pytest.approx([2 / 256, 74 / 256, 18 / 256, 1], abs=0.02)
+    assert [one.p_holm for one in found] == pytest.approx([4 / 256, 148 / 256, 18 / 256, 1], abs=0.04)
+
+
 def test_the_queries_that_changed_most_are_listed() -> None:
     def named(system: str, values: dict[str, float]) -> Evaluation:
         return Evaluation(system, "test", {"ndcg@10": 0.0}, {"ndcg@10": values}, {}, Ranking({}))
@@ -144,6 +178,8 @@ def test_the_queries_that_changed_most_are_listed() -> None:
     assert found["worsened"] == [{"query": "q3", "before": 0.5, "after": 0.25, "difference": -0.25}]
     (everything,) = Retrieval().changes([a, b], 9)
     assert [row["query"] for row in everything["improved"]] == ["q1", "q4"]
+    (worst,) = Retrieval().changes([b, a, named("c", {"q1": 0.25, "q2": 0.0, "q3": 0.25, "q4": 0.5})][::2], 2)
+    assert [row["query"] for row in worst["worsened"]] == ["q1", "q2"]  # -0.75 and -0.5, before -0.25
     assert BM25() == standard()["bm25"]
     assert Configured() == standard()["base"]
 

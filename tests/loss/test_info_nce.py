@@ -84,6 +84,15 @@ def test_symmetric_also_classifies_queries() -> None:
     assert loss.item() == pytest.approx(sum(both) / 2, rel=1e-6)
 
 
+def test_symmetric_weighs_by_query_both_ways() -> None:
+    queries, documents = unit(2, 0), unit(2, 1)
+    scores = queries @ documents.T
+    there, back = (functional.cross_entropy(matrix, torch.arange(2), reduction="none") for matrix in (scores, scores.T))
+    both = related(torch.eye(2, dtype=torch.bool), weights=torch.tensor([3.0, 1.0]))
+    loss = InfoNCE(1.0, symmetric=True)(queries, documents, both)
+    assert loss.item() == pytest.approx(((3 * there[0] + there[1] + 3 * back[0] + back[1]) / 8).item(), rel=1e-5)
+
+
 def test_no_negatives_gives_zero_loss_and_gradient() -> None:
     queries = unit(1, 0).requires_grad_()
     loss = InfoNCE()(queries, unit(1, 1), related(torch.ones(1, 1, dtype=torch.bool)))
@@ -123,6 +132,18 @@ def test_hard_negatives_count_more_by_hand() -> None:
     negatives = near / mean * math.exp(0.6) + far / mean * math.exp(0.0)
     loss = InfoNCE(1.0, hardness=2.0)(queries, documents, related(positives, ignored))
     assert loss.item() == pytest.approx(-math.log(math.e / (math.e + negatives)), rel=1e-5)
+
+
+def test_how_much_a_hard_negative_counts_is_not_learnt() -> None:
+    query = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    documents = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    near, far = math.exp(2 * 0.6), 1.0  # exp(hardness * cosine): numbers, whatever the query becomes
+    mean = (near + far) / 2
+    positive, one, other = (query @ documents.T)[0].exp()
+    (expected,) = torch.autograd.grad(-(positive / (positive + near / mean * one + far / mean * other)).log(), query)
+    positives = torch.tensor([[True, False, False]])
+    (found,) = torch.autograd.grad(InfoNCE(1.0, hardness=2.0)(query, documents, related(positives)), query)
+    torch.testing.assert_close(found, expected)
 
 
 def test_queries_and_documents_as_further_negatives() -> None:

@@ -32,6 +32,9 @@ def test_binary_by_hand() -> None:
     positives, negatives = log_odds(2) + log_odds(1) + log_odds(3), log_odds(0) + log_odds(-1) + log_odds(0)
     assert Binary()(SCORES, POSITIVES, NEGATIVES).item() == pytest.approx((positives + negatives) / 6, abs=1e-6)
     assert Binary(2)(SCORES, POSITIVES, NEGATIVES).item() == pytest.approx((2 * positives + negatives) / 9, abs=1e-6)
+    first, second = log_odds(2) + log_odds(0) + log_odds(-1), log_odds(1) + log_odds(3) + log_odds(0)
+    weighted = Binary()(SCORES, POSITIVES, NEGATIVES, torch.tensor([1.0, 3.0]))
+    assert weighted.item() == pytest.approx((first + 3 * second) / 12, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", [Listwise(), Binary()])

@@ -17,6 +17,7 @@ from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
 from embfit.miner.examples import Examples, training_examples
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder
+from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
 from tests.conftest import make_collection
@@ -130,6 +131,17 @@ def test_mistakes_by_hand(collection: Collection, store: Store, tiny_encoder: En
     assert mistakes(examples, lost, collection.document_copies).tolist() == [20] * QUERIES
 
 
+def test_a_relevant_document_is_no_mistake_nor_is_its_copy() -> None:
+    nothing = Ragged(np.zeros(0, np.int64), np.zeros(2, np.int64))
+    examples = Examples(np.array([0]), Ragged.of([[41, 7]]), nothing, nothing)
+    rows, scores = np.array([[40, 41, 42, -1]]), np.array([[0.9, 0.8, 0.7, 0.0]], np.float32)
+    found = Candidates("a", rows, ranks_of(rows), scores, np.array([0.8, 0.65], np.float32), np.zeros(0, np.float32))
+    copies = np.arange(DOCUMENTS)
+    assert mistakes(examples, found, copies).tolist() == [2]  # documents 40 and 42
+    copies[42] = 7
+    assert mistakes(examples, found, copies).tolist() == [1]
+
+
 def test_a_shortfall_is_not_filled_by_another(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
     blend = Blend({"a": Given(4, name="a"), "b": Given(1, name="b", first=50)}, {"a": 0.25, "b": 0.75}, negatives=4)
     training_set = blend.mine(collection, tiny_encoder, store)
@@ -221,6 +233,43 @@ def test_real_sources_together(
     assert store.built.count("negatives") == 1
     replace(blend, sources={**sources, "random": Random(8, seed=1)}).mine(small_collection, tiny_encoder, store)
     assert store.built.count("negatives") == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shares": {"a": 0.25, "b": 0.75}},
+        {"shares": {"b": 0.5, "a": 0.5}},
+        {"focus": "b"},
+        {"negatives": 3},
+        {"judged": 1},
+        {"seed": 1},
+        {"sources": {"a": Given(4, name="a"), "b": Given(4, name="b", max_score=0.5)}},
+    ],
+    ids=["shares", "order", "focus", "negatives", "judged", "seed", "margin"],
+)
+def test_the_store_knows_the_blend(
+    change: dict[str, object], collection: Collection, store: Store, tiny_encoder: Encoder
+) -> None:
+    blend = Blend({"a": Given(4, name="a"), "b": Given(4, name="b")}, {"a": 0.5, "b": 0.5}, negatives=4)
+    for one in (blend, replace(blend, **change), replace(blend, **change)):
+        one.mine(collection, tiny_encoder, store)
+    assert store.built.count("negatives") == 2
+
+
+def test_each_source_draws_by_its_own_seed(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
+    def drawn(*seeds: int) -> tuple[list[list[int]], list[list[int]]]:
+        """What `a` and what `b` gave each query."""
+        sources = {
+            name: Given(4, name=name, sampling="uniform", seed=seed) for name, seed in zip("ab", seeds, strict=True)
+        }
+        rows = Blend(sources, {"a": 0.5, "b": 0.5}, negatives=4).mine(collection, tiny_encoder, store).rows
+        return [negatives[:2] for negatives in rows["negatives"]], [negatives[2:] for negatives in rows["negatives"]]
+
+    first, second = drawn(0, 0)
+    assert drawn(1, 0)[0] != first
+    assert drawn(0, 1)[0] == first
+    assert drawn(0, 1)[1] != second
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.miner import BM25, CrossEncoder, Dense, NoNegatives, Taught
 from embfit.model import CrossEncoder as Ranker
 from embfit.model import Encoder, load_teacher, save_ranker
-from embfit.model.teacher import write_assignment
+from embfit.model.teacher import Teacher, write_assignment
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -125,6 +125,12 @@ def test_a_query_is_scored_by_its_folds_ranker(
     # query 0 is of fold 0, query 1 of fold 1; query 2 was in no training
     np.testing.assert_allclose(teacher.score(small_collection, pairs, store) - plain, [1, 2, 0, 1], atol=1e-5)
     assert teacher.fingerprint != load_teacher(f"{folder}/folds/0").fingerprint
+
+
+def test_the_fingerprint_says_who_scores_whom(tiny_ranker: Ranker) -> None:
+    teachers = [Teacher(tiny_ranker, [tiny_ranker] * 2, {"one": 0, "other": fold}) for fold in (0, 1, 1)]
+    prints = [teacher.fingerprint for teacher in teachers]
+    assert prints[0] != prints[1] == prints[2]
 
 
 def test_folds_that_are_not_there_are_an_error(tiny_ranker: Ranker, folder: str) -> None:

@@ -15,7 +15,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.miner import BM25, Dense, NoNegatives, Random, dense
 from embfit.miner import examples as examples_module
 from embfit.miner.training_set import SCHEMA
-from embfit.model import Encoder
+from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection, Embeddings, TrainingSet
 from embfit.store import Store
 from tests.conftest import make_collection
@@ -323,6 +323,17 @@ def test_the_store_knows_weights_data_and_parameters(
     assert mine(BM25(2, depth=5), encoder)[1]
     assert not mine(BM25(2, depth=5), make_encoder())[1]  # no model in it
     assert mine(BM25(2, depth=5, b=0.5), encoder)[1]
+
+
+def test_the_store_knows_the_weights_of_another_encoder_that_mines(
+    small_collection: Collection, store: Store, tmp_path: Path, make_encoder: Callable[..., Encoder]
+) -> None:
+    other, miner = make_encoder(), Dense(2, depth=5, encoder=Pretrained(str(tmp_path / "other"), precision="fp32"))
+    for step in (0.0, 0.0, 0.5):
+        next(other.parameters()).data.add_(step)
+        save_encoder(other, tmp_path / "other")
+        miner.mine(small_collection, make_encoder(), store)
+    assert store.built.count("negatives") == 2
 
 
 def test_depth_may_exceed_the_corpus(small_collection: Collection, store: Store, tiny_encoder: Encoder) -> None:

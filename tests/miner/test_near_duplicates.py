@@ -34,6 +34,12 @@ def test_similarity_by_hand(similarity: float, passing: list[int], monkeypatch: 
     assert found[1].tolist() == [True, True, False]  # d itself
 
 
+def test_one_of_several_positives_is_enough() -> None:
+    for positives in ([0, 3], [3, 0]):
+        found = unlike(np.array([[1, 2]]), np.ones((1, 2), bool), Ragged.of([positives]), COLLECTION, 0.6)
+        assert found.tolist() == [[False, True]]  # b is like a, and neither is like d
+
+
 def test_what_was_decided_is_not_read() -> None:
     passed = np.array([[True, False, False]])
     found = unlike(np.array([[3, 1, -1]]), passed, Ragged(np.array([0]), np.array([0, 1])), COLLECTION, 0.1)

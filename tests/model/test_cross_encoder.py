@@ -124,6 +124,19 @@ def test_scores_are_kept_under_weights_and_texts(
     assert store.built == ["scores", "scores"]
 
 
+def test_scores_are_of_the_queries_and_length_asked_for(
+    tiny_ranker: CrossEncoder, small_collection: Collection, store: Store
+) -> None:
+    rows = np.array([[0, 3], [1, 2]])
+    first = score_pairs(tiny_ranker, small_collection, rows, store)
+    others = small_collection.queries.map(lambda row: {"text": f"{row['text']} kidneys"})
+    changed = score_pairs(tiny_ranker, replace(small_collection, queries=others), rows, store)
+    tiny_ranker.settings = replace(tiny_ranker.settings, max_length=10)
+    cut = score_pairs(tiny_ranker, small_collection, rows, store)
+    assert np.abs(changed - first).min() > 1e-4
+    assert np.abs(cut - first).min() > 1e-4
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pairs rankers were given to score, each time."""

@@ -150,6 +150,19 @@ def test_embed_some_rows(tiny_encoder: Encoder, small_collection: Collection, st
     part = embed(tiny_encoder, small_collection, "query", store, rows=[5, 2])
     assert part.ids == ["q5", "q2"]
     np.testing.assert_allclose(part.matrix, whole.matrix[[5, 2]], atol=1e-6)
+    other = embed(tiny_encoder, small_collection, "query", store, rows=[5, 3])
+    np.testing.assert_allclose(other.matrix, whole.matrix[[5, 3]], atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"query_prompt": "the heart "}, {"max_length": 4}], ids=["prompt", "length"])
+def test_tokens_are_of_the_prompt_and_length_asked_for(
+    make_encoder: Callable[..., Encoder], small_collection: Collection, store: Store, change: dict[str, object]
+) -> None:
+    plain = tokenized(make_encoder(), small_collection, "query", store)
+    other = make_encoder(**change)
+    found = tokenized(other, small_collection, "query", store)
+    assert found.ids.tolist() == other.tokenize(small_collection.query_texts(), "query").ids.tolist()
+    assert len(found.ids) != len(plain.ids)
 
 
 def test_tokens_are_of_the_side_asked_for(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:

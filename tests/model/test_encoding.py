@@ -163,3 +163,20 @@ def test_a_process_that_the_system_kills_is_told_as_that(
     expected = r"process 1 of 2 failed while encoding: it was killed by signal 9 .* lower trainer\.devices \("
     with pytest.raises(UserError, match=expected):
         embed(encoder, small_collection, "document", Store(tmp_path))
+
+
+@pytest.mark.parametrize("other", ["batches", "lengths"])
+def test_a_plan_is_known_by_its_batches_and_their_lengths(tiny_encoder: Encoder, tmp_path: Path, other: str) -> None:
+    """The first plan is done as far as it goes; of the second one nothing is."""
+    tokens, plan = tiny_encoder.tokenize(TEXTS[:4], "document"), [np.array([0, 1]), np.array([2, 3])]
+    new_matrix(tmp_path, (4, 32))
+    encode_into(tmp_path, tiny_encoder, tokens, plan, "embedding")
+    if other == "batches":
+        plan = [np.array([0, 2]), np.array([1, 3])]
+    else:
+        tokens = tiny_encoder.tokenize(TEXTS[4:8], "document")
+    (tmp_path / "matrix.npy").unlink()
+    new_matrix(tmp_path, (4, 32))
+    encode_into(tmp_path, tiny_encoder, tokens, plan, "embedding")
+    expected = tiny_encoder.encode_tokens(tokens, np.empty((4, 32), np.float32))
+    np.testing.assert_allclose(np.load(tmp_path / "matrix.npy"), expected, atol=1e-6)

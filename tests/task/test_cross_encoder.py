@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from datasets import Dataset
 from embfit.app import main
 from embfit.errors import UserError
 from embfit.model import CrossEncoder, save_ranker
-from embfit.records import TrainingSet
+from embfit.records import Collection, TrainingSet
+from embfit.task import finetune_cross_encoder as module
 from embfit.task.finetune_cross_encoder import folds_of
+from embfit.training import Fit
 from tests.conftest import make_collection
 from tests.task.test_tasks import report
 
@@ -120,6 +123,25 @@ def test_folds_are_cut_by_text_and_a_large_one_is_told(caplog: pytest.LogCapture
     with pytest.raises(UserError, match=r"training.folds=3: all 12 queries hang together.*set training.folds=null"):
         cut([[0]] * 12)
     assert "trained on the other 4 alone" in caplog.text
+
+
+def test_no_fold_is_trained_on_its_own_queries(
+    small_collection: Collection, tiny_ranker: CrossEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: dict[str, list[int]] = {}
+
+    def fit(ranker: CrossEncoder, training_set: TrainingSet, folder: Path) -> Fit:
+        trained[folder.name] = training_set.rows["query"][:]
+        return Fit(1, 1.0, 1, [], [], "finished", 1.0, 0.0, 1.0, 1.0)
+
+    saved: list[str] = []
+    monkeypatch.setattr(module, "save_ranker", lambda ranker, folder: saved.append(folder.name))
+    (tmp_path / "model").mkdir()
+    training_set = TrainingSet(small_collection, Dataset.from_dict({"query": list(range(8))}), {})
+    run = SimpleNamespace(dir=tmp_path, resuming=False)
+    module._train_folds(np.array([0, 1, 2, 0, 1, 2, 0, 1]), lambda: tiny_ranker, fit, training_set, run)
+    assert trained == {"fold-0": [1, 2, 4, 5, 7], "fold-1": [0, 2, 3, 5, 6], "fold-2": [0, 1, 3, 4, 6, 7]}
+    assert saved == ["0", "1", "2"]
 
 
 def test_without_a_dev_split_the_last_weights_are_saved(crossed: list[str], caplog: pytest.LogCaptureFixture) -> None:

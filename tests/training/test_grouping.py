@@ -63,6 +63,12 @@ def test_a_batch_has_one_source() -> None:
     assert len({int(SOURCES[batch[0]]) for batch in batches}) == 3
 
 
+def test_a_source_is_shuffled_anew() -> None:
+    drawn = [BySource(SOURCES, 25).draw(np.random.default_rng(seed)) for seed in range(2)]
+    first, second = ({frozenset(batch.tolist()) for batch in batches} for batches in drawn)
+    assert first & second == {frozenset(range(50, 57))}  # the small source's only batch
+
+
 def test_near_queries_share_a_batch() -> None:
     vectors, topic = topics(count=32, of=8)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_vectors_are_those_of_the_store(tiny_encoder: Encoder, small_collection:
     assert np.array_equal(documents, embed(tiny_encoder, small_collection, "document", store).matrix[[0, 7]])
     again: Guide = pickle.loads(pickle.dumps(guide))  # as another rank gets it
     assert len(pickle.dumps(guide)) < 2000  # file names, no vectors
-    assert again.digest == guide.digest
+    assert again.digest == guide.digest != replace(guide, margin=0.2).digest
     assert torch.equal(again.vectors(np.array([3]), np.array([7]))[1], documents[1:])
 
 
@@ -81,6 +82,15 @@ def test_a_guide_masks_in_batch_and_mined_negatives(
     assert some[0] < plain[0]
     assert every == (0, 1)  # no negative is left
     assert shares(training_set, make_encoder(), tmp_path, loss, guide="base", guide_margin=-2.0) == plain
+
+
+def test_what_is_known_to_be_relevant_stays_masked_under_a_guide(
+    make_encoder: Callable[..., Encoder], training_set: TrainingSet, tmp_path: Path
+) -> None:
+    known = replace(training_set, relevant={row: frozenset([row, row + 1]) for row in range(8)})
+    plain = shares(known, make_encoder(), tmp_path, InfoNCE())
+    assert plain[1] == pytest.approx(8 / (8 * 9 - 8))  # one of each query's documents that are no positives
+    assert shares(known, make_encoder(), tmp_path, InfoNCE(), guide="base", guide_margin=-2.0) == plain
 
 
 def test_another_encoder_may_guide(

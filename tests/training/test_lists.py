@@ -65,6 +65,9 @@ def test_an_epoch_holds_each_list_once_and_repeats_itself(small_collection: Coll
 
     assert sorted(query for part in queries(0, 0) for query in part) == list(range(8))
     assert queries(0, 0) == queries(0, 0) != queries(0, 1)
+    for batch in EpochLists(examples, 3, 2, 0, 0):
+        firsts = batch.pairs[: len(batch.weights), 0]  # one positive each, and these stand first
+        assert batch.weights.tolist() == [1.0 + query for query in firsts]
 
 
 def gradients(
@@ -189,6 +192,16 @@ def test_training_puts_positives_first(
     assert first(ranker)["ndcg@10"] == 1.0
     assert facts.history[0]["ndcg@10"] == before
     assert facts.pairs_per_second > 0
+
+
+def test_other_lists_are_another_training(
+    tiny_ranker: CrossEncoder, small_collection: Collection, tmp_path: Path
+) -> None:
+    found, lists = training_set(small_collection), ListTraining(steps=1, lr=1e-9, precision="fp32")
+    lists.fit(tiny_ranker, Listwise(), found, None, TRAINER, tmp_path)
+    for other in ({"negatives": 2}, {"seed": 1}):
+        with pytest.raises(UserError, match="is of another training"):
+            replace(lists, **other).fit(tiny_ranker, Listwise(), found, None, TRAINER, tmp_path)
 
 
 def test_what_cannot_be_trained_on(tiny_ranker: CrossEncoder, small_collection: Collection, tmp_path: Path) -> None:

@@ -112,6 +112,28 @@ def test_queries_that_mining_again_leaves_out_are_an_error(
         TRAINING.fit(tiny_encoder, InfoNCE(), examples, None, trainer, store, tmp_path, fewer)
 
 
+def test_as_many_other_queries_are_an_error_too(
+    small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
+) -> None:
+    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    first, second = (replace(examples, rows=examples.rows.select(rows)) for rows in (range(7), range(1, 8)))
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
+    with pytest.raises(UserError, match=r"changed which of 7 queries are trained on \(2 came or went\)"):
+        TRAINING.fit(tiny_encoder, InfoNCE(), first, None, trainer, store, tmp_path, lambda encoder: second)
+
+
+def test_mining_at_other_times_is_another_training(
+    small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
+) -> None:
+    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
+    arguments = (tiny_encoder, InfoNCE(), examples, None, trainer, store, tmp_path, lambda encoder: examples)
+    once = replace(TRAINING, steps=1)
+    once.fit(*arguments)
+    with pytest.raises(UserError, match="is of another training"):
+        replace(once, remine_every=None).fit(*arguments)
+
+
 def test_it_needs_something_that_mines(
     small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from embfit.model import Encoder, save_encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.training import Fit, Training
-from embfit.training.time_limit import seconds
+from embfit.training.time_limit import TimeLimit, seconds
 from tests.conftest import TEXTS
 
 # 8 examples in batches of 3, 3 and 2: four epochs are twelve steps, and 3, 6, 9 and 12 end one
@@ -220,8 +220,26 @@ def test_a_plateau_before_the_interruption_stays_the_end(train: Callable[..., tu
     assert first[1] == again[1]
 
 
+def test_what_led_to_a_plateau_is_remembered(train: Callable[..., tuple[Fit, str, float]]) -> None:
+    """The last gain is at step 4; it is killed between the two measurements without one, at 6 and 8."""
+    training = replace(TRAINING, patience=2)
+    expected = train("whole", training=training)
+    with pytest.raises(KilledError):
+        train("killed", 7, training)
+    fit, *others = train("killed", training=training)
+    assert (fit.stopped, fit.steps, fit.best_step) == ("plateau", 8, 4)
+    assert fit.history == expected[0].history
+    assert tuple(others) == expected[1:]
+
+
+def test_time_before_an_interruption_counts() -> None:
+    assert 5 <= TimeLimit(None, spent=5.0).elapsed() < 6
+
+
 def test_another_training_is_not_gone_on_with(train: Callable[..., tuple[Fit, str, float]]) -> None:
     train("folder")
+    with pytest.raises(UserError, match=r"step.pt \(step 12\) is of another training"):
+        train("folder", training=replace(TRAINING, seed=1))
     with pytest.raises(UserError, match=r"step.pt \(step 12\) is of another training"):
         train("folder", training=replace(TRAINING, batch_size=4))
 

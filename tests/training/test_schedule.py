@@ -17,3 +17,4 @@ def test_cosine_by_hand() -> None:
 
 def test_constant_after_warmup() -> None:
     assert [learning_rate_share(step, 4, 0.25, "constant") for step in range(4)] == [1 / 2, 1, 1, 1]
+    assert [learning_rate_share(step, 4, 0.1, "constant") for step in range(4)] == [1 / 2, 1, 1, 1]  # 0.4 steps are one

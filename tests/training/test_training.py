@@ -4,8 +4,10 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,6 +186,62 @@ def test_dropout_is_on_only_when_asked(make_encoder: Callable[..., Encoder], tra
     name = "backbone.encoder.layer.0.output.dense.weight"
     assert torch.equal(off[name], none[name])
     assert (on[name] - off[name]).abs().max() > 1e-4
+
+
+def test_each_step_drops_others(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path) -> None:
+    """Every step is of all the examples, and moves nothing to speak of."""
+
+    def losses(dropout: bool) -> set[float]:
+        (tmp_path / "step.pt").unlink(missing_ok=True)
+        fitted = fit(make_encoder(dropout=0.3), batch_size=8, lr=1e-30, epochs=3, dropout=dropout)
+        return {round(point["loss"], 5) for point in fitted.curve}
+
+    assert [len(losses(dropout)) for dropout in (False, True)] == [1, 3]
+
+
+def moving(module: InBatch, optimizer: torch.optim.Optimizer) -> Callable[[float], float]:
+    """Return what moves a module whose gradients are all 1, outside of a Trainer: a loss → the norm that is told."""
+    stepping = SimpleNamespace(optimizer=optimizer, step=optimizer.step, zero_grad=optimizer.zero_grad)
+    module.optimizers = lambda: stepping
+    module.lr_schedulers = lambda: SimpleNamespace(get_last_lr=lambda: [1.0], step=lambda: None)
+
+    def move(loss: float) -> float:
+        for weight in module.parameters():
+            weight.grad = torch.ones_like(weight)
+        return module._move(torch.tensor(loss)).item()
+
+    return move
+
+
+@pytest.mark.parametrize(("clip_norm", "left"), [(0.5, 0.5), (1e9, None), (None, None)])
+def test_gradients_are_scaled_down_to_the_norm(
+    tiny_encoder: Encoder, training_set: TrainingSet, clip_norm: float | None, left: float | None
+) -> None:
+    module = in_batch(tiny_encoder, training_set, None, dropout=False)
+    module.optimization = replace(STILL, clip_norm=clip_norm)
+    plain = math.sqrt(sum(weight.numel() for weight in module.parameters()))
+    stepped: list[float] = []
+
+    class Steps(torch.optim.SGD):
+        def step(self) -> None:
+            stepped.append(math.sqrt(sum((weight.grad**2).sum().item() for weight in module.parameters())))
+
+    told = moving(module, Steps(module.parameters(), lr=1.0))(0.5)
+    assert told == pytest.approx(plain, rel=1e-4)
+    assert stepped == pytest.approx([left or plain], rel=1e-4)
+
+
+def test_after_a_broken_step_nothing_moves_any_more(tiny_encoder: Encoder, training_set: TrainingSet) -> None:
+    """On a GPU the next step is queued before anyone has read that the one before was broken."""
+    module = in_batch(tiny_encoder, training_set, None, dropout=False)
+    weight = next(tiny_encoder.parameters())
+    move = moving(module, replace(STILL, lr=0.1).optimizer(tiny_encoder, module.loss, torch.device("cpu"))[0])
+    seen = [weight[0, 0].item()]
+    for loss in (0.5, float("nan"), 0.5):
+        move(loss)
+        seen.append(weight[0, 0].item())
+    assert seen[1] == pytest.approx(seen[0] - 0.1, abs=1e-4)
+    assert seen[1] == seen[2] == seen[3]
 
 
 def test_cached_encoding_runs_kept_micro_batches_once() -> None:
