@@ -26,7 +26,9 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str | None, total: int, unit: str, note: Callable[[], str] | None = None) -> Iterator[Advance]:
+def progress(
+    label: str | None, total: int, unit: str, note: Callable[[], str] | None = None, behind: int = 0
+) -> Iterator[Advance]:
     """Show progress while the block runs.
 
     Args:
@@ -34,15 +36,16 @@ def progress(label: str | None, total: int, unit: str, note: Callable[[], str] |
         total: amount of work.
         unit: what is counted, in the plural ("texts").
         note: asked for what to show beside the rate.
+        behind: done of it before, which counts as done and says nothing about the rate.
     """
     if label is None:
         yield _unseen
     elif sys.stderr.isatty():
         with _bar(unit) as bar:
-            task = bar.add_task(label, total=total, rate="")
-            yield _bar_advance(bar, task, note)
+            task = bar.add_task(label, total=total, completed=behind, rate="")
+            yield _bar_advance(bar, task, note, behind)
     else:
-        yield _line_advance(label, total, unit, note)
+        yield _line_advance(label, total, unit, note, behind)
 
 
 def track(items: Iterable[Item], label: str, total: int, unit: str) -> Iterator[Item]:
@@ -70,22 +73,22 @@ def _bar(unit: str) -> Progress:
     )
 
 
-def _bar_advance(bar: Progress, task: TaskID, note: Callable[[], str] | None) -> Advance:
+def _bar_advance(bar: Progress, task: TaskID, note: Callable[[], str] | None, behind: int) -> Advance:
     started = time.monotonic()
-    done = 0
+    done = behind
 
     def advance(amount: int = 1) -> None:
         nonlocal done
         done += amount
-        rate = _per_second(done, time.monotonic() - started)
+        rate = _per_second(done - behind, time.monotonic() - started)
         bar.update(task, completed=done, rate=", ".join(_said(rate, note)))
 
     return advance
 
 
-def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | None) -> Advance:
+def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | None, behind: int) -> Advance:
     started = shown = time.monotonic()
-    done = 0
+    done = behind
 
     def advance(amount: int = 1) -> None:
         nonlocal done, shown
@@ -94,8 +97,8 @@ def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | N
         if now - shown >= LINE_SECONDS:
             shown = now
             spent = now - started
-            left = (total - done) * spent / done
-            said = ", ".join(_said(_per_second(done, spent), note))
+            left = (total - done) * spent / (done - behind)
+            said = ", ".join(_said(_per_second(done - behind, spent), note))
             log.info("%s: %d of %d %s, %s, %.0f s left", label, done, total, unit, said, left)
 
     return advance

@@ -24,3 +24,19 @@ def test_plain_lines_come_every_fifteen_seconds_with_rate_and_time_left(monkeypa
 def test_a_high_rate_has_no_decimals(monkeypatch, caplog):
     messages = lines_of(monkeypatch, caplog, seconds=0.05, total=400)
     assert messages == ["training: 300 of 400 steps, 20/s, 5 s left"]
+
+
+def test_what_was_done_before_is_no_part_of_the_rate(monkeypatch, caplog):
+    clock = iter([0, 20, 40])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress_module.sys.stderr, "isatty", lambda: False, raising=False)
+    with (
+        caplog.at_level(logging.INFO, logger="embfit.progress"),
+        progress_module.progress("training", 100, "steps", behind=90) as advance,
+    ):
+        advance()
+        advance()
+    assert caplog.messages == [
+        "training: 91 of 100 steps, 0.05/s, 180 s left",
+        "training: 92 of 100 steps, 0.05/s, 160 s left",
+    ]

@@ -52,9 +52,8 @@ def encode_into(
     marker = folder / f"encoded-{part}-of-{parts}.json"
     done = _done(marker, identity)
     matrix = np.lib.format.open_memmap(folder / MATRIX, "r+")
-    with progress(label, sum(map(len, batches)), "texts") as advance:
-        if done:
-            advance(sum(map(len, batches[:done])))
+    behind = sum(map(len, batches[:done]))
+    with progress(label, sum(map(len, batches)), "texts", behind=behind) as advance:
         while done < len(batches):
             done = _some(encoder, tokens, batches, done, matrix, advance)
             matrix.flush()  # before the marker: what it says is done must be on the disk

@@ -35,9 +35,8 @@ class TrainingProgress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start showing; a run that goes on has some steps behind it."""
-        self._advance = self._shown.enter_context(progress("training", self.steps, "steps", self._note))
-        if trainer.global_step:
-            self._advance(trainer.global_step)
+        shown = progress("training", self.steps, "steps", self._note, behind=trainer.global_step)
+        self._advance = self._shown.enter_context(shown)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -54,3 +54,12 @@ def test_a_shortlist_mends_what_small_vectors_miss() -> None:
     assert table[4, "int8", 10].share == pytest.approx(table[4, "int8", 10].value / whole.value)
     assert (found.cheapest.dims, found.cheapest.format, found.cheapest.bytes_per_document) == (4, "int8", 4)
     assert all(one.milliseconds > 0 for one in found.settings)
+
+
+def test_what_is_kept_is_a_share_of_what_whole_vectors_reach() -> None:
+    def value(hits: Hits) -> float:
+        return 0.4 * reciprocal_rank(hits)
+
+    found = measure_funnel(QUERIES, DOCUMENTS, [1], ["float32"], [4], 4, "mrr@4", value, kept=0.5)
+    assert [(one.dims, one.value, one.share) for one in found.settings[:2]] == [(2, 0.4, 1.0), (1, 0.2, 0.5)]
+    assert found.cheapest.dims == 1

@@ -64,3 +64,10 @@ def test_queries_whose_positive_is_not_found_are_counted_and_dropped_on_demand(
     assert (dropped.facts["unreached"], dropped.facts["dropped"], dropped.rows["query"][:]) == (1, 1, [0])
     assert dropped.relevant == kept.relevant
     assert dropped.rows["negatives"][:] == [[1]]
+
+
+def test_a_copy_is_found_for_the_positive(store: Store, tiny_encoder: Encoder) -> None:
+    documents = {"a": "red fox", "b": "red fox", "c": "blue sky"}
+    collection = make_collection(documents, {"q": "red"}, {"train": {"q": {"b": 1}}})
+    found = BM25(negatives=1, depth=1).mine(collection, tiny_encoder, store)  # ranks a alone
+    assert (found.facts["unreached"], found.rows["negatives"][:]) == (0, [[]])

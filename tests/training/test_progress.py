@@ -22,7 +22,7 @@ def test_a_line_says_what_a_step_has_measured(
     assert "training: 4 of 20 steps, " in caplog.text
     assert "training: 5 of 20 steps, " in caplog.text
     assert caplog.text.count("loss 0.5123, 12.3 pairs/s, ") == 1
-    assert caplog.text.count("s left") == 3
+    assert caplog.text.count("s left") == 2
 
 
 def test_work_without_a_note_has_its_rate_alone(
