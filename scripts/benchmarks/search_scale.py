@@ -15,32 +15,18 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from measuring import AnonymousMemory, unit
 
 from embfit.index.compressed import CompressedIndex, Cut
 from embfit.index.exact import search
 
 FORMS = ("float32", "cut", "int8", "binary")
 CHUNK = 16_384
-
-
-class Memory(threading.Thread):
-    """Watches the anonymous memory of this process (Linux)."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.before = self.most = _anonymous()
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        """Look every few milliseconds until done."""
-        while not self.done.wait(0.005):
-            self.most = max(self.most, _anonymous())
 
 
 def main() -> None:
@@ -90,18 +76,15 @@ def _child(path: Path, form: str, arguments: argparse.Namespace) -> dict[str, ob
 
 def _measure(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
     documents = np.load(path, mmap_mode="r")
-    queries = _unit(np.random.default_rng(arguments.seed + 1).normal(size=(arguments.queries, arguments.dim)))
+    queries = unit(np.random.default_rng(arguments.seed + 1).normal(size=(arguments.queries, arguments.dim)))
     k = min(arguments.k, len(documents))
-    memory = Memory()
-    memory.start()
-    started = time.perf_counter()
-    build, find = _search(arguments.forms, queries, documents, arguments.cut, k)
-    build()
-    built = time.perf_counter()
-    rows = find()
-    searched = time.perf_counter()
-    memory.done.set()
-    memory.join()
+    with AnonymousMemory() as memory:
+        started = time.perf_counter()
+        build, find = _search(arguments.forms, queries, documents, arguments.cut, k)
+        build()
+        built = time.perf_counter()
+        rows = find()
+        searched = time.perf_counter()
     return {
         "documents": len(documents),
         "queries": arguments.queries,
@@ -134,20 +117,8 @@ def _make(path: Path, count: int, dim: int, seed: int) -> None:
     matrix = np.lib.format.open_memmap(path, "w+", np.float32, (count, dim))
     for start in range(0, count, CHUNK):
         part = matrix[start : start + CHUNK]
-        part[:] = _unit(random.normal(size=part.shape))
+        part[:] = unit(random.normal(size=part.shape))
     matrix.flush()
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def _anonymous() -> int:
-    """Return the bytes of anonymous memory that this process holds."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return 1024 * int(line.split()[1])
-    raise SystemExit("/proc/self/status has no RssAnon; this script needs Linux")
 
 
 def _row(line: dict[str, object]) -> str:

@@ -79,6 +79,9 @@ def _runs(data: Path, folder: Path, overrides: Sequence[str]) -> list[Run]:
 
 def _make(run: Run, folder: Path) -> None:
     if read_state(folder) == "done":
+        made = json.loads((folder / "versions.json").read_text(encoding="utf-8"))["overrides"]
+        if [override for override in made if not override.startswith("run.dir=")] != [*run.overrides]:
+            raise SystemExit(f"{folder} holds a run with other overrides; remove it, or choose another --out")
         return
     subprocess.run([sys.executable, "-m", "embfit", *run.overrides, f"run.dir={folder}"], check=True)
 

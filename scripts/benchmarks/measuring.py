@@ -1,0 +1,65 @@
+"""What several benchmarks measure with: lines of result files, anonymous memory, paired differences, unit vectors."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a result file; none where there is no file."""
+    if path.is_file():
+        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+def mean_and_interval(differences: np.ndarray) -> str:
+    """Return `+0.0061 (+0.0023 to +0.0102)`: the mean of paired differences, and its 95 % interval by bootstrap."""
+    from embfit.evaluator.significance import bootstrap_interval
+    from embfit.report.wording import interval, signed
+
+    return f"{signed(float(differences.mean()))} ({interval(bootstrap_interval(differences, 10_000, 0))})"
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors of unit length in the same directions, as float32."""
+    shortened: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32, copy=False)
+    return shortened
+
+
+class AnonymousMemory:
+    """Samples the anonymous memory of this process (Linux): what it holds itself, without pages of mapped files.
+
+    Attributes:
+        before: bytes when entered.
+        most: bytes at most, since then.
+    """
+
+    def __init__(self) -> None:
+        self.before = self.most = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> AnonymousMemory:
+        self.before = self.most = _anonymous_bytes()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._over.wait(0.005):
+            self.most = max(self.most, _anonymous_bytes())
+
+
+def _anonymous_bytes() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise SystemExit("/proc/self/status has no RssAnon; this script needs Linux")
