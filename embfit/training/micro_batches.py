@@ -8,7 +8,7 @@ Design:
 - random numbers are drawn per (seed, step, micro-batch), so a step that is computed again is the same step;
 - several ranks share out the micro-batches of one plan, so that n ranks of batch B do what one does of n x B;
 - the next batch is made while this one computes, and what a step measures is read when the next one has been queued:
-  nothing here waits for the device (two things outside do: docs/performance.md). A step whose loss or gradient is not
+  nothing here waits for the device (three things outside do: docs/performance.md). A step whose loss or gradient is not
   finite moves nothing, by the device's own word.
 """
 
