@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import faiss
 import numpy as np
 
+from embfit.index.inner_products import best, inner_products
+
 Format: TypeAlias = Literal["float32", "int8", "binary"]
 """How a dimension is kept: in four bytes, in one (a step between the least and greatest value seen), or as its sign."""
 
@@ -127,6 +129,6 @@ def rescore(queries: np.ndarray, documents: Rows, rows: np.ndarray, k: int) -> t
     """
     scores = np.empty(rows.shape, np.float32)
     for query, shortlist in enumerate(rows):
-        scores[query] = documents[shortlist] @ queries[query]  # [S, D] @ [D] → [S]
-    order = np.lexsort((rows, -scores))[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        one = slice(query, query + 1)
+        scores[one] = inner_products(queries[one], documents[shortlist], np.arange(len(shortlist))[None])
+    return best(scores, rows, k)
