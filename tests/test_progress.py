@@ -1,7 +1,9 @@
 import logging
 
+from rich.console import Console
+
 from embfit import progress as progress_module
-from embfit.progress import track
+from embfit.progress import _bar, track
 
 
 def lines_of(monkeypatch, caplog, seconds: float, total: int) -> list[str]:
@@ -24,3 +26,13 @@ def test_plain_lines_come_every_fifteen_seconds_with_rate_and_time_left(monkeypa
 def test_a_high_rate_has_no_decimals(monkeypatch, caplog):
     messages = lines_of(monkeypatch, caplog, seconds=0.05, total=400)
     assert messages == ["training: 300 of 400 steps, 20/s, 5 s left"]
+
+
+def test_a_label_with_brackets_is_shown_as_it_is():
+    bar = _bar("MB")
+    bar.add_task("reading a[/b].jsonl", total=3, rate="[x] 2/s")
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(bar.get_renderable())
+    assert captured.get().startswith("reading a[/b].jsonl ")
+    assert " MB [x] 2/s " in captured.get()
