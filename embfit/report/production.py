@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from embfit.report.wording import bounds, count, interval, metric_label, plain, signed
+from embfit.report.wording import bounds, count, interval, metric_label, plain, signed, untold
 
 MANY = 100_000  # queries: beyond it, how many no longer matters
 
@@ -49,6 +49,8 @@ def production_sentences(section: Mapping[str, Any]) -> Iterator[str]:
         )
         if "detectable" in power:
             yield _enough(power, section["synthetic_split"])
+        else:
+            yield f"How many production queries would settle it is not known: {untold(power['queries'])}."
     for warning in section["warnings"]:
         yield f"Beware: {warning}."
 
