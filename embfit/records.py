@@ -36,6 +36,7 @@ class Collection:
         qrels: split name (`train`, `dev`, `test`, or any other, such as `production`) → judgements. Every id in them
             is in the tables.
         facts: what loading counted and changed (`queries_merged: 3`); goes to the report.
+        left_out: ids of the documents that loading left out, since they have no text.
         exclude_self: a query and the document of the same id are one: it answers nothing, and is no negative of it.
     """
 
@@ -44,6 +45,7 @@ class Collection:
     queries: Dataset
     qrels: Mapping[str, Qrels]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
     exclude_self: bool = False
 
     @cached_property

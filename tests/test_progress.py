@@ -1,7 +1,9 @@
 import logging
 
+from rich.console import Console
+
 from embfit import progress as progress_module
-from embfit.progress import track
+from embfit.progress import _bar, track
 
 
 def lines_of(monkeypatch, caplog, seconds: float, total: int) -> list[str]:
@@ -40,3 +42,13 @@ def test_what_was_done_before_is_no_part_of_the_rate(monkeypatch, caplog):
         "training: 91 of 100 steps, 0.05/s, 180 s left",
         "training: 92 of 100 steps, 0.05/s, 160 s left",
     ]
+
+
+def test_a_label_with_brackets_is_shown_as_it_is():
+    bar = _bar("MB")
+    bar.add_task("reading a[/b].jsonl", total=3, rate="[x] 2/s")
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(bar.get_renderable())
+    assert captured.get().startswith("reading a[/b].jsonl ")
+    assert " MB [x] 2/s " in captured.get()

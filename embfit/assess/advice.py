@@ -11,7 +11,7 @@ from embfit.assess.chunking import CUT_OFF
 from embfit.evaluator.comparison import ALL
 from embfit.records import Comparison, Evaluation
 from embfit.report.findings import LEVEL, outcome
-from embfit.report.wording import bounds, count, duration, metric_label, plain, probability, signed
+from embfit.report.wording import bounds, count, duration, metric_label, plain, probability, signed, untold
 
 CEILING = 0.70  # nDCG@10 from which a fine-tuning has less left to gain
 FEW_EXAMPLES = 200  # training queries
@@ -75,9 +75,14 @@ class Findings:
         return metric_label(self.power["metric"])
 
     @property
+    def ndcg(self) -> float | None:
+        """What the base reaches in nDCG@10, which says whether there is room; None where it is not measured."""
+        return self.base.metrics.get("ndcg@10")
+
+    @property
     def is_high(self) -> bool:
         """Whether nDCG@10 leaves little to gain; other metrics have no such mark."""
-        return self.power["metric"] == "ndcg@10" and self.value > CEILING
+        return self.ndcg is not None and self.ndcg > CEILING
 
     def best(self, models: bool) -> Comparison | None:
         """Return the system that is most above the base, and not by chance: of the base models, or of the others."""
@@ -89,7 +94,7 @@ class Findings:
     @property
     def best_chunks(self) -> Mapping[str, Any] | None:
         """The pieces that find most more than documents that are cut off, and not by chance."""
-        better = [one for one in self.chunks.get("settings", ()) if one.get("p", 1) < LEVEL and one["difference"] > 0]
+        better = [one for one in self.chunks.get("settings", ()) if _deciding_p(one) < LEVEL and one["difference"] > 0]
         return max(better, key=lambda one: float(one["difference"]), default=None)
 
 
@@ -129,9 +134,10 @@ def conclude(
 def advise(found: Findings) -> Advice:
     """Apply the rules in order; the first that holds is the recommendation.
 
-    1. The base is above 0.70: the ceiling is low, so look at chunking, hybrid search and reranking first.
+    1. The base is above 0.70 in nDCG@10, where that is measured: the ceiling is low, so look at chunking, hybrid search
+       and reranking first.
     2. Hybrid search, reranking or pieces already gain what is hoped for, and not by chance: take that first.
-    3. The split cannot show the gain hoped for: judge more queries first.
+    3. The split cannot show the gain hoped for, as far as is known, or has one query: judge more queries first.
     4. There are few training queries: make some first.
     5. Otherwise fine-tune, from the best base model measured.
     """
@@ -143,13 +149,15 @@ def _recommend(found: Findings) -> tuple[Action, str]:
     power, hoped = found.power, found.power["hoped"]
     if found.is_high:
         return "set-up", (
-            f"The set-up before the model: the base reaches {found.metric} {plain(found.value)}, above {CEILING:.2f}, "
-            f"so less is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'} "
+            f"The set-up before the model: the base reaches nDCG@10 {plain(found.ndcg or 0)}, above {CEILING:.2f}, so "
+            f"less is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'} "
             "A short fine-tuning (training.steps=40) tells whether one pays all the same."
         )
     if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
         return "set-up", f"Improve the set-up before the model. {better}"
-    if power["queries"] < power["needed"]:
+    if power["queries"] < 2:
+        return "judge", "Judge more queries first: one query shows no gain, whatever its size."
+    if power["needed"] is not None and power["queries"] < power["needed"]:
         return "judge", (
             f"Judge more queries first: {count(power['queries'], 'query', 'queries')} show gains of "
             f"{power['smallest']:.3f} {found.metric} or more, and the {hoped:g} hoped for takes about "
@@ -161,12 +169,13 @@ def _recommend(found: Findings) -> tuple[Action, str]:
             f"learn a domain from."
         )
     start = found.best(models=True)
+    room = "" if found.ndcg is None else f": at nDCG@10 {plain(found.ndcg)} there is room"
     where = (
         f"from {start.b} ({found.metric} {signed(start.difference, 3)} above the base)" if start else "from the base"
     )
     return (
         "fine-tune",
-        f"Fine-tune, {where}: at {found.metric} {plain(found.value)} there is room. {_set_up(found)}".strip(),
+        f"Fine-tune, {where}{room}. {_set_up(found)}".strip(),
     )
 
 
@@ -187,9 +196,13 @@ def _set_up_gain(found: Findings) -> float:
 
 
 def _reasons(found: Findings) -> Iterator[str]:
-    room = "less is left to gain" if found.is_high else "there is room"
     queries = count(found.power["queries"], "query", "queries")
-    yield f"The base reaches {found.metric} {plain(found.value)} on {queries} of {found.base.split}: {room}."
+    reached = f"The base reaches {found.metric} {plain(found.value)} on {queries} of {found.base.split}"
+    if found.ndcg is None:
+        yield f"{reached}."
+    else:
+        other = "" if found.power["metric"] == "ndcg@10" else f", and nDCG@10 {plain(found.ndcg)}"
+        yield f"{reached}{other}: {'less is left to gain' if found.is_high else 'there is room'}."
     for one in found.comparisons:
         p = one.p if one.p_holm is None else one.p_holm
         yield (
@@ -203,14 +216,18 @@ def _reasons(found: Findings) -> Iterator[str]:
     yield (
         f"The tokenizer splits {words['split_share']:.1%} of the corpus's words and "
         f"{words['query_split_share']:.1%} of the queries' into four pieces or more; {words['queries_with_rare']:.0%} "
-        "of the queries have a word that three documents or fewer have, which is what search by words is good at."
+        "of the queries have a word that one to three documents have, which is what search by words is good at, and "
+        f"{words['queries_with_absent']:.0%} one that no document has."
     )
     yield from _judgements(found)
     power = found.power
-    yield (
-        f"Queries differ by {power['deviation']:.3f} (standard deviation of paired differences), so {queries} show "
-        f"gains of {power['smallest']:.3f} or more; {power['hoped']:g} takes about {power['needed']:,}."
-    )
+    if power["deviation"] is None:
+        yield f"How many queries it takes to see {power['hoped']:g} is not known: {untold(power['queries'])}."
+    else:
+        yield (
+            f"Queries differ by {power['deviation']:.3f} (standard deviation of paired differences), so {queries} show "
+            f"gains of {power['smallest']:.3f} or more; {power['hoped']:g} takes about {power['needed']:,}."
+        )
     if found.estimates:
         here, *larger = found.estimates
         sizes = "; ".join(f"{one['documents']:,} documents take {duration(one['total'])}" for one in larger)
@@ -228,9 +245,15 @@ def _lengths(found: Findings) -> Iterator[str]:
 
 def _against_cutting(one: Mapping[str, Any]) -> str:
     verdict = "no significant difference"
-    if one["p"] < LEVEL:
+    if _deciding_p(one) < LEVEL:
         verdict = "better" if one["difference"] > 0 else "worse"
     return f"{one['name']} tokens {signed(one['difference'], 3)} ({bounds(one['ci95'], 3)}), {verdict}"
+
+
+def _deciding_p(one: Mapping[str, Any]) -> float:
+    """Return the p of pieces against cutting off, corrected where several sizes are compared; 1 for cutting off."""
+    p = one.get("p", 1) if one.get("p_holm") is None else one["p_holm"]
+    return float(p)
 
 
 def _judgements(found: Findings) -> Iterator[str]:

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from embfit.assess.pieces import evaluate_best_piece, evaluate_pieces
+from embfit.errors import ConfigError
+from embfit.evaluator.comparison import ALL
 from embfit.evaluator.subcorpus import subcorpus
 from embfit.evaluator.systems import Bench
 from embfit.model import embed
 
+log = logging.getLogger(__name__)
+
 CUT_OFF = "cut off"
 
 
-def compare_chunks(bench: Bench, sizes: Sequence[int] | None, documents: int) -> dict[str, Any]:
+def piece_sizes(sizes: Sequence[int] | None, limit: int) -> list[int]:
+    """Return the sizes to try, largest first: those that a model reads whole, by default its length and half of it.
+
+    Raises:
+        ConfigError: it reads none of them whole.
+    """
+    chosen = sorted(set(sizes or (limit, limit // 2)), reverse=True)
+    if not (readable := [size for size in chosen if size <= limit]):
+        raise ConfigError(
+            f"task.chunk_sizes={chosen}: the model reads {limit} tokens, and each of them is more; give smaller ones, "
+            "or raise model.max_length if its positions allow"
+        )
+    for size in chosen[: len(chosen) - len(readable)]:
+        log.warning(
+            "task.chunk_sizes: %d is left out, since the model reads %d tokens; raise model.max_length if its "
+            "positions allow",
+            size,
+            limit,
+        )
+    return readable
+
+
+def compare_chunks(bench: Bench, sizes: Sequence[int], documents: int) -> dict[str, Any]:
     """Measure the configured model on documents cut off at its length, and on documents in pieces.
 
     All are measured on the same part of the corpus, the judged documents and a sample of the others: quick, and too
@@ -23,29 +50,29 @@ def compare_chunks(bench: Bench, sizes: Sequence[int] | None, documents: int) ->
 
     Args:
         bench: has the collection and the model.
-        sizes: tokens of a piece; None is the model's length and half of it. Those that it cannot read are left out.
+        sizes: tokens of a piece, from `piece_sizes`.
         documents: searched, at most, unless more are judged.
 
     Returns:
         `documents` searched, and `settings`: name, tokens, pieces for each document, nDCG and so on, and the difference
-        to cutting off with its 95 % interval and p.
+        to cutting off with its 95 % interval and p, and `p_holm`, corrected for the number of sizes where there are
+        several.
     """
     encoder, collection = bench.encoder, bench.collection
-    wanted = sizes or (encoder.max_length, encoder.max_length // 2)
     rows = subcorpus(collection, bench.split, documents)
     whole = np.asarray(embed(encoder, collection, "document", bench.store).matrix[rows])
     systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, bench, rows, whole, np.arange(len(rows))))}
-    for tokens in sorted({size for size in wanted if size <= encoder.max_length}, reverse=True):
+    for tokens in sizes:
         name = f"pieces of {tokens}"
         systems[name] = (tokens, evaluate_pieces(name, bench, rows, tokens))
-    base = systems[CUT_OFF][1]
     metric = bench.evaluator.metrics[0]
+    compared = bench.evaluator.compare_all([found for _, found in systems.values()])
+    against = {one.b: one for one in compared if (one.metric, one.subset) == (metric, ALL)}
     settings = []
     for name, (tokens, found) in systems.items():
         entry = {"name": name, "tokens": tokens, "pieces_per_document": found.facts["pieces"] / len(rows)}
         entry["metrics"] = dict(found.metrics)
-        if name != CUT_OFF:
-            against = bench.evaluator.compare(base, found)[0]
-            entry |= {"difference": against.difference, "ci95": against.ci95, "p": against.p}
+        if one := against.get(name):
+            entry |= {"difference": one.difference, "ci95": one.ci95, "p": one.p, "p_holm": one.p_holm}
         settings.append(entry)
     return {"metric": metric, "documents": len(rows), "settings": settings}

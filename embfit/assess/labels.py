@@ -17,8 +17,8 @@ def examine(bench: Bench, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
     Returns:
         `queries`, `relevant_per_query`, `unjudged_at_10` (by system: share of the documents shown), `copied_documents`
-        (whose text another document has too), `copies_not_judged` (copies of a relevant document that nobody judged
-        relevant to the query: they count as wrong) and `repeated_queries` (whose text another query of the split has).
+        (whose text another document has too) and `copies_not_judged` (copies of a relevant document that nobody judged
+        relevant to the query: they count as wrong).
     """
     collection, qrels = bench.collection, answerable(bench.collection.qrels[bench.split])
     copies = collection.document_copies
@@ -32,14 +32,12 @@ def examine(bench: Bench, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         relevant = [id for id, grade in grades.items() if grade >= 1]
         firsts = {int(copies[collection.document_rows[id]]) for id in relevant}
         missed += sum(id not in grades for first in firsts for id in groups.get(first, ()))
-    texts = Counter(collection.query_texts([collection.query_rows[query] for query in qrels]))
     return {
         "queries": len(qrels),
         "relevant_per_query": sum(g >= 1 for grades in qrels.values() for g in grades.values()) / len(qrels),
         "unjudged_at_10": {evaluation.system: _unjudged(evaluation, qrels) for evaluation in evaluations},
         "copied_documents": sum(size for size in sizes.values() if size > 1),
         "copies_not_judged": missed,
-        "repeated_queries": sum(times for times in texts.values() if times > 1),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from embfit.evaluator.power import detectable, queries_needed
+from embfit.evaluator.power import detectable, deviation_of, queries_needed
 from embfit.records import Evaluation
 
 GAINS = (0.01, 0.02, 0.03, 0.05)
@@ -17,21 +17,24 @@ def foresee(base: Evaluation, others: Sequence[Evaluation], hoped: float) -> dic
     """Say whether the split can show the gain hoped for.
 
     What a tuned model's differences will be is not known yet; those of the systems measured here, against the base, are
-    taken for it: the median of their standard deviations. Without another system it is the base's own deviation.
+    taken for it: the median of their standard deviations, without those that do not differ. Without another system it
+    is the base's own deviation.
 
     Returns:
         `metric`, `queries`, `deviations` by system, `deviation` used, `hoped` gain, `needed` queries, `smallest` gain
-        that the queries at hand show, and `table`: queries needed by gain.
+        that the queries at hand show, and `table`: queries needed by gain. None stands for what is not known: of one
+        query, or where nothing differs.
     """
     metric = next(iter(base.metrics))
     before = base.per_query[metric]
     deviations = {
-        other.system: float(np.std([other.per_query[metric][query] - before[query] for query in before], ddof=1))
+        other.system: deviation_of([other.per_query[metric][query] - before[query] for query in before])
         for other in others
-        if len(before) > 1
     }
-    own = float(np.std(list(before.values()), ddof=1)) if len(before) > 1 else 0.0
-    deviation = float(np.median(list(deviations.values()))) if deviations else own
+    known = [deviation for deviation in deviations.values() if deviation is not None]
+    deviation = float(np.median(known)) if known else None
+    if not others:
+        deviation = deviation_of(list(before.values()))
     return {
         "metric": metric,
         "queries": len(before),

@@ -19,6 +19,7 @@ from embfit.model import Encoder
 from embfit.records import TrainingSet
 from embfit.store import Store
 from embfit.training import Training
+from embfit.training.time_limit import seconds
 
 SIZES = (50_000, 100_000)  # documents, beside the collection's own
 
@@ -116,7 +117,7 @@ def time_training(
 
 def estimate(
     trial: Trial,
-    epochs: float,
+    training: Training,
     here: int,
     documents_per_second: float,
     dimensions: int,
@@ -127,7 +128,8 @@ def estimate(
 
     Args:
         trial: what a step costs.
-        epochs: of a training.
+        training: says how long: for so many epochs, which take more steps with more examples, or for so many steps,
+            which do not; no longer than `max_time`.
         here: documents of the collection.
         documents_per_second: embedded.
         dimensions: of a vector.
@@ -137,7 +139,10 @@ def estimate(
     found = []
     for documents in (here, *sizes):
         embedding = documents / documents_per_second
-        train = epochs * trial.steps_per_epoch * documents / here * trial.step_seconds
+        steps = training.steps or training.epochs * trial.steps_per_epoch * documents / here
+        train = steps * trial.step_seconds
+        if training.max_time is not None:
+            train = min(train, seconds(training.max_time))
         total = 2 * embedding + train
         rate = None if price_per_hour is None else price_per_hour / 3600
         one = Estimate(

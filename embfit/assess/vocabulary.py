@@ -22,8 +22,9 @@ def cover(bench: Bench) -> dict[str, Any]:
     Returns:
         `words` (different ones in the corpus), `pieces_per_word` (mean over the corpus), `split_share` (of the corpus's
         words, by documents, that fall into `MANY` or more pieces), `unknown_share`, `split_examples` (those in most
-        documents), `query_words`, `query_split_share`, `query_rare_share` (of the queries' words, those in `RARE`
-        documents or fewer), `query_absent_share` (in none) and `queries_with_rare` (share of queries).
+        documents), `query_words`, `query_split_share`, `query_rare_share` (of the queries' words, those in 1 to `RARE`
+        documents), `query_absent_share` (in none), and `queries_with_rare` and `queries_with_absent` (shares of queries
+        that have such a word).
     """
     collection = bench.collection
     frequency: Counter[str] = Counter()
@@ -43,9 +44,10 @@ def cover(bench: Bench) -> dict[str, Any]:
         "split_examples": split[:EXAMPLES],
         "query_words": len(query_words),
         "query_split_share": sum(pieces[word] >= MANY for word in query_words) / count,
-        "query_rare_share": sum(frequency[word] <= RARE for word in query_words) / count,
+        "query_rare_share": sum(1 <= frequency[word] <= RARE for word in query_words) / count,
         "query_absent_share": sum(word not in frequency for word in query_words) / count,
-        "queries_with_rare": sum(any(frequency[word] <= RARE for word in query) for query in asked) / len(asked),
+        "queries_with_rare": sum(any(1 <= frequency[word] <= RARE for word in query) for query in asked) / len(asked),
+        "queries_with_absent": sum(any(word not in frequency for word in query) for query in asked) / len(asked),
     }
 
 

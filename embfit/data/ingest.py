@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection as Container
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ import pyarrow.compute
 
 from embfit.data.files import Record, Records, text_of
 from embfit.data.qrels import Judgement, judgements_of
-from embfit.data.tables import CORPUS, QUERIES, TableWriter, write_judgements
+from embfit.data.tables import CORPUS, LEFT_OUT, QUERIES, TableWriter, write_judgements
 from embfit.errors import UserError
 
 
@@ -75,19 +76,22 @@ def _read_judgements(
 
 
 def _write_documents(path: Path, records: Records, judged: Container[str]) -> dict[str, int]:
-    kept = left_out = 0
+    kept = 0
+    left_out = []
     with TableWriter(path, CORPUS) as table:
         for place, record in records:
             name, title, text = _id(place, record), text_of(place, record, "title", ""), text_of(place, record, "text")
             if not (title.strip() or text.strip()):
                 if name not in judged:
-                    left_out += 1
+                    left_out.append(name)
                     continue
                 kept += 1
             table.add((name, title, text), place)
     if not table.rows:
         raise UserError(f"{records} holds no documents")
-    return {"documents_without_text_left_out": left_out, "judged_documents_without_text": kept}
+    if left_out:
+        path.with_name(LEFT_OUT).write_text(json.dumps(left_out))
+    return {"documents_without_text_left_out": len(left_out), "judged_documents_without_text": kept}
 
 
 def _write_queries(path: Path, records: Records) -> set[str]:

@@ -102,3 +102,13 @@ def seen_queries(train: Qrels, judged: Qrels, contents: Mapping[str, Hashable]) 
     """Count the queries of an evaluation split with a relevant document that is relevant in training, too."""
     seen = {contents[document] for documents in train.values() for document in relevant(documents)}
     return sum(any(contents[name] in seen for name in relevant(documents)) for documents in judged.values())
+
+
+def split_sizes(split: str, judged: Qrels) -> dict[str, int]:
+    """Count the queries of a split, and how many judgements of them are relevant or not."""
+    pairs = sum(len(relevant(documents)) for documents in judged.values())
+    return {
+        f"{split}_queries": len(judged),
+        f"{split}_pairs": pairs,
+        f"{split}_not_relevant": sum(map(len, judged.values())) - pairs,
+    }

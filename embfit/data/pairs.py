@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,30 +115,35 @@ class _Rows:
 
     records: Records
     pairs: Pairs
+    told: list[bool] = field(default_factory=list)
 
     def __str__(self) -> str:
         return str(self.records)
 
     def __iter__(self) -> Iterator[PairRow]:
         absent = {column: name for name, columns in self.pairs.columns.items() for column in columns}
+        there: dict[str, None] = {}  # columns of any row, in order
         place = ""
         record: Mapping[str, Any] = {}
         for place, record in self.records:
             absent = {column: name for column, name in absent.items() if column not in record}
+            there |= dict.fromkeys(record)
             if self.pairs.query in absent or self.pairs.positive in absent:
                 break
             yield self.pairs.row(place, record)
-        self._tell_unread(record)
+        self._tell_unread(there)
         if isinstance(self.records, Delimited):
             place = f"{self.records}:1"  # the header, which every row repeats
         for column, name in absent.items() if record else ():
-            raise UserError(f'{place}: no column "{column}" (data.{name}); there are: {", ".join(record)}')
+            raise UserError(f'{place}: no column "{column}" (data.{name}); there are: {", ".join(there)}')
 
-    def _tell_unread(self, record: Mapping[str, Any]) -> None:
-        """Say which columns nobody asked for: one of them may be a label or an id."""
+    def _tell_unread(self, there: Iterable[str]) -> None:
+        """Say once which columns nobody asked for: one of them may be a label or an id."""
         read = {"negatives", *(column for columns in self.pairs.columns.values() for column in columns)}
-        if unread := [column for column in record if column not in read]:
+        unread = [column for column in there if column not in read]
+        if unread and not self.told:
             log.info("%s: columns that are not read: %s", self.records, ", ".join(unread))
+        self.told.append(True)  # rows are read again to find the place of an error
 
 
 def _table(path: Path) -> Records:

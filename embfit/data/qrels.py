@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import NamedTuple
 from embfit.data.files import read_lines
 from embfit.errors import UserError
 from embfit.records import Qrels
+
+QUERY_NAMES = ("query", "queryid", "qid", "topic", "topicid")
+GRADE_NAMES = ("score", "grade", "label", "rel", "relevance", "relevancy", "judgement", "judgment", "rating")
 
 
 class Judgement(NamedTuple):
@@ -25,7 +29,8 @@ class Judgement(NamedTuple):
 class QrelsFile:
     """Judgements of one split: `query-id corpus-id score`, or TREC's `query-id iteration corpus-id score`.
 
-    Columns are parted by tabs, or by blanks in a line without tabs. The first line may be a header.
+    Columns are parted by tabs, or by blanks in a line without tabs. The first line may be a header: it begins
+    with `query-id` or the like, or ends with `score` or the like.
     """
 
     path: Path
@@ -47,8 +52,8 @@ class QrelsFile:
             columns = [column.strip() for column in line.split("\t" if "\t" in line else None)]
             if not width:
                 width = 4 if len(columns) == 4 else 3
-                if len(columns) == width and grade_of(columns[-1]) is None:
-                    continue  # the header
+                if len(columns) == width and _is_header(columns):
+                    continue
             if len(columns) != width:
                 hint = "; columns are parted by tabs, and not by commas" if len(columns) == 1 and "," in line else ""
                 raise UserError(f"{place}: expected {width} columns, got {len(columns)}{hint}")
@@ -56,6 +61,14 @@ class QrelsFile:
             if grade is None:
                 raise UserError(f'{place}: the grade "{columns[-1]}" is not a whole number')
             yield Judgement(place, columns[0], columns[-2], grade)
+
+
+def _is_header(columns: list[str]) -> bool:
+    """Tell a header from a judgement whose grade is malformed, which must not be dropped without a word."""
+    if grade_of(columns[-1]) is not None:
+        return False
+    first, last = (re.sub("[^a-z]", "", column.lower()) for column in (columns[0], columns[-1]))
+    return first in QUERY_NAMES or last in GRADE_NAMES
 
 
 def judgements_of(lines: Iterable[Judgement]) -> tuple[dict[str, dict[str, int]], dict[str, int]]:

@@ -13,7 +13,14 @@ from pydantic import Field
 
 from embfit.data.held_out import hold_out, sample
 from embfit.data.judged_texts import document_contents, query_texts
-from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_queries, without_self
+from embfit.data.judgements import (
+    merge_queries,
+    relevant,
+    remove_leaks,
+    seen_queries,
+    split_sizes,
+    without_self,
+)
 from embfit.data.tables import Tables, open_collection, write_judgements
 from embfit.errors import ConfigError, UserError
 from embfit.records import Collection, Qrels
@@ -173,9 +180,7 @@ def _in_order(qrels: Mapping[str, Qrels]) -> dict[str, Qrels]:
 def _sizes(collection: Collection) -> dict[str, int]:
     sizes = {"documents": len(collection.corpus), "queries": len(collection.queries)}
     for split, judged in collection.qrels.items():
-        sizes[f"{split}_queries"] = len(judged)
-        sizes[f"{split}_pairs"] = sum(len(relevant(documents)) for documents in judged.values())
-        sizes[f"{split}_not_relevant"] = sum(map(len, judged.values())) - sizes[f"{split}_pairs"]
+        sizes |= split_sizes(split, judged)
     return sizes
 
 

@@ -1,7 +1,8 @@
 """A collection's tables on disk: written in one pass with bounded memory, opened memory-mapped.
 
-A folder holds `corpus.arrow` (with digests of the texts), `queries.arrow` and `qrels.arrow` (Arrow streams) and
-`facts.json`. Another, with `qrels.arrow` and `facts.json` alone, says how the judgements of the first were split.
+A folder holds `corpus.arrow` (with digests of the texts), `queries.arrow` and `qrels.arrow` (Arrow streams),
+`facts.json`, and `left_out.json` where documents have no text. Another, with `qrels.arrow` and `facts.json` alone, says
+how the judgements of the first were split.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from embfit.text_digests import DIGESTS, digest_documents
 BLOCK_ROWS = 4096
 BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
 
-TABLES_VERSION = 4  # of the store's collections, whatever they were read from
+TABLES_VERSION = 5  # of the store's collections, whatever they were read from
 
 CORPUS = ("_id", "title", "text")
 QUERIES = ("_id", "text")
+LEFT_OUT = "left_out.json"  # ids of documents without text
 _QRELS = pa.schema({"split": pa.string(), "query": pa.string(), "document": pa.string(), "grade": pa.int32()})
 
 
@@ -123,10 +125,12 @@ def open_collection(name: str, texts: Path, judgements: Path) -> Collection:
     qrels: dict[str, dict[str, dict[str, int]]] = {}
     for split, query, document, grade in zip(*columns.values(), strict=True):
         qrels.setdefault(split, {}).setdefault(query, {})[document] = grade
+    left_out = texts / LEFT_OUT
     return Collection(
         name=name,
         corpus=Dataset.from_file(str(texts / "corpus.arrow")),
         queries=Dataset.from_file(str(texts / "queries.arrow")),
         qrels=qrels,
         facts=json.loads((judgements / "facts.json").read_text()),
+        left_out=frozenset(json.loads(left_out.read_text()) if left_out.is_file() else ()),
     )

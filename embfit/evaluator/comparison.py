@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -73,11 +73,14 @@ def most_changed(a: Evaluation, b: Evaluation, metric: str, count: int) -> dict[
         {"query": query, "before": before[query], "after": after[query], "difference": after[query] - before[query]}
         for query in before
     ]
-    ordered = sorted(rows, key=lambda row: -float(row["difference"]))
     return {
-        "improved": [row for row in ordered[:count] if float(row["difference"]) > 0],
-        "worsened": [row for row in ordered[: -count - 1 : -1] if float(row["difference"]) < 0],
+        "improved": [row for row in sorted(rows, key=lambda row: -_difference(row))[:count] if _difference(row) > 0],
+        "worsened": [row for row in sorted(rows, key=_difference)[:count] if _difference(row) < 0],
     }
+
+
+def _difference(row: Mapping[str, str | float]) -> float:
+    return float(row["difference"])
 
 
 def _compare(

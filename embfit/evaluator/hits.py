@@ -10,7 +10,7 @@ import numpy as np
 
 from embfit.store import Store
 
-VERSION = 1  # of the store's rankings
+VERSION = 2  # of the store's rankings: 2 scores pair by pair
 
 Hits: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Scores [Q, K] float32 and document rows [Q, K], best first."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embfit.compose.nearest import nearest
+from embfit.data.judgements import merge_queries, seen_queries, split_sizes, without_self
 from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
@@ -60,6 +61,9 @@ def query_rows(collection: Collection, split: str) -> list[int]:
 def judged_by(collection: Collection, split: str, path: Path) -> Collection:
     """Return the collection with the judgements of a qrels file, BEIR's or TREC's, as one of its splits.
 
+    Equal queries are merged, and a query's own document is left out, as loading does with the data's own judgements;
+    what loading counted of the split is counted anew.
+
     Raises:
         UserError: the file cannot be read, is malformed, or names a query or document that the collection lacks.
     """
@@ -69,7 +73,23 @@ def judged_by(collection: Collection, split: str, path: Path) -> Collection:
             raise UserError(f"{path}: {query!r} is no query of {collection.name}; judge its own queries")
         if strange := next((document for document in grades if document not in collection.document_rows), None):
             raise UserError(f"{path}: query {query!r} judges {strange!r}, which is no document of {collection.name}")
-    return replace(collection, qrels={**collection.qrels, split: qrels})
+    rows = [collection.query_rows[query] for query in qrels]
+    judged, merged = merge_queries({split: qrels}, dict(zip(qrels, collection.query_texts(rows), strict=True)))
+    if collection.exclude_self:
+        judged = without_self(judged)
+    facts = {
+        **collection.facts,
+        **split_sizes(split, judged[split]),
+        "qrels_file": str(path),
+        "qrels_file_queries_merged": merged,
+    }
+    if "train" in collection.qrels and split != "train":
+        train = collection.qrels["train"]
+        copies, places = collection.document_copies, collection.document_rows
+        names = {name for found in (train, judged[split]) for grades in found.values() for name in grades}
+        contents = {name: int(copies[places[name]]) for name in names}
+        facts[f"{split}_queries_seen_in_train"] = seen_queries(train, judged[split], contents)
+    return replace(collection, qrels={**collection.qrels, **judged}, facts=facts)
 
 
 def judge(

@@ -13,7 +13,7 @@ import numpy as np
 
 from embfit.evaluator.comparison import compare_all
 from embfit.evaluator.metrics import answerable
-from embfit.evaluator.power import LEVEL, POWER, detectable, queries_needed
+from embfit.evaluator.power import LEVEL, POWER, detectable, deviation_of, queries_needed
 from embfit.evaluator.provenance import same_source
 from embfit.evaluator.significance import unpaired_interval
 from embfit.evaluator.unjudged import TOP, condensed_metrics, count_unjudged
@@ -115,9 +115,9 @@ def _gain(
 
 def _power(a: Evaluation, b: Evaluation, hoped: float, metric: str) -> dict[str, Any]:
     differences = _differences(a, b, metric)
-    if len(differences) < 2:
+    observed, deviation = float(differences.mean()), deviation_of(differences)
+    if deviation is None:
         return {"a": a.system, "b": b.system, "metric": metric, "queries": len(differences)}
-    observed, deviation = float(differences.mean()), float(differences.std(ddof=1))
     return {
         "a": a.system,
         "b": b.system,

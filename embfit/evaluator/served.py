@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from embfit.errors import UserError
 from embfit.evaluator.in_flight import BusyError, answers
+from embfit.index.compressed import unit_length
 from embfit.progress import progress
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may give another one later
@@ -75,10 +77,17 @@ class Server:
             vectors = np.array([row["embedding"] for row in rows], np.float32)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self._address}: its answer is not that of /v1/embeddings ({error!r})") from error
-        if vectors.ndim != 2 or len(vectors) != len(texts):
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.size:
             raise UserError(f"{self._address}: {len(texts)} texts gave an answer of shape {vectors.shape}")
+        if (indexes := [row["index"] for row in rows]) != list(range(len(texts))):
+            raise UserError(
+                f"{self._address}: the vectors of its answer are numbered {indexes[0]} to {indexes[-1]}, and not each "
+                f"of 0 to {len(texts) - 1} once"
+            )
         if not np.isfinite(vectors).all():
             raise UserError(f"{self._address}: a vector of its answer is not finite")
+        if not vectors.any(axis=1).all():
+            raise UserError(f"{self._address}: a vector of its answer is all zeros")
         return vectors
 
     def _request(self, body: dict[str, Any]) -> urllib.request.Request:
@@ -86,9 +95,9 @@ class Server:
         if self.key_variable is not None:
             if self.key_variable not in os.environ:
                 raise UserError(f"the server's key is not set: put it in the environment variable {self.key_variable}")
-            headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
-        if not self._address.startswith(("http://", "https://")):
-            raise UserError(f"{self.url!r} is no address of a server; it begins with http:// or https://")
+            headers["Authorization"] = f"Bearer {os.environ[self.key_variable].strip()}"
+        if not _is_address(self._address):
+            raise UserError(f"{self.url!r} is no address of a server, such as http://localhost:8080/v1")
         return urllib.request.Request(self._address, json.dumps(body).encode(), headers)
 
     def _answer(self, request: urllib.request.Request) -> Any:
@@ -96,14 +105,34 @@ class Server:
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            said = error.read(300).decode(errors="replace").strip()
-            message = f"{self._address} answers {error.code} {error.reason}: {said}"
+            message = f"{self._address} answers {error.code} {error.reason}: {_said(error)}"
             raise BusyError(message, _asked_pause(error)) if error.code in BUSY else UserError(message) from error
         except (urllib.error.URLError, TimeoutError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
+            if isinstance(reason, TimeoutError):
+                raise BusyError(
+                    f"{self._address} did not answer within {self.timeout:g} s; raise the setting timeout, or lower "
+                    "batch"
+                ) from error
             raise BusyError(f"{self._address} cannot be reached ({reason}); is the server running?") from error
         except ValueError as error:
             raise UserError(f"{self._address}: its answer is no JSON ({error})") from error
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in url
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return False
+
+
+def _said(refusal: urllib.error.HTTPError) -> str:
+    """Return the beginning of what a refusal says; its code stands where the connection breaks off meanwhile."""
+    try:
+        return refusal.read(300).decode(errors="replace").strip()
+    except (OSError, HTTPException):
+        return "(the rest of its answer did not arrive)"
 
 
 def _asked_pause(refusal: urllib.error.HTTPError) -> float | None:
@@ -123,8 +152,8 @@ class Drift:
 
     Args:
         texts: compared.
-        mean: of 1 - cosine.
-        most: of 1 - cosine.
+        mean: of 1 - cosine, or of what `measure_drift` takes in its place.
+        most: likewise.
     """
 
     texts: int
@@ -132,19 +161,23 @@ class Drift:
     most: float
 
 
-def measure_drift(served: np.ndarray, own: np.ndarray) -> Drift:
-    """Compare vectors of the same texts by 1 - cosine, so that lengths do not count.
+def measure_drift(served: np.ndarray, own: np.ndarray, lengths: bool = False) -> Drift:
+    """Compare vectors of the same texts by 1 - cosine.
 
     Args:
         served: [N, D] floats.
         own: [N, D] floats.
+        lengths: let them count, too: half the squared distance, in units of one's own length. Of two vectors of the
+            same length that is 1 - cosine.
 
     Raises:
         ValueError: they differ in shape.
     """
     if served.shape != own.shape:
         raise ValueError(f"served vectors have {served.shape[1]} dimensions, the model's own {own.shape[1]}")
-    lengths = np.linalg.norm(served, axis=1) * np.linalg.norm(own, axis=1)
-    cosines = np.einsum("nd,nd->n", served, own, dtype=np.float64) / np.maximum(lengths, np.finfo(np.float32).tiny)
-    apart = np.maximum(0.0, 1 - cosines)
+    served, own = served.astype(np.float64), own.astype(np.float64)
+    units = np.linalg.norm(own, axis=1, keepdims=True)
+    if not lengths:
+        served, own, units = unit_length(served), unit_length(own), np.ones_like(units)
+    apart = ((served - own) ** 2).sum(axis=1) / 2 / np.maximum(units[:, 0], np.finfo(np.float64).tiny ** 0.5) ** 2
     return Drift(len(own), float(apart.mean()), float(apart.max()))

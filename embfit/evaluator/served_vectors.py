@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 VERSION = 1  # of the store's served vectors
 SECONDS = 10.0  # of answers that a loss of power may lose
 SENT_AGAIN = 8  # texts whose vectors are compared with those kept
-CHANGED = 0.001  # 1 - cosine beyond which the server is another one
+CHANGED = 0.001  # drift, in direction or length, beyond which the server is another one
 BLOCK = 4096  # rows looked at together
 
 
@@ -91,7 +91,7 @@ def _changed(server: Server, texts: Texts, kept: np.ndarray, folder: Path) -> bo
     places = kept[np.linspace(0, len(kept) - 1, min(SENT_AGAIN, len(kept)), dtype=np.int64)]
     now = server.encode(texts(places), len(places), "comparing with the vectors kept")
     before = np.load(folder / MATRIX, mmap_mode="r")[places]
-    return now.shape != before.shape or measure_drift(now, before).most > CHANGED
+    return now.shape != before.shape or measure_drift(now, before, lengths=True).most > CHANGED
 
 
 def _fill(server: Server, texts: Texts, missing: np.ndarray, total: int, folder: Path, label: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.data.files import read_lines
 from embfit.errors import UserError
 from embfit.evaluator.metrics import rank
 from embfit.records import Collection, Qrels, Ranking
@@ -74,13 +75,12 @@ def check_unknown(path: Path, unknown: Mapping[str, str], collection: Collection
         collection: the collection.
 
     Raises:
-        UserError: there are more of them than documents that were left out.
+        UserError: one of them was never a document.
     """
-    left_out = int(collection.facts.get("documents_without_text_left_out", 0))
-    if len(unknown) > left_out:
-        name, place = next(iter(unknown.items()))
+    if strange := {name: place for name, place in unknown.items() if name not in collection.left_out}:
+        name, place = next(iter(strange.items()))
         raise UserError(
-            f"{place} ranks {name!r}, which is no document of {collection.name} ({len(unknown)} are not); rank the "
+            f"{place} ranks {name!r}, which is no document of {collection.name} ({len(strange)} are not); rank the "
             "documents that data.path has"
         )
     if unknown:
@@ -126,22 +126,16 @@ def _write(path: Path, lines: Sequence[tuple[str, ...]]) -> None:
 def _lines(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
     """Yield each line that is not blank: its place (file:line) and its columns."""
     found = False
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                found = True
-                fields = line.rstrip("\r\n").split("\t")
-                if len(fields) != columns:
-                    fields = line.split()
-                if len(fields) != columns:
-                    raise UserError(f"{path}:{number}: expected {columns} columns, got {len(fields)}")
-                yield f"{path}:{number}", fields
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        found = True
+        fields = line.rstrip("\r\n").split("\t")
+        if len(fields) != columns:
+            fields = line.split()
+        if len(fields) != columns:
+            raise UserError(f"{path}:{number}: expected {columns} columns, got {len(fields)}")
+        yield f"{path}:{number}", fields
     if not found:
         raise UserError(f"{path}: the file is empty")
 

@@ -16,6 +16,7 @@ import faiss
 import numpy as np
 
 from embfit.index import exact
+from embfit.index.inner_products import best, inner_products
 from embfit.progress import progress
 from embfit.records import Embeddings
 from embfit.store import Store
@@ -112,10 +113,7 @@ class ApproximateIndex:
         unique = np.unique(found)
         vectors = np.asarray(self.documents[unique], np.float32)  # row -1, where nothing was found, is any
         places = np.searchsorted(unique, found)
-        scores = np.einsum("qd,qkd->qk", queries, vectors[places])
-        scores[found < 0] = -np.inf
-        order = np.lexsort((found, -scores))[:, :k]
-        scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
+        scores, rows = best(inner_products(queries, vectors, np.where(found < 0, found, places)), found, k)
         return np.where(rows < 0, 0, scores), rows
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import faiss
 import numpy as np
 
+from embfit.index.inner_products import best, inner_products
+
 Format: TypeAlias = Literal["float32", "int8", "binary"]
 """How a dimension is kept: in four bytes, in one (a step between the least and greatest value seen), or as its sign."""
 
@@ -52,10 +54,36 @@ class Cut:
         chosen: np.ndarray = self.matrix[rows]
         if self.dim == self.matrix.shape[1]:
             return chosen
-        vectors = np.array(chosen[..., : self.dim], np.float32)
-        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        vectors /= np.maximum(norms, np.finfo(np.float32).tiny)  # a zero vector stays one
-        return vectors
+        return unit_length(np.asarray(chosen[..., : self.dim], np.float32))
+
+
+@dataclass(frozen=True)
+class UnitLength:
+    """Vectors normalised as they are read.
+
+    Args:
+        matrix: [N, D] floats, possibly memory-mapped.
+    """
+
+    matrix: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and dimensions."""
+        return self.matrix.shape
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return unit_length(np.asarray(self.matrix[rows], np.float32))
+
+
+def unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors [..., D] of length 1; a zero vector stays one."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    normalised: np.ndarray = vectors / np.maximum(norms, np.finfo(vectors.dtype).tiny)
+    return normalised
 
 
 def bytes_per_document(dim: int, form: Format) -> int:
@@ -127,6 +155,6 @@ def rescore(queries: np.ndarray, documents: Rows, rows: np.ndarray, k: int) -> t
     """
     scores = np.empty(rows.shape, np.float32)
     for query, shortlist in enumerate(rows):
-        scores[query] = documents[shortlist] @ queries[query]  # [S, D] @ [D] → [S]
-    order = np.lexsort((rows, -scores))[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        one = slice(query, query + 1)
+        scores[one] = inner_products(queries[one], documents[shortlist], np.arange(len(shortlist))[None])
+    return best(scores, rows, k)

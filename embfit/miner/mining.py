@@ -21,7 +21,7 @@ from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 6  # of the store's negatives
+VERSION = 7  # of the store's negatives: 7 scores pair by pair
 
 Find: TypeAlias = Callable[[Examples, int], Negatives]
 """Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""

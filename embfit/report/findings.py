@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embfit.records import Comparison, Report
+from embfit.report.wording import probability
 
 LEVEL = 0.05  # p below it is called significant
 
@@ -17,10 +18,24 @@ def headline(report: Report) -> Comparison | None:
 
 def outcome(comparison: Comparison) -> str:
     """`better`, `worse` or `no significant difference`, of `b` against `a`; by the corrected p where there is one."""
-    p = comparison.p if comparison.p_holm is None else comparison.p_holm
-    if p >= LEVEL:
+    if deciding_p(comparison) >= LEVEL:
         return "no significant difference"
     return "better" if comparison.difference > 0 else "worse"
+
+
+def deciding_p(comparison: Comparison) -> float:
+    """Return the p that `outcome` goes by: the corrected one where there is one."""
+    return comparison.p if comparison.p_holm is None else comparison.p_holm
+
+
+def evidence(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
+    """`p = 0.02`, or `p = 0.11 corrected for 5 systems`, among the comparisons of a report."""
+    said = f"p = {probability(deciding_p(comparison))}"
+    if comparison.p_holm is None:
+        return said
+    kind = (comparison.a, comparison.metric, comparison.subset)
+    systems = {other.b for other in comparisons if (other.a, other.metric, other.subset) == kind}
+    return f"{said} corrected for {len(systems)} systems"
 
 
 def same_pair(comparison: Comparison, other: Comparison) -> bool:

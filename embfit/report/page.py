@@ -17,7 +17,7 @@ from embfit import __version__
 from embfit.compose.origins import Origins
 from embfit.records import Collection, Report
 from embfit.report import wording
-from embfit.report.findings import outcome
+from embfit.report.findings import deciding_p, outcome
 from embfit.report.sections import (
     assessment,
     cost,
@@ -99,6 +99,7 @@ def _environment() -> Environment:
         "metric": wording.metric_label, "plain": wording.plain, "signed": wording.signed, "count": wording.count,
         "interval": wording.interval, "probability": wording.probability, "duration": wording.duration,
         "breakable": wording.breakable,
+        "deciding": lambda found: wording.probability(deciding_p(found)),
         "outcome": lambda found: outcome(found).replace(" ", "-"),
     }  # fmt: skip
     return environment

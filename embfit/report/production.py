@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
-from embfit.report.wording import bounds, count, interval, metric_label, plain, signed
+from embfit.report.wording import bounds, count, interval, metric_label, plain, signed, untold
 
 MANY = 100_000  # queries: beyond it, how many no longer matters
 
@@ -19,14 +20,14 @@ def production_table(section: Mapping[str, Any]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=metric_label(metric), title_justify="left")
     table.add_column("")
     for heading in (section["synthetic_split"], section["split"], "gap", "95 % interval"):
-        table.add_column(heading, justify="right")
+        table.add_column(Text(heading), justify="right")
     table.add_column("unjudged\nof 10", justify="right")
     table.add_column("judged\npart", justify="right")
     for gap in section["gaps"]:
         if gap["metric"] == metric:
             system = section["systems"][gap["system"]]
             table.add_row(
-                gap["system"],
+                Text(gap["system"]),
                 plain(gap["synthetic"]),
                 plain(gap["production"]),
                 signed(gap["gap"]),
@@ -48,6 +49,8 @@ def production_sentences(section: Mapping[str, Any]) -> Iterator[str]:
         )
         if "detectable" in power:
             yield _enough(power, section["synthetic_split"])
+        else:
+            yield f"How many production queries would settle it is not known: {untold(power['queries'])}."
     for warning in section["warnings"]:
         yield f"Beware: {warning}."
 

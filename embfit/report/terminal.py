@@ -1,4 +1,7 @@
-"""The result in the terminal: systems by metrics, differences with their uncertainty, and what they say."""
+"""The result in the terminal: systems by metrics, differences with their uncertainty, and what they say.
+
+Names and sentences are `Text`, since rich takes brackets in a plain string for its own markup.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from embfit.records import Evaluation, Report
-from embfit.report.findings import efficient, headline, pairs, same_pair
+from embfit.report.findings import efficient, evidence, headline, pairs, same_pair
 from embfit.report.production import production_sentences, production_table
 from embfit.report.verdict import verdict
 from embfit.report.wording import count, interval, metric_label, plain, probability, signed
@@ -27,28 +31,26 @@ def print_table(report: Report, console: Console | None = None) -> None:
         return
     console = console or Console()
     first = report.evaluations[0]
-    console.print(f"{first.split}: {count(first.facts['queries'], 'query', 'queries')}", highlight=False)
+    console.print(Text(f"{first.split}: {count(first.facts['queries'], 'query', 'queries')}"))
     console.print(_systems(report))
     for line in _subsets(report):
-        console.print(line, highlight=False)
+        console.print(Text(line))
     if any(evaluation.dims for evaluation in report.evaluations):
-        console.print(f"{metric_label(next(iter(first.metrics)))} by dimensions", highlight=False)
+        console.print(Text(f"{metric_label(next(iter(first.metrics)))} by dimensions"))
         console.print(_dims(report.evaluations))
     for evaluation in report.evaluations:
         if evaluation.funnel:
             label = metric_label(evaluation.funnel["metric"])
-            console.print(
-                f"{evaluation.system}: {label} by bytes in memory (the cheapest that keeps "
-                f"{evaluation.funnel['kept']:.0%} is marked)",
-                highlight=False,
-            )
+            kept = f"{evaluation.funnel['kept']:.0%}"
+            said = f"{evaluation.system}: {label} by bytes in memory (the cheapest that keeps {kept} is marked)"
+            console.print(Text(said))
             console.print(_funnel(evaluation.funnel))
     for sentence in verdict(report):
-        console.print(sentence, highlight=False)
+        console.print(Text(sentence))
     if section := report.sections.get("production"):
         console.print(production_table(section))
         for sentence in production_sentences(section):
-            console.print(sentence, highlight=False)
+            console.print(Text(sentence))
 
 
 def _systems(report: Report) -> Table:
@@ -57,10 +59,11 @@ def _systems(report: Report) -> Table:
     for metric in report.evaluations[0].metrics:
         table.add_column(metric_label(metric), justify="right")
     for evaluation in report.evaluations:
-        table.add_row(evaluation.system, *map(plain, evaluation.metrics.values()))
+        table.add_row(Text(evaluation.system), *map(plain, evaluation.metrics.values()))
     for comparisons in pairs(report.comparisons):
         table.add_section()
-        table.add_row(f"{comparisons[0].b} − {comparisons[0].a}", *(signed(found.difference) for found in comparisons))
+        pair = Text(f"{comparisons[0].b} − {comparisons[0].a}")
+        table.add_row(pair, *(signed(found.difference) for found in comparisons))
         table.add_row("95 % interval", *(interval(found.ci95, 3, "…") for found in comparisons))
         table.add_row("p", *(probability(found.p) for found in comparisons))
         if corrected := [found.p_holm for found in comparisons if found.p_holm is not None]:
@@ -75,7 +78,7 @@ def _subsets(report: Report) -> Iterator[str]:
             yield (
                 f"{found.subset} ({count(found.queries, 'query', 'queries')}): "
                 f"{metric_label(found.metric)} {signed(found.difference)} "
-                f"({interval(found.ci95, 3)}, p = {probability(found.p)})"
+                f"({interval(found.ci95, 3)}, {evidence(found, report.comparisons)})"
             )
 
 
@@ -85,7 +88,7 @@ def _dims(evaluations: Sequence[Evaluation]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", justify="right")
     for evaluation in cut:
-        table.add_column(evaluation.system, justify="right")
+        table.add_column(Text(evaluation.system), justify="right")
     for dim in sorted({dim for evaluation in cut for dim in evaluation.dims}):
         values = (plain(e.dims[dim].metrics[metric]) if dim in e.dims else "" for e in cut)
         table.add_row(str(dim), *values)

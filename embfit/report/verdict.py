@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from embfit.evaluator.comparison import compare
 from embfit.records import Comparison, Evaluation, Report
-from embfit.report.findings import headline, outcome, same_pair
-from embfit.report.wording import bounds, certainty, count, metric_label, plain, probability, signed
+from embfit.report.findings import LEVEL, deciding_p, evidence, headline, outcome, same_pair
+from embfit.report.wording import bounds, certainty, count, metric_label, plain, signed
+
+SAMPLES = 10_000  # of a test that the report does not hold
 
 
 def verdict(report: Report) -> list[str]:
@@ -20,9 +25,9 @@ def verdict(report: Report) -> list[str]:
     systems = {evaluation.system: evaluation for evaluation in report.evaluations}
     if main is None:
         return [_reached(evaluation) for evaluation in report.evaluations]
-    sentences = [*_untrained(report), _difference(main, systems[main.a], systems[main.b])]
+    sentences = [*_untrained(report), _difference(main, report, systems)]
     sentences += _unseen(main, report)
-    sentences += _lexical(main, systems)
+    sentences += _lexical(main, report, systems)
     return sentences
 
 
@@ -41,38 +46,55 @@ def _untrained(report: Report) -> list[str]:
     ]
 
 
-def _difference(main: Comparison, a: Evaluation, b: Evaluation) -> str:
+def _difference(main: Comparison, report: Report, systems: Mapping[str, Evaluation]) -> str:
+    a, b = systems[main.a], systems[main.b]
     label = metric_label(main.metric)
     values = f"{label} {plain(a.metrics[main.metric])} → {plain(b.metrics[main.metric])}"
     queries = count(main.queries, "query", "queries")
-    evidence = f"{certainty(main.ci95, 3)}, p = {probability(main.p)}, {queries}"
+    said = f"{certainty(main.ci95, 3)}, {evidence(main, report.comparisons)}, {queries}"
     found = outcome(main)
     if found == "no significant difference":
-        return f"No significant difference between {main.a} and {main.b}: {values} ({evidence})."
+        return f"No significant difference between {main.a} and {main.b}: {values} ({said})."
     direction = "up" if found == "better" else "down"
-    return f"{main.b} is {found} than {main.a}: {values}, {direction} by {abs(main.difference):.3f} ({evidence})."
+    return f"{main.b} is {found} than {main.a}: {values}, {direction} by {abs(main.difference):.3f} ({said})."
 
 
 def _unseen(main: Comparison, report: Report) -> list[str]:
-    unseen = [c for c in report.comparisons if same_pair(c, main) and c.metric == main.metric and c.subset == "unseen"]
-    if not unseen:
+    parts = {c.subset: c for c in report.comparisons if same_pair(c, main) and c.metric == main.metric}
+    if (found := parts.get("unseen")) is None:
         return []
-    (found,) = unseen
     queries = count(found.queries, "query", "queries")
     sentence = (
         f"On the {queries} unlike anything in the training split: {signed(found.difference, 3)} "
-        f"({bounds(found.ci95, 3)}), {outcome(found)}."
+        f"({bounds(found.ci95, 3)}, {evidence(found, report.comparisons)}), {outcome(found)}."
     )
-    if report.training and outcome(main) == "better" and outcome(found) != "better":
-        sentence += " The gain is shown only for documents that training saw."
+    if report.training and outcome(main) == "better" and outcome(found) == "no significant difference":
+        seen = parts.get("seen")
+        if seen and outcome(seen) == "better" and seen.difference > found.difference:
+            sentence += " The gain is shown only for documents that training saw."
+        else:
+            sentence += " They are too few to tell whether the gain holds there."
     return [sentence]
 
 
-def _lexical(main: Comparison, systems: dict[str, Evaluation]) -> list[str]:
+def _lexical(main: Comparison, report: Report, systems: Mapping[str, Evaluation]) -> list[str]:
+    """Say that BM25 leads, where it is above the better of the two systems and not by chance."""
     bm25 = systems.get("bm25")
     if bm25 is None or "bm25" in (main.a, main.b):
         return []
-    value, reached = bm25.metrics[main.metric], systems[main.b].metrics[main.metric]
-    if value <= reached:
+    metric = main.metric
+    best = max((systems[main.a], systems[main.b]), key=lambda system: system.metrics[metric])
+    pair = {bm25.system, best.system}
+    tested = next((c for c in report.comparisons if {c.a, c.b} == pair and _alike(c, main)), None)
+    if tested is None:
+        tested, *_ = compare(best, bm25, SAMPLES, seed=0)
+    if bm25.metrics[metric] <= best.metrics[metric] or deciding_p(tested) >= LEVEL:
         return []
-    return [f"BM25 alone reaches {plain(value)}, more than {main.b}: search by words belongs in this system."]
+    return [
+        f"BM25 alone reaches {plain(bm25.metrics[metric])}, more than {best.system} "
+        f"({evidence(tested, report.comparisons)}): search by words belongs in this system."
+    ]
+
+
+def _alike(comparison: Comparison, main: Comparison) -> bool:
+    return (comparison.metric, comparison.subset) == (main.metric, main.subset)

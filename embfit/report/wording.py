@@ -60,6 +60,11 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def untold(queries: int) -> str:
+    """Why queries do not tell how many it takes to see a difference: they are too few, or alike."""
+    return "one query does not tell how much they vary" if queries < 2 else f"all {queries:,} differ by the same"
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 10:

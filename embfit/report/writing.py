@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,16 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(contents(report), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / "report.json", text + "\n")
-    for evaluation in _with_dims(report):
-        write_run(_file(folder, evaluation.system, "trec"), evaluation.ranking, evaluation.system)
-    for evaluation in report.production:
-        name = f"{evaluation.system}-{evaluation.split}"
-        write_run(_file(folder, name, "trec"), evaluation.ranking, evaluation.system)
+    rankings = folder / "rankings"
+    rankings.mkdir(exist_ok=True)
+    runs = [(evaluation.system, evaluation) for evaluation in _with_dims(report)]
+    runs += [(f"{evaluation.system}-{evaluation.split}", evaluation) for evaluation in report.production]
+    for file, (_, evaluation) in zip(_file_names([name for name, _ in runs]), runs, strict=True):
+        write_run(rankings / f"{file}.trec", evaluation.ranking, evaluation.system)
     if collection is not None:
-        for split in {evaluation.split for evaluation in [*report.evaluations, *report.production]}:
-            write_qrels(_file(folder, split, "qrels"), answerable(collection.qrels[split]))
+        splits = sorted({evaluation.split for evaluation in [*report.evaluations, *report.production]})
+        for file, split in zip(_file_names(splits), splits, strict=True):
+            write_qrels(rankings / f"{file}.qrels", answerable(collection.qrels[split]))
     write_text(folder / "report.html", page(report, config, provenance, collection, command, _versions(folder)))
 
 
@@ -68,8 +71,13 @@ def _with_dims(report: Report) -> Iterator[Evaluation]:
         yield from evaluation.dims.values()
 
 
-def _file(folder: Path, name: str, ending: str) -> Path:
-    """Return a file of `rankings/`; a system may be named after a folder or a Hub model."""
-    rankings = folder / "rankings"
-    rankings.mkdir(exist_ok=True)
-    return rankings / (re.sub(r"[^\w@.-]+", "_", name) + f".{ending}")
+def _file_names(names: Iterable[str]) -> list[str]:
+    """Name a file after each; a system may be named after a folder or a Hub model, and no file is that of two."""
+    files: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        stem = re.sub(r"[^\w@.-]+", "_", name)
+        numbered = (f"{stem}-{number}" for number in count(2))
+        files.append(next(file for file in chain([stem], numbered) if file.lower() not in taken))
+        taken.add(files[-1].lower())  # where upper and lower case are one, as on a Mac
+    return files

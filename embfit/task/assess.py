@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,14 +16,13 @@ from torch import nn
 
 from embfit.assess.advice import conclude
 from embfit.assess.candidates import Candidate, measure_candidate
-from embfit.assess.chunking import compare_chunks
+from embfit.assess.chunking import compare_chunks, piece_sizes
 from embfit.assess.labels import examine
 from embfit.assess.power import foresee
 from embfit.assess.trial import estimate, time_training
 from embfit.assess.vocabulary import cover
 from embfit.errors import UserError
 from embfit.evaluator import Retrieval
-from embfit.evaluator.judging import judgements
 from embfit.evaluator.systems import Bench, Dense, Reranked
 from embfit.evaluator.systems.dense import measure
 from embfit.model import Encoder, Pretrained, tokenized
@@ -31,7 +31,7 @@ from embfit.records import Collection, Evaluation, Report
 from embfit.report import print_table, write_report
 from embfit.run_folder import RunFolder
 from embfit.store import Store
-from embfit.task.facts import count_truncated, describe
+from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.training import Training
 from embfit.training.layout import layout_of
@@ -76,7 +76,8 @@ def assess(
             reason, and costs the others nothing.
         systems: names of `evaluator.systems` that need no training; those that rerank, and have a cross-encoder, are
             measured without being named.
-        chunk_sizes: tokens of the pieces that documents are cut into; None is the model's length and half of it.
+        chunk_sizes: tokens of the pieces that documents are cut into, at most the model's length; None is that and half
+            of it.
         chunk_documents: that those are compared on, unless more are judged.
         timed_documents: embedded against the clock, by each model.
         trial_steps: of training, against the clock; 0 makes no trial.
@@ -86,25 +87,31 @@ def assess(
     devices = layout_of(trainer).devices
     with run.stage("load data"):
         collection = data.load(store)
-        judgements(collection, evaluator.split, "evaluator.split")
+        evaluator.check_splits(collection)
+        warn_of_sources(collection, evaluator.splits)
     bench = Bench(collection, evaluator.split, evaluator, store, model, devices)
+    users = bench.on(evaluator.production) if evaluator.production else None
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("load model"):
         there = partial(find_model, packages=model.packages)
         found, missing = _each(_named(models, [*names]), lambda name, path: (path, there(path)))
         truncated = count_truncated(bench.encoder, collection, store)
+        is_cut = truncated["truncated_documents"] > 0
+        sizes = piece_sizes(chunk_sizes, bench.encoder.max_length) if is_cut else []
     with run.stage("measure systems"):
         base, *others = map(bench.evaluation, names)
+        production = [users.evaluation(name) for name in names] if users else []
     with run.stage("measure models"):
         paths = {name: path for name, (path, _) in found.items()}
-        measured, broken = _each(paths, partial(_try, bench=bench, documents=timed_documents))
+        benches = [bench, *([users] if users else [])]
+        measured, broken = _each(paths, partial(_try, benches=benches, documents=timed_documents))
         tried = measured.values()
         candidates = [_candidate("base", bench.encoder, bench, timed_documents), *(one for _, one in tried)]
-    evaluations = [base, *(found for found, _ in tried), *others]
+    evaluations = [base, *(found for (found, *_), _ in tried), *others]
+    production[1:1] = [found for (_, *on_users), _ in tried for found in on_users]
     comparisons = evaluator.compare_all(evaluations)
     with run.stage("compare chunks"):
-        is_cut = truncated["truncated_documents"] > 0
-        chunks = compare_chunks(bench, chunk_sizes, chunk_documents) if is_cut else {}
+        chunks = compare_chunks(bench, sizes, chunk_documents) if is_cut else {}
     with run.stage("read words and labels"):
         read = {
             "vocabulary": cover(bench),
@@ -122,7 +129,8 @@ def assess(
         comparisons=comparisons,
         data={**describe(collection), **truncated},
         timings=run.timings,
-        sections={"assessment": conclusion},
+        sections={"assessment": conclusion, **evaluator.gap(evaluations, production, collection)},
+        production=production,
     )
     write_report(report, run.dir, run.config, run.origins, collection, run.command)
     print_table(report)
@@ -146,11 +154,12 @@ def _candidate(name: str, encoder: Encoder, bench: Bench, documents: int) -> Can
 
 
 def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """Name models after the last part of their paths, or after the whole where that is taken."""
+    """Name models after the last part of their paths, or the whole where that is taken, or with a number after it."""
     named: dict[str, str] = {}
     for path in dict.fromkeys(models):
-        name = path.rstrip("/").rpartition("/")[2]
-        named[path if name in (*taken, *named) else name] = path
+        last = path.rstrip("/").rpartition("/")[2]
+        names = chain([last, path], (f"{last}-{number}" for number in count(2)))
+        named[next(name for name in names if name not in (*taken, *named))] = path
     return named
 
 
@@ -167,10 +176,11 @@ def _each(named: Mapping[str, str], attempt: Callable[[str, str], Found]) -> tup
     return found, failed
 
 
-def _try(name: str, path: str, bench: Bench, documents: int) -> tuple[Evaluation, Candidate]:
-    """Measure another base model, in quality and in speed."""
+def _try(name: str, path: str, benches: Sequence[Bench], documents: int) -> tuple[list[Evaluation], Candidate]:
+    """Measure another base model: in quality on every bench, and in speed."""
+    bench, *_ = benches
     encoder = Dense(path).pretrained(name, bench.model).load(*bench.devices)
-    return measure(name, encoder, bench), _candidate(name, encoder, bench, documents)
+    return [measure(name, encoder, one) for one in benches], _candidate(name, encoder, bench, documents)
 
 
 def _time(
@@ -193,8 +203,9 @@ def _time(
     trial = time_training(encoder, loss, training, trainer, training_set, bench.store, steps)
     epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs
     here = len(bench.collection.corpus)
-    estimates = estimate(trial, epochs, here, base.documents_per_second, base.dimensions, price_per_hour)
-    return {"examples": examples, "epochs": epochs, "trial": asdict(trial), "estimates": estimates}
+    estimates = estimate(trial, training, here, base.documents_per_second, base.dimensions, price_per_hour)
+    fixed = {"steps": training.steps, "max_time": training.max_time}
+    return {"examples": examples, "epochs": epochs, **fixed, "trial": asdict(trial), "estimates": estimates}
 
 
 def _training_queries(collection: Collection) -> int:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from embfit.errors import ConfigError, UserError
 from embfit.index.exact import search as search_exact
@@ -109,7 +110,7 @@ def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: St
 
 
 def _side_by_side(query: str, found: dict[str, list[tuple[int, float]]], collection: Collection) -> Table:
-    table = Table(title=query, title_justify="left", show_lines=True)
+    table = Table(title=Text(query), title_justify="left", show_lines=True)
     table.add_column("", justify="right")
     for name in found:
         table.add_column(name, ratio=1)
@@ -119,9 +120,9 @@ def _side_by_side(query: str, found: dict[str, list[tuple[int, float]]], collect
     return table
 
 
-def _cells(hits: Sequence[tuple[int, float]], collection: Collection) -> list[str]:
+def _cells(hits: Sequence[tuple[int, float]], collection: Collection) -> list[Text]:
     texts = collection.document_texts([row for row, _ in hits])
     return [
-        f"{score:.3f}  {collection.document_ids[row]}\n{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}"
+        Text(f"{score:.3f}  {collection.document_ids[row]}\n{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}")
         for (row, score), text in zip(hits, texts, strict=True)
     ]

@@ -7,7 +7,7 @@ from embfit.assess.advice import Findings, advise
 from embfit.records import Comparison, Evaluation, Ranking
 
 LABELS = {"unjudged_at_10": {"base": 0.9}, "relevant_per_query": 1.2, "copies_not_judged": 3}
-WORDS = {"split_share": 0.05, "query_split_share": 0.1, "queries_with_rare": 0.25}
+WORDS = {"split_share": 0.05, "query_split_share": 0.1, "queries_with_rare": 0.25, "queries_with_absent": 0.125}
 HYBRID = Comparison("base", "hybrid", "ndcg@10", "all", 300, 0.01, (0.001, 0.02), 0.03, 60, 200, 40, 0.06)
 MODEL = replace(HYBRID, b="bge-small", difference=0.08, ci95=(0.05, 0.11), p=0.0001, p_holm=0.0002)
 CHUNKS = {
@@ -89,10 +89,48 @@ def test_one_recommendation(findings: Findings, action: str, sentence: str) -> N
     assert (advice.action, advice.recommendation) == (action, sentence)
 
 
-def test_other_metrics_have_no_ceiling() -> None:
-    findings = found(power=found().power | {"metric": "recall@100"})
-    findings = replace(findings, base=replace(findings.base, metrics={"recall@100": 0.9}))
-    assert advise(findings).action == "fine-tune"
+def test_the_ceiling_is_that_of_ndcg_whatever_the_first_metric() -> None:
+    findings = found(power=found().power | {"metric": "success@100"}, comparisons=[])
+
+    def judged(**metrics: float) -> tuple[str, str]:
+        named = {name.replace("_", "@"): value for name, value in metrics.items()}
+        advice = advise(replace(findings, base=replace(findings.base, metrics=named)))
+        return advice.recommendation, advice.reasons[0]
+
+    assert judged(success_100=1.0) == (
+        "Fine-tune, from the base.",
+        "The base reaches Success@100 1.0000 on 300 queries of test.",
+    )
+    assert judged(success_100=1.0, ndcg_10=0.6) == (
+        "Fine-tune, from the base: at nDCG@10 0.6000 there is room.",
+        "The base reaches Success@100 1.0000 on 300 queries of test, and nDCG@10 0.6000: there is room.",
+    )
+    recommendation, reason = judged(success_100=1.0, ndcg_10=0.78)
+    assert recommendation.startswith(
+        "The set-up before the model: the base reaches nDCG@10 0.7800, above 0.70, so less"
+    )
+    assert reason.endswith("and nDCG@10 0.7800: less is left to gain.")
+
+
+def test_several_sizes_of_pieces_are_called_better_by_the_corrected_p() -> None:
+    sizes = [{**CHUNKS["settings"][1], "p": 0.03, "p_holm": p} for p in (0.06, 0.04)]
+    by_chance, better = (found(chunks={"settings": [CHUNKS["settings"][0], one]}) for one in sizes)
+    assert by_chance.best_chunks is None
+    assert advise(by_chance).reasons[2].endswith("(+0.020 to +0.080), no significant difference.")
+    assert better.best_chunks is not None
+    assert advise(better).reasons[2].endswith("(+0.020 to +0.080), better.")
+
+
+def test_what_is_not_known_is_not_claimed() -> None:
+    unknown = {"needed": None, "smallest": None, "deviation": None}
+    one = advise(found(power=found().power | unknown | {"queries": 1}))
+    assert one.recommendation == "Judge more queries first: one query shows no gain, whatever its size."
+    assert (
+        "How many queries it takes to see 0.03 is not known: one query does not tell how much they vary." in one.reasons
+    )
+    same = advise(found(power=found().power | unknown))
+    assert same.action == "fine-tune"
+    assert "How many queries it takes to see 0.03 is not known: all 300 differ by the same." in same.reasons
 
 
 def test_reasons_hold_the_numbers() -> None:
@@ -104,7 +142,8 @@ def test_reasons_hold_the_numbers() -> None:
         "40% of the documents are longer than the model reads; against cutting them off: pieces of 256 tokens +0.050 "
         "(+0.020 to +0.080), better.",
         "The tokenizer splits 5.0% of the corpus's words and 10.0% of the queries' into four pieces or more; 25% of "
-        "the queries have a word that three documents or fewer have, which is what search by words is good at.",
+        "the queries have a word that one to three documents have, which is what search by words is good at, and 12% "
+        "one that no document has.",
         "A query has 1.2 relevant documents on average, and 90% of the base's first ten are unjudged: they count as "
         "wrong, which a better system may not deserve.",
         "3 copies of relevant documents are not judged relevant and count as wrong.",

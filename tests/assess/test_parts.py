@@ -12,6 +12,7 @@ from embfit.evaluator.power import queries_needed
 from embfit.model import Encoder
 from embfit.records import Evaluation, Ranking
 from embfit.store import Store
+from embfit.training import Training
 from tests.assess.benches import bench
 
 DOCUMENTS = {
@@ -40,7 +41,6 @@ def test_gaps_and_copies_are_counted(tiny_encoder: Encoder, store: Store) -> Non
         "unjudged_at_10": {"base": 2 / 5},  # d3 for q1 and d1 for q3; d5 is judged for q2
         "copied_documents": 2,  # d1 and d3; d2 differs in a letter
         "copies_not_judged": 1,  # d3 for q1
-        "repeated_queries": 2,
     }
 
 
@@ -54,9 +54,14 @@ def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> 
     pieces = 5 + 4 + 3 + 5 + lengths["of"] + lengths["zzxqy"]
     assert found["pieces_per_word"] == pytest.approx(pieces / 19)
     assert found["query_words"] == 7
-    assert found["query_rare_share"] == pytest.approx(2 / 7)  # zzxqy is in one document, wwvk in none
-    assert found["query_absent_share"] == pytest.approx(1 / 7)
+    assert found["query_rare_share"] == pytest.approx(1 / 7)  # zzxqy is in one document
+    assert found["query_absent_share"] == pytest.approx(1 / 7)  # wwvk is in none
     assert found["queries_with_rare"] == pytest.approx(1 / 3)
+    assert found["queries_with_absent"] == pytest.approx(1 / 3)
+    typos = {"q1": "heartt blood", "q2": "heart bloodd", "q3": "the zzxqy"}
+    found = cover(bench(tiny_encoder, store, DOCUMENTS, typos, GRADES))
+    assert (found["query_rare_share"], found["query_absent_share"]) == pytest.approx((1 / 6, 2 / 6))
+    assert (found["queries_with_rare"], found["queries_with_absent"]) == pytest.approx((1 / 3, 2 / 3))
 
 
 def test_the_deviation_is_the_median_of_those_seen() -> None:
@@ -69,15 +74,34 @@ def test_the_deviation_is_the_median_of_those_seen() -> None:
     assert foresee(evaluation("base", {"a": 0.0, "b": 1.0}), [], 0.05)["deviation"] == pytest.approx(0.5**0.5)
 
 
+@pytest.mark.parametrize("values", [{"a": 0.5}, {"a": 0.5, "b": 0.7, "c": 0.1}])
+def test_one_query_or_no_difference_tells_nothing(values: dict[str, float]) -> None:
+    base = evaluation("base", values)
+    found = foresee(base, [evaluation("same", {query: value + 0.1 for query, value in values.items()})], 0.03)
+    assert (found["deviation"], found["needed"], found["smallest"]) == (None, None, None)
+    assert set(found["table"].values()) == {None}
+    if len(values) > 1:  # a system that is the base says nothing of others
+        other = evaluation("other", dict.fromkeys(values, 0.2))
+        assert foresee(base, [base, other], 0.03)["deviation"] == pytest.approx(float(np.std([0.5, 0.7, 0.1], ddof=1)))
+
+
 def test_estimates_grow_with_the_corpus() -> None:
     trial = Trial(steps=8, step_seconds=2.0, steps_per_epoch=10, examples=640, peak_memory_gb=1.0)
-    here, larger = estimate(trial, 3, 1000, 50.0, 384, 7.2, (10_000,))
+    here, larger = estimate(trial, Training(epochs=3), 1000, 50.0, 384, 7.2, (10_000,))
     assert (here["embed_before"], here["train"], here["embed_after"], here["total"]) == (20, 60, 20, 100)
     assert here["price"] == pytest.approx(100 / 3600 * 7.2)
     assert here["embed_price"] == pytest.approx(20 / 3600 * 7.2)
     assert here["vector_bytes"] == 1000 * 384 * 4
     assert (larger["documents"], larger["total"]) == (10_000, 1000)
-    assert estimate(trial, 3, 1000, 50.0, 384, None, ())[0]["price"] is None
+    assert estimate(trial, Training(epochs=3), 1000, 50.0, 384, None, ())[0]["price"] is None
+
+
+def test_fixed_steps_and_a_time_limit_do_not_grow_with_the_corpus() -> None:
+    trial = Trial(steps=8, step_seconds=2.0, steps_per_epoch=10, examples=640, peak_memory_gb=1.0)
+    found = estimate(trial, Training(steps=40), 1000, 50.0, 384, None)
+    assert [one["train"] for one in found] == [80, 80, 80]
+    found = estimate(trial, Training(epochs=3, max_time="00:30:00"), 1000, 50.0, 384, None)
+    assert [one["train"] for one in found] == [60, 1800, 1800]  # 3,000 and 6,000 without the limit
 
 
 def test_a_candidate_is_weighed(tiny_encoder: Encoder, store: Store) -> None:

@@ -4,8 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embfit.assess.chunking import compare_chunks
+from embfit.assess.chunking import compare_chunks, piece_sizes
 from embfit.assess.pieces import cut, evaluate_pieces
+from embfit.errors import ConfigError
 from embfit.model import Encoder
 from embfit.store import Store
 from tests.assess.benches import bench
@@ -58,7 +59,7 @@ def test_a_query_that_is_a_document_does_not_find_itself(tiny_encoder: Encoder, 
 def test_chunks_are_compared_with_cutting_off(tiny_encoder: Encoder, store: Store) -> None:
     documents = DOCUMENTS | {f"d{place}": text for place, text in enumerate(TEXTS[:6])}
     made = bench(tiny_encoder, store, documents, QUERIES, GRADES)
-    found = compare_chunks(made, None, 5)
+    found = compare_chunks(made, [32, 16], 5)
     assert found["documents"] == 5  # two judged ones and three others
     assert [one["name"] for one in found["settings"]] == ["cut off", "pieces of 32", "pieces of 16"]
     assert found["settings"][0]["pieces_per_document"] == 1
@@ -66,7 +67,23 @@ def test_chunks_are_compared_with_cutting_off(tiny_encoder: Encoder, store: Stor
     assert found["settings"][1]["difference"] == pytest.approx(
         found["settings"][1]["metrics"]["ndcg@10"] - found["settings"][0]["metrics"]["ndcg@10"]
     )
-    assert [one["tokens"] for one in compare_chunks(made, [24, 999], 2)["settings"]] == [32, 24]
+    first, second = (one["p"] for one in found["settings"][1:])
+    small, large = sorted((first, second))
+    corrected = {small: min(1.0, 2 * small), large: max(large, min(1.0, 2 * small))}
+    assert [one["p_holm"] for one in found["settings"][1:]] == [corrected[first], corrected[second]]
+    (alone,) = compare_chunks(made, [24], 2)["settings"][1:]
+    assert (alone["tokens"], alone["p_holm"]) == (24, None)
+
+
+def test_sizes_that_the_model_does_not_read_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert piece_sizes(None, 32) == [32, 16]
+    assert not caplog.text
+    assert piece_sizes([24, 999, 24], 32) == [24]
+    assert "task.chunk_sizes: 999 is left out, since the model reads 32 tokens; raise model.max_length" in caplog.text
+    with pytest.raises(
+        ConfigError, match=r"task.chunk_sizes=\[999, 64\]: the model reads 32 tokens, and each of them is"
+    ):
+        piece_sizes([64, 999], 32)
 
 
 def test_a_long_title_leaves_room_for_text(make_encoder: Callable[..., Encoder], store: Store) -> None:

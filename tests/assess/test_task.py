@@ -127,7 +127,34 @@ def test_reranking_is_measured_once_it_has_a_cross_encoder() -> None:
     assert _rerankers(Retrieval(systems=systems)) == ["reranked"]
 
 
+def test_production_is_measured_beside_it(command: list[str], tmp_path: Path) -> None:
+    qrels = tmp_path / "collection" / "qrels"
+    (qrels / "users.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n - 1}\t1\n" for n in range(24, 30))
+    )
+    words = ["evaluator=production", "evaluator.production=users", f"task.models=[{tmp_path / 'tiny'}]"]
+    assert main([*command, *words, "task.trial_steps=0", "task.systems=[bm25]", "run.dir=run"]) == 0
+    found = json.loads(Path("run/report.json").read_text())
+    systems = found["production"]["systems"]
+    assert list(systems) == list(found["systems"]) == ["base", "tiny", "bm25"]
+    assert systems["tiny"]["metrics"] == systems["base"]["metrics"]
+    assert systems["base"]["queries"] == 6
+    assert Path("run/rankings/tiny-users.trec").is_file()
+
+
+def test_a_split_of_production_that_is_not_there_is_said_first(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "evaluator=production", "run.dir=run"]) == 1
+    assert "evaluator.production=production: " in capsys.readouterr().err
+
+
 def test_models_of_one_name_are_told_apart() -> None:
+    assert _named(["bm25", "other/bm25", "bm25/"], ["base", "bm25"]) == {
+        "bm25-2": "bm25",
+        "other/bm25": "other/bm25",
+        "bm25/": "bm25/",
+    }
     assert _named(["a/small", "b/small", "a/small", "c/bm25"], ["base", "bm25"]) == {
         "small": "a/small",
         "b/small": "b/small",

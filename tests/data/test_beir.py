@@ -107,6 +107,7 @@ def test_texts_that_are_missing_are_counted(beir_folder, store):
     facts = collection.facts
     assert facts["documents_without_text_left_out"] == facts["judged_documents_without_text"] == 1
     assert facts["queries_without_text_left_out"] == 1
+    assert collection.left_out == {"d4"}
 
 
 def test_judgements_made_twice_or_below_zero(beir_folder, store):

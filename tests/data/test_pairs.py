@@ -63,6 +63,16 @@ def test_all_columns(tmp_path, store):
     assert (facts["train_pairs"], facts["train_not_relevant"]) == (3, 2)
 
 
+def test_columns_that_nobody_asked_for_are_named_once(tmp_path, store, caplog):
+    caplog.set_level("INFO")
+    path = tmp_path / "a.jsonl"
+    write_jsonl(path, [{"query": "x", "positive": "good", "lang": "en"}, {"query": "y", "positive": "better", "n": 2}])
+    assert len(Pairs(str(path), **WHOLE).load(store).qrels["train"]) == 2
+    assert [record.getMessage().split(": ")[1:] for record in caplog.records if "not read" in record.getMessage()] == [
+        ["columns that are not read", "lang, n"]
+    ]
+
+
 def test_negatives_under_that_name_are_read_unasked(tmp_path, store, caplog):
     caplog.set_level("INFO")
     path = tmp_path / "a.jsonl"

@@ -9,6 +9,8 @@ from embfit.errors import UserError
     [
         "query-id\tcorpus-id\tscore\nq1\td 1\t2\n\nq2\td2\t0\n",
         "q1\td 1\t2\nq2\td2\t0\n",
+        "qid\tpid\tanswers\nq1\td 1\t2\nq2\td2\t0\n",
+        "topic\titeration\tdocument\tRelevance\nq1\t0\td 1\t2\nq2\t0\td2\t0\n",
         "q1\td 1\t2.0\r\nq2\td2\t0\r\n",
         "q1\t0\td 1\t2\nq2\t0\td2\t0\n",
         "\ufeffq1\tQ0\td 1\t2\nq2 0 d2 0\n",
@@ -36,6 +38,9 @@ def test_places_are_lines(tmp_path):
             "test.tsv:1: expected 3 columns, got 1; columns are parted by tabs, and not by commas",
         ),
         ("q 0 d 1\nq d 1\n", "test.tsv:2: expected 4 columns, got 3"),
+        ("q1\td1\t0.5\nq2\td2\t1\n", 'test.tsv:1: the grade "0.5" is not a whole number'),
+        ("q1\td1\tyes\nq2\td2\t1\n", 'test.tsv:1: the grade "yes" is not a whole number'),
+        ("q1\td1\tnan\nq2\td2\t1\n", 'test.tsv:1: the grade "nan" is not a whole number'),
         ("q\td\t1\nq\td\tyes\n", 'test.tsv:2: the grade "yes" is not a whole number'),
         ("q\td\t1\nq\td\t0.5\n", 'test.tsv:2: the grade "0.5" is not a whole number'),
     ],

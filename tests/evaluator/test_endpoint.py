@@ -1,6 +1,8 @@
 """A served model against the one that was evaluated, over real HTTP."""
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -97,6 +99,38 @@ def test_the_same_model_served_is_the_same_system(bench: Bench, serve: Serve) ->
     assert found.facts["drift"]["most"] < 1e-6
 
 
+def stretched(vectors: np.ndarray, texts: list[str]) -> np.ndarray:
+    """The same directions, in lengths of 0.5 to 3.4 by the text."""
+    return vectors * np.array([0.5 + len(text) % 30 / 10 for text in texts])[:, None]
+
+
+def test_what_a_server_does_not_normalise_is_normalised(bench: Bench, serve: Serve) -> None:
+    url = serve(lambda texts: stretched(bench.encoder.encode(texts, "document"), texts))
+    base, found = bench.evaluation("base"), served(bench, Endpoint(url)).evaluation("served")
+    for query, documents in base.ranking.documents.items():
+        assert dict(found.ranking.documents[query]) == pytest.approx(dict(documents), abs=1e-6)
+    for as_they_come in (Endpoint(url, tolerance=None), Endpoint(url, normalize=False, tolerance=9.0)):
+        scores = [
+            score
+            for documents in served(bench, as_they_come).evaluation("served").ranking.documents.values()
+            for _, score in documents
+        ]
+        assert max(scores) > 1.5
+    with pytest.raises(UserError, match="half the squared distance"):
+        served(bench, Endpoint(url, normalize=False)).evaluation("served")
+
+
+def test_where_the_model_does_not_normalise_lengths_are_drift(bench: Bench, serve: Serve) -> None:
+    as_is = replace(bench, model=replace(bench.model, normalize=False))
+    url = serve(lambda texts: stretched(as_is.encoder.encode(texts, "document"), texts))
+    with pytest.raises(UserError, match=r"differ by up to \S+ \(half the squared distance, by the model's own length"):
+        served(as_is, Endpoint(url)).evaluation("served")
+    same = serve(lambda texts: as_is.encoder.encode(texts, "document"))
+    found = served(as_is, Endpoint(same)).evaluation("served")
+    assert found.facts["drift"]["most"] < 1e-9
+    assert found.metrics == as_is.evaluation("base").metrics
+
+
 def test_other_weights_are_an_error_with_the_distance(bench: Bench, serve: Serve) -> None:
     def drifted(texts: list[str]) -> np.ndarray:
         vectors = bench.encoder.encode(texts, "document")
@@ -139,6 +173,13 @@ def test_a_server_that_is_not_there_or_answers_strangely(bench: Bench, serve: Se
         Server("http://127.0.0.1:9/v1").encode(["a"], 1, "x")
     with pytest.raises(UserError, match=r"2 texts gave an answer of shape \(1, 2\)"):
         Server(serve(lambda texts: np.ones((1, 2)))).encode(["a", "b"], 2, "x")
+    with pytest.raises(UserError, match=r"2 texts gave an answer of shape \(2, 0\)"):
+        Server(serve(lambda texts: np.ones((2, 0)))).encode(["a", "b"], 2, "x")
+    with pytest.raises(UserError, match=r"a vector of its answer is all zeros"):
+        Server(serve(lambda texts: np.eye(2)[[0, 0]] - np.eye(2)[[1, 0]] * [[0], [1]])).encode(["a", "b"], 2, "x")
+    for wrong in ("http://[::1", "http://", "http://host:port/v1", "http://ho st/v1"):
+        with pytest.raises(UserError, match=r"is no address of a server, such as http://localhost:8080/v1"):
+            Server(wrong).encode(["a"], 1, "x")
     with pytest.raises(UserError, match=r"'file:///etc' is no address of a server"):
         Server("file:///etc").encode(["a"], 1, "x")
     with pytest.raises(ConfigError, match=r"evaluator.systems.served.url is not set"):
@@ -146,8 +187,61 @@ def test_a_server_that_is_not_there_or_answers_strangely(bench: Bench, serve: Se
 
 
 def test_drift_is_one_less_the_cosine() -> None:
-    found = measure_drift(np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
+    served, own = np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([[1.0, 0.0], [1.0, 1.0]])
+    found = measure_drift(served, own)
     assert (found.texts, found.mean, found.most) == (2, pytest.approx((1 - 0.5**0.5) / 2), pytest.approx(1 - 0.5**0.5))
+    assert measure_drift(served, own, lengths=True).most == pytest.approx((1 + 4) / 2 / 2)
+    assert measure_drift(own * [[2], [2]], own, lengths=True).mean == pytest.approx(0.5)
+    assert measure_drift(own[:, ::-1], own, lengths=True).most == pytest.approx(1)  # at right angles: 1 - cosine
+
+
+def answering(port: list[int], answers: list[bytes], pause: float = 0.0) -> threading.Thread:
+    """Answer requests with these bytes, one connection each, and break the connection off."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port.append(listening.getsockname()[1])
+
+    def serve() -> None:
+        with listening:
+            for answer in answers:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    time.sleep(pause)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_refusal_that_breaks_off_is_still_one() -> None:
+    port: list[int] = []
+    body = b'{"data": [{"index": 0, "embedding": [1.0, 2.0]}]}'
+    refusal = b"HTTP/1.1 %d No\r\nContent-Length: 1000\r\n\r\n"
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    answering(port, [refusal % 503, whole], pause=0.05)
+    assert Server(f"http://127.0.0.1:{port[0]}/v1").encode(["a"], 1, "x").tolist() == [[1.0, 2.0]]
+    answering(port, [refusal % 400], pause=0.05)
+    with pytest.raises(UserError, match=r"answers 400 No: \(the rest of its answer did not arrive\)"):
+        Server(f"http://127.0.0.1:{port[1]}/v1").encode(["a"], 1, "x")
+
+
+def test_a_vector_of_a_text_that_was_not_sent() -> None:
+    port: list[int] = []
+    body = json.dumps({"data": [{"index": 1, "embedding": [1.0]}, {"index": 1, "embedding": [2.0]}]}).encode()
+    answering(port, [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body], pause=0.05)
+    with pytest.raises(UserError, match=r"are numbered 1 to 1, and not each of 0 to 1 once"):
+        Server(f"http://127.0.0.1:{port[0]}/v1").encode(["a", "b"], 2, "x")
+
+
+def test_a_server_that_takes_too_long(serve: Serve) -> None:
+    def embed(texts: list[str]) -> np.ndarray:
+        time.sleep(0.3)
+        return numbers(texts)
+
+    with pytest.raises(UserError, match=r"did not answer within 0.1 s; raise the setting timeout, or lower batch"):
+        Server(serve(embed), timeout=0.1).encode(["a"], 1, "x")
 
 
 def numbers(texts: list[str]) -> np.ndarray:

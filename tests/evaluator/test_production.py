@@ -7,6 +7,7 @@ from embfit.evaluator.metrics import rank
 from embfit.evaluator.production import production_gap
 from embfit.evaluator.provenance import same_source
 from embfit.records import Collection, Evaluation
+from embfit.report.production import production_sentences
 from tests.conftest import make_collection
 
 DOCUMENTS = {name: f"text {name}" for name in "abcde"}
@@ -62,6 +63,16 @@ def test_how_much_of_a_gain_arrives(section: dict) -> None:
     # differences 0.5, -0.5 and four zeros: variance 0.5 / 5; ((2.801585) / 0.5)² · 0.1 = 3.14
     assert (power["needed_for_observed"], power["needed_for_synthetic"]) == (None, 4)
     assert power["needed"]["0.01"] == 7849
+
+
+def test_what_would_settle_it_is_not_known_where_nothing_varies(collection: Collection) -> None:
+    synthetic = [system("base", "test", [2, 2, 2, 2], collection), system("tuned", "test", [1, 1, 1, 1], collection)]
+    production = [system(name, "production", [1] * 6, collection) for name in ("base", "tuned")]
+    found = production_gap(synthetic, production, collection, 100, 0)
+    assert found["power"] == [{"a": "base", "b": "tuned", "metric": "mrr@10", "queries": 6}]
+    assert list(production_sentences(found))[1] == (
+        "How many production queries would settle it is not known: all 6 differ by the same."
+    )
 
 
 def test_unjudged_documents_are_counted_and_left_out(section: dict) -> None:

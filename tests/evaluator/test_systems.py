@@ -7,6 +7,7 @@ import pytest
 
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
+from embfit.evaluator.comparison import most_changed
 from embfit.evaluator.fusion import reciprocal_ranks
 from embfit.evaluator.metrics import rank
 from embfit.evaluator.systems import BM25, Bench, Configured, Dense, RankFusion, ScoreFusion, System, TrecFile, standard
@@ -182,6 +183,16 @@ def test_the_queries_that_changed_most_are_listed() -> None:
     assert [row["query"] for row in worst["worsened"]] == ["q1", "q2"]  # -0.75 and -0.5, before -0.25
     assert BM25() == standard()["bm25"]
     assert Configured() == standard()["base"]
+
+
+def test_queries_that_change_as_much_keep_their_order() -> None:
+    def values(*by_query: float) -> Evaluation:
+        found = {"ndcg@10": {f"q{place}": value for place, value in enumerate(by_query)}}
+        return Evaluation("x", "test", {"ndcg@10": 0.5}, found, {}, Ranking({}))
+
+    found = most_changed(values(*[0.5] * 6), values(1.0, 0.0, 1.0, 0.0, 0.0, 1.0), "ndcg@10", 2)
+    assert [row["query"] for row in found["improved"]] == ["q0", "q2"]
+    assert [row["query"] for row in found["worsened"]] == ["q1", "q3"]
 
 
 def test_weights_are_tuned_on_the_dev_split(bench: Bench) -> None:

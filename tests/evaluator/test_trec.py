@@ -89,6 +89,11 @@ def test_a_malformed_run_is_named_by_line(tmp_path: Path, text: str, message: st
 def test_a_missing_or_undecodable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing: No such file"):
         read_run(tmp_path / "missing")
-    (tmp_path / "latin").write_bytes("q Q0 é 1 1 x\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin: not UTF-8"):
+    (tmp_path / "latin").write_bytes("q Q0 e 1 2 x\nq Q0 é 1 1 x\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin:2: not UTF-8 \(byte 0xe9 at position 6\)"):
         read_run(tmp_path / "latin")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_query(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("\ufeffq1 Q0 a 1 3 x\nq1 Q0 b 2 2 x\n")
+    assert read_run(tmp_path / "run").documents == {"q1": [("a", 3.0), ("b", 2.0)]}

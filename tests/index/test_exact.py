@@ -77,7 +77,7 @@ def test_equals_a_naive_loop_across_chunks(monkeypatch: pytest.MonkeyPatch, quer
 @pytest.mark.parametrize("chunk", [64, 1000])
 def test_ties_go_to_the_lowest_rows(monkeypatch: pytest.MonkeyPatch, queries: int, k: int, chunk: int) -> None:
     monkeypatch.setattr(exact, "CHUNK", chunk)
-    monkeypatch.setattr(exact, "TIED_SCORES", 300)  # several groups of tied queries
+    monkeypatch.setattr(exact, "SCORES", 300)  # several groups of tied queries
     random = np.random.default_rng(k)
     documents = random.integers(-1, 2, (400, 4)).astype(np.float32)  # whole numbers: every tie is exact
     asked = random.integers(-1, 2, (queries, 4)).astype(np.float32)
@@ -90,6 +90,43 @@ def test_ties_go_to_the_lowest_rows(monkeypatch: pytest.MonkeyPatch, queries: in
 def test_equal_documents_come_in_row_order() -> None:
     _, rows = search(np.ones((1, 4), np.float32), np.ones((5000, 4), np.float32), k=100)
     assert rows[0].tolist() == list(range(100))
+
+
+def copies(width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Queries near a document of which there are three copies, at places that matrix products round otherwise."""
+    random = np.random.default_rng(0)
+    documents = random.standard_normal((count, width), np.float32)
+    documents[[1, count // 2, count - 1]] = documents[5]
+    asked = documents[5] + 0.02 * random.standard_normal((300, width), np.float32)
+    return asked, documents
+
+
+@pytest.mark.parametrize("chunk", [300, 32_768])
+def test_copies_score_equally_and_come_in_row_order(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(exact, "CHUNK", chunk)
+    asked, documents = copies(768, 1003)
+    scores, rows = search(asked, documents, 10)
+    assert (rows[:, :4] == [1, 5, 501, 1002]).all()
+    assert (scores[:, :4] == scores[:, :1]).all()
+
+
+@pytest.mark.parametrize("k", [2, 10])
+def test_what_is_found_does_not_depend_on_the_other_queries(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    asked, documents = copies(768, 1003)
+    scores, rows = search(asked, documents, k)
+    monkeypatch.setattr(exact, "CHUNK", 128)
+    for some in (slice(0, 1), slice(7, 47), slice(100, 300)):
+        few_scores, few_rows = search(asked[some], documents, k)
+        np.testing.assert_array_equal(few_rows, rows[some])
+        np.testing.assert_array_equal(few_scores, scores[some])
+
+
+def test_ties_beyond_the_spare_candidates_are_found() -> None:
+    """Of fifty copies three are wanted: which ones faiss fetches is by the rounding of its products."""
+    asked, documents = copies(768, 1003)
+    documents[3::20] = documents[5]
+    wanted = np.flatnonzero((documents == documents[5]).all(axis=1))[:3]
+    assert (search(asked, documents, 3)[1] == wanted).all()
 
 
 def test_reads_a_memory_mapped_matrix_of_half_precision(tmp_path: Path) -> None:

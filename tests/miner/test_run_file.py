@@ -96,9 +96,12 @@ def test_documents_that_loading_left_out_are_passed_over(
     run: Path, store: Store, tiny_encoder: Encoder, caplog: pytest.LogCaptureFixture
 ) -> None:
     run.write_text("q Q0 empty 1 9.0 them\nq Q0 d 2 8.0 them\n")
-    collection = replace(COLLECTION, facts={"documents_without_text_left_out": 1})
+    collection = replace(COLLECTION, left_out=frozenset({"empty", "other"}))
     assert RunFile(path=str(run), depth=4).mine(collection, tiny_encoder, store).rows["negatives"][0] == [5, 3]
     assert "ranks 1 documents that have no text; they are passed over" in caplog.text
+    run.write_text("q Q0 empty 1 9.0 them\nq Q0 strange 2 8.0 them\n")  # two, and two were left out
+    with pytest.raises(UserError, match=r"ranks 'strange', which is no document of \S+ \(1 are not\)"):
+        RunFile(path=str(run), depth=4).mine(collection, tiny_encoder, store)
 
 
 def test_a_file_that_is_not_there_or_not_named(store: Store, tiny_encoder: Encoder) -> None:

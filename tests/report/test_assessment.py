@@ -42,6 +42,7 @@ FOUND: dict[str, Any] = {
     "vocabulary": {
         "words": 31_000, "pieces_per_word": 1.266, "split_share": 0.057, "unknown_share": 0.0, "query_words": 900,
         "query_split_share": 0.138, "query_rare_share": 0.02, "query_absent_share": 0.001, "queries_with_rare": 0.25,
+        "queries_with_absent": 0.125,
         "split_examples": ["angiogenesis"],
     },
     "labels": {"queries": 4, "relevant_per_query": 1.0, "unjudged_at_10": {"base": 0.9, "bm25": 0.85}},
@@ -76,6 +77,28 @@ def test_the_tables_say_what_was_measured() -> None:
         "queries 7,849 314",
         "50,000 26 min 40 s 33 min 20 s 26 min 40 s 1 h 26 min 0.72 0.22 77 MB",
         "Extrapolated from 8 steps timed here (2.50 s each, 24 an epoch, 1.60 GB)",
+    ):
+        assert said in told
+
+
+def test_what_is_not_known_and_what_was_corrected_is_said() -> None:
+    chunks = FOUND["chunks"]
+    whole, pieces = chunks["settings"]
+    told = text(
+        FOUND
+        | {
+            "power": {"metric": "ndcg@10", "queries": 1, "deviation": None, "table": {"0.01": None, "0.05": None}},
+            "chunks": {**chunks, "settings": [whole, {**pieces, "p_holm": 0.008}]},
+            "cost": {**FOUND["cost"], "steps": 40, "max_time": 90.0},
+        }
+    )
+    for said in (
+        "queries – –",
+        "and not known here: no difference between systems varies. There are 1 query.",
+        "pieces of 256 tokens 0.7200 2.5 +0.0200 +0.010 to +0.030 0.008",
+        "p, corrected",
+        "for 40 steps, however many documents there are, in 90 minutes at most.",
+        "queries with a word in no document 12.5%",
     ):
         assert said in told
 

@@ -1,6 +1,7 @@
 import pytest
 
 from embfit.compose.origins import Origins
+from embfit.evaluator.metrics import answerable
 from embfit.report.sections import queries as module
 from embfit.report.sections.queries import explorer
 from embfit.report.subject import Subject
@@ -43,6 +44,19 @@ def test_large_reports_embed_the_largest_changes(monkeypatch: pytest.MonkeyPatch
 def test_long_texts_are_cut_at_a_word() -> None:
     assert module._cut("word " * 100) == ("word " * 60).strip() + " …"
     assert module._cut("  two\n words ") == "two words"
+
+
+def test_long_queries_are_cut_as_documents_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHARACTERS", 9)
+    data = explorer(subject(), collection())
+    assert [query["text"] for query in data["queries"]] == ["question …"] * 4
+
+
+def test_judgements_are_gone_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(module, "answerable", lambda qrels: calls.append(1) or answerable(qrels))
+    explorer(subject(), collection())
+    assert len(calls) == 1
 
 
 def test_a_single_system_shows_its_worst_queries_first() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from embfit.compose.origins import Layer, Origins
+from embfit.evaluator.comparison import compare
 from embfit.evaluator.production import production_gap
 from embfit.report.findings import efficient
 from embfit.report.page import SECTIONS, page
@@ -172,7 +173,23 @@ def test_production_queries_stand_beside_the_reported_ones() -> None:
         ("base", pytest.approx(ndcg_of_base), pytest.approx(ndcg_of_tuned)),
         ("tuned", pytest.approx(ndcg_of_tuned), pytest.approx(ndcg_of_tuned)),
     ]
-    assert [(one["a"], one["b"], one["difference"]) for one in shown["comparisons"]] == [("base", "tuned", 0.0)]
+    assert [(one.a, one.b, one.difference) for one in shown["comparisons"]] == [("base", "tuned", 0.0)]
     html = page(report(sections={"production": gap}), {}, {}, collection())
     assert "Do users&#39; queries agree?" in html
     assert "tuned − base: nDCG@10 +0.217 on test, 0.000 on test" in html
+
+
+def test_the_p_that_decides_stands_in_every_table() -> None:
+    systems = [system(name, places) for name, places in (("base", BASE), ("tuned", TUNED), ("other", TUNED))]
+    compared = [
+        replace(found, p=0.0123, p_holm=0.0456)
+        for found in (*compare(systems[0], systems[1], 100, 0), *compare(systems[0], systems[2], 100, 0))
+    ]
+    gap = production_gap(systems, systems, collection(), samples=100, seed=0)
+    gap["comparisons"] = [vars(found) for found in compared]
+    shown = page(report(evaluations=systems, comparisons=compared, sections={"production": gap}), {}, Origins())
+    for title in ("Did it learn the domain", "Do users&#39; queries agree"):
+        table = shown.split(title)[-1].split("</section>")[0]
+        assert "p, corrected</th>" in table
+        assert "<td>0.046</td>" in table
+        assert "<td>0.012</td>" not in table

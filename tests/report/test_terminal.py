@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from embfit.evaluator.comparison import compare
 from embfit.records import Report
 from embfit.report import print_table
-from tests.report.reports import BASE, report, system
+from tests.report.reports import BASE, BM25, TUNED, report, system
 
 
 def printed(found: Report, width: int = 100) -> list[str]:
@@ -41,6 +42,26 @@ def test_dimensions_are_a_table_of_their_own() -> None:
     lines = printed(report(evaluations=[replace(system("base", BASE), dims=cut)], comparisons=[]))
     assert lines[lines.index("nDCG@10 by dimensions") + 1] == "base"
     assert {"8 0.6577", "16 1.0000"} <= set(lines)
+
+
+def test_the_corrected_p_stands_beside_parts_of_the_queries() -> None:
+    base, tuned, bm25 = system("base", BASE), system("tuned", TUNED), system("bm25", BM25)
+    compared = [replace(one, p_holm=0.4) for other in (tuned, bm25) for one in compare(base, other, 10, 0)]
+    lines = printed(report(evaluations=[base, tuned, bm25], comparisons=compared), width=200)
+    (line,) = (line for line in lines if line.startswith("unseen (2 queries): "))
+    assert line.endswith("p = 0.4 corrected for 2 systems)")
+
+
+def test_brackets_in_names_are_not_markup() -> None:
+    base, tuned = system("base [/INST]", BASE), system("tuned [bold]", TUNED)
+    found = report(evaluations=[base, tuned], comparisons=compare(base, tuned, 10, 0))
+    lines = printed(found, width=200)
+    assert "base [/INST] 0.6577 0.5417" in lines
+    assert "tuned [bold] − base [/INST] +0.2173 +0.2917" in lines
+    assert any("between base [/INST] and tuned [bold]:" in line for line in lines)
+    cut = replace(base, dims={8: base})
+    lines = printed(report(evaluations=[cut], comparisons=[]), width=200)
+    assert "base [/INST]" in lines
 
 
 def test_a_report_without_systems_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

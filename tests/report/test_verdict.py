@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from embfit.records import Comparison, Report
+from embfit.records import Comparison, Evaluation, Ranking, Report
 from embfit.report.verdict import verdict
 from tests.report.reports import report, system
 
@@ -54,27 +54,59 @@ def test_that_nothing_was_learnt_is_said_first() -> None:
     assert second.startswith("tuned is better")
 
 
+def test_the_p_that_decides_is_printed() -> None:
+    corrected = [replace(FOUND, b=name, p=0.022, p_holm=0.11) for name in ("tuned", "bm25", "c", "d", "e")]
+    assert say(*corrected, replace(FOUND, metric="mrr@10", b="f"))[0] == (
+        f"No significant difference between base and tuned: {VALUES} "
+        "(95 % interval +0.041 to +0.131, p = 0.11 corrected for 5 systems, 4 queries)."
+    )
+
+
 def test_a_gain_on_seen_documents_alone_is_called_that() -> None:
     unseen = replace(FOUND, subset="unseen", queries=2, difference=0.001, ci95=(-0.02, 0.03), p=0.9)
-    assert say(FOUND, unseen)[1] == (
-        "On the 2 queries unlike anything in the training split: +0.001 (−0.020 to +0.030), "
-        "no significant difference. The gain is shown only for documents that training saw."
+    seen = replace(FOUND, subset="seen", queries=2, difference=0.18, p=0.001)
+    on_unseen = (
+        "On the 2 queries unlike anything in the training split: +0.001 (−0.020 to +0.030, p = 0.9), "
+        "no significant difference."
     )
-    untrained = report(comparisons=[FOUND, unseen], training={})
-    assert verdict(untrained)[1].endswith("no significant difference.")
+    assert say(FOUND, unseen, seen)[1] == f"{on_unseen} The gain is shown only for documents that training saw."
+    untold = f"{on_unseen} They are too few to tell whether the gain holds there."
+    assert say(FOUND, unseen)[1] == untold
+    assert say(FOUND, unseen, replace(seen, p=0.2))[1] == untold
+    assert say(FOUND, unseen, replace(seen, difference=0.0005))[1] == untold
+    untrained = report(comparisons=[FOUND, unseen, seen], training={})
+    assert verdict(untrained)[1] == on_unseen
     gained = replace(unseen, difference=0.08, ci95=(0.02, 0.12), p=0.001)
     assert say(FOUND, gained)[1] == (
-        "On the 2 queries unlike anything in the training split: +0.080 (+0.020 to +0.120), better."
+        "On the 2 queries unlike anything in the training split: +0.080 (+0.020 to +0.120, p = 0.001), better."
     )
 
 
-def test_bm25_is_mentioned_when_it_leads() -> None:
+def test_bm25_is_mentioned_when_it_leads_and_not_by_chance() -> None:
     systems = [system("base", {"q1": 3}), system("tuned", {"q1": 2}), system("bm25", {"q1": 1})]
-    leading = Report("finetune", systems, [FOUND])
-    assert verdict(leading)[-1] == (
-        "BM25 alone reaches 0.2500, more than tuned: search by words belongs in this system."
+    behind = replace(FOUND, a="bm25", difference=-0.0923, p=0.003)
+    assert verdict(Report("finetune", systems, [FOUND, behind]))[-1] == (
+        "BM25 alone reaches 0.2500, more than tuned (p = 0.003): search by words belongs in this system."
     )
+    assert len(verdict(Report("finetune", systems, [FOUND, replace(behind, p=0.06)]))) == 1
+    assert len(verdict(Report("finetune", systems, [FOUND]))) == 1  # of the four queries' values one differs: p = 1
     assert len(verdict(report(comparisons=[FOUND]))) == 1
+
+
+def test_bm25_is_tested_against_the_better_system_where_the_report_does_not() -> None:
+    queries = [f"q{place}" for place in range(40)]
+
+    def flat(name: str, value: float) -> Evaluation:
+        values = {"ndcg@10": dict.fromkeys(queries, value)}
+        return Evaluation(name, "test", {"ndcg@10": value}, values, {}, Ranking({}), {"queries": 40})
+
+    systems = [flat("base", 0.5), flat("tuned", 0.4), flat("bm25", 0.45)]
+    worse = replace(FOUND, difference=-0.1)
+    assert len(verdict(Report("evaluate", systems, [worse]))) == 1  # more than tuned, but not than base
+    systems[2] = flat("bm25", 0.6)
+    assert verdict(Report("evaluate", systems, [worse]))[-1] == (
+        "BM25 alone reaches 0.6000, more than base (p = 0.0001): search by words belongs in this system."
+    )
 
 
 def test_without_a_comparison_it_says_what_was_reached() -> None:

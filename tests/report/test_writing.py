@@ -128,3 +128,14 @@ def test_the_numbers_are_kept_when_the_page_cannot_be_drawn(tmp_path: Path, monk
         "test.qrels",
         "tuned.trec",
     ]
+
+
+def test_no_two_systems_share_a_file(tmp_path: Path) -> None:
+    names = ["a/b", "a_b", "A_B", "a b-2"]
+    systems = [system(name, {"q1": place}) for place, name in enumerate(names, 1)]
+    write_report(report(evaluations=systems, comparisons=[]), tmp_path, {}, {})
+    files = {"a_b": "a/b", "a_b-2": "a_b", "A_B-3": "A_B", "a_b-2-2": "a b-2"}
+    assert {path.stem for path in (tmp_path / "rankings").iterdir()} == set(files)
+    for file, name in files.items():
+        place = read_run(tmp_path / "rankings" / f"{file}.trec").documents["q1"]
+        assert [document for document, _ in place].index("d1") == names.index(name)

@@ -7,10 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
+from rich.console import Console
+
 from embfit.model import CrossEncoder, Encoder, save_encoder, save_ranker
 from embfit.records import Collection
 from embfit.store import Store
-from embfit.task.search import _newest_encoder
+from embfit.task.search import _newest_encoder, _side_by_side
+from tests.conftest import make_collection
 
 
 def finished(run: Path, model: Path, corpus: str) -> Path:
@@ -41,3 +44,16 @@ def test_search_takes_the_newest_encoder_of_the_same_documents(
     (failed / "status.json").write_text(json.dumps({"state": "failed"}))
     store.dir.rename(runs / "store")
     assert _newest_encoder(runs, small_collection, Store(runs / "store")) == wanted
+
+
+def test_brackets_in_texts_are_not_markup() -> None:
+    collection = make_collection({"d[0]": "say [/INST] or [options] :cat:"}, {"q": "x"}, {})
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(_side_by_side("use [bold] [/b]", {"base": [(0, 0.5)]}, collection))
+    lines = captured.get().splitlines()
+    assert lines[0].strip() == "use [bold] [/b]"
+    assert [line.strip("│ ┃").split("│")[-1].strip() for line in lines[4:6]] == [
+        "0.500  d[0]",
+        "say [/INST] or [options] :cat:",
+    ]

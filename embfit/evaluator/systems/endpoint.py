@@ -15,6 +15,7 @@ from embfit.evaluator.search import Search
 from embfit.evaluator.served import Drift, Server, measure_drift
 from embfit.evaluator.served_vectors import served_vectors
 from embfit.evaluator.systems.bench import Bench
+from embfit.index.compressed import UnitLength
 from embfit.records import Evaluation
 
 
@@ -23,7 +24,8 @@ class Endpoint:
     """A server of embeddings (`/v1/embeddings`, as OpenAI, vLLM, TEI and others have it), searched exactly.
 
     Before the corpus is sent, a sample of texts is held to the configured model: vectors that differ by more than the
-    tolerance are an error, since then what is served is not what was evaluated.
+    tolerance are an error, since then what is served is not what was evaluated. Where that model normalises, lengths do
+    not count, and what is served is normalised before it is searched; where it does not, lengths count as drift.
 
     Args:
         url: up to the version, such as `http://localhost:8080/v1`.
@@ -35,7 +37,9 @@ class Endpoint:
         timeout: seconds to wait for an answer.
         in_flight: requests under way at once.
         sample: queries, and documents, that are held to the configured model.
-        tolerance: the largest 1 - cosine that passes; None compares nothing, for a server of another model.
+        tolerance: the largest drift (1 - cosine) that passes; None compares nothing, for a server of another model.
+        normalize: give served vectors unit length before they are searched. None: as the configured model does, and
+            without a tolerance, which is for another model, not.
     """
 
     url: str | None = None
@@ -48,6 +52,7 @@ class Endpoint:
     in_flight: Annotated[int, Field(ge=1)] = 4
     sample: Annotated[int, Field(ge=1)] = 64
     tolerance: Annotated[float, Field(gt=0)] | None = 0.001
+    normalize: bool | None = None
 
     def evaluate(self, name: str, bench: Bench) -> Evaluation:
         """Embed at the server, search and measure; vectors are kept in the store.
@@ -71,9 +76,19 @@ class Endpoint:
         queries, asked = served_vectors(server, collection, "query", bench.rows, self.query_prompt, store)
         documents, sent = served_vectors(server, collection, "document", everything, self.document_prompt, store)
         search = Search(collection, bench.evaluator.depth)
-        ranking = search.ranking(bench.rows, search.nearest(queries, documents))
+        hits = (
+            search.nearest(UnitLength(queries)[:], UnitLength(documents))
+            if self._normalizes(bench)
+            else search.nearest(queries, documents)
+        )
+        ranking = search.ranking(bench.rows, hits)
         facts |= {"seconds": round(time.monotonic() - started, 3), "reused": asked + sent == 0}
         return bench.judge(name, ranking, facts)
+
+    def _normalizes(self, bench: Bench) -> bool:
+        if self.normalize is not None:
+            return self.normalize
+        return self.tolerance is not None and bench.encoder.settings.normalize
 
     def _drift(self, server: Server, bench: Bench, tolerance: float) -> Drift:
         random = np.random.default_rng(bench.evaluator.seed)
@@ -90,13 +105,16 @@ class Endpoint:
             bench.encoder.encode(bench.collection.document_texts(documents), "document"),
         ]
         try:
-            found = measure_drift(np.concatenate(served), np.concatenate(own))
+            found = measure_drift(np.concatenate(served), np.concatenate(own), lengths=not self._normalizes(bench))
         except ValueError as error:
             raise UserError(f"{self.url} does not serve {bench.model.path}: {error}") from error
         if found.most > tolerance:
+            measure = (
+                "1 - cosine" if self._normalizes(bench) else "half the squared distance, by the model's own length"
+            )
             raise UserError(
                 f"{self.url} does not serve model.path={bench.model.path}: of {found.texts} texts vectors differ by up "
-                f"to {found.most:.2g} (1 - cosine; mean {found.mean:.2g}), and tolerance is {tolerance:g}\n"
+                f"to {found.most:.2g} ({measure}; mean {found.mean:.2g}), and tolerance is {tolerance:g}\n"
                 "Weights, prompts, length or precision differ; set its prompts, or tolerance=null to measure it anyway."
             )
         return found

@@ -17,9 +17,10 @@ WORDS = {
     "unknown_share": ("words without any pieces", "{:.1%}"),
     "query_words": ("words in the queries", "{:,}"),
     "query_split_share": ("query words in four pieces or more", "{:.1%}"),
-    "query_rare_share": ("query words in three documents or fewer", "{:.1%}"),
+    "query_rare_share": ("query words in one to three documents", "{:.1%}"),
     "query_absent_share": ("query words in no document", "{:.1%}"),
-    "queries_with_rare": ("queries with a word in three documents or fewer", "{:.1%}"),
+    "queries_with_rare": ("queries with a word in one to three documents", "{:.1%}"),
+    "queries_with_absent": ("queries with a word in no document", "{:.1%}"),
 }
 
 
@@ -35,15 +36,22 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "metric": metric,
         "candidates": [(one, subject.systems[one["system"]].metrics[metric]) for one in found["candidates"]],
         "chunks": found["chunks"],
+        "corrected": any(one.get("p_holm") is not None for one in found["chunks"].get("settings", ())),
         "words": [(label, form.format(found["vocabulary"][name])) for name, (label, form) in WORDS.items()],
         "examples": found["vocabulary"]["split_examples"],
         "labels": fact_rows(found["labels"], ("unjudged_at_10",)),
         "unjudged": found["labels"]["unjudged_at_10"],
         "power": found["power"],
         "trial": found["cost"]["trial"],
+        "steps": found["cost"].get("steps"),
+        "max_time": _limit(found["cost"].get("max_time")),
         "estimates": [_written(one) for one in found["cost"]["estimates"]],
         "priced": any(one["price"] is not None for one in found["cost"]["estimates"]),
     }
+
+
+def _limit(max_time: str | float | None) -> str | None:
+    return f"{max_time:g} minutes" if isinstance(max_time, (int, float)) else max_time
 
 
 def _written(one: Mapping[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from embfit.evaluator.comparison import ALL
+from embfit.records import Comparison
 from embfit.report.production import production_sentences
 from embfit.report.subject import Subject
 
@@ -22,6 +23,8 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "synthetic": found["synthetic_split"],
         "split": found["split"],
         "rows": [(gap, found["systems"][gap["system"]]) for gap in first],
-        "comparisons": [one for one in found["comparisons"] if (one["metric"], one["subset"]) == (metric, ALL)],
+        "comparisons": [
+            Comparison(**one) for one in found["comparisons"] if (one["metric"], one["subset"]) == (metric, ALL)
+        ],
         "sentences": list(production_sentences(found)),
     }

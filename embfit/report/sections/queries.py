@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embfit.evaluator.metrics import answerable
@@ -34,7 +34,8 @@ def explorer(subject: Subject, collection: Collection) -> dict[str, Any]:
     pair = (main.a, main.b) if main else (evaluations[0].system, evaluations[-1].system)
     shown = _most_changed(evaluations, metric, pair)
     places: dict[str, int] = {}
-    queries = [_query(query, evaluations, metric, collection, places) for query in shown]
+    qrels = answerable(collection.qrels[evaluations[0].split])
+    queries = [_query(query, qrels[query], evaluations, metric, collection, places) for query in shown]
     rows = [collection.document_rows[document] for document in places]
     texts = map(_cut, collection.document_texts(rows))
     return {
@@ -55,21 +56,25 @@ def _most_changed(evaluations: Sequence[Evaluation], metric: str, pair: tuple[st
 
 
 def _query(
-    query: str, evaluations: Sequence[Evaluation], metric: str, collection: Collection, places: dict[str, int]
+    query: str,
+    grades: Mapping[str, int],
+    evaluations: Sequence[Evaluation],
+    metric: str,
+    collection: Collection,
+    places: dict[str, int],
 ) -> dict[str, Any]:
     """Describe one query, giving each document that it shows a place."""
 
     def place(document: str) -> int:
         return places.setdefault(document, len(places))
 
-    grades = answerable(collection.qrels[evaluations[0].split])[query]
     ranks = [
         {document: rank for rank, (document, _) in enumerate(evaluation.ranking.documents.get(query, ()), 1)}
         for evaluation in evaluations
     ]
     (text,) = collection.query_texts([collection.query_rows[query]])
     return {
-        "text": text,
+        "text": _cut(text),
         "subset": _subset(query, evaluations[0]),
         "values": [evaluation.per_query[metric][query] for evaluation in evaluations],
         "ranked": [
