@@ -18,7 +18,11 @@ from embfit.world import launched
 
 
 def perform(
-    values: Mapping[str, Any], origins: Mapping[str, str], overrides: Sequence[str] = (), resuming: bool = False
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    resuming: bool = False,
+    anew: bool = False,
 ) -> None:
     """Run the task of a checked configuration in its run folder.
 
@@ -27,12 +31,13 @@ def perform(
         origins: where each value was written.
         overrides: the command line, for the record.
         resuming: go on with what is in the folder.
+        anew: take the place of an unfinished run of another configuration there.
 
     Raises:
         Exception: whatever the task raises; the run folder has recorded it.
     """
     listen()
-    run = RunFolder(Path(values["run"]["dir"]), values, origins, overrides, resuming)
+    run = RunFolder(Path(values["run"]["dir"]), values, origins, overrides, resuming, anew)
     task = bind_task(values, run)
     with run:
         task()

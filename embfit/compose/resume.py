@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from embfit.begun import begun_elsewhere, begun_with
 from embfit.compose.origins import Origins
 from embfit.errors import ConfigError, first_line
 from embfit.run_folder import read_state
@@ -38,13 +40,13 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
     A folder that was moved since is followed: values under the old `run.dir` are under the new one.
 
     Raises:
-        ConfigError: there is no unfinished run in the folder, or it is one of another task.
+        ConfigError: there is no unfinished run in the folder, or it is one of another task, or was begun in another
+            directory.
     """
     try:
-        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        values = begun_with(folder)
         origins = Origins.read(json.loads((folder / "provenance.json").read_text(encoding="utf-8")))
-        old = str(values["run"]["dir"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(f"resume={folder} is not the folder of a run: {_reason(error)}") from error
     if read_state(folder) == "done":
         raise ConfigError(f"resume={folder} is finished already; for another run leave resume out")
@@ -52,26 +54,12 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
         task = override.partition("=")[2]
         if override.startswith("task=") and not str(values["task"]["_target_"]).endswith(f".{task}"):
             raise ConfigError(f"resume={folder} is a run of {values['task']['_target_']}, not task={task}")
-    moved: dict[str, Any] = _moved(values, old, str(folder))
-    return moved | {"resume": str(folder)}, origins
-
-
-def was_begun(folder: Path, values: Mapping[str, Any]) -> bool:
-    """Say whether a folder holds a run that was begun under this very configuration."""
-    try:
-        return bool(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) == values)
-    except (OSError, ValueError, yaml.YAMLError):
-        return False
-
-
-def _moved(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _moved(item, old, new) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_moved(item, old, new) for item in value]
-    if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
-        return new + value[len(old) :]
-    return value
+    if directory := begun_elsewhere(folder):
+        there = f"cd {shlex.quote(str(directory))} && python -m embfit resume={shlex.quote(str(folder.absolute()))}"
+        raise ConfigError(
+            f"resume={folder} was begun in {directory}, where its relative paths are; go on from there: {there}"
+        )
+    return values | {"resume": str(folder)}, origins
 
 
 def _reason(error: Exception) -> str:
