@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from embfit.begun import begun_elsewhere, begun_with
-from embfit.compose.origins import Origins
+from embfit.compose.command_line import key_and_value
+from embfit.compose.origins import COMMAND_LINE, Origins
+from embfit.compose.problems import Problem, refuse
 from embfit.errors import ConfigError, first_line
 from embfit.run_folder import read_state
 
@@ -22,16 +27,30 @@ def resume_folder(overrides: Sequence[str]) -> Path | None:
     Raises:
         ConfigError: it asks for something else as well.
     """
-    named = [override.partition("=")[2].strip("'\"") for override in overrides if override.startswith("resume=")]
-    if not named or named[-1] in ("null", ""):
+    named = [value for key, value in map(key_and_value, overrides) if key == "resume"]
+    if not named or named[-1] == "null":
         return None
-    others = [override for override in overrides if not override.startswith(("resume=", "task="))]
+    folder = _unquoted(named[-1])
+    if not folder:
+        raise ConfigError("resume= names no folder; name that of an unfinished run, or leave it out")
+    others = [override for override in overrides if key_and_value(override)[0] not in ("resume", "task")]
     if others:
         raise ConfigError(
-            f"resume={named[-1]} goes on under that run's own configuration; leave out {' '.join(others)}, or start a "
+            f"resume={folder} goes on under that run's own configuration; leave out {' '.join(others)}, or start a "
             "new run with it"
         )
-    return Path(named[-1])
+    return Path(folder)
+
+
+def refuse_in_files(values: Mapping[str, Any], origins: Origins) -> None:
+    """Refuse a `resume` that a file gives: whether to go on is for the command line to say.
+
+    Raises:
+        ConfigError: a file gives one.
+    """
+    folder, place = values.get("resume"), origins.find("resume")
+    if folder is not None and place != COMMAND_LINE:
+        refuse([Problem("resume", f"{folder} would be ignored; type it on the command line: resume={folder}", place)])
 
 
 def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
@@ -51,8 +70,8 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
     if read_state(folder) == "done":
         raise ConfigError(f"resume={folder} is finished already; for another run leave resume out")
     for override in overrides:
-        task = override.partition("=")[2]
-        if override.startswith("task=") and not str(values["task"]["_target_"]).endswith(f".{task}"):
+        key, task = key_and_value(override)
+        if key == "task" and not str(values["task"]["_target_"]).endswith(f".{task}"):
             raise ConfigError(f"resume={folder} is a run of {values['task']['_target_']}, not task={task}")
     if directory := begun_elsewhere(folder):
         there = f"cd {shlex.quote(str(directory))} && python -m embfit resume={shlex.quote(str(folder.absolute()))}"
@@ -60,6 +79,14 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
             f"resume={folder} was begun in {directory}, where its relative paths are; go on from there: {there}"
         )
     return values | {"resume": str(folder)}, origins
+
+
+def _unquoted(value: str) -> str:
+    """Return a path as it is meant: in quotes it is in Hydra's grammar, without them any sign may be in it."""
+    if value[:1] in ("'", '"'):
+        with suppress(HydraException):
+            return str(OverridesParser.create().parse_override(f"resume={value}").value())
+    return value
 
 
 def _reason(error: Exception) -> str:

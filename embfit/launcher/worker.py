@@ -1,4 +1,4 @@
-"""`python -m embfit.launcher.worker JOB.json PID`: one job in a process of its own, which ends with PID, the sweep's."""
+"""`python -m embfit.launcher.worker JOB.json PID`: one job in a process of its own, which ends with process PID."""
 
 from __future__ import annotations
 
