@@ -52,7 +52,9 @@ class Source:
 def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """Yield the files below a folder as Hydra finds them, links to folders followed, those that lead back left out."""
     real = folder.resolve()
-    for path in folder.iterdir() if real not in above else ():
+    if real in above or not os.access(folder, os.R_OK):
+        return
+    for path in folder.iterdir():
         if path.is_dir():
             yield from _below(path, (*above, real))
         else:

@@ -89,7 +89,7 @@ def test_the_same_command_runs_what_failed_and_nothing_else(house, capsys):  # n
     assert err.count("scoring") == 1
     assert [started(0), started(2)] == before
     assert [job["state"] for job in summary()["jobs"]] == ["done", "done", "done"]
-    assert main(command) == 0
+    assert main([*command, f"run.dir={SWEEP}"]) == 0
     assert capsys.readouterr().err.count("scoring") == 0
 
 
@@ -276,7 +276,7 @@ def test_a_sweep_stops_where_its_first_job_lacks_the_objective(house, capsys):  
     assert [job["state"] for job in summary()["jobs"]] == ["done", "waiting"]
     assert main([*command, "sweep.objective=systems.tuned.metrics.ndcg@10"]) == 0
     assert [job["state"] for job in summary()["jobs"]] == ["done", "done"]
-    assert main([*command, "sweep.objective=dev.ndgc@10"]) == 1  # all of them are done
+    assert main([*command, "sweep.objective=dev.ndgc@10", f"run.dir={SWEEP}"]) == 1  # all of them are done
 
 
 def test_without_the_default_objective_a_grid_goes_on_and_a_search_stops(house, capsys):  # noqa: F811
@@ -319,7 +319,7 @@ def test_a_grid_and_a_search_of_the_same_values_are_two_sweeps(house, capsys):  
     before = sorted(path.name for path in SWEEP.iterdir())
     table = (SWEEP / "summary.json").read_bytes()
     capsys.readouterr()
-    assert main(["-m", "+sweep=optuna", "task=score", "model.rate=0.1,0.2"]) == 2
+    assert main(["-m", "+sweep=optuna", "task=score", "model.rate=0.1,0.2", f"run.dir={SWEEP}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "holds another sweep (task=score model.rate=0.1,0.2 by embfit.sweep.grid.Grid)" in err
