@@ -29,7 +29,8 @@ def begun_with(folder: Path, now: str | None = None) -> dict[str, Any]:
     sweep, above = values["run"].get("sweep"), folder.absolute().parent
     if sweep is not None and Path(values["run"]["dir"]).parent == Path(sweep) and (above / SWEEP_RECORD).is_file():
         values = moved(values, sweep, str(above))
-    return moved(values, str(values["run"]["dir"]), str(folder) if now is None else now)
+    old, new = str(values["run"]["dir"]), str(folder) if now is None else now
+    return {key: moved(value, old, new) for key, value in values.items()}
 
 
 def was_begun(folder: Path, values: Mapping[str, Any]) -> bool:

@@ -35,7 +35,7 @@ from embfit.store import write_text
 
 log = logging.getLogger(__name__)
 
-TRAINED = ("checkpoints/*", "training.json", "training-*.json")  # what takes long, and no store keeps
+TRAINED = ("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json")  # no store keeps it
 MADE = (
     *("checkpoints", "training.json", "training-*.json", "model", "report.json", "report.html", "rankings"),
     *("negatives.jsonl", "negatives.parquet", "tensorboard", "csv"),
@@ -161,6 +161,11 @@ class RunFolder:
                 f"run.dir={self.dir} holds an unfinished run of another configuration; resume={self.dir} goes on with "
                 "that one, or choose another run.dir, or remove the folder"
             )
+        elif not self._is_a_runs() and (self.dir / "checkpoints").exists():
+            raise ConfigError(f"run.dir={self.dir} holds checkpoints/, and no run of embfit's; choose another run.dir")
+
+    def _is_a_runs(self) -> bool:
+        return (self.dir / "provenance.json").is_file()  # of a run's record, what is written first
 
     def _has_trained(self) -> bool:
         return any(next(self.dir.glob(name), None) for name in TRAINED)
@@ -186,8 +191,8 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what an earlier run made here, so that none of it passes for this one's."""
-        if not (self.dir / "provenance.json").is_file():
-            return  # no run's folder: what it holds is its owner's
+        if not self._is_a_runs():
+            return  # what it holds is its owner's
         (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without it, nothing can be gone on with
         for path in [path for name in MADE for path in self.dir.glob(name)]:
             if path.is_dir() and not path.is_symlink():

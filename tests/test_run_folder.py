@@ -168,6 +168,12 @@ def test_a_run_that_is_killed_while_it_takes_the_place_of_another_leaves_no_mixt
     assert not (folder / "config.yaml").exists()  # else A could be gone on with, or pass for this one
 
 
+def test_what_ranks_said_is_no_training(tmp_path):
+    folder = interrupted(tmp_path, {"checkpoints/rank-1.txt": "no such device"}, seed=4)
+    with make(tmp_path):
+        assert not (folder / "checkpoints").exists()
+
+
 def test_a_report_of_a_run_that_failed_is_not_the_next_ones(tmp_path):
     folder = interrupted(tmp_path, {"report.json": "of A"}, seed=4)
     with make(tmp_path):
@@ -179,6 +185,9 @@ def test_a_folder_that_was_no_runs_keeps_what_it_holds(tmp_path):
     with make(tmp_path):
         pass
     assert (tmp_path / "out" / "model").is_dir()
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds checkpoints/, and no run of embfit's; choose another run"):
+        RunFolder(tmp_path / "other", CONFIG, ORIGINS).__enter__()
 
 
 def test_a_run_of_the_same_configuration_goes_on_unasked(tmp_path, caplog):

@@ -96,7 +96,7 @@ def test_the_same_command_runs_what_failed_and_nothing_else(house, capsys):  # n
 def test_a_job_that_cannot_begin_does_not_end_the_others(house, capsys):  # noqa: F811
     wrong = SWEEP / "1" / "log.txt"
     wrong.mkdir(parents=True)  # a folder where a file should be
-    command = ["-m", "task=score", "model.path=a,b,c"]
+    command = ["-m", "task=score", "model.path=a,b,c", f"run.dir={SWEEP}"]
     assert main(command) == 1
     out, err = capsys.readouterr()
     assert [job["state"] for job in summary()["jobs"]] == ["done", "failed", "done"]
