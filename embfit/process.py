@@ -6,19 +6,26 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from embfit.begun import moved
 from embfit.compose.build import bind_task
+from embfit.compose.origins import Origins
 from embfit.console import listen
+from embfit.fresh_folder import fresh_folder
 from embfit.run_folder import RunFolder
 from embfit.world import launched
 
 
 def perform(
-    values: Mapping[str, Any], origins: Mapping[str, str], overrides: Sequence[str] = (), resuming: bool = False
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    resuming: bool = False,
+    anew: bool = False,
 ) -> None:
     """Run the task of a checked configuration in its run folder.
 
@@ -27,15 +34,27 @@ def perform(
         origins: where each value was written.
         overrides: the command line, for the record.
         resuming: go on with what is in the folder.
+        anew: take the place of an unfinished run of another configuration there.
 
     Raises:
         Exception: whatever the task raises; the run folder has recorded it.
     """
     listen()
-    run = RunFolder(Path(values["run"]["dir"]), values, origins, overrides, resuming)
-    task = bind_task(values, run)
-    with run:
-        task()
+    chosen_here = Origins.of(origins).is_default("run.dir") and not resuming
+    with _in_a_folder_of_its_own(values) if chosen_here else nullcontext(values) as placed:
+        run = RunFolder(Path(placed["run"]["dir"]), placed, origins, overrides, resuming, anew)
+        task = bind_task(placed, run)
+        with run:
+            task()
+
+
+@contextmanager
+def _in_a_folder_of_its_own(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Make the folder of a run that names none, so that several begun in one second do not meet; return its values."""
+    wanted = str(values["run"]["dir"])
+    with fresh_folder(Path(wanted)) as folder:
+        placed: Mapping[str, Any] = moved(values, wanted, str(folder))
+        yield placed
 
 
 def as_launched(work: Callable[[], None]) -> None:

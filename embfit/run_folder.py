@@ -1,7 +1,8 @@
 """The folder of one run: what it was asked, what it made, and how it ended.
 
 It holds `config.yaml` (resolved), `provenance.json` (where each value was written), `versions.json`, `log.txt` and
-`status.json`; the task adds its own files.
+`status.json`; the task adds its own files. Nothing that a run has computed is lost by starting one: a run of the same
+configuration goes on with what is there, and one of another is refused where something was trained.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 import logging
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
@@ -25,12 +27,20 @@ import yaml
 from filelock import FileLock, Timeout
 
 import embfit
+from embfit.begun import begun_elsewhere, begun_in, was_begun
 from embfit.compose.origins import Origins
 from embfit.errors import ConfigError
 from embfit.outcome import is_disk_full, outcome
 from embfit.store import write_text
 
 log = logging.getLogger(__name__)
+
+TRAINED = ("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json")  # no store keeps it
+MADE = (
+    *("checkpoints", "training.json", "training-*.json", "model", "report.json", "report.html", "rankings"),
+    *("negatives.jsonl", "negatives.parquet", "tensorboard", "csv"),
+)
+"""What tasks leave in a run folder."""
 
 
 class RunFolder:
@@ -41,10 +51,12 @@ class RunFolder:
         config: the resolved configuration.
         origins: where each of its values was written.
         overrides: the command line.
-        resuming: go on with what an unfinished run left here.
+        resuming: go on with what an unfinished run left here; one of this very configuration is gone on with unasked.
+        anew: take the place of an unfinished run of another configuration, whatever it had trained.
 
     Raises:
-        ConfigError: (when entered) a finished run, or one that is at work, is in the folder.
+        ConfigError: (when entered) a finished run, or one that is at work, is in the folder; or an unfinished one that
+            has trained something under another configuration, or was begun in another directory.
         OSError: (when entered) the folder cannot be written.
     """
 
@@ -55,9 +67,11 @@ class RunFolder:
         origins: Mapping[str, str],
         overrides: Sequence[str] = (),
         resuming: bool = False,
+        anew: bool = False,
     ) -> None:
         self.dir = dir
         self.resuming = resuming
+        self.anew = anew
         self.timings: dict[str, float] = {}
         self.config = config
         self.origins = origins
@@ -88,18 +102,8 @@ class RunFolder:
     def __enter__(self) -> Self:
         self.dir.mkdir(parents=True, exist_ok=True)
         self._take()
-        self._log = _LogFile(self.dir / "log.txt", encoding="utf-8")
-        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.getLogger().addHandler(self._log)
-        before = read_status(self.dir) if self.resuming else None
-        self._began, self._spent = time.monotonic(), _spent(self.dir, before or {})
-        self._status |= {"started": (before or {}).get("started") or _now(), "finished": None}
         try:
-            self._write_status()
-            if self.resuming:
-                self._add_versions()
-            else:
-                self._write_record()
+            self._begin()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -113,7 +117,7 @@ class RunFolder:
             record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, end.message, None, (kind, error, trace))  # type: ignore[arg-type]  # the three are set together
             self._log.handle(record)  # the console shows the message alone
             error.add_note(f"the run's log: {self.dir / 'log.txt'}")
-        elif error is not None:
+        elif error is not None and end.state != "failed":
             error.add_note(f"to go on: resume={self.dir}")
         self._status |= {"state": end.state, "error": end.message or None, "finished": _now()}
         if end.state == "done":
@@ -134,10 +138,67 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ConfigError(f"run.dir={self.dir}: another run is at work there; choose another run.dir") from error
-        state = read_state(self.dir)
-        if state == "done":
+        try:
+            self._refuse_taken()
+        except BaseException:
             self._lock.release()
+            raise
+
+    def _refuse_taken(self) -> None:
+        if read_state(self.dir) == "done":
             raise ConfigError(f"run.dir={self.dir} holds a finished run; choose another run.dir, or remove the folder")
+        if self.resuming:
+            return
+        if was_begun(self.dir, self.config):
+            if directory := begun_elsewhere(self.dir):
+                raise ConfigError(
+                    f"run.dir={self.dir} holds this run, unfinished and begun in {directory}, where its relative paths "
+                    "are; run it from there, or choose another run.dir"
+                )
+            self.resuming = True
+        elif not self.anew and self._has_trained():
+            raise ConfigError(
+                f"run.dir={self.dir} holds an unfinished run of another configuration; resume={self.dir} goes on with "
+                "that one, or choose another run.dir, or remove the folder"
+            )
+        elif not self._is_a_runs() and (self.dir / "checkpoints").exists():
+            raise ConfigError(f"run.dir={self.dir} holds checkpoints/, and no run of embfit's; choose another run.dir")
+
+    def _is_a_runs(self) -> bool:
+        return (self.dir / "provenance.json").is_file()  # of a run's record, what is written first
+
+    def _has_trained(self) -> bool:
+        return any(next(self.dir.glob(name), None) for name in TRAINED)
+
+    def _begin(self) -> None:
+        before = read_status(self.dir) if self.resuming else None
+        self._began, self._spent = time.monotonic(), _spent(self.dir, before or {})  # before the log is written to
+        self._log = _LogFile(self.dir / "log.txt", encoding="utf-8")
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(self._log)
+        self._status |= {"started": (before or {}).get("started") or _now(), "finished": None}
+        self._write_status()
+        if not self.resuming:
+            if self._has_trained():
+                log.warning("the run in %s was of another configuration; it begins anew", self.dir)
+            self._clear()
+            self._write_record()
+            return
+        log.info("going on with the unfinished run in %s", self.dir)
+        if (directory := begun_in(self.dir)) is not None and not directory.is_dir():
+            log.warning("the run was begun in %s, which is not there; its relative paths are read from here", directory)
+        self._add_versions()
+
+    def _clear(self) -> None:
+        """Remove what an earlier run made here, so that none of it passes for this one's."""
+        if not self._is_a_runs():
+            return  # what it holds is its owner's
+        (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without it, nothing can be gone on with
+        for path in [path for name in MADE for path in self.dir.glob(name)]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _write_record(self) -> None:
         config = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
@@ -148,7 +209,9 @@ class RunFolder:
     def _add_versions(self) -> None:
         """Write down what this attempt runs under, beside what the first one did."""
         file = self.dir / "versions.json"
-        first = json.loads(file.read_text(encoding="utf-8"))
+        first: dict[str, Any] = {}
+        with suppress(OSError, ValueError):  # it may have been removed
+            first = json.loads(file.read_text(encoding="utf-8"))
         resumed = [*first.get("resumed", ()), {"started": _now(), **versions(self.overrides)}]
         write_text(file, _json(first | {"resumed": resumed}))
 
@@ -198,7 +261,10 @@ def _spent(folder: Path, status: Mapping[str, Any]) -> float:
     seconds = float(status.get("seconds", 0.0))
     if status.get("state") != "running":
         return seconds
-    written, said = ((folder / name).stat().st_mtime for name in ("status.json", "log.txt"))
+    try:
+        written, said = ((folder / name).stat().st_mtime for name in ("status.json", "log.txt"))
+    except FileNotFoundError:
+        return seconds  # of what was removed, nothing is known
     return seconds + max(0.0, said - written)
 
 
@@ -212,6 +278,7 @@ def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:
         "machine": platform.machine(),
         "overrides": list(overrides),
         "executable": sys.executable,
+        "directory": str(Path.cwd()),  # that relative paths are read from
         "git": _git_state(),
         "packages": dict(sorted(packages.items(), key=lambda item: str(item[0]).lower())),
     }

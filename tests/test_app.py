@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from embfit.app import main
+from embfit.fresh_folder import fresh_folder
 from tests.compose.conftest import HOUSE, house  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -105,16 +106,106 @@ def test_wrong_usage_is_exit_code_2_before_anything_is_made(house, capsys, argum
     assert not list(house.glob("outputs/*/status.json"))
 
 
+@pytest.mark.parametrize("plus", ["", "++"])
+def test_a_folder_that_is_named_as_nothing(house, capsys, plus):  # noqa: F811
+    for many in ([], ["-m", "seed=1,2"]):
+        assert main([*many, f"{plus}run.dir="]) == 2
+        assert capsys.readouterr().err == "embfit: error: run.dir: is empty; name a folder (command line)\n"
+    assert main(["-m", "seed=1,2", f"{plus}run.dir=null"]) == 2
+    assert main(["store.dir="]) == 2
+    assert "store.dir: is empty; name a folder (command line)" in capsys.readouterr().err
+    assert main(["resume="]) == 2
+    assert capsys.readouterr().err.startswith("embfit: error: resume= names no folder")
+    assert list(house.iterdir()) == []
+
+
+def test_runs_that_name_no_folder_have_one_each(house, capsys):  # noqa: F811
+    for seed in (3, 4, 5):
+        assert main([f"seed={seed}"]) == 0
+    folders = ["outputs/count", "outputs/count-2", "outputs/count-3"]
+    configs = [yaml.safe_load((Path(folder) / "config.yaml").read_text()) for folder in folders]
+    assert [(config["seed"], config["run"]["dir"]) for config in configs] == list(zip((3, 4, 5), folders, strict=True))
+    assert main(["run.dir=outputs/count"]) == 2  # a name is a name
+
+
+def test_a_folder_of_ones_own_is_unmade_with_nothing_in_it(tmp_path):
+    (tmp_path / "there").mkdir()
+    wanted = tmp_path / "there" / "day" / "time"
+    with pytest.raises(ValueError), fresh_folder(wanted):  # noqa: PT011
+        raise ValueError
+    assert list((tmp_path / "there").iterdir()) == []
+    with fresh_folder(wanted) as first, fresh_folder(wanted) as second:
+        (first / "file").touch()
+    assert (first, second) == (wanted, wanted.with_name("time-2"))
+    with pytest.raises(ValueError), fresh_folder(wanted) as third:  # noqa: PT011, PT012
+        (third / "file").touch()
+        raise ValueError
+    assert (wanted.with_name("time-3") / "file").is_file()
+
+
+def test_a_folder_with_a_plus_is_the_folder(house, capsys):  # noqa: F811
+    assert main(["++run.dir=out", "model.path=exit after interrupt"]) == 130
+    for plus in ("+", "++"):
+        assert main([f"{plus}resume=out", "seed=3"]) == 2
+        assert "resume=out goes on under that run's own configuration; leave out seed=3" in capsys.readouterr().err
+    assert main(["-m", "++run.dir=sweep", "seed=1,2"]) == 0
+    assert state("sweep/1") == ("done", None, None)
+    assert not Path("outputs/sweeps").exists()
+
+
+def test_what_a_file_cannot_say_is_refused(house, monkeypatch, capsys):  # noqa: F811
+    file = house / "team" / "experiment" / "here.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nrun:\n  dir: here\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    assert main(["-m", "experiment=here", "seed=1,2"]) == 2
+    said = "run.dir: would be ignored under -m; name the sweep's folder with run.dir=DIR (team/experiment/here.yaml:3)"
+    assert said in capsys.readouterr().err
+    assert main(["-m", "experiment=here", "seed=1,2", "run.dir=there"]) == 0
+    assert main(["experiment=here"]) == 0
+    assert state("here") == ("done", None, None)
+    file.write_text("# @package _global_\nresume: here\n")
+    capsys.readouterr()
+    for many in ([], ["-m", "seed=1,2"]):
+        assert main([*many, "experiment=here"]) == 2
+        said = "resume: here would be ignored; type it on the command line: resume=here (team/experiment/here.yaml:2)"
+        assert said in capsys.readouterr().err
+
+
+def test_an_interrupted_run_is_not_overwritten_by_another(house, capsys):  # noqa: F811
+    assert main(["model.path=exit after interrupt", "run.dir=out"]) == 130
+    Path("out/checkpoints").mkdir()
+    Path("out/checkpoints/step.pt").write_text("hours")
+    assert main(["model.path=small", "run.dir=out"]) == 2
+    assert "run.dir=out holds an unfinished run of another configuration; resume=out" in capsys.readouterr().err
+    assert Path("out/checkpoints/step.pt").read_text() == "hours"
+    assert main(["model.path=exit after interrupt", "run.dir=out"]) == 130  # as a scheduler that queues it again does
+    assert "going on with the unfinished run in out" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_where_it_was_begun(house, monkeypatch, capsys):  # noqa: F811
+    assert main(["model.path=exit after interrupt", "run.dir=out"]) == 130
+    (house / "elsewhere").mkdir()
+    monkeypatch.chdir(house / "elsewhere")
+    capsys.readouterr()
+    assert main(["resume=../out"]) == 2
+    assert capsys.readouterr().err == (
+        f"embfit: error: resume=../out was begun in {house}, where its relative paths are; go on from there: "
+        f"cd {house} && python -m embfit resume={house / 'elsewhere' / '..' / 'out'}\n"
+    )
+
+
 def test_a_finished_folder_is_refused(house, capsys):  # noqa: F811
     assert main(["run.dir=out"]) == 0
     assert main(["run.dir=out"]) == 2
     assert "run.dir=out holds a finished run; choose another run.dir" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("plus", ["", "++"])
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
-def test_hydras_name_for_the_folder_is_not_passed_over_in_silence(house, capsys, key):  # noqa: F811
-    assert main([f"{key}=out"]) == 2
-    assert f"{key}=out would be ignored; set run.dir=out" in capsys.readouterr().err
+def test_hydras_name_for_the_folder_is_not_passed_over_in_silence(house, capsys, key, plus):  # noqa: F811
+    assert main([f"{plus}{key}=out"]) == 2
+    assert f"{plus}{key}=out would be ignored; set run.dir=out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("setting", ["hydra.job.chdir=true", "+hydra.job.env_set.OMP_NUM_THREADS=4"])
@@ -221,7 +312,7 @@ def test_where_each_value_comes_from(house, capsys):  # noqa: F811
     assert main(["task=explain", "--explain", "model.depth"]) == 0
     assert capsys.readouterr().out == "model.depth  3  conf/model/small.yaml:5\n"
     assert main(["--explain", "model.dept"]) == 2
-    assert "--explain model.dept: there is no such key; did you mean 'model.depth'?" in capsys.readouterr().err
+    assert "error: model.dept: there is no such key; did you mean 'model.depth'?" in capsys.readouterr().err
 
 
 def test_a_key_that_its_choice_lacks_is_explained_and_refused(house, capsys, monkeypatch):  # noqa: F811

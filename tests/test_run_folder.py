@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from embfit import run_folder
-from embfit.compose.resume import was_begun
+from embfit.begun import begun_with, was_begun
 from embfit.errors import ConfigError, UserError
 from embfit.run_folder import RunFolder, read_state, versions
 from embfit.run_record import read_record
@@ -117,6 +117,148 @@ def test_an_unfinished_folder_can_be_used_again(tmp_path):
     assert status(tmp_path)["state"] == "done"
 
 
+def interrupted(tmp_path, made: dict[str, str], **changes) -> Path:
+    """Leave a run that was interrupted when it had made some files."""
+    folder = tmp_path / "out"
+    run = RunFolder(folder, CONFIG | changes, ORIGINS).__enter__()
+    for name, text in made.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    run.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    return folder
+
+
+@pytest.mark.parametrize("made", ["checkpoints/step.pt", "checkpoints/fold-0/step.pt", "training.json"])
+def test_what_another_configuration_trained_is_not_overwritten(tmp_path, made):
+    folder = interrupted(tmp_path, {made: "hours"}, seed=4)
+    with pytest.raises(ConfigError) as error:
+        make(tmp_path).__enter__()
+    assert str(error.value) == (
+        f"run.dir={folder} holds an unfinished run of another configuration; resume={folder} goes on with that one, or "
+        "choose another run.dir, or remove the folder"
+    )
+    assert (folder / made).read_text() == "hours"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == 4
+    with RunFolder(folder, CONFIG, ORIGINS, resuming=True):  # nothing holds the folder
+        pass
+
+
+def test_a_run_that_takes_the_place_of_another_leaves_nothing_of_it(tmp_path, caplog):
+    made = ["checkpoints/step.pt", "training.json", "training-fold-0.json", "model/a", "report.json", "rankings/a.trec"]
+    folder = interrupted(tmp_path, dict.fromkeys(made, "of A"), seed=4)
+    (folder / "notes.md").write_text("mine")
+    with make(tmp_path, anew=True) as run:
+        assert not run.resuming
+    assert "was of another configuration; it begins anew" in caplog.text
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "provenance.json", "versions.json", "status.json", "log.txt", "notes.md", ".lock")
+    }
+    assert was_begun(folder, CONFIG)
+
+
+def test_a_run_that_is_killed_while_it_takes_the_place_of_another_leaves_no_mixture(tmp_path, monkeypatch):
+    folder = interrupted(tmp_path, {"training.json": "of A", "model/a": "of A"}, seed=4)
+
+    def killed(path: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("shutil.rmtree", killed)
+    with pytest.raises(MemoryError):
+        make(tmp_path, anew=True).__enter__()
+    assert not (folder / "config.yaml").exists()  # else A could be gone on with, or pass for this one
+
+
+def test_what_ranks_said_is_no_training(tmp_path):
+    folder = interrupted(tmp_path, {"checkpoints/rank-1.txt": "no such device"}, seed=4)
+    with make(tmp_path):
+        assert not (folder / "checkpoints").exists()
+
+
+def test_a_report_of_a_run_that_failed_is_not_the_next_ones(tmp_path):
+    folder = interrupted(tmp_path, {"report.json": "of A"}, seed=4)
+    with make(tmp_path):
+        assert not (folder / "report.json").exists()
+
+
+def test_a_folder_that_was_no_runs_keeps_what_it_holds(tmp_path):
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    with make(tmp_path):
+        pass
+    assert (tmp_path / "out" / "model").is_dir()
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds checkpoints/, and no run of embfit's; choose another run"):
+        RunFolder(tmp_path / "other", CONFIG, ORIGINS).__enter__()
+
+
+def test_a_run_of_the_same_configuration_goes_on_unasked(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    folder = interrupted(tmp_path, {"checkpoints/step.pt": "hours"})
+    with make(tmp_path) as run:
+        assert run.resuming
+        assert (folder / "checkpoints" / "step.pt").read_text() == "hours"
+    assert f"going on with the unfinished run in {folder}" in caplog.text
+    assert len(json.loads((folder / "versions.json").read_text())["resumed"]) == 1
+
+
+def test_a_run_is_gone_on_with_where_its_relative_paths_are(tmp_path, monkeypatch, caplog):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+    folder = interrupted(tmp_path, {"checkpoints/step.pt": "hours"})
+    monkeypatch.chdir(second)
+    with pytest.raises(ConfigError, match=f"begun in {first}, where its relative paths are; run it from there, or"):
+        make(tmp_path, anew=True).__enter__()
+    assert (folder / "checkpoints" / "step.pt").is_file()
+    first.rename(tmp_path / "renamed")  # there is no other place any more
+    with make(tmp_path):
+        pass
+    assert f"the run was begun in {first}, which is not there" in caplog.text
+
+
+def test_a_job_is_known_again_in_a_sweep_that_was_moved(tmp_path):
+    def values(sweep: Path) -> dict:
+        study = {"pruning": {"study": str(sweep / "study.db")}}
+        return {"run": {"dir": str(sweep / "0"), "sweep": str(sweep)}, "trainer": {"callbacks": study}}
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    with pytest.raises(KeyboardInterrupt), RunFolder(before / "0", values(before), {}):
+        raise KeyboardInterrupt
+    (before / "sweep.json").write_text("{}")
+    assert was_begun(before / "0", values(before))
+    before.rename(after)
+    assert was_begun(after / "0", values(after))
+    assert begun_with(after / "0") == values(after)
+    (after / "0").rename(tmp_path / "alone")  # the study stays where it is
+    assert begun_with(tmp_path / "alone")["run"] == {"dir": str(tmp_path / "alone"), "sweep": str(before)}
+
+
+@pytest.mark.parametrize("lost", ["log.txt", "status.json", "versions.json"])
+def test_a_run_that_was_killed_and_lost_a_file_goes_on(tmp_path, lost):
+    folder = interrupted(tmp_path, {})
+    (folder / "status.json").write_text(json.dumps({"state": "running", "seconds": 10.0}))
+    os.utime(folder / "status.json", (1000, 1000))
+    (folder / lost).unlink()
+    with make(tmp_path, resuming=True):
+        pass
+    assert status(tmp_path)["seconds"] < 15 or lost == "versions.json"
+    assert read_state(folder) == "done"
+    assert len(json.loads((folder / "versions.json").read_text())["resumed"]) == 1
+
+
+def test_a_run_that_cannot_begin_lets_go_of_its_folder(tmp_path):
+    (tmp_path / "out" / "log.txt").mkdir(parents=True)
+    handlers = list(logging.getLogger().handlers)
+    with pytest.raises(IsADirectoryError) as error:
+        make(tmp_path).__enter__()
+    assert not getattr(error.value, "__notes__", [])  # there is nothing to go on with
+    assert logging.getLogger().handlers == handlers
+    assert status(tmp_path)["state"] == "failed"
+    (tmp_path / "out" / "log.txt").rmdir()
+    with make(tmp_path):
+        pass
+
+
 def test_attempts_add_up_and_each_has_its_versions(tmp_path, monkeypatch):
     def attempt(day: str, seconds: float, resuming: bool) -> RunFolder:
         times = iter([0.0, 0.0])  # when it is made, and when it is entered
@@ -218,7 +360,7 @@ def test_a_run_that_is_killed_while_it_writes_its_record_is_begun_anew(tmp_path,
         with pytest.raises(MemoryError), RunFolder(tmp_path, config, {}):
             pass
     assert not was_begun(tmp_path, config)
-    with RunFolder(tmp_path, config, {}, resuming=was_begun(tmp_path, config)):
-        pass
+    with RunFolder(tmp_path, config, {}) as run:
+        assert not run.resuming
     assert read_record(tmp_path).config == config
     assert was_begun(tmp_path, config)

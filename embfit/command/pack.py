@@ -50,6 +50,8 @@ def _check(given: argparse.Namespace) -> None:
     pack = pack_at(given.path)
     wrong = 0
     names = list(pack.choices())
+    if not names:
+        raise ConfigError(f"{pack.provider}: there are no choices in {pack.folder}; add GROUP/NAME.yaml")
     for name in names:
         try:
             check_choice(pack, name)

@@ -16,7 +16,7 @@ from embfit.run_record import RunRecord
 
 SAMPLES = 10_000  # of bootstrap and randomisation test
 ABSENT = "-"
-NO_VERSIONS = ("overrides", "executable", "started", "resumed")  # of what `versions.json` holds
+NO_VERSIONS = ("overrides", "executable", "directory", "started", "resumed")  # of what `versions.json` holds
 OWN = ("run.dir", "resume")  # differ between any two runs
 
 

@@ -124,15 +124,25 @@ def version_line() -> str:
 def refuse_ignored(overrides: Sequence[str], folders: Sequence[str]) -> None:
     """Refuse Hydra's keys that embfit does not ask it for: of folders that `run.dir` names, and of how Hydra runs jobs.
 
+    Args:
+        overrides: the command line.
+        folders: Hydra's keys of folders.
+
     Raises:
         ConfigError: one is set.
     """
     for override in overrides:
-        key, _, folder = override.partition("=")
+        key, value = key_and_value(override)
         if key in folders:
-            raise ConfigError(f"{override} would be ignored; set run.dir={folder}")
-        if key.lstrip("+").startswith(HYDRAS_JOBS):
+            raise ConfigError(f"{override} would be ignored; set run.dir={value}")
+        if key.startswith(HYDRAS_JOBS):
             raise ConfigError(f"{override} would be ignored: embfit runs its jobs without Hydra")
+
+
+def key_and_value(override: str) -> tuple[str, str]:
+    """Return the key of an override, without the plus signs that may be before it, and its value as it was typed."""
+    key, _, value = override.partition("=")
+    return key.lstrip("+"), value
 
 
 def _is_override(word: str) -> bool:
@@ -144,14 +154,14 @@ def _in_hydras_grammar(override: str) -> str:
 
     `query=what's this, then?` is one sentence. A shell leaves the `~` of `data.path=~/x` to us.
     """
-    key, equals, value = override.partition("=")
-    if key not in FREE_TEXT:
+    written, equals, value = override.partition("=")
+    if key_and_value(override)[0] not in FREE_TEXT:
         paths = value.split(",")  # several in a sweep
         at_home = all(re.fullmatch(r"~(/.*)?", path) for path in paths)
-        return f"{key}=" + ",".join(quoted(str(Path(path).expanduser())) for path in paths) if at_home else override
+        return f"{written}=" + ",".join(quoted(str(Path(path).expanduser())) for path in paths) if at_home else override
     if not equals or value in ("", "null") or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
         return override
-    return f"{key}={quoted(value.replace('${', chr(92) + '${'))}"
+    return f"{written}={quoted(value.replace('${', chr(92) + '${'))}"
 
 
 def quoted(text: str, quote: Quote = Quote.single) -> str:

@@ -19,12 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from embfit.compose.explain import explained
+from embfit.compose.explain import explained, unmeant
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.origins import Origins, leaves
 from embfit.compose.preflight import check
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.provenance import trace
+from embfit.compose.resume import refuse_in_files
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def compose(loader: Loader, overrides: Sequence[str], multirun: bool = False) ->
     """
     with explained(loader, overrides, multirun):
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-        return loader.load_configuration(CONFIG, list(overrides), run_mode=mode)
+        config = loader.load_configuration(CONFIG, list(overrides), run_mode=mode)
+    refuse(unmeant(loader, overrides))
+    return config
 
 
 def asked(config: DictConfig) -> list[str]:
@@ -106,6 +109,7 @@ def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str])
         ConfigError: one line per problem.
     """
     found = settle(loader, config, overrides)
+    refuse_in_files(found.values, found.origins)
     check(found.values, found.origins, loader.groups(), found.raw)
     return found
 

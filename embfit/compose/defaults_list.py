@@ -71,7 +71,7 @@ def wrong_entries(loader: Loader, choices: Iterable[str]) -> Iterator[Problem]:
             if message := _complaint(loader, own, entry):
                 yield Problem(f"{file}:{entry.line}", message)
             else:
-                waiting += [_path(_resolved(own, entry.group), name) for name in entry.names]
+                waiting += [_path(resolved(own, entry.group), name) for name in entry.names]
 
 
 def listed(file: Path) -> list[Entry]:
@@ -82,7 +82,7 @@ def listed(file: Path) -> list[Entry]:
         return []
 
 
-def _resolved(own: str, group: str | None) -> str:
+def resolved(own: str, group: str | None) -> str:
     """Return a group's name from the top, as a file of the group `own` means it."""
     if group is None:
         return own
@@ -96,7 +96,7 @@ def _path(group: str, name: str) -> str:
 def _complaint(loader: Loader, own: str, entry: Entry) -> str | None:
     if entry.group is None:
         return _no_such_choice(loader, own, entry)
-    group, known = _resolved(own, entry.group), loader.defaults()
+    group, known = resolved(own, entry.group), loader.defaults()
     bare = entry.group.removeprefix("/")
     if entry.package is None and bare in known and ("override" not in entry.words or group != bare):
         return (

@@ -22,15 +22,19 @@ from omegaconf.errors import OmegaConfBaseException
 from embfit.command import COMMANDS
 from embfit.compose import search_path
 from embfit.compose.command_line import quoted
-from embfit.compose.defaults_list import wrong_entries
+from embfit.compose.defaults_list import listed, resolved, wrong_entries
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.nearest import nearest, suggestion
 from embfit.compose.origins import COMMAND_LINE
+from embfit.compose.preflight import TOP_LEVEL
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.rooms import owned_elsewhere
 from embfit.errors import ConfigError
 
 REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AssertionError)
+
+NEEDED = frozenset({"store", *TOP_LEVEL, *(key.split(".")[0] for key in TOP_LEVEL)})  # what other values are made of
+SEVERAL = ("experiment", "logger")  # groups whose choices go together; those of others would merge into one
 
 SPELLED_OUT = 3  # more choices than this are not
 
@@ -46,15 +50,33 @@ def explained(loader: Loader, overrides: Sequence[str], multirun: bool = False) 
         raise ConfigError(_condensed(loader, error)) from error
 
 
+def unmeant(loader: Loader, overrides: Sequence[str]) -> Iterator[Problem]:
+    """Say what Hydra composes and nobody means: a key that others hang on is left out, or choices merge into one."""
+    parsed = OverridesParser.create(loader).parse_overrides(loader.normal(overrides))
+    for override in parsed:
+        yield from _deletion_problems(override)
+    still = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    found = loader.compute_defaults_list(CONFIG, still, RunMode.RUN).overrides
+    for element, names in found.override_choices.items():
+        if isinstance(names, list) and element.partition("@")[0] in loader.defaults() and element not in SEVERAL:
+            by = found.override_metadata[element]
+            place = COMMAND_LINE if by.external_override else _entry(loader, str(by.containing_config_path), names)
+            yield _several_choices(element, names, place)
+
+
 def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> list[Problem]:
     """Say what is wrong with the overrides, group choices before the keys that hang on them."""
     problems: list[Problem] = []
     sound: list[str] = []  # group choices that exist
     keys: list[Override] = []
+    nested: list[Override] = []
     for text in loader.normal(overrides):
         try:
             override = OverridesParser.create(loader).parse_override(text)
         except HydraException:
+            problems.append(_unreadable(text))
+            continue
+        if not override.key_or_group:
             problems.append(_unreadable(text))
             continue
         if override.is_sweep_override() and not multirun:
@@ -65,11 +87,17 @@ def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> l
             keys.append(override)
         elif found := _choice_problems(loader, override):
             problems += found
+        elif override.package is not None and not override.is_add():
+            nested.append(override)
         elif not override.is_sweep_override():
             sound.append(text)
     try:
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
         config = loader.load_configuration(CONFIG, sound, run_mode=mode)
+        there = [override for override in nested if override.get_key_element() in config.hydra.runtime.choices]
+        problems += [_nowhere(loader, override) for override in nested if override not in there]
+        if chosen := [str(override.input_line) for override in there if not override.is_sweep_override()]:
+            config = loader.load_configuration(CONFIG, [*sound, *chosen], run_mode=mode)
     except REFUSALS:
         return problems  # the choices do not compose; Hydra's first message says why
     for override in keys:
@@ -94,7 +122,9 @@ def _unreadable(text: str) -> Problem:
     if not equals:
         meant = nearest(text, COMMANDS)
         hint = f"; did you mean the command '{meant}', as the first word?" if meant else ""
-        return Problem(text, f"expected KEY=VALUE{hint}", COMMAND_LINE)
+        return Problem(text or "''", f"expected KEY=VALUE{hint}", COMMAND_LINE)
+    if not key.strip("+~"):
+        return Problem(text, "has no key; expected KEY=VALUE", COMMAND_LINE)
     typed = f"{key}={shlex.quote(quoted(value, Quote.double))}"
     return Problem(key, f"cannot read the value {value}; quote it: {typed}", COMMAND_LINE)
 
@@ -125,13 +155,56 @@ def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
         message = f"is no group of embfit's; one of your own wants a plus, +{group}=NAME{suggestion(group, groups)}"
         return [Problem(group, message, COMMAND_LINE)]
     element = override.get_key_element()
+    if not wrong and group in loader.defaults() and group not in SEVERAL and len(_merged(override)) > 1:
+        return [_several_choices(element, _merged(override), COMMAND_LINE)]
     return [Problem(f"{element}={name}", f"no such choice{suggestion(name, known)}", COMMAND_LINE) for name in wrong]
+
+
+def _entry(loader: Loader, choice: str, names: Sequence[str]) -> str:
+    """Return the place where a file's defaults list chooses these."""
+    file = loader.file(choice)
+    lines = [f":{entry.line}" for entry in listed(file) if entry.value == list(names)] if file else []
+    return f"{file or choice}{''.join(lines[:1])}"
+
+
+def _merged(override: Override) -> list[str]:
+    return [] if override.is_sweep_override() else _names(override)
+
+
+def _several_choices(element: str, names: Sequence[str], place: str) -> Problem:
+    group, each = element.partition("@")[0], ",".join(names)
+    message = f"{group} takes one choice; -m {element}={each} runs one job for each"
+    return Problem(f"{element}=[{each}]", message, place)
+
+
+def _nowhere(loader: Loader, override: Override) -> Problem:
+    """Say that a choice is made for a place where none is made, and what has such a place."""
+    element, group, package = override.get_key_element(), override.key_or_group, str(override.package)
+    top, _, inside = package.partition(".")
+    around = [
+        f"{top}={name}"
+        for name in (loader.choices(top) if top in loader.groups() else ())
+        if (file := loader.file(f"{top}/{name}")) is not None
+        and any(entry.package == inside and resolved(top, entry.group) == group for entry in listed(file))
+    ]
+    names = ",".join(_names(override))
+    remedy = f"add {' or '.join(around)}" if around else f"write {group}={names}"
+    return Problem(f"{element}={names}", f"no {group} is chosen at {package}; {remedy}", COMMAND_LINE)
+
+
+def _deletion_problems(override: Override) -> Iterator[Problem]:
+    key = override.key_or_group
+    if override.is_delete() and key in NEEDED:
+        remedy = f"set {key}=VALUE" if "." in key or key in TOP_LEVEL else f"set what is below it, {key}.KEY=VALUE"
+        yield Problem(f"~{key}", f"cannot be left out; {remedy}", COMMAND_LINE)
 
 
 def _key_problems(loader: Loader, config: DictConfig, override: Override) -> list[Problem]:
     path = override.key_or_group
     if override.package is not None:
         return [Problem(path, f"no such group{suggestion(path, loader.groups())}", COMMAND_LINE)]
+    if override.is_delete() and path in NEEDED:
+        return list(_deletion_problems(override))
     missing = _follow(config, path)
     if override.is_add() and missing is None:
         return [Problem(path, "is there already; leave out the +", COMMAND_LINE)]

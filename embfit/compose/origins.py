@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 COMMAND_LINE = "command line"
+PRIMARY = "conf/config.yaml"  # gives what belongs to no group its default
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Origins(dict[str, str]):
                 return below
             path = path.rpartition(".")[0]
         return ""
+
+    def is_default(self, key: str) -> bool:
+        """Say whether a key of no group has its default."""
+        return self.find(key).rpartition(":")[0] == PRIMARY
 
     def is_foreign(self, key: str) -> bool:
         """Say whether a key took the place of none, in another file than the `_target_` that it is given to."""

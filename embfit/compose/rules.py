@@ -58,7 +58,7 @@ def sources_named(values: Values) -> Iterator[Problem]:
     for group, keys in SOURCES.items():
         for path, node in _nodes(values.get(group), group):
             key = keys.get(str(node.get("_target_")).rpartition(".")[2])
-            if key is not None and node.get(key) is None:
+            if key is not None and node.get(key) in (None, ""):
                 yield Problem(f"{path}.{key}", f"is not set; add {path}.{key}=...")
 
 
@@ -89,10 +89,12 @@ def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
 
 
 def folders_can_be(values: Values) -> Iterator[Problem]:
-    """What is to be a folder, or to be in one, is no file."""
+    """What is to be a folder, or to be in one, is named, and is no file."""
     for group in ("run", "store") if (values.get("store") or {}).get("enabled", True) else ("run",):
         folder = (values.get(group) or {}).get("dir")
-        if folder is not None:
+        if folder == "":  # a shell's variable that is not set; it would be the working directory
+            yield Problem(f"{group}.dir", "is empty; name a folder")
+        elif folder is not None:
             path = Path(folder).expanduser()
             there = next((place for place in (path, *path.parents) if place.exists()), path)
             if there.is_file():

@@ -42,8 +42,23 @@ class Source:
 
     def choices(self) -> Iterator[Path]:
         """Yield its YAML files, relative to the folder, sorted."""
-        for path in sorted(self.folder.rglob("*.yaml")):
-            yield path.relative_to(self.folder)
+        yield from self.files(".yaml")
+
+    def files(self, suffix: str) -> Iterator[Path]:
+        """Yield its files of a kind, relative to the folder, sorted; folders that are links are looked into."""
+        yield from sorted(path.relative_to(self.folder) for path in _below(self.folder, ()) if path.suffix == suffix)
+
+
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the files below a folder as Hydra finds them, links to folders followed, those that lead back left out."""
+    real = folder.resolve()
+    if real in above or not os.access(folder, os.R_OK):
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path, (*above, real))
+        else:
+            yield path
 
 
 _tried: ContextVar[Source | None] = ContextVar("tried", default=None)
@@ -59,7 +74,7 @@ def house() -> Source:
 
 
 def added_sources() -> list[Source]:
-    """Return the sources beside embfit's own.
+    """Return the sources beside embfit's own, each folder once: as a pack, whose version pins it, if it is one.
 
     Raises:
         ConfigError: a folder or a pack does not hold what it should.
@@ -69,12 +84,18 @@ def added_sources() -> list[Source]:
     tried = _tried.get()
     entries = sorted(entry_points(group=PACKS), key=lambda entry: entry.name)
     sources += [_pack(entry) for entry in entries if tried is None or _package(entry) != tried.package]
-    if tried is not None and tried.folder not in [source.folder for source in sources]:
+    if tried is not None:
         sources.append(tried)
     home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "embfit"
-    if home.is_dir():
-        sources.append(_personal(home))
-    return sources
+    found: dict[Path, Source] = {}
+    for source in sources:
+        real = source.folder.resolve()
+        if real not in found or (found[real].package is None and source.package is not None):
+            found[real] = source
+    if home.is_dir() and home.resolve() not in found:
+        found[home.resolve()] = _personal(home)
+    found.pop(house().folder.resolve(), None)
+    return list(found.values())
 
 
 def packs() -> frozenset[str]:
@@ -102,8 +123,8 @@ def check_sources(sources: list[Source]) -> None:
     """
     seen: dict[Path, Source] = {}
     for source in sources:
-        for stray in source.folder.rglob("*.yml"):
-            raise ConfigError(f"{stray} is not read; name it {stray.with_suffix('.yaml').name}")
+        for stray in source.files(".yml"):
+            raise ConfigError(f"{source.folder / stray} is not read; name it {stray.with_suffix('.yaml').name}")
         for choice in source.choices():
             _check_encoding(source.folder / choice)
             if choice in seen:

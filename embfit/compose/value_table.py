@@ -26,7 +26,7 @@ def value_table(record: Mapping[str, Any], key: str = "") -> str:
     values = [_cells(name, entry) for name, entry in record["values"].items() if _within(name, key)]
     if not choices and not values:
         known = {name.rsplit(".", depth)[0] for name in record["values"] for depth in range(name.count(".") + 1)}
-        raise ConfigError(f"--explain {key}: there is no such key{suggestion(key, known)}")
+        raise ConfigError(f"{key}: there is no such key{suggestion(key, known)}")
     blocks = [aligned(rows) for rows in (choices, values) if rows]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 

@@ -89,7 +89,7 @@ def _start(job: Prepared, place: dict[str, str], folder: Path) -> subprocess.Pop
     log.info("%s begins; %s has what it says", job.name, file.with_suffix(".txt"))
     with findable(), file.with_suffix(".txt").open("ab") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "embfit.launcher.worker", str(file)],
+            [sys.executable, "-m", "embfit.launcher.worker", str(file), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

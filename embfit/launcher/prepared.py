@@ -1,4 +1,4 @@
-"""A job that is ready to run anywhere, and the program that runs it: `python -m embfit.launcher.worker JOB.json`."""
+"""A job that is ready to run anywhere; `worker` is the program that runs one in a process of its own."""
 
 from __future__ import annotations
 
@@ -74,17 +74,15 @@ class Prepared:
         return cls(**json.loads(file.read_text(encoding="utf-8")))
 
     def run(self) -> None:
-        """Run it in this process, going on with what an earlier attempt left.
+        """Run it in this process, going on with what an earlier attempt left; it begins anew if that was another job.
 
         Raises:
             Exception: whatever the task raises; the run folder has recorded it.
         """
         from embfit.compose.origins import Origins
-        from embfit.compose.resume import was_begun
         from embfit.process import perform
 
-        resuming = was_begun(self.dir, self.values)
         try:
-            perform(self.values, Origins.read(self.provenance), self.overrides, resuming)
+            perform(self.values, Origins.read(self.provenance), self.overrides, anew=True)
         except Pruned as end:
             log.info("%s is pruned: %s", self.name, end)

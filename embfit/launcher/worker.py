@@ -1,4 +1,4 @@
-"""`python -m embfit.launcher.worker JOB.json`: one job in a process of its own, which ends with the sweep's."""
+"""`python -m embfit.launcher.worker JOB.json PID`: one job in a process of its own, which ends with process PID."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from embfit.process import as_launched, termination_interrupts
 SECONDS = 1.0  # between two looks at whether the sweep is still there
 
 
-def main(file: str) -> int:
-    """Run a job; return embfit's exit code."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+def main(file: str, parent: int) -> int:
+    """Run a job; return embfit's exit code.
+
+    Args:
+        file: of the prepared job.
+        parent: the sweep's process, which may be gone by now: importing this took seconds.
+    """
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     listen()
     try:
         with termination_interrupts():
@@ -36,4 +41,4 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from embfit.begun import SWEEP_RECORD as RECORD
 from embfit.errors import ConfigError, UserError
 from embfit.run_folder import read_state
 from embfit.run_record import read_record
@@ -20,7 +21,6 @@ from embfit.sweep.objective import Aim, read_objective
 
 log = logging.getLogger(__name__)
 
-RECORD = "sweep.json"
 KEYS = {"command", "strategy", "complete", "jobs"}  # of the record
 
 

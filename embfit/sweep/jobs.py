@@ -15,6 +15,7 @@ from embfit.compose.composition import Settled, asked, compose, settle
 from embfit.compose.loader import Loader
 from embfit.compose.preflight import check
 from embfit.compose.problems import gather, refuse
+from embfit.compose.resume import refuse_in_files
 from embfit.launcher import Prepared, Slurm
 from embfit.sweep.job import Job
 from embfit.sweep.space import Space
@@ -94,6 +95,7 @@ class Jobs:
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = job.number, str(job.number)
         found = settle(self.loader, config, overrides, self._own(job, config), by=SWEEP)
+        refuse_in_files(found.values, found.origins)
         if isinstance(self.launcher, Slurm):
             trainer = config.hydra.runtime.choices.get("trainer"), found.values.get("trainer") or {}
             misfits = self.launcher.misfits(*trainer)

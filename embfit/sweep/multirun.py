@@ -8,7 +8,8 @@ are Hydra's launchers used, which compose each job again where it runs. The gram
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose.build import make
-from embfit.compose.command_line import refuse_ignored
+from embfit.compose.command_line import key_and_value, refuse_ignored
 from embfit.compose.composition import asked, compose
+from embfit.compose.explain import explained
 from embfit.compose.loader import Loader
-from embfit.compose.origins import Origins
+from embfit.compose.origins import COMMAND_LINE, Origins
 from embfit.compose.preflight import check_group
 from embfit.compose.problems import refuse
 from embfit.compose.provenance import trace
 from embfit.console import listen
 from embfit.errors import ConfigError, UserError
+from embfit.fresh_folder import fresh_folder
 from embfit.launcher import Here
 from embfit.sweep.against_default import against_default
 from embfit.sweep.best import write_experiment
@@ -54,32 +57,43 @@ def sweep(loader: Loader, overrides: Sequence[str]) -> None:
     config = compose(loader, _placed(loader, overrides), multirun=True)
     _refuse_plugins(config)
     typed = _typed(config)
-    named = [text for text in overrides if text.startswith("run.dir=")]
     parsed = OverridesParser.create(loader).parse_overrides(typed)
     origins = trace(loader, [str(one.input_line) for one in parsed if not one.is_sweep_override()])
     strategy: Sweep = _made(config, "sweep", origins) or Grid()
     space = read_space(parsed)
-    command = [*space.fixed, *(text for text in typed if text.partition("=")[0] in {axis.key for axis in space.axes})]
-    dir = _folder(config, command, _name(strategy))
-    folder = SweepFolder(dir, command, _name(strategy))
+    varied = {axis.key for axis in space.axes}
+    command = [*space.fixed, *(text for text in typed if text.partition("=")[0] in varied)]
+    named = [text for text in overrides if key_and_value(text)[0] == "run.dir"]
+    with _folder(config, origins, command, _name(strategy)) as dir:
+        folder = SweepFolder(dir, command, _name(strategy))
+        jobs = _checked(loader, config, origins, strategy, space, folder)
+        with folder.held():
+            try:
+                run_sweep(strategy, folder, jobs)
+            finally:
+                results = [folder.result(job, strategy.aims) for job in folder.jobs.values()]
+                told = shlex.join(["python", "-m", "embfit", "-m", *named, *typed])
+                summary = Summary(told, strategy.aims, results)
+                if any(result.state != WAITING for result in results):
+                    summary = _compared(summary, jobs.space, dir)
+                    _tell(summary, dir, loader, space)
+    if failed := [" ".join(space.overrides(result.job.point)) for result in summary.unfinished]:
+        raise UserError(f"{len(failed)} of the sweep's jobs failed: {'; '.join(failed)}")
+
+
+def _checked(
+    loader: Loader, config: DictConfig, origins: Origins, strategy: Sweep, space: Space, folder: SweepFolder
+) -> Jobs:
+    """Return what runs the jobs of a sweep, when those that can be foreseen are sound."""
     foreseen = strategy.foreseen(space)
     waiting = [job for job in foreseen if not folder.is_done(job)]
     space = with_default(space, compose(loader, space.fixed))
-    jobs = Jobs(loader, space, dir, _made(config, "launcher", origins) or Here(), strategy.pruning(dir))
+    launcher = _made(config, "launcher", origins) or Here()
+    jobs = Jobs(loader, space, folder.dir, launcher, strategy.pruning(folder.dir))
     jobs.check(waiting)
     if waiting == foreseen:  # else a job that is done may have what no other has
         refuse(unknown_objectives(strategy.aims, jobs.configs, origins.find("sweep.objective")))
-    with folder.held():
-        try:
-            run_sweep(strategy, folder, jobs)
-        finally:
-            results = [folder.result(job, strategy.aims) for job in folder.jobs.values()]
-            summary = Summary(shlex.join(["python", "-m", "embfit", "-m", *named, *typed]), strategy.aims, results)
-            if any(result.state != WAITING for result in results):
-                summary = _compared(summary, space, dir)
-                _tell(summary, dir, loader, space)
-    if failed := [" ".join(space.overrides(result.job.point)) for result in summary.unfinished]:
-        raise UserError(f"{len(failed)} of the sweep's jobs failed: {'; '.join(failed)}")
+    return jobs
 
 
 def _placed(loader: Loader, overrides: Sequence[str]) -> list[str]:
@@ -87,10 +101,15 @@ def _placed(loader: Loader, overrides: Sequence[str]) -> list[str]:
     refuse_ignored(overrides, ("hydra.run.dir",))
     found = []
     for override in overrides:
-        if override.startswith("run.dir="):
-            if OverridesParser.create(loader).parse_override(override).is_sweep_override():
+        key, folder = key_and_value(override)
+        if key in ("run.dir", "hydra.sweep.dir"):
+            with explained(loader, overrides, multirun=True):
+                parsed = OverridesParser.create(loader).parse_override(override)
+            if parsed.is_sweep_override():
                 raise ConfigError(f"{override}: a sweep has one folder, and its jobs have theirs in it; name one")
-            override = f"hydra.sweep.dir={override.removeprefix('run.dir=')}"
+            if parsed.value() in ("", None):
+                raise ConfigError(f"{key}: is empty; name a folder ({COMMAND_LINE})")
+            override = f"hydra.sweep.dir={folder}"
         found.append(override)
     return found
 
@@ -147,9 +166,21 @@ def _name(strategy: Sweep) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _folder(config: DictConfig, command: Sequence[str], strategy: str) -> Path:
-    """Return the folder named, else that of the same sweep where it stopped, else a new one."""
+@contextmanager
+def _folder(config: DictConfig, origins: Origins, command: Sequence[str], strategy: str) -> Iterator[Path]:
+    """Return the folder named, else that of the same sweep where it stopped, else a new one.
+
+    Raises:
+        ConfigError: a file gives a name.
+    """
     folder = Path(str(config.hydra.sweep.dir))
-    if any(str(override).startswith("hydra.sweep.dir=") for override in config.hydra.overrides.hydra):
-        return folder
-    return unfinished(folder.parent.parent, command, strategy) or folder
+    if any(key_and_value(str(text))[0] == "hydra.sweep.dir" for text in config.hydra.overrides.hydra):
+        yield folder
+    elif not origins.is_default("run.dir"):
+        place = origins.find("run.dir")
+        raise ConfigError(f"run.dir: would be ignored under -m; name the sweep's folder with run.dir=DIR ({place})")
+    elif (stopped := unfinished(folder.parent.parent, command, strategy)) is not None:
+        yield stopped
+    else:
+        with fresh_folder(folder) as new:
+            yield new

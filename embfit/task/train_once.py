@@ -36,8 +36,6 @@ def train_once(
         log.info("%s was trained before the interruption", "the model" if name is None else name)
         return json.loads(record.read_text(encoding="utf-8")), True
     checkpoints = run.dir / "checkpoints"
-    if not run.resuming:
-        shutil.rmtree(checkpoints, ignore_errors=True)  # of a run that failed here before
     own = checkpoints if name is None else checkpoints / name
     own.mkdir(parents=True, exist_ok=True)
     facts = asdict(fit(own))

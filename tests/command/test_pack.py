@@ -99,6 +99,19 @@ def test_every_wrong_choice_is_named(capsys):
     assert err == "embfit: error: team: 7 of 9 choices do not pass\n"
 
 
+def test_a_pack_without_choices_does_not_pass(capsys):
+    entry = '[project.entry-points."embfit.configs"]\nbare = "bare_pack.conf"\n'
+    write("bare/pyproject.toml", f"[project]\nname = 'bare'\n{entry}")
+    folder = Path("bare/bare_pack/conf")
+    folder.mkdir(parents=True)
+    assert main(["pack", "check", "bare"]) == 2
+    assert f"there are no choices in {folder.absolute()}; add GROUP/NAME.yaml" in capsys.readouterr().err
+    write("elsewhere/right.yaml", "# When.\n# python -m embfit model=right\ndefaults: [minilm]\n")
+    (folder / "model").symlink_to(Path("elsewhere").absolute())
+    assert main(["pack", "check", "bare"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "ok     model/right.yaml"
+
+
 def test_a_pack_counts_as_installed_only_while_it_is_tried():
     main(["pack", "new", "legal-search"])
     pack = pack_at(Path("legal-search"))

@@ -111,6 +111,8 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
             ["ndcg@10", "base", "0.2500,", "tuned", "0.7500,", "bm25", "0.2500", "training.lr=2e-05"],
         ),
     ]
+    assert main(["runs", "explain", "outputs/a", "trainingg"]) == 2
+    assert capsys.readouterr().err == ("embfit: error: trainingg: there is no such key; did you mean 'training'?\n")
     assert main(["runs", "explain", "outputs/a", "training"]) == 0
     told = "training.lr 1e-05 command line, over 5e-05 in conf/training/in-batch.yaml:7"
     assert " ".join(capsys.readouterr().out.split()) == told

@@ -51,7 +51,20 @@ def test_nested_choices_have_their_own_keys(house):
         ("+model.depth=1", "model.depth: is there already; leave out the + (command line)"),
         ("~model.dpeth", "model.dpeth: model has no 'dpeth'; did you mean 'depth'? (command line)"),
         ("modle@x=legal", "modle: no such group; did you mean 'model'? (command line)"),
-        ("model@x=legal", "Could not override 'model@x'; Did you mean to override model?"),
+        ("model@x=legal", "model@x=legal: no model is chosen at x; write model=legal (command line)"),
+        (
+            "loss@loss.loss=plain",
+            "loss@loss.loss=plain: no loss is chosen at loss.loss; add loss=nested (command line)",
+        ),
+        ("model=[small,legal]", "model=[small,legal]: model takes one choice; -m model=small,legal runs one job for"),
+        ("~seed", "~seed: cannot be left out; set seed=VALUE (command line)"),
+        ("~seed=0", "~seed: cannot be left out; set seed=VALUE (command line)"),
+        ("~run.dir", "~run.dir: cannot be left out; set run.dir=VALUE (command line)"),
+        ("~store", "~store: cannot be left out; set what is below it, store.KEY=VALUE (command line)"),
+        ("=3", "=3: has no key; expected KEY=VALUE (command line)"),
+        ("+=3", "+=3: has no key; expected KEY=VALUE (command line)"),
+        ("~", "~: expected KEY=VALUE (command line)"),
+        ("", "'': expected KEY=VALUE (command line)"),
         ("trainer.max_epochs=3", "trainer.max_epochs: would be ignored, since embfit decides it; set training.epochs"),
         (
             "trainer.limit_train_batches=9",
@@ -82,13 +95,36 @@ def test_what_is_quoted_as_told_is_read(house):
 
 def test_every_mistake_of_a_command_line_at_once(house):
     with pytest.raises(ConfigError) as error:
-        compose(make_loader(), ["model=legl", "task.tpo=1", "sede=3"])
+        compose(make_loader(), ["model=legl", "loss=[plain,nested]", "task.tpo=1", "sede=3", "~run"])
     assert str(error.value).splitlines() == [
-        "3 problems in the configuration:",
+        "5 problems in the configuration:",
         "  model=legl: no such choice; did you mean 'legal'? (command line)",
+        "  loss=[plain,nested]: loss takes one choice; -m loss=plain,nested runs one job for each (command line)",
         "  task.tpo: task has no 'tpo'; did you mean 'top'? (command line)",
         "  sede: no such group or key; did you mean 'seed'? (command line)",
+        "  ~run: cannot be left out; set what is below it, run.KEY=VALUE (command line)",
     ]
+
+
+def test_keys_of_a_nested_choice_are_known_with_it(house):
+    with pytest.raises(ConfigError, match=r"loss\.loss\.dismay: loss\.loss has no 'dismay'; did you mean 'dims'"):
+        compose(make_loader(), ["loss=nested", "loss@loss.loss=nested", "loss.loss.dismay=[1]"])
+
+
+def test_choices_that_go_together(house):
+    config = compose(make_loader(), ["logger=[two]", "experiment=[deep]"])
+    assert (sorted(config.logger), config.model.depth) == (["first", "second"], 9)
+
+
+def test_a_file_that_merges_choices(house, monkeypatch):
+    file = house / "team" / "experiment" / "both.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\ndefaults:\n  - override /model: [small, legal]\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    with pytest.raises(ConfigError) as error:
+        compose(make_loader(), ["experiment=both"])
+    assert str(error.value).startswith("model=[small,legal]: model takes one choice; ")
+    assert str(error.value).endswith(f"({file}:3)")
 
 
 @pytest.mark.parametrize(

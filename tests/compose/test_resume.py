@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embfit.compose.command_line import quoted
 from embfit.compose.origins import Origins
 from embfit.compose.resume import read_run, resume_folder
 from embfit.errors import ConfigError
@@ -29,6 +30,11 @@ def unfinished(tmp_path):
         (["a=1"], None),
         (["resume=out/run"], Path("out/run")),
         (["task=mine", "resume='out/a b'"], Path("out/a b")),
+        (["+resume=out"], Path("out")),
+        (["++resume=out", "++task=mine"], Path("out")),
+        (["resume=" + quoted("it's")], Path("it's")),
+        (["resume='it's'"], Path("'it's'")),
+        (["resume=out (1)/é,b"], Path("out (1)/é,b")),
     ],
 )
 def test_the_folder_that_a_command_line_names(overrides, folder):

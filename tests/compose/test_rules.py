@@ -139,6 +139,10 @@ def found(**values):
             },
             [("model.path", "is not set; add model.path=..."), ("data.name", "is not set; add data.name=...")],
         ),
+        (  # a shell's variables that are not set
+            {"data": {"_target_": "embfit.data.Beir", "path": ""}, "store": {"dir": ""}, "run": {"dir": "x"}},
+            [("data.path", "is not set; add data.path=..."), ("store.dir", "is empty; name a folder")],
+        ),
         ({"task": FINETUNE, "model": {"dtype": "bfloat16", "lora": {"rank": 8}}}, []),
         ({"task": {"_target_": "embfit.task.evaluate.evaluate"}, "model": {"dtype": "bfloat16"}}, []),
         (

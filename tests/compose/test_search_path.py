@@ -51,6 +51,45 @@ def test_a_file_that_shadows_another_is_an_error_that_names_both(house, monkeypa
     assert message.endswith("house/conf/model/small.yaml (embfit); rename one")
 
 
+def test_a_folder_that_is_a_link_is_looked_into(house, monkeypatch):
+    """Hydra does, so a file in one would be chosen, or be shadowed, past every check."""
+    mine = write(house / "elsewhere", "models/small.yaml")
+    (house / "one").mkdir()
+    (house / "one" / "model").symlink_to(mine.parent)
+    (house / "one" / "loop").symlink_to(house / "one")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "one"))
+    with pytest.raises(ConfigError, match=f"'model/small' is written twice: {house / 'one/model/small.yaml'}"):
+        make_loader()
+    mine.rename(mine.with_name("tiny.yml"))
+    with pytest.raises(ConfigError, match=rf"{house / 'one/model/tiny.yml'} is not read; name it tiny\.yaml"):
+        make_loader()
+    mine.with_name("tiny.yml").rename(mine.with_name("tiny.yaml"))
+    assert make_loader().choices("model") == ["legal", "small", "tiny"]
+    assert list(search_path.added_sources()[0].choices()) == [Path("model/tiny.yaml")]
+    (house / "xdg").mkdir()
+    (house / "xdg" / "embfit").symlink_to(house / "one")
+    monkeypatch.delenv("EMBFIT_CONFIG_PATH")
+    with pytest.raises(ConfigError, match=r"model/tiny\.yaml is not read: a user's own folder holds"):
+        make_loader()
+
+
+def test_a_folder_that_is_named_twice_is_one(house, monkeypatch):
+    write(house / "one", "model/first.yaml")
+    write(house / "xdg" / "embfit", "trainer/mine.yaml")
+    (house / "link").symlink_to(house / "one")
+    pack = search_path.added_sources()[0]
+    places = [house / "one", house / "one" / "..", house / "link", pack.folder, house / "xdg" / "embfit"]
+    places[1] = places[1] / "one"
+    places.append(search_path.house().folder)
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", ":".join(map(str, places)))
+    assert [source.provider for source in search_path.added_sources()] == [
+        str(house / "one"),
+        "acme-pack==1.2",  # so that a run's record has its version
+        str(house / "xdg" / "embfit"),
+    ]
+    assert make_loader().choices("model") == ["first", "legal", "small"]
+
+
 def test_a_folder_that_is_not_there(house, monkeypatch):
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", "nowhere")
     with pytest.raises(ConfigError, match="EMBFIT_CONFIG_PATH names nowhere, which is not a folder"):

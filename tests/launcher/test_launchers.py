@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from embfit.app import main
-from embfit.launcher import Parallel, Slurm
+from embfit.launcher import Parallel, Slurm, worker
 from embfit.launcher.prepared import JOBS, Prepared
 from embfit.run_folder import read_state
 from tests.compose.conftest import house  # noqa: F401
@@ -96,8 +96,9 @@ def test_each_job_has_a_device_of_its_own(tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text(
         f"#!{sys.executable}\nimport os, sys, time\n"
-        "open(sys.argv[-1] + '.seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'] + os.environ['OMP_NUM_THREADS'])\n"
-        "time.sleep(0.5)\nsys.exit(3 * sys.argv[-1].endswith('2.json'))\n"
+        "assert sys.argv[-1] == str(os.getppid())\n"
+        "open(sys.argv[-2] + '.seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'] + os.environ['OMP_NUM_THREADS'])\n"
+        "time.sleep(0.5)\nsys.exit(3 * sys.argv[-2].endswith('2.json'))\n"
     )
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
@@ -119,6 +120,13 @@ def test_a_sweep_that_is_killed_takes_its_jobs_along(tmp_path):
     running.wait(timeout=30)
     wait_for(lambda: read_state(tmp_path / SWEEP / "1") == "interrupted")
     assert read_state(tmp_path / SWEEP / "0") == "done"
+
+
+def test_a_job_whose_sweep_was_gone_before_it_began_ends(monkeypatch):
+    signals = []
+    monkeypatch.setattr(os, "kill", lambda *told: signals.append(told))
+    worker._end_with(os.getppid() + 1)
+    assert signals == [(os.getpid(), signal.SIGTERM)]
 
 
 def wait_for(condition, seconds: float = 90) -> None:

@@ -89,14 +89,14 @@ def test_the_same_command_runs_what_failed_and_nothing_else(house, capsys):  # n
     assert err.count("scoring") == 1
     assert [started(0), started(2)] == before
     assert [job["state"] for job in summary()["jobs"]] == ["done", "done", "done"]
-    assert main(command) == 0
+    assert main([*command, f"run.dir={SWEEP}"]) == 0
     assert capsys.readouterr().err.count("scoring") == 0
 
 
 def test_a_job_that_cannot_begin_does_not_end_the_others(house, capsys):  # noqa: F811
     wrong = SWEEP / "1" / "log.txt"
     wrong.mkdir(parents=True)  # a folder where a file should be
-    command = ["-m", "task=score", "model.path=a,b,c"]
+    command = ["-m", "task=score", "model.path=a,b,c", f"run.dir={SWEEP}"]
     assert main(command) == 1
     out, err = capsys.readouterr()
     assert [job["state"] for job in summary()["jobs"]] == ["done", "failed", "done"]
@@ -119,11 +119,39 @@ def test_ctrl_c_stops_the_sweep_and_the_table_says_what_waits(house, capsys):  #
 
 
 def test_a_folder_holds_one_sweep(house, capsys):  # noqa: F811
-    assert main(["-m", "task=score", "seed=1,2"]) == 0
-    assert main(["-m", "task=score", "seed=1,3"]) == 2
+    assert main(["-m", "task=score", "seed=1,2", "run.dir=outputs/sweeps"]) == 0
+    assert main(["-m", "task=score", "seed=1,3", "run.dir=outputs/sweeps"]) == 2
     assert (
         "holds another sweep (task=score seed=1,2 by embfit.sweep.grid.Grid); name another" in capsys.readouterr().err
     )
+
+
+def test_sweeps_that_name_no_folder_have_one_each(house, capsys):  # noqa: F811
+    assert main(["-m", "task=score", "seed=1,2"]) == 0
+    assert main(["-m", "task=score", "seed=1,3"]) == 0
+    held = [json.loads((house / "outputs" / name / "sweep.json").read_text()) for name in ("sweeps", "sweeps-2")]
+    assert [record["command"][-1] for record in held] == ["seed=1,2", "seed=1,3"]
+    config = yaml.safe_load(Path("outputs/sweeps-2/1/config.yaml").read_text())
+    assert config["run"]["dir"] == str(house / "outputs" / "sweeps-2" / "1")
+
+
+def test_a_job_of_another_configuration_leaves_nothing_to_the_one_in_its_place(house, monkeypatch, capsys):  # noqa: F811
+    file = house / "team" / "model" / "ours.yaml"
+    file.parent.mkdir(parents=True)
+    text = "# Ours.\n# python -m embfit model=ours\n_target_: acme.rooms.Model\npath: stop\ndepth: "
+    file.write_text(f"{text}3\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    command = ["-m", "task=score", "model=ours", "seed=1,2"]
+    assert main(command) == 130
+    job = SWEEP / "0"
+    (job / "training.json").write_text("{}")
+    (job / "checkpoints").mkdir()
+    assert main(command) == 130
+    assert (job / "training.json").is_file()  # it goes on
+    file.write_text(f"{text}4\n")
+    assert main(command) == 130
+    assert not (job / "training.json").exists()
+    assert yaml.safe_load((job / "config.yaml").read_text())["model"]["depth"] == 4
 
 
 def test_an_interval_in_a_grid(house, capsys):  # noqa: F811
@@ -248,7 +276,7 @@ def test_a_sweep_stops_where_its_first_job_lacks_the_objective(house, capsys):  
     assert [job["state"] for job in summary()["jobs"]] == ["done", "waiting"]
     assert main([*command, "sweep.objective=systems.tuned.metrics.ndcg@10"]) == 0
     assert [job["state"] for job in summary()["jobs"]] == ["done", "done"]
-    assert main([*command, "sweep.objective=dev.ndgc@10"]) == 1  # all of them are done
+    assert main([*command, "sweep.objective=dev.ndgc@10", f"run.dir={SWEEP}"]) == 1  # all of them are done
 
 
 def test_without_the_default_objective_a_grid_goes_on_and_a_search_stops(house, capsys):  # noqa: F811
@@ -291,7 +319,7 @@ def test_a_grid_and_a_search_of_the_same_values_are_two_sweeps(house, capsys):  
     before = sorted(path.name for path in SWEEP.iterdir())
     table = (SWEEP / "summary.json").read_bytes()
     capsys.readouterr()
-    assert main(["-m", "+sweep=optuna", "task=score", "model.rate=0.1,0.2"]) == 2
+    assert main(["-m", "+sweep=optuna", "task=score", "model.rate=0.1,0.2", f"run.dir={SWEEP}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "holds another sweep (task=score model.rate=0.1,0.2 by embfit.sweep.grid.Grid)" in err
@@ -318,6 +346,11 @@ def test_a_grid_and_a_search_of_the_same_values_are_two_sweeps(house, capsys):  
             ["number at this key; did you mean 'config.model.depth'? (command line)"],
         ),
         (["run.dir=a,b", "seed=1,2"], ["run.dir=a,b: a sweep has one folder"]),
+        (["run.dir=é", "seed=1,2"], ["run.dir: cannot read the value é; quote it: run.dir='\"é\"' (command line)"]),
+        (["run.dir=x (1)", "seed=1,2"], ["run.dir: cannot read the value x (1); quote it: run.dir='\"x (1)\"'"]),
+        (["run={dir: x}", "seed=1,2"], ["run.dir: would be ignored under -m; name the sweep's folder with run.dir"]),
+        (["++hydra.run.dir=x", "seed=1,2"], ["++hydra.run.dir=x would be ignored; set run.dir=x"]),
+        (["loss=[plain,nested]", "seed=1,2"], ["loss takes one choice; -m loss=plain,nested runs one job for each"]),
         (
             ["hydra.sweeper._target_=acme.Sweeper", "seed=1,2"],
             ["embfit does not use; choose sweep=grid or sweep=optuna"],

@@ -240,7 +240,8 @@ def test_a_failure_after_training_does_not_train_again(command: list[str], monke
     with monkeypatch.context() as patch:
         patch.setattr("embfit.task.finetune.write_report", full)
         assert main([*command, "run.dir=run"]) == 1
-    assert main(["resume=run"]) == 0
+    assert main([*command, "run.dir=run", "seed=7"]) == 2  # it would take the place of the model
+    assert main([*command, "run.dir=run"]) == 0
     assert len(trained) == 1
     assert report("run")["training"]["steps"] == 6
 
