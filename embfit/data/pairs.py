@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +109,13 @@ class Pairs(Source):
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Rows:
     """The rows of a file, checked for columns that it does not have."""
 
     records: Records
     pairs: Pairs
-    told: list[bool] = field(default_factory=list)
+    is_told: bool = False  # rows are read again to find the place of an error, and what is unread is said once
 
     def __str__(self) -> str:
         return str(self.records)
@@ -141,9 +141,9 @@ class _Rows:
         """Say once which columns nobody asked for: one of them may be a label or an id."""
         read = {"negatives", *(column for columns in self.pairs.columns.values() for column in columns)}
         unread = [column for column in there if column not in read]
-        if unread and not self.told:
+        if unread and not self.is_told:
             log.info("%s: columns that are not read: %s", self.records, ", ".join(unread))
-        self.told.append(True)  # rows are read again to find the place of an error
+        self.is_told = True
 
 
 def _table(path: Path) -> Records:
