@@ -13,16 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from embfit.command import command
 from embfit.compose.command_line import CommandLine, flags, parse, refuse_ignored, version_line
-from embfit.compose.composition import asked, check_composed, compose, described, hydra_session
-from embfit.compose.explain import explained
+from embfit.compose.composition import check_composed, compose, hydra_session, overrides_of, resolve_all
+from embfit.compose.explain import value_table
 from embfit.compose.help import about, overview
+from embfit.compose.hydra_errors import readable_errors
 from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check, check_keys
-from embfit.compose.resume import read_run, resume_folder
-from embfit.compose.value_table import value_table
-from embfit.console import report
 from embfit.errors import ConfigError
-from embfit.process import as_launched, perform, termination_interrupts
+from embfit.launcher.distributed import as_launched
+from embfit.run.console import report
+from embfit.run.process import perform, termination_interrupts
+from embfit.run.resume import read_run, resume_folder
 from embfit.sweep.multirun import sweep
 
 
@@ -64,7 +65,7 @@ def _command(line: CommandLine) -> None:
         elif line.action == "explain":
             _explain(loader, line)
         elif line.action == "completion":
-            with explained(loader, ()):
+            with readable_errors(loader, ()):
                 hydra.shell_completion(CONFIG, line.overrides)
         elif line.action == "info":
             compose(loader, line.overrides)
@@ -82,7 +83,7 @@ def _show(hydra: Hydra, config: DictConfig, line: CommandLine) -> None:
 
 
 def _explain(loader: Loader, line: CommandLine) -> None:
-    values, origins = described(loader, line.overrides)
+    values, origins = resolve_all(loader, line.overrides)
     print(value_table(origins.record(values), line.package or ""), flush=True)
     check_keys(values, origins, loader.groups())
 
@@ -91,7 +92,7 @@ def _run(loader: Loader, overrides: list[str]) -> None:
     refuse_ignored(overrides, ("hydra.run.dir", "hydra.sweep.dir"))
     config = compose(loader, overrides)
     found = check_composed(loader, config, overrides)
-    perform(found.values, found.origins, asked(config))
+    perform(found.values, found.origins, overrides_of(config))
 
 
 def _resume(loader: Loader, folder: Path, line: CommandLine) -> None:

@@ -10,16 +10,20 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+from pydantic import Field
 
 from embfit.text_digests import CONTENT, DIGESTS, digest_documents, document_text, first_rows
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Judgements of one split: query id → {document id → grade}. A grade of 1 or more is relevant."""
+
+Seed: TypeAlias = Annotated[int, Field(ge=0)]
+"""Seed of random numbers; NumPy takes none below 0."""
 
 BLOCK = 4096  # rows read from Arrow at a time
 
@@ -157,6 +161,23 @@ class Ranking:
     """Ranked documents by query id: `[(document id, score), ...]`, best first, ties broken by id."""
 
     documents: Mapping[str, Sequence[tuple[str, float]]]
+
+    @classmethod
+    def of(
+        cls, scored: Mapping[str, Iterable[tuple[str, float]]], depth: int | None = None, exclude_self: bool = False
+    ) -> Ranking:
+        """Order each query's scored documents by (-score, id): the one place where ties are broken.
+
+        Args:
+            scored: query id → (document id, score), in any order.
+            depth: documents kept for each query; all by default.
+            exclude_self: leave out the document that has the query's own id (`Collection.exclude_self`).
+        """
+        ranked: dict[str, list[tuple[str, float]]] = {}
+        for query, pairs in scored.items():
+            others = (pair for pair in pairs if not (exclude_self and pair[0] == query))
+            ranked[query] = sorted(others, key=lambda pair: (-pair[1], pair[0]))[:depth]
+        return cls(ranked)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from embfit.outcome import is_disk_full
+from embfit.errors import is_disk_full
 
 log = logging.getLogger(__name__)
 

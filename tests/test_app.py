@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from embfit.app import main
-from embfit.fresh_folder import fresh_folder
+from embfit.run.unique_folder import unique_folder
 from tests.compose.conftest import HOUSE, house  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -131,13 +131,13 @@ def test_runs_that_name_no_folder_have_one_each(house, capsys):  # noqa: F811
 def test_a_folder_of_ones_own_is_unmade_with_nothing_in_it(tmp_path):
     (tmp_path / "there").mkdir()
     wanted = tmp_path / "there" / "day" / "time"
-    with pytest.raises(ValueError), fresh_folder(wanted):  # noqa: PT011
+    with pytest.raises(ValueError), unique_folder(wanted):  # noqa: PT011
         raise ValueError
     assert list((tmp_path / "there").iterdir()) == []
-    with fresh_folder(wanted) as first, fresh_folder(wanted) as second:
+    with unique_folder(wanted) as first, unique_folder(wanted) as second:
         (first / "file").touch()
     assert (first, second) == (wanted, wanted.with_name("time-2"))
-    with pytest.raises(ValueError), fresh_folder(wanted) as third:  # noqa: PT011, PT012
+    with pytest.raises(ValueError), unique_folder(wanted) as third:  # noqa: PT011, PT012
         (third / "file").touch()
         raise ValueError
     assert (wanted.with_name("time-3") / "file").is_file()

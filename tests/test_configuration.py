@@ -17,7 +17,7 @@ from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, owned_elsewhere, ro
 from embfit.compose.targets import Target, find_target
 from embfit.compose.values import complaint
 from embfit.errors import ConfigError
-from embfit.run_folder import RunFolder
+from embfit.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -143,7 +143,7 @@ def test_every_choice_passes(file):
         "model/custom": "path",
         "miner/file": "path",
         "miner/cross-encoder": "model",
-        "miner/taught": "model",
+        "miner/scored": "model",
         "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
         "experiment/distill": "miner.model",
         "experiment/labelled-pairs": "data.path",

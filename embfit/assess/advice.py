@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from embfit.assess.candidates import Candidate
+from embfit.assess.candidates import ModelCandidate
 from embfit.assess.chunking import CUT_OFF
 from embfit.evaluator.comparison import ALL
 from embfit.records import Comparison, Evaluation
@@ -101,7 +101,7 @@ class Findings:
 def conclude(
     base: Evaluation,
     comparisons: Sequence[Comparison],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ModelCandidate],
     measured: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what `report.json` holds as `assessment`: the advice, the base models, and all else that was measured.

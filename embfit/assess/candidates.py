@@ -15,7 +15,7 @@ BYTES = 4  # of a float32
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModelCandidate:
     """What a base model costs.
 
     Args:
@@ -41,7 +41,7 @@ class Candidate:
 
 def measure_candidate(
     system: str, encoder: Encoder, collection: Collection, truncated: np.ndarray, documents: int, seed: int
-) -> Candidate:
+) -> ModelCandidate:
     """Time an encoder on a sample of the documents, as they are: tokenising, padding and all.
 
     Args:
@@ -58,7 +58,7 @@ def measure_candidate(
     started = time.monotonic()
     encoder.encode(texts, "document")
     seconds = time.monotonic() - started
-    return Candidate(
+    return ModelCandidate(
         system=system,
         source=encoder.source,
         parameters=sum(weight.numel() for weight in encoder.parameters()),

@@ -12,7 +12,7 @@ from embfit.assess.pieces import evaluate_best_piece, evaluate_pieces
 from embfit.errors import ConfigError
 from embfit.evaluator.comparison import ALL
 from embfit.evaluator.subcorpus import subcorpus
-from embfit.evaluator.systems import Bench
+from embfit.evaluator.systems import EvaluationContext
 from embfit.model import embed
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ def piece_sizes(sizes: Sequence[int] | None, limit: int) -> list[int]:
     return readable
 
 
-def compare_chunks(bench: Bench, sizes: Sequence[int], documents: int) -> dict[str, Any]:
+def compare_chunks(context: EvaluationContext, sizes: Sequence[int], documents: int) -> dict[str, Any]:
     """Measure the configured model on documents cut off at its length, and on documents in pieces.
 
     All are measured on the same part of the corpus, the judged documents and a sample of the others: quick, and too
     easy, so the values are to be compared with each other alone.
 
     Args:
-        bench: has the collection and the model.
+        context: has the collection and the model.
         sizes: tokens of a piece, from `piece_sizes`.
         documents: searched, at most, unless more are judged.
 
@@ -58,15 +58,15 @@ def compare_chunks(bench: Bench, sizes: Sequence[int], documents: int) -> dict[s
         to cutting off with its 95 % interval and p, and `p_holm`, corrected for the number of sizes where there are
         several.
     """
-    encoder, collection = bench.encoder, bench.collection
-    rows = subcorpus(collection, bench.split, documents)
-    whole = np.asarray(embed(encoder, collection, "document", bench.store).matrix[rows])
-    systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, bench, rows, whole, np.arange(len(rows))))}
+    encoder, collection = context.encoder, context.collection
+    rows = subcorpus(collection, context.split, documents)
+    whole = np.asarray(embed(encoder, collection, "document", context.store).matrix[rows])
+    systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, context, rows, whole, np.arange(len(rows))))}
     for tokens in sizes:
         name = f"pieces of {tokens}"
-        systems[name] = (tokens, evaluate_pieces(name, bench, rows, tokens))
-    metric = bench.evaluator.metrics[0]
-    compared = bench.evaluator.compare_all([found for _, found in systems.values()])
+        systems[name] = (tokens, evaluate_pieces(name, context, rows, tokens))
+    metric = context.evaluator.metrics[0]
+    compared = context.evaluator.compare_all([found for _, found in systems.values()])
     against = {one.b: one for one in compared if (one.metric, one.subset) == (metric, ALL)}
     settings = []
     for name, (tokens, found) in systems.items():

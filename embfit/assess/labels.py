@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from embfit.evaluator.metrics import answerable
-from embfit.evaluator.systems import Bench
+from embfit.evaluator.systems import EvaluationContext
 from embfit.evaluator.unjudged import TOP, count_unjudged
 from embfit.records import Evaluation, Qrels
 
 
-def examine(bench: Bench, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def examine(context: EvaluationContext, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """Count what is unjudged among the first ten of each system, and what is there twice.
 
     Returns:
@@ -20,7 +20,7 @@ def examine(bench: Bench, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         (whose text another document has too) and `copies_not_judged` (copies of a relevant document that nobody judged
         relevant to the query: they count as wrong).
     """
-    collection, qrels = bench.collection, answerable(bench.collection.qrels[bench.split])
+    collection, qrels = context.collection, answerable(context.collection.qrels[context.split])
     copies = collection.document_copies
     sizes = Counter(copies.tolist())
     groups: dict[int, list[str]] = {}

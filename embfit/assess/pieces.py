@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from embfit.evaluator.hits import Hits
-from embfit.evaluator.search import Search
-from embfit.evaluator.systems import Bench
+from embfit.evaluator.search import CorpusSearch
+from embfit.evaluator.systems import EvaluationContext
 from embfit.model import Encoder, embed
 from embfit.records import Collection, Evaluation
 
@@ -71,16 +71,16 @@ def _length(encoder: Encoder, text: str) -> int:
     return len(encoder.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else 0
 
 
-def evaluate_pieces(name: str, bench: Bench, rows: np.ndarray, tokens: int) -> Evaluation:
+def evaluate_pieces(name: str, context: EvaluationContext, rows: np.ndarray, tokens: int) -> Evaluation:
     """Measure the configured model on some documents in pieces; a document scores as its best piece does.
 
     Args:
         name: of the system.
-        bench: has the collection, its queries and the model.
+        context: has the collection, its queries and the model.
         rows: of the documents searched, ascending.
         tokens: of a piece.
     """
-    encoder, collection = bench.encoder, bench.collection
+    encoder, collection = context.encoder, context.collection
     key = {
         "encoder": encoder.fingerprint,
         "corpus": collection.corpus_digest,
@@ -94,25 +94,25 @@ def evaluate_pieces(name: str, bench: Bench, rows: np.ndarray, tokens: int) -> E
         np.save(folder / "starts.npy", pieces.starts)
         np.save(folder / "matrix.npy", encoder.encode(pieces.texts, "document"))
 
-    folder = bench.store.entry("pieces", key, build, version=VERSION)
+    folder = context.store.entry("pieces", key, build, version=VERSION)
     starts, matrix = np.load(folder / "starts.npy"), np.load(folder / "matrix.npy", mmap_mode="r")
-    return evaluate_best_piece(name, bench, rows, matrix, starts)
+    return evaluate_best_piece(name, context, rows, matrix, starts)
 
 
 def evaluate_best_piece(
-    name: str, bench: Bench, rows: np.ndarray, matrix: np.ndarray, starts: np.ndarray
+    name: str, context: EvaluationContext, rows: np.ndarray, matrix: np.ndarray, starts: np.ndarray
 ) -> Evaluation:
     """Rank documents by the highest score among their pieces and measure.
 
     Args:
         name: of the system.
-        bench: has the queries and the model.
+        context: has the queries and the model.
         rows: [N] document rows.
         matrix: [P, D] vectors of the pieces.
         starts: [N] number of each document's first piece.
     """
-    search = Search(bench.collection, bench.evaluator.depth)
-    queries = embed(bench.encoder, bench.collection, "query", bench.store, bench.rows).matrix  # [Q, D]
+    search = CorpusSearch(context.collection, context.evaluator.depth)
+    queries = embed(context.encoder, context.collection, "query", context.store, context.rows).matrix  # [Q, D]
     step = max(1, SCORES // len(matrix))
     found: list[Hits] = []
     for first in range(0, len(queries), step):
@@ -120,5 +120,5 @@ def evaluate_best_piece(
         top = np.argsort(-best, axis=1, kind="stable")[:, : search.reach]
         found.append((np.take_along_axis(best, top, axis=1), rows[top]))
     scores, documents = (np.concatenate(part) for part in zip(*found, strict=True))
-    ranking = search.ranking(bench.rows, (scores, documents))
-    return bench.judge(name, ranking, {"pieces": len(matrix), "documents": len(rows)})
+    ranking = search.ranking(context.rows, (scores, documents))
+    return context.judge(name, ranking, {"pieces": len(matrix), "documents": len(rows)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from embfit.evaluator.systems import Bench
+from embfit.evaluator.systems import EvaluationContext
 from embfit.index.words import words
 from embfit.model import Encoder
 
@@ -14,7 +14,7 @@ RARE = 3  # documents, at most, that have a rare word
 EXAMPLES = 10
 
 
-def cover(bench: Bench) -> dict[str, Any]:
+def cover(context: EvaluationContext) -> dict[str, Any]:
     """Count how the configured model's tokenizer splits words, and how many documents have the queries' words.
 
     Words of the text are counted once a document and once a query, in lower case.
@@ -26,12 +26,12 @@ def cover(bench: Bench) -> dict[str, Any]:
         documents), `query_absent_share` (in none), and `queries_with_rare` and `queries_with_absent` (shares of queries
         that have such a word).
     """
-    collection = bench.collection
+    collection = context.collection
     frequency: Counter[str] = Counter()
     for text in collection.document_texts():
         frequency.update(set(words(text)))
-    asked = [set(words(text)) for text in collection.query_texts(bench.rows)]
-    pieces, unknown = _pieces(bench.encoder, sorted({*frequency, *(word for query in asked for word in query)}))
+    asked = [set(words(text)) for text in collection.query_texts(context.rows)]
+    pieces, unknown = _pieces(context.encoder, sorted({*frequency, *(word for query in asked for word in query)}))
     total = frequency.total() or 1
     query_words = [word for query in asked for word in query]
     count = len(query_words) or 1

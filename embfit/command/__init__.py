@@ -6,15 +6,9 @@ A first word that is one of these is a command; everything else on a command lin
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-COMMANDS: Mapping[str, str] = {
-    "pack": "share choices between teams: new, check, list",
-    "runs": "what was run: list, explain, diff",
-    "doctor": "what this machine has, and what the next run would do",
-    "schema": "JSON schemas, with which editors complete and check YAML files",
-}
-"""Word → what it is for."""
+from embfit.compose.command_line import COMMANDS
 
 
 def command(word: str) -> Callable[[Sequence[str]], None] | None:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import embfit
 from embfit.compose.command_line import Parser
-from embfit.compose.composition import check_composed, compose, described, hydra_session
+from embfit.compose.composition import check_composed, compose, hydra_session, resolve_all
+from embfit.compose.explain import aligned
 from embfit.compose.loader import make_loader
 from embfit.compose.search_path import added_sources
-from embfit.compose.value_table import aligned
 from embfit.errors import UserError
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "faiss-cpu", "bm25s")
@@ -27,7 +27,7 @@ GB = 1e9
 Row = tuple[str, str]
 
 
-class Hub(NamedTuple):
+class HubStatus(NamedTuple):
     """What is to be said of the Hub, and why it says nothing itself; empty where it answers."""
 
     said: str
@@ -60,11 +60,11 @@ def _versions() -> Iterator[Row]:
         yield "choices of", f"{source.provider} in {source.folder}"
 
 
-def _machine(hub: Hub) -> Iterator[Row]:
+def _machine(hub: HubStatus) -> Iterator[Row]:
     import torch
 
     from embfit.model.precision import choose_device, multiplies_bf16
-    from embfit.training.memory import free_bytes
+    from embfit.training.step.memory import free_bytes
 
     cpu = torch.device("cpu")
     yield "CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {_bf16(multiplies_bf16(cpu))}"
@@ -82,28 +82,28 @@ def _bf16(there: bool) -> str:
     return "multiplies bf16" if there else "no bf16 multiplication, so precision=auto is fp32"
 
 
-def _hub() -> Hub:
+def _hub() -> HubStatus:
     """Ask whether the Hub answers; any answer will do."""
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return Hub("not asked, since HF_HUB_OFFLINE is set; what is on this machine works", "is not asked")
+        return HubStatus("not asked, since HF_HUB_OFFLINE is set; what is on this machine works", "is not asked")
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS):
-            return Hub(f"{address} answers")
+            return HubStatus(f"{address} answers")
     except urllib.error.HTTPError as error:
-        return Hub(f"{address} answers ({error.code})")
+        return HubStatus(f"{address} answers ({error.code})")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         said = f"{address} cannot be reached ({reason}); models and data on this machine work"
-        return Hub(said, "cannot be reached")
+        return HubStatus(said, "cannot be reached")
 
 
-def _next_run(overrides: Sequence[str], hub: Hub) -> Iterator[Row]:
+def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
     """Compose and check what these overrides stand for."""
     loader = make_loader()
     with hydra_session(loader):
         check_composed(loader, compose(loader, overrides), overrides)
-        values, origins = described(loader, overrides)
+        values, origins = resolve_all(loader, overrides)
     yield "next run", " ".join(["python -m embfit", *overrides])
     for group, layers in origins.choices.items():
         yield f"  {group}", f"{layers[0].value or 'none'} ({layers[0].source})"
@@ -113,7 +113,7 @@ def _next_run(overrides: Sequence[str], hub: Hub) -> Iterator[Row]:
     yield "  checked", "the configuration is sound; data and weights were not touched"
 
 
-def _weights(node: dict[str, Any], hub: Hub) -> str:
+def _weights(node: dict[str, Any], hub: HubStatus) -> str:
     """Say where a model's files will come from."""
     from embfit.model.source import find_here, in_cache
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from embfit.compose.explain import aligned
 from embfit.compose.origins import leaves
-from embfit.compose.value_table import aligned
 from embfit.compose.values import shown
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
 from embfit.report.wording import certainty
-from embfit.run_record import RunRecord
+from embfit.run.record import RunRecord
 
 SAMPLES = 10_000  # of bootstrap and randomisation test
 ABSENT = "-"

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embfit.compose.command_line import Parser
-from embfit.compose.value_table import aligned, value_table
+from embfit.compose.explain import aligned, value_table
 from embfit.errors import UserError
-from embfit.run_record import RunRecord, find_runs, read_record
+from embfit.run.record import RunRecord, find_runs, read_record
 
 ERROR_WIDTH = 60  # of a row's error; the run's log has all of it
 

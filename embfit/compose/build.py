@@ -13,10 +13,9 @@ from omegaconf import OmegaConf
 
 from embfit.compose.targets import find_target
 from embfit.errors import ConfigError
-from embfit.run_folder import RunFolder
 
 
-def bind_task(values: Mapping[str, Any], run: RunFolder) -> Callable[[], Any]:
+def bind_task(values: Mapping[str, Any], run: object) -> Callable[[], Any]:
     """Return the configured task with everything that its signature names.
 
     A parameter is a key of the task's own YAML, the name of a group or of `store` (whose object is made), `run`, or a

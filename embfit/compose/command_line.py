@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -16,6 +16,14 @@ from embfit.errors import ConfigError
 
 FREE_TEXT = ("query",)  # keys whose value is a sentence: commas, quotes and question marks are part of it
 HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
+COMMANDS: Mapping[str, str] = {
+    "pack": "share choices between teams: new, check, list",
+    "runs": "what was run: list, explain, diff",
+    "doctor": "what this machine has, and what the next run would do",
+    "schema": "JSON schemas, with which editors complete and check YAML files",
+}
+"""First words that are commands, and what each is for; everything else on a command line is Hydra's."""
+
 EXPLAIN = "task=explain"  # --explain, for the default task
 
 

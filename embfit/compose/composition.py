@@ -19,17 +19,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from embfit.compose.explain import explained, unmeant
+from embfit.compose.hydra_errors import readable_errors, suspicious
 from embfit.compose.loader import CONFIG, Loader
-from embfit.compose.origins import Origins, leaves
+from embfit.compose.origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.preflight import check
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.provenance import trace
-from embfit.compose.resume import refuse_in_files
 
 
 @dataclass(frozen=True)
-class Settled:
+class ResolvedConfig:
     """A composed configuration as plain values: what runs under it asks Hydra for nothing.
 
     Args:
@@ -61,21 +60,21 @@ def compose(loader: Loader, overrides: Sequence[str], multirun: bool = False) ->
     Raises:
         ConfigError: an override or a file is wrong; every wrong override is named.
     """
-    with explained(loader, overrides, multirun):
+    with readable_errors(loader, overrides, multirun):
         mode = RunMode.MULTIRUN if multirun else RunMode.RUN
         config = loader.load_configuration(CONFIG, list(overrides), run_mode=mode)
-    refuse(unmeant(loader, overrides))
+    refuse(suspicious(loader, overrides))
     return config
 
 
-def asked(config: DictConfig) -> list[str]:
+def overrides_of(config: DictConfig) -> list[str]:
     """Return the overrides that a configuration was composed with, Hydra's own left out."""
     return [str(override) for override in config.hydra.overrides.task]
 
 
-def settle(
+def resolve_config(
     loader: Loader, config: DictConfig, overrides: Sequence[str], own: Mapping[str, Any] | None = None, by: str = ""
-) -> Settled:
+) -> ResolvedConfig:
     """Resolve a composed configuration.
 
     Args:
@@ -97,30 +96,30 @@ def settle(
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(copy.deepcopy(config))  # ${hydra:...} looks there; what is set is frozen
     try:
-        return Settled(resolve(ours, origins), origins, ours)
+        return ResolvedConfig(resolve(ours, origins), origins, ours)
     finally:
         HydraConfig.instance().cfg = before
 
 
-def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str]) -> Settled:
+def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str]) -> ResolvedConfig:
     """Settle a composed configuration, and hold it to the code that it will call.
 
     Raises:
         ConfigError: one line per problem.
     """
-    found = settle(loader, config, overrides)
-    refuse_in_files(found.values, found.origins)
+    found = resolve_config(loader, config, overrides)
+    refuse_resume_in_files(found.values, found.origins)
     check(found.values, found.origins, loader.groups(), found.raw)
     return found
 
 
-def described(loader: Loader, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
+def resolve_all(loader: Loader, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
     """Return the resolved values that these overrides compose, and where each was written; nothing is checked.
 
     Raises:
         ConfigError: they do not compose.
     """
-    found = settle(loader, compose(loader, overrides), overrides)
+    found = resolve_config(loader, compose(loader, overrides), overrides)
     return found.values, found.origins
 
 
@@ -156,3 +155,14 @@ def _unresolved(node: DictConfig, origins: Mapping[str, str], prefix: str) -> It
             continue
         if isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
             yield from _unresolved(value, origins, f"{path}.")
+
+
+def refuse_resume_in_files(values: Mapping[str, Any], origins: Origins) -> None:
+    """Refuse a `resume` that a file gives: whether to go on is for the command line to say.
+
+    Raises:
+        ConfigError: a file gives one.
+    """
+    folder, place = values.get("resume"), origins.find("resume")
+    if folder is not None and place != COMMAND_LINE:
+        refuse([Problem("resume", f"{folder} would be ignored; type it on the command line: resume={folder}", place)])

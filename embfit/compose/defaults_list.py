@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from embfit.compose.loader import Loader
-from embfit.compose.nearest import suggestion
 from embfit.compose.problems import Problem
+from embfit.nearest import suggestion
 
 NO_FILES = ("_self_", "_here_", "null")
 

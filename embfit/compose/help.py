@@ -8,11 +8,11 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from embfit.command import COMMANDS
+from embfit.compose.command_line import COMMANDS
 from embfit.compose.defaults_list import listed
 from embfit.compose.loader import Loader
-from embfit.compose.nearest import suggestion
 from embfit.errors import ConfigError
+from embfit.nearest import suggestion
 
 USAGE = """\
 embfit fine-tunes text-embedding models for one domain's retrieval; every step is chosen by YAML.

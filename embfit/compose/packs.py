@@ -14,11 +14,11 @@ from embfit.compose.command_line import parse
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.help import purpose
 from embfit.compose.loader import make_loader
-from embfit.compose.search_path import PACKS, Source, trying
+from embfit.compose.search_path import PACKS, ConfigSource, trying
 from embfit.errors import ConfigError
 
 
-def pack_at(path: Path) -> Source:
+def pack_at(path: Path) -> ConfigSource:
     """Return the pack whose project is in a folder, or a plain folder of choices.
 
     Raises:
@@ -29,10 +29,10 @@ def pack_at(path: Path) -> Source:
         return _project(project)
     if not path.is_dir() or not any(path.glob("*/*.yaml")):
         raise ConfigError(f"{path} is neither a pack's project (pyproject.toml) nor a folder of GROUP/NAME.yaml files")
-    return Source(str(path), path.absolute())
+    return ConfigSource(str(path), path.absolute())
 
 
-def check_choice(pack: Source, choice: Path) -> None:
+def check_choice(pack: ConfigSource, choice: Path) -> None:
     """Compose and check the command of a choice: the one that its second line states, else `GROUP=NAME` alone.
 
     Nothing is read or computed. The pack counts as installed meanwhile, in the place of an installed one of its name.
@@ -75,7 +75,7 @@ def _command(file: Path, choice: str) -> list[str]:
     return line.overrides
 
 
-def _project(project: Path) -> Source:
+def _project(project: Path) -> ConfigSource:
     try:
         stated = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     except (KeyError, ValueError) as error:
@@ -91,12 +91,12 @@ def _project(project: Path) -> Source:
         folder = root.joinpath(*parts)
         if folder.is_dir():
             provider = f"{stated['name']}=={stated.get('version', 'dev')}"
-            return Source(provider, folder.absolute(), package=parts[0])
+            return ConfigSource(provider, folder.absolute(), package=parts[0])
     raise ConfigError(f"{project} names the package {module}, and there is no such folder beside it or under src")
 
 
 @contextmanager
-def _importable(pack: Source) -> Iterator[None]:
+def _importable(pack: ConfigSource) -> Iterator[None]:
     """Let the pack's own code be found, as it will be once it is installed."""
     if pack.package is None:
         yield

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from embfit.compose.build import make
-from embfit.compose.nearest import suggestion
 from embfit.compose.origins import Origins, leaves
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.rooms import REWRITTEN, lives_in, owned_elsewhere, room
@@ -25,6 +24,7 @@ from embfit.compose.search_path import packs
 from embfit.compose.targets import MissingTargetError, Target, find_target
 from embfit.compose.values import complaint
 from embfit.errors import ConfigError
+from embfit.nearest import suggestion
 
 MISSING = "???"
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")

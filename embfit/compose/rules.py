@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from embfit.compose.nearest import suggestion
 from embfit.compose.problems import Problem
+from embfit.nearest import suggestion
 
 Values = Mapping[str, Any]
 

@@ -33,7 +33,7 @@ Schema = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Choice:
+class ConfigChoice:
     """A YAML file.
 
     Args:
@@ -45,9 +45,9 @@ class Choice:
     node: Mapping[str, Any]
 
 
-def sound_choices() -> tuple[dict[str, list[Choice]], list[Problem]]:
+def sound_choices() -> tuple[dict[str, list[ConfigChoice]], list[Problem]]:
     """Return the files that describe something, by group, and what is wrong with the others."""
-    found: dict[str, list[Choice]] = {}
+    found: dict[str, list[ConfigChoice]] = {}
     problems: list[Problem] = []
     for source in [house(), *added_sources()]:
         for path in source.choices():
@@ -62,17 +62,17 @@ def sound_choices() -> tuple[dict[str, list[Choice]], list[Problem]]:
     return found, problems
 
 
-def _read(file: Path) -> Choice:
+def _read(file: Path) -> ConfigChoice:
     text = file.read_text(encoding="utf-8")
     loaded = yaml.safe_load(text)
     node = loaded if isinstance(loaded, Mapping) else {}
     for inside in (node, *node.values()):
         if isinstance(inside, Mapping) and "_target_" in inside:
             find_target(str(inside["_target_"]))
-    return Choice(text, node)
+    return ConfigChoice(text, node)
 
 
-def schemas(loader: Loader, choices: Mapping[str, Sequence[Choice]]) -> dict[str, Schema]:
+def schemas(loader: Loader, choices: Mapping[str, Sequence[ConfigChoice]]) -> dict[str, Schema]:
     """Return the schema of each group's files, by group."""
     groups = [group for group in loader.groups() if group != "experiment"]
     alone = {group: _group(group, choices.get(group, ()), {}) for group in groups}
@@ -82,7 +82,7 @@ def schemas(loader: Loader, choices: Mapping[str, Sequence[Choice]]) -> dict[str
     return found
 
 
-def _group(group: str, choices: Sequence[Choice], others: Mapping[str, Schema]) -> Schema:
+def _group(group: str, choices: Sequence[ConfigChoice], others: Mapping[str, Schema]) -> Schema:
     """Return the schema of a group: a file's keys are those of the code that it names, or of any of the group's.
 
     Args:
@@ -130,7 +130,7 @@ def _merged(targets: list[Schema]) -> Schema:
     return {key: found[0] if len(found) == 1 else {"anyOf": found} for key, found in ways.items()}
 
 
-def _nested(choice: Choice, group: str, others: Mapping[str, Schema]) -> dict[str, Schema]:
+def _nested(choice: ConfigChoice, group: str, others: Mapping[str, Schema]) -> dict[str, Schema]:
     """Return what stands at keys of a file: a choice of another group that its defaults name, or code of its own."""
     found: dict[str, Schema] = {}
     for entry in choice.node.get("defaults") or []:

@@ -27,7 +27,7 @@ PERSONAL = ("launcher", "logger", "trainer")  # the user's folder: hardware and 
 
 
 @dataclass(frozen=True)
-class Source:
+class ConfigSource:
     """A folder of choices.
 
     Args:
@@ -61,19 +61,19 @@ def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             yield path
 
 
-_tried: ContextVar[Source | None] = ContextVar("tried", default=None)
+_tried: ContextVar[ConfigSource | None] = ContextVar("tried", default=None)
 
 
-def house() -> Source:
+def house() -> ConfigSource:
     """Return embfit's own choices: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(embfit.__file__).resolve().parent
     folder = next((place for place in (package / "conf", package.parent / "conf") if place.is_dir()), None)
     if folder is None:
         raise ConfigError(f"embfit's conf folder is missing beside {package}; install embfit again")
-    return Source("embfit", folder)
+    return ConfigSource("embfit", folder)
 
 
-def added_sources() -> list[Source]:
+def added_sources() -> list[ConfigSource]:
     """Return the sources beside embfit's own, each folder once: as a pack, whose version pins it, if it is one.
 
     Raises:
@@ -87,7 +87,7 @@ def added_sources() -> list[Source]:
     if tried is not None:
         sources.append(tried)
     home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "embfit"
-    found: dict[Path, Source] = {}
+    found: dict[Path, ConfigSource] = {}
     for source in sources:
         real = source.folder.resolve()
         if real not in found or (found[real].package is None and source.package is not None):
@@ -106,7 +106,7 @@ def packs() -> frozenset[str]:
 
 
 @contextmanager
-def trying(source: Source) -> Iterator[None]:
+def trying(source: ConfigSource) -> Iterator[None]:
     """Count a pack as installed while the block runs, in the place of an installed one with the same code."""
     token = _tried.set(source)
     try:
@@ -115,13 +115,13 @@ def trying(source: Source) -> Iterator[None]:
         _tried.reset(token)
 
 
-def check_sources(sources: list[Source]) -> None:
+def check_sources(sources: list[ConfigSource]) -> None:
     """Hold that each choice is written once.
 
     Raises:
         ConfigError: two files give the same choice, or one is of a name or encoding that Hydra does not read.
     """
-    seen: dict[Path, Source] = {}
+    seen: dict[Path, ConfigSource] = {}
     for source in sources:
         for stray in source.files(".yml"):
             raise ConfigError(f"{source.folder / stray} is not read; name it {stray.with_suffix('.yaml').name}")
@@ -156,13 +156,13 @@ def _check_encoding(file: Path) -> None:
         raise ConfigError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
-def _named_folder(folder: Path) -> Source:
+def _named_folder(folder: Path) -> ConfigSource:
     if not folder.is_dir():
         raise ConfigError(f"EMBFIT_CONFIG_PATH names {folder}, which is not a folder")
-    return Source(str(folder), folder.absolute())
+    return ConfigSource(str(folder), folder.absolute())
 
 
-def _pack(entry: EntryPoint) -> Source:
+def _pack(entry: EntryPoint) -> ConfigSource:
     """Find a pack's folder without importing the pack: its code must not run for `--help`."""
     module = entry.value.split(":")[0]
     top, *rest = module.split(".")
@@ -171,12 +171,12 @@ def _pack(entry: EntryPoint) -> Source:
     for place in (spec.submodule_search_locations if spec else None) or ():
         folder = Path(place).joinpath(*rest)
         if folder.is_dir():
-            return Source(provider, folder.absolute(), package=top)
+            return ConfigSource(provider, folder.absolute(), package=top)
     raise ConfigError(f"the config pack {provider} names {module}, which is not a package folder; mend or uninstall it")
 
 
-def _personal(home: Path) -> Source:
-    source = Source("user", home)
+def _personal(home: Path) -> ConfigSource:
+    source = ConfigSource("user", home)
     for choice in source.choices():
         if choice.parts[0] not in PERSONAL:
             raise ConfigError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from embfit.data.files import JsonLines, content_digest
 from embfit.data.ingest import ingest
 from embfit.data.qrels import QrelsFile
-from embfit.data.source import Source, choose_splits
+from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
 from embfit.store import Store
@@ -17,7 +17,7 @@ LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 
 
 @dataclass(frozen=True)
-class Beir(Source):
+class Beir(CollectionSource):
     """A folder in the BEIR layout (Thakur et al. 2021).
 
     Args:

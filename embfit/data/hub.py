@@ -17,7 +17,7 @@ from huggingface_hub.utils import logging as hub_logging
 from embfit.data.files import BLOCK, Record, text_of
 from embfit.data.ingest import ingest
 from embfit.data.qrels import Judgement, grade_of
-from embfit.data.source import Source, choose_splits
+from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
 from embfit.store import Store
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Hub(Source):
+class Hub(CollectionSource):
     """A data set of the Hub with the configurations `corpus` and `queries`, and judgements.
 
     The judgements are either its configuration `default` (as in `mteb/scifact`), or a data set of their own
@@ -58,11 +58,11 @@ class Hub(Source):
         if self.name is None:
             raise ConfigError("data=hub needs a data set: data.name=ORGANISATION/NAME, for example BeIR/scifact")
         judged = self.qrels or (f"{self.name}-qrels" if self.name.startswith("BeIR/") else self.name)
-        corpus = _Rows(f"{self.name} {self.corpus_config}", self._only_split(self.name, self.corpus_config))
-        queries = _Rows(f"{self.name} {self.queries_config}", self._only_split(self.name, self.queries_config))
+        corpus = _HubRows(f"{self.name} {self.corpus_config}", self._only_split(self.name, self.corpus_config))
+        queries = _HubRows(f"{self.name} {self.queries_config}", self._only_split(self.name, self.queries_config))
         found = _load(judged, self.qrels_config, self.revision if judged == self.name else None)
         judgements = {
-            split: _Judgements(_Rows(f"{judged} {split}", table))
+            split: _Judgements(_HubRows(f"{judged} {split}", table))
             for split, table in choose_splits(found, self.splits, judged).items()
         }
         key = {
@@ -89,7 +89,7 @@ class Hub(Source):
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _HubRows:
     """A table's rows as records."""
 
     name: str
@@ -109,7 +109,7 @@ class _Rows:
 class _Judgements:
     """A table's rows as judgements."""
 
-    rows: _Rows
+    rows: _HubRows
 
     def __str__(self) -> str:
         return str(self.rows)

@@ -11,7 +11,7 @@ from typing import Any
 from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
 from embfit.data.pair_rows import GivenText, PairRow, write_pairs
 from embfit.data.qrels import grade_of
-from embfit.data.source import Source, choose_splits
+from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
 from embfit.store import Store
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pairs(Source):
+class Pairs(CollectionSource):
     """Rows of a query and a document that answers it.
 
     Rows of the same query are one query, equal documents are one document. Only `query` and `positive` are needed.
@@ -54,7 +54,7 @@ class Pairs(Source):
             raise ConfigError("data=pairs needs a file: data.path=FILE (.jsonl, .csv, .tsv or .parquet)")
         paths = self.path if isinstance(self.path, dict) else {"train": self.path}
         files = choose_splits({split: Path(path).expanduser() for split, path in paths.items()}, None, "data.path")
-        rows = {split: _Rows(_table(path), self) for split, path in files.items()}
+        rows = {split: _PairRows(_table(path), self) for split, path in files.items()}
         key = {
             "reader": "pairs",
             "files": {split: [path.suffix.lower(), content_digest(path)] for split, path in files.items()},
@@ -110,7 +110,7 @@ class Pairs(Source):
 
 
 @dataclass
-class _Rows:
+class _PairRows:
     """The rows of a file, checked for columns that it does not have."""
 
     records: Records

@@ -15,7 +15,7 @@ from embfit.data.docstring_pairs import docstring_pairs
 from embfit.data.docstrings import Docstring, read_docstrings
 from embfit.data.files import content_digest
 from embfit.data.python_files import PythonFile, folder_files, package_files, stdlib_files
-from embfit.data.source import Share, Source
+from embfit.data.source import CollectionSource, Share
 from embfit.data.tables import CORPUS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
 from embfit.store import Store
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PythonDocs(Source):
+class PythonDocs(CollectionSource):
     """Summary sentences as queries, the rest of the documentation as documents, split by module.
 
     Files are parsed, never imported.

@@ -23,8 +23,7 @@ from embfit.data.judgements import (
 )
 from embfit.data.tables import Tables, open_collection, write_judgements
 from embfit.errors import ConfigError, UserError
-from embfit.records import Collection, Qrels
-from embfit.seed import Seed
+from embfit.records import Collection, Qrels, Seed
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(ABC):
+class CollectionSource(ABC):
     """A place that a collection comes from.
 
     Args:

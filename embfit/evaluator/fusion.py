@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embfit.evaluator.metrics import rank
 from embfit.records import Ranking
 
 
@@ -54,4 +53,4 @@ def _summed(scored: Sequence[dict[str, dict[str, float]]], weights: Sequence[flo
             total = totals.setdefault(query, {})
             for document, score in documents.items():
                 total[document] = total.get(document, 0.0) + weight * score
-    return rank({query: total.items() for query, total in totals.items()}, depth)
+    return Ranking.of({query: total.items() for query, total in totals.items()}, depth)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embfit.compose.nearest import nearest
 from embfit.data.judgements import merge_queries, seen_queries, split_sizes, without_self
 from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
+from embfit.nearest import nearest
 from embfit.records import Collection, Evaluation, Qrels, Ranking
 
 

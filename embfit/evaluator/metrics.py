@@ -16,6 +16,7 @@ import pytrec_eval
 from embfit.errors import ConfigError
 from embfit.records import Qrels, Ranking
 
+VALIDATION_METRIC = "ndcg@10"  # what training watches on the dev split, whatever metrics are reported
 MEASURES = {
     "ndcg": "ndcg_cut",
     "mrr": "recip_rank",
@@ -60,23 +61,6 @@ class Metric:
             reciprocal = measured["recip_rank"]
             return reciprocal if reciprocal >= 1 / self.cutoff else 0.0  # both are 1.0 / rank, so this is exact
         return measured[f"{MEASURES[self.name]}_{self.cutoff}"]
-
-
-def rank(
-    scored: Mapping[str, Iterable[tuple[str, float]]], depth: int | None = None, exclude_self: bool = False
-) -> Ranking:
-    """Order each query's scored documents by (-score, id): the one place where ties are broken.
-
-    Args:
-        scored: query id → (document id, score), in any order.
-        depth: documents kept for each query; all by default.
-        exclude_self: leave out the document that has the query's own id (`Collection.exclude_self`).
-    """
-    ranked: dict[str, list[tuple[str, float]]] = {}
-    for query, pairs in scored.items():
-        others = (pair for pair in pairs if not (exclude_self and pair[0] == query))
-        ranked[query] = sorted(others, key=lambda pair: (-pair[1], pair[0]))[:depth]
-    return Ranking(ranked)
 
 
 def answerable(qrels: Qrels) -> dict[str, Mapping[str, int]]:

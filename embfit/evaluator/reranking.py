@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from embfit.evaluator.metrics import rank
 from embfit.records import Collection, Ranking
 
 
@@ -26,7 +25,7 @@ def rerank(ranking: Ranking, collection: Collection, top: int, score: Callable[[
         read = [(document, next(scores)) for document, _ in found[:top]]
         least = min((value for _, value in read), default=0.0)
         scored[query] = read + [(document, least - place) for place, (document, _) in enumerate(found[top:], 1)]
-    return rank(scored)
+    return Ranking.of(scored)
 
 
 def pairs_of(ranking: Ranking, collection: Collection, top: int) -> np.ndarray:

@@ -16,15 +16,14 @@ from embfit.evaluator.hits import Hits, stored
 from embfit.evaluator.judging import judge, judgements, query_rows
 from embfit.evaluator.metrics import Metric, mean, per_query
 from embfit.evaluator.production import production_gap
-from embfit.evaluator.search import Search
+from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.subsets import by_training
-from embfit.evaluator.systems import BM25, System, standard
+from embfit.evaluator.systems import BM25System, System, standard
 from embfit.index.compressed import FORMATS, Cut, Format
 from embfit.index.lexical import Language, index_words, words_key
 from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
-from embfit.records import Collection, Comparison, Evaluation, Ranking
-from embfit.seed import Seed
+from embfit.records import Collection, Comparison, Evaluation, Ranking, Seed
 from embfit.store import Store
 
 
@@ -108,7 +107,7 @@ class Retrieval:
         if wide := [dim for dim in self.dims or () if dim > encoder.width]:
             raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
         rows = query_rows(collection, split)
-        search = Search(collection, self.depth)
+        search = CorpusSearch(collection, self.depth)
         fingerprint = encoder.fingerprint  # reads every weight
 
         def at(name: str, dim: int) -> Evaluation:
@@ -149,7 +148,7 @@ class Retrieval:
         return {"production": production_gap(synthetic, production, collection, self.resamples, self.seed)}
 
     def evaluate_bm25(
-        self, collection: Collection, store: Store, split: str | None = None, words: BM25 | None = None
+        self, collection: Collection, store: Store, split: str | None = None, words: BM25System | None = None
     ) -> Evaluation:
         """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.
 
@@ -167,9 +166,9 @@ class Retrieval:
         split = split or self.split
         rows = query_rows(collection, split)
         named = self.systems.get("bm25")
-        words = words or (named if isinstance(named, BM25) else BM25())
+        words = words or (named if isinstance(named, BM25System) else BM25System())
         formula = (self.language, words.k1, words.b, words.method)
-        reach = Search(collection, self.depth).reach
+        reach = CorpusSearch(collection, self.depth).reach
 
         def find() -> Hits:
             return index_words(collection, store, *formula).search(list(collection.query_texts(rows)), reach)
@@ -229,7 +228,7 @@ class Retrieval:
         find: Callable[[], Hits],
     ) -> Evaluation:
         """Measure what a search finds for a split's queries, or has found before under the same key."""
-        rows, search = query_rows(collection, split), Search(collection, self.depth)
+        rows, search = query_rows(collection, split), CorpusSearch(collection, self.depth)
         texts = {"corpus": collection.corpus_digest, "queries": collection.queries_digest}
         started = time.monotonic()
         hits, reused = stored(store, {**key, **texts, "rows": rows, "reach": search.reach}, find)
@@ -240,7 +239,7 @@ class Retrieval:
     def _funnel(self, encoder: Encoder, collection: Collection, split: str, store: Store) -> dict[str, Any]:
         """Return what smaller vectors and shortlists cost and reach in the first metric."""
         metric, rows = self.metrics[0], query_rows(collection, split)
-        search = Search(collection, self.depth)
+        search = CorpusSearch(collection, self.depth)
 
         def value(hits: Hits) -> float:
             ranking = search.ranking(rows, hits)

@@ -9,7 +9,6 @@ import numpy as np
 
 from embfit.errors import UserError
 from embfit.evaluator.hits import Hits
-from embfit.evaluator.metrics import rank
 from embfit.index.compressed import Rows
 from embfit.index.exact import search
 from embfit.index.lexical import NOTHING
@@ -17,7 +16,7 @@ from embfit.records import Collection, Ranking
 
 
 @dataclass(frozen=True)
-class Search:
+class CorpusSearch:
     """Exact search, cut at a depth.
 
     Args:
@@ -59,4 +58,4 @@ class Search:
             ]
             for query, scores, rows in zip(asked, *hits, strict=True)
         }
-        return rank(scored, self.depth, self.collection.exclude_self)
+        return Ranking.of(scored, self.depth, self.collection.exclude_self)

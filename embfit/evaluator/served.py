@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from embfit.errors import UserError
-from embfit.evaluator.in_flight import BusyError, answers
+from embfit.http_requests import BusyError, answers
 from embfit.index.compressed import unit_length
 from embfit.progress import progress
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from embfit.evaluator.judging import judge, query_rows
-from embfit.evaluator.search import Search
+from embfit.evaluator.metrics import VALIDATION_METRIC
+from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.subcorpus import subcorpus
 from embfit.index.compressed import Cut
 from embfit.model.encoder import Encoder
 from embfit.records import Collection
-from embfit.watched import WATCHED
 
 if TYPE_CHECKING:
     from embfit.evaluator.retrieval import Retrieval
@@ -28,7 +28,7 @@ def validate(evaluator: Retrieval, encoder: Encoder, collection: Collection) -> 
     Raises:
         UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
     """
-    split, search = evaluator.dev_split, Search(collection, evaluator.depth)
+    split, search = evaluator.dev_split, CorpusSearch(collection, evaluator.depth)
     rows = query_rows(collection, split)
     chosen = subcorpus(collection, split, evaluator.dev_documents)
     queries = encoder.encode(collection.query_texts(rows), "query")
@@ -39,8 +39,8 @@ def validate(evaluator: Retrieval, encoder: Encoder, collection: Collection) -> 
         ranking = search.ranking(rows, (scores, chosen[places]))
         return judge("validation", collection, split, ranking, metrics).metrics
 
-    found = dict(at(encoder.width, [*dict.fromkeys([*evaluator.metrics, WATCHED])]))
+    found = dict(at(encoder.width, [*dict.fromkeys([*evaluator.metrics, VALIDATION_METRIC])]))
     for dim in sorted(evaluator.dims or ()):
         if dim < encoder.width:
-            found[f"{WATCHED}/{dim}"] = at(dim, [WATCHED])[WATCHED]
+            found[f"{VALIDATION_METRIC}/{dim}"] = at(dim, [VALIDATION_METRIC])[VALIDATION_METRIC]
     return found

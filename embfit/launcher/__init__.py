@@ -6,7 +6,7 @@ line and composes nothing, so a job that waits in a queue for a day is still the
 
 from embfit.launcher.here import Here
 from embfit.launcher.parallel import Parallel
-from embfit.launcher.prepared import Prepared
+from embfit.launcher.prepared import PreparedJob
 from embfit.launcher.slurm import Slurm
 
-__all__ = ["Here", "Parallel", "Prepared", "Slurm"]
+__all__ = ["Here", "Parallel", "PreparedJob", "Slurm"]

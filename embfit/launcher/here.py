@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embfit.console import report
-from embfit.launcher.prepared import Prepared
+from embfit.launcher.prepared import PreparedJob
+from embfit.run.console import report
 
 
 class Here:
     """Runs jobs one after another; one that fails does not end the others."""
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
+    def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.
 
         Raises:
@@ -25,7 +25,7 @@ class Here:
         return errors
 
 
-def _run(job: Prepared) -> str | None:
+def _run(job: PreparedJob) -> str | None:
     try:
         job.run()
     except Exception as error:

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from embfit.console import show_error
-from embfit.launcher.prepared import JOBS, Prepared, findable
-from embfit.run_folder import read_status
+from embfit.launcher.prepared import JOBS, PreparedJob, findable
+from embfit.run.console import show_error
+from embfit.run.record import read_status
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +36,16 @@ class Parallel:
     """Runs jobs beside each other.
 
     Args:
-        at_once: jobs that run at a time; None is one for each device, or for each four cores of a CPU.
+        max_parallel: jobs that run at a time; None is one for each device, or for each four cores of a CPU.
         devices: GPUs to use by number, one for each job; None is all that this process may use.
         threads: of each job on the CPU; None shares out the cores.
     """
 
-    at_once: Annotated[int, Field(ge=1)] | None = None
+    max_parallel: Annotated[int, Field(ge=1)] | None = None
     devices: Sequence[Annotated[int, Field(ge=0)]] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
+    def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.
 
         Raises:
@@ -54,7 +54,7 @@ class Parallel:
         places = self._places(len(jobs))
         log.info("%d jobs, %d at a time", len(jobs), len(places))
         free, waiting = list(places), list(jobs)
-        running: dict[int, tuple[Prepared, dict[str, str], subprocess.Popen[bytes]]] = {}
+        running: dict[int, tuple[PreparedJob, dict[str, str], subprocess.Popen[bytes]]] = {}
         errors: dict[int, str | None] = {}
         try:
             while waiting or running:
@@ -76,15 +76,15 @@ class Parallel:
     def _places(self, jobs: int) -> list[dict[str, str]]:
         """Return, for each job that may run at a time, the environment that gives it its share of the machine."""
         devices = _visible() if self.devices is None else [str(number) for number in self.devices]
-        at_once = min(jobs, self.at_once or len(devices) or max(1, _cores() // CORES))
-        cpu = {"OMP_NUM_THREADS": str(self.threads or max(1, _cores() // at_once))}
+        max_parallel = min(jobs, self.max_parallel or len(devices) or max(1, _cores() // CORES))
+        cpu = {"OMP_NUM_THREADS": str(self.threads or max(1, _cores() // max_parallel))}
         shares = (
-            {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {} for place in range(at_once)
+            {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {} for place in range(max_parallel)
         )
         return [cpu | share for share in shares]
 
 
-def _start(job: Prepared, place: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+def _start(job: PreparedJob, place: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
     file = job.write(folder)
     log.info("%s begins; %s has what it says", job.name, file.with_suffix(".txt"))
     with findable(), file.with_suffix(".txt").open("ab") as said:
@@ -98,7 +98,7 @@ def _start(job: Prepared, place: dict[str, str], folder: Path) -> subprocess.Pop
         )
 
 
-def _told(job: Prepared, code: int, folder: Path) -> str | None:
+def _told(job: PreparedJob, code: int, folder: Path) -> str | None:
     """Return a job's error and show it, None when there is none."""
     if code == 0:
         return None

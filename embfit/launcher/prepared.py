@@ -36,7 +36,7 @@ def findable() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedJob:
     """One job of a sweep.
 
     Args:
@@ -80,7 +80,7 @@ class Prepared:
             Exception: whatever the task raises; the run folder has recorded it.
         """
         from embfit.compose.origins import Origins
-        from embfit.process import perform
+        from embfit.run.process import perform
 
         try:
             perform(self.values, Origins.read(self.provenance), self.overrides, anew=True)

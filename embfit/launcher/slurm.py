@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.compose.problems import Problem
-from embfit.console import show_error
 from embfit.errors import ConfigError, UserError
-from embfit.launcher.prepared import JOBS, Prepared, findable
-from embfit.run_folder import read_status
+from embfit.launcher.prepared import JOBS, PreparedJob, findable
+from embfit.run.console import show_error
+from embfit.run.record import read_status
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Slurm:
         gpus: on each node; 0 on a cluster of CPUs.
         cpus: for each rank.
         memory_gb: on each node; None is the cluster's default.
-        at_once: jobs that may run at a time.
+        max_parallel: jobs that may run at a time.
         setup: shell commands before each job, such as `module load cuda`.
         options: more of sbatch's, by name: `{constraint: a100}`.
     """
@@ -54,7 +54,7 @@ class Slurm:
     gpus: Annotated[int, Field(ge=0)] = 1
     cpus: Annotated[int, Field(ge=1)] = 8
     memory_gb: Annotated[float, Field(gt=0)] | None = None
-    at_once: Annotated[int, Field(ge=1)] = 8
+    max_parallel: Annotated[int, Field(ge=1)] = 8
     setup: Sequence[str] = ()
     options: Mapping[str, str | int] | None = None
 
@@ -84,7 +84,7 @@ class Slurm:
                 reason = f"{nodes} is not launcher.nodes={self.nodes}"
                 yield Problem("trainer.num_nodes", f"{reason}; set trainer.num_nodes={self.nodes}")
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
+    def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.
 
         Raises:
@@ -133,14 +133,14 @@ class Slurm:
         slurm = {
             "partition": self.partition,
             "account": self.account,
-            "array_parallelism": self.at_once,
+            "array_parallelism": self.max_parallel,
             "setup": list(self.setup) or None,
             "additional_parameters": self.options and dict(self.options),
         }
         asked |= {f"slurm_{name}": value for name, value in slurm.items()} if self.cluster == "slurm" else {}
         return {name: value for name, value in asked.items() if value is not None}
 
-    def _submitted(self, executor: Any, jobs: Sequence[Prepared], folder: Path) -> dict[int, Any]:
+    def _submitted(self, executor: Any, jobs: Sequence[PreparedJob], folder: Path) -> dict[int, Any]:
         """Submit jobs, those left out that an earlier call submitted and that are still to come."""
         found = {job.number: left for job in jobs if (left := self._left(job, folder)) is not None}
         new = [job for job in jobs if job.number not in found]
@@ -158,7 +158,7 @@ class Slurm:
             said = str(error).strip().splitlines()
             raise UserError(f"launcher=slurm: the jobs cannot be submitted: {said[-1] if said else error!r}") from error
 
-    def _left(self, job: Prepared, folder: Path) -> Any:
+    def _left(self, job: PreparedJob, folder: Path) -> Any:
         """Return a job that an earlier call submitted, None where there is none or it has ended."""
         ticket = _ticket(folder, job)
         if self.cluster != "slurm" or not ticket.is_file():
@@ -186,11 +186,11 @@ class Attempt:
 
     def __call__(self) -> None:
         """Run the job, as one of its ranks."""
-        from embfit.console import listen
-        from embfit.process import as_launched
+        from embfit.launcher.distributed import as_launched
+        from embfit.run.console import listen
 
         listen()
-        as_launched(Prepared.read(self.file).run)
+        as_launched(PreparedJob.read(self.file).run)
 
     def checkpoint(self) -> Any:
         """Return what to queue again; the run's own checkpoints say where to go on."""
@@ -199,11 +199,11 @@ class Attempt:
         return DelayedSubmission(self)
 
 
-def _ticket(folder: Path, job: Prepared) -> Path:
+def _ticket(folder: Path, job: PreparedJob) -> Path:
     return folder / JOBS / f"{job.number}.submitted"
 
 
-def _told(prepared: Prepared, job: Any) -> str | None:
+def _told(prepared: PreparedJob, job: Any) -> str | None:
     """Return a job's error and show it, None when there is none."""
     failure = job.exception()
     if failure is None:

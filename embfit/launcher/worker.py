@@ -9,9 +9,10 @@ import threading
 import time
 from pathlib import Path
 
-from embfit.console import listen, report
-from embfit.launcher.prepared import Prepared
-from embfit.process import as_launched, termination_interrupts
+from embfit.launcher.distributed import as_launched
+from embfit.launcher.prepared import PreparedJob
+from embfit.run.console import listen, report
+from embfit.run.process import termination_interrupts
 
 SECONDS = 1.0  # between two looks at whether the sweep is still there
 
@@ -27,7 +28,7 @@ def main(file: str, parent: int) -> int:
     listen()
     try:
         with termination_interrupts():
-            as_launched(Prepared.read(Path(file)).run)
+            as_launched(PreparedJob.read(Path(file)).run)
     except BaseException as error:
         return report(error).exit_code
     return 0

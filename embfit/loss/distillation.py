@@ -101,7 +101,7 @@ class KL(nn.Module):
         return (terms.sum(dim=1) * shares).sum() / shares.sum().clamp(min=1e-9)
 
 
-class Blend(nn.Module):
+class Distillation(nn.Module):
     """A loss on judgements and one on a teacher's scores, added.
 
     Args:

@@ -4,26 +4,26 @@ A miner is a source of candidates, filters and sampling (`miner.py` and `mining.
 source alone.
 """
 
-from embfit.miner.blend import Blend
-from embfit.miner.bm25 import BM25
-from embfit.miner.cross_encoder import CrossEncoder
-from embfit.miner.dense import Dense
+from embfit.miner.blend import BlendMiner
+from embfit.miner.bm25 import BM25Miner
+from embfit.miner.cross_encoder import CrossEncoderMiner
+from embfit.miner.dense import DenseMiner
 from embfit.miner.negatives_file import write_negatives
 from embfit.miner.no_negatives import NoNegatives
-from embfit.miner.random_documents import Random
-from embfit.miner.run_file import RunFile
+from embfit.miner.random_documents import RandomMiner
+from embfit.miner.run_file import RunFileMiner
+from embfit.miner.scored import ScoredMiner
 from embfit.miner.suspects import most_suspect
-from embfit.miner.teaching import Taught
 
 __all__ = [
-    "BM25",
-    "Blend",
-    "CrossEncoder",
-    "Dense",
+    "BM25Miner",
+    "BlendMiner",
+    "CrossEncoderMiner",
+    "DenseMiner",
     "NoNegatives",
-    "Random",
-    "RunFile",
-    "Taught",
+    "RandomMiner",
+    "RunFileMiner",
+    "ScoredMiner",
     "most_suspect",
     "write_negatives",
 ]

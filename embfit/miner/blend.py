@@ -11,23 +11,22 @@ from pydantic import Field
 
 from embfit.errors import ConfigError
 from embfit.miner import filters
-from embfit.miner.candidates import UNRANKED, Candidates, Propose, Source, unscored
-from embfit.miner.examples import Examples
+from embfit.miner.candidates import UNRANKED, Candidates, CandidateSource, Propose, unscored
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.judged import JUDGED, MOST_JUDGED, hardest
 from embfit.miner.miner import Miner
 from embfit.miner.mining import Find, mine
-from embfit.miner.selection import Choice, Negatives, joined
+from embfit.miner.selection import ChosenNegatives, Negatives, joined
 from embfit.model import Encoder
 from embfit.ragged import Ragged
-from embfit.records import Collection, TrainingSet
-from embfit.seed import Seed
+from embfit.records import Collection, Seed, TrainingSet
 from embfit.store import Store
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
-class Blend:
+class BlendMiner:
     """Takes from each of several miners its share of the negatives, each text once.
 
     The first source's negatives stand first, and its scores of the positives are those of the training set. A source
@@ -80,17 +79,17 @@ class Blend:
         """
         sources = {name: self.sources[name].source(collection, encoder, store) for name in self.shares}
 
-        def prepare(examples: Examples) -> Find:
+        def prepare(examples: TrainingQueries) -> Find:
             proposals = {name: source.prepare(examples) for name, source in sources.items()}
 
-            def find(block: Examples, number: int) -> Negatives:
+            def find(block: TrainingQueries, number: int) -> Negatives:
                 return self._find(block, number, proposals, collection)
 
             return find
 
         return mine(collection, store, "blend", self._key(sources), prepare, self.negatives)
 
-    def _key(self, sources: Mapping[str, Source]) -> Mapping[str, Any]:
+    def _key(self, sources: Mapping[str, CandidateSource]) -> Mapping[str, Any]:
         parts = {
             name: {"source": source.name, **source.key, **self.sources[name].selection.key}
             for name, source in sources.items()
@@ -105,7 +104,7 @@ class Blend:
         }
 
     def _find(
-        self, block: Examples, number: int, proposals: Mapping[str, Propose], collection: Collection
+        self, block: TrainingQueries, number: int, proposals: Mapping[str, Propose], collection: Collection
     ) -> Negatives:
         random = np.random.default_rng([self.seed, number])
         first = next(iter(self.shares))
@@ -113,7 +112,7 @@ class Blend:
         judged = hardest(block.judged, found.judged_scores, self.judged, random)
         quotas = np.maximum(self.negatives - judged.rows.lengths, 0)
         split = self._split(quotas, mistakes(block, found, collection.document_copies), random)
-        choices: list[Choice] = []
+        choices: list[ChosenNegatives] = []
         for place, name in enumerate(self.shares):
             miner = self.sources[name]
             if name != first:
@@ -151,7 +150,7 @@ class Blend:
             ends = upto
         return split
 
-    def _proposed(self, name: str, block: Examples, asked: np.ndarray, propose: Propose) -> Candidates:
+    def _proposed(self, name: str, block: TrainingQueries, asked: np.ndarray, propose: Propose) -> Candidates:
         """Ask a source about the queries that it gives negatives to, and no others when it has the focus."""
         if name != self.focus:
             return propose(block)
@@ -161,7 +160,7 @@ class Blend:
         return _spread(propose(block.take(places)), places, block)
 
 
-def mistakes(examples: Examples, candidates: Candidates, copies: np.ndarray) -> np.ndarray:
+def mistakes(examples: TrainingQueries, candidates: Candidates, copies: np.ndarray) -> np.ndarray:
     """Count for each query the candidates that are not relevant and score above its lowest positive ([Q])."""
     unknown = filters.unknown(candidates.rows, examples.positives, copies) & (candidates.rows >= 0)
     scores = np.nan_to_num(candidates.positive_scores, nan=-np.inf)  # a positive that is not ranked is below all
@@ -169,7 +168,7 @@ def mistakes(examples: Examples, candidates: Candidates, copies: np.ndarray) -> 
     return np.asarray((unknown & (candidates.scores > lowest[:, None])).sum(axis=1))
 
 
-def _taken(choices: Sequence[Choice], count: int) -> Ragged | None:
+def _taken(choices: Sequence[ChosenNegatives], count: int) -> Ragged | None:
     """Return the rows that the sources before have taken, by example."""
     if not choices:
         return None
@@ -179,7 +178,7 @@ def _taken(choices: Sequence[Choice], count: int) -> Ragged | None:
     return Ragged.from_owners(rows[order], owners[order], count)
 
 
-def _spread(found: Candidates, places: np.ndarray, block: Examples) -> Candidates:
+def _spread(found: Candidates, places: np.ndarray, block: TrainingQueries) -> Candidates:
     """Put the candidates of some of a block's examples among those of all, which have none."""
     shape = (len(block), found.rows.shape[1])
     rows, ranks = np.full(shape, -1, np.int64), np.full(shape, UNRANKED, np.int32)

@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import Field
 
 from embfit.index.lexical import BM25Index, Language, Method, index_words, words_key
-from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
-from embfit.miner.examples import Examples
+from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder
 from embfit.records import Collection
@@ -18,7 +18,7 @@ from embfit.store import Store
 
 
 @dataclass(frozen=True)
-class BM25(RankedMiner):
+class BM25Miner(RankedMiner):
     """Mines by words, without the encoder (DPR: Karpukhin et al. 2020); `RankedMiner` documents the choice.
 
     A positive that shares no word with its query scores 0: under a margin, nothing passes.
@@ -35,21 +35,21 @@ class BM25(RankedMiner):
     b: Annotated[float, Field(ge=0, le=1)] = 0.75
     method: Method = "lucene"
 
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return each query's best documents that share a word with it; the encoder plays no part."""
 
-        def prepare(examples: Examples) -> Propose:
+        def prepare(examples: TrainingQueries) -> Propose:
             index = index_words(collection, store, self.language, self.k1, self.b, self.method)
 
-            def propose(part: Examples) -> Candidates:
+            def propose(part: TrainingQueries) -> Candidates:
                 return self._best(part, list(collection.query_texts(part.queries.tolist())), index)
 
             return propose
 
         words = words_key(self.language, self.k1, self.b, self.method)
-        return Source("bm25", {"depth": self.depth, **words}, prepare)
+        return CandidateSource("bm25", {"depth": self.depth, **words}, prepare)
 
-    def _best(self, examples: Examples, texts: Sequence[str], index: BM25Index) -> Candidates:
+    def _best(self, examples: TrainingQueries, texts: Sequence[str], index: BM25Index) -> Candidates:
         k = min(self.depth, len(index))
         scores, rows, known = index.search_and_score(texts, k, [examples.positives, examples.judged])
         positive_scores, judged_scores = known

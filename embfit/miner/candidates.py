@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from embfit.miner.examples import Examples
+from embfit.miner.examples import TrainingQueries
 
 UNRANKED = 0  # rank of a document that came from no ranking
 
@@ -34,12 +34,12 @@ class Candidates:
     judged_scores: np.ndarray
 
 
-Propose: TypeAlias = Callable[[Examples], Candidates]
+Propose: TypeAlias = Callable[[TrainingQueries], Candidates]
 """Proposes documents for some of the examples that a source was prepared for."""
 
 
 @dataclass(frozen=True)
-class Source:
+class CandidateSource:
     """Where candidates come from.
 
     Args:
@@ -51,7 +51,7 @@ class Source:
 
     name: str
     key: Mapping[str, Any]
-    prepare: Callable[[Examples], Propose]
+    prepare: Callable[[TrainingQueries], Propose]
 
 
 def ranks_of(rows: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def ranks_of(rows: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.arange(1, rows.shape[1] + 1, dtype=np.int32), rows.shape)
 
 
-def unscored(source: str, rows: np.ndarray, examples: Examples) -> Candidates:
+def unscored(source: str, rows: np.ndarray, examples: TrainingQueries) -> Candidates:
     """Return the candidates ([Q, K]) of a source that neither ranks nor scores."""
     return Candidates(
         source=source,

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
-from embfit.miner.dense import Dense
-from embfit.miner.examples import Examples
+from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
+from embfit.miner.dense import DenseMiner
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
-from embfit.miner.teaching import taught
+from embfit.miner.scored import with_teacher_scores
 from embfit.model import Encoder, Teacher, load_teacher
 from embfit.model.precision import Precision
 from embfit.records import Collection, TrainingSet
@@ -21,7 +21,7 @@ from embfit.store import Store
 
 
 @dataclass(frozen=True)
-class CrossEncoder(RankedMiner):
+class CrossEncoderMiner(RankedMiner):
     """Reranks what another miner searches for, and teaches with its scores; `RankedMiner` documents the choice.
 
     Ranks, margins and `max_score` are the cross-encoder's. A query that the cross-encoder was trained on is scored by
@@ -41,14 +41,14 @@ class CrossEncoder(RankedMiner):
 
     absolute_margin: Annotated[float, Field(ge=0)] | None = 0.0
     depth: Annotated[int, Field(ge=1)] = 30
-    candidates: RankedMiner = field(default_factory=Dense)
+    candidates: RankedMiner = field(default_factory=DenseMiner)
     model: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None
     precision: Precision = "auto"
 
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return the candidates in the cross-encoder's order; scores are kept under its fingerprint.
 
         Raises:
@@ -62,26 +62,26 @@ class CrossEncoder(RankedMiner):
             self.model, self.max_length, self.precision, str(encoder.device), self.revision, self.trust_remote_code
         )
 
-        def prepare(examples: Examples) -> Propose:
+        def prepare(examples: TrainingQueries) -> Propose:
             propose = found.prepare(examples)
 
-            def rerank(part: Examples) -> Candidates:
+            def rerank(part: TrainingQueries) -> Candidates:
                 return reranked(part, propose(part), teacher, collection, store)
 
             return rerank
 
         key = {"candidates": {"source": found.name, **found.key}, "teacher": teacher.fingerprint}
-        return Source("cross-encoder", key, prepare)
+        return CandidateSource("cross-encoder", key, prepare)
 
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
         """Return the training set with the cross-encoder's negatives, and its scores for distillation."""
         found = super().mine(collection, encoder, store)
         columns = zip(found.rows["positive_scores"][:], found.rows["negative_scores"][:], strict=True)
-        return taught(found, [[*positives, *negatives] for positives, negatives in columns])
+        return with_teacher_scores(found, [[*positives, *negatives] for positives, negatives in columns])
 
 
 def reranked(
-    examples: Examples, candidates: Candidates, teacher: Teacher, collection: Collection, store: Store
+    examples: TrainingQueries, candidates: Candidates, teacher: Teacher, collection: Collection, store: Store
 ) -> Candidates:
     """Return another source's candidates in a cross-encoder's order; pairs of all queries are scored together."""
     places = np.nonzero(candidates.rows >= 0)

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from embfit.index.approximate import Method, Search, search_key, searcher
-from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
-from embfit.miner.examples import Examples
+from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder, Pretrained, embed
 from embfit.ragged import Ragged
@@ -21,7 +21,7 @@ PAIRS = 16_384  # pairs scored at once
 
 
 @dataclass(frozen=True)
-class Dense(RankedMiner):
+class DenseMiner(RankedMiner):
     """Mines with an encoder (as ANCE begins: Xiong et al. 2021); `RankedMiner` documents the choice.
 
     Args:
@@ -36,26 +36,28 @@ class Dense(RankedMiner):
     encoder: Pretrained | None = None
     search: Method = "auto"
 
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return the nearest documents of each query; kept in the store under the encoder's fingerprint."""
         chosen = encoder
         if self.encoder is not None:
             chosen = self.encoder.load(str(encoder.device), *encoder.beside)
 
-        def prepare(examples: Examples) -> Propose:
+        def prepare(examples: TrainingQueries) -> Propose:
             queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).matrix  # [Q, D]
             vectors = embed(chosen, collection, "document", store)
             search = searcher(vectors, self.search, store)
 
-            def propose(part: Examples) -> Candidates:
+            def propose(part: TrainingQueries) -> Candidates:
                 return self._nearest(part, queries[examples.places(part)], vectors.matrix, search)
 
             return propose
 
         search = search_key(self.search, len(collection.corpus))
-        return Source("dense", {"depth": self.depth, "encoder": chosen.fingerprint, **search}, prepare)
+        return CandidateSource("dense", {"depth": self.depth, "encoder": chosen.fingerprint, **search}, prepare)
 
-    def _nearest(self, examples: Examples, queries: np.ndarray, documents: np.ndarray, search: Search) -> Candidates:
+    def _nearest(
+        self, examples: TrainingQueries, queries: np.ndarray, documents: np.ndarray, search: Search
+    ) -> Candidates:
         scores, rows = search(queries, min(self.depth, len(documents)))
         return Candidates(
             source="dense",

@@ -19,7 +19,7 @@ BLOCK = 16_384  # queries mined at once: bounds the memory of their candidates
 
 
 @dataclass(frozen=True)
-class Examples:
+class TrainingQueries:
     """Training queries with what is known about them, in the order of query rows.
 
     Args:
@@ -41,19 +41,19 @@ class Examples:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def blocks(self) -> Iterator[Examples]:
+    def blocks(self) -> Iterator[TrainingQueries]:
         """Yield at most `BLOCK` examples at a time."""
         for start in range(0, len(self), BLOCK):
             stop = min(start + BLOCK, len(self))
             positives, judged, own = (one.part(start, stop) for one in (self.positives, self.judged, self.own))
-            yield Examples(self.queries[start:stop], positives, judged, own)
+            yield TrainingQueries(self.queries[start:stop], positives, judged, own)
 
-    def take(self, places: np.ndarray) -> Examples:
+    def take(self, places: np.ndarray) -> TrainingQueries:
         """Return some examples, by their places here in ascending order."""
         positives, judged, own = (one.take(places) for one in (self.positives, self.judged, self.own))
-        return Examples(self.queries[places], positives, judged, own)
+        return TrainingQueries(self.queries[places], positives, judged, own)
 
-    def places(self, part: Examples) -> np.ndarray:
+    def places(self, part: TrainingQueries) -> np.ndarray:
         """Return where the examples of a part stand among these ([Q])."""
         return np.searchsorted(self.queries, part.queries)
 
@@ -63,7 +63,7 @@ class Examples:
         return {query: frozenset([*rows.tolist(), *own.tolist()]) for query, rows, own in lists}
 
 
-def training_examples(collection: Collection) -> Examples:
+def training_examples(collection: Collection) -> TrainingQueries:
     """Return the examples of a collection's training split.
 
     Raises:
@@ -86,7 +86,7 @@ def training_examples(collection: Collection) -> Examples:
     own = _own(collection, queries)
     themselves = np.stack([queries[own.owners], np.zeros_like(own.values), own.values], axis=1)
     judged = _new_texts(others, np.concatenate([relevant, themselves]), collection.document_copies)
-    return Examples(
+    return TrainingQueries(
         queries.astype(np.int32),
         _by_query(relevant, queries),
         _by_query(judged, queries),

@@ -12,15 +12,14 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from embfit.miner.candidates import Source
-from embfit.miner.examples import Examples
+from embfit.miner.candidates import CandidateSource
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.judged import MOST_JUDGED
 from embfit.miner.mining import Find, mine
 from embfit.miner.sampling import Sampling
 from embfit.miner.selection import Negatives, Selection, Unreached, check_window
 from embfit.model import Encoder
-from embfit.records import Collection, TrainingSet
-from embfit.seed import Seed
+from embfit.records import Collection, Seed, TrainingSet
 from embfit.store import Store
 
 
@@ -47,7 +46,7 @@ class Miner(ABC):
     judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED
 
     @abstractmethod
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return where candidates come from; nothing is embedded or searched yet."""
 
     @property
@@ -63,10 +62,10 @@ class Miner(ABC):
         """
         source, selection = self.source(collection, encoder, store), self.selection
 
-        def prepare(examples: Examples) -> Find:
+        def prepare(examples: TrainingQueries) -> Find:
             propose = source.prepare(examples)
 
-            def find(block: Examples, number: int) -> Negatives:
+            def find(block: TrainingQueries, number: int) -> Negatives:
                 return selection.select(block, propose(block), collection, number)
 
             return find

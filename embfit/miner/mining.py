@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from embfit.errors import UserError
-from embfit.miner.examples import SPLIT, Examples, training_examples
+from embfit.miner.examples import SPLIT, TrainingQueries, training_examples
 from embfit.miner.selection import Negatives
 from embfit.miner.tally import Tally
 from embfit.miner.training_set import SCHEMA, training_rows
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 7  # of the store's negatives: 7 scores pair by pair
 
-Find: TypeAlias = Callable[[Examples, int], Negatives]
+Find: TypeAlias = Callable[[TrainingQueries, int], Negatives]
 """Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""
 
 
@@ -32,7 +32,7 @@ def mine(
     store: Store,
     miner: str,
     key: Mapping[str, Any],
-    prepare: Callable[[Examples], Find],
+    prepare: Callable[[TrainingQueries], Find],
     wanted: int,
 ) -> TrainingSet:
     """Return a collection's training set with mined negatives, from the store if they were mined before.

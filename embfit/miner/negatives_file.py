@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embfit.miner.layouts import Layout, rows, schema
+from embfit.miner.export_formats import ExportFormat, rows, schema
 from embfit.progress import track
 from embfit.records import Collection, TrainingSet
 from embfit.store import replacing
@@ -19,7 +19,7 @@ from embfit.store import replacing
 BLOCK = 1024  # examples whose texts are in memory at once
 
 
-def write_negatives(training_set: TrainingSet, lines: Path, table: Path, layout: Layout = "records") -> int:
+def write_negatives(training_set: TrainingSet, lines: Path, table: Path, layout: ExportFormat = "records") -> int:
     """Write one JSON object a line, and the same as rows of a Parquet table: a query, its positives and its negatives.
 
     ```

@@ -9,13 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from embfit.miner.candidates import unscored
-from embfit.miner.examples import Examples
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.judged import MOST_JUDGED
 from embfit.miner.mining import Find, mine
 from embfit.miner.selection import Negatives, Selection
 from embfit.model import Encoder
-from embfit.records import Collection, TrainingSet
-from embfit.seed import Seed
+from embfit.records import Collection, Seed, TrainingSet
 from embfit.store import Store
 
 
@@ -35,11 +34,11 @@ class NoNegatives:
         """Return the training split's positives and judged negatives."""
         selection = Selection(0, self.judged, sampling="uniform", seed=self.seed)
 
-        def find(block: Examples, number: int) -> Negatives:
+        def find(block: TrainingQueries, number: int) -> Negatives:
             nothing = unscored("none", np.empty((len(block), 0), np.int64), block)
             return selection.select(block, nothing, collection, number)
 
-        def prepare(examples: Examples) -> Find:
+        def prepare(examples: TrainingQueries) -> Find:
             return find
 
         return mine(collection, store, "none", selection.key, prepare, 0)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from embfit.data.files import content_digest
+from embfit.data.trec import check_unknown, run_lines
 from embfit.errors import ConfigError, UserError
-from embfit.evaluator.trec import check_unknown, run_lines
-from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
-from embfit.miner.examples import Examples
+from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder
 from embfit.ragged import Ragged
@@ -21,7 +21,7 @@ from embfit.store import Store
 
 
 @dataclass(frozen=True)
-class RunFile(RankedMiner):
+class RunFileMiner(RankedMiner):
     """Mines from a run file (`query Q0 document rank score system`); `RankedMiner` documents the choice.
 
     Documents stand by score and then by row; the rank column is ignored, as trec_eval does. A positive that the file
@@ -33,21 +33,21 @@ class RunFile(RankedMiner):
 
     path: str | None = None
 
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return what the file ranks; the encoder plays no part."""
         if self.path is None:
             raise ConfigError("miner=file needs a TREC run file: miner.path=FILE")
         path = Path(self.path).expanduser()
 
-        def prepare(examples: Examples) -> Propose:
+        def prepare(examples: TrainingQueries) -> Propose:
             ranking = read_ranking(path, examples, collection)
 
-            def propose(part: Examples) -> Candidates:
+            def propose(part: TrainingQueries) -> Candidates:
                 return _candidates(ranking, examples.places(part), part, self.depth)
 
             return propose
 
-        return Source("file", {"depth": self.depth, "run": content_digest(path)}, prepare)
+        return CandidateSource("file", {"depth": self.depth, "run": content_digest(path)}, prepare)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FileRanking:
     scores: np.ndarray
 
 
-def read_ranking(path: Path, examples: Examples, collection: Collection) -> FileRanking:
+def read_ranking(path: Path, examples: TrainingQueries, collection: Collection) -> FileRanking:
     """Read what a run file says of the training queries: 12 bytes a line are held in memory.
 
     Raises:
@@ -95,7 +95,12 @@ def read_ranking(path: Path, examples: Examples, collection: Collection) -> File
 
 
 def _refuse_repeated(
-    path: Path, owners: np.ndarray, rows: np.ndarray, lines: np.ndarray, examples: Examples, collection: Collection
+    path: Path,
+    owners: np.ndarray,
+    rows: np.ndarray,
+    lines: np.ndarray,
+    examples: TrainingQueries,
+    collection: Collection,
 ) -> None:
     order = np.lexsort((lines, rows, owners))
     again = order[1:][(np.diff(owners[order]) == 0) & (np.diff(rows[order]) == 0)]
@@ -108,7 +113,7 @@ def _refuse_repeated(
         )
 
 
-def _candidates(ranking: FileRanking, places: np.ndarray, part: Examples, depth: int) -> Candidates:
+def _candidates(ranking: FileRanking, places: np.ndarray, part: TrainingQueries, depth: int) -> Candidates:
     found = ranking.rows.take(places)
     scored = Ragged(ranking.scores, ranking.rows.offsets).take(places)
     within = np.arange(len(found.values)) - np.repeat(found.offsets[:-1], found.lengths)

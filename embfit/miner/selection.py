@@ -11,20 +11,19 @@ import numpy as np
 from embfit.errors import ConfigError
 from embfit.miner import filters
 from embfit.miner.candidates import UNRANKED, Candidates
-from embfit.miner.examples import Examples
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.judged import JUDGED, Judged, hardest
 from embfit.miner.near_duplicates import unlike
 from embfit.miner.sampling import Sampling, sample
 from embfit.ragged import Ragged
-from embfit.records import Collection
-from embfit.seed import Seed
+from embfit.records import Collection, Seed
 
 Unreached: TypeAlias = Literal["keep", "drop"]
 """What becomes of queries none of whose positives a source found."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenNegatives:
     """What was taken of one source's candidates.
 
     Args:
@@ -99,7 +98,9 @@ class Selection:
         """What the choice depends on: the seed only where something is drawn."""
         return {**asdict(self), "seed": None if self.sampling == "top" else self.seed}
 
-    def select(self, examples: Examples, candidates: Candidates, collection: Collection, block: int) -> Negatives:
+    def select(
+        self, examples: TrainingQueries, candidates: Candidates, collection: Collection, block: int
+    ) -> Negatives:
         """Return the negatives of a block of examples.
 
         Args:
@@ -118,13 +119,13 @@ class Selection:
 
     def choose(
         self,
-        examples: Examples,
+        examples: TrainingQueries,
         candidates: Candidates,
         collection: Collection,
         random: np.random.Generator,
         quotas: np.ndarray,
         taken: Ragged | None = None,
-    ) -> Choice:
+    ) -> ChosenNegatives:
         """Choose among one source's candidates.
 
         Args:
@@ -148,10 +149,10 @@ class Selection:
         ranked = (candidates.ranks != UNRANKED).any(axis=1)
         positive = ~filters.unknown(candidates.rows, examples.positives, collection.document_copies)
         reached = ranked & (positive & (candidates.rows >= 0)).any(axis=1)
-        return Choice(candidates, found, removed, ranked, reached)
+        return ChosenNegatives(candidates, found, removed, ranked, reached)
 
     def _filters(
-        self, examples: Examples, candidates: Candidates, collection: Collection, taken: Ragged | None
+        self, examples: TrainingQueries, candidates: Candidates, collection: Collection, taken: Ragged | None
     ) -> Iterator[tuple[str, np.ndarray]]:
         rows, scores, copies = candidates.rows, candidates.scores, collection.document_copies
         positive_scores = Ragged(candidates.positive_scores, examples.positives.offsets)
@@ -192,7 +193,7 @@ def check_window(negatives: int, skip: int, depth: int) -> None:
         )
 
 
-def joined(judged: Judged, choices: Sequence[Choice], dropped: np.ndarray) -> Negatives:
+def joined(judged: Judged, choices: Sequence[ChosenNegatives], dropped: np.ndarray) -> Negatives:
     """Put each example's judged negatives before its mined ones, those of the first source before the others'.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embfit.miner.examples import Examples
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.judged import JUDGED
 from embfit.miner.selection import Negatives
 
@@ -30,7 +30,7 @@ class Tally:
         self.queries: Counter[str] = Counter()
         self.scores: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
 
-    def add(self, examples: Examples, found: Negatives) -> None:
+    def add(self, examples: TrainingQueries, found: Negatives) -> None:
         """Count a block; examples that are dropped count as dropped and unreached alone."""
         kept = ~found.dropped
         counted = kept[found.rows.owners]

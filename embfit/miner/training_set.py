@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from embfit.miner.candidates import UNRANKED
-from embfit.miner.examples import Examples
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.selection import Negatives
 from embfit.ragged import Ragged
 
@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 (null where it has none), ranks in the whole corpus from 1 (null for judged and random negatives), who named each."""
 
 
-def training_rows(examples: Examples, found: Negatives, miner: str) -> pa.RecordBatch:
+def training_rows(examples: TrainingQueries, found: Negatives, miner: str) -> pa.RecordBatch:
     """Return a block of examples with their negatives as rows of a training set, `miner` being their source.
 
     Examples that the miner drops are left out.

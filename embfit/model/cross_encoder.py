@@ -15,7 +15,7 @@ from embfit.errors import UserError
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.folder import Attention
 from embfit.model.layers import score_in_fp32, without_cache
-from embfit.model.pairs import Pairs, read_template
+from embfit.model.pairs import TextPairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
 from embfit.progress import progress
 from embfit.tokens import Tokens, plan_batches, tokenize
@@ -144,9 +144,9 @@ class CrossEncoder(nn.Module):
         """
         return tokenize(self.tokenizer, texts, self.max_length - self.template.special, special=False)
 
-    def pairs(self, queries: Tokens, documents: Tokens, rows: np.ndarray) -> Pairs:
+    def pairs(self, queries: Tokens, documents: Tokens, rows: np.ndarray) -> TextPairs:
         """Join tokenised texts: `rows` is [P, 2], a query row and a document row each."""
-        return Pairs(self.template, queries, documents, np.asarray(rows, np.int64).reshape(-1, 2), self.max_length)
+        return TextPairs(self.template, queries, documents, np.asarray(rows, np.int64).reshape(-1, 2), self.max_length)
 
     def score(self, pairs: Sequence[tuple[str, str]], label: str | None = None) -> np.ndarray:
         """Score (query, document) texts: [P] float32, in the order given.
@@ -159,14 +159,14 @@ class CrossEncoder(nn.Module):
         """
         return self.score_tokens(self.read(pairs), label)
 
-    def read(self, pairs: Sequence[tuple[str, str]]) -> Pairs:
+    def read(self, pairs: Sequence[tuple[str, str]]) -> TextPairs:
         """Tokenise (query, document) texts, each once."""
         queries = {text: row for row, text in enumerate(dict.fromkeys(query for query, _ in pairs))}
         documents = {text: row for row, text in enumerate(dict.fromkeys(document for _, document in pairs))}
         rows = np.array([(queries[query], documents[document]) for query, document in pairs], np.int64)
         return self.pairs(self.tokenize(queries), self.tokenize(documents), rows)
 
-    def score_tokens(self, pairs: Pairs, label: str | None = None) -> np.ndarray:
+    def score_tokens(self, pairs: TextPairs, label: str | None = None) -> np.ndarray:
         """Score tokenised pairs: [P] float32.
 
         Args:
@@ -178,7 +178,7 @@ class CrossEncoder(nn.Module):
             scores[chosen] = found
         return scores
 
-    def score_batches(self, pairs: Pairs, label: str | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def score_batches(self, pairs: TextPairs, label: str | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield numbers of pairs with their scores, a batch at a time: the longest pairs first.
 
         Args:
@@ -201,7 +201,7 @@ class CrossEncoder(nn.Module):
                 advance(len(chosen))
 
     @torch.inference_mode()
-    def _score_batch(self, pairs: Pairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
+    def _score_batch(self, pairs: TextPairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
         training = self.training
         inputs = (tensor.to(self.device) for tensor in pairs.padded(chosen, self.pad_id, self.pads_left))
         self.eval()

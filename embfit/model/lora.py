@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from embfit.errors import UserError
 from embfit.model.layers import layer_stack
-from embfit.seed import Seed
+from embfit.records import Seed
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

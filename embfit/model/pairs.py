@@ -62,7 +62,7 @@ def read_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TextPairs:
     """P pairs of texts.
 
     Args:
@@ -82,9 +82,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, chosen: np.ndarray | Sequence[int]) -> Pairs:
+    def take(self, chosen: np.ndarray | Sequence[int]) -> TextPairs:
         """Return some pairs, in the order given; the texts are shared."""
-        return Pairs(self.template, self.queries, self.documents, self.rows[np.asarray(chosen, int)], self.max_length)
+        return TextPairs(
+            self.template, self.queries, self.documents, self.rows[np.asarray(chosen, int)], self.max_length
+        )
 
     @cached_property
     def text_lengths(self) -> np.ndarray:

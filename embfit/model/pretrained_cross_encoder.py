@@ -13,7 +13,7 @@ from embfit.model.folder import Attention
 from embfit.model.precision import Precision, choose_device
 from embfit.model.pretrained import Pretrained
 from embfit.model.ranker import load_ranker
-from embfit.seed import Seed
+from embfit.records import Seed
 
 
 @dataclass(frozen=True)

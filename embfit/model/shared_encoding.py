@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from embfit.companion import Companion
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
 from embfit.model.encoding import encode_into
+from embfit.run.child_process import ChildProcess
 from embfit.tokens import Tokens, plan_batches
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ RELIEF = "lower trainer.devices"
 
 
 @dataclass(frozen=True)
-class Job:
+class EncodingJob:
     """What the processes share.
 
     Args:
@@ -69,7 +69,7 @@ def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) ->
     """
     devices = (str(encoder.device), *(encoder.beside if len(tokens) >= SHARED_FROM else ()))
     before = torch.get_num_threads()
-    job = Job(encoder, tokens, encoder.token_budget, folder, label, devices, max(1, before // len(devices)))
+    job = EncodingJob(encoder, tokens, encoder.token_budget, folder, label, devices, max(1, before // len(devices)))
     if len(devices) == 1:
         job.encode(encoder, 0)
         return
@@ -82,19 +82,21 @@ def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) ->
             torch.set_num_threads(before)
         for part, child in children.items():
             if child.failed():
-                raise UserError(f"process {part} of {len(devices)} failed while encoding: {child.last_words(RELIEF)}")
+                raise UserError(
+                    f"process {part} of {len(devices)} failed while encoding: {child.error_summary(RELIEF)}"
+                )
 
 
 @contextmanager
-def _others(job: Job) -> Iterator[dict[int, Companion]]:
+def _others(job: EncodingJob) -> Iterator[dict[int, ChildProcess]]:
     """Start the other processes, which end with the block."""
     path = job.folder / "job.pt"
     torch.save(job, path)
-    children: dict[int, Companion] = {}
+    children: dict[int, ChildProcess] = {}
     try:
         for part in range(1, len(job.devices)):
             words = job.folder / f"process-{part}.txt"
-            children[part] = Companion.start("embfit.model.shared_encoding", [str(path), str(part)], words)
+            children[part] = ChildProcess.start("embfit.model.shared_encoding", [str(path), str(part)], words)
         yield children
     finally:
         for child in children.values():
@@ -105,7 +107,7 @@ def _others(job: Job) -> Iterator[dict[int, Companion]]:
 def main(arguments: list[str]) -> None:
     """Encode one part of a job."""
     path, part = Path(arguments[0]), int(arguments[1])
-    job: Job = torch.load(path, map_location="cpu", weights_only=False)  # written by the first process
+    job: EncodingJob = torch.load(path, map_location="cpu", weights_only=False)  # written by the first process
     device = torch.device(job.devices[part])
     if device.type == "cpu":
         torch.set_num_threads(job.threads)

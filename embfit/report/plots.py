@@ -18,7 +18,7 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """One system's curve.
 
     Args:
@@ -32,7 +32,7 @@ class Line:
     points: Mapping[int, float]
 
 
-def curves(title: str, label: str, lines: Sequence[Line], mark: int | None = None) -> Markup:
+def curves(title: str, label: str, lines: Sequence[PlotLine], mark: int | None = None) -> Markup:
     """Draw values against whole numbers, evenly spaced whatever the numbers.
 
     Args:

@@ -9,8 +9,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from embfit.data.trec import write_qrels, write_run
 from embfit.evaluator.metrics import answerable
-from embfit.evaluator.trec import write_qrels, write_run
 from embfit.records import Collection, Evaluation, Report
 from embfit.report.contents import contents
 from embfit.report.page import page

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embfit.run_record import read_record
-from embfit.sweep.candidates import Candidate, without_seed
+from embfit.run.record import read_record
+from embfit.sweep.candidates import SweepCandidate, without_seed
 from embfit.sweep.job import Result
 from embfit.sweep.space import SEED
 
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def against_default(
-    best: Candidate, found: Sequence[Candidate], default: Mapping[str, str], folder: Path, metric: str
+    best: SweepCandidate, found: Sequence[SweepCandidate], default: Mapping[str, str], folder: Path, metric: str
 ) -> Verdict | str:
     """Compare the best of a sweep with the default; return why not, in a line, where they cannot be compared.
 
@@ -89,7 +89,7 @@ class _Judged:
     values: Mapping[str, float]
 
 
-def _paired(one: Candidate, other: Candidate) -> list[tuple[Result, Result]]:
+def _paired(one: SweepCandidate, other: SweepCandidate) -> list[tuple[Result, Result]]:
     """Return the runs of two candidates that have one seed."""
     by_seed = {result.job.point.get(SEED): result for result in other.results}
     return [(result, by_seed[seed]) for result in one.results if (seed := result.job.point.get(SEED)) in by_seed]

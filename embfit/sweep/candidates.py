@@ -11,7 +11,7 @@ from embfit.sweep.space import SEED
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SweepCandidate:
     """A point with the jobs that differ in nothing but the seed.
 
     Args:
@@ -25,7 +25,7 @@ class Candidate:
     values: tuple[float, ...]
 
 
-def candidates(results: Sequence[Result]) -> list[Candidate]:
+def candidates(results: Sequence[Result]) -> list[SweepCandidate]:
     """Return the points with a finished job; of jobs that repeat a point and its seed, the first one counts."""
     groups: dict[tuple[tuple[str, str], ...], dict[str | None, Result]] = {}
     for result in results:
@@ -35,13 +35,13 @@ def candidates(results: Sequence[Result]) -> list[Candidate]:
     return [_candidate(dict(point), list(by_seed.values())) for point, by_seed in groups.items()]
 
 
-def comparable(found: Sequence[Candidate]) -> list[Candidate]:
+def comparable(found: Sequence[SweepCandidate]) -> list[SweepCandidate]:
     """Return the points with the most seeds: one with fewer could win, or lose, by the luck of them."""
     most = max((len(one.results) for one in found), default=0)
     return [one for one in found if len(one.results) == most]
 
 
-def front(found: Sequence[Candidate], aims: Sequence[Aim]) -> list[Candidate]:
+def front(found: Sequence[SweepCandidate], aims: Sequence[Aim]) -> list[SweepCandidate]:
     """Return the points that no other beats in one objective without losing in another, best in the first one first.
 
     With one objective that is the best, and those that equal it.
@@ -55,15 +55,15 @@ def without_seed(point: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in point.items() if key != SEED}
 
 
-def _candidate(point: Mapping[str, str], results: Sequence[Result]) -> Candidate:
+def _candidate(point: Mapping[str, str], results: Sequence[Result]) -> SweepCandidate:
     columns = zip(*(result.found or () for result in results), strict=True)
-    return Candidate(point, tuple(results), tuple(sum(column) / len(results) for column in columns))
+    return SweepCandidate(point, tuple(results), tuple(sum(column) / len(results) for column in columns))
 
 
-def _beats(one: Candidate, other: Candidate, aims: Sequence[Aim]) -> bool:
+def _beats(one: SweepCandidate, other: SweepCandidate, aims: Sequence[Aim]) -> bool:
     pairs = list(zip(_cost(one, aims), _cost(other, aims), strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _cost(one: Candidate, aims: Sequence[Aim]) -> tuple[float, ...]:
+def _cost(one: SweepCandidate, aims: Sequence[Aim]) -> tuple[float, ...]:
     return tuple(aim.sign * value for aim, value in zip(aims, one.values, strict=True))

@@ -11,12 +11,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from embfit.begun import SWEEP_RECORD as RECORD
 from embfit.errors import ConfigError, UserError
-from embfit.run_folder import read_state
-from embfit.run_record import read_record
+from embfit.run.record import read_record, read_state
+from embfit.run.resume import SWEEP_RECORD as RECORD
 from embfit.store import write_text
-from embfit.sweep.job import ENDED, Job, Result
+from embfit.sweep.job import ENDED, Result, SweepJob
 from embfit.sweep.objective import Aim, read_objective
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ class SweepFolder:
         self.dir = dir
         self.command = list(command)
         self.strategy = strategy
-        self.jobs: dict[int, Job] = {}
+        self.jobs: dict[int, SweepJob] = {}
         self.errors: dict[int, str] = {}  # of jobs that failed before they had a record of their own
 
     @contextmanager
@@ -59,7 +58,7 @@ class SweepFolder:
         finally:
             lock.release()
 
-    def begin(self, jobs: Sequence[Job]) -> None:
+    def begin(self, jobs: Sequence[SweepJob]) -> None:
         """Write down jobs before they are launched.
 
         Raises:
@@ -78,11 +77,11 @@ class SweepFolder:
         """Write down that no more jobs are to come; some of them may have failed."""
         self._write(complete=True)
 
-    def is_done(self, job: Job) -> bool:
+    def is_done(self, job: SweepJob) -> bool:
         """Say whether a job needs no more work."""
         return read_state(self.dir / str(job.number)) in ENDED
 
-    def result(self, job: Job, aims: Sequence[Aim]) -> Result:
+    def result(self, job: SweepJob, aims: Sequence[Aim]) -> Result:
         """Return what became of a job, with the numbers that the sweep looks at."""
         error = self.errors.get(job.number)
         folder = self.dir / str(job.number)
@@ -116,7 +115,7 @@ class SweepFolder:
         if (record["command"], record["strategy"]) != (self.command, self.strategy):
             held = " ".join([*record["command"], f"by {record['strategy']}"])
             raise ConfigError(f"run.dir={self.dir} holds another sweep ({held}); name another folder")
-        self.jobs = {job["number"]: Job(job["number"], job["point"]) for job in record["jobs"]}
+        self.jobs = {job["number"]: SweepJob(job["number"], job["point"]) for job in record["jobs"]}
 
 
 def unfinished(parent: Path, command: Sequence[str], strategy: str) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embfit.errors import ConfigError
-from embfit.sweep.job import Job, Result
+from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.objective import Aim, Direction, aims
 from embfit.sweep.space import Space
 
@@ -44,7 +44,7 @@ class Grid:
         """No job ends early: every combination was asked for."""
         return None
 
-    def foreseen(self, space: Space) -> list[Job]:
+    def foreseen(self, space: Space) -> list[SweepJob]:
         """Return all jobs.
 
         Raises:
@@ -58,8 +58,8 @@ class Grid:
                 )
         keys = [axis.key for axis in space.axes]
         points = itertools.product(*(axis.values for axis in space.axes))
-        return [Job(number, dict(zip(keys, point, strict=True))) for number, point in enumerate(points)]
+        return [SweepJob(number, dict(zip(keys, point, strict=True))) for number, point in enumerate(points)]
 
-    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
+    def proposals(self, space: Space, folder: Path) -> Generator[list[SweepJob], Mapping[int, Result], None]:
         """Yield all jobs at once; what comes back is not looked at."""
         yield self.foreseen(space)

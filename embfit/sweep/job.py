@@ -11,7 +11,7 @@ ENDED = ("done", "pruned")  # states that need no more work
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """A run to do.
 
     Args:
@@ -36,7 +36,7 @@ class Result:
         minutes: it took.
     """
 
-    job: Job
+    job: SweepJob
     state: str
     error: str | None = None
     values: tuple[float | None, ...] = ()

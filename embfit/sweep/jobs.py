@@ -11,13 +11,12 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, open_dict
 
-from embfit.compose.composition import Settled, asked, compose, settle
+from embfit.compose.composition import ResolvedConfig, compose, overrides_of, refuse_resume_in_files, resolve_config
 from embfit.compose.loader import Loader
 from embfit.compose.preflight import check
 from embfit.compose.problems import gather, refuse
-from embfit.compose.resume import refuse_in_files
-from embfit.launcher import Prepared, Slurm
-from embfit.sweep.job import Job
+from embfit.launcher import PreparedJob, Slurm
+from embfit.sweep.job import SweepJob
 from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ SWEEP = "sweep"  # who wrote a value, in its provenance
 class Launcher(Protocol):
     """Runs jobs somewhere."""
 
-    def launch(self, jobs: Sequence[Prepared], folder: Path, ended: Callable[[], None]) -> list[str | None]:
+    def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs; return the error of each, None for those that went well.
 
         Args:
@@ -57,9 +56,9 @@ class Jobs:
         self.folder = folder
         self.launcher = launcher
         self.pruning = pruning
-        self._ready: dict[tuple[object, ...], Prepared] = {}
+        self._ready: dict[tuple[object, ...], PreparedJob] = {}
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, jobs: Sequence[SweepJob]) -> None:
         """Compose jobs, all of them before any is held to its code, which takes a while to import.
 
         Raises:
@@ -71,9 +70,9 @@ class Jobs:
         gather(partial(check, found.values, found.origins, groups, found.raw) for _, found in settled)
         for job, (overrides, found) in zip(new, settled, strict=True):
             record = found.origins.record(found.values)
-            self._ready[_key(job)] = Prepared(job.number, found.values, record, overrides)
+            self._ready[_key(job)] = PreparedJob(job.number, found.values, record, overrides)
 
-    def launch(self, jobs: Sequence[Job], ended: Callable[[], None]) -> list[str | None]:
+    def launch(self, jobs: Sequence[SweepJob], ended: Callable[[], None]) -> list[str | None]:
         """Run jobs that were checked; return the error of each, None for those that went well.
 
         Args:
@@ -88,21 +87,21 @@ class Jobs:
         """The configurations of the jobs that were checked and not yet launched."""
         return [prepared.values for prepared in self._ready.values()]
 
-    def _settled(self, job: Job) -> tuple[list[str], Settled]:
+    def _settled(self, job: SweepJob) -> tuple[list[str], ResolvedConfig]:
         """Settle a job here, so that wherever and whenever it runs it is what was asked for."""
         overrides = self.space.overrides(job.point)
         config = compose(self.loader, overrides)
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = job.number, str(job.number)
-        found = settle(self.loader, config, overrides, self._own(job, config), by=SWEEP)
-        refuse_in_files(found.values, found.origins)
+        found = resolve_config(self.loader, config, overrides, self._own(job, config), by=SWEEP)
+        refuse_resume_in_files(found.values, found.origins)
         if isinstance(self.launcher, Slurm):
             trainer = config.hydra.runtime.choices.get("trainer"), found.values.get("trainer") or {}
             misfits = self.launcher.misfits(*trainer)
             refuse(replace(problem, place=found.origins.find(problem.key)) for problem in misfits)
-        return asked(config), found
+        return overrides_of(config), found
 
-    def _own(self, job: Job, config: DictConfig) -> dict[str, Any]:
+    def _own(self, job: SweepJob, config: DictConfig) -> dict[str, Any]:
         """Return what the sweep adds to a job: its folder, and what looks at it while it trains."""
         folder = self.folder.absolute()
         own: dict[str, Any] = {"run": {"dir": str(folder / str(job.number)), "sweep": str(folder)}}
@@ -111,5 +110,5 @@ class Jobs:
         return own
 
 
-def _key(job: Job) -> tuple[object, ...]:
+def _key(job: SweepJob) -> tuple[object, ...]:
     return (job.number, *job.point.items())

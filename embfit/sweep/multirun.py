@@ -19,17 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose.build import make
 from embfit.compose.command_line import key_and_value, refuse_ignored
-from embfit.compose.composition import asked, compose
-from embfit.compose.explain import explained
+from embfit.compose.composition import compose, overrides_of
+from embfit.compose.hydra_errors import readable_errors
 from embfit.compose.loader import Loader
 from embfit.compose.origins import COMMAND_LINE, Origins
 from embfit.compose.preflight import check_group
 from embfit.compose.problems import refuse
 from embfit.compose.provenance import trace
-from embfit.console import listen
 from embfit.errors import ConfigError, UserError
-from embfit.fresh_folder import fresh_folder
 from embfit.launcher import Here
+from embfit.run.console import listen
+from embfit.run.unique_folder import unique_folder
 from embfit.sweep.against_default import against_default
 from embfit.sweep.best import write_experiment
 from embfit.sweep.folder import SweepFolder, unfinished
@@ -103,7 +103,7 @@ def _placed(loader: Loader, overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         key, folder = key_and_value(override)
         if key in ("run.dir", "hydra.sweep.dir"):
-            with explained(loader, overrides, multirun=True):
+            with readable_errors(loader, overrides, multirun=True):
                 parsed = OverridesParser.create(loader).parse_override(override)
             if parsed.is_sweep_override():
                 raise ConfigError(f"{override}: a sweep has one folder, and its jobs have theirs in it; name one")
@@ -148,7 +148,7 @@ def _typed(config: DictConfig) -> list[str]:
     """Return the overrides, those that a file gives under `hydra.sweeper.params` first."""
     parameters = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(parameters, dict)
-    return [*(f"{key!s}={value}" for key, value in parameters.items()), *asked(config)]
+    return [*(f"{key!s}={value}" for key, value in parameters.items()), *overrides_of(config)]
 
 
 def _made(config: DictConfig, group: str, origins: Origins) -> Any:
@@ -182,5 +182,5 @@ def _folder(config: DictConfig, origins: Origins, command: Sequence[str], strate
     elif (stopped := unfinished(folder.parent.parent, command, strategy)) is not None:
         yield stopped
     else:
-        with fresh_folder(folder) as new:
+        with unique_folder(folder) as new:
             yield new

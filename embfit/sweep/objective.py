@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from embfit.compose.nearest import suggestion
 from embfit.compose.origins import leaves
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError
-from embfit.watched import WATCHED
+from embfit.evaluator.metrics import VALIDATION_METRIC
+from embfit.nearest import suggestion
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 
@@ -72,8 +72,8 @@ def _foreseen(objective: str, config: Mapping[str, Any]) -> set[str]:
     """Return the objectives of the same kind that a job will have; nothing where only its report can tell."""
     evaluator = config.get("evaluator") or {}
     if objective.startswith(DEV) and evaluator.get("_target_") == "embfit.evaluator.Retrieval":
-        dims = [f"{DEV}{WATCHED}/{dim}" for dim in evaluator.get("dims") or ()]
-        return {f"{DEV}{metric}" for metric in (WATCHED, *evaluator["metrics"])} | set(dims)
+        dims = [f"{DEV}{VALIDATION_METRIC}/{dim}" for dim in evaluator.get("dims") or ()]
+        return {f"{DEV}{metric}" for metric in (VALIDATION_METRIC, *evaluator["metrics"])} | set(dims)
     if objective.startswith(CONFIG):
         return {f"{CONFIG}{key}" for key, _ in leaves(config) if _number(config, key) is not None}
     return set()

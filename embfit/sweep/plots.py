@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from embfit.report.drawing import FAINT, GAIN, INK, SOFT, SYSTEMS, Plot, draw
-from embfit.sweep.candidates import Candidate, front
+from embfit.sweep.candidates import SweepCandidate, front
 from embfit.sweep.objective import Aim
 
 FEWEST = 3  # points, below which there is nothing to see
 LARGE = 10.0  # the largest value through the smallest, from where a logarithmic axis shows more
 
 
-def plots(found: Sequence[Candidate], aims: Sequence[Aim]) -> list[Plot]:
+def plots(found: Sequence[SweepCandidate], aims: Sequence[Aim]) -> list[Plot]:
     """Draw what can be drawn of these points; nothing of fewer than three."""
     if len(found) < FEWEST or not found[0].point:
         return []
@@ -27,7 +27,7 @@ def plots(found: Sequence[Candidate], aims: Sequence[Aim]) -> list[Plot]:
     return [*drawn, *(_front(found, aims, other) for other in range(1, len(aims)))]
 
 
-def _lines(found: Sequence[Candidate], aim: Aim) -> Plot:
+def _lines(found: Sequence[SweepCandidate], aim: Aim) -> Plot:
     """Draw each point as a line through its values (parallel coordinates), the best one above the others."""
     ordered = sorted(found, key=lambda one: aim.sign * one.values[0])[::-1]  # the best last, of equal ones the first
     columns = {key: [one.point[key] for one in ordered] for key in ordered[0].point}
@@ -80,7 +80,7 @@ def _labels(scale: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     yield from dict([*shown, ordered[-1]]).items()
 
 
-def _importances(found: Sequence[Candidate], aim: Aim) -> dict[str, float]:
+def _importances(found: Sequence[SweepCandidate], aim: Aim) -> dict[str, float]:
     """Return the share of the first objective that each key explains; nothing without Optuna or without differences."""
     try:
         import optuna
@@ -126,7 +126,7 @@ def _bars(shares: Mapping[str, float], aim: Aim) -> Plot:
     return Plot(caption, draw(title, onto, height=0.7 + 0.3 * len(shares)))
 
 
-def _front(found: Sequence[Candidate], aims: Sequence[Aim], other: int) -> Plot:
+def _front(found: Sequence[SweepCandidate], aims: Sequence[Aim], other: int) -> Plot:
     best = front(found, aims)
 
     def onto(axes: Axes) -> None:

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 
 from embfit.errors import Pruned
 from embfit.sweep.search import NAME, storage
-from embfit.training.validation import Validation
+from embfit.training.fit.validation import Validation
 
 
 class Pruning(pl.Callback):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from embfit.compose.nearest import nearest
 from embfit.errors import UserError
-from embfit.run_record import read_record
+from embfit.nearest import nearest
+from embfit.run.record import read_record
 from embfit.sweep.folder import SweepFolder
-from embfit.sweep.job import Job, Result
+from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.jobs import Jobs
 from embfit.sweep.objective import MINUTES, Aim, numbers
 from embfit.sweep.space import Space
@@ -33,10 +33,10 @@ class Sweep(Protocol):
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
         """Return the callback with which a training may be ended early, as a node of configuration."""
 
-    def foreseen(self, space: Space) -> list[Job]:
+    def foreseen(self, space: Space) -> list[SweepJob]:
         """Return jobs to check before anything is made, in which each value of the space has a part."""
 
-    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
+    def proposals(self, space: Space, folder: Path) -> Generator[list[SweepJob], Mapping[int, Result], None]:
         """Yield jobs and take what became of them."""
 
 
@@ -97,7 +97,7 @@ class _Measured:
             )
 
 
-def _run(proposed: list[Job], folder: SweepFolder, jobs: Jobs, ended: Callable[[], None]) -> None:
+def _run(proposed: list[SweepJob], folder: SweepFolder, jobs: Jobs, ended: Callable[[], None]) -> None:
     waiting = [job for job in proposed if not folder.is_done(job)]
     jobs.check(waiting)
     folder.begin(proposed)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.seed import Seed
-from embfit.sweep.job import Job, Result
+from embfit.records import Seed
+from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.objective import DEV, Aim, Direction, aims
 from embfit.sweep.space import SEED, Axis, Space
 
@@ -42,7 +42,7 @@ class Optuna:
             or several.
         direction: whether more or less of it is better; one for each objective.
         trials: points proposed in all, repeated ones and those of earlier calls of the same sweep counted.
-        at_once: jobs proposed before their results are known; for launchers that run several at a time.
+        max_parallel: jobs proposed before their results are known; for launchers that run several at a time.
         sampler: tpe (Bergstra et al. 2011), or random to compare with.
         startup: trials drawn at random before TPE has something to learn from.
         default_first: the first trial is what a run without the sweep would be, if the space holds it.
@@ -56,7 +56,7 @@ class Optuna:
     objective: str | Sequence[str] = "dev.ndcg@10"
     direction: Direction | Sequence[Direction] = "maximize"
     trials: Annotated[int, Field(ge=1)] = 20
-    at_once: Annotated[int, Field(ge=1)] = 1
+    max_parallel: Annotated[int, Field(ge=1)] = 1
     sampler: Literal["tpe", "random"] = "tpe"
     startup: Annotated[int, Field(ge=1)] = 8
     default_first: bool = True
@@ -98,7 +98,7 @@ class Optuna:
             "startup": self.prune_startup,
         }
 
-    def foreseen(self, space: Space) -> list[Job]:
+    def foreseen(self, space: Space) -> list[SweepJob]:
         """Return jobs that have every value, and both ends of every range and interval, among them.
 
         Raises:
@@ -113,9 +113,9 @@ class Optuna:
                 f"sweep=optuna would look for the luckiest {SEED}; leave it out, and run the best one again over "
                 f"seeds: -m experiment=best {SEED}=0,1,2"
             )
-        return [Job(number, point) for number, point in enumerate(space.samples())]
+        return [SweepJob(number, point) for number, point in enumerate(space.samples())]
 
-    def proposals(self, space: Space, folder: Path) -> Generator[list[Job], Mapping[int, Result], None]:
+    def proposals(self, space: Space, folder: Path) -> Generator[list[SweepJob], Mapping[int, Result], None]:
         """Yield jobs, first those that an earlier call left open; take what became of them.
 
         A point that is proposed again is no new job: the same run would end the same.
@@ -126,9 +126,9 @@ class Optuna:
         study = self._study(folder)
         waiting = [trial.number for trial in study.trials if not trial.state.is_finished()]
         while waiting or len(study.trials) < self.trials:
-            numbers, waiting = waiting[: self.at_once], waiting[self.at_once :]
+            numbers, waiting = waiting[: self.max_parallel], waiting[self.max_parallel :]
             repeated: dict[int, int] = {}  # trial → the one of these jobs that has its point
-            while len(numbers) + len(repeated) < self.at_once and not waiting and len(study.trials) < self.trials:
+            while len(numbers) + len(repeated) < self.max_parallel and not waiting and len(study.trials) < self.trials:
                 new = self._ask(study, space)
                 twin = _twin(study, new)
                 if twin is None or not (twin.state.is_finished() or twin.number in numbers):
@@ -138,7 +138,7 @@ class Optuna:
                 else:
                     repeated[new] = twin.number
             points = {number: _point(study.trials[number].params) for number in numbers}
-            results = (yield [Job(number, point) for number, point in points.items()]) if numbers else {}
+            results = (yield [SweepJob(number, point) for number, point in points.items()]) if numbers else {}
             for number in [*numbers, *repeated]:
                 _tell(study, number, results[repeated.get(number, number)])
 
@@ -182,7 +182,7 @@ class Optuna:
                 return PartialFixedSampler(fixed, RandomSampler(seed=seed))
         if self.sampler == "random":
             return RandomSampler(seed=seed)
-        return TPESampler(seed=seed, n_startup_trials=self.startup, constant_liar=self.at_once > 1)
+        return TPESampler(seed=seed, n_startup_trials=self.startup, constant_liar=self.max_parallel > 1)
 
 
 def storage(path: Path) -> Any:

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from embfit.compose.value_table import aligned
+from embfit.compose.explain import aligned
 from embfit.store import write_text
 from embfit.sweep.against_default import Verdict
-from embfit.sweep.candidates import Candidate, candidates, comparable, front
+from embfit.sweep.candidates import SweepCandidate, candidates, comparable, front
 from embfit.sweep.job import ENDED, Result
 from embfit.sweep.objective import Aim
 
@@ -47,22 +47,22 @@ class Summary:
         return sorted(self.results, key=place)
 
     @cached_property
-    def found(self) -> list[Candidate]:
+    def found(self) -> list[SweepCandidate]:
         """The points with a finished job."""
         return candidates(self.results)
 
     @cached_property
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[SweepCandidate]:
         """The points that the sweep chooses among: those with the most seeds."""
         return comparable(self.found)
 
     @cached_property
-    def front(self) -> list[Candidate]:
+    def front(self) -> list[SweepCandidate]:
         """The points that no other beats in one objective without losing in another."""
         return front(self.candidates, self.aims)
 
     @property
-    def best(self) -> Candidate | None:
+    def best(self) -> SweepCandidate | None:
         """The point of the front that is best in the first objective; None where no job has all objectives."""
         return next(iter(self.front), None)
 
@@ -98,7 +98,7 @@ class Summary:
         left_out = [f"{_shown(one)} ({_jobs(one)})" for one in self.found if one not in self.candidates]
         return f"\nnot compared, since other points have more seeds: {'; '.join(left_out)}" if left_out else ""
 
-    def score(self, candidate: Candidate) -> str:
+    def score(self, candidate: SweepCandidate) -> str:
         """Return a point's objectives in words."""
         values = zip(self.aims, candidate.values, strict=True)
         words = ", ".join(f"{aim.name} {value:.4f}" for aim, value in values)
@@ -173,10 +173,10 @@ class Summary:
         write_text(folder / FILE, json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n")
 
 
-def _jobs(candidate: Candidate) -> str:
+def _jobs(candidate: SweepCandidate) -> str:
     numbers = [str(result.job.number) for result in candidate.results]
     return f"job {numbers[0]}" if len(numbers) == 1 else f"jobs {', '.join(numbers)}"
 
 
-def _shown(candidate: Candidate) -> str:
+def _shown(candidate: SweepCandidate) -> str:
     return " ".join(f"{key}={value}" for key, value in candidate.point.items())

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from embfit.assess.advice import conclude
-from embfit.assess.candidates import Candidate, measure_candidate
+from embfit.assess.candidates import ModelCandidate, measure_candidate
 from embfit.assess.chunking import compare_chunks, piece_sizes
 from embfit.assess.labels import examine
 from embfit.assess.power import foresee
@@ -23,18 +23,18 @@ from embfit.assess.trial import estimate, time_training
 from embfit.assess.vocabulary import cover
 from embfit.errors import UserError
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import Bench, Dense, Reranked
+from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem
 from embfit.evaluator.systems.dense import measure
 from embfit.model import Encoder, Pretrained, tokenized
 from embfit.model.source import find_model
 from embfit.records import Collection, Evaluation, Report
 from embfit.report import print_table, write_report
-from embfit.run_folder import RunFolder
+from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.training import Training
-from embfit.training.layout import layout_of
+from embfit.training.ranks.layout import layout_of
 
 log = logging.getLogger(__name__)
 Positive = Annotated[int, Field(ge=1)]
@@ -89,37 +89,37 @@ def assess(
         collection = data.load(store)
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
-    bench = Bench(collection, evaluator.split, evaluator, store, model, devices)
-    users = bench.on(evaluator.production) if evaluator.production else None
+    context = EvaluationContext(collection, evaluator.split, evaluator, store, model, devices)
+    users = context.on(evaluator.production) if evaluator.production else None
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("load model"):
         there = partial(find_model, packages=model.packages)
         found, missing = _each(_named(models, [*names]), lambda name, path: (path, there(path)))
-        truncated = count_truncated(bench.encoder, collection, store)
+        truncated = count_truncated(context.encoder, collection, store)
         is_cut = truncated["truncated_documents"] > 0
-        sizes = piece_sizes(chunk_sizes, bench.encoder.max_length) if is_cut else []
+        sizes = piece_sizes(chunk_sizes, context.encoder.max_length) if is_cut else []
     with run.stage("measure systems"):
-        base, *others = map(bench.evaluation, names)
+        base, *others = map(context.evaluation, names)
         production = [users.evaluation(name) for name in names] if users else []
     with run.stage("measure models"):
         paths = {name: path for name, (path, _) in found.items()}
-        benches = [bench, *([users] if users else [])]
-        measured, broken = _each(paths, partial(_try, benches=benches, documents=timed_documents))
+        contexts = [context, *([users] if users else [])]
+        measured, broken = _each(paths, partial(_try, contexts=contexts, documents=timed_documents))
         tried = measured.values()
-        candidates = [_candidate("base", bench.encoder, bench, timed_documents), *(one for _, one in tried)]
+        candidates = [_candidate("base", context.encoder, context, timed_documents), *(one for _, one in tried)]
     evaluations = [base, *(found for (found, *_), _ in tried), *others]
     production[1:1] = [found for (_, *on_users), _ in tried for found in on_users]
     comparisons = evaluator.compare_all(evaluations)
     with run.stage("compare chunks"):
-        chunks = compare_chunks(bench, sizes, chunk_documents) if is_cut else {}
+        chunks = compare_chunks(context, sizes, chunk_documents) if is_cut else {}
     with run.stage("read words and labels"):
         read = {
-            "vocabulary": cover(bench),
-            "labels": examine(bench, evaluations),
+            "vocabulary": cover(context),
+            "labels": examine(context, evaluations),
             "power": foresee(base, evaluations[1:], hoped_gain),
         }
     with run.stage("time training"):
-        cost = _time(bench, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
+        cost = _time(context, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
     conclusion = conclude(
         base, comparisons, candidates, {**read, "chunks": chunks, "cost": cost, "failed": {**missing, **broken}}
     )
@@ -145,12 +145,12 @@ def _said(reasons: Sequence[str], folder: Path) -> str:
 
 def _rerankers(evaluator: Retrieval) -> list[str]:
     """Return the systems that rerank and have a cross-encoder to do it with."""
-    return [name for name, system in evaluator.systems.items() if isinstance(system, Reranked) and system.path]
+    return [name for name, system in evaluator.systems.items() if isinstance(system, RerankedSystem) and system.path]
 
 
-def _candidate(name: str, encoder: Encoder, bench: Bench, documents: int) -> Candidate:
-    truncated = tokenized(encoder, bench.collection, "document", bench.store).truncated
-    return measure_candidate(name, encoder, bench.collection, truncated, documents, bench.evaluator.seed)
+def _candidate(name: str, encoder: Encoder, context: EvaluationContext, documents: int) -> ModelCandidate:
+    truncated = tokenized(encoder, context.collection, "document", context.store).truncated
+    return measure_candidate(name, encoder, context.collection, truncated, documents, context.evaluator.seed)
 
 
 def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
@@ -176,33 +176,35 @@ def _each(named: Mapping[str, str], attempt: Callable[[str, str], Found]) -> tup
     return found, failed
 
 
-def _try(name: str, path: str, benches: Sequence[Bench], documents: int) -> tuple[list[Evaluation], Candidate]:
-    """Measure another base model: in quality on every bench, and in speed."""
-    bench, *_ = benches
-    encoder = Dense(path).pretrained(name, bench.model).load(*bench.devices)
-    return [measure(name, encoder, one) for one in benches], _candidate(name, encoder, bench, documents)
+def _try(
+    name: str, path: str, contexts: Sequence[EvaluationContext], documents: int
+) -> tuple[list[Evaluation], ModelCandidate]:
+    """Measure another base model: in quality on every context, and in speed."""
+    context, *_ = contexts
+    encoder = DenseSystem(path).pretrained(name, context.model).load(*context.devices)
+    return [measure(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
 
 
 def _time(
-    bench: Bench,
+    context: EvaluationContext,
     miner: Miner,
     loss: nn.Module,
     training: Training,
     trainer: partial[pl.Trainer],
     steps: int,
-    base: Candidate,
+    base: ModelCandidate,
     price_per_hour: float | None,
 ) -> dict[str, Any]:
     """Mine as a fine-tuning would, train for a few steps and extrapolate."""
-    examples = _training_queries(bench.collection)
+    examples = _training_queries(context.collection)
     if not steps or not examples:
         log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
         return {"examples": examples, "trial": None, "estimates": []}
-    training_set = miner.mine(bench.collection, bench.encoder, bench.store)
-    encoder = bench.model.load(bench.devices[0])
-    trial = time_training(encoder, loss, training, trainer, training_set, bench.store, steps)
+    training_set = miner.mine(context.collection, context.encoder, context.store)
+    encoder = context.model.load(context.devices[0])
+    trial = time_training(encoder, loss, training, trainer, training_set, context.store, steps)
     epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs
-    here = len(bench.collection.corpus)
+    here = len(context.collection.corpus)
     estimates = estimate(trial, training, here, base.documents_per_second, base.dimensions, price_per_hour)
     fixed = {"steps": training.steps, "max_time": training.max_time}
     return {"examples": examples, "epochs": epochs, **fixed, "trial": asdict(trial), "estimates": estimates}

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from embfit.run_folder import RunFolder
+from embfit.run.folder import RunFolder
 
 
 def where_things_are(run: RunFolder, use: str, about: Sequence[str]) -> str:

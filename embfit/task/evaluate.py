@@ -12,15 +12,15 @@ from pydantic import Field
 
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judged_by
-from embfit.evaluator.systems import Bench
+from embfit.evaluator.systems import EvaluationContext
 from embfit.model import Pretrained
 from embfit.records import Report
 from embfit.report import print_table, write_report
-from embfit.run_folder import RunFolder
+from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data
-from embfit.training.layout import layout_of
+from embfit.training.ranks.layout import layout_of
 
 
 def evaluate(
@@ -56,14 +56,14 @@ def evaluate(
             collection = judged_by(collection, evaluator.split, Path(qrels))
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
-    bench = Bench(collection, evaluator.split, evaluator, store, model, layout.devices)
+    context = EvaluationContext(collection, evaluator.split, evaluator, store, model, layout.devices)
     truncated = {}
     if "base" in names:
         with run.stage("load model"):
-            truncated = count_truncated(bench.encoder, collection, store)
+            truncated = count_truncated(context.encoder, collection, store)
     with run.stage("evaluate"):
-        evaluations = [bench.evaluation(name) for name in names]
-        users = bench.on(evaluator.production) if evaluator.production else None
+        evaluations = [context.evaluation(name) for name in names]
+        users = context.on(evaluator.production) if evaluator.production else None
         production = [users.evaluation(name) for name in names] if users else []
     with run.stage("compare"):
         comparisons = evaluator.compare_all(evaluations)

@@ -15,11 +15,11 @@ from embfit.errors import ConfigError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.validation import validate as validate_on_dev
 from embfit.model import Encoder, Pretrained, save_encoder
-from embfit.model.card import write_card
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.records import Report
 from embfit.report import print_table, write_report
-from embfit.run_folder import RunFolder
+from embfit.report.model_card import write_card
+from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.closing import where_things_are
 from embfit.task.facts import can_validate, count_truncated, describe, warn_of_sources
@@ -27,7 +27,7 @@ from embfit.task.finetune_cross_encoder import finetune_cross_encoder
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
-from embfit.training.layout import layout_of
+from embfit.training.ranks.layout import layout_of
 
 
 def finetune(

@@ -18,24 +18,24 @@ from embfit.data.held_out import cut_folds
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judge
+from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.reranking import pairs_of, rerank
-from embfit.evaluator.systems import Bench
+from embfit.evaluator.systems import EvaluationContext
 from embfit.model import CrossEncoder, save_ranker, score_pairs
-from embfit.model.card import write_card
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.ranker import load_ranker
 from embfit.model.teacher import FOLDS, write_assignment
 from embfit.records import Evaluation, Report, TrainingSet
 from embfit.report import print_table, write_report
-from embfit.run_folder import RunFolder
+from embfit.report.model_card import write_card
+from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.closing import where_things_are
 from embfit.task.facts import can_validate, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
-from embfit.training.layout import layout_of
-from embfit.watched import WATCHED
+from embfit.training.ranks.layout import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -69,20 +69,20 @@ def finetune_cross_encoder(
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
         validating = can_validate(collection, evaluator.dev_split)
-    bench = Bench(collection, evaluator.split, evaluator, store, model.first_stage, layout.devices)
-    benches = [bench.on(split) for split in evaluator.splits]
+    context = EvaluationContext(collection, evaluator.split, evaluator, store, model.first_stage, layout.devices)
+    contexts = [context.on(split) for split in evaluator.splits]
     with run.stage("load model"):
         ranker = model.load(layout.first)
     with run.stage("evaluate base"):
-        first = [replace(bench.evaluation(model.candidates), system="base") for bench in benches]
-        untuned = _reranked("untuned", first, ranker, model.depth, benches) if ranker.trained else []
+        first = [replace(context.evaluation(model.candidates), system="base") for context in contexts]
+        untuned = _reranked("untuned", first, ranker, model.depth, contexts) if ranker.trained else []
         words = evaluator.bm25 and model.candidates != "bm25"
         bm25 = [evaluator.evaluate_bm25(collection, store, at) for at in evaluator.splits] if words else []
     with run.stage("mine negatives"):
-        training_set = miner.mine(collection, bench.encoder, store)
+        training_set = miner.mine(collection, context.encoder, store)
         folds = None if training.folds is None else folds_of(training_set, training.folds, training.seed)
     with run.stage("train"):
-        dev = bench.on(evaluator.dev_split)
+        dev = context.on(evaluator.dev_split)
         validate = _validation(dev, model.candidates, model.dev_depth) if validating else None
         fit = partial(_fit, training, loss, trainer, validate)
         ranker, facts = _train(ranker, fit, training_set, run, model.trust_remote_code)
@@ -90,7 +90,7 @@ def finetune_cross_encoder(
         with run.stage("train folds"):
             _train_folds(folds, partial(model.load, layout.first), fit, training_set, run)
     with run.stage("evaluate tuned"):
-        tuned = _reranked("tuned", first, ranker, model.depth, benches)
+        tuned = _reranked("tuned", first, ranker, model.depth, contexts)
     with run.stage("report"):
         evaluations = [found[0] for found in (first, tuned, untuned, bm25) if found]
         production = [one for found in (first, tuned, untuned, bm25) for one in found[1:]]
@@ -197,27 +197,27 @@ def _again(ranker: CrossEncoder, folder: Path, trust_remote_code: bool) -> Cross
 
 
 def _reranked(
-    name: str, first: Sequence[Evaluation], ranker: CrossEncoder, top: int, benches: Sequence[Bench]
+    name: str, first: Sequence[Evaluation], ranker: CrossEncoder, top: int, contexts: Sequence[EvaluationContext]
 ) -> list[Evaluation]:
     """Measure what a cross-encoder makes of a first stage's rankings, one of each split."""
     evaluations = []
-    for bench, base in zip(benches, first, strict=True):
+    for context, base in zip(contexts, first, strict=True):
         started = time.monotonic()
-        score = partial(score_pairs, ranker, bench.collection, store=bench.store, label="reranking")
-        ranking = rerank(base.ranking, bench.collection, top, score)
+        score = partial(score_pairs, ranker, context.collection, store=context.store, label="reranking")
+        ranking = rerank(base.ranking, context.collection, top, score)
         facts = {"reranked": top, "seconds": round(time.monotonic() - started, 3)}
-        evaluations.append(bench.judge(name, ranking, facts))
+        evaluations.append(context.judge(name, ranking, facts))
     return evaluations
 
 
-def _validation(bench: Bench, candidates: str, top: int) -> Callable[[CrossEncoder], dict[str, float]]:
-    """Return what measures a cross-encoder on the bench's split, its weights being others in each call."""
-    collection, ranking = bench.collection, bench.evaluation(candidates).ranking
+def _validation(context: EvaluationContext, candidates: str, top: int) -> Callable[[CrossEncoder], dict[str, float]]:
+    """Return what measures a cross-encoder on the context's split, its weights being others in each call."""
+    collection, ranking = context.collection, context.evaluation(candidates).ranking
     rows = pairs_of(ranking, collection, top)
     queries, query_places = np.unique(rows[:, 0], return_inverse=True)
     documents, document_places = np.unique(rows[:, 1], return_inverse=True)
     places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
-    metrics = [*dict.fromkeys([*bench.evaluator.metrics, WATCHED])]
+    metrics = [*dict.fromkeys([*context.evaluator.metrics, VALIDATION_METRIC])]
 
     def validate(ranker: CrossEncoder) -> dict[str, float]:
         asked = ranker.tokenize(collection.query_texts(queries.tolist()))
@@ -227,6 +227,6 @@ def _validation(bench: Bench, candidates: str, top: int) -> Callable[[CrossEncod
             return ranker.score_tokens(ranker.pairs(asked, read, places))
 
         found = rerank(ranking, collection, top, score)
-        return dict(judge("validation", collection, bench.split, found, metrics).metrics)
+        return dict(judge("validation", collection, context.split, found, metrics).metrics)
 
     return validate

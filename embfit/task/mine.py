@@ -12,17 +12,16 @@ from pydantic import Field
 
 from embfit.errors import UserError
 from embfit.miner import most_suspect, write_negatives
+from embfit.miner.export_formats import ExportFormat
 from embfit.miner.hidden_positives import estimate
-from embfit.miner.layouts import Layout
 from embfit.model import Encoder, Pretrained
-from embfit.records import Collection, Report
+from embfit.records import Collection, Report, Seed
 from embfit.report import write_report
-from embfit.run_folder import RunFolder
-from embfit.seed import Seed
+from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.facts import describe
 from embfit.task.parts import Data, Miner
-from embfit.training.layout import layout_of
+from embfit.training.ranks.layout import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def mine(
     seed: Seed,
     hidden_share: Annotated[float, Field(gt=0, lt=1)] | None = 0.5,
     examples: Annotated[int, Field(ge=0)] = 20,
-    format: Layout = "records",
+    format: ExportFormat = "records",
 ) -> Report:
     """Mine negatives for the training split, write them with their texts, scores and ranks, and look at them.
 

@@ -20,11 +20,11 @@ from embfit.index.exact import search as search_exact
 from embfit.model import Encoder, Pretrained, embed
 from embfit.model.folder import holds_ranker
 from embfit.records import Collection
-from embfit.run_folder import RunFolder, read_state
-from embfit.run_record import read_record, run_folders
+from embfit.run.folder import RunFolder
+from embfit.run.record import read_record, read_state, run_folders
 from embfit.store import Store
 from embfit.task.parts import Data
-from embfit.training.layout import layout_of
+from embfit.training.ranks.layout import layout_of
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from embfit.run_folder import RunFolder
+from embfit.run.folder import RunFolder
 from embfit.store import write_text
 from embfit.training import Fit
 

@@ -1,6 +1,6 @@
 """The in-batch-negative trainer: batches of unique rows, gradient cache, validation, under Lightning."""
 
-from embfit.training.fitting import Fit
+from embfit.training.fit.fit import Fit
 from embfit.training.list_training import ListTraining
 from embfit.training.training import Training
 

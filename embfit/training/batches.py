@@ -43,7 +43,7 @@ class Batch:
         return int(self.relations.positives.sum())
 
 
-class Examples:
+class ExampleArrays:
     """A training set as arrays, with documents of equal text under one row.
 
     Args:
@@ -134,7 +134,7 @@ class EpochBatches(torch.utils.data.Dataset[Batch]):
         epoch: counted from 0.
     """
 
-    def __init__(self, examples: Examples, grouping: Grouping, seed: int, epoch: int) -> None:
+    def __init__(self, examples: ExampleArrays, grouping: Grouping, seed: int, epoch: int) -> None:
         self.examples = examples
         self.seed = (seed, epoch)
         self.parts = grouping.draw(np.random.default_rng(self.seed))

@@ -34,7 +34,7 @@ class Grouping(Protocol):
         """Return an epoch's batches, in order, as example numbers; each example is in one of them."""
 
 
-class Random:
+class RandomGrouping:
     """Any examples together.
 
     Args:

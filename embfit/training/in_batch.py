@@ -16,17 +16,17 @@ from embfit.loss import Relations
 from embfit.model import Encoder
 from embfit.model.precision import uses_bf16
 from embfit.tokens import Tokens, concatenate
-from embfit.training.batches import Batch, EpochBatches, Examples
+from embfit.training.batches import Batch, EpochBatches, ExampleArrays
 from embfit.training.grouping import Grouping
 from embfit.training.guide import Guide, doubtful
-from embfit.training.micro_batches import MicroBatched, Portions
-from embfit.training.optimization import Optimization
 from embfit.training.remining import Remining
-from embfit.training.row_blocks import loss_parts, row_blocks
+from embfit.training.step.micro_batches import ComputeSettings, MicroBatched
+from embfit.training.step.optimization import Optimization
+from embfit.training.step.row_blocks import loss_parts, row_blocks
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedBatch:
     """A batch with all that needs no device.
 
     Args:
@@ -51,7 +51,7 @@ class InBatch(MicroBatched):
         document_tokens: of all its documents.
         optimization: learning rate and the like.
         grouping: which examples share a batch, of all ranks together.
-        portions: how a step is computed.
+        compute: how a step is computed.
         guide: says which negatives are doubtful; None believes them all.
     """
 
@@ -61,15 +61,15 @@ class InBatch(MicroBatched):
         self,
         encoder: Encoder,
         loss: nn.Module,
-        examples: Examples,
+        examples: ExampleArrays,
         query_tokens: Tokens,
         document_tokens: Tokens,
         optimization: Optimization,
         grouping: Grouping,
-        portions: Portions,
+        compute: ComputeSettings,
         guide: Guide | None = None,
     ) -> None:
-        super().__init__(encoder, loss, optimization, portions)
+        super().__init__(encoder, loss, optimization, compute)
         self.examples = examples
         self.query_tokens = query_tokens
         self.document_tokens = document_tokens
@@ -80,40 +80,40 @@ class InBatch(MicroBatched):
     def epoch_batches(self) -> EpochBatches:
         """Return the batches of the current epoch."""
         if self.remining is not None:
-            self.settle()
+            self.flush()
             begins = self.first_batch == 0
             mined = self.remining.examples(self.current_epoch, begins, self.encoder, self.ranks)
             self.examples = self.examples if mined is None else mined
-            self.readings.restart_clock()
-        return EpochBatches(self.examples, self.grouping, self.portions.seed, self.current_epoch)
+            self.step_metrics.restart_clock()
+        return EpochBatches(self.examples, self.grouping, self.compute.seed, self.current_epoch)
 
-    def prepare(self, batch: Batch) -> Prepared:
+    def prepare(self, batch: Batch) -> PreparedBatch:
         """Do for a batch all that needs no device."""
         texts = concatenate([self.query_tokens.take(batch.queries), self.document_tokens.take(batch.documents)])
-        return Prepared(batch, texts, self.guide.vectors(batch.queries, batch.documents) if self.guide else None)
+        return PreparedBatch(batch, texts, self.guide.vectors(batch.queries, batch.documents) if self.guide else None)
 
-    def training_step(self, prepared: Prepared, batch_idx: int) -> None:
+    def training_step(self, prepared: PreparedBatch, batch_idx: int) -> None:
         """Compute the loss of a batch and move the weights."""
         batch, texts = prepared.batch, prepared.texts
-        relations = self._doubted(batch.relations.each(self.sent), prepared.guide)
-        bf16 = uses_bf16(self.portions.precision, self.device)
+        relations = self._doubted(batch.relations.each(self.to_device), prepared.guide)
+        bf16 = uses_bf16(self.compute.precision, self.device)
 
         def encode(rows: np.ndarray) -> Tensor:
             ids, mask = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
-            vectors: Tensor = self.encoder(self.sent(ids), self.sent(mask), bf16)  # [n, H]
+            vectors: Tensor = self.encoder(self.to_device(ids), self.to_device(mask), bf16)  # [n, H]
             return vectors
 
         def loss(vectors: Tensor) -> Iterator[Tensor]:  # [Q + D, H]
             return loss_parts(self.loss, *_sides(vectors, batch), relations)
 
-        step = self.descend(texts.lengths, encode, [self.encoder.width], loss)
-        self.tell(step, batch.pairs, self._measured_of(*_sides(step.outputs, batch), relations))
+        step = self.optimize(texts.lengths, encode, [self.encoder.width], loss)
+        self.record(step, batch.pairs, self._measured_of(*_sides(step.outputs, batch), relations))
 
     def _doubted(self, relations: Relations, vectors: tuple[Tensor, Tensor] | None) -> Relations:
         """Have the pairs ignored that the guide doubts, by its vectors."""
         if vectors is None or self.guide is None:
             return relations
-        queries, documents = map(self.sent, vectors)
+        queries, documents = map(self.to_device, vectors)
         found = [
             doubtful(queries[block], documents, relations.positives[block], self.guide.margin)
             for block in row_blocks(len(queries), len(documents))

@@ -17,11 +17,11 @@ from embfit.errors import ConfigError, UserError
 from embfit.model import CrossEncoder
 from embfit.records import TrainingSet
 from embfit.store import digest
-from embfit.training.batches import Examples
-from embfit.training.fitting import Fit, fit_module
-from embfit.training.grouping import Random
-from embfit.training.layout import layout_of
+from embfit.training.batches import ExampleArrays
+from embfit.training.fit.fit import Fit, fit_module
+from embfit.training.grouping import RandomGrouping
 from embfit.training.lists import Lists
+from embfit.training.ranks.layout import layout_of
 from embfit.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -80,13 +80,13 @@ class ListTraining(TrainingSettings):
             )
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
-        examples = Examples(training_set, self.max_positives)
+        examples = ExampleArrays(training_set, self.max_positives)
         without = int((examples.negatives.lengths == 0).sum())
         if without == len(examples):
             raise UserError("no query has a negative, so no list has an order; choose a miner, such as miner=dense")
         if without:
             log.warning("%d of %d queries have no negative, and teach little or nothing", without, len(examples))
-        course = self.course(per_epoch=len(Random(len(examples), batch_size)))
+        plan = self.plan(per_epoch=len(RandomGrouping(len(examples), batch_size)))
         collection = training_set.collection
         module = Lists(
             ranker,
@@ -94,19 +94,19 @@ class ListTraining(TrainingSettings):
             examples,
             ranker.tokenize(collection.query_texts()),
             ranker.tokenize(collection.document_texts()),
-            self.optimization(course.steps),
+            self.optimization(plan.steps),
             batch_size,
             self.negatives,
-            self.portions(ranker.device),
+            self.compute_settings(ranker.device),
         )
-        log.info("training on %d lists: %d steps of up to %d", len(examples), course.steps, batch_size)
+        log.info("training on %d lists: %d steps of up to %d", len(examples), plan.steps, batch_size)
         identity = digest(
             {
                 "examples": examples.digest,
-                "steps": course.steps,
+                "steps": plan.steps,
                 "batch_size": batch_size,
                 "negatives": self.negatives,
                 "seed": self.seed,
             }
         )
-        return fit_module(module, course, identity, validate, layout, trainer.keywords, folder)
+        return fit_module(module, plan, identity, validate, layout, trainer.keywords, folder)

@@ -16,10 +16,10 @@ from embfit.model import CrossEncoder
 from embfit.model.precision import uses_bf16
 from embfit.ragged import Ragged
 from embfit.tokens import Tokens
-from embfit.training.batches import Examples
-from embfit.training.grouping import Random
-from embfit.training.micro_batches import MicroBatched, Portions
-from embfit.training.optimization import Optimization
+from embfit.training.batches import ExampleArrays
+from embfit.training.grouping import RandomGrouping
+from embfit.training.step.micro_batches import ComputeSettings, MicroBatched
+from embfit.training.step.optimization import Optimization
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class EpochLists(torch.utils.data.Dataset[ListBatch]):
         epoch: counted from 0.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, negatives: int, seed: int, epoch: int) -> None:
+    def __init__(self, examples: ExampleArrays, batch_size: int, negatives: int, seed: int, epoch: int) -> None:
         self.examples = examples
         self.negatives = negatives
         self.seed = (seed, epoch)
-        self.parts = Random(len(examples), batch_size).draw(np.random.default_rng(self.seed))
+        self.parts = RandomGrouping(len(examples), batch_size).draw(np.random.default_rng(self.seed))
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -103,7 +103,7 @@ class Lists(MicroBatched):
         optimization: learning rate and the like.
         batch_size: lists in a batch, of all ranks together.
         negatives: of a list, at most.
-        portions: how a step is computed.
+        compute: how a step is computed.
     """
 
     encoder: CrossEncoder
@@ -112,15 +112,15 @@ class Lists(MicroBatched):
         self,
         encoder: CrossEncoder,
         loss: nn.Module,
-        examples: Examples,
+        examples: ExampleArrays,
         query_tokens: Tokens,
         document_tokens: Tokens,
         optimization: Optimization,
         batch_size: int,
         negatives: int,
-        portions: Portions,
+        compute: ComputeSettings,
     ) -> None:
-        super().__init__(encoder, loss, optimization, portions)
+        super().__init__(encoder, loss, optimization, compute)
         self.examples = examples
         self.query_tokens = query_tokens
         self.document_tokens = document_tokens
@@ -129,32 +129,32 @@ class Lists(MicroBatched):
 
     def epoch_batches(self) -> EpochLists:
         """Return the batches of the current epoch."""
-        seed = self.portions.seed
+        seed = self.compute.seed
         return EpochLists(self.examples, self.batch_size, self.negatives, seed, self.current_epoch)
 
     def training_step(self, batch: ListBatch, batch_idx: int) -> None:
         """Score the pairs of a batch and move the weights."""
         pairs = self.encoder.pairs(self.query_tokens, self.document_tokens, batch.pairs)
-        places, positives, negatives = map(self.sent, (batch.places, batch.positives, batch.negatives))
-        weights = self.sent(batch.weights)
-        bf16 = uses_bf16(self.portions.precision, self.device)
+        places, positives, negatives = map(self.to_device, (batch.places, batch.positives, batch.negatives))
+        weights = self.to_device(batch.weights)
+        bf16 = uses_bf16(self.compute.precision, self.device)
 
         def encode(chosen: np.ndarray) -> Tensor:
             inputs = pairs.padded(chosen, self.encoder.pad_id, self.encoder.pads_left)
-            scores: Tensor = self.encoder(*map(self.sent, inputs), bf16)  # [n]
+            scores: Tensor = self.encoder(*map(self.to_device, inputs), bf16)  # [n]
             return scores
 
         def loss(scores: Tensor) -> list[Tensor]:  # [P]
             return [self.loss(by_list(scores, places, positives.shape), positives, negatives, weights)]
 
-        step = self.descend(pairs.lengths, encode, [], loss)
+        step = self.optimize(pairs.lengths, encode, [], loss)
         scores = by_list(step.outputs, places, positives.shape)  # [Q, L]
         hardest = scores.masked_fill(~negatives, float("-inf")).amax(dim=1, keepdim=True)
         measured: dict[str, Tensor | float] = {
             # share of positives that score above all their negatives
             "train/accuracy": ((scores > hardest) & positives).sum() / positives.sum(),
         }
-        self.tell(step, len(pairs), measured)
+        self.record(step, len(pairs), measured)
 
 
 def by_list(scores: Tensor, places: Tensor, shape: torch.Size) -> Tensor:

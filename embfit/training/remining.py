@@ -19,8 +19,8 @@ from embfit.errors import UserError, first_line
 from embfit.model import Encoder
 from embfit.records import TrainingSet
 from embfit.store import replacing
-from embfit.training.batches import Examples
-from embfit.training.ranks import Ranks
+from embfit.training.batches import ExampleArrays
+from embfit.training.ranks.collectives import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Remining:
     """
 
     def __init__(
-        self, mine: Callable[[Encoder], TrainingSet], every: int, first: Examples, max_positives: int, folder: Path
+        self, mine: Callable[[Encoder], TrainingSet], every: int, first: ExampleArrays, max_positives: int, folder: Path
     ) -> None:
         self.mine = mine
         self.every = every
@@ -50,7 +50,7 @@ class Remining:
         """Leave the miner and its data to the first rank."""
         return {**vars(self), "mine": None}
 
-    def examples(self, epoch: int, begins: bool, encoder: Encoder, ranks: Ranks) -> Examples | None:
+    def examples(self, epoch: int, begins: bool, encoder: Encoder, ranks: Ranks) -> ExampleArrays | None:
         """Return the examples of an epoch, None where those of the epoch before stay.
 
         Args:
@@ -76,8 +76,8 @@ class Remining:
         self.mined_in = mined_in
         return _read(path)
 
-    def _mined(self, encoder: Encoder) -> Examples:
-        found = Examples(self.mine(encoder), self.max_positives)
+    def _mined(self, encoder: Encoder) -> ExampleArrays:
+        found = ExampleArrays(self.mine(encoder), self.max_positives)
         if not np.array_equal(found.queries, self.queries):
             others = len(np.setxor1d(found.queries, self.queries))
             raise UserError(
@@ -88,9 +88,9 @@ class Remining:
         return found
 
 
-def _read(path: Path) -> Examples:
+def _read(path: Path) -> ExampleArrays:
     try:
-        found: Examples = torch.load(path, weights_only=False)  # written by this run
+        found: ExampleArrays = torch.load(path, weights_only=False)  # written by this run
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path}: what was mined in this training cannot be read ({first_line(error)}); remove its folder to train "

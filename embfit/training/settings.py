@@ -10,12 +10,12 @@ from pydantic import Field
 
 from embfit.errors import UserError
 from embfit.model.precision import Precision, default_token_budget
-from embfit.seed import Seed
-from embfit.training.fitting import Course
-from embfit.training.micro_batches import Portions
-from embfit.training.optimization import Optimization
-from embfit.training.schedule import Schedule
-from embfit.training.time_limit import seconds
+from embfit.records import Seed
+from embfit.training.fit.fit import TrainingPlan
+from embfit.training.fit.time_limit import seconds
+from embfit.training.step.micro_batches import ComputeSettings
+from embfit.training.step.optimization import Optimization
+from embfit.training.step.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         self._limit()  # refuses what is no time before anything is loaded
 
-    def course(self, per_epoch: int) -> Course:
+    def plan(self, per_epoch: int) -> TrainingPlan:
         """Return when what happens, an epoch having so many steps."""
-        return Course(
+        return TrainingPlan(
             self.steps or self.epochs * per_epoch,
             per_epoch,
             self.validations_per_epoch,
@@ -91,7 +91,7 @@ class TrainingSettings:
         """Return how weights move in a training of so many steps."""
         return Optimization(self.lr, self.loss_lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps)
 
-    def portions(self, device: torch.device) -> Portions:
+    def compute_settings(self, device: torch.device) -> ComputeSettings:
         """Return how a step is computed on a device.
 
         Raises:
@@ -103,7 +103,9 @@ class TrainingSettings:
                 "dropout; set training.dropout=false"
             )
         budget = self.token_budget or default_token_budget(device)
-        return Portions(budget, self.memory_gb, self.dropout, self.precision, self.seed, self.gradient_checkpointing)
+        return ComputeSettings(
+            budget, self.memory_gb, self.dropout, self.precision, self.seed, self.gradient_checkpointing
+        )
 
     def _limit(self) -> float | None:
         return None if self.max_time is None else seconds(self.max_time)

@@ -19,12 +19,12 @@ from embfit.loss import Matryoshka
 from embfit.model import Encoder, embed, tokenized
 from embfit.records import TrainingSet
 from embfit.store import Store, digest
-from embfit.training.batches import Examples
-from embfit.training.fitting import Fit, fit_module
-from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, Random, Topical
+from embfit.training.batches import ExampleArrays
+from embfit.training.fit.fit import Fit, fit_module
+from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, RandomGrouping, Topical
 from embfit.training.guide import Guide, make_guide
 from embfit.training.in_batch import InBatch
-from embfit.training.layout import layout_of
+from embfit.training.ranks.layout import layout_of
 from embfit.training.remining import Remining
 from embfit.training.settings import TrainingSettings
 
@@ -90,38 +90,38 @@ class Training(TrainingSettings):
         """
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
-        examples = Examples(training_set, self.max_positives)
+        examples = ExampleArrays(training_set, self.max_positives)
         self.check_loss(encoder, loss)
         _check_teacher(loss, examples)
         grouping = self._grouping(encoder, examples, training_set, batch_size, store)
-        course = self.course(per_epoch=len(grouping))
+        plan = self.plan(per_epoch=len(grouping))
         module = InBatch(
             encoder,
             loss,
             examples,
             tokenized(encoder, training_set.collection, "query", store),
             tokenized(encoder, training_set.collection, "document", store),
-            self.optimization(course.steps),
+            self.optimization(plan.steps),
             grouping,
-            self.portions(encoder.device),
+            self.compute_settings(encoder.device),
             self._guide(encoder, examples, training_set, store),
         )
         if self.remine_every is not None:
             if remine is None:
                 raise ValueError("remine_every needs remine: what mines again")
             module.remining = Remining(remine, self.remine_every, examples, self.max_positives, folder)
-        log.info("training on %d examples: %d steps of up to %d", len(examples), course.steps, batch_size)
+        log.info("training on %d examples: %d steps of up to %d", len(examples), plan.steps, batch_size)
         identity = digest(
             {
                 "examples": examples.digest,
-                "steps": course.steps,
+                "steps": plan.steps,
                 "grouping": grouping.digest,
                 "guide": module.guide.digest if module.guide else None,
                 "seed": self.seed,
                 "remine_every": self.remine_every,
             }
         )
-        return fit_module(module, course, identity, validate, layout, trainer.keywords, folder)
+        return fit_module(module, plan, identity, validate, layout, trainer.keywords, folder)
 
     def check_loss(self, encoder: Encoder, loss: nn.Module) -> None:
         """Refuse a loss that cannot train this encoder in this way, before there is any work.
@@ -145,7 +145,7 @@ class Training(TrainingSettings):
             )
 
     def _grouping(
-        self, encoder: Encoder, examples: Examples, training_set: TrainingSet, batch_size: int, store: Store
+        self, encoder: Encoder, examples: ExampleArrays, training_set: TrainingSet, batch_size: int, store: Store
     ) -> Grouping:
         if self.batching == "by_document":
             return ByDocument(examples.positives.values[examples.positives.offsets[:-1]], batch_size)
@@ -157,9 +157,11 @@ class Training(TrainingSettings):
             rows, example_of = np.unique(examples.queries, return_inverse=True)  # [Q], [N]
             vectors = embed(encoder, training_set.collection, "query", store, rows=rows.tolist()).matrix
             return Topical(vectors[example_of], batch_size)
-        return Random(len(examples), batch_size)
+        return RandomGrouping(len(examples), batch_size)
 
-    def _guide(self, encoder: Encoder, examples: Examples, training_set: TrainingSet, store: Store) -> Guide | None:
+    def _guide(
+        self, encoder: Encoder, examples: ExampleArrays, training_set: TrainingSet, store: Store
+    ) -> Guide | None:
         if self.guide is None:
             return None
         rows = np.unique(examples.queries)
@@ -175,7 +177,7 @@ def _check_cosines(encoder: Encoder, loss: nn.Module) -> None:
         )
 
 
-def _check_teacher(loss: nn.Module, examples: Examples) -> None:
+def _check_teacher(loss: nn.Module, examples: ExampleArrays) -> None:
     """Refuse a loss that learns from a teacher's scores where there are none."""
     if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in loss.modules()):
         raise UserError(

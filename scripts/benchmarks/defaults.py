@@ -24,9 +24,9 @@ from cross_validation import START, append, case_of, measure, parser, was_run
 from measuring import mean_and_interval, read
 
 from embfit.loss import InfoNCE
-from embfit.miner import Dense, NoNegatives
+from embfit.miner import DenseMiner, NoNegatives
 
-DENSE = Dense(negatives=2)
+DENSE = DenseMiner(negatives=2)
 BASELINE = "dense"
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "none": {"miner": NoNegatives()},
@@ -45,8 +45,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "dense, temperature=0.02": {"loss": {"temperature": 0.02}},
     "dense, temperature=0.1": {"loss": {"temperature": 0.1}},
     "dense, symmetric": {"loss": {"symmetric": True}},
-    "dense 1": {"miner": Dense(negatives=1)},
-    "dense 4": {"miner": Dense(negatives=4)},
+    "dense 1": {"miner": DenseMiner(negatives=1)},
+    "dense 4": {"miner": DenseMiner(negatives=4)},
 }
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from minilm import MODEL
 
 from embfit.data import Beir
-from embfit.miner import Dense
+from embfit.miner import DenseMiner
 from embfit.miner.hidden_positives import FalseNegatives, estimate
 from embfit.model import Encoder, Pretrained
 from embfit.records import Collection, TrainingSet
@@ -41,11 +41,11 @@ def main() -> None:
         print("| limit | hidden positives taken | of the negatives | queries without a negative |")
         print("|---|---|---|---|")
         for limit, values in LIMITS.items():
-            miner = Dense(negatives=arguments.negatives, **values)  # type: ignore[arg-type]  # of several types
+            miner = DenseMiner(negatives=arguments.negatives, **values)  # type: ignore[arg-type]  # of several types
             print(_line(limit, partial(_mine, miner, encoder, store), collection, arguments.share, seeds), flush=True)
 
 
-def _mine(miner: Dense, encoder: Encoder, store: Store, collection: Collection) -> TrainingSet:
+def _mine(miner: DenseMiner, encoder: Encoder, store: Store, collection: Collection) -> TrainingSet:
     return miner.mine(collection, encoder, store)
 
 

@@ -35,8 +35,8 @@ from measuring import read
 from minilm import MODEL
 
 from embfit.data import Beir
-from embfit.miner import CrossEncoder, Dense
-from embfit.miner.candidates import Source
+from embfit.miner import CrossEncoderMiner, DenseMiner
+from embfit.miner.candidates import CandidateSource
 from embfit.miner.examples import SPLIT
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder
@@ -128,12 +128,12 @@ def _part(collection: Collection, arguments: argparse.Namespace) -> Collection:
 
 
 @dataclass(frozen=True)
-class Timed(Dense):
+class Timed(DenseMiner):
     """Dense mining that notes the seconds of its stages."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("encode", "search"), 0.0))
 
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return the source with its stages timed: what is prepared is encoded, and what is proposed is searched."""
         source = super().source(collection, encoder, store)
         prepare = self._timed(source.prepare, "encode")
@@ -157,7 +157,7 @@ def _mine_ours(
     dense = Timed(negatives=arguments.negatives, depth=arguments.depth, relative_margin=arguments.margin)
     miner: RankedMiner = dense
     if arguments.cross_encoder:
-        miner = CrossEncoder(
+        miner = CrossEncoderMiner(
             arguments.negatives,
             depth=arguments.depth,
             candidates=dense,
@@ -178,7 +178,7 @@ def _mine_peers(
     collection: Collection, arguments: argparse.Namespace
 ) -> tuple[dict[str, float], Mapping[str, list[str]]]:
     from datasets import Dataset
-    from sentence_transformers import CrossEncoder as PeersCrossEncoder
+    from sentence_transformers import CrossEncoderMiner as PeersCrossEncoder
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 

@@ -26,9 +26,9 @@ from datasets import Dataset
 from measuring import AnonymousMemory, unit
 
 from embfit.index.approximate import Method, searcher
-from embfit.miner import Dense
-from embfit.miner.candidates import Candidates, Propose, Source
-from embfit.miner.examples import Examples
+from embfit.miner import DenseMiner
+from embfit.miner.candidates import Candidates, CandidateSource, Propose
+from embfit.miner.examples import TrainingQueries
 from embfit.model import Encoder
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
@@ -84,22 +84,22 @@ def _in_a_process(folder: str, method: str, depth: int) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Given(Dense):
+class Given(DenseMiner):
     """Dense mining over the vectors of a folder, which notes the seconds of its stages."""
 
     folder: str = ""
     seconds: dict[str, float] = field(default_factory=lambda: {"index": 0.0, "search": 0.0})
 
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return the source; nothing is encoded."""
         queries, documents = (np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r") for name in NAMES)
 
-        def prepare(examples: Examples) -> Propose:
+        def prepare(examples: TrainingQueries) -> Propose:
             started = time.monotonic()
             search = searcher(Embeddings((), documents, self.folder), self.search, store)
             self.seconds["index"] = time.monotonic() - started
 
-            def propose(part: Examples) -> Candidates:
+            def propose(part: TrainingQueries) -> Candidates:
                 before = time.monotonic()
                 found = self._nearest(part, queries[part.queries], documents, search)
                 self.seconds["search"] += time.monotonic() - before
@@ -107,7 +107,7 @@ class Given(Dense):
 
             return propose
 
-        return Source("dense", {"folder": self.folder, "search": self.search}, prepare)
+        return CandidateSource("dense", {"folder": self.folder, "search": self.search}, prepare)
 
 
 def _mine(folder: Path, method: Method, depth: int) -> dict[str, Any]:

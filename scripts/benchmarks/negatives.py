@@ -31,8 +31,8 @@ from measuring import mean_and_interval, read
 from torch import nn
 
 from embfit.loss import KL, InfoNCE
-from embfit.loss import Blend as BlendOfLosses
-from embfit.miner import BM25, Blend, CrossEncoder, Dense, NoNegatives, Random, Taught
+from embfit.loss import BlendMiner as BlendOfLosses
+from embfit.miner import BlendMiner, BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, RandomMiner, ScoredMiner
 from embfit.model.precision import Precision
 from embfit.report.wording import interval
 from embfit.task.parts import Miner
@@ -67,27 +67,27 @@ class Setting:
     needs_teacher: bool = False
 
 
-def _dense(given: Given) -> Dense:
-    return Dense(NEGATIVES, given.seed)
+def _dense(given: Given) -> DenseMiner:
+    return DenseMiner(NEGATIVES, given.seed)
 
 
-def _blend(given: Given) -> Blend:
-    sources = {"dense": Dense(NEGATIVES), "bm25": BM25(NEGATIVES)}
-    return Blend(sources, {"dense": 0.75, "bm25": 0.25}, NEGATIVES, seed=given.seed)
+def _blend(given: Given) -> BlendMiner:
+    sources = {"dense": DenseMiner(NEGATIVES), "bm25": BM25Miner(NEGATIVES)}
+    return BlendMiner(sources, {"dense": 0.75, "bm25": 0.25}, NEGATIVES, seed=given.seed)
 
 
-def _focused(given: Given) -> Blend:
-    sources = {"dense": Dense(NEGATIVES), "bm25": BM25(NEGATIVES), "cross-encoder": _reranked(given)}
+def _focused(given: Given) -> BlendMiner:
+    sources = {"dense": DenseMiner(NEGATIVES), "bm25": BM25Miner(NEGATIVES), "cross-encoder": _reranked(given)}
     shares = {"dense": 0.7, "bm25": 0.2, "cross-encoder": 0.1}
-    return Blend(sources, shares, NEGATIVES, focus="cross-encoder", seed=given.seed)
+    return BlendMiner(sources, shares, NEGATIVES, focus="cross-encoder", seed=given.seed)
 
 
-def _reranked(given: Given) -> CrossEncoder:
-    return CrossEncoder(NEGATIVES, given.seed, model=given.teacher, precision=given.precision)
+def _reranked(given: Given) -> CrossEncoderMiner:
+    return CrossEncoderMiner(NEGATIVES, given.seed, model=given.teacher, precision=given.precision)
 
 
-def _taught(given: Given) -> Taught:
-    return Taught(_dense(given), model=given.teacher, precision=given.precision)
+def _taught(given: Given) -> ScoredMiner:
+    return ScoredMiner(_dense(given), model=given.teacher, precision=given.precision)
 
 
 def _distilled() -> nn.Module:
@@ -96,11 +96,11 @@ def _distilled() -> nn.Module:
 
 SETTINGS: Mapping[str, Setting] = {
     BASELINE: Setting(lambda given: NoNegatives()),
-    "random": Setting(lambda given: Random(NEGATIVES, given.seed)),
-    "bm25": Setting(lambda given: BM25(NEGATIVES, given.seed)),
-    "dense, no margin": Setting(lambda given: Dense(NEGATIVES, given.seed, relative_margin=None)),
+    "random": Setting(lambda given: RandomMiner(NEGATIVES, given.seed)),
+    "bm25": Setting(lambda given: BM25Miner(NEGATIVES, given.seed)),
+    "dense, no margin": Setting(lambda given: DenseMiner(NEGATIVES, given.seed, relative_margin=None)),
     "dense": Setting(_dense),
-    "dense, weighted sampling": Setting(lambda given: Dense(NEGATIVES, given.seed, sampling="weighted")),
+    "dense, weighted sampling": Setting(lambda given: DenseMiner(NEGATIVES, given.seed, sampling="weighted")),
     "blend": Setting(_blend),
     "blend, cross-encoder for the most mistaken": Setting(_focused, needs_teacher=True),
     "cross-encoder": Setting(_reranked, needs_teacher=True),

@@ -36,7 +36,7 @@ from embfit.data import Beir
 from embfit.evaluator import Retrieval
 from embfit.evaluator.validation import validate
 from embfit.loss import InfoNCE
-from embfit.miner import Dense, NoNegatives
+from embfit.miner import DenseMiner, NoNegatives
 from embfit.model import Encoder, save_encoder
 from embfit.model.precision import uses_bf16
 from embfit.records import Collection
@@ -154,7 +154,7 @@ def _trained(
 
 def _train_embfit(run: Mapping[str, Any], folder: Path, collection: Collection, store: Store) -> None:
     encoder = replace(MODEL, max_length=run["max_length"]).load("cpu")
-    miner = NoNegatives() if run["system"] == "embfit pairs" else Dense()
+    miner = NoNegatives() if run["system"] == "embfit pairs" else DenseMiner()
     training_set = miner.mine(collection, encoder, store)
     training = Training(epochs=run["epochs"], batch_size=run["batch_size"], lr=run["lr"], seed=run["seed"])
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)

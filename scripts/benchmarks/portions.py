@@ -24,8 +24,8 @@ from embfit.model import Encoder
 from embfit.model.precision import uses_bf16
 from embfit.store import Store
 from embfit.tokens import Tokens, plan_batches
-from embfit.training.gradient_cache import CachedEncoding
-from embfit.training.lookup import direct_lookup
+from embfit.training.step.backbone import direct_lookup
+from embfit.training.step.gradient_cache import CachedEncoding
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from embfit.model.precision import uses_bf16
 from embfit.store import Store
 from embfit.tokens import plan_batches
 from embfit.training import Training
-from embfit.training.micro_batches import micro_batched
+from embfit.training.step.micro_batches import micro_batched
 
 KINDS: Mapping[str, frozenset[str]] = {
     "matrix products of the layers (`mm`, `addmm`)": frozenset({"aten::mm", "aten::addmm"}),
@@ -67,7 +67,7 @@ class Profiled(pl.Callback):
                 step(batch, batch_idx)
                 return
             lengths = batch.texts.lengths
-            for rows in plan_batches(lengths, module.portions.token_budget):
+            for rows in plan_batches(lengths, module.compute.token_budget):
                 self.padded_tokens += len(rows) * int(lengths[rows].max())
             with profile(activities=[ProfilerActivity.CPU]) as profiler:
                 step(batch, batch_idx)

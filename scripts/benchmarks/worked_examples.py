@@ -22,7 +22,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from embfit.report.wording import duration, interval, metric_label, plain, probability, signed
-from embfit.run_folder import read_state
+from embfit.run.record import read_state
 
 SYSTEMS = (
     "task.systems=[base,tuned,bm25,hybrid,weighted]",

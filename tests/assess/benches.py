@@ -1,29 +1,31 @@
-"""A bench whose texts are known."""
+"""A context whose texts are known."""
 
 from collections.abc import Mapping
 
 from datasets import Dataset
 
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import Bench
+from embfit.evaluator.systems import EvaluationContext
 from embfit.model import Encoder, Pretrained
 from embfit.records import Collection
 from embfit.store import Store
 
 
-def bench(
+def context(
     encoder: Encoder,
     store: Store,
     documents: Mapping[str, str],
     queries: Mapping[str, str],
     grades: Mapping[str, Mapping[str, int]],
     titles: Mapping[str, str] | None = None,
-) -> Bench:
-    """Make a bench of plain texts with one split, `test`, on a model that is there already."""
+) -> EvaluationContext:
+    """Make a context of plain texts with one split, `test`, on a model that is there already."""
     titles = titles or {}
     corpus = {"_id": list(documents), "title": [titles.get(id, "") for id in documents], "text": [*documents.values()]}
     asked = {"_id": list(queries), "text": [*queries.values()]}
     collection = Collection("small", Dataset.from_dict(corpus), Dataset.from_dict(asked), {"test": grades})
-    made = Bench(collection, "test", Retrieval(metrics=("ndcg@10",), resamples=200), store, Pretrained("none"))
-    vars(made)["encoder"] = encoder  # what the bench would have loaded
+    made = EvaluationContext(
+        collection, "test", Retrieval(metrics=("ndcg@10",), resamples=200), store, Pretrained("none")
+    )
+    vars(made)["encoder"] = encoder  # what the context would have loaded
     return made

@@ -13,7 +13,7 @@ from embfit.model import Encoder
 from embfit.records import Evaluation, Ranking
 from embfit.store import Store
 from embfit.training import Training
-from tests.assess.benches import bench
+from tests.assess.contexts import context
 
 DOCUMENTS = {
     "d1": "the heart pumps blood",
@@ -34,7 +34,7 @@ def evaluation(system: str, values: dict[str, float], ranking: Ranking | None = 
 def test_gaps_and_copies_are_counted(tiny_encoder: Encoder, store: Store) -> None:
     shown = {"q1": [("d1", 1.0), ("d3", 0.9)], "q2": [("d5", 1.0), ("d4", 0.5)], "q3": [("d1", 0.1)]}
     base = evaluation("base", {"q1": 1.0, "q2": 0.5, "q3": 0.0}, Ranking(shown))
-    found = examine(bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES), [base])
+    found = examine(context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES), [base])
     assert found == {
         "queries": 3,
         "relevant_per_query": 1.0,
@@ -45,7 +45,7 @@ def test_gaps_and_copies_are_counted(tiny_encoder: Encoder, store: Store) -> Non
 
 
 def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> None:
-    found = cover(bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES))
+    found = cover(context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES))
     # the (5), heart (4), pumps (3), blood (5), of (1), zzxqy (1): 19 word occurrences by document
     assert found["words"] == 6
     lengths = {
@@ -59,7 +59,7 @@ def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> 
     assert found["queries_with_rare"] == pytest.approx(1 / 3)
     assert found["queries_with_absent"] == pytest.approx(1 / 3)
     typos = {"q1": "heartt blood", "q2": "heart bloodd", "q3": "the zzxqy"}
-    found = cover(bench(tiny_encoder, store, DOCUMENTS, typos, GRADES))
+    found = cover(context(tiny_encoder, store, DOCUMENTS, typos, GRADES))
     assert (found["query_rare_share"], found["query_absent_share"]) == pytest.approx((1 / 6, 2 / 6))
     assert (found["queries_with_rare"], found["queries_with_absent"]) == pytest.approx((1 / 3, 2 / 3))
 
@@ -105,7 +105,7 @@ def test_fixed_steps_and_a_time_limit_do_not_grow_with_the_corpus() -> None:
 
 
 def test_a_candidate_is_weighed(tiny_encoder: Encoder, store: Store) -> None:
-    made = bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES)
+    made = context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES)
     truncated = np.array([True, False, False, False, False])
     found = measure_candidate("tiny", tiny_encoder, made.collection, truncated, 3, 0)
     assert (found.dimensions, found.bytes_per_document, found.truncated) == (32, 128, 0.2)

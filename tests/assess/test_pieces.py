@@ -9,7 +9,7 @@ from embfit.assess.pieces import cut, evaluate_pieces
 from embfit.errors import ConfigError
 from embfit.model import Encoder
 from embfit.store import Store
-from tests.assess.benches import bench
+from tests.assess.contexts import context
 from tests.conftest import TEXTS
 
 LONG = " ".join(TEXTS[:6])
@@ -19,7 +19,7 @@ GRADES = {"a": {"long": 1}, "b": {"short": 1}}
 
 
 def test_pieces_hold_the_whole_text_and_fit(tiny_encoder: Encoder, store: Store) -> None:
-    collection = bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES, {"long": "Body"}).collection
+    collection = context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES, {"long": "Body"}).collection
     pieces = cut(tiny_encoder, collection, [0, 1, 2], 32)
     first, second, third = pieces.starts
     assert (second, third, len(pieces.texts)) == (second, second + 1, second + 2)
@@ -33,7 +33,7 @@ def test_pieces_hold_the_whole_text_and_fit(tiny_encoder: Encoder, store: Store)
 
 
 def test_a_document_scores_as_its_best_piece(tiny_encoder: Encoder, store: Store) -> None:
-    made = bench(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES)
+    made = context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES)
     found = evaluate_pieces("pieces", made, np.arange(3), 32)
     pieces = cut(tiny_encoder, made.collection, [0, 1, 2], 32)
     scores = tiny_encoder.encode(list(QUERIES.values()), "query") @ tiny_encoder.encode(pieces.texts, "document").T
@@ -46,7 +46,7 @@ def test_a_document_scores_as_its_best_piece(tiny_encoder: Encoder, store: Store
 
 def test_a_query_that_is_a_document_does_not_find_itself(tiny_encoder: Encoder, store: Store) -> None:
     grades = {"long": {"short": 1}}
-    made = bench(tiny_encoder, store, DOCUMENTS, {"long": LONG}, grades)
+    made = context(tiny_encoder, store, DOCUMENTS, {"long": LONG}, grades)
     assert evaluate_pieces("pieces", made, np.arange(3), 32).ranking.documents["long"][0][0] == "long"
     without = replace(
         made, collection=replace(made.collection, exclude_self=True), evaluator=replace(made.evaluator, depth=10)
@@ -58,7 +58,7 @@ def test_a_query_that_is_a_document_does_not_find_itself(tiny_encoder: Encoder, 
 
 def test_chunks_are_compared_with_cutting_off(tiny_encoder: Encoder, store: Store) -> None:
     documents = DOCUMENTS | {f"d{place}": text for place, text in enumerate(TEXTS[:6])}
-    made = bench(tiny_encoder, store, documents, QUERIES, GRADES)
+    made = context(tiny_encoder, store, documents, QUERIES, GRADES)
     found = compare_chunks(made, [32, 16], 5)
     assert found["documents"] == 5  # two judged ones and three others
     assert [one["name"] for one in found["settings"]] == ["cut off", "pieces of 32", "pieces of 16"]
@@ -88,6 +88,6 @@ def test_sizes_that_the_model_does_not_read_are_named(caplog: pytest.LogCaptureF
 
 def test_a_long_title_leaves_room_for_text(make_encoder: Callable[..., Encoder], store: Store) -> None:
     encoder = make_encoder()
-    made = bench(encoder, store, DOCUMENTS, QUERIES, GRADES, {"long": " ".join(TEXTS[:3])})
+    made = context(encoder, store, DOCUMENTS, QUERIES, GRADES, {"long": " ".join(TEXTS[:3])})
     pieces = cut(encoder, made.collection, [0], 32)
     assert 1 < len(pieces.texts) < len(LONG.split())

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 from embfit.app import main
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import BM25, Reranked
+from embfit.evaluator.systems import BM25System, RerankedSystem
 from embfit.model import Encoder, save_encoder
 from embfit.task.assess import _named, _rerankers
 from tests.conftest import TEXTS
@@ -123,7 +123,7 @@ def test_without_a_trial_nothing_is_trained(command: list[str]) -> None:
 
 
 def test_reranking_is_measured_once_it_has_a_cross_encoder() -> None:
-    systems = {"bm25": BM25(), "reranked": Reranked(path="somewhere"), "idle": Reranked()}
+    systems = {"bm25": BM25System(), "reranked": RerankedSystem(path="somewhere"), "idle": RerankedSystem()}
     assert _rerankers(Retrieval(systems=systems)) == ["reranked"]
 
 

@@ -8,8 +8,8 @@ from embfit.app import main
 from embfit.command.run_difference import differences
 from embfit.compose.origins import Origins
 from embfit.errors import UserError
-from embfit.run_folder import RunFolder
-from embfit.run_record import find_runs, read_record
+from embfit.run.folder import RunFolder
+from embfit.run.record import find_runs, read_record
 
 QUERIES = [f"q{number}" for number in range(20)]
 

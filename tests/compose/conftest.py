@@ -18,7 +18,7 @@ HOUSE = Path(__file__).parent / "house"
 def house(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Stand in for embfit's `conf`; the working directory is a temporary folder, which is returned."""
     monkeypatch.syspath_prepend(str(HOUSE / "packs"))
-    monkeypatch.setattr(search_path, "house", lambda: search_path.Source("embfit", HOUSE / "conf"))
+    monkeypatch.setattr(search_path, "house", lambda: search_path.ConfigSource("embfit", HOUSE / "conf"))
     monkeypatch.delenv("EMBFIT_CONFIG_PATH", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.chdir(tmp_path)

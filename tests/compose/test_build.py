@@ -4,7 +4,7 @@ from embfit.compose.build import bind_task, make
 from embfit.compose.composition import compose, resolve, without_hydra
 from embfit.compose.loader import make_loader
 from embfit.errors import ConfigError
-from embfit.run_folder import RunFolder
+from embfit.run.folder import RunFolder
 
 
 def bound(house, *overrides):

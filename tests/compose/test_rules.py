@@ -49,7 +49,7 @@ def found(**values):
             ],
         ),
         (
-            {"miner": {"sources": {"c": {"_target_": "embfit.miner.CrossEncoder", "model": None}}}},
+            {"miner": {"sources": {"c": {"_target_": "embfit.miner.CrossEncoderMiner", "model": None}}}},
             [("miner.sources.c.model", "is not set; add miner.sources.c.model=...")],
         ),
         (
@@ -79,7 +79,7 @@ def found(**values):
         ),
         (
             {
-                "miner": {"_target_": "embfit.miner.Taught", "model": "/nowhere/ranker", "miner": {}},
+                "miner": {"_target_": "embfit.miner.ScoredMiner", "model": "/nowhere/ranker", "miner": {}},
                 "training": {"guide": "owner/name"},
                 "tuned": "./nowhere",
                 "task": {"systems": ["a"]},

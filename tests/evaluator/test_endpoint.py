@@ -17,7 +17,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.served import Server, measure_drift
 from embfit.evaluator.served_vectors import served_vectors
-from embfit.evaluator.systems import Bench, Endpoint
+from embfit.evaluator.systems import EndpointSystem, EvaluationContext
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection
 from embfit.store import Store
@@ -36,7 +36,7 @@ class RefusalError(Exception):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embfit.evaluator.in_flight.PAUSES", (0.01, 0.02))
+    monkeypatch.setattr("embfit.http_requests.PAUSES", (0.01, 0.02))
 
 
 @pytest.fixture
@@ -79,19 +79,23 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture
-def bench(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> Bench:
+def context(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> EvaluationContext:
     save_encoder(tiny_encoder, tmp_path / "tiny")
-    return Bench(small_collection, "test", Retrieval(), store, Pretrained(str(tmp_path / "tiny"), precision="fp32"))
+    return EvaluationContext(
+        small_collection, "test", Retrieval(), store, Pretrained(str(tmp_path / "tiny"), precision="fp32")
+    )
 
 
-def served(bench: Bench, endpoint: Endpoint) -> Bench:
-    return replace(bench, evaluator=replace(bench.evaluator, systems={**bench.evaluator.systems, "served": endpoint}))
+def served(context: EvaluationContext, endpoint: EndpointSystem) -> EvaluationContext:
+    return replace(
+        context, evaluator=replace(context.evaluator, systems={**context.evaluator.systems, "served": endpoint})
+    )
 
 
-def test_the_same_model_served_is_the_same_system(bench: Bench, serve: Serve) -> None:
-    url = serve(lambda texts: bench.encoder.encode(texts, "document"))
-    found = served(bench, Endpoint(url, batch=5)).evaluation("served")
-    base = bench.evaluation("base")
+def test_the_same_model_served_is_the_same_system(context: EvaluationContext, serve: Serve) -> None:
+    url = serve(lambda texts: context.encoder.encode(texts, "document"))
+    found = served(context, EndpointSystem(url, batch=5)).evaluation("served")
+    base = context.evaluation("base")
     assert found.metrics == base.metrics
     for query, documents in base.ranking.documents.items():
         assert dict(found.ranking.documents[query]) == pytest.approx(dict(documents), abs=1e-6)
@@ -104,57 +108,57 @@ def stretched(vectors: np.ndarray, texts: list[str]) -> np.ndarray:
     return vectors * np.array([0.5 + len(text) % 30 / 10 for text in texts])[:, None]
 
 
-def test_what_a_server_does_not_normalise_is_normalised(bench: Bench, serve: Serve) -> None:
-    url = serve(lambda texts: stretched(bench.encoder.encode(texts, "document"), texts))
-    base, found = bench.evaluation("base"), served(bench, Endpoint(url)).evaluation("served")
+def test_what_a_server_does_not_normalise_is_normalised(context: EvaluationContext, serve: Serve) -> None:
+    url = serve(lambda texts: stretched(context.encoder.encode(texts, "document"), texts))
+    base, found = context.evaluation("base"), served(context, EndpointSystem(url)).evaluation("served")
     for query, documents in base.ranking.documents.items():
         assert dict(found.ranking.documents[query]) == pytest.approx(dict(documents), abs=1e-6)
-    for as_they_come in (Endpoint(url, tolerance=None), Endpoint(url, normalize=False, tolerance=9.0)):
+    for as_they_come in (EndpointSystem(url, tolerance=None), EndpointSystem(url, normalize=False, tolerance=9.0)):
         scores = [
             score
-            for documents in served(bench, as_they_come).evaluation("served").ranking.documents.values()
+            for documents in served(context, as_they_come).evaluation("served").ranking.documents.values()
             for _, score in documents
         ]
         assert max(scores) > 1.5
     with pytest.raises(UserError, match="half the squared distance"):
-        served(bench, Endpoint(url, normalize=False)).evaluation("served")
+        served(context, EndpointSystem(url, normalize=False)).evaluation("served")
 
 
-def test_where_the_model_does_not_normalise_lengths_are_drift(bench: Bench, serve: Serve) -> None:
-    as_is = replace(bench, model=replace(bench.model, normalize=False))
+def test_where_the_model_does_not_normalise_lengths_are_drift(context: EvaluationContext, serve: Serve) -> None:
+    as_is = replace(context, model=replace(context.model, normalize=False))
     url = serve(lambda texts: stretched(as_is.encoder.encode(texts, "document"), texts))
     with pytest.raises(UserError, match=r"differ by up to \S+ \(half the squared distance, by the model's own length"):
-        served(as_is, Endpoint(url)).evaluation("served")
+        served(as_is, EndpointSystem(url)).evaluation("served")
     same = serve(lambda texts: as_is.encoder.encode(texts, "document"))
-    found = served(as_is, Endpoint(same)).evaluation("served")
+    found = served(as_is, EndpointSystem(same)).evaluation("served")
     assert found.facts["drift"]["most"] < 1e-9
     assert found.metrics == as_is.evaluation("base").metrics
 
 
-def test_other_weights_are_an_error_with_the_distance(bench: Bench, serve: Serve) -> None:
+def test_other_weights_are_an_error_with_the_distance(context: EvaluationContext, serve: Serve) -> None:
     def drifted(texts: list[str]) -> np.ndarray:
-        vectors = bench.encoder.encode(texts, "document")
+        vectors = context.encoder.encode(texts, "document")
         return vectors + 0.05 * np.roll(vectors, 1, axis=1)
 
     url = serve(drifted)
     with pytest.raises(UserError, match=r"does not serve model.path=\S+tiny: of 14 texts vectors differ by up"):
-        served(bench, Endpoint(url)).evaluation("served")
-    found = served(bench, Endpoint(url, tolerance=None)).evaluation("served")
+        served(context, EndpointSystem(url)).evaluation("served")
+    found = served(context, EndpointSystem(url, tolerance=None)).evaluation("served")
     assert "drift" not in found.facts
     wide = serve(lambda texts: np.ones((len(texts), 3)))
     with pytest.raises(UserError, match=r"served vectors have 3 dimensions, the model's own 32"):
-        served(bench, Endpoint(wide)).evaluation("served")
+        served(context, EndpointSystem(wide)).evaluation("served")
 
 
-def test_prompts_are_added_where_the_server_does_not(bench: Bench, serve: Serve) -> None:
+def test_prompts_are_added_where_the_server_does_not(context: EvaluationContext, serve: Serve) -> None:
     seen: list[str] = []
 
     def embed(texts: list[str]) -> np.ndarray:
         seen.extend(texts)
         return np.ones((len(texts), 2))
 
-    endpoint = Endpoint(serve(embed), query_prompt="query: ", document_prompt="passage: ", tolerance=None)
-    served(bench, endpoint).evaluation("served")
+    endpoint = EndpointSystem(serve(embed), query_prompt="query: ", document_prompt="passage: ", tolerance=None)
+    served(context, endpoint).evaluation("served")
     assert [text.split()[0] for text in seen] == ["query:"] * 2 + ["passage:"] * 12
 
 
@@ -168,7 +172,7 @@ def test_keys_come_from_the_environment(serve: Serve, monkeypatch: pytest.Monkey
         Server(url, key_variable="OTHER_KEY").encode(["a"], 1, "x")
 
 
-def test_a_server_that_is_not_there_or_answers_strangely(bench: Bench, serve: Serve) -> None:
+def test_a_server_that_is_not_there_or_answers_strangely(context: EvaluationContext, serve: Serve) -> None:
     with pytest.raises(UserError, match=r"http://127.0.0.1:9/v1/embeddings cannot be reached"):
         Server("http://127.0.0.1:9/v1").encode(["a"], 1, "x")
     with pytest.raises(UserError, match=r"2 texts gave an answer of shape \(1, 2\)"):
@@ -183,7 +187,7 @@ def test_a_server_that_is_not_there_or_answers_strangely(bench: Bench, serve: Se
     with pytest.raises(UserError, match=r"'file:///etc' is no address of a server"):
         Server("file:///etc").encode(["a"], 1, "x")
     with pytest.raises(ConfigError, match=r"evaluator.systems.served.url is not set"):
-        served(bench, Endpoint()).evaluation("served")
+        served(context, EndpointSystem()).evaluation("served")
 
 
 def test_drift_is_one_less_the_cosine() -> None:
@@ -316,7 +320,7 @@ def test_a_few_requests_are_under_way_at_once(serve: Serve) -> None:
     assert 2 <= most <= 3
 
 
-def test_after_a_failure_only_the_rest_is_sent(bench: Bench, serve: Serve) -> None:
+def test_after_a_failure_only_the_rest_is_sent(context: EvaluationContext, serve: Serve) -> None:
     seen: list[str] = []
     fails = True
 
@@ -324,34 +328,36 @@ def test_after_a_failure_only_the_rest_is_sent(bench: Bench, serve: Serve) -> No
         seen.extend(texts)
         if fails and len(seen) > 7:
             raise RefusalError(402)
-        return bench.encoder.encode(texts, "document")
+        return context.encoder.encode(texts, "document")
 
-    endpoint = Endpoint(serve(embed), batch=1, in_flight=1, tolerance=None)
+    endpoint = EndpointSystem(serve(embed), batch=1, in_flight=1, tolerance=None)
     with pytest.raises(UserError, match="answers 402"):
-        served(bench, endpoint).evaluation("served")
+        served(context, endpoint).evaluation("served")
     assert len(seen) == 8  # two queries, five documents, and the one that failed
     fails = False
     seen.clear()
-    again = served(replace(bench, store=Store(bench.store.dir)), endpoint).evaluation("served")
+    again = served(replace(context, store=Store(context.store.dir)), endpoint).evaluation("served")
     assert len(seen) == (2 + 5) + 7  # those that are compared, and those without a vector
-    assert again.metrics == bench.evaluation("base").metrics
+    assert again.metrics == context.evaluation("base").metrics
     seen.clear()
-    assert served(bench, endpoint).evaluation("served").facts["reused"]
+    assert served(context, endpoint).evaluation("served").facts["reused"]
     assert len(seen) == 2 + 8
 
 
-def test_vectors_of_other_weights_are_forgotten(bench: Bench, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_vectors_of_other_weights_are_forgotten(
+    context: EvaluationContext, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     turned = False
 
     def embed(texts: list[str]) -> np.ndarray:
-        vectors = bench.encoder.encode(texts, "document")
+        vectors = context.encoder.encode(texts, "document")
         return vectors[:, ::-1] if turned else vectors
 
     server = Server(serve(embed))
-    before, _ = served_vectors(server, bench.collection, "document", range(12), "", bench.store)
+    before, _ = served_vectors(server, context.collection, "document", range(12), "", context.store)
     before = np.array(before)
     turned = True
-    after, sent = served_vectors(server, bench.collection, "document", range(12), "", bench.store)
+    after, sent = served_vectors(server, context.collection, "document", range(12), "", context.store)
     assert sent == 12
     np.testing.assert_array_equal(after, before[:, ::-1])
     assert "gives other vectors than before" in caplog.text

@@ -3,13 +3,15 @@ from math import log2
 import pytest
 
 from embfit.errors import ConfigError
-from embfit.evaluator.metrics import Metric, answerable, per_query, rank
+from embfit.evaluator.metrics import Metric, answerable, per_query
 from embfit.records import Ranking
 
 
 def ranking(**documents: str) -> Ranking:
     """`ranking(q="cab")` ranks c, a and b for q."""
-    return rank({query: [(name, -place) for place, name in enumerate(names)] for query, names in documents.items()})
+    return Ranking.of(
+        {query: [(name, -place) for place, name in enumerate(names)] for query, names in documents.items()}
+    )
 
 
 def value(metric: str, order: str, grades: dict[str, int]) -> float:
@@ -58,7 +60,7 @@ def test_hand_worked(metric: str, order: str, grades: dict[str, int], expected: 
 @pytest.mark.parametrize("cutoff", range(1, 60))
 def test_reciprocal_rank_stops_exactly_at_its_cutoff(cutoff: int) -> None:
     documents = [f"d{place:03}" for place in range(60)]
-    measured = rank({"q": [(name, -place) for place, name in enumerate(documents)]})
+    measured = Ranking.of({"q": [(name, -place) for place, name in enumerate(documents)]})
     at_cutoff = per_query(measured, {"q": {documents[cutoff - 1]: 1}}, [f"mrr@{cutoff}"])[f"mrr@{cutoff}"]["q"]
     beyond = per_query(measured, {"q": {documents[cutoff]: 1}}, [f"mrr@{cutoff}"])[f"mrr@{cutoff}"]["q"]
     assert (at_cutoff, beyond) == (1 / cutoff, 0.0)
@@ -67,24 +69,24 @@ def test_reciprocal_rank_stops_exactly_at_its_cutoff(cutoff: int) -> None:
 @pytest.mark.parametrize("order", [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]])
 def test_ties_are_broken_by_id_whatever_the_order_of_arrival(order: list[str]) -> None:
     scores = {"a": 0.5, "b": 0.5, "c": 0.9}
-    tied = rank({"q": [(name, scores[name]) for name in order]})
+    tied = Ranking.of({"q": [(name, scores[name]) for name in order]})
     assert [name for name, _ in tied.documents["q"]] == ["c", "a", "b"]
     measured = per_query(tied, {"q": {"b": 1}}, ["mrr@10", "ndcg@10", "recall@2"])
     assert measured == {"mrr@10": {"q": 1 / 3}, "ndcg@10": {"q": 1 / 2}, "recall@2": {"q": 0.0}}
 
 
 def test_scores_that_float32_cannot_tell_apart_stay_in_order() -> None:
-    close = rank({"q": [("b", 1.0), ("a", 1.0 + 1e-12), ("c", 1.0 + 2e-12)]})
+    close = Ranking.of({"q": [("b", 1.0), ("a", 1.0 + 1e-12), ("c", 1.0 + 2e-12)]})
     assert per_query(close, {"q": {"a": 1}}, ["mrr@10"])["mrr@10"]["q"] == 1 / 2
 
 
 def test_the_query_itself_is_left_out_before_the_cut() -> None:
     scored = {"a": [("a", 3.0), ("b", 2.0), ("c", 1.0)], "d": [("a", 1.0)]}
-    assert rank(scored, 1, exclude_self=True).documents == {"a": [("b", 2.0)], "d": [("a", 1.0)]}
+    assert Ranking.of(scored, 1, exclude_self=True).documents == {"a": [("b", 2.0)], "d": [("a", 1.0)]}
 
 
 def test_depth_cuts_after_ties_are_broken() -> None:
-    assert rank({"q": [("b", 1.0), ("c", 1.0), ("a", 1.0)]}, depth=2).documents == {"q": [("a", 1.0), ("b", 1.0)]}
+    assert Ranking.of({"q": [("b", 1.0), ("c", 1.0), ("a", 1.0)]}, depth=2).documents == {"q": [("a", 1.0), ("b", 1.0)]}
 
 
 def test_a_query_that_the_ranking_lacks_counts_as_zero() -> None:

@@ -3,10 +3,9 @@ from dataclasses import replace
 import pytest
 
 from embfit.evaluator.judging import judge
-from embfit.evaluator.metrics import rank
 from embfit.evaluator.production import production_gap
 from embfit.evaluator.provenance import same_source
-from embfit.records import Collection, Evaluation
+from embfit.records import Collection, Evaluation, Ranking
 from embfit.report.production import production_sentences
 from tests.conftest import make_collection
 
@@ -31,7 +30,7 @@ def system(name: str, split: str, places: list[int], collection: Collection) -> 
         order = ["c", "d", "b", "e"]
         order.insert(place - 1, "a")
         scored[query] = [(document, -float(index)) for index, document in enumerate(order)]
-    return judge(name, collection, split, rank(scored), ["mrr@10"])
+    return judge(name, collection, split, Ranking.of(scored), ["mrr@10"])
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embfit.data.trec import write_run
 from embfit.errors import ConfigError
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import Bench, Reranked, TrecFile
+from embfit.evaluator.systems import EvaluationContext, RerankedSystem, TrecFileSystem
 from embfit.evaluator.systems import reranked as module
-from embfit.evaluator.trec import write_run
 from embfit.model import Pretrained
 from embfit.records import Collection, Ranking
 from embfit.store import Store
@@ -35,21 +35,25 @@ class Lengths:
 
 
 @pytest.fixture
-def bench(small_collection: Collection, store: Store, tmp_path: Path) -> Bench:
+def context(small_collection: Collection, store: Store, tmp_path: Path) -> EvaluationContext:
     run = tmp_path / "first.trec"
     write_run(run, Ranking({"q10": [("d0", 4.0), ("d1", 3.0), ("d7", 2.0), ("d10", 1.0)], "q11": []}), "first")
-    systems = {"first": TrecFile(str(run)), "again": Reranked("first", "somewhere", top=3), "none": Reranked("first")}
-    return Bench(small_collection, "test", Retrieval(systems=systems), store, Pretrained("unused"))
+    systems = {
+        "first": TrecFileSystem(str(run)),
+        "again": RerankedSystem("first", "somewhere", top=3),
+        "none": RerankedSystem("first"),
+    }
+    return EvaluationContext(small_collection, "test", Retrieval(systems=systems), store, Pretrained("unused"))
 
 
 def test_the_first_documents_are_ranked_anew_and_the_others_follow(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    context: EvaluationContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranker = Lengths()
     monkeypatch.setattr(module.CrossEncoder, "load", lambda *arguments: ranker)
-    found = bench.evaluation("again")
-    texts = list(bench.collection.document_texts([0, 1, 7]))
-    assert ranker.seen == [(next(iter(bench.collection.query_texts([10]))), text) for text in texts]
+    found = context.evaluation("again")
+    texts = list(context.collection.document_texts([0, 1, 7]))
+    assert ranker.seen == [(next(iter(context.collection.query_texts([10]))), text) for text in texts]
     lengths = {"d0": -len(texts[0]), "d1": -len(texts[1]), "d7": -len(texts[2])}
     expected = sorted(lengths, key=lambda name: -lengths[name])
     assert found.ranking.documents["q10"] == [
@@ -58,11 +62,11 @@ def test_the_first_documents_are_ranked_anew_and_the_others_follow(
     ]
     assert found.per_query["mrr@10"]["q10"] == 1 / 4
     assert (found.facts["pairs"], found.facts["of"]) == (3, "first")
-    again = replace(bench, store=Store(bench.store.dir)).evaluation("again")
+    again = replace(context, store=Store(context.store.dir)).evaluation("again")
     assert again.ranking == found.ranking
     assert len(ranker.seen) == 3  # scores come from the store
 
 
-def test_a_cross_encoder_must_be_named(bench: Bench) -> None:
+def test_a_cross_encoder_must_be_named(context: EvaluationContext) -> None:
     with pytest.raises(ConfigError, match=r"evaluator.systems.none.path=FOLDER_OR_NAME"):
-        bench.evaluation("none")
+        context.evaluation("none")

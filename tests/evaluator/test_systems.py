@@ -5,13 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from embfit.data.trec import write_run
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.comparison import most_changed
 from embfit.evaluator.fusion import reciprocal_ranks
-from embfit.evaluator.metrics import rank
-from embfit.evaluator.systems import BM25, Bench, Configured, Dense, RankFusion, ScoreFusion, System, TrecFile, standard
-from embfit.evaluator.trec import write_run
+from embfit.evaluator.systems import (
+    BM25System,
+    ConfiguredSystem,
+    DenseSystem,
+    EvaluationContext,
+    RankFusion,
+    ScoreFusion,
+    System,
+    TrecFileSystem,
+    standard,
+)
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection, Evaluation, Ranking
 from embfit.store import Store
@@ -19,62 +28,68 @@ from tests.conftest import make_collection
 
 
 @pytest.fixture
-def bench(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> Bench:
+def context(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> EvaluationContext:
     save_encoder(tiny_encoder, tmp_path / "tiny")
-    return Bench(
+    return EvaluationContext(
         small_collection, "test", Retrieval(dims=[8]), store, Pretrained(str(tmp_path / "tiny"), precision="fp32")
     )
 
 
-def with_systems(bench: Bench, **systems: System) -> Bench:
-    return replace(bench, evaluator=replace(bench.evaluator, systems={**standard(), **systems}))
+def with_systems(context: EvaluationContext, **systems: System) -> EvaluationContext:
+    return replace(context, evaluator=replace(context.evaluator, systems={**standard(), **systems}))
 
 
 @dataclass(frozen=True)
 class Backwards:
     """A system of the kind that a pack would bring: the corpus from its end."""
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
-        found = [(document, float(row)) for row, document in enumerate(bench.collection.document_ids)]
-        return bench.judge(name, rank({bench.collection.query_ids[row]: found for row in bench.rows}), {"kind": "toy"})
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
+        found = [(document, float(row)) for row, document in enumerate(context.collection.document_ids)]
+        return context.judge(
+            name, Ranking.of({context.collection.query_ids[row]: found for row in context.rows}), {"kind": "toy"}
+        )
 
 
-def test_models_are_loaded_on_the_devices_of_the_bench(bench: Bench) -> None:
-    placed = replace(bench, devices=("meta", "cpu"))
+def test_models_are_loaded_on_the_devices_of_the_bench(context: EvaluationContext) -> None:
+    placed = replace(context, devices=("meta", "cpu"))
     assert (placed.encoder.device.type, placed.encoder.beside) == ("meta", ("cpu",))
     assert placed.on("train").encoder is placed.encoder
-    fresh = replace(bench)
+    fresh = replace(context)
     later, other = fresh.on("train"), fresh.on("test")
     assert later.encoder is other.encoder is fresh.encoder  # loaded once, though none had it before
 
 
-def test_a_new_kind_of_system_needs_one_method(bench: Bench) -> None:
-    found = with_systems(bench, backwards=Backwards()).evaluation("backwards")
+def test_a_new_kind_of_system_needs_one_method(context: EvaluationContext) -> None:
+    found = with_systems(context, backwards=Backwards()).evaluation("backwards")
     assert found.ranking.documents["q11"][0] == ("d11", 11.0)
     assert found.metrics["mrr@10"] == (1 + 1 / 2) / 2  # d11 is first for its query, d10 second
     assert found.facts == {"queries": 2, "left_out": 0, "kind": "toy"}
     assert isinstance(Backwards(), System)
 
 
-def test_the_configured_model_is_evaluated_as_ever(bench: Bench) -> None:
-    expected = bench.evaluator.evaluate("base", bench.encoder, bench.collection, bench.store)
-    found = bench.evaluation("base")
+def test_the_configured_model_is_evaluated_as_ever(context: EvaluationContext) -> None:
+    expected = context.evaluator.evaluate("base", context.encoder, context.collection, context.store)
+    found = context.evaluation("base")
     assert (found.metrics, found.ranking, found.dims[8].metrics) == (
         expected.metrics,
         expected.ranking,
         expected.dims[8].metrics,
     )
-    assert bench.evaluation("base") is found
-    assert bench.evaluation("bm25").ranking == bench.evaluator.evaluate_bm25(bench.collection, bench.store).ranking
+    assert context.evaluation("base") is found
+    assert (
+        context.evaluation("bm25").ranking == context.evaluator.evaluate_bm25(context.collection, context.store).ranking
+    )
 
 
-def test_another_model_reads_its_own_folder(bench: Bench, make_encoder, tmp_path: Path) -> None:
+def test_another_model_reads_its_own_folder(context: EvaluationContext, make_encoder, tmp_path: Path) -> None:
     other = make_encoder(pooling="cls")
     save_encoder(other, tmp_path / "cls")
-    found = with_systems(bench, tuned=Dense(path=str(tmp_path / "cls"))).evaluation("tuned")
-    assert found.metrics == bench.evaluator.evaluate("x", other, bench.collection, bench.store).metrics
-    assert found.ranking != bench.evaluation("base").ranking
-    wide = replace(bench, evaluator=replace(bench.evaluator, dims=[8, 64], systems={"o": Dense(str(tmp_path / "cls"))}))
+    found = with_systems(context, tuned=DenseSystem(path=str(tmp_path / "cls"))).evaluation("tuned")
+    assert found.metrics == context.evaluator.evaluate("x", other, context.collection, context.store).metrics
+    assert found.ranking != context.evaluation("base").ranking
+    wide = replace(
+        context, evaluator=replace(context.evaluator, dims=[8, 64], systems={"o": DenseSystem(str(tmp_path / "cls"))})
+    )
     assert list(wide.evaluation("o").dims) == [8]
 
 
@@ -82,73 +97,75 @@ def test_another_model_has_nothing_of_the_configured_one_but_how_it_computes() -
     configured = Pretrained(
         "a", "main", None, "0" * 64, "cls", "query: ", "document: ", 99, False, attention="eager", precision="fp32"
     )
-    found = Dense("b", query_prompt="q: ").pretrained("other", configured)
+    found = DenseSystem("b", query_prompt="q: ").pretrained("other", configured)
     assert found == Pretrained("b", query_prompt="q: ", attention="eager", precision="fp32")
-    assert Dense("b").pretrained("other", configured) == Pretrained("b", attention="eager", precision="fp32")
+    assert DenseSystem("b").pretrained("other", configured) == Pretrained("b", attention="eager", precision="fp32")
 
 
-def test_a_hybrid_is_made_of_what_others_found(bench: Bench) -> None:
-    found = bench.evaluation("hybrid")
-    parts = [bench.evaluation("base").ranking, bench.evaluation("bm25").ranking]
+def test_a_hybrid_is_made_of_what_others_found(context: EvaluationContext) -> None:
+    found = context.evaluation("hybrid")
+    parts = [context.evaluation("base").ranking, context.evaluation("bm25").ranking]
     assert found.ranking == reciprocal_ranks(parts, [0.5, 0.5], 60, 100)
-    one = with_systems(bench, one=RankFusion(of=["base", "bm25"], weights=[0, 1])).evaluation("one")
-    assert one.ranking.documents["q10"][0][0] == bench.evaluation("bm25").ranking.documents["q10"][0][0]
+    one = with_systems(context, one=RankFusion(of=["base", "bm25"], weights=[0, 1])).evaluation("one")
+    assert one.ranking.documents["q10"][0][0] == context.evaluation("bm25").ranking.documents["q10"][0][0]
 
 
-def test_a_hybrid_of_itself_is_refused(bench: Bench) -> None:
-    round_trip = with_systems(bench, a=RankFusion(of=["b"]), b=RankFusion(of=["a"]))
+def test_a_hybrid_of_itself_is_refused(context: EvaluationContext) -> None:
+    round_trip = with_systems(context, a=RankFusion(of=["b"]), b=RankFusion(of=["a"]))
     with pytest.raises(ConfigError, match=r"systems.a is made of itself \(a -> b -> a\)"):
         round_trip.evaluation("a")
     with pytest.raises(ConfigError, match=r"has no 'colbert'; it has base, bm25, hybrid, weighted"):
-        bench.evaluation("colbert")
-    weighted = bench.evaluation("weighted").ranking
+        context.evaluation("colbert")
+    weighted = context.evaluation("weighted").ranking
     assert {query: set(dict(found)) for query, found in weighted.documents.items()} == {
-        query: set(dict(found)) for query, found in bench.evaluation("hybrid").ranking.documents.items()
+        query: set(dict(found)) for query, found in context.evaluation("hybrid").ranking.documents.items()
     }
     with pytest.raises(ValueError, match="2 for 3 systems"):
         RankFusion(of=["a", "b", "c"], weights=[1, 2])
 
 
-def test_a_file_of_another_tool_is_a_system(bench: Bench, tmp_path: Path) -> None:
+def test_a_file_of_another_tool_is_a_system(context: EvaluationContext, tmp_path: Path) -> None:
     run = tmp_path / "other.trec"
     write_run(run, Ranking({"q10": [("d3", 2.0), ("d10", 1.0)], "q1": [("d1", 1.0)]}), "other")
-    found = with_systems(bench, file=TrecFile(str(run))).evaluation("file")
+    found = with_systems(context, file=TrecFileSystem(str(run))).evaluation("file")
     assert found.per_query["mrr@10"] == {"q10": 1 / 2, "q11": 0.0}
     assert found.facts["queries_lacking"] == 1
     write_run(run, Ranking({"q1": [("d1", 1.0)]}), "other")
     with pytest.raises(UserError, match=r"none of its 1 queries is in split 'test' of small"):
-        with_systems(bench, file=TrecFile(str(run))).evaluation("file")
+        with_systems(context, file=TrecFileSystem(str(run))).evaluation("file")
     write_run(run, Ranking({"q10": [("x", 1.0)]}), "other")
     with pytest.raises(UserError, match=r"query 'q10' ranks 'x', which is no document of small"):
-        with_systems(bench, file=TrecFile(str(run))).evaluation("file")
+        with_systems(context, file=TrecFileSystem(str(run))).evaluation("file")
 
 
-def test_the_query_itself_is_left_out_of_a_file_where_queries_are_documents(bench: Bench, tmp_path: Path) -> None:
+def test_the_query_itself_is_left_out_of_a_file_where_queries_are_documents(
+    context: EvaluationContext, tmp_path: Path
+) -> None:
     collection = make_collection({"q": "one", "d": "two"}, {"q": "one"}, {"test": {"q": {"d": 1}}})
     write_run(tmp_path / "other.trec", Ranking({"q": [("q", 2.0), ("d", 1.0)]}), "other")
     for exclude_self, value in ((False, 1 / 2), (True, 1)):
-        on = replace(bench, collection=replace(collection, exclude_self=exclude_self))
-        found = with_systems(on, file=TrecFile(str(tmp_path / "other.trec"))).evaluation("file")
+        on = replace(context, collection=replace(collection, exclude_self=exclude_self))
+        found = with_systems(on, file=TrecFileSystem(str(tmp_path / "other.trec"))).evaluation("file")
         assert found.metrics["mrr@10"] == value
 
 
-@pytest.mark.parametrize("system", [Dense(), TrecFile()])
-def test_a_system_without_its_path_says_how_to_give_it(bench: Bench, system: System) -> None:
+@pytest.mark.parametrize("system", [DenseSystem(), TrecFileSystem()])
+def test_a_system_without_its_path_says_how_to_give_it(context: EvaluationContext, system: System) -> None:
     with pytest.raises(ConfigError, match=r"evaluator.systems.mine.path is not set"):
-        with_systems(bench, mine=system).evaluation("mine")
+        with_systems(context, mine=system).evaluation("mine")
 
 
-def test_systems_are_compared_with_the_first_and_corrected_for_their_number(bench: Bench) -> None:
-    evaluations = [bench.evaluation(name) for name in ("base", "bm25", "hybrid")]
-    found = bench.evaluator.compare_all(evaluations)
+def test_systems_are_compared_with_the_first_and_corrected_for_their_number(context: EvaluationContext) -> None:
+    evaluations = [context.evaluation(name) for name in ("base", "bm25", "hybrid")]
+    found = context.evaluator.compare_all(evaluations)
     assert [(c.a, c.b) for c in found if c.metric == "ndcg@10" and c.subset == "all"] == [
         ("base", "bm25"),
         ("base", "hybrid"),
     ]
-    alone = bench.evaluator.compare(evaluations[0], evaluations[2])
+    alone = context.evaluator.compare(evaluations[0], evaluations[2])
     assert [replace(c, p_holm=None) for c in found if c.b == "hybrid"] == alone
     assert all(c.p_holm is not None and c.p <= c.p_holm <= min(1, 2 * c.p) for c in found)
-    (only,) = {c.p_holm for c in bench.evaluator.compare_all(evaluations[:2])}
+    (only,) = {c.p_holm for c in context.evaluator.compare_all(evaluations[:2])}
     assert only is None
 
 
@@ -181,8 +198,8 @@ def test_the_queries_that_changed_most_are_listed() -> None:
     assert [row["query"] for row in everything["improved"]] == ["q1", "q4"]
     (worst,) = Retrieval().changes([b, a, named("c", {"q1": 0.25, "q2": 0.0, "q3": 0.25, "q4": 0.5})][::2], 2)
     assert [row["query"] for row in worst["worsened"]] == ["q1", "q2"]  # -0.75 and -0.5, before -0.25
-    assert BM25() == standard()["bm25"]
-    assert Configured() == standard()["base"]
+    assert BM25System() == standard()["bm25"]
+    assert ConfiguredSystem() == standard()["base"]
 
 
 def test_queries_that_change_as_much_keep_their_order() -> None:
@@ -195,17 +212,17 @@ def test_queries_that_change_as_much_keep_their_order() -> None:
     assert [row["query"] for row in found["worsened"]] == ["q1", "q3"]
 
 
-def test_weights_are_tuned_on_the_dev_split(bench: Bench) -> None:
+def test_weights_are_tuned_on_the_dev_split(context: EvaluationContext) -> None:
     """BM25 finds each dev query's document first; the other system has them last, so its weight must be small."""
-    systems = {"bm25": BM25(), "backwards": Backwards(), "both": ScoreFusion(["backwards", "bm25"], "tuned")}
-    evaluator = replace(bench.evaluator, systems=systems, dev_split="train")
-    tuned = replace(bench, evaluator=evaluator).evaluation("both")
+    systems = {"bm25": BM25System(), "backwards": Backwards(), "both": ScoreFusion(["backwards", "bm25"], "tuned")}
+    evaluator = replace(context.evaluator, systems=systems, dev_split="train")
+    tuned = replace(context, evaluator=evaluator).evaluation("both")
     weights = tuned.facts["weights"]
     reached = {}
     for tenths in range(11):
         given = [tenths / 10, (10 - tenths) / 10]
         fusion = ScoreFusion(["backwards", "bm25"], given)
-        dev = replace(bench, split="train", evaluator=replace(evaluator, systems={**systems, "both": fusion}))
+        dev = replace(context, split="train", evaluator=replace(evaluator, systems={**systems, "both": fusion}))
         reached[tenths] = dev.evaluation("both").metrics["ndcg@10"]
     best = max(reached.values())
     assert len(set(reached.values())) > 1
@@ -214,17 +231,17 @@ def test_weights_are_tuned_on_the_dev_split(bench: Bench) -> None:
     )
     assert (tuned.facts["tuned_on"], tuned.facts["dev_ndcg@10"]) == ("train", best)
     fixed = {**systems, "both": ScoreFusion(["backwards", "bm25"], weights)}
-    assert tuned.ranking == with_systems(bench, **fixed).evaluation("both").ranking
+    assert tuned.ranking == with_systems(context, **fixed).evaluation("both").ranking
 
 
-def test_a_tuned_fusion_can_be_asked_for_on_the_dev_split_itself(bench: Bench) -> None:
+def test_a_tuned_fusion_can_be_asked_for_on_the_dev_split_itself(context: EvaluationContext) -> None:
     """As a reranker's validation asks, and a tuned fusion of which it is a part."""
     fusions = {"both": ScoreFusion(["backwards", "bm25"], "tuned"), "all": ScoreFusion(["both", "bm25"], "tuned")}
-    systems = {"bm25": BM25(), "backwards": Backwards(), **fusions}
-    bench = replace(bench, evaluator=replace(bench.evaluator, systems=systems, dev_split="train"))
-    dev, test = bench.on("train").evaluation("both"), bench.evaluation("both")
+    systems = {"bm25": BM25System(), "backwards": Backwards(), **fusions}
+    context = replace(context, evaluator=replace(context.evaluator, systems=systems, dev_split="train"))
+    dev, test = context.on("train").evaluation("both"), context.evaluation("both")
     assert dev.facts["weights"] == test.facts["weights"]
-    assert bench.evaluation("all").facts["tuned_on"] == "train"
+    assert context.evaluation("all").facts["tuned_on"] == "train"
 
 
 @pytest.mark.parametrize(
@@ -234,20 +251,20 @@ def test_a_tuned_fusion_can_be_asked_for_on_the_dev_split_itself(bench: Bench) -
         ("other", "small has no split 'other' to tune on; its splits: dev, test, train"),
     ],
 )
-def test_weights_are_never_tuned_on_what_is_reported(bench: Bench, dev_split: str, message: str) -> None:
-    systems = {"bm25": BM25(), "both": ScoreFusion(["bm25"], "tuned")}
-    evaluator = replace(bench.evaluator, systems=systems, dev_split=dev_split)
+def test_weights_are_never_tuned_on_what_is_reported(context: EvaluationContext, dev_split: str, message: str) -> None:
+    systems = {"bm25": BM25System(), "both": ScoreFusion(["bm25"], "tuned")}
+    evaluator = replace(context.evaluator, systems=systems, dev_split=dev_split)
     with pytest.raises(UserError, match=message):
-        replace(bench, evaluator=evaluator).evaluation("both")
+        replace(context, evaluator=evaluator).evaluation("both")
 
 
-def test_the_formula_of_bm25_is_a_choice(bench: Bench) -> None:
-    plain, other = BM25(), BM25(k1=0.0, method="atire")
-    chosen = with_systems(bench, bm25=other)
+def test_the_formula_of_bm25_is_a_choice(context: EvaluationContext) -> None:
+    plain, other = BM25System(), BM25System(k1=0.0, method="atire")
+    chosen = with_systems(context, bm25=other)
     scores = [
-        one.evaluation("bm25").ranking.documents["q10"][0][1] for one in (with_systems(bench, bm25=plain), chosen)
+        one.evaluation("bm25").ranking.documents["q10"][0][1] for one in (with_systems(context, bm25=plain), chosen)
     ]
     assert scores[0] != scores[1]
-    again = chosen.evaluator.evaluate_bm25(bench.collection, bench.store)  # what other tasks report beside a model
+    again = chosen.evaluator.evaluate_bm25(context.collection, context.store)  # what other tasks report beside a model
     assert again.ranking == chosen.evaluation("bm25").ranking
     assert again.facts["reused"]

@@ -12,15 +12,15 @@ import pytest
 
 from embfit.app import main
 from embfit.launcher import Parallel, Slurm, worker
-from embfit.launcher.prepared import JOBS, Prepared
-from embfit.run_folder import read_state
+from embfit.launcher.prepared import JOBS, PreparedJob
+from embfit.run.record import read_state
 from tests.compose.conftest import house  # noqa: F401
 from tests.launcher.fake_slurm import install
 from tests.test_app import script
 
 SWEEP = Path("outputs/sweeps")
 ELSEWHERE = [
-    ["+launcher=parallel", "launcher.at_once=2"],
+    ["+launcher=parallel", "launcher.max_parallel=2"],
     ["+launcher=slurm", "launcher.cluster=local", "launcher.gpus=0"],
 ]
 
@@ -85,8 +85,8 @@ def test_jobs_of_a_sweep_that_was_lost_are_found_again(tmp_path, cluster):
     assert (tmp_path / SWEEP / "1" / "log.txt").read_text().count("counting") == 1
 
 
-def prepared(number: int, folder: Path) -> Prepared:
-    return Prepared(
+def prepared(number: int, folder: Path) -> PreparedJob:
+    return PreparedJob(
         number, {"run": {"dir": str(folder / str(number))}}, {"choices": {}, "values": {}}, [f"seed={number}"]
     )
 
@@ -112,7 +112,7 @@ def test_each_job_has_a_device_of_its_own(tmp_path, monkeypatch):
 
 
 def test_a_sweep_that_is_killed_takes_its_jobs_along(tmp_path):
-    command = [*script(tmp_path), "-m", "+launcher=parallel", "launcher.at_once=2", "model.path=a,sleep"]
+    command = [*script(tmp_path), "-m", "+launcher=parallel", "launcher.max_parallel=2", "model.path=a,sleep"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     said = tmp_path / SWEEP / JOBS / "1.txt"
     wait_for(lambda: said.is_file() and "asleep" in said.read_text())
@@ -187,7 +187,7 @@ def test_what_slurm_is_asked(tmp_path, monkeypatch):
         ranks=4,
         gpus=4,
         memory_gb=64,
-        at_once=2,
+        max_parallel=2,
         setup=["module load cuda"],
         options={"constraint": "a100"},
     )._executor(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from embfit.compose.build import make
-from embfit.compose.composition import compose, described, hydra_session
+from embfit.compose.composition import compose, hydra_session, resolve_all
 from embfit.compose.loader import make_loader
 from embfit.logger.settings import run_name, settings
 
@@ -38,7 +38,7 @@ def test_what_a_server_is_told(run):
 def test_several_loggers_at_once():
     loader = make_loader()
     with hydra_session(loader):
-        values, origins = described(loader, ["logger=[tensorboard,csv,mlflow]", "logger.mlflow.experiment=ours"])
+        values, origins = resolve_all(loader, ["logger=[tensorboard,csv,mlflow]", "logger.mlflow.experiment=ours"])
     assert list(values["logger"]) == ["tensorboard", "csv", "mlflow"]
     assert values["logger"]["mlflow"]["run"] == values["run"]["dir"]
     assert origins["logger.mlflow.experiment"] == "command line"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from embfit.loss import KL, Blend, InfoNCE, MarginMSE, Matryoshka, Relations
+from embfit.loss import KL, Distillation, InfoNCE, MarginMSE, Matryoshka, Relations
 
 NAN = float("nan")
 QUERIES = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -76,7 +76,7 @@ def test_blend_is_the_weighted_mean() -> None:
     teacher = torch.tensor([[9.0, 3.0, 1.0], [0.0, 1.0, 2.0]])
     arguments = (QUERIES, DOCUMENTS, taught(teacher))
     expected = 0.7 * InfoNCE()(*arguments) + 0.3 * KL()(*arguments)
-    blend = Blend(InfoNCE(), KL(), weight=0.3)
+    blend = Distillation(InfoNCE(), KL(), weight=0.3)
     assert blend(*arguments).item() == pytest.approx(expected.item(), rel=1e-6)
     assert blend.temperature.item() == pytest.approx(0.05)
     assert Matryoshka(blend, dims=[2])(*arguments).item() == pytest.approx(expected.item(), rel=1e-6)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from embfit.errors import ConfigError
-from embfit.miner import BM25, Blend, Dense, Random, RunFile, most_suspect
+from embfit.miner import BlendMiner, BM25Miner, DenseMiner, RandomMiner, RunFileMiner, most_suspect
 from embfit.miner import examples as examples_module
 from embfit.miner.blend import mistakes
-from embfit.miner.candidates import Candidates, Propose, Source, ranks_of
-from embfit.miner.examples import Examples, training_examples
+from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
+from embfit.miner.examples import TrainingQueries, training_examples
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder
 from embfit.ragged import Ragged
@@ -40,9 +40,9 @@ class Given(RankedMiner):
     name: str = "given"
     first: int = 40
 
-    def source(self, collection: Collection, encoder: Encoder, store: Store) -> Source:
-        def prepare(examples: Examples) -> Propose:
-            def propose(part: Examples) -> Candidates:
+    def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
+        def prepare(examples: TrainingQueries) -> Propose:
+            def propose(part: TrainingQueries) -> Candidates:
                 ASKED[self.name] += len(part)
                 rows = np.tile(np.arange(self.first, self.first + 20), (len(part), 1))
                 scores = np.tile(np.linspace(1.0, 0.05, 20, dtype=np.float32), (len(part), 1))
@@ -52,7 +52,7 @@ class Given(RankedMiner):
 
             return propose
 
-        return Source(self.name, {"first": self.first}, prepare)
+        return CandidateSource(self.name, {"first": self.first}, prepare)
 
 
 ASKED: Counter[str] = Counter()
@@ -64,8 +64,8 @@ def _fresh() -> None:
 
 
 def test_shares_are_kept_over_all_queries(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
-    sources = {"a": Given(4, name="a"), "b": Given(4, name="b", first=45), "c": Random(4)}
-    blend = Blend(sources, {"a": 0.6, "b": 0.3, "c": 0.1}, negatives=4)
+    sources = {"a": Given(4, name="a"), "b": Given(4, name="b", first=45), "c": RandomMiner(4)}
+    blend = BlendMiner(sources, {"a": 0.6, "b": 0.3, "c": 0.1}, negatives=4)
     rows = blend.mine(collection, tiny_encoder, store).rows
     counted = Counter(name for names in rows["negative_sources"] for name in names)
     assert counted == {"a": 96, "b": 48, "c": 16}  # of 160
@@ -76,7 +76,7 @@ def test_shares_are_kept_over_all_queries(collection: Collection, store: Store, 
 def test_what_a_source_took_before_is_not_taken_again(
     collection: Collection, store: Store, tiny_encoder: Encoder
 ) -> None:
-    blend = Blend({"a": Given(4, name="a"), "b": Given(4, name="b")}, {"a": 0.5, "b": 0.5}, negatives=4)
+    blend = BlendMiner({"a": Given(4, name="a"), "b": Given(4, name="b")}, {"a": 0.5, "b": 0.5}, negatives=4)
     training_set = blend.mine(collection, tiny_encoder, store)
     assert training_set.rows["negatives"][0] == [40, 41, 42, 43]
     assert training_set.rows["negative_sources"][0] == ["a", "a", "b", "b"]
@@ -87,7 +87,7 @@ def test_what_a_source_took_before_is_not_taken_again(
 def test_two_sources_of_one_kind_are_told_apart(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
     """Both rank for themselves under one name: `near` from document 40 on, `far` from 42."""
     sources = {"near": Given(4, name="dense"), "far": Given(4, name="dense", first=42, min_score=0.9)}
-    training_set = Blend(sources, {"near": 0.5, "far": 0.5}, negatives=4).mine(collection, tiny_encoder, store)
+    training_set = BlendMiner(sources, {"near": 0.5, "far": 0.5}, negatives=4).mine(collection, tiny_encoder, store)
     assert training_set.rows["negatives"][0] == [40, 41, 42, 43]
     assert training_set.rows["negative_sources"][0] == ["near", "near", "far", "far"]
     assert training_set.rows["positive_scores"][0] == pytest.approx([1.025])
@@ -103,7 +103,7 @@ def test_examples_are_compared_by_the_first_source_alone(
 ) -> None:
     """The first source gives none, so what the second one's score is must not be held to the first one's positives."""
     sources = {"a": Given(4, name="a", max_score=-1.0), "b": Given(4, name="b")}
-    training_set = Blend(sources, {"a": 0.5, "b": 0.5}, negatives=4).mine(collection, tiny_encoder, store)
+    training_set = BlendMiner(sources, {"a": 0.5, "b": 0.5}, negatives=4).mine(collection, tiny_encoder, store)
     assert "a" not in training_set.facts["scores"]
     assert [example["query"]["id"] for example in most_suspect(training_set, 2)] == ["q00", "q01"]  # not q09, q19
 
@@ -113,7 +113,7 @@ def test_the_focus_goes_to_the_most_mistaken_queries(
 ) -> None:
     """Queries 9, 19, 29 and 39 have nine wrong documents above their positive: they are a tenth of all."""
     sources = {"a": Given(4, name="a"), "b": Given(4, name="b", first=30)}
-    blend = Blend(sources, {"a": 0.9, "b": 0.1}, negatives=4, focus="b")
+    blend = BlendMiner(sources, {"a": 0.9, "b": 0.1}, negatives=4, focus="b")
     rows = blend.mine(collection, tiny_encoder, store).rows
     focused = [query for query, names in zip(rows["query"], rows["negative_sources"], strict=True) if "b" in names]
     assert focused == [9, 19, 29, 39]
@@ -133,7 +133,7 @@ def test_mistakes_by_hand(collection: Collection, store: Store, tiny_encoder: En
 
 def test_a_relevant_document_is_no_mistake_nor_is_its_copy() -> None:
     nothing = Ragged(np.zeros(0, np.int64), np.zeros(2, np.int64))
-    examples = Examples(np.array([0]), Ragged.of([[41, 7]]), nothing, nothing)
+    examples = TrainingQueries(np.array([0]), Ragged.of([[41, 7]]), nothing, nothing)
     rows, scores = np.array([[40, 41, 42, -1]]), np.array([[0.9, 0.8, 0.7, 0.0]], np.float32)
     found = Candidates("a", rows, ranks_of(rows), scores, np.array([0.8, 0.65], np.float32), np.zeros(0, np.float32))
     copies = np.arange(DOCUMENTS)
@@ -143,7 +143,9 @@ def test_a_relevant_document_is_no_mistake_nor_is_its_copy() -> None:
 
 
 def test_a_shortfall_is_not_filled_by_another(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
-    blend = Blend({"a": Given(4, name="a"), "b": Given(1, name="b", first=50)}, {"a": 0.25, "b": 0.75}, negatives=4)
+    blend = BlendMiner(
+        {"a": Given(4, name="a"), "b": Given(1, name="b", first=50)}, {"a": 0.25, "b": 0.75}, negatives=4
+    )
     training_set = blend.mine(collection, tiny_encoder, store)
     assert training_set.rows["negative_sources"][0] == ["a", "b"]  # b gives at most its own one
     assert training_set.facts["short"] == QUERIES
@@ -156,20 +158,20 @@ def test_a_focus_without_a_share_of_a_block_is_not_asked(
     monkeypatch.setattr(examples_module, "BLOCK", 2)
     run = tmp_path / "run.trec"
     run.write_text("".join(f"q{row} Q0 d{(row + 1) % 12} 1 1.0 x\n" for row in range(8)))
-    for focused in (BM25(2), RunFile(2, depth=3, path=str(run)), Dense(2), Random(2)):
-        sources = {"first": Dense(2, relative_margin=None), "focused": focused}
-        blend = Blend(sources, {"first": 0.9, "focused": 0.1}, negatives=2, focus="focused")
+    for focused in (BM25Miner(2), RunFileMiner(2, depth=3, path=str(run)), DenseMiner(2), RandomMiner(2)):
+        sources = {"first": DenseMiner(2, relative_margin=None), "focused": focused}
+        blend = BlendMiner(sources, {"first": 0.9, "focused": 0.1}, negatives=2, focus="focused")
         training_set = blend.mine(small_collection, tiny_encoder, store)
         assert training_set.facts["by_source"] == {"first": {"negatives": 16, "queries": 8}}
 
 
-@pytest.mark.parametrize("other", [Random(4), Given(4, name="b")], ids=["random", "focus"])
+@pytest.mark.parametrize("other", [RandomMiner(4), Given(4, name="b")], ids=["random", "focus"])
 def test_unreached_queries_are_counted_whatever_is_beside(
-    other: Random | Given, collection: Collection, store: Store, tiny_encoder: Encoder
+    other: RandomMiner | Given, collection: Collection, store: Store, tiny_encoder: Encoder
 ) -> None:
     """Neither draws, nor a focus that is asked nothing, say that a positive was found: `a` ranks 30 to 49."""
-    focus = None if isinstance(other, Random) else "b"
-    blend = Blend({"a": Given(4, first=30), "b": other}, {"a": 0.999, "b": 0.001}, negatives=2, focus=focus)
+    focus = None if isinstance(other, RandomMiner) else "b"
+    blend = BlendMiner({"a": Given(4, first=30), "b": other}, {"a": 0.999, "b": 0.001}, negatives=2, focus=focus)
     assert blend.mine(collection, tiny_encoder, store).facts["unreached"] == 30
 
 
@@ -179,7 +181,7 @@ def test_a_file_that_ranks_nothing_for_a_block_reaches_none_of_it(
     monkeypatch.setattr(examples_module, "BLOCK", 2)
     run = tmp_path / "run.trec"
     run.write_text("q0 Q0 d0 1 1.0 x\n")
-    training_set = RunFile(2, depth=3, path=str(run)).mine(small_collection, tiny_encoder, store)
+    training_set = RunFileMiner(2, depth=3, path=str(run)).mine(small_collection, tiny_encoder, store)
     assert training_set.facts["unreached"] == 7
 
 
@@ -189,8 +191,8 @@ def test_judged_negatives_are_the_hardest_of_the_first_source(
     judged = {f"d{row}": 0 for row in range(6, 12)}
     qrels = {"train": {f"q{row}": {f"d{row}": 1, **judged} for row in range(6)}}
     collection = replace(small_collection, qrels=qrels)
-    sources = {"dense": Dense(12, relative_margin=None), "bm25": BM25(12)}
-    blend = Blend(sources, {"dense": 0.5, "bm25": 0.5}, negatives=4, judged=None)
+    sources = {"dense": DenseMiner(12, relative_margin=None), "bm25": BM25Miner(12)}
+    blend = BlendMiner(sources, {"dense": 0.5, "bm25": 0.5}, negatives=4, judged=None)
     everything = blend.mine(collection, tiny_encoder, store)
     limited = replace(blend, judged=2).mine(collection, tiny_encoder, store)
     assert (everything.facts["judged"], everything.facts["judged_unused"]) == (36, 0)
@@ -205,7 +207,7 @@ def test_judged_negatives_are_the_hardest_of_the_first_source(
 
 def test_only_those_who_asked_are_dropped(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
     sources = {"a": Given(4, name="a", first=0), "b": Given(4, name="b", first=30, unreached="drop")}
-    blend = Blend(sources, {"a": 0.9, "b": 0.1}, negatives=4, focus="b")
+    blend = BlendMiner(sources, {"a": 0.9, "b": 0.1}, negatives=4, focus="b")
     training_set = blend.mine(collection, tiny_encoder, store)
     assert training_set.facts["dropped"] == 3  # of 9, 19, 29 and 39, b finds the positives of the last alone, 30 to 49
     assert training_set.facts["dropped"] + len(training_set) == QUERIES
@@ -217,21 +219,21 @@ def test_real_sources_together(
     run = tmp_path / "run.trec"
     run.write_text("".join(f"q{row} Q0 d{(row + 1) % 12} 1 1.0 x\n" for row in range(8)))
     sources = {
-        "dense": Dense(3, relative_margin=None),
-        "bm25": BM25(3),
-        "file": RunFile(3, depth=3, path=str(run)),
-        "random": Random(8),
+        "dense": DenseMiner(3, relative_margin=None),
+        "bm25": BM25Miner(3),
+        "file": RunFileMiner(3, depth=3, path=str(run)),
+        "random": RandomMiner(8),
     }
-    blend = Blend(sources, dict.fromkeys(sources, 0.25), negatives=8)
+    blend = BlendMiner(sources, dict.fromkeys(sources, 0.25), negatives=8)
     rows = blend.mine(small_collection, tiny_encoder, store).rows
     counted = Counter(name for names in rows["negative_sources"] for name in names)
     assert counted["dense"] == counted["random"] == 16
     assert 0 < counted["file"] <= 8
     assert all(len(set(negatives)) == len(negatives) for negatives in rows["negatives"])
-    again = Blend(sources, dict.fromkeys(sources, 0.25), negatives=8).mine(small_collection, tiny_encoder, store)
+    again = BlendMiner(sources, dict.fromkeys(sources, 0.25), negatives=8).mine(small_collection, tiny_encoder, store)
     assert again.rows.to_dict() == rows.to_dict()
     assert store.built.count("negatives") == 1
-    replace(blend, sources={**sources, "random": Random(8, seed=1)}).mine(small_collection, tiny_encoder, store)
+    replace(blend, sources={**sources, "random": RandomMiner(8, seed=1)}).mine(small_collection, tiny_encoder, store)
     assert store.built.count("negatives") == 2
 
 
@@ -251,7 +253,7 @@ def test_real_sources_together(
 def test_the_store_knows_the_blend(
     change: dict[str, object], collection: Collection, store: Store, tiny_encoder: Encoder
 ) -> None:
-    blend = Blend({"a": Given(4, name="a"), "b": Given(4, name="b")}, {"a": 0.5, "b": 0.5}, negatives=4)
+    blend = BlendMiner({"a": Given(4, name="a"), "b": Given(4, name="b")}, {"a": 0.5, "b": 0.5}, negatives=4)
     for one in (blend, replace(blend, **change), replace(blend, **change)):
         one.mine(collection, tiny_encoder, store)
     assert store.built.count("negatives") == 2
@@ -263,7 +265,7 @@ def test_each_source_draws_by_its_own_seed(collection: Collection, store: Store,
         sources = {
             name: Given(4, name=name, sampling="uniform", seed=seed) for name, seed in zip("ab", seeds, strict=True)
         }
-        rows = Blend(sources, {"a": 0.5, "b": 0.5}, negatives=4).mine(collection, tiny_encoder, store).rows
+        rows = BlendMiner(sources, {"a": 0.5, "b": 0.5}, negatives=4).mine(collection, tiny_encoder, store).rows
         return [negatives[:2] for negatives in rows["negatives"]], [negatives[2:] for negatives in rows["negatives"]]
 
     first, second = drawn(0, 0)
@@ -283,6 +285,6 @@ def test_each_source_draws_by_its_own_seed(collection: Collection, store: Store,
 )
 def test_a_blend_that_cannot_be(shares: dict[str, float], focus: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Blend({"a": Given(), "b": Given()}, shares, focus=focus)
+        BlendMiner({"a": Given(), "b": Given()}, shares, focus=focus)
     with pytest.raises(ConfigError, match=r"miner.sources.judged: the data's own negatives have that name"):
-        Blend({"judged": Given()}, {"judged": 1.0})
+        BlendMiner({"judged": Given()}, {"judged": 1.0})

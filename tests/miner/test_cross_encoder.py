@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from embfit.errors import ConfigError, UserError
-from embfit.miner import BM25, CrossEncoder, Dense, NoNegatives, Taught
-from embfit.model import CrossEncoder as Ranker
+from embfit.miner import BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, ScoredMiner
+from embfit.model import CrossEncoderMiner as Ranker
 from embfit.model import Encoder, load_teacher, save_ranker
 from embfit.model.teacher import Teacher, write_assignment
 from embfit.records import Collection
@@ -31,9 +31,9 @@ def texts(collection: Collection, query: int, documents: list[int]) -> list[tupl
 def test_candidates_come_in_the_cross_encoders_order(
     small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
 ) -> None:
-    miner = CrossEncoder(negatives=3, depth=5, model=folder, precision="fp32", absolute_margin=None)
+    miner = CrossEncoderMiner(negatives=3, depth=5, model=folder, precision="fp32", absolute_margin=None)
     found = miner.mine(small_collection, tiny_encoder, store)
-    whole = Dense(negatives=5, depth=5, relative_margin=None).mine(small_collection, tiny_encoder, store)
+    whole = DenseMiner(negatives=5, depth=5, relative_margin=None).mine(small_collection, tiny_encoder, store)
     for row, base in zip(found.rows, whole.rows, strict=True):
         others = base["negatives"]  # the first five, but for a positive among them
         scores = tiny_ranker.score(texts(small_collection, row["query"], others))
@@ -46,7 +46,7 @@ def test_candidates_come_in_the_cross_encoders_order(
 def test_its_scores_teach(
     small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
 ) -> None:
-    found = CrossEncoder(negatives=2, model=folder, precision="fp32").mine(small_collection, tiny_encoder, store)
+    found = CrossEncoderMiner(negatives=2, model=folder, precision="fp32").mine(small_collection, tiny_encoder, store)
     for row in found.rows:
         expected = tiny_ranker.score(texts(small_collection, row["query"], row["positives"] + row["negatives"]))
         np.testing.assert_allclose(row["scores"], expected, atol=1e-5)
@@ -57,7 +57,7 @@ def test_its_scores_teach(
 def test_negatives_score_below_the_positive(
     small_collection: Collection, tiny_encoder: Encoder, folder: str, store: Store, margin: float
 ) -> None:
-    miner = CrossEncoder(negatives=12, depth=12, model=folder, precision="fp32", absolute_margin=margin)
+    miner = CrossEncoderMiner(negatives=12, depth=12, model=folder, precision="fp32", absolute_margin=margin)
     found = miner.mine(small_collection, tiny_encoder, store)
     assert found.facts["removed"]["absolute_margin"] > 0
     for row in found.rows:
@@ -67,10 +67,10 @@ def test_negatives_score_below_the_positive(
 def test_another_source_finds_the_candidates(
     small_collection: Collection, tiny_encoder: Encoder, folder: str, store: Store
 ) -> None:
-    words = BM25(negatives=1, depth=12)
-    miner = CrossEncoder(negatives=12, depth=12, candidates=words, model=folder, absolute_margin=None)
+    words = BM25Miner(negatives=1, depth=12)
+    miner = CrossEncoderMiner(negatives=12, depth=12, candidates=words, model=folder, absolute_margin=None)
     found = miner.mine(small_collection, tiny_encoder, store)
-    shared = BM25(negatives=12, depth=12).mine(small_collection, tiny_encoder, store)
+    shared = BM25Miner(negatives=12, depth=12).mine(small_collection, tiny_encoder, store)
     assert [set(row["negatives"]) for row in found.rows] == [set(row["negatives"]) for row in shared.rows]
 
 
@@ -81,15 +81,15 @@ def test_other_weights_mine_anew(
         with torch.no_grad():
             tiny_ranker.backbone.classifier.bias.fill_(bias)
         save_ranker(tiny_ranker, tmp_path / "ranker")
-        CrossEncoder(model=str(tmp_path / "ranker"), depth=4).mine(small_collection, tiny_encoder, store)
+        CrossEncoderMiner(model=str(tmp_path / "ranker"), depth=4).mine(small_collection, tiny_encoder, store)
     assert store.built.count("negatives") == store.built.count("scores") == 2
 
 
 def test_taught_leaves_the_choice_to_the_miner(
     small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
 ) -> None:
-    dense = Dense(negatives=3, relative_margin=None)
-    found = Taught(dense, folder, precision="fp32").mine(small_collection, tiny_encoder, store)
+    dense = DenseMiner(negatives=3, relative_margin=None)
+    found = ScoredMiner(dense, folder, precision="fp32").mine(small_collection, tiny_encoder, store)
     plain = dense.mine(small_collection, tiny_encoder, store)
     assert found.rows["negatives"][:] == plain.rows["negatives"][:]
     assert found.rows.column_names == plain.rows.column_names
@@ -100,7 +100,7 @@ def test_taught_leaves_the_choice_to_the_miner(
 
 
 def test_a_cross_encoder_must_be_named(small_collection: Collection, tiny_encoder: Encoder, store: Store) -> None:
-    for miner in (CrossEncoder(), Taught(NoNegatives())):
+    for miner in (CrossEncoderMiner(), ScoredMiner(NoNegatives())):
         with pytest.raises(ConfigError, match=r"miner\.model=FOLDER_OR_NAME"):
             miner.mine(small_collection, tiny_encoder, store)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embfit.miner import BM25, NoNegatives, most_suspect
+from embfit.miner import BM25Miner, NoNegatives, most_suspect
 from embfit.miner.hidden_positives import FalseNegatives, estimate, hide
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
@@ -38,7 +38,7 @@ def test_copies_are_hidden_together_and_one_positive_is_left() -> None:
 def test_hidden_positives_that_are_mined_are_counted(store: Store, tiny_encoder: Encoder) -> None:
     """Of `a b` one is hidden, and BM25 ranks it first or second of all that has a word of the query; of `c e`, `e` has
     none, so it is never found; when `c` is hidden it is."""
-    miner = BM25(negatives=2, depth=6)
+    miner = BM25Miner(negatives=2, depth=6)
 
     def mine(collection: Collection) -> TrainingSet:
         return miner.mine(collection, tiny_encoder, store)
@@ -50,7 +50,7 @@ def test_hidden_positives_that_are_mined_are_counted(store: Store, tiny_encoder:
     taken = {seed: estimate(mine, judged(two="ce"), 0.5, seed).taken for seed in range(6)}
     hidden = {seed: hide(judged(two="ce"), 0.5, seed)[1]["two"] for seed in range(6)}
     assert {*hidden.values()} == {frozenset("c"), frozenset("e")}
-    deep = BM25(negatives=5, depth=6)
+    deep = BM25Miner(negatives=5, depth=6)
     for seed, names in hidden.items():
         again = estimate(lambda changed: deep.mine(changed, tiny_encoder, store), judged(two="ce"), 0.5, seed)
         assert again.taken == (names == {"c"})
@@ -69,7 +69,7 @@ def test_the_closest_negatives_come_first(store: Store, tiny_encoder: Encoder) -
         {"far": "red fox", "near": "green fox", "none": "unheard"},
         {"train": {"far": {"a": 1}, "near": {"d": 1}, "none": {"b": 1}}},
     )
-    training_set = BM25(negatives=1, depth=4).mine(collection, tiny_encoder, store)
+    training_set = BM25Miner(negatives=1, depth=4).mine(collection, tiny_encoder, store)
     shown = most_suspect(training_set, 3)
     assert [example["query"]["id"] for example in shown] == ["near", "far", "none"]
     assert shown[0]["negatives"][0]["score"] > shown[0]["positives"][0]["score"]

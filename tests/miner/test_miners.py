@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset
 
 from embfit.errors import ConfigError, UserError
-from embfit.miner import BM25, Dense, NoNegatives, Random, dense
+from embfit.miner import BM25Miner, DenseMiner, NoNegatives, RandomMiner, dense
 from embfit.miner import examples as examples_module
 from embfit.miner.training_set import SCHEMA
 from embfit.model import Encoder, Pretrained, save_encoder
@@ -20,7 +20,7 @@ from embfit.records import Collection, Embeddings, TrainingSet
 from embfit.store import Store
 from tests.conftest import make_collection
 
-Miner = NoNegatives | Random | BM25 | Dense
+Miner = NoNegatives | RandomMiner | BM25Miner | DenseMiner
 
 
 class Vectors:
@@ -60,7 +60,7 @@ def circle(judgements: dict[str, int], **splits: dict[str, int]) -> Collection:
     return make_collection(CIRCLE, {"unused": "nothing", "q": "what is one"}, qrels)
 
 
-def mined(miner: Dense, collection: Collection, store: Store, query: float) -> dict[str, object]:
+def mined(miner: DenseMiner, collection: Collection, store: Store, query: float) -> dict[str, object]:
     encoder = Vectors(ANGLES, at(180, query))
     training_set = miner.mine(collection, encoder, store)  # type: ignore[arg-type]
     (row,) = training_set.rows
@@ -70,7 +70,7 @@ def mined(miner: Dense, collection: Collection, store: Store, query: float) -> d
 @pytest.mark.usefixtures("given_vectors")
 def test_dense_by_hand(store: Store) -> None:
     """The query lies at 4°: nearest to its positive `a`, then to `b` (6° off), `c` (16°), `e` (56°) and `f` (86°)."""
-    row = mined(Dense(negatives=3, depth=6, relative_margin=None), circle({"a": 1}), store, query=4)
+    row = mined(DenseMiner(negatives=3, depth=6, relative_margin=None), circle({"a": 1}), store, query=4)
     cosines = np.cos(np.deg2rad([6, 16, 56]))  # b, c, e; a is the positive and d its copy
     assert row["query"] == 1
     assert row["positives"] == [0]
@@ -87,7 +87,7 @@ def test_dense_by_hand(store: Store) -> None:
 def test_dense_margins_by_hand(store: Store) -> None:
     """`a` scores 0.998. 95 % of it is 0.948, below `c` (0.961); 99 % is 0.988, above `c` and below `b` (0.995)."""
     collection = circle({"a": 1})
-    base = Dense(negatives=3, depth=6)
+    base = DenseMiner(negatives=3, depth=6)
     assert mined(replace(base, relative_margin=0.05), collection, store, 4)["negatives"] == [4, 5]
     row = mined(replace(base, relative_margin=0.01), collection, store, 4)
     assert row["negatives"] == [2, 4, 5]
@@ -123,14 +123,14 @@ def test_the_margin_holds_for_a_negative_score(store: Store) -> None:
     """The query lies opposite: its positive `a` scores -0.985. (1 - 0.005)·s is -0.980 and would let `b` (-1.0) as well
     as `c` (-0.985) pass; s - 0.005·|s| is -0.990 and lets `b` alone pass."""
     collection = circle({"a": 1})
-    assert mined(Dense(negatives=5, depth=6, relative_margin=0.005), collection, store, 190)["negatives"] == [1]
+    assert mined(DenseMiner(negatives=5, depth=6, relative_margin=0.005), collection, store, 190)["negatives"] == [1]
 
 
 @pytest.mark.usefixtures("given_vectors")
 def test_of_several_positives_the_lowest_sets_the_margin(store: Store) -> None:
     """Positives at 4° and 56°: nothing between them may be a negative."""
     collection = circle({"a": 1, "e": 2})
-    row = mined(Dense(negatives=5, depth=6, relative_margin=0.0), collection, store, query=4)
+    row = mined(DenseMiner(negatives=5, depth=6, relative_margin=0.0), collection, store, query=4)
     assert row["positives"] == [4, 0]  # by grade
     np.testing.assert_allclose(row["positive_scores"], np.cos(np.deg2rad([56, 4])), atol=1e-6)
     assert row["negatives"] == [5]
@@ -139,7 +139,7 @@ def test_of_several_positives_the_lowest_sets_the_margin(store: Store) -> None:
 @pytest.mark.usefixtures("given_vectors")
 def test_judged_negatives_come_first_with_their_scores(store: Store) -> None:
     row = mined(
-        Dense(negatives=2, depth=6, relative_margin=None), circle({"a": 1, "f": 0, "d": 0}), store, query=4
+        DenseMiner(negatives=2, depth=6, relative_margin=None), circle({"a": 1, "f": 0, "d": 0}), store, query=4
     )  # d has the text of a: no negative
     assert row["negatives"] == [5, 1]
     assert row["negative_sources"] == ["judged", "dense"]
@@ -153,17 +153,19 @@ def test_bm25_by_hand(store: Store, tiny_encoder: Encoder) -> None:
     collection = make_collection(
         documents, {"q": "red foxes", "r": "unheard"}, {"train": {"q": {"a": 1}, "r": {"c": 1}}}
     )
-    rows = BM25(negatives=3, depth=5).mine(collection, tiny_encoder, store).rows
+    rows = BM25Miner(negatives=3, depth=5).mine(collection, tiny_encoder, store).rows
     assert rows["negatives"][:] == [[3, 1], []]  # e and c share no word with "red foxes": never filled with them
     assert rows["negative_ranks"][:] == [[2, 3], []]
     assert rows["positive_scores"][0][0] == rows["negative_scores"][0][0] > rows["negative_scores"][0][1]
     assert rows["positive_scores"][1] == [0.0]
-    strict = BM25(negatives=3, depth=5, relative_margin=0.1).mine(collection, tiny_encoder, store)
+    strict = BM25Miner(negatives=3, depth=5, relative_margin=0.1).mine(collection, tiny_encoder, store)
     assert strict.rows["negatives"][:] == [[1], []]
     assert (strict.facts["short"], strict.facts["without"]) == (2, 1)
 
 
-@pytest.mark.parametrize("miner", [Random(9), BM25(9, depth=9), Dense(9, depth=9, relative_margin=None)], ids=repr)
+@pytest.mark.parametrize(
+    "miner", [RandomMiner(9), BM25Miner(9, depth=9), DenseMiner(9, depth=9, relative_margin=None)], ids=repr
+)
 def test_the_query_itself_is_no_negative(miner: Miner, store: Store, tiny_encoder: Encoder) -> None:
     documents = {"a": "is it raining", "b": "does it rain", "c": "will it rain", "d": "does it rain"}
     collection = make_collection(documents, {"q": "does it rain"}, {"train": {"q": {"a": 1}}})
@@ -178,7 +180,7 @@ def test_the_query_itself_is_no_negative(miner: Miner, store: Store, tiny_encode
 
 
 def test_random_draws_each_text_once_and_takes_all_there_is(store: Store, tiny_encoder: Encoder) -> None:
-    training_set = Random(negatives=10, seed=3).mine(circle({"a": 1, "b": 0}), tiny_encoder, store)
+    training_set = RandomMiner(negatives=10, seed=3).mine(circle({"a": 1, "b": 0}), tiny_encoder, store)
     (row,) = training_set.rows
     assert row["negatives"][0] == 1
     assert sorted(row["negatives"]) == [1, 2, 4, 5]  # all but a and its copy d
@@ -190,7 +192,7 @@ def test_random_draws_each_text_once_and_takes_all_there_is(store: Store, tiny_e
 def test_random_is_a_function_of_the_seed(small_collection: Collection, tmp_path: Path, tiny_encoder: Encoder) -> None:
     def draw(seed: int, folder: str) -> list[list[int]]:
         rows: list[list[int]] = (
-            Random(3, seed).mine(small_collection, tiny_encoder, Store(tmp_path / folder)).rows["negatives"][:]
+            RandomMiner(3, seed).mine(small_collection, tiny_encoder, Store(tmp_path / folder)).rows["negatives"][:]
         )
         return rows
 
@@ -198,9 +200,9 @@ def test_random_is_a_function_of_the_seed(small_collection: Collection, tmp_path
     assert draw(1, "first") != draw(2, "first")
 
 
-@pytest.mark.parametrize("miner", [Random(2, judged=3), NoNegatives(judged=3)], ids=repr)
+@pytest.mark.parametrize("miner", [RandomMiner(2, judged=3), NoNegatives(judged=3)], ids=repr)
 def test_of_many_judged_negatives_without_scores_some_are_drawn(
-    miner: Random | NoNegatives, store: Store, tiny_encoder: Encoder
+    miner: RandomMiner | NoNegatives, store: Store, tiny_encoder: Encoder
 ) -> None:
     documents = {f"d{row:02}": f"text {row}" for row in range(40)}
     queries = {f"q{row:02}": f"query {row}" for row in range(20)}
@@ -241,11 +243,11 @@ def random_collection(seed: int) -> Collection:
 
 MINERS: list[Miner] = [
     NoNegatives(),
-    Random(6),
-    BM25(negatives=6, depth=40),
-    BM25(negatives=3, depth=40, sampling="uniform", skip=2),
-    Dense(negatives=6, depth=70, relative_margin=None),
-    Dense(negatives=4, depth=80, relative_margin=0.05, sampling="uniform"),
+    RandomMiner(6),
+    BM25Miner(negatives=6, depth=40),
+    BM25Miner(negatives=3, depth=40, sampling="uniform", skip=2),
+    DenseMiner(negatives=6, depth=70, relative_margin=None),
+    DenseMiner(negatives=4, depth=80, relative_margin=0.05, sampling="uniform"),
 ]
 
 
@@ -285,7 +287,7 @@ def test_other_splits_change_nothing(miner: Miner, store: Store, tiny_encoder: E
     assert "negatives" in later.reused
 
 
-@pytest.mark.parametrize("miner", [Dense(3, depth=20), BM25(3, depth=20), NoNegatives()], ids=repr)
+@pytest.mark.parametrize("miner", [DenseMiner(3, depth=20), BM25Miner(3, depth=20), NoNegatives()], ids=repr)
 def test_blocks_do_not_change_the_result(
     miner: Miner, tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,29 +308,29 @@ def test_the_store_knows_weights_data_and_parameters(
         before = store.built.count("negatives")
         return miner.mine(collection, encoder, store), store.built.count("negatives") > before
 
-    first, new = mine(Dense(2, depth=5), encoder)
+    first, new = mine(DenseMiner(2, depth=5), encoder)
     assert new
-    again, new = mine(Dense(2, depth=5), encoder)
+    again, new = mine(DenseMiner(2, depth=5), encoder)
     assert not new
     assert again.rows.to_dict() == first.rows.to_dict()
     assert again.facts == first.facts
-    assert not mine(Dense(2, depth=5, seed=7), encoder)[1]  # nothing is drawn
-    assert mine(Dense(2, depth=6), encoder)[1]
-    assert mine(Dense(2, depth=5, relative_margin=None), encoder)[1]
+    assert not mine(DenseMiner(2, depth=5, seed=7), encoder)[1]  # nothing is drawn
+    assert mine(DenseMiner(2, depth=6), encoder)[1]
+    assert mine(DenseMiner(2, depth=5, relative_margin=None), encoder)[1]
     next(encoder.parameters()).data.add_(0.5)
-    assert mine(Dense(2, depth=5), encoder)[1]
-    assert mine(Dense(2, depth=5), make_encoder(query_prompt="query: "))[1]
+    assert mine(DenseMiner(2, depth=5), encoder)[1]
+    assert mine(DenseMiner(2, depth=5), make_encoder(query_prompt="query: "))[1]
     train = {**small_collection.qrels["train"], "q0": {"d0": 1, "d5": 0}}
-    assert mine(Dense(2, depth=5), encoder, replace(small_collection, qrels={"train": train}))[1]
-    assert mine(BM25(2, depth=5), encoder)[1]
-    assert not mine(BM25(2, depth=5), make_encoder())[1]  # no model in it
-    assert mine(BM25(2, depth=5, b=0.5), encoder)[1]
+    assert mine(DenseMiner(2, depth=5), encoder, replace(small_collection, qrels={"train": train}))[1]
+    assert mine(BM25Miner(2, depth=5), encoder)[1]
+    assert not mine(BM25Miner(2, depth=5), make_encoder())[1]  # no model in it
+    assert mine(BM25Miner(2, depth=5, b=0.5), encoder)[1]
 
 
 def test_the_store_knows_the_weights_of_another_encoder_that_mines(
     small_collection: Collection, store: Store, tmp_path: Path, make_encoder: Callable[..., Encoder]
 ) -> None:
-    other, miner = make_encoder(), Dense(2, depth=5, encoder=Pretrained(str(tmp_path / "other"), precision="fp32"))
+    other, miner = make_encoder(), DenseMiner(2, depth=5, encoder=Pretrained(str(tmp_path / "other"), precision="fp32"))
     for step in (0.0, 0.0, 0.5):
         next(other.parameters()).data.add_(step)
         save_encoder(other, tmp_path / "other")
@@ -337,7 +339,9 @@ def test_the_store_knows_the_weights_of_another_encoder_that_mines(
 
 
 def test_depth_may_exceed_the_corpus(small_collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
-    training_set = Dense(negatives=100, depth=1000, relative_margin=None).mine(small_collection, tiny_encoder, store)
+    training_set = DenseMiner(negatives=100, depth=1000, relative_margin=None).mine(
+        small_collection, tiny_encoder, store
+    )
     assert [len(negatives) for negatives in training_set.rows["negatives"]] == [11] * 8
     assert training_set.facts["short"] == 8
 
@@ -345,7 +349,7 @@ def test_depth_may_exceed_the_corpus(small_collection: Collection, store: Store,
 def test_a_window_too_small_and_a_missing_split_are_said(
     small_collection: Collection, store: Store, tiny_encoder: Encoder
 ) -> None:
-    for make in (Dense, BM25):
+    for make in (DenseMiner, BM25Miner):
         with pytest.raises(ConfigError, match="raise miner"):
             make(negatives=4, skip=8, depth=10)
     for miner in MINERS:
@@ -356,7 +360,7 @@ def test_a_window_too_small_and_a_missing_split_are_said(
 def test_the_rows_are_memory_mapped_and_the_facts_are_json(
     small_collection: Collection, store: Store, tiny_encoder: Encoder
 ) -> None:
-    training_set = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    training_set = DenseMiner(2, depth=5).mine(small_collection, tiny_encoder, store)
     assert isinstance(training_set.rows, Dataset)
     assert training_set.rows.cache_files[0]["filename"].startswith(str(store.dir))
     assert json.loads(json.dumps(training_set.facts)) == training_set.facts
@@ -371,4 +375,4 @@ def test_unreached_queries_are_not_all_dropped(
     with pytest.raises(
         UserError, match=r"^bm25 ranks no positive of any of the 1 training queries.*set unreached=keep"
     ):
-        BM25(1, depth=1, unreached="drop").mine(collection, tiny_encoder, store)
+        BM25Miner(1, depth=1, unreached="drop").mine(collection, tiny_encoder, store)

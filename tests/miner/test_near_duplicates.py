@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embfit.miner import BM25, near_duplicates
+from embfit.miner import BM25Miner, near_duplicates
 from embfit.miner.near_duplicates import unlike
 from embfit.model import Encoder
 from embfit.ragged import Ragged
@@ -47,7 +47,7 @@ def test_what_was_decided_is_not_read() -> None:
 
 
 def test_near_duplicates_are_counted(store: Store, tiny_encoder: Encoder) -> None:
-    training_set = BM25(negatives=3, depth=4, near_duplicate=0.6).mine(COLLECTION, tiny_encoder, store)
+    training_set = BM25Miner(negatives=3, depth=4, near_duplicate=0.6).mine(COLLECTION, tiny_encoder, store)
     assert training_set.rows["negatives"][:] == [[2, 3]]
     assert training_set.facts["removed"]["near_duplicate"] == 1
 
@@ -58,9 +58,9 @@ def test_queries_whose_positive_is_not_found_are_counted_and_dropped_on_demand(
     documents = {"a": "red fox", "b": "red car", "c": "blue sky"}
     queries = {"q": "red fox", "r": "red sea"}
     collection = make_collection(documents, queries, {"train": {"q": {"a": 1}, "r": {"c": 1}}})
-    kept = BM25(negatives=1, depth=3).mine(collection, tiny_encoder, store)
+    kept = BM25Miner(negatives=1, depth=3).mine(collection, tiny_encoder, store)
     assert (kept.facts["unreached"], kept.facts["dropped"], kept.rows["query"][:]) == (1, 0, [0, 1])
-    dropped = BM25(negatives=1, depth=3, unreached="drop").mine(collection, tiny_encoder, store)
+    dropped = BM25Miner(negatives=1, depth=3, unreached="drop").mine(collection, tiny_encoder, store)
     assert (dropped.facts["unreached"], dropped.facts["dropped"], dropped.rows["query"][:]) == (1, 1, [0])
     assert dropped.relevant == kept.relevant
     assert dropped.rows["negatives"][:] == [[1]]
@@ -69,5 +69,5 @@ def test_queries_whose_positive_is_not_found_are_counted_and_dropped_on_demand(
 def test_a_copy_is_found_for_the_positive(store: Store, tiny_encoder: Encoder) -> None:
     documents = {"a": "red fox", "b": "red fox", "c": "blue sky"}
     collection = make_collection(documents, {"q": "red"}, {"train": {"q": {"b": 1}}})
-    found = BM25(negatives=1, depth=1).mine(collection, tiny_encoder, store)  # ranks a alone
+    found = BM25Miner(negatives=1, depth=1).mine(collection, tiny_encoder, store)  # ranks a alone
     assert (found.facts["unreached"], found.rows["negatives"][:]) == (0, [[]])

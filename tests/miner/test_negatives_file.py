@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from embfit.miner import BM25, Random, negatives_file, write_negatives
+from embfit.miner import BM25Miner, RandomMiner, negatives_file, write_negatives
 from embfit.model import Encoder
 from embfit.records import Collection
 from embfit.store import Store
@@ -23,7 +23,7 @@ def foxes() -> Collection:
 
 
 def test_a_line_says_all_about_a_query(foxes: Collection, store: Store, tiny_encoder: Encoder, tmp_path: Path) -> None:
-    training_set = BM25(negatives=2, depth=4).mine(foxes, tiny_encoder, store)
+    training_set = BM25Miner(negatives=2, depth=4).mine(foxes, tiny_encoder, store)
     write_negatives(training_set, tmp_path / "negatives.jsonl", tmp_path / "negatives.parquet")
     (text,) = (tmp_path / "negatives.jsonl").read_text(encoding="utf-8").splitlines()
     assert "Flüsse" in text
@@ -46,7 +46,7 @@ def test_every_query_has_a_line_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(negatives_file, "BLOCK", 3)
-    training_set = Random(3).mine(small_collection, tiny_encoder, store)
+    training_set = RandomMiner(3).mine(small_collection, tiny_encoder, store)
     write_negatives(training_set, tmp_path / "negatives.jsonl", tmp_path / "negatives.parquet")
     lines = [json.loads(line) for line in (tmp_path / "negatives.jsonl").read_text(encoding="utf-8").splitlines()]
     table = Dataset.from_parquet(str(tmp_path / "negatives.parquet"), cache_dir=str(tmp_path / "cache"))
@@ -61,7 +61,7 @@ def test_every_query_has_a_line_in_order(
 def test_a_failure_leaves_what_was_there(
     foxes: Collection, store: Store, tiny_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training_set = Random(1).mine(foxes, tiny_encoder, store)
+    training_set = RandomMiner(1).mine(foxes, tiny_encoder, store)
     path = tmp_path / "negatives.jsonl"
     path.write_text("before")
 

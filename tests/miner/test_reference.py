@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from embfit.miner import Dense, dense
+from embfit.miner import DenseMiner, dense
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from tests.conftest import make_collection
@@ -74,7 +74,7 @@ def test_the_same_negatives_as_sentence_transformers(
         return Embeddings((), model.encode_query(list(texts)), "vectors")
 
     monkeypatch.setattr(dense, "embed", embed)
-    miner = Dense(negatives=5, depth=100, **{"relative_margin": None, **limits})
+    miner = DenseMiner(negatives=5, depth=100, **{"relative_margin": None, **limits})
     rows = miner.mine(collection, model, store).rows  # type: ignore[arg-type]
     ours = {
         f"query {row['query']}": [f"document {document}" for document in row["negatives"]]

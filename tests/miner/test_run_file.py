@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embfit.errors import ConfigError, UserError
-from embfit.miner import RunFile
+from embfit.miner import RunFileMiner
 from embfit.model import Encoder
 from embfit.store import Store
 from tests.conftest import make_collection
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_by_hand(run: Path, store: Store, tiny_encoder: Encoder) -> None:
-    training_set = RunFile(negatives=3, depth=4, path=str(run)).mine(COLLECTION, tiny_encoder, store)
+    training_set = RunFileMiner(negatives=3, depth=4, path=str(run)).mine(COLLECTION, tiny_encoder, store)
     first, second = training_set.rows
     assert first["negatives"] == [5, 0, 2]  # f is judged; then a, and c before d at the same score
     assert first["negative_sources"] == ["judged", "file", "file"]
@@ -46,23 +46,23 @@ def test_by_hand(run: Path, store: Store, tiny_encoder: Encoder) -> None:
 
 
 def test_a_margin_under_the_positives_own_score(run: Path, store: Store, tiny_encoder: Encoder) -> None:
-    miner = RunFile(negatives=3, depth=4, relative_margin=0.0, path=str(run))
+    miner = RunFileMiner(negatives=3, depth=4, relative_margin=0.0, path=str(run))
     assert miner.mine(COLLECTION, tiny_encoder, store).rows["negatives"][:] == [[5, 2, 3], []]
 
 
 def test_depth_and_skip(run: Path, store: Store, tiny_encoder: Encoder) -> None:
     def mined(**window: int) -> list[int]:
-        rows = RunFile(negatives=1, path=str(run), **window).mine(COLLECTION, tiny_encoder, store).rows
+        rows = RunFileMiner(negatives=1, path=str(run), **window).mine(COLLECTION, tiny_encoder, store).rows
         negatives: list[int] = rows["negatives"][0]
         return negatives
 
     assert mined(depth=1) == [5]  # the judged one fills it
-    training_set = RunFile(negatives=2, depth=3, skip=1, path=str(run)).mine(COLLECTION, tiny_encoder, store)
+    training_set = RunFileMiner(negatives=2, depth=3, skip=1, path=str(run)).mine(COLLECTION, tiny_encoder, store)
     assert training_set.rows["negatives"][0] == [5, 2]
 
 
 def test_the_store_knows_the_file(run: Path, store: Store, tiny_encoder: Encoder) -> None:
-    miner = RunFile(negatives=3, depth=4, path=str(run))
+    miner = RunFileMiner(negatives=3, depth=4, path=str(run))
     before = miner.mine(COLLECTION, tiny_encoder, store).rows["negatives"][0]
     run.write_text("q Q0 e 1 1.0 them\n")
     assert miner.mine(COLLECTION, tiny_encoder, store).rows["negatives"][0] == [5, 4] != before
@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said_with_its_place(
 ) -> None:
     run.write_text(text)
     with pytest.raises(UserError, match=message):
-        RunFile(path=str(run)).mine(COLLECTION, tiny_encoder, store)
+        RunFileMiner(path=str(run)).mine(COLLECTION, tiny_encoder, store)
 
 
 def test_documents_that_loading_left_out_are_passed_over(
@@ -97,15 +97,15 @@ def test_documents_that_loading_left_out_are_passed_over(
 ) -> None:
     run.write_text("q Q0 empty 1 9.0 them\nq Q0 d 2 8.0 them\n")
     collection = replace(COLLECTION, left_out=frozenset({"empty", "other"}))
-    assert RunFile(path=str(run), depth=4).mine(collection, tiny_encoder, store).rows["negatives"][0] == [5, 3]
+    assert RunFileMiner(path=str(run), depth=4).mine(collection, tiny_encoder, store).rows["negatives"][0] == [5, 3]
     assert "ranks 1 documents that have no text; they are passed over" in caplog.text
     run.write_text("q Q0 empty 1 9.0 them\nq Q0 strange 2 8.0 them\n")  # two, and two were left out
     with pytest.raises(UserError, match=r"ranks 'strange', which is no document of \S+ \(1 are not\)"):
-        RunFile(path=str(run), depth=4).mine(collection, tiny_encoder, store)
+        RunFileMiner(path=str(run), depth=4).mine(collection, tiny_encoder, store)
 
 
 def test_a_file_that_is_not_there_or_not_named(store: Store, tiny_encoder: Encoder) -> None:
     with pytest.raises(UserError, match=r"cannot read nowhere\.trec"):
-        RunFile(path="nowhere.trec").mine(COLLECTION, tiny_encoder, store)
+        RunFileMiner(path="nowhere.trec").mine(COLLECTION, tiny_encoder, store)
     with pytest.raises(ConfigError, match=r"miner\.path=FILE"):
-        RunFile().mine(COLLECTION, tiny_encoder, store)
+        RunFileMiner().mine(COLLECTION, tiny_encoder, store)

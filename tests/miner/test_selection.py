@@ -11,7 +11,7 @@ import pytest
 
 from embfit.errors import ConfigError
 from embfit.miner.candidates import Candidates
-from embfit.miner.examples import Examples
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.selection import Selection, check_window
 from embfit.ragged import Ragged
 from embfit.records import Collection
@@ -21,7 +21,7 @@ Mined = list[tuple[int, float, int, str]]
 
 
 def naive(
-    examples: Examples, candidates: Candidates, copies: np.ndarray, selection: Selection
+    examples: TrainingQueries, candidates: Candidates, copies: np.ndarray, selection: Selection
 ) -> tuple[list[Mined], Mapping[str, int]]:
     """Negatives as (row, score, rank, source) by query, and how many candidates each filter removed."""
     removed: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def test_equals_a_naive_loop(selection: Selection, seed: int) -> None:
     copies = np.arange(documents)
     copies[30:] = random.integers(0, documents, 30)
     copies = collection_of(copies[copies]).document_copies  # equal texts share one row
-    examples = Examples(
+    examples = TrainingQueries(
         np.arange(queries, dtype=np.int32),
         random_ragged(random, queries, 1, 3, documents),
         random_ragged(random, queries, 0, 2, documents),
@@ -126,7 +126,7 @@ def test_equals_a_naive_loop(selection: Selection, seed: int) -> None:
 
 def test_judged_negatives_come_first_and_count() -> None:
     """Of three at most two, those that score highest; the third (6) is no candidate either."""
-    examples = Examples(
+    examples = TrainingQueries(
         np.array([0, 1], np.int32),
         Ragged(np.array([0, 0], np.int32), np.array([0, 1, 2])),
         Ragged(np.array([5, 6, 7, 4], np.int32), np.array([0, 1, 4])),

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from embfit.miner.examples import Examples
+from embfit.miner.examples import TrainingQueries
 from embfit.miner.selection import Negatives
 from embfit.miner.tally import Tally, histogram
 from embfit.ragged import Ragged
 
 
 def test_blocks_are_counted_by_source_without_what_is_dropped() -> None:
-    examples = Examples(np.arange(3), *(Ragged(np.array([0, 1, 2]), np.arange(4)) for _ in range(3)))
+    examples = TrainingQueries(np.arange(3), *(Ragged(np.array([0, 1, 2]), np.arange(4)) for _ in range(3)))
     found = Negatives(
         rows=Ragged(np.array([7, 8, 9, 8]), np.array([0, 3, 3, 4])),
         scores=np.array([math.nan, 0.5, 0.25, 0.5], np.float32),

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from embfit.errors import UserError
 from embfit.model import CrossEncoder, Encoder, Pretrained, save_encoder, save_ranker, score_pairs
-from embfit.model.pairs import Pairs
+from embfit.model.pairs import TextPairs
 from embfit.model.ranker import load_ranker
 from embfit.records import Collection
 from embfit.store import Store
@@ -143,7 +143,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     read = CrossEncoder.read
 
-    def count(ranker: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> Pairs:
+    def count(ranker: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> TextPairs:
         counts.append(len(pairs))
         return read(ranker, pairs)
 
@@ -168,8 +168,8 @@ def test_only_pairs_that_are_new_are_scored(
     more = all_pairs(6, 9)
     found = score_pairs(tiny_ranker, small_collection, more, Store(store.dir))
     assert asked == [4 * 6, 6 * 9 - 4 * 6]
-    at_once = score_pairs(tiny_ranker, small_collection, more, Store(enabled=False))
-    np.testing.assert_allclose(found, at_once, atol=1e-5)
+    max_parallel = score_pairs(tiny_ranker, small_collection, more, Store(enabled=False))
+    np.testing.assert_allclose(found, max_parallel, atol=1e-5)
     assert np.ptp(found) > 0.1
     entry = next(store.dir.glob("scores/*/scores.npy")).parent
     assert sorted(path.name for path in entry.iterdir()) == ["key.json", "scores.npy"]
@@ -186,7 +186,7 @@ def test_what_was_scored_before_an_interruption_is_kept(
     done: list[int] = []
     compute = CrossEncoder._score_batch
 
-    def interrupted(ranker: CrossEncoder, pairs: Pairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
+    def interrupted(ranker: CrossEncoder, pairs: TextPairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(len(chosen))

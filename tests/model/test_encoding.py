@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embfit.companion import Companion
 from embfit.errors import UserError
 from embfit.model import Encoder, embed, encoding, shared_encoding
 from embfit.model import encoder as encoder_module
 from embfit.model.encoding import encode_into, new_matrix
 from embfit.records import Collection
+from embfit.run.child_process import ChildProcess
 from embfit.store import Store
 from embfit.tokens import Tokens
 from tests.conftest import TEXTS
@@ -152,12 +152,12 @@ def test_a_process_that_fails_is_named_and_nothing_is_lost(
 def test_a_process_that_the_system_kills_is_told_as_that(
     small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(module: str, arguments: list[str], words: Path) -> Companion:
+    def start(module: str, arguments: list[str], words: Path) -> ChildProcess:
         words.touch()
-        return Companion(subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]), words)
+        return ChildProcess(subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]), words)
 
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
-    monkeypatch.setattr(Companion, "start", start)
+    monkeypatch.setattr(ChildProcess, "start", start)
     encoder = make_encoder()
     encoder.beside = ("cpu",)
     expected = r"process 1 of 2 failed while encoding: it was killed by signal 9 .* lower trainer\.devices \("

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from embfit.model.pairs import Pairs, longest_first, read_template
+from embfit.model.pairs import TextPairs, longest_first, read_template
 from embfit.tokens import tokenize
 from tests.conftest import TEXTS, new_tokenizer
 
@@ -23,11 +23,11 @@ POST_PROCESSORS = {
 }
 
 
-def paired(tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str]], max_length: int) -> Pairs:
+def paired(tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str]], max_length: int) -> TextPairs:
     template = read_template(tokenizer)
     queries, documents = (tokenize(tokenizer, side, 64, special=False) for side in zip(*texts, strict=True))
     rows = np.stack([np.arange(len(texts))] * 2, axis=1)
-    return Pairs(template, queries, documents, rows, max_length)
+    return TextPairs(template, queries, documents, rows, max_length)
 
 
 @pytest.mark.parametrize("name", POST_PROCESSORS)
@@ -61,7 +61,7 @@ def test_the_longer_text_is_cut_first() -> None:
 
 def test_a_text_is_stored_once_however_many_pairs_it_is_in(tokenizer: PreTrainedTokenizerFast) -> None:
     pairs = paired(tokenizer, [(TEXTS[0], TEXTS[1]), (TEXTS[2], TEXTS[3])], 64)
-    crossed = Pairs(pairs.template, pairs.queries, pairs.documents, np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 64)
+    crossed = TextPairs(pairs.template, pairs.queries, pairs.documents, np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 64)
     assert len(crossed.queries) == 2
     assert crossed.lengths[[0, 3]].tolist() == pairs.lengths.tolist()
     assert crossed.take([3]).padded(np.array([0]), 0)[0].tolist() == pairs.padded(np.array([1]), 0)[0].tolist()

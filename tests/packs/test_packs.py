@@ -47,7 +47,7 @@ def test_an_experiment_that_builds_on_another_teams(installed):
     config = compose(loader, overrides)
     check_composed(loader, config, overrides)
     assert config.loss._target_ == "acme_legal.losses.CautiousInfoNCE"
-    assert config.miner._target_ == "embfit.miner.Dense"
+    assert config.miner._target_ == "embfit.miner.DenseMiner"
     origins = trace(loader, overrides)
     assert origins["loss.temperature"] == f"{ACME}:loss/acme-cautious.yaml:4"
     assert origins.layers["training.epochs"] == (

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from embfit.evaluator.comparison import compare
 from embfit.evaluator.judging import judge
-from embfit.evaluator.metrics import rank
-from embfit.records import Collection, Evaluation, Report
+from embfit.records import Collection, Evaluation, Ranking, Report
 from tests.conftest import make_collection
 
 METRICS = ("ndcg@10", "mrr@10")
@@ -31,7 +30,7 @@ def system(name: str, places: Mapping[str, int]) -> Evaluation:
         order.insert(place - 1, f"d{query[1]}")
         scored[query] = [(document, 1 - 0.1 * index) for index, document in enumerate(order)]
     subsets = {"unseen": ["q3", "q4"], "seen": ["q1", "q2"]}
-    return judge(name, collection(), "test", rank(scored), METRICS, {"seconds": 1.5}, subsets)
+    return judge(name, collection(), "test", Ranking.of(scored), METRICS, {"seconds": 1.5}, subsets)
 
 
 def report(**changes: object) -> Report:

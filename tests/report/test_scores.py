@@ -3,7 +3,7 @@ import pytest
 
 from embfit.compose.origins import Origins
 from embfit.evaluator.judging import judge
-from embfit.evaluator.metrics import rank
+from embfit.records import Ranking
 from embfit.report.sections.scores import read_scores, section
 from embfit.report.subject import Subject
 from tests.report.reports import BASE, METRICS, collection, report, system
@@ -20,7 +20,7 @@ def test_relevant_documents_are_parted_from_the_best_others() -> None:
 
 
 def test_what_the_ranking_lacks_is_counted() -> None:
-    found = judge("short", collection(), "test", rank({"q1": [("d1", 0.5)], "q2": [("d5", 0.4)]}), METRICS)
+    found = judge("short", collection(), "test", Ranking.of({"q1": [("d1", 0.5)], "q2": [("d5", 0.4)]}), METRICS)
     scores = read_scores(found, QRELS)
     assert (scores.relevant.tolist(), scores.others.tolist()) == ([0.5], [0.4])
     assert (scores.lost, scores.first) == (3, 0.25)
@@ -36,7 +36,9 @@ def test_the_main_pair_is_drawn() -> None:
 
 
 def test_equal_scores_are_drawn_too() -> None:
-    flat = judge("flat", collection(), "test", rank({f"q{n}": [("d1", 0.0), ("d2", 0.0)] for n in (1, 2)}), METRICS)
+    flat = judge(
+        "flat", collection(), "test", Ranking.of({f"q{n}": [("d1", 0.0), ("d2", 0.0)] for n in (1, 2)}), METRICS
+    )
     assert np.ptp(read_scores(flat, QRELS).relevant) == 0
     shown = section(Subject(report(evaluations=[flat], comparisons=[]), {}, Origins(), collection()))
     assert shown is not None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from embfit.data.qrels import read_qrels
+from embfit.data.trec import read_run
 from embfit.evaluator.metrics import per_query
-from embfit.evaluator.trec import read_run
 from embfit.records import Report
 from embfit.report import write_report
 from tests.report.reports import BASE, METRICS, collection, report, system

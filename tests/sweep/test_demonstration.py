@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from embfit.model import Encoder, save_encoder
-from embfit.run_folder import read_state
+from embfit.run.record import read_state
 
 ROOT = Path(__file__).parents[2]
 SWEEP = Path("sweep")
@@ -95,7 +95,7 @@ def test_twelve_jobs_with_one_that_fails_killed_half_way(command, collection, tm
 
 def test_four_parallel_jobs_build_each_key_once(command, tmp_path):
     rates = "training.lr=1e-5,2e-5,3e-5,4e-5"
-    assert finish([*command, "launcher=parallel", "launcher.at_once=4", rates], tmp_path) == 0
+    assert finish([*command, "launcher=parallel", "launcher.max_parallel=4", rates], tmp_path) == 0
     assert [job["state"] for job in jobs(tmp_path)] == ["done"] * 4
     starts = [json.loads((tmp_path / SWEEP / str(job) / "status.json").read_text())["started"] for job in range(4)]
     ends = [json.loads((tmp_path / SWEEP / str(job) / "status.json").read_text())["finished"] for job in range(4)]

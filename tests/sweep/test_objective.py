@@ -71,4 +71,4 @@ def test_what_no_job_can_have(name, told):
     found = [str(problem) for problem in unknown_objectives(aims(name, "maximize"), configs, "command line")]
     assert found == ([f"sweep.objective: {told} (command line)"] if told else [])
     assert not [*unknown_objectives(aims("dev.anything", "maximize"), [{"training": {}}], "")]  # who knows?
-    assert objective.WATCHED == validation.WATCHED
+    assert objective.VALIDATION_METRIC == validation.VALIDATION_METRIC

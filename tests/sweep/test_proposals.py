@@ -4,7 +4,7 @@ import pytest
 
 from embfit.errors import ConfigError
 from embfit.sweep import Grid, Optuna
-from embfit.sweep.job import Job, Result
+from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.search import STUDY
 from embfit.sweep.space import Axis, Space, Span
 
@@ -15,15 +15,15 @@ def test_a_grid_is_every_combination_the_last_key_fastest(tmp_path):
     space = Space((), (Axis("a", ("1", "2")), Axis("b", ("x", "y"))))
     [jobs] = Grid().proposals(space, tmp_path)
     assert jobs == [
-        Job(0, {"a": "1", "b": "x"}),
-        Job(1, {"a": "1", "b": "y"}),
-        Job(2, {"a": "2", "b": "x"}),
-        Job(3, {"a": "2", "b": "y"}),
+        SweepJob(0, {"a": "1", "b": "x"}),
+        SweepJob(1, {"a": "1", "b": "y"}),
+        SweepJob(2, {"a": "2", "b": "x"}),
+        SweepJob(3, {"a": "2", "b": "y"}),
     ]
 
 
 def test_a_grid_of_nothing_is_one_job(tmp_path):
-    assert list(Grid().proposals(Space(("a=1",), ()), tmp_path)) == [[Job(0, {})]]
+    assert list(Grid().proposals(Space(("a=1",), ()), tmp_path)) == [[SweepJob(0, {})]]
 
 
 def test_a_grid_has_no_end_of_an_interval():
@@ -31,11 +31,13 @@ def test_a_grid_has_no_end_of_an_interval():
         Grid().foreseen(RATES)
 
 
-def ended(job: Job, *values: float | None, state: str = "done") -> Result:
+def ended(job: SweepJob, *values: float | None, state: str = "done") -> Result:
     return Result(job, "failed" if None in values else state, values=values)
 
 
-def run(sweep: Optuna, folder, value: Callable[[Job], float | None], space: Space = RATES, most: int = 99) -> list[Job]:
+def run(
+    sweep: Optuna, folder, value: Callable[[SweepJob], float | None], space: Space = RATES, most: int = 99
+) -> list[SweepJob]:
     """Play the sweep; stop as if killed, with a batch open, after `most` jobs."""
     proposals, done = sweep.proposals(space, folder), []
     try:
@@ -48,7 +50,7 @@ def run(sweep: Optuna, folder, value: Callable[[Job], float | None], space: Spac
     return done
 
 
-def near(job: Job) -> float:
+def near(job: SweepJob) -> float:
     return -((float(job.point["rate"]) - 0.3) ** 2)
 
 
@@ -96,7 +98,7 @@ def test_axes_of_every_kind_and_several_at_once(tmp_path):
             Axis("lr", span=Span(1e-5, 1e-4, log=True)),
         ),
     )
-    proposals = Optuna(trials=5, at_once=2).proposals(space, tmp_path)
+    proposals = Optuna(trials=5, max_parallel=2).proposals(space, tmp_path)
     jobs = next(proposals)
     assert [job.number for job in jobs] == [0, 1]
     for job in jobs:
@@ -110,12 +112,12 @@ def test_axes_of_every_kind_and_several_at_once(tmp_path):
     assert [job.number for job in last] == [4]
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_a_point_proposed_again_is_told_what_is_known(tmp_path, at_once):
+@pytest.mark.parametrize("max_parallel", [1, 3])
+def test_a_point_proposed_again_is_told_what_is_known(tmp_path, max_parallel):
     optuna = pytest.importorskip("optuna")
     values = {"bm25": 0.25, "dense": 0.75}
     space = Space((), (Axis("miner", ("bm25", "dense")),))
-    sweep = Optuna(trials=6, at_once=at_once, sampler="random")
+    sweep = Optuna(trials=6, max_parallel=max_parallel, sampler="random")
     jobs = run(sweep, tmp_path, lambda job: values[job.point["miner"]], space)
     assert sorted(job.point["miner"] for job in jobs) == ["bm25", "dense"]
     trials = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / STUDY}").trials
@@ -144,9 +146,9 @@ def test_nothing_to_vary():
 def test_what_is_foreseen_has_every_value_and_both_ends():
     axes = (Axis("miner", ("bm25", "dense", "none")), Axis("lr", span=Span(0.25, 0.5)), Axis("epochs", ("1",)))
     assert Optuna().foreseen(Space((), axes)) == [
-        Job(0, {"miner": "bm25", "lr": "0.25", "epochs": "1"}),
-        Job(1, {"miner": "dense", "lr": "0.5", "epochs": "1"}),
-        Job(2, {"miner": "none", "lr": "0.5", "epochs": "1"}),
+        SweepJob(0, {"miner": "bm25", "lr": "0.25", "epochs": "1"}),
+        SweepJob(1, {"miner": "dense", "lr": "0.5", "epochs": "1"}),
+        SweepJob(2, {"miner": "none", "lr": "0.5", "epochs": "1"}),
     ]
 
 

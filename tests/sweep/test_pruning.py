@@ -13,7 +13,7 @@ optuna = pytest.importorskip("optuna")
 
 from embfit.sweep.pruning import Pruning  # noqa: E402  # not there without Optuna
 from embfit.sweep.search import NAME, storage  # noqa: E402
-from embfit.training.validation import Validation  # noqa: E402
+from embfit.training.fit.validation import Validation  # noqa: E402
 
 
 @pytest.fixture

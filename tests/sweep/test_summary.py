@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from embfit.sweep.job import Job, Result
+from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.objective import Aim
 from embfit.sweep.page import write_page
 from embfit.sweep.summary import Summary
 
 RESULTS = [
-    Result(Job(0, {"lr": "1"}), "done", values=(0.5,), headline={"tuned": 0.4}, minutes=1.5),
-    Result(Job(1, {"lr": "<2>"}), "failed", error="out of memory"),
-    Result(Job(2, {"lr": "3"}), "done", values=(0.75,), headline={"tuned": 0.6}, minutes=2.0),
-    Result(Job(3, {"lr": "4"}), "waiting"),
+    Result(SweepJob(0, {"lr": "1"}), "done", values=(0.5,), headline={"tuned": 0.4}, minutes=1.5),
+    Result(SweepJob(1, {"lr": "<2>"}), "failed", error="out of memory"),
+    Result(SweepJob(2, {"lr": "3"}), "done", values=(0.75,), headline={"tuned": 0.6}, minutes=2.0),
+    Result(SweepJob(3, {"lr": "4"}), "waiting"),
 ]
 
 
@@ -37,7 +37,7 @@ def test_the_best_first_and_what_is_not_done_last():
 
 
 def test_no_objective_is_said():
-    found = summary(results=[Result(Job(0, {}), "done", values=(None,)), RESULTS[1]])
+    found = summary(results=[Result(SweepJob(0, {}), "done", values=(None,)), RESULTS[1]])
     assert found.best is None
     assert found.sentence == "1 of 2 jobs done; no report has dev.x, so none is the best (set sweep.objective)"
     assert summary(results=RESULTS[1:2]).sentence == "0 of 1 jobs done"
@@ -63,7 +63,7 @@ def test_files(tmp_path):
 
 
 def done(number: int, values: tuple[float, ...], **point: str) -> Result:
-    return Result(Job(number, point), "done", values=values)
+    return Result(SweepJob(number, point), "done", values=values)
 
 
 def test_seeds_are_averaged_and_none_wins_by_a_lucky_one():
@@ -73,7 +73,7 @@ def test_seeds_are_averaged_and_none_wins_by_a_lucky_one():
         done(2, (0.6,), lr="2", seed="0"),
         done(3, (0.6,), lr="2", seed="1"),
         done(4, (0.95,), lr="3", seed="0"),  # its other seed is not done
-        Result(Job(5, {"lr": "3", "seed": "1"}), "pruned", error="worse"),
+        Result(SweepJob(5, {"lr": "3", "seed": "1"}), "pruned", error="worse"),
     ]
     found = summary(results=results)
     assert found.best is not None

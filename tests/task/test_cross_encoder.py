@@ -31,8 +31,8 @@ def ranker(tiny_ranker: CrossEncoder, tmp_path: Path) -> str:
     "choices",
     [
         ["experiment=distill"],
-        ["loss=distill", "miner=taught"],
-        ["loss=distill", "miner=taught", "miner@miner.miner=blend"],
+        ["loss=distill", "miner=scored"],
+        ["loss=distill", "miner=scored", "miner@miner.miner=blend"],
     ],
 )
 def test_distillation_from_one_command(command: list[str], ranker: str, choices: list[str]) -> None:
@@ -57,7 +57,7 @@ def test_mined_scores_are_written_for_people(command: list[str], ranker: str) ->
 
 def test_an_encoder_cannot_teach(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     encoder = next(word.partition("=")[2] for word in command if word.startswith("model.path="))
-    assert main([*command, "task=mine", "miner=taught", f"miner.model={encoder}", "run.dir=run"]) == 1
+    assert main([*command, "task=mine", "miner=scored", f"miner.model={encoder}", "run.dir=run"]) == 1
     assert "without a classification head" in capsys.readouterr().err
 
 

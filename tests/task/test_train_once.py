@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embfit.errors import ConfigError
-from embfit.run_folder import RunFolder
+from embfit.run.folder import RunFolder
 from embfit.task.train_once import train_once
 
 

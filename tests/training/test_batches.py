@@ -5,8 +5,8 @@ import pytest
 from datasets import Dataset
 
 from embfit.records import TrainingSet
-from embfit.training.batches import EpochBatches, Examples
-from embfit.training.grouping import ByDocument, Random, Topical
+from embfit.training.batches import EpochBatches, ExampleArrays
+from embfit.training.grouping import ByDocument, RandomGrouping, Topical
 from tests.conftest import make_collection
 
 DOCUMENTS = {"a": "alpha", "b": "beta", "c": "gamma", "copy of a": "alpha", "d": "delta"}  # rows 0 to 4
@@ -22,13 +22,13 @@ def training_set(examples: list[tuple[int, list[int], list[int]]], relevant: dic
     return TrainingSet(make_collection(DOCUMENTS, QUERIES, {}), Dataset.from_list(rows), known)
 
 
-def whole(examples: Examples) -> object:
+def whole(examples: ExampleArrays) -> object:
     return examples.batch(np.arange(len(examples)), np.random.default_rng(0))
 
 
 def test_labels_and_masks_by_hand() -> None:
     made = training_set([(0, [0], [2]), (1, [1], []), (2, [2], [4])], {0: {0}, 1: {1, 4}, 2: {2}})
-    batch = whole(Examples(made, 8))
+    batch = whole(ExampleArrays(made, 8))
     assert batch.queries.tolist() == [0, 1, 2]
     assert batch.documents.tolist() == [0, 1, 2, 4]
     assert batch.relations.positives.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
@@ -38,20 +38,20 @@ def test_labels_and_masks_by_hand() -> None:
 
 def test_a_copy_of_the_positive_is_the_positive() -> None:
     made = training_set([(0, [0], [2]), (1, [3], [])], {0: {0}, 1: {3}})
-    batch = whole(Examples(made, 8))
+    batch = whole(ExampleArrays(made, 8))
     assert batch.documents.tolist() == [0, 2]  # row 3 has row 0's text
     assert batch.relations.positives.int().tolist() == [[1, 0], [1, 0]]
 
 
 def test_a_mined_negative_that_is_a_copy_of_a_known_positive_is_ignored() -> None:
-    batch = whole(Examples(training_set([(0, [1], [3])], {0: {0, 1}}), 8))
+    batch = whole(ExampleArrays(training_set([(0, [1], [3])], {0: {0, 1}}), 8))
     assert batch.documents.tolist() == [0, 1]
     assert batch.relations.positives.int().tolist() == [[0, 1]]
     assert batch.relations.ignored.int().tolist() == [[1, 0]]
 
 
 def test_a_positive_that_is_not_drawn_is_no_negative_whatever_is_called_relevant() -> None:
-    examples = Examples(training_set([(0, [0, 1], []), (1, [1], [])], {}), 1)
+    examples = ExampleArrays(training_set([(0, [0, 1], []), (1, [1], [])], {}), 1)
     for seed in range(10):
         batch = examples.batch(np.arange(2), np.random.default_rng(seed))
         first = batch.relations.positives[0] | batch.relations.ignored[0]
@@ -59,7 +59,7 @@ def test_a_positive_that_is_not_drawn_is_no_negative_whatever_is_called_relevant
 
 
 def test_examples_of_one_query_are_one_row() -> None:
-    batch = whole(Examples(training_set([(0, [0], []), (0, [1], [])], {0: {0, 1}}), 8))
+    batch = whole(ExampleArrays(training_set([(0, [0], []), (0, [1], [])], {0: {0, 1}}), 8))
     assert batch.queries.tolist() == [0]
     assert batch.relations.positives.int().tolist() == [[1, 1]]
 
@@ -71,16 +71,16 @@ def test_examples_of_one_query_count_by_their_mean(order: list[int]) -> None:
         {"query": 0, "positives": [1], "negatives": [2], "scores": [4.0, 2.0], "weight": 2.0, "source": "b"},
     ]
     made = TrainingSet(make_collection(DOCUMENTS, QUERIES, {}), Dataset.from_list([rows[row] for row in order]), {})
-    batch = whole(Examples(made, 8))
+    batch = whole(ExampleArrays(made, 8))
     assert batch.relations.weights.tolist() == [1.5]
     assert batch.relations.teacher.tolist() == [[3.0, 4.0, 1.5]]
 
 
 def test_too_many_positives_are_drawn_anew_each_epoch() -> None:
-    examples = Examples(training_set([(0, [0, 1, 2, 4], []), (1, [1], [])], {0: {0, 1, 2, 4}, 1: {1}}), 2)
+    examples = ExampleArrays(training_set([(0, [0, 1, 2, 4], []), (1, [1], [])], {0: {0, 1, 2, 4}, 1: {1}}), 2)
     drawn = []
     for epoch in range(8):
-        (batch,) = EpochBatches(examples, Random(2, 2), seed=0, epoch=epoch)
+        (batch,) = EpochBatches(examples, RandomGrouping(2, 2), seed=0, epoch=epoch)
         assert batch.relations.positives.sum(dim=1).tolist() == [2, 1]
         drawn.append(tuple(batch.documents[batch.relations.positives[0]].tolist()))
         others = {0, 1, 2, 4} - set(drawn[-1])
@@ -89,23 +89,23 @@ def test_too_many_positives_are_drawn_anew_each_epoch() -> None:
     assert len(set(drawn)) > 2
 
 
-def many(count: int) -> Examples:
+def many(count: int) -> ExampleArrays:
     documents = {str(row): f"text {row}" for row in range(count)}
     rows = [
         {"query": row, "positives": [row], "negatives": [], "scores": [], "weight": 1.0, "source": "test"}
         for row in range(count)
     ]
     collection = make_collection(documents, documents, {})
-    return Examples(TrainingSet(collection, Dataset.from_list(rows), {}), 8)
+    return ExampleArrays(TrainingSet(collection, Dataset.from_list(rows), {}), 8)
 
 
 def test_an_epoch_holds_every_example_once_in_even_batches() -> None:
-    batches = EpochBatches(many(103), Random(103, 25), seed=0, epoch=0)
+    batches = EpochBatches(many(103), RandomGrouping(103, 25), seed=0, epoch=0)
     assert [len(batches[row].queries) for row in range(len(batches))] == [21, 21, 21, 20, 20]
     assert sorted(np.concatenate([batch.queries for batch in batches])) == list(range(103))
 
 
-@pytest.mark.parametrize("grouping", [Random, Topical, ByDocument])
+@pytest.mark.parametrize("grouping", [RandomGrouping, Topical, ByDocument])
 def test_no_batch_counts_a_known_positive_or_its_copy_as_a_negative(grouping: type) -> None:
     generator = np.random.default_rng(0)
     documents = {str(row): f"text {row % 20}" for row in range(40)}  # each text twice
@@ -117,9 +117,9 @@ def test_no_batch_counts_a_known_positive_or_its_copy_as_a_negative(grouping: ty
     ]
     collection = make_collection(documents, {str(query): f"query {query}" for query in relevant}, {})
     made = TrainingSet(collection, Dataset.from_list(rows), {q: frozenset(known) for q, known in relevant.items()})
-    examples = Examples(made, 8)
+    examples = ExampleArrays(made, 8)
     first = examples.positives.values
-    of = {Random: 24, Topical: generator.normal(size=(24, 8)).astype(np.float32), ByDocument: first}[grouping]
+    of = {RandomGrouping: 24, Topical: generator.normal(size=(24, 8)).astype(np.float32), ByDocument: first}[grouping]
     for batch in EpochBatches(examples, grouping(of, 8), seed=0, epoch=1):
         assert len(set(batch.documents % 20)) == len(batch.documents)  # each text once
         for place, query in enumerate(batch.queries):
@@ -132,7 +132,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     examples = many(50)
 
     def order(seed: int, epoch: int) -> list[list[int]]:
-        return [batch.queries.tolist() for batch in EpochBatches(examples, Random(50, 10), seed, epoch)]
+        return [batch.queries.tolist() for batch in EpochBatches(examples, RandomGrouping(50, 10), seed, epoch)]
 
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1)
@@ -141,7 +141,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 def test_a_batch_number_past_the_end() -> None:
     with pytest.raises(IndexError):
-        EpochBatches(many(3), Random(3, 2), 0, 0)[2]
+        EpochBatches(many(3), RandomGrouping(3, 2), 0, 0)[2]
 
 
 def test_a_teachers_scores_by_hand() -> None:
@@ -149,11 +149,11 @@ def test_a_teachers_scores_by_hand() -> None:
     rows = made.rows.to_list()
     rows[0]["scores"] = [5.0, 1.0]
     rows[1]["scores"] = []
-    scored = Examples(TrainingSet(made.collection, Dataset.from_list(rows), made.relevant), 8)
+    scored = ExampleArrays(TrainingSet(made.collection, Dataset.from_list(rows), made.relevant), 8)
     batch = whole(scored)
     assert batch.documents.tolist() == [0, 1, 2]
     assert batch.relations.teacher.nan_to_num(-1).tolist() == [[5, -1, 1], [-1, -1, -1]]
-    assert whole(Examples(made, 8)).relations.teacher is None
+    assert whole(ExampleArrays(made, 8)).relations.teacher is None
 
 
 def test_a_score_for_each_document_or_none() -> None:
@@ -161,4 +161,4 @@ def test_a_score_for_each_document_or_none() -> None:
     rows = made.rows.to_list()
     rows[0]["scores"] = [5.0]
     with pytest.raises(ValueError, match="example 0 has 2 documents and 1 scores"):
-        Examples(TrainingSet(made.collection, Dataset.from_list(rows), {}), 8)
+        ExampleArrays(TrainingSet(made.collection, Dataset.from_list(rows), {}), 8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embfit.training import grouping as module
-from embfit.training.grouping import ByDocument, BySource, Grouping, Random, Topical
+from embfit.training.grouping import ByDocument, BySource, Grouping, RandomGrouping, Topical
 
 SOURCES = np.array([0] * 50 + [1] * 7 + [2] * 46)
 
@@ -20,7 +20,7 @@ def topics(count: int, of: int, dims: int = 16) -> tuple[np.ndarray, np.ndarray]
 
 DOCUMENTS = np.random.default_rng(1).permutation(np.arange(103) // 4 + 1000)  # four queries for each
 GROUPINGS = {
-    "random": Random(103, 25),
+    "random": RandomGrouping(103, 25),
     "by_document": ByDocument(DOCUMENTS, 25),
     "by_source": BySource(SOURCES, 25),
     "topical": Topical(topics(103, 1)[0], 25),
@@ -79,7 +79,7 @@ def test_near_queries_share_a_batch() -> None:
         ]
         return float(np.mean(shares))
 
-    assert together(Random(256, 16)) == pytest.approx(1 / 16, abs=0.04)  # the rows themselves, and chance
+    assert together(RandomGrouping(256, 16)) == pytest.approx(1 / 16, abs=0.04)  # the rows themselves, and chance
     assert together(Topical(vectors, 16)) > 0.35  # two whole topics in each batch would be 0.5
 
 
@@ -97,6 +97,8 @@ def test_queries_that_are_all_alike() -> None:
 
 
 def test_digests_tell_groupings_apart() -> None:
-    digests = {grouping.digest for grouping in (*GROUPINGS.values(), Random(103, 24), Topical(topics(103, 1)[0], 24))}
+    digests = {
+        grouping.digest for grouping in (*GROUPINGS.values(), RandomGrouping(103, 24), Topical(topics(103, 1)[0], 24))
+    }
     assert len(digests) == 6
     assert BySource(SOURCES[::-1], 25).digest not in digests

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 
 from embfit.errors import ConfigError
-from embfit.loss import KL, Blend, InfoNCE, MarginMSE, Matryoshka
+from embfit.loss import KL, Distillation, InfoNCE, MarginMSE, Matryoshka
 from embfit.model import Encoder, embed, save_encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
@@ -108,7 +108,7 @@ def test_a_guide_has_nothing_to_say_to_a_teacher_alone(
 ) -> None:
     with pytest.raises(ConfigError, match=r"training.guide=base masks negatives, and \w+ learns .*or loss=distill"):
         shares(training_set, tiny_encoder, tmp_path, loss, guide="base")
-    Training(guide="base").check_loss(tiny_encoder, Blend(InfoNCE(), KL()))
+    Training(guide="base").check_loss(tiny_encoder, Distillation(InfoNCE(), KL()))
 
 
 def test_a_margin_without_a_guide_is_refused() -> None:

@@ -20,10 +20,10 @@ from embfit.model.folder import Attention
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.training import ListTraining
-from embfit.training.batches import Examples
+from embfit.training.batches import ExampleArrays
 from embfit.training.lists import EpochLists, Lists, list_batch
-from embfit.training.micro_batches import Portions
-from embfit.training.optimization import Optimization
+from embfit.training.step.micro_batches import ComputeSettings
+from embfit.training.step.optimization import Optimization
 from tests.conftest import new_ranker
 from tests.model.architectures import qwen3_embedding
 
@@ -57,7 +57,7 @@ def test_lists_by_hand() -> None:
 
 
 def test_an_epoch_holds_each_list_once_and_repeats_itself(small_collection: Collection) -> None:
-    examples = Examples(training_set(small_collection), 1)
+    examples = ExampleArrays(training_set(small_collection), 1)
 
     def queries(seed: int, epoch: int) -> list[list[int]]:
         batches = EpochLists(examples, 3, 2, seed, epoch)
@@ -81,8 +81,8 @@ def gradients(
     """The trainer's own step on all lists, stopped before the weights move."""
     collection = found.collection
     queries, documents = ranker.tokenize(collection.query_texts()), ranker.tokenize(collection.document_texts())
-    portions = Portions(80, memory_gb, dropout, "fp32", 0, checkpointing)  # a few pairs each
-    module = Lists(ranker, loss, Examples(found, 1), queries, documents, STILL, 8, 3, portions)
+    portions = ComputeSettings(80, memory_gb, dropout, "fp32", 0, checkpointing)  # a few pairs each
+    module = Lists(ranker, loss, ExampleArrays(found, 1), queries, documents, STILL, 8, 3, portions)
     caught: dict[str, torch.Tensor] = {}
 
     def catch(loss: torch.Tensor) -> torch.Tensor:
@@ -91,7 +91,7 @@ def gradients(
 
     ranker.train(dropout)
     module._move = catch
-    module.tell = lambda *arguments: None
+    module.record = lambda *arguments: None
     module.manual_backward = lambda loss: loss.backward()
     module.training_step(module.prepare(EpochLists(module.examples, 8, 3, 0, 0)[0]), 0)
     return caught
@@ -104,7 +104,7 @@ def test_a_step_equals_the_textbooks(
     """One padded batch of texts as the tokenizer pairs them, one graph, one backward."""
     found = training_set(small_collection)
     ranker = new_ranker(tokenizer)
-    batch = EpochLists(Examples(found, 1), 8, 3, 0, 0)[0]
+    batch = EpochLists(ExampleArrays(found, 1), 8, 3, 0, 0)[0]
     queries, documents = list(small_collection.query_texts()), list(small_collection.document_texts())
     texts = [(queries[query], documents[document]) for query, document in batch.pairs]
     inputs = tokenizer(

@@ -17,7 +17,7 @@ from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.training import Training
-from embfit.training.schedule import learning_rate_share
+from embfit.training.step.schedule import learning_rate_share
 
 
 class Log(DummyLogger):

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 
 from embfit.errors import UserError
 from embfit.loss import InfoNCE
-from embfit.miner import Dense
+from embfit.miner import DenseMiner
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
@@ -44,7 +44,7 @@ def train(
     make_encoder: Callable[..., Encoder], small_collection: Collection, tmp_path: Path
 ) -> Callable[..., tuple[Fit, str, list[str]]]:
     """Train a fresh encoder; return what training did, the weights' fingerprint, and who mined."""
-    miner = Dense(negatives=3, depth=9, relative_margin=None)
+    miner = DenseMiner(negatives=3, depth=9, relative_margin=None)
 
     def run(folder: str, kill: int | None = None, devices: int = 1) -> tuple[Fit, str, list[str]]:
         encoder, miners, store = make_encoder(), [], Store(tmp_path / f"store-{folder}-{kill}")
@@ -102,7 +102,7 @@ def test_two_ranks_train_on_what_the_first_has_mined(train: Callable[..., tuple[
 def test_queries_that_mining_again_leaves_out_are_an_error(
     small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
 ) -> None:
-    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    examples = DenseMiner(2, depth=5).mine(small_collection, tiny_encoder, store)
 
     def fewer(encoder: Encoder) -> TrainingSet:
         return replace(examples, rows=examples.rows.select(range(7)))
@@ -115,7 +115,7 @@ def test_queries_that_mining_again_leaves_out_are_an_error(
 def test_as_many_other_queries_are_an_error_too(
     small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
 ) -> None:
-    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    examples = DenseMiner(2, depth=5).mine(small_collection, tiny_encoder, store)
     first, second = (replace(examples, rows=examples.rows.select(rows)) for rows in (range(7), range(1, 8)))
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
     with pytest.raises(UserError, match=r"changed which of 7 queries are trained on \(2 came or went\)"):
@@ -125,7 +125,7 @@ def test_as_many_other_queries_are_an_error_too(
 def test_mining_at_other_times_is_another_training(
     small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
 ) -> None:
-    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    examples = DenseMiner(2, depth=5).mine(small_collection, tiny_encoder, store)
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
     arguments = (tiny_encoder, InfoNCE(), examples, None, trainer, store, tmp_path, lambda encoder: examples)
     once = replace(TRAINING, steps=1)
@@ -137,7 +137,7 @@ def test_mining_at_other_times_is_another_training(
 def test_it_needs_something_that_mines(
     small_collection: Collection, tiny_encoder: Encoder, store: Store, tmp_path: Path
 ) -> None:
-    examples = Dense(2, depth=5).mine(small_collection, tiny_encoder, store)
+    examples = DenseMiner(2, depth=5).mine(small_collection, tiny_encoder, store)
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
     with pytest.raises(ValueError, match="remine_every needs remine"):
         TRAINING.fit(tiny_encoder, InfoNCE(), examples, None, trainer, store, tmp_path)

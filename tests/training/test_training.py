@@ -18,22 +18,22 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
 from embfit.errors import ConfigError, UserError
-from embfit.loss import KL, Blend, InfoNCE, Matryoshka
+from embfit.loss import KL, Distillation, InfoNCE, Matryoshka
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.tokens import plan_batches
 from embfit.training import Fit, Training, fitting
-from embfit.training.batches import Batch, EpochBatches, Examples
-from embfit.training.checkpointing import gradient_checkpointing
-from embfit.training.gradient_cache import CachedEncoding
-from embfit.training.grouping import Random
+from embfit.training.batches import Batch, EpochBatches, ExampleArrays
+from embfit.training.fit.validation import Validation
+from embfit.training.grouping import RandomGrouping
 from embfit.training.in_batch import InBatch
-from embfit.training.memory import GIGABYTE, measure_graph
-from embfit.training.micro_batches import Portions
-from embfit.training.optimization import Optimization
 from embfit.training.settings import TrainingSettings
-from embfit.training.validation import Validation
+from embfit.training.step.backbone import gradient_checkpointing
+from embfit.training.step.gradient_cache import CachedEncoding
+from embfit.training.step.memory import GIGABYTE, measure_graph
+from embfit.training.step.micro_batches import ComputeSettings
+from embfit.training.step.optimization import Optimization
 from tests.conftest import TEXTS
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
@@ -75,12 +75,14 @@ def in_batch(
     return InBatch(
         encoder,
         InfoNCE(),
-        Examples(training_set, 8),
+        ExampleArrays(training_set, 8),
         encoder.tokenize(collection.query_texts(), "query"),
         encoder.tokenize(collection.document_texts(), "document"),
         STILL,
-        Random(8, 8),
-        Portions(40, memory_gb, dropout, "fp32", seed=0, gradient_checkpointing=checkpointing),  # a few texts each
+        RandomGrouping(8, 8),
+        ComputeSettings(
+            40, memory_gb, dropout, "fp32", seed=0, gradient_checkpointing=checkpointing
+        ),  # a few texts each
     )
 
 
@@ -100,7 +102,7 @@ def plain_gradients(encoder: Encoder, training_set: TrainingSet) -> dict[str, to
 
 
 def whole_batch(training_set: TrainingSet) -> Batch:
-    return EpochBatches(Examples(training_set, 8), Random(8, 8), seed=0, epoch=0)[0]
+    return EpochBatches(ExampleArrays(training_set, 8), RandomGrouping(8, 8), seed=0, epoch=0)[0]
 
 
 def gradients(encoder: Encoder) -> dict[str, torch.Tensor]:
@@ -116,7 +118,7 @@ def step_gradients(
     module._kept = lambda *arguments: keep
     found: dict[str, torch.Tensor] = {}
     module._move = lambda loss: found.update(gradients(encoder)) or torch.zeros(())
-    module.tell = lambda *arguments: None
+    module.record = lambda *arguments: None
     module.manual_backward = lambda loss: loss.backward()
     encoder.zero_grad()
     module.training_step(module.prepare(whole_batch(training_set)), 0)
@@ -516,7 +518,7 @@ def test_progress_goes_to_the_log(
 
 def test_distillation_needs_a_teacher(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
     with pytest.raises(UserError, match="the training set has none"):
-        fit(make_encoder(), Matryoshka(Blend(InfoNCE(), KL())))
+        fit(make_encoder(), Matryoshka(Distillation(InfoNCE(), KL())))
 
 
 @pytest.mark.parametrize("loss", [InfoNCE(), Matryoshka(InfoNCE(1.0))], ids=["infonce", "mrl"])

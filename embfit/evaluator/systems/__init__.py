@@ -1,28 +1,28 @@
 """What can be measured: every kind of retrieval system, each a small class that answers the same queries."""
 
-from embfit.evaluator.systems.bench import Bench, System
-from embfit.evaluator.systems.bm25 import BM25
-from embfit.evaluator.systems.dense import Configured, Dense
-from embfit.evaluator.systems.endpoint import Endpoint
+from embfit.evaluator.systems.bm25 import BM25System
+from embfit.evaluator.systems.context import EvaluationContext, System
+from embfit.evaluator.systems.dense import ConfiguredSystem, DenseSystem
+from embfit.evaluator.systems.endpoint import EndpointSystem
 from embfit.evaluator.systems.fused import RankFusion, ScoreFusion
-from embfit.evaluator.systems.reranked import Reranked
-from embfit.evaluator.systems.trec_file import TrecFile
+from embfit.evaluator.systems.reranked import RerankedSystem
+from embfit.evaluator.systems.trec_file import TrecFileSystem
 
 __all__ = [
-    "BM25",
-    "Bench",
-    "Configured",
-    "Dense",
-    "Endpoint",
+    "BM25System",
+    "ConfiguredSystem",
+    "DenseSystem",
+    "EndpointSystem",
+    "EvaluationContext",
     "RankFusion",
-    "Reranked",
+    "RerankedSystem",
     "ScoreFusion",
     "System",
-    "TrecFile",
+    "TrecFileSystem",
     "standard",
 ]
 
 
 def standard() -> dict[str, System]:
     """Return the systems that need nothing but a collection and a model: `base`, `bm25`, `hybrid` and `weighted`."""
-    return {"base": Configured(), "bm25": BM25(), "hybrid": RankFusion(), "weighted": ScoreFusion()}
+    return {"base": ConfiguredSystem(), "bm25": BM25System(), "hybrid": RankFusion(), "weighted": ScoreFusion()}

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from embfit.evaluator.systems.bench import Bench
+from embfit.evaluator.systems.context import EvaluationContext
 from embfit.index.lexical import Method
 from embfit.records import Evaluation
 
 
 @dataclass(frozen=True)
-class BM25:
+class BM25System:
     """BM25 in the evaluator's language; a document that shares no word with the query is not retrieved.
 
     Args:
@@ -26,7 +26,7 @@ class BM25:
     b: Annotated[float, Field(ge=0, le=1)] = 0.75
     method: Method = "lucene"
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Search words and measure."""
-        found = bench.evaluator.evaluate_bm25(bench.collection, bench.store, bench.split, self)
+        found = context.evaluator.evaluate_bm25(context.collection, context.store, context.split, self)
         return replace(found, system=name)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.evaluator.systems.bench import Bench
+from embfit.evaluator.systems.context import EvaluationContext
 from embfit.model.encoder import Encoder
 from embfit.model.pooling import Pooling
 from embfit.model.pretrained import Pretrained
@@ -16,16 +16,16 @@ from embfit.records import Evaluation
 
 
 @dataclass(frozen=True)
-class Configured:
+class ConfiguredSystem:
     """The model that the `model` group chooses, with exact search."""
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Embed, search exactly and measure."""
-        return bench.evaluator.evaluate(name, bench.encoder, bench.collection, bench.store, bench.split)
+        return context.evaluator.evaluate(name, context.encoder, context.collection, context.store, context.split)
 
 
 @dataclass(frozen=True)
-class Dense:
+class DenseSystem:
     """Another model than the configured one, with exact search. What is None comes from the model's own folder.
 
     Args:
@@ -44,13 +44,13 @@ class Dense:
     document_prompt: str | None = None
     max_length: Annotated[int, Field(ge=4)] | None = None
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Load, embed, search exactly and measure; dimensions that only the configured model has are left out.
 
         Raises:
             ConfigError: no model is named.
         """
-        return measure(name, self.pretrained(name, bench.model).load(*bench.devices), bench)
+        return measure(name, self.pretrained(name, context.model).load(*context.devices), context)
 
     def pretrained(self, name: str, configured: Pretrained) -> Pretrained:
         """Return the model, computed with the attention and precision of the configured one."""
@@ -70,8 +70,8 @@ class Dense:
         )
 
 
-def measure(name: str, encoder: Encoder, bench: Bench) -> Evaluation:
+def measure(name: str, encoder: Encoder, context: EvaluationContext) -> Evaluation:
     """Embed, search exactly and measure; dimensions that only the configured model has are left out."""
-    dims = [dim for dim in bench.evaluator.dims or () if dim <= encoder.width]
-    evaluator = replace(bench.evaluator, dims=dims or None)
-    return evaluator.evaluate(name, encoder, bench.collection, bench.store, bench.split)
+    dims = [dim for dim in context.evaluator.dims or () if dim <= encoder.width]
+    evaluator = replace(context.evaluator, dims=dims or None)
+    return evaluator.evaluate(name, encoder, context.collection, context.store, context.split)

@@ -11,16 +11,16 @@ import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
-from embfit.evaluator.search import Search
+from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.served import Drift, Server, measure_drift
 from embfit.evaluator.served_vectors import served_vectors
-from embfit.evaluator.systems.bench import Bench
+from embfit.evaluator.systems.context import EvaluationContext
 from embfit.index.compressed import UnitLength
 from embfit.records import Evaluation
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class EndpointSystem:
     """A server of embeddings (`/v1/embeddings`, as OpenAI, vLLM, TEI and others have it), searched exactly.
 
     Before the corpus is sent, a sample of texts is held to the configured model: vectors that differ by more than the
@@ -54,7 +54,7 @@ class Endpoint:
     tolerance: Annotated[float, Field(gt=0)] | None = 0.001
     normalize: bool | None = None
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Embed at the server, search and measure; vectors are kept in the store.
 
         Raises:
@@ -68,53 +68,53 @@ class Endpoint:
             )
         server = Server(self.url, self.model, self.key_variable, self.batch, self.timeout, self.in_flight)
         facts: dict[str, Any] = (
-            {} if self.tolerance is None else {"drift": asdict(self._drift(server, bench, self.tolerance))}
+            {} if self.tolerance is None else {"drift": asdict(self._drift(server, context, self.tolerance))}
         )
         started = time.monotonic()
-        collection, store = bench.collection, bench.store
+        collection, store = context.collection, context.store
         everything = range(len(collection.corpus))
-        queries, asked = served_vectors(server, collection, "query", bench.rows, self.query_prompt, store)
+        queries, asked = served_vectors(server, collection, "query", context.rows, self.query_prompt, store)
         documents, sent = served_vectors(server, collection, "document", everything, self.document_prompt, store)
-        search = Search(collection, bench.evaluator.depth)
+        search = CorpusSearch(collection, context.evaluator.depth)
         hits = (
             search.nearest(UnitLength(queries)[:], UnitLength(documents))
-            if self._normalizes(bench)
+            if self._normalizes(context)
             else search.nearest(queries, documents)
         )
-        ranking = search.ranking(bench.rows, hits)
+        ranking = search.ranking(context.rows, hits)
         facts |= {"seconds": round(time.monotonic() - started, 3), "reused": asked + sent == 0}
-        return bench.judge(name, ranking, facts)
+        return context.judge(name, ranking, facts)
 
-    def _normalizes(self, bench: Bench) -> bool:
+    def _normalizes(self, context: EvaluationContext) -> bool:
         if self.normalize is not None:
             return self.normalize
-        return self.tolerance is not None and bench.encoder.settings.normalize
+        return self.tolerance is not None and context.encoder.settings.normalize
 
-    def _drift(self, server: Server, bench: Bench, tolerance: float) -> Drift:
-        random = np.random.default_rng(bench.evaluator.seed)
-        queries = _some(random, bench.rows, self.sample)
-        documents = _some(random, range(len(bench.collection.corpus)), self.sample)
-        asked = (self.query_prompt + text for text in bench.collection.query_texts(queries))
-        read = (self.document_prompt + text for text in bench.collection.document_texts(documents))
+    def _drift(self, server: Server, context: EvaluationContext, tolerance: float) -> Drift:
+        random = np.random.default_rng(context.evaluator.seed)
+        queries = _some(random, context.rows, self.sample)
+        documents = _some(random, range(len(context.collection.corpus)), self.sample)
+        asked = (self.query_prompt + text for text in context.collection.query_texts(queries))
+        read = (self.document_prompt + text for text in context.collection.document_texts(documents))
         served = [
             server.encode(asked, len(queries), "some queries at the server"),
             server.encode(read, len(documents), "some documents at the server"),
         ]
         own = [
-            bench.encoder.encode(bench.collection.query_texts(queries), "query"),
-            bench.encoder.encode(bench.collection.document_texts(documents), "document"),
+            context.encoder.encode(context.collection.query_texts(queries), "query"),
+            context.encoder.encode(context.collection.document_texts(documents), "document"),
         ]
         try:
-            found = measure_drift(np.concatenate(served), np.concatenate(own), lengths=not self._normalizes(bench))
+            found = measure_drift(np.concatenate(served), np.concatenate(own), lengths=not self._normalizes(context))
         except ValueError as error:
-            raise UserError(f"{self.url} does not serve {bench.model.path}: {error}") from error
+            raise UserError(f"{self.url} does not serve {context.model.path}: {error}") from error
         if found.most > tolerance:
             measure = (
-                "1 - cosine" if self._normalizes(bench) else "half the squared distance, by the model's own length"
+                "1 - cosine" if self._normalizes(context) else "half the squared distance, by the model's own length"
             )
             raise UserError(
-                f"{self.url} does not serve model.path={bench.model.path}: of {found.texts} texts vectors differ by up "
-                f"to {found.most:.2g} ({measure}; mean {found.mean:.2g}), and tolerance is {tolerance:g}\n"
+                f"{self.url} does not serve model.path={context.model.path}: of {found.texts} texts vectors differ by "
+                f"up to {found.most:.2g} ({measure}; mean {found.mean:.2g}), and tolerance is {tolerance:g}\n"
                 "Weights, prompts, length or precision differ; set its prompts, or tolerance=null to measure it anyway."
             )
         return found

@@ -13,7 +13,7 @@ from embfit.errors import UserError
 from embfit.evaluator.fusion import reciprocal_ranks, weighted_scores
 from embfit.evaluator.judging import judgements
 from embfit.evaluator.metrics import mean, per_query
-from embfit.evaluator.systems.bench import Bench
+from embfit.evaluator.systems.context import EvaluationContext
 from embfit.records import Evaluation, Ranking
 
 Names: TypeAlias = Annotated[Sequence[str], Field(min_length=1)]
@@ -41,10 +41,10 @@ class RankFusion:
     def __post_init__(self) -> None:
         _check(self.of, self.weights)
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Fuse what the systems found and measure."""
-        rankings, weights = _parts(self.of, self.weights, bench)
-        return _judged(name, self.of, reciprocal_ranks(rankings, weights, self.k, bench.evaluator.depth), bench)
+        rankings, weights = _parts(self.of, self.weights, context)
+        return _judged(name, self.of, reciprocal_ranks(rankings, weights, self.k, context.evaluator.depth), context)
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class ScoreFusion:
     def __post_init__(self) -> None:
         _check(self.of, None if self.weights == "tuned" else self.weights)
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Fuse what the systems found and measure.
 
         Raises:
             UserError: weights are to be tuned, and there is no other split with judgements.
         """
         if self.weights == "tuned":
-            facts = _tuned(name, self.of, bench)
+            facts = _tuned(name, self.of, context)
             given = facts["weights"]
         else:
             facts, given = {}, self.weights
-        rankings, weights = _parts(self.of, given, bench)
-        return _judged(name, self.of, weighted_scores(rankings, weights, bench.evaluator.depth), bench, facts)
+        rankings, weights = _parts(self.of, given, context)
+        return _judged(name, self.of, weighted_scores(rankings, weights, context.evaluator.depth), context, facts)
 
 
 def _check(of: Names, weights: Weights | None) -> None:
@@ -86,31 +86,31 @@ def _check(of: Names, weights: Weights | None) -> None:
         raise ValueError(f"weights: {len(weights)} for {len(of)} systems; give one to each")
 
 
-def _parts(of: Names, weights: Weights | None, bench: Bench) -> tuple[list[Ranking], Sequence[float]]:
-    rankings = [bench.evaluation(name).ranking for name in of]
+def _parts(of: Names, weights: Weights | None, context: EvaluationContext) -> tuple[list[Ranking], Sequence[float]]:
+    rankings = [context.evaluation(name).ranking for name in of]
     return rankings, weights or [1 / len(rankings)] * len(rankings)
 
 
-def _tuned(name: str, of: Names, bench: Bench) -> dict[str, Any]:
+def _tuned(name: str, of: Names, context: EvaluationContext) -> dict[str, Any]:
     """Return the weights that are best on the dev split, of those as good the most even, with what they reach there."""
-    split, metric = bench.evaluator.dev_split, bench.evaluator.metrics[0]
-    if split in bench.evaluator.splits:
+    split, metric = context.evaluator.dev_split, context.evaluator.metrics[0]
+    if split in context.evaluator.splits:
         raise UserError(
             f"evaluator.systems.{name}.weights=tuned: {split!r} is the split that is measured; tune on another one "
             "(evaluator.dev_split)"
         )
-    if split not in bench.collection.qrels:
-        known = ", ".join(sorted(bench.collection.qrels))
+    if split not in context.collection.qrels:
+        known = ", ".join(sorted(context.collection.qrels))
         raise UserError(
-            f"evaluator.systems.{name}.weights=tuned: {bench.collection.name} has no split {split!r} to tune on; its "
+            f"evaluator.systems.{name}.weights=tuned: {context.collection.name} has no split {split!r} to tune on; its "
             f"splits: {known} (evaluator.dev_split)"
         )
-    qrels = judgements(bench.collection, split)
-    dev = bench.on(split)
+    qrels = judgements(context.collection, split)
+    dev = context.on(split)
     rankings = [dev.evaluation(part).ranking for part in of]
 
     def reached(weights: Sequence[float]) -> float:
-        fused = weighted_scores(rankings, weights, bench.evaluator.depth)
+        fused = weighted_scores(rankings, weights, context.evaluator.depth)
         return mean(per_query(fused, qrels, [metric])[metric].values())
 
     best = max(_tenths(len(of)), key=lambda weights: (reached(weights), -sum(weight**2 for weight in weights)))
@@ -124,6 +124,8 @@ def _tenths(count: int) -> Iterator[tuple[float, ...]]:
             yield tuple(part / TENTHS for part in (*first, TENTHS - sum(first)))
 
 
-def _judged(name: str, of: Names, ranking: Ranking, bench: Bench, facts: Mapping[str, Any] | None = None) -> Evaluation:
-    seconds = sum(bench.evaluation(part).facts.get("seconds", 0.0) for part in of)
-    return bench.judge(name, ranking, {"of": list(of), "seconds": round(seconds, 3), **(facts or {})})
+def _judged(
+    name: str, of: Names, ranking: Ranking, context: EvaluationContext, facts: Mapping[str, Any] | None = None
+) -> Evaluation:
+    seconds = sum(context.evaluation(part).facts.get("seconds", 0.0) for part in of)
+    return context.judge(name, ranking, {"of": list(of), "seconds": round(seconds, 3), **(facts or {})})

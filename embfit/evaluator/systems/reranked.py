@@ -11,14 +11,14 @@ from pydantic import Field
 
 from embfit.errors import ConfigError
 from embfit.evaluator.reranking import rerank
-from embfit.evaluator.systems.bench import Bench
+from embfit.evaluator.systems.context import EvaluationContext
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.scoring import score_pairs
 from embfit.records import Evaluation
 
 
 @dataclass(frozen=True)
-class Reranked:
+class RerankedSystem:
     """A system whose first documents a cross-encoder ranks anew; the others follow in their order.
 
     Args:
@@ -36,7 +36,7 @@ class Reranked:
     top: Annotated[int, Field(ge=1)] = 100
     max_length: Annotated[int, Field(ge=4)] | None = None
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Score the pairs, rank and measure; scores are kept in the store.
 
         Raises:
@@ -47,18 +47,18 @@ class Reranked:
                 f"evaluator.systems.{name}.path is not set; name a cross-encoder: "
                 f"evaluator.systems.{name}.path=FOLDER_OR_NAME"
             )
-        first = bench.evaluation(self.of)
+        first = context.evaluation(self.of)
         started = time.monotonic()
-        model = bench.model
+        model = context.model
         ranker = CrossEncoder.load(
-            self.path, self.max_length, model.precision, bench.devices[0], self.revision, model.trust_remote_code
+            self.path, self.max_length, model.precision, context.devices[0], self.revision, model.trust_remote_code
         )
-        score = partial(score_pairs, ranker, bench.collection, store=bench.store, label="reranking")
-        ranking = rerank(first.ranking, bench.collection, self.top, score)
+        score = partial(score_pairs, ranker, context.collection, store=context.store, label="reranking")
+        ranking = rerank(first.ranking, context.collection, self.top, score)
         facts = {
             "of": self.of,
             "pairs": sum(min(len(found), self.top) for found in first.ranking.documents.values()),
             "rerank_seconds": round(time.monotonic() - started, 3),
             "seconds": round(first.facts.get("seconds", 0.0) + time.monotonic() - started, 3),
         }
-        return bench.judge(name, ranking, facts)
+        return context.judge(name, ranking, facts)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from embfit.data.trec import check_unknown, read_run
 from embfit.errors import ConfigError, UserError
-from embfit.evaluator.metrics import rank
-from embfit.evaluator.systems.bench import Bench
-from embfit.evaluator.trec import check_unknown, read_run
-from embfit.records import Evaluation
+from embfit.evaluator.systems.context import EvaluationContext
+from embfit.records import Evaluation, Ranking
 
 
 @dataclass(frozen=True)
-class TrecFile:
+class TrecFileSystem:
     """A TREC run file: what any other search engine, or an earlier run's `rankings/`, found.
 
     Args:
@@ -22,7 +21,7 @@ class TrecFile:
 
     path: str | None = None
 
-    def evaluate(self, name: str, bench: Bench) -> Evaluation:
+    def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Read the file, cut it at the evaluator's depth and measure; queries that it lacks count as 0.
 
         Raises:
@@ -30,8 +29,8 @@ class TrecFile:
         """
         if self.path is None:
             raise ConfigError(f"evaluator.systems.{name}.path is not set; give a TREC run file")
-        path, collection = Path(self.path), bench.collection
-        asked = {collection.query_ids[row] for row in bench.rows}
+        path, collection = Path(self.path), context.collection
+        asked = {collection.query_ids[row] for row in context.rows}
         found = read_run(path).documents
         known = collection.document_rows
         answers, unknown = {}, {}
@@ -39,11 +38,11 @@ class TrecFile:
             answers[query] = [document for document in found[query] if document[0] in known]
             unknown.update({name: f"{path}: query {query!r}" for name, _ in found[query] if name not in known})
         check_unknown(path, unknown, collection)
-        ranking = rank(answers, bench.evaluator.depth, collection.exclude_self)
+        ranking = Ranking.of(answers, context.evaluator.depth, collection.exclude_self)
         ranked = ranking.documents
         if not ranked:
             raise UserError(
-                f"{path}: none of its {len(found)} queries is in split {bench.split!r} of {collection.name}"
+                f"{path}: none of its {len(found)} queries is in split {context.split!r} of {collection.name}"
             )
         facts = {"file": str(path), "queries_lacking": len(asked) - len(ranked)}
-        return bench.judge(name, ranking, facts)
+        return context.judge(name, ranking, facts)

@@ -10,7 +10,7 @@ from embfit.records import Collection, Evaluation
 from embfit.report import plots, wording
 from embfit.report.drawing import Plot
 from embfit.report.findings import same_pair
-from embfit.report.plots import Line
+from embfit.report.plots import PlotLine
 from embfit.report.subject import Subject
 
 DEPTHS = (1, 3, 5, 10, 20, 50, 100)  # of the curves by k
@@ -46,7 +46,7 @@ def _by_depth(subject: Subject) -> Iterator[Plot]:
         return
     for name in ("ndcg", "recall"):
         lines = [
-            Line(system, subject.places[system], _values(name, evaluation, subject.collection))
+            PlotLine(system, subject.places[system], _values(name, evaluation, subject.collection))
             for system, evaluation in subject.systems.items()
         ]
         caption = f"{wording.LABELS[name]} by depth of the list"
@@ -58,7 +58,7 @@ def _by_dimensions(subject: Subject) -> Iterator[Plot]:
     if cut:
         metric = next(iter(cut[0].metrics))
         lines = [
-            Line(e.system, subject.places[e.system], {dim: at.metrics[metric] for dim, at in e.dims.items()})
+            PlotLine(e.system, subject.places[e.system], {dim: at.metrics[metric] for dim, at in e.dims.items()})
             for e in cut
         ]
         caption = f"{wording.metric_label(metric)} by dimensions kept"

@@ -17,7 +17,7 @@ DRAWN = ("scores", "by_source", "removed", "examples", "false_negatives")
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A line of a table: a name, a count and its share of the whole (0 to 1)."""
 
     name: str
@@ -41,10 +41,10 @@ def section(subject: Subject) -> dict[str, Any] | None:
     }
 
 
-def _lines(counts: Mapping[str, int], whole: int | None = None) -> list[Line]:
+def _lines(counts: Mapping[str, int], whole: int | None = None) -> list[TableLine]:
     """Return counts with their shares, those of nothing left out."""
     total = whole or sum(counts.values())
-    return [Line(name.replace("_", " "), count, count / total) for name, count in counts.items() if count]
+    return [TableLine(name.replace("_", " "), count, count / total) for name, count in counts.items() if count]
 
 
 def _plots(scores: Mapping[str, Mapping[str, list[float]]]) -> Iterator[Plot]:

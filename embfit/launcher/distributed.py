@@ -1,0 +1,28 @@
+"""Processes that torchrun or SLURM started together: the first one does the work, the others train along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from embfit.run.console import listen
+from embfit.run.launch_environment import launch_environment
+
+
+def as_launched(work: Callable[[], None]) -> None:
+    """Do some work; of processes that a launcher started the first one alone does it, and the others train along."""
+    world = launch_environment()
+    if world is None:
+        work()
+    elif world.rank == 0:
+        from embfit.training.ranks.launch import close_job_board, open_job_board
+
+        open_job_board(world)
+        try:
+            work()
+        finally:
+            close_job_board(world)
+    else:
+        from embfit.training.ranks.worker import serve_jobs
+
+        listen()
+        serve_jobs(world)

@@ -1,0 +1,281 @@
+"""The folder of one run: what it was asked, what it made, and how it ended.
+
+It holds `config.yaml` (resolved), `provenance.json` (where each value was written), `versions.json`, `log.txt` and
+`status.json`; the task adds its own files. Nothing that a run has computed is lost by starting one: a run of the same
+configuration goes on with what is there, and one of another is refused where something was trained.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from filelock import FileLock, Timeout
+
+import embfit
+from embfit.compose.origins import Origins
+from embfit.errors import ConfigError, is_disk_full
+from embfit.run.exit_status import exit_status
+from embfit.run.record import read_state, read_status, seconds_spent
+from embfit.run.resume import holds_run_of, recorded_directory, started_elsewhere
+from embfit.store import write_text
+
+log = logging.getLogger(__name__)
+
+TRAINED = ("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json")  # no store keeps it
+MADE = (
+    *("checkpoints", "training.json", "training-*.json", "model", "report.json", "report.html", "rankings"),
+    *("negatives.jsonl", "negatives.parquet", "tensorboard", "csv"),
+)
+"""What tasks leave in a run folder."""
+
+
+class RunFolder:
+    """A run's folder, a context manager: entering writes down what is asked, leaving how it ended.
+
+    Args:
+        dir: made when entered.
+        config: the resolved configuration.
+        origins: where each of its values was written.
+        overrides: the command line.
+        resuming: go on with what an unfinished run left here; one of this very configuration is gone on with unasked.
+        anew: take the place of an unfinished run of another configuration, whatever it had trained.
+
+    Raises:
+        ConfigError: (when entered) a finished run, or one that is at work, is in the folder; or an unfinished one that
+            has trained something under another configuration, or was begun in another directory.
+        OSError: (when entered) the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        dir: Path,
+        config: Mapping[str, Any],
+        origins: Mapping[str, str],
+        overrides: Sequence[str] = (),
+        resuming: bool = False,
+        anew: bool = False,
+    ) -> None:
+        self.dir = dir
+        self.resuming = resuming
+        self.anew = anew
+        self.timings: dict[str, float] = {}
+        self.config = config
+        self.origins = origins
+        self.overrides = overrides
+        self._status: dict[str, Any] = {"state": "running", "stage": None, "error": None}
+        self._began = time.monotonic()
+        self._spent = 0.0  # seconds of earlier attempts
+        self._lock = FileLock(dir / ".lock")
+        self._log: logging.Handler | None = None
+
+    @property
+    def command(self) -> str:
+        """What to type to run it again."""
+        return shlex.join(["python", "-m", "embfit", *self.overrides])
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Name what the run is doing, and record in `timings` how many seconds it took."""
+        log.info("%s", name)
+        self._status["stage"] = name
+        self._write_status()
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - started
+
+    def __enter__(self) -> Self:
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self._take()
+        try:
+            self._begin()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end = exit_status(error)
+        if error is not None and end.state == "failed" and self._log is not None:
+            record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, end.message, None, (kind, error, trace))  # type: ignore[arg-type]  # the three are set together
+            self._log.handle(record)  # the console shows the message alone
+            error.add_note(f"the run's log: {self.dir / 'log.txt'}")
+        elif error is not None and end.state != "failed":
+            error.add_note(f"to go on: resume={self.dir}")
+        self._status |= {"state": end.state, "error": end.message or None, "finished": _now()}
+        if end.state == "done":
+            self._status["stage"] = None
+        try:
+            self._write_status()
+        except OSError as refusal:  # such as a full disk, which must not hide what ended the run
+            log.warning("cannot write %s: %s", self.dir / "status.json", refusal.strerror)
+        finally:
+            if self._log is not None:
+                logging.getLogger().removeHandler(self._log)
+                self._log.close()
+            self._lock.release()
+
+    def _take(self) -> None:
+        """Make the folder this run's own: no two runs write to one, and a finished one stays as it is."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(f"run.dir={self.dir}: another run is at work there; choose another run.dir") from error
+        try:
+            self._refuse_taken()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _refuse_taken(self) -> None:
+        if read_state(self.dir) == "done":
+            raise ConfigError(f"run.dir={self.dir} holds a finished run; choose another run.dir, or remove the folder")
+        if self.resuming:
+            return
+        if holds_run_of(self.dir, self.config):
+            if directory := started_elsewhere(self.dir):
+                raise ConfigError(
+                    f"run.dir={self.dir} holds this run, unfinished and begun in {directory}, where its relative paths "
+                    "are; run it from there, or choose another run.dir"
+                )
+            self.resuming = True
+        elif not self.anew and self._has_trained():
+            raise ConfigError(
+                f"run.dir={self.dir} holds an unfinished run of another configuration; resume={self.dir} goes on with "
+                "that one, or choose another run.dir, or remove the folder"
+            )
+        elif not self._is_a_runs() and (self.dir / "checkpoints").exists():
+            raise ConfigError(f"run.dir={self.dir} holds checkpoints/, and no run of embfit's; choose another run.dir")
+
+    def _is_a_runs(self) -> bool:
+        return (self.dir / "provenance.json").is_file()  # of a run's record, what is written first
+
+    def _has_trained(self) -> bool:
+        return any(next(self.dir.glob(name), None) for name in TRAINED)
+
+    def _begin(self) -> None:
+        before = read_status(self.dir) if self.resuming else None
+        self._began, self._spent = (
+            time.monotonic(),
+            seconds_spent(self.dir, before or {}),
+        )  # before the log is written to
+        self._log = _LogFile(self.dir / "log.txt", encoding="utf-8")
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(self._log)
+        self._status |= {"started": (before or {}).get("started") or _now(), "finished": None}
+        self._write_status()
+        if not self.resuming:
+            if self._has_trained():
+                log.warning("the run in %s was of another configuration; it begins anew", self.dir)
+            self._clear()
+            self._write_record()
+            return
+        log.info("going on with the unfinished run in %s", self.dir)
+        if (directory := recorded_directory(self.dir)) is not None and not directory.is_dir():
+            log.warning("the run was begun in %s, which is not there; its relative paths are read from here", directory)
+        self._add_versions()
+
+    def _clear(self) -> None:
+        """Remove what an earlier run made here, so that none of it passes for this one's."""
+        if not self._is_a_runs():
+            return  # what it holds is its owner's
+        (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without it, nothing can be gone on with
+        for path in [path for name in MADE for path in self.dir.glob(name)]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _write_record(self) -> None:
+        config = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
+        write_text(self.dir / "provenance.json", _json(Origins.of(self.origins).record(self.config)))
+        write_text(self.dir / "versions.json", _json(versions(self.overrides)))
+        write_text(self.dir / "config.yaml", config)  # last: with it, a run that is killed can be gone on with
+
+    def _add_versions(self) -> None:
+        """Write down what this attempt runs under, beside what the first one did."""
+        file = self.dir / "versions.json"
+        first: dict[str, Any] = {}
+        with suppress(OSError, ValueError):  # it may have been removed
+            first = json.loads(file.read_text(encoding="utf-8"))
+        resumed = [*first.get("resumed", ()), {"started": _now(), **versions(self.overrides)}]
+        write_text(file, _json(first | {"resumed": resumed}))
+
+    def _write_status(self) -> None:
+        self._status["seconds"] = round(self._spent + time.monotonic() - self._began, 3)
+        write_text(self.dir / "status.json", _json(self._status))
+
+
+class _LogFile(logging.FileHandler):
+    """A log that ends in silence when the disk is full: the run's own error says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Pass over a full disk."""
+        error = sys.exc_info()[1]
+        if error is None or not is_disk_full(error):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, though what it still held cannot be written."""
+        try:
+            super().close()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+
+
+def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a run's numbers may hang on beside its configuration: code, packages, machine."""
+    packages = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
+    return {
+        "embfit": embfit.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "overrides": list(overrides),
+        "executable": sys.executable,
+        "directory": str(Path.cwd()),  # that relative paths are read from
+        "git": _git_state(),
+        "packages": dict(sorted(packages.items(), key=lambda item: str(item[0]).lower())),
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Return commit and cleanliness of the repository of the working directory, None outside one."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain")
+    return None if commit is None else {"commit": commit, "clean": changes == ""}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

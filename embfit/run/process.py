@@ -1,0 +1,77 @@
+"""One process of embfit: alone, or the first of several that torchrun or SLURM started together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from embfit.compose.build import bind_task
+from embfit.compose.origins import Origins
+from embfit.run.console import listen
+from embfit.run.folder import RunFolder
+from embfit.run.resume import relocated
+from embfit.run.unique_folder import unique_folder
+
+
+def perform(
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    resuming: bool = False,
+    anew: bool = False,
+) -> None:
+    """Run the task of a checked configuration in its run folder.
+
+    Args:
+        values: the resolved configuration.
+        origins: where each value was written.
+        overrides: the command line, for the record.
+        resuming: go on with what is in the folder.
+        anew: take the place of an unfinished run of another configuration there.
+
+    Raises:
+        Exception: whatever the task raises; the run folder has recorded it.
+    """
+    listen()
+    chosen_here = Origins.of(origins).is_default("run.dir") and not resuming
+    with _in_a_folder_of_its_own(values) if chosen_here else nullcontext(values) as placed:
+        run = RunFolder(Path(placed["run"]["dir"]), placed, origins, overrides, resuming, anew)
+        task = bind_task(placed, run)
+        with run:
+            task()
+
+
+@contextmanager
+def _in_a_folder_of_its_own(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Make the folder of a run that names none, so that several begun in one second do not meet; return its values."""
+    wanted = str(values["run"]["dir"])
+    with unique_folder(Path(wanted)) as folder:
+        placed: Mapping[str, Any] = relocated(values, wanted, str(folder))
+        yield placed
+
+
+@contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Treat a scheduler's SIGTERM as Ctrl-C: what is finished is kept, and the status says how it ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker that was forked from here ends as it always does
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

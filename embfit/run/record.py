@@ -1,0 +1,144 @@
+"""A run, read back from its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embfit.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says.
+
+    Args:
+        dir: the folder.
+        status: `status.json`: `state`, `stage`, `error`, `started`, `finished`, `seconds`.
+        config: the resolved configuration.
+        provenance: `choices` and `values` with their sources.
+        versions: code, packages and machine; under `resumed` those of later attempts.
+        report: `report.json`; empty when the run made none.
+    """
+
+    dir: Path
+    status: Mapping[str, Any]
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    report: Mapping[str, Any]
+
+    @property
+    def state(self) -> str:
+        """How far it came: `running`, `done`, `pruned`, `failed` or `interrupted`."""
+        return str(self.status["state"])
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return str(self.config["task"]["_target_"]).rpartition(".")[2]
+
+    @property
+    def headline(self) -> tuple[str, dict[str, float]] | None:
+        """The first metric, and its value for each system but BM25; None when none was evaluated."""
+        metric, values = self.measured or ("", {})
+        ours = {name: value for name, value in values.items() if name != "bm25"}
+        return (metric, ours) if ours else None
+
+    @property
+    def measured(self) -> tuple[str, dict[str, float]] | None:
+        """The first metric, and its value for each system; None when nothing was evaluated."""
+        systems = {name: system["metrics"] for name, system in self.report.get("systems", {}).items()}
+        metric = next((name for metrics in systems.values() for name in metrics), None)
+        if metric is None:
+            return None
+        return metric, {name: metrics[metric] for name, metrics in systems.items() if metric in metrics}
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read a run's folder.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        found = RunRecord(
+            dir=folder,
+            status=_json(folder / "status.json"),
+            config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
+            provenance=_json(folder / "provenance.json"),
+            versions=_json(folder / "versions.json"),
+            report=_json(folder / "report.json") if (folder / "report.json").is_file() else {},
+        )
+        _ = found.state, found.task, found.headline  # what another program wrote has none
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{folder} is not the folder of a run: it has no {Path(error.filename).name}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} is not the folder of a run: {str(error).splitlines()[0]}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder} is not the folder of a run: its files are another program's") from error
+    return found
+
+
+def run_folders(parent: Path, apart_from: Path | None = None) -> Iterator[Path]:
+    """Yield the folders of runs in and below a folder.
+
+    Args:
+        parent: is looked through.
+        apart_from: a folder that is not, such as the store.
+    """
+    for folder, inner, files in os.walk(parent):
+        inner[:] = [name for name in inner if Path(folder, name).absolute() != apart_from]
+        if "status.json" in files:
+            yield Path(folder)
+
+
+def find_runs(parent: Path) -> list[RunRecord]:
+    """Return the runs in and below a folder, the one that began last at the end; broken ones are left out."""
+    found = []
+    for folder in run_folders(parent):
+        try:
+            found.append(read_record(folder))
+        except UserError:
+            continue
+    return sorted(found, key=lambda run: (run.status.get("started") or "", str(run.dir)))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_state(folder: Path) -> str | None:
+    """Return a run's state (`running`, `done`, `pruned`, `failed`, `interrupted`) by its folder, None without one."""
+    state = (read_status(folder) or {}).get("state")
+    return None if state is None else str(state)
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """Return the status of the run in a folder, None without one.
+
+    It has `state`, `stage`, `error`, `started` (the first time), `finished`, and the `seconds` of all attempts.
+    """
+    try:
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return status if isinstance(status, dict) else None
+
+
+def seconds_spent(folder: Path, status: Mapping[str, Any]) -> float:
+    """Return the seconds of a run's attempts; one that was killed counts to its last word in the log."""
+    seconds = float(status.get("seconds", 0.0))
+    if status.get("state") != "running":
+        return seconds
+    try:
+        written, said = ((folder / name).stat().st_mtime for name in ("status.json", "log.txt"))
+    except FileNotFoundError:
+        return seconds  # of what was removed, nothing is known
+    return seconds + max(0.0, said - written)

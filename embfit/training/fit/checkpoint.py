@@ -1,0 +1,171 @@
+"""Where training stands, on disk: a run that was killed goes on from there and ends as if nothing had happened.
+
+Order, drawn positives and dropout are functions of (seed, epoch, step, micro-batch), so no state of a random generator
+is kept. What is: weights, optimizer, schedule, position in the epoch, and what validation has found.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from embfit.errors import UserError, first_line
+from embfit.store import replacing
+from embfit.training.fit.curve import Curve
+from embfit.training.fit.validation import Validation
+from embfit.training.step.micro_batches import MicroBatched, micro_batched, trained_weights
+
+NAME = "step.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the rest of a training depends on.
+
+    Args:
+        plan: identifies examples, batches and length of the training.
+        step: optimizer steps taken.
+        epoch: that the next batch is of, from 0.
+        batch: the next one's number in its epoch.
+        weights: of encoder and loss, those that are trained.
+        optimizer: its state.
+        schedule: its state.
+        pairs: (query, positive) pairs trained on.
+        over: nothing is left to train, whatever the steps.
+        seconds: of training so far, validation included.
+        validation: its state, None without validation.
+        curve: its state.
+    """
+
+    plan: str
+    step: int
+    epoch: int
+    batch: int
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    pairs: int
+    over: bool
+    seconds: float
+    validation: dict[str, Any] | None
+    curve: dict[str, Any]
+
+
+def read_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
+    """Return the checkpoint in a folder, None where there is none.
+
+    Raises:
+        UserError: it cannot be read, or is of another training.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        said = first_line(error)
+        raise UserError(f"{path}: cannot be read ({said}); remove it to train from the beginning") from error
+    if found.plan != plan:
+        raise UserError(
+            f"{path} (step {found.step}) is of another training: other examples, another global batch or length.\n"
+            "Go on where those are the same (training.batch_size times ranks is the global batch), or remove the file "
+            "to train from the beginning."
+        )
+    return found
+
+
+class Checkpoints(pl.Callback):
+    """Writes where training stands, every so many steps.
+
+    Args:
+        folder: has one checkpoint, the newest.
+        plan: identifies examples, batches and length of the training.
+        steps: after which to write, where `every` is None.
+        every: how many steps are between two checkpoints.
+        validation: whose state belongs to it.
+        curve: likewise.
+        clock: seconds of training so far.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: str,
+        steps: Collection[int],
+        every: int | None,
+        validation: Validation | None,
+        curve: Curve,
+        clock: Callable[[], float],
+    ) -> None:
+        self.path = folder / NAME
+        self.plan = plan
+        self.steps = steps
+        self.every = every
+        self.validation = validation
+        self.curve = curve
+        self.clock = clock
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write at the steps asked for and at an early end; validation has had its turn."""
+        step = trainer.global_step
+        due = step in self.steps if self.every is None else step % self.every == 0
+        if due or trainer.should_stop:
+            self.write(trainer, micro_batched(pl_module), batch_idx)
+
+    def write(self, trainer: pl.Trainer, module: MicroBatched, batch: int) -> None:
+        """Write where training stands after a batch of the epoch."""
+        module.flush()  # what is kept has passed every step's check
+        last = trainer.is_last_batch
+        checkpoint = Checkpoint(
+            plan=self.plan,
+            step=trainer.global_step,
+            epoch=module.current_epoch + last,
+            batch=0 if last else module.first_batch + batch + 1,
+            weights=trained_weights(module),
+            optimizer=trainer.optimizers[0].state_dict(),
+            schedule=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+            pairs=module.pairs_seen,
+            over=trainer.should_stop,
+            seconds=self.clock(),
+            validation=None if self.validation is None else self.validation.state(),
+            curve=self.curve.state(),
+        )
+        with replacing(self.path) as temporary:
+            torch.save(vars(checkpoint), temporary)
+        if self.validation is not None:
+            self.validation.forget_all_but_best()  # a checkpoint may name only weights that are there
+
+
+class Continue(pl.Callback):
+    """Gives optimizer and schedule of a fresh Trainer the state of a checkpoint.
+
+    Args:
+        start: the checkpoint; its weights are the module's already.
+    """
+
+    def __init__(self, start: Checkpoint) -> None:
+        self.start = start
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore, now that the optimizer is there."""
+        trainer.optimizers[0].load_state_dict(self.start.optimizer)
+        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start.schedule)
+
+
+def restore(module: MicroBatched, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
+    """Put a module where it was, in weights and in its epoch, and validation and curve where they stood."""
+    module.load_state_dict(start.weights, strict=False)  # what is not trained is as it was loaded
+    module.start = (start.epoch, start.batch)
+    module.steps_taken = start.step
+    module.pairs_seen = start.pairs
+    if validation is not None and start.validation is not None:
+        validation.restore(start.validation)
+    curve.restore(start.curve)

@@ -1,0 +1,157 @@
+"""One training from start to end, whatever is trained: validations, checkpoints, the time limit, and going on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+
+from embfit.training.fit.checkpoint import Checkpoints, read_checkpoint, restore
+from embfit.training.fit.curve import Curve
+from embfit.training.fit.interruption import Interruption
+from embfit.training.fit.loop import run
+from embfit.training.fit.progress import TrainingProgress
+from embfit.training.fit.time_limit import TimeLimit
+from embfit.training.fit.validation import Validation
+from embfit.training.ranks.launch import launch_ranks
+from embfit.training.ranks.layout import Layout
+from embfit.training.step.memory import GIGABYTE, peak_bytes
+from embfit.training.step.micro_batches import MicroBatched
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training did.
+
+    Args:
+        steps: optimizer steps taken.
+        epochs: passes over the examples, as a fraction.
+        best_step: whose weights the encoder has now; 0 are those it started from.
+        history: one entry a validation: `step` and the metrics.
+        curve: `step`, `loss`, `accuracy` (share of positives above all their negatives) and `lr`, a few hundred points
+            at most, each the mean of the steps since the one before.
+        stopped: `finished`, `plateau`, or `time` when `max_time` was over.
+        seconds: of training, validation left out.
+        validation_seconds: of validation.
+        pairs_per_second: (query, positive) pairs trained on.
+        peak_memory_gb: of the process (CPU) or the device (GPU), in 1e9 bytes.
+    """
+
+    steps: int
+    epochs: float
+    best_step: int
+    history: list[dict[str, float]]
+    curve: list[dict[str, float]]
+    stopped: Literal["finished", "plateau", "time"]
+    seconds: float
+    validation_seconds: float
+    pairs_per_second: float
+    peak_memory_gb: float
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """When what happens in a training.
+
+    Args:
+        steps: optimizer steps, at most.
+        per_epoch: steps in an epoch.
+        validations_per_epoch: spread evenly, and one after the last step.
+        patience: stop after this many of them without a gain; None never stops.
+        min_gain: of nDCG@10, that counts as one.
+        checkpoint_every: steps between two checkpoints; None writes one at each validation, or where one would be.
+        limit: of the whole training, in seconds; None is no limit.
+    """
+
+    steps: int
+    per_epoch: int
+    validations_per_epoch: int
+    patience: int | None
+    min_gain: float
+    checkpoint_every: int | None
+    limit: float | None
+
+
+def fit_module(
+    module: MicroBatched,
+    plan: TrainingPlan,
+    identity: str,
+    validate: Callable[[Any], Mapping[str, float]] | None,
+    layout: Layout,
+    trainer: Mapping[str, Any],
+    folder: Path,
+) -> Fit:
+    """Train a module in place and leave the best weights in its encoder.
+
+    Args:
+        module: its encoder has the best weights measured (without `validate`, the last) on return.
+        plan: when to validate, to write and to stop.
+        identity: of what is trained on; a checkpoint of another training is refused.
+        validate: encoder → metrics with `ndcg@10`.
+        layout: of all ranks.
+        trainer: settings of Lightning's Trainer.
+        folder: keeps the best weights and where training stands; what an interrupted training left there is gone on
+            with, to the same end.
+
+    Raises:
+        UserError: the loss became NaN, or the best weights or the checkpoint cannot be read.
+        KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
+    """
+    steps = plan.steps
+    points = _validation_steps(steps, plan.per_epoch, plan.validations_per_epoch)
+    validation = Validation(validate, points, plan.patience, plan.min_gain, folder) if validate else None
+    curve = Curve()
+    start = read_checkpoint(folder, identity)
+    clock = TimeLimit(plan.limit, start.seconds if start else 0.0)
+    if start is not None:
+        log.info("going on after step %d", start.step)
+        restore(module, start, validation, curve)
+    written = Checkpoints(folder, identity, points, plan.checkpoint_every, validation, curve, clock.elapsed)
+    interruption = Interruption(written)
+    settings = layout.settings(trainer, 0)
+    shown = TrainingProgress(steps)
+    own: list[pl.Callback | None] = [shown, clock, validation, written, interruption]
+    callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
+    if start is None or not (start.step == steps or start.over):
+        with launch_ranks(module, settings, layout, steps, folder, start):
+            module.watchers = [curve.watch, shown.watch]  # the first rank's alone
+            with interruption.awaited():
+                lightning = run(module, settings, callbacks, steps, folder, start)
+        module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
+        if interruption.asked:  # after the last step: the run goes on from its last checkpoint
+            raise KeyboardInterrupt
+    spent = clock.elapsed()
+    validating = validation.seconds if validation else 0.0
+    if validation is not None:
+        validation.restore_best(module.encoder)
+    module.encoder.eval()
+    return Fit(
+        steps=module.steps_taken,
+        epochs=module.steps_taken / plan.per_epoch,
+        best_step=validation.best_step if validation else module.steps_taken,
+        history=validation.history if validation else [],
+        curve=curve.points,
+        stopped=_reason(validation, clock.reached or (start is not None and start.over)),
+        seconds=spent - validating,
+        validation_seconds=validating,
+        pairs_per_second=module.pairs_seen / (spent - validating),
+        peak_memory_gb=peak_bytes(module.encoder.device) / GIGABYTE,
+    )
+
+
+def _reason(validation: Validation | None, early: bool) -> Literal["finished", "plateau", "time"]:
+    if validation is not None and validation.stopped_early:
+        return "plateau"
+    return "time" if early else "finished"
+
+
+def _validation_steps(steps: int, per_epoch: int, times: int) -> list[int]:
+    """Return the steps after which to validate: evenly in each epoch, and after the last step."""
+    points = {round(point * per_epoch / times) for point in range(1, -(-steps * times // per_epoch) + 1)}
+    return sorted({point for point in points if 0 < point < steps} | {steps})

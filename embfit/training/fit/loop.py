@@ -1,0 +1,121 @@
+"""One process's Lightning Trainer around a module that is ready to be trained."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loops.progress import _ProcessedTracker
+
+from embfit.model.compiled import forget_compiled
+from embfit.training.fit.checkpoint import Checkpoint, Continue
+from embfit.training.ranks.collectives import Ranks
+from embfit.training.step.micro_batches import MicroBatched
+
+
+class Lockstep(pl.Callback):
+    """Starts all ranks together and ends them at the same step: the first rank's word counts.
+
+    Ranks that wait for a validation wait here, where no device's own time limit runs.
+
+    Args:
+        ranks: those of this training.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait until the first rank has measured the weights that training starts from."""
+        self._agree(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop where the first rank stops."""
+        self._agree(trainer)
+
+    def _agree(self, trainer: pl.Trainer) -> None:
+        trainer.should_stop = self.ranks.agree(trainer.should_stop)
+
+
+def run(
+    module: MicroBatched,
+    settings: Mapping[str, Any],
+    callbacks: Sequence[pl.Callback],
+    steps: int,
+    folder: Path,
+    start: Checkpoint | None = None,
+) -> pl.Trainer:
+    """Train a module on this process's device.
+
+    Args:
+        module: trained in place, together with those of its other ranks.
+        settings: of Lightning's Trainer, for one device.
+        callbacks: in the order in which they are called.
+        steps: optimizer steps, at most.
+        folder: for what Lightning may write.
+        start: where to go on; the module is there already.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    begin = [Continue(start)] if start else []
+    together = [Lockstep(module.ranks)] if module.ranks.size > 1 else []  # last: after validation had its say
+    owned: dict[str, Any] = {
+        "callbacks": [*begin, *callbacks, *together],
+        "max_epochs": -1,
+        "max_steps": steps,
+        "limit_train_batches": None,
+        "overfit_batches": 0,
+        "fast_dev_run": False,
+        "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
+        "default_root_dir": folder,
+        "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with _quiet_lightning():
+            lightning = pl.Trainer(**{**settings, **owned})
+            if start:
+                _count_from(lightning, start)
+            lightning.fit(module)
+    except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from exit_
+    finally:
+        forget_compiled()  # the next trial of a sweep has another encoder
+    return lightning
+
+
+def _count_from(lightning: pl.Trainer, start: Checkpoint) -> None:
+    """Have Lightning count steps and epochs from a checkpoint's: its own checkpoints cannot begin within an epoch."""
+    steps = lightning.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
+    steps.ready = steps.completed = start.step
+    epoch = start.epoch
+    lightning.fit_loop.epoch_progress.current = _ProcessedTracker(
+        epoch, completed=epoch, started=epoch, processed=epoch
+    )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notes on devices, tips and modules in evaluation mode (dropout is off) out of the log."""
+    notes = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = notes.level
+    notes.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        notes.setLevel(level)

@@ -1,0 +1,257 @@
+"""The other ranks of a training: started here, or by torchrun or SLURM, and sent away when it is over.
+
+They get the module itself, as this process made it from the run's configuration: no command line is read a second time,
+no data loaded, nothing mined. So a sweep trains each of its trials once, however many ranks there are.
+
+What is handed over lies in the run's folder, and tokens in the store: with several machines, both must be on a disk
+that all of them see.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
+
+from embfit.errors import UserError
+from embfit.run.child_process import ChildProcess
+from embfit.run.launch_environment import LaunchEnvironment, launch_environment
+from embfit.training.fit.checkpoint import Checkpoint
+from embfit.training.ranks.collectives import Ranks
+from embfit.training.ranks.layout import OURS, Layout
+from embfit.training.ranks.rendezvous import ARRIVAL, await_ranks, cancel, failure
+from embfit.training.step.micro_batches import MicroBatched
+
+log = logging.getLogger(__name__)
+
+PATIENCE = timedelta(days=7)  # for a validation, or another trial of a sweep; a rank that ends is noticed at once
+GRACE = 10.0  # seconds for a rank to end by itself
+END = "end"  # in the place of a job's file: no more of them
+RELIEF = "lower trainer.devices or training.memory_gb"
+
+
+@dataclass(frozen=True)
+class RankJob:
+    """What one rank is to train with the others.
+
+    Args:
+        module: the encoder with its examples.
+        settings: of Lightning's Trainer, as the run has them.
+        layout: of all ranks.
+        steps: optimizer steps, at most.
+        folder: for what Lightning may write.
+        threads: that a rank on a CPU computes with.
+        start: where to go on; the module is there already.
+    """
+
+    module: MicroBatched
+    settings: Mapping[str, Any]
+    layout: Layout
+    steps: int
+    folder: Path
+    threads: int
+    start: Checkpoint | None
+
+
+@contextmanager
+def launch_ranks(
+    module: MicroBatched,
+    settings: Mapping[str, Any],
+    layout: Layout,
+    steps: int,
+    folder: Path,
+    start: Checkpoint | None = None,
+) -> Iterator[None]:
+    """Have a module trained by all ranks: inside, its `ranks` are those that the layout asks for.
+
+    Args:
+        module: of the first rank, this process.
+        settings: of Lightning's Trainer.
+        layout: of all ranks.
+        steps: optimizer steps, at most.
+        folder: where the others find their job; on a disk that all of them see.
+        start: where to go on; the module is there already.
+
+    Raises:
+        UserError: another rank failed.
+    """
+    if layout.size == 1:
+        yield
+        return
+    threads = max(1, torch.get_num_threads() // layout.local_size)
+    shared = {name: value for name, value in settings.items() if name not in OURS}
+    path = folder / "job.pt"
+    torch.save(RankJob(module, shared, layout, steps, folder, threads, start), path)
+    world = launch_environment()
+    try:
+        with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
+            try:
+                with on_device_of_rank(layout, 0, threads):
+                    await_ranks(store, layout.size, partial(_look, children, layout))
+                    with in_process_group(module, 0, layout, store):
+                        yield
+            except torch.OutOfMemoryError:
+                raise  # this rank's own, which the others lose with it
+            except RuntimeError as error:
+                if words := _lost(children, store, layout):
+                    raise UserError(words) from error
+                raise
+            finally:
+                cancel(store)  # for ranks that still wait to join
+    finally:
+        abort_process_group()  # after a failure; else it has been left
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def on_device_of_rank(layout: Layout, local_rank: int, threads: int) -> Iterator[None]:
+    """Compute on the device of a rank's place.
+
+    Args:
+        layout: of all ranks.
+        local_rank: this rank's number on its machine.
+        threads: that a rank on a CPU computes with.
+    """
+    before = torch.get_num_threads()
+    device = torch.device(layout.devices[local_rank])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(threads)  # else every rank takes all cores
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def in_process_group(module: MicroBatched, rank: int, layout: Layout, store: Store) -> Iterator[None]:
+    """Put a module among its ranks, in a process group.
+
+    The group is left when the block ends well. After a failure it is the caller's to `abort_process_group`.
+
+    Args:
+        module: of this rank.
+        rank: its number.
+        layout: of all ranks.
+        store: through which they meet.
+    """
+    on_gpu = torch.device(layout.first).type == "cuda"
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=store,
+        rank=rank,
+        world_size=layout.size,
+        timeout=None if on_gpu else PATIENCE,
+    )
+    try:
+        control = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        module.ranks = Ranks(rank, layout.size, control)
+        module.ranks_here = layout.local_size
+        yield
+    finally:
+        module.ranks = Ranks()
+    distributed.destroy_process_group()
+
+
+def abort_process_group() -> None:
+    """End the process group that a failure has left, if there is one, without waiting for the other ranks."""
+    if not distributed.is_initialized():
+        return
+    if distributed.get_backend() == "nccl":  # which would wait for what was queued, and other ranks will never do
+        distributed.group.WORLD._get_backend(torch.device("cuda")).abort()  # type: ignore[union-attr]
+    distributed.destroy_process_group()
+
+
+def open_job_board(world: LaunchEnvironment) -> None:
+    """Open the place where the processes that torchrun or SLURM started beside this one wait for work."""
+    _job_board(world)
+
+
+def close_job_board(world: LaunchEnvironment) -> None:
+    """Tell them that there is nothing more to train."""
+    _job_board(world).post(END)
+
+
+def meeting_point(world: LaunchEnvironment) -> Store:
+    """Return the store through which the processes of a launcher meet."""
+    hosts = world.rank == 0 and not world.has_store
+    store = TCPStore(world.address, world.port, is_master=hosts, timeout=ARRIVAL, wait_for_workers=False)
+    store.set_timeout(PATIENCE)
+    return PrefixStore(f"embfit/{world.attempt}", store)
+
+
+class _JobBoard:
+    """Where the first process of a launcher tells the others what is next; they count along."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.posted = 0
+
+    def post(self, text: str) -> Store:
+        self.store.set(f"job {self.posted}", text)
+        self.posted += 1
+        return PrefixStore(f"group {self.posted - 1}", self.store)
+
+
+@functools.cache
+def _job_board(world: LaunchEnvironment) -> _JobBoard:
+    return _JobBoard(meeting_point(world))
+
+
+@contextmanager
+def _announced(path: Path, world: LaunchEnvironment) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
+    """Call the processes that wait already."""
+    yield _job_board(world).post(str(path.absolute())), {}
+
+
+@contextmanager
+def _posted(path: Path, layout: Layout, folder: Path) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
+    """Start the other ranks as processes of this machine, which end with the block."""
+    store = TCPStore("127.0.0.1", 0, layout.size, is_master=True, timeout=PATIENCE, wait_for_workers=False)
+    children: dict[int, ChildProcess] = {}
+    try:
+        for rank in range(1, layout.size):
+            arguments = [str(path), str(store.port), str(rank)]
+            children[rank] = ChildProcess.start("embfit.training.ranks.worker", arguments, folder / f"rank-{rank}.txt")
+        log.info("training on %d ranks", layout.size)
+        yield store, children
+    finally:
+        for child in children.values():
+            child.end(GRACE if sys.exc_info()[0] is None else 0.1)
+
+
+def _look(children: Mapping[int, ChildProcess], layout: Layout) -> None:
+    """Refuse to wait for a rank that has ended before it was there."""
+    for rank, child in children.items():
+        if child.over:
+            raise UserError(_told(rank, child, layout))
+
+
+def _lost(children: Mapping[int, ChildProcess], store: Store, layout: Layout) -> str:
+    """Say which rank was the first to fail and why, giving all a moment to do so; empty if none did.
+
+    Those after it have lost their connection to it.
+    """
+    if not children:
+        return failure(store, GRACE)
+    end = time.monotonic() + GRACE
+    failed = [rank for rank, child in children.items() if child.failed(max(0.0, end - time.monotonic()))]
+    first = min(failed, key=lambda rank: children[rank].words.stat().st_mtime_ns, default=None)
+    return "" if first is None else _told(first, children[first], layout)
+
+
+def _told(rank: int, child: ChildProcess, layout: Layout) -> str:
+    return f"rank {rank} of {layout.size} failed: {child.error_summary(RELIEF)}"

@@ -1,0 +1,90 @@
+"""A rank other than the first: it is given a module, trains it with the others, and keeps nothing.
+
+`python -m embfit.training.ranks.worker JOB PORT RANK` is how the first rank starts one on its own machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch only types them
+
+from embfit.errors import UserError, first_line
+from embfit.run.exit_status import exit_status
+from embfit.run.launch_environment import LaunchEnvironment
+from embfit.training.fit.loop import run
+from embfit.training.ranks.launch import (
+    END,
+    PATIENCE,
+    RankJob,
+    abort_process_group,
+    in_process_group,
+    meeting_point,
+    on_device_of_rank,
+)
+from embfit.training.ranks.rendezvous import arrive, post_failure
+
+log = logging.getLogger(__name__)
+
+
+def train_as_rank(path: Path, place: tuple[int, int], store: Store) -> None:
+    """Train the module of a job as one of its ranks.
+
+    Args:
+        path: of the job.
+        place: of this process: its rank, and its rank on its machine.
+        store: through which this job's ranks meet.
+    """
+    rank, local_rank = place
+    job = _read(path)
+    settings = {**job.layout.settings(job.settings, local_rank), "logger": False}
+    with on_device_of_rank(job.layout, local_rank, job.threads):
+        if arrive(store, rank):
+            with in_process_group(job.module, rank, job.layout, store):
+                run(job.module, settings, [], job.steps, job.folder, job.start)
+
+
+def _read(path: Path) -> RankJob:
+    try:
+        job: RankJob = torch.load(path, map_location="cpu", weights_only=False)  # written by this run's first rank
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there; put run.dir on a disk that all machines see") from error
+    except (AttributeError, ImportError) as error:
+        raise UserError(
+            f"cannot import what is trained ({first_line(error)}); define it in a module that every rank can import, "
+            "not in the script that is run"
+        ) from error
+    return job
+
+
+def serve_jobs(world: LaunchEnvironment) -> None:
+    """Train what the first process of a launcher trains, job after job, until it says that there is no more."""
+    board = meeting_point(world)
+    number = 0
+    while (notice := board.get(f"job {number}").decode()) != END:
+        group = PrefixStore(f"group {number}", board)
+        try:
+            train_as_rank(Path(notice), (world.rank, world.local_rank), group)
+        except Exception as error:  # this trial of a sweep is lost, also for the first rank; the next one is another
+            log.exception("rank %d: job %d failed", world.rank, number)
+            post_failure(group, f"rank {world.rank} of {world.size} failed: {exit_status(error).message}")
+            abort_process_group()
+        number += 1
+
+
+def main(arguments: list[str]) -> None:
+    """Train one job beside a first rank on this machine."""
+    path, port, rank = arguments
+    store = TCPStore(
+        "127.0.0.1", int(port), is_master=False, timeout=timedelta(minutes=1)
+    )  # it is there, or its process is gone
+    store.set_timeout(PATIENCE)
+    train_as_rank(Path(path), (int(rank), int(rank)), store)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

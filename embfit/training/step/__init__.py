@@ -1,0 +1,1 @@
+"""One optimizer step: micro-batches, the gradient cache, memory, and how the backbone computes."""

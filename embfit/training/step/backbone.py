@@ -1,0 +1,141 @@
+"""How a backbone computes while it is trained: four changes, each undone afterwards.
+
+All four replace something of a transformers model for the time of a step (checked with transformers 5.0 to 5.23 and
+PyTorch 2.6 to 2.13):
+
+- `training_attention`: plain attention on a CPU, whose backward pass is faster than the fused kernel's;
+- `direct_lookup`: the gradient of token embeddings is added row by row;
+- `gradient_checkpointing`: layers keep their inputs alone;
+- `training_backbone` applies those that a training asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from embfit.model import CrossEncoder, Encoder
+from embfit.model.folder import Attention
+from embfit.model.layers import layer_stack
+
+PLAIN = 512  # tokens up to which a CPU trains faster with plain attention, whose memory is quadratic
+
+
+@contextmanager
+def training_attention(backbone: PreTrainedModel, asked: Attention, max_length: int) -> Iterator[None]:
+    """Have a backbone attend by plain matrix products on a CPU, and elsewhere as it was loaded.
+
+    The backward pass of the fused kernel is slower on a CPU (`scripts/benchmarks/portions.py`).
+
+    Args:
+        backbone: changed in this context.
+        asked: anything but `auto` stays.
+        max_length: of the texts, in tokens.
+    """
+    if asked != "auto" or backbone.device.type != "cpu" or max_length > PLAIN:
+        yield
+        return
+    loaded = backbone.config._attn_implementation
+    backbone.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        backbone.set_attn_implementation(loaded)
+
+
+@contextmanager
+def direct_lookup(model: PreTrainedModel) -> Iterator[None]:
+    """Have the gradient of a model's token embeddings added to them row by row, on a CPU.
+
+    A GPU clears a table in no time, and adds rows in no fixed order.
+    """
+    table = model.get_input_embeddings()
+    plain = (
+        type(table) is nn.Embedding  # a subclass may do more than look up
+        and table.weight.requires_grad
+        and table.weight.device.type == "cpu"
+        and table.max_norm is None
+        and not table.scale_grad_by_freq
+        and "forward" not in vars(table)
+    )
+    if not plain:
+        yield
+        return
+
+    def look_up(ids: Tensor) -> Any:
+        return _Lookup.apply(table.weight, ids, table.padding_idx)  # type: ignore[no-untyped-call]  # torch does not
+
+    table.forward = look_up
+    try:
+        yield
+    finally:
+        del table.forward
+
+
+class _Lookup(torch.autograd.Function):
+    """`functional.embedding` that adds to the weight's gradient itself."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: nn.Parameter, ids: Tensor, padding: int | None) -> Tensor:
+        """Return the rows of the ids: [N, L] → [N, L, H]."""
+        ctx.weight, ctx.padding = weight, padding
+        ctx.save_for_backward(ids)
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+        """Add the gradient ([N, L, H]) to the rows that were read, but for the padding's."""
+        weight: nn.Parameter = ctx.weight
+        rows, parts = ctx.saved_tensors[0].flatten(), gradient.flatten(0, -2)
+        if ctx.padding is not None:
+            real = rows != ctx.padding
+            rows, parts = rows[real], parts[real]
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        weight.grad.index_add_(0, rows, parts.to(weight.dtype))
+        return None, None, None
+
+
+@contextmanager
+def gradient_checkpointing(backbone: PreTrainedModel) -> Iterator[None]:
+    """Have a backbone's layers compute again in the backward pass, with the random numbers of the first time.
+
+    Not by transformers' own switch: that one works in training mode alone, where there is dropout.
+
+    Raises:
+        UserError: the backbone has no list of layers.
+    """
+    _, layers = layer_stack(backbone, "training.gradient_checkpointing")
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+@contextmanager
+def training_backbone(encoder: Encoder | CrossEncoder, checkpointing: bool) -> Iterator[None]:
+    """Have an encoder's backbone compute as training asks.
+
+    Args:
+        encoder: changed in this context.
+        checkpointing: layers compute again in the backward pass what they did not keep.
+    """
+    backbone = encoder.backbone
+    with ExitStack() as ways:
+        ways.enter_context(training_attention(backbone, encoder.settings.attention, encoder.max_length))
+        if not encoder.compiled:  # a compiled graph has its own way to add gradients up
+            ways.enter_context(direct_lookup(backbone))
+        if checkpointing:
+            ways.enter_context(gradient_checkpointing(backbone))
+        yield

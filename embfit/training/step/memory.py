@@ -1,0 +1,93 @@
+"""How much memory there is, and how much of it a graph takes."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embfit.training.step.control_group import bytes_left
+
+GIGABYTE = 1e9
+LONGER = 1.25  # times as long is clearly longer
+
+
+class GraphSize:
+    """Bytes that autograd saved for the backward pass, once `measure_graph` has ended."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+@contextmanager
+def measure_graph(module: nn.Module) -> Iterator[GraphSize]:
+    """Count what autograd saves in this context: each storage once, the module's own weights not at all."""
+    size = GraphSize()
+    seen = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            size.bytes += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        yield size
+
+
+class GraphLimit:
+    """Says how many micro-batches may keep their graph.
+
+    Args:
+        allowed: bytes for graphs.
+    """
+
+    def __init__(self, allowed: float) -> None:
+        self.allowed = allowed
+        self._per_token = 0.0  # bytes that a padded token keeps in the longest inputs so far
+        self._longest = 0
+
+    def kept(self, areas: Sequence[int], longest: int, measure: Callable[[], int]) -> int:
+        """Return how many of some micro-batches, longest inputs first, may keep their graph.
+
+        Args:
+            areas: padded tokens of each.
+            longest: tokens of the longest input.
+            measure: returns the bytes of the first one's graph. Asked when its inputs are clearly longer than any
+                measured before: plain attention keeps more for each token of a longer text.
+        """
+        if longest > LONGER * self._longest:
+            self._per_token, self._longest = max(self._per_token, measure() / areas[0]), longest
+        return int((np.cumsum(areas) * self._per_token <= self.allowed).sum())
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that a device can still give: on the CPU what the system or a limit on the process leaves."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch gives it again
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    return min(_system_bytes(), bytes_left())
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory that this process has used so far."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
+
+
+def _system_bytes() -> int:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 8_000_000_000  # a system that does not tell: assume a small machine

@@ -1,0 +1,148 @@
+"""The vectors of texts: one each, as a bi-encoder gives, or several, as late interaction does (one per kept token).
+
+Losses, miners, indexes and the evaluator call these methods and never multiply matrices themselves. So what they do is
+right for any number of vectors, and with one vector each it is the plain matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+LOWEST = float("-inf")  # the score of a document without any vector
+
+
+@dataclass(frozen=True)
+class Vectors(Generic[Array]):
+    """The vectors of N texts.
+
+    Args:
+        rows: [V, W] all texts' vectors, one text after the other: a NumPy array, possibly memory-mapped, or a tensor
+            on any device.
+        starts: [N + 1] int64; text i has the vectors `rows[starts[i]:starts[i + 1]]`. None means one vector each.
+        dim: how many dimensions of a NumPy array are kept. They are sliced and renormalised when they are read, so a
+            file stays on the disk. None keeps all.
+    """
+
+    rows: Array
+    starts: np.ndarray | None = None
+    dim: int | None = None
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.rows) if self.starts is None else len(self.starts) - 1
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a vector."""
+        return int(self.rows.shape[1]) if self.dim is None else self.dim
+
+    @property
+    def single(self) -> bool:
+        """Whether every text has one vector."""
+        return self.starts is None
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Vectors of each text ([N] int64)."""
+        return np.ones(len(self), np.int64) if self.starts is None else np.diff(self.starts)
+
+    def flat(self) -> Array:
+        """Return all vectors as they are compared: [V, D], cut and renormalised where `dim` says so."""
+        if self.dim is None or isinstance(self.rows, Tensor):
+            return self.rows
+        return unit_length(np.asarray(self.rows[:, : self.dim], np.float32))
+
+    def part(self, start: int, stop: int) -> Vectors[Array]:
+        """Return the texts from `start` up to `stop`, without copying their vectors."""
+        if self.starts is None:
+            return replace(self, rows=self.rows[start:stop])
+        starts = self.starts[start : stop + 1]
+        return replace(self, rows=self.rows[int(starts[0]) : int(starts[-1])], starts=starts - starts[0])
+
+    def take(self, texts: np.ndarray | Sequence[int]) -> Vectors[Array]:
+        """Return some texts, in the order given and as often as they are named."""
+        chosen = np.asarray(texts, np.int64)
+        if self.starts is None:
+            return replace(self, rows=self.rows[_index(chosen, self.rows)])
+        counts = self.starts[chosen + 1] - self.starts[chosen]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = np.arange(starts[-1]) - np.repeat(starts[:-1], counts) + np.repeat(self.starts[chosen], counts)
+        return replace(self, rows=self.rows[_index(places, self.rows)], starts=starts)
+
+    def cut(self, dim: int) -> Vectors[Array]:
+        """Return the first `dim` dimensions, renormalised (Matryoshka); all of them are returned as they are.
+
+        Raises:
+            ValueError: there are fewer dimensions.
+        """
+        if not 1 <= dim <= self.width:
+            raise ValueError(f"dim={dim} is not between 1 and the vectors' {self.width} dimensions")
+        if dim == self.width:
+            return self
+        if isinstance(self.rows, Tensor):
+            return replace(self, rows=functional.normalize(self.rows[:, :dim], dim=-1))
+        return replace(self, dim=dim)
+
+    def scores(self, documents: Vectors[Array]) -> Array:
+        """Score every text, as a query, against every document: [Q, D].
+
+        With one vector each the score is the inner product. With several it is the mean over the query's vectors of
+        the highest inner product with a vector of the document (MaxSim, Khattab and Zaharia 2020, section 3.3, divided
+        by the number of query vectors, so that temperatures keep their meaning). A document without vectors scores
+        -inf; a query without vectors scores 0.
+
+        Gradients flow through tensors.
+        """
+        pairs: Array = self.flat() @ documents.flat().T  # [Vq, Vd]
+        if self.starts is None and documents.starts is None:
+            return pairs
+        best = pairs if documents.starts is None else _highest(pairs, documents.starts)  # [Vq, D]
+        return best if self.starts is None else _mean(best, self.starts)  # [Q, D]
+
+
+def unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors [..., D] of length 1; a zero vector stays one."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    normalised: np.ndarray = vectors / np.maximum(norms, np.finfo(vectors.dtype).tiny)
+    return normalised
+
+
+def _index(places: np.ndarray, rows: Array) -> np.ndarray | Tensor:
+    return torch.from_numpy(places).to(rows.device) if isinstance(rows, Tensor) else places
+
+
+def _highest(pairs: Array, starts: np.ndarray) -> Array:
+    """Return each document's highest score with each query vector: [Vq, Vd] → [Vq, D]."""
+    count = len(starts) - 1
+    owners = np.repeat(np.arange(count), np.diff(starts))  # [Vd]
+    if isinstance(pairs, Tensor):
+        column = torch.from_numpy(owners).to(pairs.device).expand(len(pairs), -1)
+        lowest = pairs.new_full((len(pairs), count), LOWEST)
+        return lowest.scatter_reduce(1, column, pairs, "amax")
+    best = np.full((len(pairs), count), LOWEST, pairs.dtype)
+    filled = np.flatnonzero(np.diff(starts))
+    if len(filled):
+        best[:, filled] = np.maximum.reduceat(pairs, starts[filled], axis=1)
+    return best
+
+
+def _mean(best: Array, starts: np.ndarray) -> Array:
+    """Return the mean over each query's vectors: [Vq, D] → [Q, D]."""
+    counts = np.diff(starts)
+    owners = np.repeat(np.arange(len(counts)), counts)  # [Vq]
+    if isinstance(best, Tensor):
+        sums = best.new_zeros((len(counts), best.shape[1]))
+        sums = sums.index_add(0, torch.from_numpy(owners).to(best.device), best)
+        return sums / torch.from_numpy(counts).to(sums).clamp(min=1)[:, None]
+    means = np.zeros((len(counts), best.shape[1]), best.dtype)
+    np.add.at(means, owners, best)
+    means /= np.maximum(counts, 1).astype(best.dtype)[:, None]
+    return means

@@ -1,0 +1,147 @@
+"""Two gloo processes against one. Each case is a process of its own with a time limit, so that ranks that wait fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed import HashStore
+
+from embfit.errors import DEVICE_MEMORY
+from embfit.model import Encoder, save_encoder
+from embfit.run.child_process import ChildProcess
+from embfit.training.ranks import launch
+from embfit.training.ranks.layout import Layout
+from tests.conftest import TEXTS
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 240  # most of what a case takes is importing torch, in each process
+
+
+def limited(*arguments: str | Path, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on one thread, in its own session, and fail if it is not over in time."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
+    limited("-m", "tests.training.ranks.two_ranks", case, folder)
+    found = torch.load(folder / "found.pt", weights_only=False)
+    assert not list(folder.rglob("job.pt"))
+    return found[1], found[2]
+
+
+def test_two_ranks_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
+    one, two = on_one_and_two("at rest", tmp_path)
+    assert one.keys() == two.keys()
+    assert len(one) == 5
+    for case in one:
+        assert len(one[case]) == len(two[case]) == 3
+        for alone, together in zip(one[case], two[case], strict=True):
+            assert alone.keys() == together.keys(), case
+            assert any("lora" in name for name in alone) == (case == "adapter")
+            assert ("loss.log_excess" in alone) == (case in ("micro-batches", "none kept"))
+            for name, value in alone.items():
+                same = partial("{}, {}: {}".format, case, name)
+                torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5, msg=same)
+        assert all(step["loss"] > 0.01 for step in one[case])
+
+
+def test_ranks_stop_together_and_keep_the_best_weights(tmp_path: Path) -> None:
+    one, two = on_one_and_two("fit", tmp_path)
+    assert (two["stopped"], two["steps"], two["best_step"]) == ("plateau", 12, 6)
+    assert (one["stopped"], one["steps"], one["best_step"]) == ("plateau", 12, 6)
+    torch.testing.assert_close(two["vectors"], one["vectors"], atol=1e-3, rtol=0)
+
+
+def test_what_fails_on_every_rank_is_told_as_on_one(tmp_path: Path) -> None:
+    one, two = on_one_and_two("failing", tmp_path)
+    assert one == two
+    assert one.startswith("UserError: the loss is nan in step")
+
+
+def test_ranks_go_on_together(tmp_path: Path) -> None:
+    for whole, killed in on_one_and_two("resumed", tmp_path):
+        assert torch.equal(whole, killed)
+
+
+def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
+    one, two = on_one_and_two("dying", tmp_path)
+    assert one == "none"
+    assert two == f"UserError: rank 1 of 2 failed: MemoryError: no more ({tmp_path / '2' / 'rank-1.txt'})"
+
+
+def test_a_rank_that_is_lost_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """It dies before it has joined the others, or among them, and nobody waits for it."""
+    one, two = on_one_and_two("lost", tmp_path)
+    assert one == {"strange": "none", "killed early": "none", "killed": "none"}
+    killed = "it was killed by signal 9 (SIGKILL), as by a machine without memory; lower trainer.devices or"
+    for name, words in {
+        "strange": "cannot import what is trained (No module named 'only_here'); define it in a module that every",
+        "killed early": killed,
+        "killed": killed,
+    }.items():
+        assert two[name].startswith(f"UserError: rank 1 of 2 failed: {words} ")
+        assert two[name].endswith(f" ({tmp_path / '2' / name / 'rank-1.txt'})")
+
+
+def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
+    """Two and three of four fail; three lost its connection to two."""
+    said = {1: "", 2: "torch.OutOfMemoryError: CUDA out of memory. Tried", 3: "RuntimeError: Connection closed by peer"}
+    codes = {1: 0, 2: 1, 3: 1}
+    children = {}
+    for moment, (rank, words) in enumerate(said.items()):
+        path = tmp_path / f"rank-{rank}.txt"
+        path.write_text(f"Traceback\n[rank{rank}]: {words}\n")
+        os.utime(path, ns=(moment, moment))
+        process = subprocess.Popen([sys.executable, "-c", f"exit({codes[rank]})"])
+        children[rank] = ChildProcess(process, path)
+    found = launch._lost(children, HashStore(), Layout(("cpu",) * 4))
+    assert found == f"rank 2 of 4 failed: {DEVICE_MEMORY} ({tmp_path / 'rank-2.txt'})"
+
+
+@pytest.fixture
+def sweep(make_encoder: Callable[..., Encoder], tmp_path: Path) -> list[str]:
+    """The command line of a sweep over two learning rates, on two ranks, of the tiny encoder."""
+    save_encoder(make_encoder(), tmp_path / "tiny")
+    pairs = [{"query": " ".join(text.split()[:4]), "positive": text} for text in TEXTS]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return [
+        *("-m", "embfit", "-m", "training.lr=1e-3,1e-4", "model=custom", f"model.path={tmp_path / 'tiny'}"),
+        *("data=pairs", f"data.path={tmp_path / 'pairs.jsonl'}", "miner=none", "training.steps=3"),
+        *("training.batch_size=2", "training.precision=fp32", "logger=csv", "evaluator.bm25=false"),
+        *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "run.dir=sweep"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "launcher", [(), ("-m", "torch.distributed.run", "--nproc-per-node=2")], ids=["own", "torchrun"]
+)
+def test_a_sweep_on_two_ranks_trains_each_trial_once(
+    launcher: tuple[str, ...], sweep: list[str], tmp_path: Path
+) -> None:
+    done = limited(*launcher, *sweep, folder=tmp_path)
+    assert done.stderr.count("step 3: dev ndcg@10") == 2
+    for trial in ("0", "1"):
+        folder = tmp_path / "sweep" / trial
+        assert json.loads((folder / "status.json").read_text())["state"] == "done"
+        assert json.loads((folder / "training.json").read_text())["steps"] == 3
+        assert (folder / "model" / "model.safetensors").is_file()
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == ["0", "1", "conf"]
