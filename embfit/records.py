@@ -18,6 +18,7 @@ from datasets import Dataset
 from pydantic import Field
 
 from embfit.text_digests import CONTENT, DIGESTS, digest_documents, document_text, first_rows
+from embfit.vectors import Vectors
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Judgements of one split: query id → {document id → grade}. A grade of 1 or more is relevant."""
@@ -143,16 +144,14 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors of texts, in row order.
+    """The vectors of a table's rows, in row order.
 
     Args:
-        ids: one per row.
-        matrix: [N, D] float32, possibly memory-mapped.
-        fingerprint: identifies weights, tokenizer, pooling, prompt, length, precision and texts.
+        vectors: of N texts, float32, possibly memory-mapped.
+        fingerprint: identifies the texts and all that their vectors depend on.
     """
 
-    ids: Sequence[str]
-    matrix: np.ndarray
+    vectors: Vectors[np.ndarray]
     fingerprint: str
 
 

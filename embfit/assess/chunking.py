@@ -60,7 +60,7 @@ def compare_chunks(context: EvaluationContext, sizes: Sequence[int], documents: 
     """
     encoder, collection = context.encoder, context.collection
     rows = subcorpus(collection, context.split, documents)
-    whole = np.asarray(embed(encoder, collection, "document", context.store).matrix[rows])
+    whole = np.asarray(embed(encoder, collection, "document", context.store).vectors.rows[rows])
     systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, context, rows, whole, np.arange(len(rows))))}
     for tokens in sizes:
         name = f"pieces of {tokens}"

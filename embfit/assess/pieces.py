@@ -112,7 +112,7 @@ def evaluate_best_piece(
         starts: [N] number of each document's first piece.
     """
     search = CorpusSearch(context.collection, context.evaluator.depth)
-    queries = embed(context.encoder, context.collection, "query", context.store, context.rows).matrix  # [Q, D]
+    queries = embed(context.encoder, context.collection, "query", context.store, context.rows).vectors.rows  # [Q, D]
     step = max(1, SCORES // len(matrix))
     found: list[Hits] = []
     for first in range(0, len(queries), step):

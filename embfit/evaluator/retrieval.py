@@ -112,8 +112,8 @@ class Retrieval:
 
         def at(name: str, dim: int) -> Evaluation:
             def find() -> Hits:
-                queries = embed(encoder, collection, "query", store, rows).matrix
-                documents = embed(encoder, collection, "document", store).matrix
+                queries = embed(encoder, collection, "query", store, rows).vectors.rows
+                documents = embed(encoder, collection, "document", store).vectors.rows
                 return search.nearest(Cut(queries, dim)[:], Cut(documents, dim))
 
             key = {"search": "exact inner product", "encoder": fingerprint, "dimensions": dim}
@@ -246,8 +246,8 @@ class Retrieval:
             return mean(per_query(ranking, collection.qrels[split], [metric])[metric].values())
 
         found = measure_funnel(
-            embed(encoder, collection, "query", store, rows).matrix,
-            embed(encoder, collection, "document", store).matrix,
+            embed(encoder, collection, "query", store, rows).vectors.rows,
+            embed(encoder, collection, "document", store).vectors.rows,
             self.dims or (),
             self.formats,
             self.funnel or (),

@@ -135,7 +135,7 @@ def searcher(vectors: Embeddings, method: Method, store: Store, seed: int = 0) -
         store: keeps the index under the vectors' fingerprint.
         seed: of the sample that an index is trained on.
     """
-    documents = vectors.matrix
+    documents = vectors.vectors.rows
     chosen = choose(method, len(documents))
     if chosen not in ("ivf", "hnsw"):
         return lambda queries, k: exact.search(queries, documents, k)

@@ -43,12 +43,12 @@ class DenseMiner(RankedMiner):
             chosen = self.encoder.load(str(encoder.device), *encoder.beside)
 
         def prepare(examples: TrainingQueries) -> Propose:
-            queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).matrix  # [Q, D]
+            queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).vectors.rows  # [Q, D]
             vectors = embed(chosen, collection, "document", store)
             search = searcher(vectors, self.search, store)
 
             def propose(part: TrainingQueries) -> Candidates:
-                return self._nearest(part, queries[examples.places(part)], vectors.matrix, search)
+                return self._nearest(part, queries[examples.places(part)], vectors.vectors.rows, search)
 
             return propose
 

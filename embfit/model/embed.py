@@ -15,6 +15,7 @@ from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from embfit.tokens import Tokens
+from embfit.vectors import Vectors
 
 TOKENS = 1  # version of the store's tokens
 EMBEDDINGS = 1  # and of its embeddings
@@ -70,4 +71,4 @@ def embed(
                 other.unlink()
 
     folder = store.entry("embeddings", key, build, version=EMBEDDINGS, resumable=True)
-    return Embeddings([ids[row] for row in chosen], np.load(folder / MATRIX, mmap_mode="r"), folder.name)
+    return Embeddings(Vectors(np.load(folder / MATRIX, mmap_mode="r")), folder.name)

@@ -100,7 +100,7 @@ def _corpus(run: Path) -> str | None:
 
 
 def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: Store) -> list[tuple[int, float]]:
-    vectors = embed(encoder, collection, "document", store).matrix
+    vectors = embed(encoder, collection, "document", store).vectors.rows
     question = encoder.encode([query], "query")
     try:
         scores, rows = search_exact(question, vectors, k)

@@ -86,7 +86,13 @@ def make_guide(
     guide = encoder if name == BASE else Pretrained(path=name).load(str(encoder.device), *encoder.beside)
     queries = embed(guide, collection, "query", store, rows=query_rows.tolist())
     documents = embed(guide, collection, "document", store)
-    return Guide(query_rows, queries.matrix, documents.matrix, margin, f"{queries.fingerprint} {documents.fingerprint}")
+    return Guide(
+        query_rows,
+        queries.vectors.rows,
+        documents.vectors.rows,
+        margin,
+        f"{queries.fingerprint} {documents.fingerprint}",
+    )
 
 
 def _open(

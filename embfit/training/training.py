@@ -155,7 +155,7 @@ class Training(TrainingSettings):
             return BySource(examples.sources, batch_size)
         if self.batching == "topical":
             rows, example_of = np.unique(examples.queries, return_inverse=True)  # [Q], [N]
-            vectors = embed(encoder, training_set.collection, "query", store, rows=rows.tolist()).matrix
+            vectors = embed(encoder, training_set.collection, "query", store, rows=rows.tolist()).vectors.rows
             return Topical(vectors[example_of], batch_size)
         return RandomGrouping(len(examples), batch_size)
 

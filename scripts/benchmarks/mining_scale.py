@@ -32,6 +32,7 @@ from embfit.miner.examples import TrainingQueries
 from embfit.model import Encoder
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
+from embfit.vectors import Vectors
 
 CENTRES = 5000
 CHUNK = 65_536
@@ -96,7 +97,7 @@ class Given(DenseMiner):
 
         def prepare(examples: TrainingQueries) -> Propose:
             started = time.monotonic()
-            search = searcher(Embeddings((), documents, self.folder), self.search, store)
+            search = searcher(Embeddings(Vectors(documents), self.folder), self.search, store)
             self.seconds["index"] = time.monotonic() - started
 
             def propose(part: TrainingQueries) -> Candidates:

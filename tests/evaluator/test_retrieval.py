@@ -10,6 +10,7 @@ from embfit.evaluator.subcorpus import subcorpus
 from embfit.evaluator.validation import validate
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
+from embfit.vectors import Vectors
 from tests.conftest import make_collection
 
 
@@ -31,7 +32,7 @@ def embed(
     encoder: Numbers, collection: Collection, kind: str, store: Store, rows: Sequence[int] | None = None
 ) -> Embeddings:
     texts = collection.query_texts(rows) if kind == "query" else collection.document_texts()
-    return Embeddings([], encoder.encode(texts, kind), "")
+    return Embeddings(Vectors(encoder.encode(texts, kind)), "")
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,13 @@ from embfit.index import approximate, exact
 from embfit.index.approximate import EXACT_UP_TO, ApproximateIndex, choose, search_key, searcher
 from embfit.records import Embeddings
 from embfit.store import Store
+from embfit.vectors import Vectors
 
-Vectors = tuple[np.ndarray, np.ndarray]
+Arrays = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def vectors() -> Vectors:
+def vectors() -> Arrays:
     """Four thousand unit vectors around forty centres, and queries near some of them."""
     random = np.random.default_rng(0)
     documents = random.standard_normal((40, 32))[random.integers(0, 40, 4000)] + random.standard_normal((4000, 32)) / 2
@@ -26,11 +27,11 @@ def vectors() -> Vectors:
 
 
 def made(documents: np.ndarray, fingerprint: str = "vectors") -> Embeddings:
-    return Embeddings((), documents, fingerprint)
+    return Embeddings(Vectors(documents), fingerprint)
 
 
 @pytest.mark.parametrize("method", ["ivf", "hnsw"])
-def test_it_finds_nearly_all_with_exact_scores(vectors: Vectors, method: Literal["ivf", "hnsw"], store: Store) -> None:
+def test_it_finds_nearly_all_with_exact_scores(vectors: Arrays, method: Literal["ivf", "hnsw"], store: Store) -> None:
     queries, documents = vectors
     expected_scores, expected = exact.search(queries, documents, 20)
     scores, rows = searcher(made(documents), method, store)(queries, 20)
@@ -44,7 +45,7 @@ def test_it_finds_nearly_all_with_exact_scores(vectors: Vectors, method: Literal
 
 
 def test_an_index_is_built_once_for_the_same_vectors(
-    vectors: Vectors, store: Store, monkeypatch: pytest.MonkeyPatch
+    vectors: Arrays, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, documents = vectors
     first = searcher(made(documents), "ivf", store)(queries, 20)
@@ -66,7 +67,7 @@ def test_keys_hold_what_an_approximate_search_depends_on(monkeypatch: pytest.Mon
     assert search_key("auto", EXACT_UP_TO + 1) != before
 
 
-def test_places_without_a_document_are_marked(vectors: Vectors) -> None:
+def test_places_without_a_document_are_marked(vectors: Arrays) -> None:
     queries, documents = vectors
     index = ApproximateIndex.build(documents[:300], "ivf")
     scores, rows = index.search(queries[:5], 300)
@@ -77,13 +78,13 @@ def test_places_without_a_document_are_marked(vectors: Vectors) -> None:
         assert their[len(found) :] == [0.0] * (300 - len(found))
 
 
-def test_k_beyond_the_corpus(vectors: Vectors) -> None:
+def test_k_beyond_the_corpus(vectors: Arrays) -> None:
     index = ApproximateIndex.build(vectors[1][:100], "hnsw")
     with pytest.raises(ValueError, match="k=101 is not between 1 and the index's 100 documents"):
         index.search(vectors[0], 101)
 
 
-def test_auto_is_exact_where_that_is_quick(vectors: Vectors, store: Store) -> None:
+def test_auto_is_exact_where_that_is_quick(vectors: Arrays, store: Store) -> None:
     assert [choose("auto", count) for count in (10, EXACT_UP_TO, EXACT_UP_TO + 1)] == ["exact", "exact", "ivf"]
     assert choose("hnsw", 10) == "hnsw"
     queries, documents = vectors

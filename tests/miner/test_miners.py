@@ -18,12 +18,13 @@ from embfit.miner.training_set import SCHEMA
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection, Embeddings, TrainingSet
 from embfit.store import Store
+from embfit.vectors import Vectors
 from tests.conftest import make_collection
 
 Miner = NoNegatives | RandomMiner | BM25Miner | DenseMiner
 
 
-class Vectors:
+class GivenVectors:
     """An encoder whose vectors are given: one for each document, one for each query."""
 
     def __init__(self, documents: np.ndarray, queries: np.ndarray, fingerprint: str = "vectors") -> None:
@@ -32,13 +33,13 @@ class Vectors:
 
     def embed(self, collection: Collection, kind: str, rows: list[int] | None) -> Embeddings:
         matrix = self.matrices[kind]
-        return Embeddings((), matrix if rows is None else matrix[rows], self.fingerprint)
+        return Embeddings(Vectors(matrix if rows is None else matrix[rows]), self.fingerprint)
 
 
 @pytest.fixture
 def given_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     def embed(
-        encoder: Vectors, collection: Collection, kind: str, store: Store, rows: list[int] | None = None
+        encoder: GivenVectors, collection: Collection, kind: str, store: Store, rows: list[int] | None = None
     ) -> Embeddings:
         return encoder.embed(collection, kind, rows)
 
@@ -61,7 +62,7 @@ def circle(judgements: dict[str, int], **splits: dict[str, int]) -> Collection:
 
 
 def mined(miner: DenseMiner, collection: Collection, store: Store, query: float) -> dict[str, object]:
-    encoder = Vectors(ANGLES, at(180, query))
+    encoder = GivenVectors(ANGLES, at(180, query))
     training_set = miner.mine(collection, encoder, store)  # type: ignore[arg-type]
     (row,) = training_set.rows
     return {**row, "facts": training_set.facts, "relevant": training_set.relevant}

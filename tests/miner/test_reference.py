@@ -12,12 +12,13 @@ from datasets import Dataset
 from embfit.miner import DenseMiner, dense
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
+from embfit.vectors import Vectors
 from tests.conftest import make_collection
 
 QUERIES, DOCUMENTS, WIDTH = 60, 300, 8
 
 
-class Vectors:
+class GivenVectors:
     """A sentence-transformers model, as far as the mining asks, that looks up given vectors."""
 
     device = torch.device("cpu")
@@ -59,7 +60,7 @@ def test_the_same_negatives_as_sentence_transformers(
     texts = [*queries.values(), *documents.values()]
     vectors = random.standard_normal((len(texts), WIDTH)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    model = Vectors(dict(zip(texts, vectors, strict=True)))
+    model = GivenVectors(dict(zip(texts, vectors, strict=True)))
     nearest = np.argsort(-vectors[:QUERIES] @ vectors[QUERIES:].T, axis=1)  # positives from near to far, 1 to 3 each
     qrels = {
         query: {f"d{nearest[row, 12 * place + row % 9]}": 1 for place in range(1 + row % 3)}
@@ -68,10 +69,10 @@ def test_the_same_negatives_as_sentence_transformers(
     collection = make_collection(documents, queries, {"train": qrels})
 
     def embed(
-        model: Vectors, collection: Collection, kind: str, store: Store, rows: list[int] | None = None
+        model: GivenVectors, collection: Collection, kind: str, store: Store, rows: list[int] | None = None
     ) -> Embeddings:
         texts = collection.query_texts(rows) if kind == "query" else collection.document_texts(rows)
-        return Embeddings((), model.encode_query(list(texts)), "vectors")
+        return Embeddings(Vectors(model.encode_query(list(texts))), "vectors")
 
     monkeypatch.setattr(dense, "embed", embed)
     miner = DenseMiner(negatives=5, depth=100, **{"relative_margin": None, **limits})

@@ -133,7 +133,7 @@ def test_embed_is_kept_and_follows_the_weights(
     tiny_encoder: Encoder, small_collection: Collection, store: Store
 ) -> None:
     first = embed(tiny_encoder, small_collection, "document", store)
-    np.testing.assert_allclose(first.matrix, tiny_encoder.encode(TEXTS, "document"), atol=1e-6)
+    np.testing.assert_allclose(first.vectors.rows, tiny_encoder.encode(TEXTS, "document"), atol=1e-6)
     later = Store(store.dir)
     assert embed(tiny_encoder, small_collection, "document", later).fingerprint == first.fingerprint
     assert later.reused == ["embeddings"]
@@ -141,7 +141,7 @@ def test_embed_is_kept_and_follows_the_weights(
         tiny_encoder.backbone.embeddings.LayerNorm.bias += 0.1
     second = embed(tiny_encoder, small_collection, "document", store)
     assert second.fingerprint != first.fingerprint
-    assert np.abs(second.matrix - first.matrix).max() > 1e-4
+    assert np.abs(second.vectors.rows - first.vectors.rows).max() > 1e-4
     assert store.built.count("tokens") == 1
 
 
@@ -149,9 +149,9 @@ def test_embed_some_rows(tiny_encoder: Encoder, small_collection: Collection, st
     whole = embed(tiny_encoder, small_collection, "query", store)
     part = embed(tiny_encoder, small_collection, "query", store, rows=[5, 2])
     assert part.ids == ["q5", "q2"]
-    np.testing.assert_allclose(part.matrix, whole.matrix[[5, 2]], atol=1e-6)
+    np.testing.assert_allclose(part.vectors.rows, whole.vectors.rows[[5, 2]], atol=1e-6)
     other = embed(tiny_encoder, small_collection, "query", store, rows=[5, 3])
-    np.testing.assert_allclose(other.matrix, whole.matrix[[5, 3]], atol=1e-6)
+    np.testing.assert_allclose(other.vectors.rows, whole.vectors.rows[[5, 3]], atol=1e-6)
 
 
 @pytest.mark.parametrize("change", [{"query_prompt": "the heart "}, {"max_length": 4}], ids=["prompt", "length"])

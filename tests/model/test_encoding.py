@@ -50,7 +50,7 @@ def crash_after(encoder: Encoder, batches: int, monkeypatch: pytest.MonkeyPatch)
 def test_what_was_encoded_is_not_encoded_again(
     small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "whole")).matrix
+    whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "whole")).vectors.rows
     encoder, store = make_encoder(), Store(tmp_path / "crashed")
     first = crash_after(encoder, 3, monkeypatch)
     with pytest.raises(Crash):
@@ -59,7 +59,7 @@ def test_what_was_encoded_is_not_encoded_again(
     monkeypatch.undo()
     monkeypatch.setattr(encoder_module, "default_token_budget", lambda device: 40)
     second = crash_after(encoder, 99, monkeypatch)
-    matrix = embed(encoder, small_collection, "document", Store(store.dir)).matrix
+    matrix = embed(encoder, small_collection, "document", Store(store.dir)).vectors.rows
     np.testing.assert_array_equal(matrix, whole)
     assert sum(first) + sum(second) == len(TEXTS)
     assert len(first) == 3
@@ -96,12 +96,12 @@ def test_two_processes_make_the_same_matrix(
     small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the other process's own budget is another, as on another device: it has no say
-    whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "one")).matrix
+    whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "one")).vectors.rows
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     encoder = make_encoder()
     encoder.beside = ("cpu",)
     store = Store(tmp_path / "two")
-    shared = embed(encoder, small_collection, "document", store).matrix
+    shared = embed(encoder, small_collection, "document", store).vectors.rows
     np.testing.assert_allclose(shared, whole, rtol=0, atol=1e-6)  # threads differ, and with them the last bit
     (entry,) = (path for path in (store.dir / "embeddings").iterdir() if path.is_dir())
     assert sorted(path.name for path in entry.iterdir()) == ["key.json", "matrix.npy"]
@@ -117,7 +117,7 @@ def test_another_plan_is_not_gone_on_with(
             embed(encoder, small_collection, "document", store)
     monkeypatch.setattr(encoder_module, "default_token_budget", lambda device: 90)  # of another device
     again = crash_after(encoder, 99, monkeypatch)
-    matrix = embed(encoder, small_collection, "document", store).matrix
+    matrix = embed(encoder, small_collection, "document", store).vectors.rows
     assert sum(again) == len(TEXTS)
     expected = encoder.encode(small_collection.document_texts(), "document")
     np.testing.assert_allclose(matrix, expected, atol=1e-6)
@@ -131,7 +131,7 @@ def test_a_row_without_a_vector_is_no_finished_matrix(
         patch.setattr(shared_encoding, "plan_batches", lambda lengths, budget: [np.arange(5)])
         with pytest.raises(UserError, match=f"{len(TEXTS) - 5} of {len(TEXTS)} texts have no vector, .* row 5"):
             embed(encoder, small_collection, "document", store)
-    matrix = embed(encoder, small_collection, "document", store).matrix
+    matrix = embed(encoder, small_collection, "document", store).vectors.rows
     np.testing.assert_array_equal(matrix, encoder.encode(small_collection.document_texts(), "document"))
 
 
@@ -146,7 +146,7 @@ def test_a_process_that_fails_is_named_and_nothing_is_lost(
         embed(encoder, small_collection, "document", store)
     encoder.beside = ()
     whole = encoder.encode(small_collection.document_texts(), "document")
-    np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).matrix, whole)
+    np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).vectors.rows, whole)
 
 
 def test_a_process_that_the_system_kills_is_told_as_that(

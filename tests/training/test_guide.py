@@ -47,8 +47,8 @@ def training_set(small_collection: Collection) -> TrainingSet:
 def test_vectors_are_those_of_the_store(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:
     guide = make_guide("base", 0.1, tiny_encoder, small_collection, np.array([1, 3, 5]), store)
     queries, documents = guide.vectors(np.array([3, 5]), np.array([0, 7]))
-    assert np.array_equal(queries, embed(tiny_encoder, small_collection, "query", store).matrix[[3, 5]])
-    assert np.array_equal(documents, embed(tiny_encoder, small_collection, "document", store).matrix[[0, 7]])
+    assert np.array_equal(queries, embed(tiny_encoder, small_collection, "query", store).vectors.rows[[3, 5]])
+    assert np.array_equal(documents, embed(tiny_encoder, small_collection, "document", store).vectors.rows[[0, 7]])
     again: Guide = pickle.loads(pickle.dumps(guide))  # as another rank gets it
     assert len(pickle.dumps(guide)) < 2000  # file names, no vectors
     assert again.digest == guide.digest != replace(guide, margin=0.2).digest
