@@ -18,7 +18,7 @@ Values = Mapping[str, Any]
 SOURCES = {
     "model": {"Pretrained": "path"},
     "data": {"Beir": "path", "Pairs": "path", "Hub": "name"},
-    "miner": {"RunFile": "path", "CrossEncoder": "model", "Taught": "model", "Pretrained": "path"},
+    "miner": {"RunFileMiner": "path", "CrossEncoderMiner": "model", "ScoredMiner": "model", "Pretrained": "path"},
 }
 """Per group and class, the key that says where the thing itself is."""
 
