@@ -353,7 +353,7 @@ def script(tmp_path: Path, body: str = "") -> list[str]:
         from pathlib import Path
         sys.path[:0] = [{str(HOUSE / "packs")!r}, {str(ROOT)!r}]
         from embfit.compose import search_path
-        search_path.house = lambda: search_path.Source("embfit", Path({str(HOUSE / "conf")!r}))
+        search_path.house = lambda: search_path.ConfigSource("embfit", Path({str(HOUSE / "conf")!r}))
         from embfit.app import main
         code = main(sys.argv[1:])
         heavy = sorted(set({HEAVY!r}) & set(sys.modules))
