@@ -99,7 +99,7 @@ def test_two_processes_make_the_same_matrix(
     whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "one")).vectors.rows
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     encoder = make_encoder()
-    encoder.beside = ("cpu",)
+    encoder.further_devices = ("cpu",)
     store = Store(tmp_path / "two")
     shared = embed(encoder, small_collection, "document", store).vectors.rows
     np.testing.assert_allclose(shared, whole, rtol=0, atol=1e-6)  # threads differ, and with them the last bit
@@ -141,10 +141,10 @@ def test_a_process_that_fails_is_named_and_nothing_is_lost(
     monkeypatch.undo()
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     encoder, store = make_encoder(), Store(tmp_path)
-    encoder.beside = ("nonsense",)
+    encoder.further_devices = ("nonsense",)
     with pytest.raises(UserError, match=r"process 1 of 2 failed while encoding: .*nonsense.*process-1\.txt"):
         embed(encoder, small_collection, "document", store)
-    encoder.beside = ()
+    encoder.further_devices = ()
     whole = encoder.encode(small_collection.document_texts(), "document")
     np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).vectors.rows, whole)
 
@@ -159,7 +159,7 @@ def test_a_process_that_the_system_kills_is_told_as_that(
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     monkeypatch.setattr(ChildProcess, "start", start)
     encoder = make_encoder()
-    encoder.beside = ("cpu",)
+    encoder.further_devices = ("cpu",)
     expected = r"process 1 of 2 failed while encoding: it was killed by signal 9 .* lower trainer\.devices \("
     with pytest.raises(UserError, match=expected):
         embed(encoder, small_collection, "document", Store(tmp_path))
