@@ -77,21 +77,20 @@ def new_matrix(folder: Path, shape: tuple[int, int]) -> None:
 
 
 def check_written(folder: Path) -> None:
-    """Make sure that every row of the matrix has been written.
+    """Make sure that every text has its vectors.
 
     Raises:
-        UserError: a row has not, or holds NaN; how far the parts were is forgotten.
+        UserError: a text has none, or one of NaN; how far the parts were is forgotten.
     """
-    missing = np.isnan(np.load(folder / MATRIX, mmap_mode="r")[:, 0])
-    if missing.any():
+    vectors = read_vectors(folder)
+    missing = np.flatnonzero(np.isnan(vectors.rows[:, 0]))
+    if len(missing):
         for marker in folder.glob("encoded-*.json"):
             marker.unlink()
-        row = int(missing.argmax())
-        if (folder / STARTS).is_file():
-            row = int(np.searchsorted(np.load(folder / STARTS), row, side="right")) - 1
+        texts = missing if vectors.starts is None else np.searchsorted(vectors.starts, missing, side="right") - 1
         raise UserError(
-            f"{int(missing.sum())} of {len(missing)} vectors are not there, or are NaN (the first: text {row}); "
-            "run again to encode them anew, and set model.precision=fp32 if that is no help"
+            f"{len(np.unique(texts))} of {len(vectors)} texts have no vector, or one of NaN (the first: row "
+            f"{int(texts[0])}); run again to encode them anew, and set model.precision=fp32 if that is no help"
         )
 
 

@@ -99,15 +99,14 @@ def read_settings(folder: Path) -> FolderSettings:
     """
     if not (folder / "modules.json").is_file():
         return FolderSettings()
-    said = _read_known(
-        folder / "config_sentence_transformers.json", ("prompts", "default_prompt_name", "similarity_fn_name")
-    )
-    similarity = said.get("similarity_fn_name")
+    path = folder / "config_sentence_transformers.json"
+    similarity = _read(path).get("similarity_fn_name")
     if str(similarity).lower() == "maxsim":
         raise UserError(
             f"{folder}: this is a late-interaction model (similarity_fn_name: {similarity}), which gives one vector "
             "for each token; model.path takes one that gives a vector for each text"
         )
+    said = _read_known(path, ("prompts", "default_prompt_name", "similarity_fn_name"))
     modules = _modules(folder / "modules.json")
     pooling, head = modules[1:2], modules[2:]
     ends_in_unit_length = bool(head) and head[-1][0] == "Normalize"

@@ -89,6 +89,10 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, folder:
         tokenizer.backend_tokenizer.no_truncation()  # else tokenizer.json carries the last batch's length along
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":  # transformers 5's name, which 4 does not know
+        _write(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _pooling_config(encoder: Encoder) -> dict[str, Any]:

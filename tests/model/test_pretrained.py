@@ -246,7 +246,7 @@ def test_unknown_modules_and_poolings_are_refused(folder: Path) -> None:
     (folder / "modules.json").write_text(
         json.dumps([{"type": "sentence_transformers.models.WeightedLayerPooling", "path": "1"}])
     )
-    with pytest.raises(UserError, match="'WeightedLayerPooling' is not supported"):
+    with pytest.raises(UserError, match="WeightedLayerPooling' is not supported"):
         read_settings(folder)
 
 
