@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 BLOCK = 4096  # texts tokenised at a time
+_LOCKS: WeakKeyDictionary[PreTrainedTokenizerBase, Lock] = WeakKeyDictionary()
+_LOCKS_LOCK = Lock()  # of the table itself
 
 
 @dataclass(frozen=True)
@@ -191,15 +195,25 @@ def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
     return 1 - float(lengths.sum()) / area if area else 0.0
 
 
+def tokenizer_lock(tokenizer: PreTrainedTokenizerBase) -> Lock:
+    """Return the lock under which a tokenizer is called: it keeps the length that it was last told to cut texts to.
+
+    Two threads that ask for different lengths would otherwise get each other's.
+    """
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(tokenizer, Lock())
+
+
 def _tokenize_block(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int, special: bool) -> Tokens:
-    batch = tokenizer(
-        texts,
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-        return_attention_mask=False,
-        add_special_tokens=special,
-    )
+    with tokenizer_lock(tokenizer):
+        batch = tokenizer(
+            texts,
+            truncation=True,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+            add_special_tokens=special,
+        )
     lengths = [len(ids) for ids in batch["input_ids"]]
     flat = np.fromiter((token for ids in batch["input_ids"] for token in ids), np.int32, sum(lengths))
     truncated = np.array([bool(encoding.overflowing) for encoding in batch.encodings], bool)

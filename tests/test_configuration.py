@@ -34,6 +34,14 @@ def text(file: Path) -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
+def whole(file: Path) -> dict[str, Any]:
+    """A file together with those of its own group that it is built on."""
+    built_on = [entry for entry in listed(file) if isinstance(entry, str) and (file.parent / f"{entry}.yaml").is_file()]
+    parts = [*(whole(file.parent / f"{entry}.yaml") for entry in built_on), text(file)]
+    merged: dict[str, Any] = OmegaConf.to_container(OmegaConf.merge(*parts), resolve=False)  # type: ignore[assignment]
+    return merged
+
+
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         if "_target_" in value:
@@ -46,7 +54,7 @@ def nodes(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def targets(file: Path) -> Iterator[tuple[dict[str, Any], Target]]:
-    for node in nodes(text(file)):
+    for node in nodes(whole(file)):
         yield node, find_target(node["_target_"])
 
 
@@ -108,7 +116,7 @@ def one_of_many(file: Path) -> set[str]:
     """Choices of a group that share one class: they are made of their values."""
     classes: dict[str, list[str]] = {}
     for other in file.parent.glob("*.yaml"):
-        classes.setdefault(str(text(other).get("_target_")), []).append(other.stem)
+        classes.setdefault(str(whole(other).get("_target_")), []).append(other.stem)
     return {stem for stems in classes.values() if len(stems) > 1 for stem in stems}
 
 

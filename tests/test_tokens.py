@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,15 @@ def test_tokens_of_a_folder_are_pickled_as_its_name(tokenizer: PreTrainedTokeniz
         assert (again.ids.tolist(), again.starts.tolist()) == (made.ids.tolist(), made.starts.tolist())
     assert isinstance(again.ids, np.memmap)
     assert len(pickle.dumps(tokens)) < 300 < len(pickle.dumps(made))
+
+
+def test_threads_that_ask_for_other_lengths_get_their_own(tokenizer: PreTrainedTokenizerFast) -> None:
+    """A fast tokenizer keeps the length that it was last told."""
+    texts = ["the heart pumps blood through arteries and veins"] * 4
+
+    def longest(length: int) -> int:
+        return int(tokenize(tokenizer, texts, length).lengths.max())
+
+    asked = [4, 8] * 300
+    with ThreadPoolExecutor(8) as threads:
+        assert [*threads.map(longest, asked)] == asked

@@ -13,6 +13,7 @@ from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.systems import EvaluationContext
 from embfit.model import Encoder, embed
 from embfit.records import Collection, Evaluation
+from embfit.tokens import tokenizer_lock
 
 FEWEST = 16  # tokens of text in a piece, however long the title in front of it
 VERSION = 2  # of the store's pieces: 2 ends them before a word
@@ -51,7 +52,8 @@ def cut(encoder: Encoder, collection: Collection, rows: Sequence[int], tokens: i
 
 
 def _windows(encoder: Encoder, text: str, tokens: int) -> list[str]:
-    spans = encoder.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    with tokenizer_lock(encoder.tokenizer):
+        spans = encoder.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     offsets = spans["offset_mapping"]
     if len(offsets) <= tokens:
         return [text]
@@ -68,7 +70,10 @@ def _windows(encoder: Encoder, text: str, tokens: int) -> list[str]:
 
 
 def _length(encoder: Encoder, text: str) -> int:
-    return len(encoder.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else 0
+    if not text:
+        return 0
+    with tokenizer_lock(encoder.tokenizer):
+        return len(encoder.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def evaluate_pieces(name: str, context: EvaluationContext, rows: np.ndarray, tokens: int) -> Evaluation:
@@ -82,7 +87,7 @@ def evaluate_pieces(name: str, context: EvaluationContext, rows: np.ndarray, tok
     """
     encoder, collection = context.encoder, context.collection
     key = {
-        "encoder": encoder.fingerprint,
+        "encoder": encoder.fingerprint("document"),
         "corpus": collection.corpus_digest,
         "rows": rows.tolist(),
         "tokens": tokens,

@@ -8,6 +8,7 @@ from typing import Any
 from embfit.evaluator.systems import EvaluationContext
 from embfit.index.words import words
 from embfit.model import Encoder
+from embfit.tokens import tokenizer_lock
 
 MANY = 4  # pieces that a word falls into when the tokenizer does not know it
 RARE = 3  # documents, at most, that have a rare word
@@ -53,7 +54,9 @@ def cover(context: EvaluationContext) -> dict[str, Any]:
 
 def _pieces(encoder: Encoder, known: list[str]) -> tuple[dict[str, int], set[str]]:
     """Return how many pieces each word falls into, and which words the tokenizer has no pieces for."""
-    tokens = encoder.tokenizer([f" {word}" for word in known], add_special_tokens=False, verbose=False)["input_ids"]
+    words = [f" {word}" for word in known]
+    with tokenizer_lock(encoder.tokenizer):
+        tokens = encoder.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
     strange = encoder.tokenizer.unk_token_id
     pieces = {word: len(ids) for word, ids in zip(known, tokens, strict=True)}
     return pieces, {word for word, ids in zip(known, tokens, strict=True) if strange is not None and strange in ids}

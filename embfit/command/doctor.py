@@ -115,7 +115,7 @@ def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
 
 def _weights(node: dict[str, Any], hub: HubStatus) -> str:
     """Say where a model's files will come from."""
-    from embfit.model.source import find_here, in_cache
+    from embfit.model.location import find_here, in_cache
 
     path, revision, first = node.get("path"), node.get("revision"), node.get("first_stage")
     if path is None:

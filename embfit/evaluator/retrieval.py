@@ -23,6 +23,7 @@ from embfit.index.compressed import FORMATS, Cut, Format
 from embfit.index.lexical import Language, index_words, words_key
 from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
+from embfit.model.fingerprint import frozen
 from embfit.records import Collection, Comparison, Evaluation, Ranking, Seed
 from embfit.store import Store
 
@@ -108,21 +109,22 @@ class Retrieval:
             raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
         rows = query_rows(collection, split)
         search = CorpusSearch(collection, self.depth)
-        fingerprint = encoder.fingerprint  # reads every weight
+        with frozen(encoder):
+            made_by = {"queries": encoder.fingerprint("query"), "documents": encoder.fingerprint("document")}
 
-        def at(name: str, dim: int) -> Evaluation:
-            def find() -> Hits:
-                queries = embed(encoder, collection, "query", store, rows).vectors.rows
-                documents = embed(encoder, collection, "document", store).vectors.rows
-                return search.nearest(Cut(queries, dim)[:], Cut(documents, dim))
+            def at(name: str, dim: int) -> Evaluation:
+                def find() -> Hits:
+                    queries = embed(encoder, collection, "query", store, rows).vectors.rows
+                    documents = embed(encoder, collection, "document", store).vectors.rows
+                    return search.nearest(Cut(queries, dim)[:], Cut(documents, dim))
 
-            key = {"search": "exact inner product", "encoder": fingerprint, "dimensions": dim}
-            return self._found(name, collection, split, store, key, find)
+                key = {"search": "exact inner product", "encoder": made_by, "dimensions": dim}
+                return self._found(name, collection, split, store, key, find)
 
-        whole = at(system, encoder.width)
-        cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
-        wanted = self.funnel and split == self.split
-        return replace(whole, dims=cut, funnel=self._funnel(encoder, collection, split, store) if wanted else {})
+            whole = at(system, encoder.width)
+            cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
+            wanted = self.funnel and split == self.split
+            return replace(whole, dims=cut, funnel=self._funnel(encoder, collection, split, store) if wanted else {})
 
     @property
     def splits(self) -> list[str]:

@@ -40,7 +40,7 @@ class DenseMiner(RankedMiner):
         """Return the nearest documents of each query; kept in the store under the encoder's fingerprint."""
         chosen = encoder
         if self.encoder is not None:
-            chosen = self.encoder.load(str(encoder.device), *encoder.beside)
+            chosen = self.encoder.load(*encoder.devices)
 
         def prepare(examples: TrainingQueries) -> Propose:
             queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).vectors.rows  # [Q, D]
@@ -52,8 +52,9 @@ class DenseMiner(RankedMiner):
 
             return propose
 
+        made_by = {"queries": chosen.fingerprint("query"), "documents": chosen.fingerprint("document")}
         search = search_key(self.search, len(collection.corpus))
-        return CandidateSource("dense", {"depth": self.depth, "encoder": chosen.fingerprint, **search}, prepare)
+        return CandidateSource("dense", {"depth": self.depth, "encoder": made_by, **search}, prepare)
 
     def _nearest(
         self, examples: TrainingQueries, queries: np.ndarray, documents: np.ndarray, search: Search

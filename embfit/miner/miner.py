@@ -18,7 +18,7 @@ from embfit.miner.judged import MOST_JUDGED
 from embfit.miner.mining import Find, mine
 from embfit.miner.sampling import Sampling
 from embfit.miner.selection import Negatives, Selection, Unreached, check_window
-from embfit.model import Encoder
+from embfit.model import Encoder, frozen
 from embfit.records import Collection, Seed, TrainingSet
 from embfit.store import Store
 
@@ -60,6 +60,10 @@ class Miner(ABC):
         Raises:
             UserError: there is no training pair.
         """
+        with frozen(encoder):
+            return self._mine(collection, encoder, store)
+
+    def _mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
         source, selection = self.source(collection, encoder, store), self.selection
 
         def prepare(examples: TrainingQueries) -> Find:

@@ -3,12 +3,13 @@
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.embed import embed, tokenized
 from embfit.model.encoder import Encoder, Kind
-from embfit.model.folder import Settings, save_encoder
+from embfit.model.fingerprint import frozen
 from embfit.model.lora import LoRA
 from embfit.model.pretrained import Pretrained
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
-from embfit.model.ranker import save_ranker
+from embfit.model.saving import save_cross_encoder, save_encoder
 from embfit.model.scoring import score_pairs
+from embfit.model.settings import PairSettings, Settings
 from embfit.model.teacher import Teacher, load_teacher
 
 __all__ = [
@@ -16,14 +17,16 @@ __all__ = [
     "Encoder",
     "Kind",
     "LoRA",
+    "PairSettings",
     "Pretrained",
     "PretrainedCrossEncoder",
     "Settings",
     "Teacher",
     "embed",
+    "frozen",
     "load_teacher",
+    "save_cross_encoder",
     "save_encoder",
-    "save_ranker",
     "score_pairs",
     "tokenized",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +12,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from embfit.errors import UserError
 from embfit.model.fingerprint import model_fingerprint
-from embfit.model.folder import Attention
 from embfit.model.layers import score_in_fp32, without_cache
+from embfit.model.loading import DEFAULT_LENGTH, Weights, positions
 from embfit.model.pairs import TextPairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
+from embfit.model.settings import PairSettings
 from embfit.progress import progress
 from embfit.tokens import Tokens, plan_batches, tokenize
 
-
-@dataclass(frozen=True)
-class PairSettings:
-    """What a cross-encoder does around its backbone.
-
-    Args:
-        max_length: tokens read of a pair, special ones included.
-        precision: of the computation.
-        attention: transformers' implementation; auto leaves the choice to embfit.
-    """
-
-    max_length: int
-    precision: Precision = "auto"
-    attention: Attention = "auto"
+LEAST_LENGTH = 8  # tokens of a pair with its special ones
 
 
 class CrossEncoder(nn.Module):
@@ -42,9 +29,9 @@ class CrossEncoder(nn.Module):
     Args:
         backbone: gives `logits` [N, 1], or [N, 2] (not relevant, relevant), whose difference is then the score.
         tokenizer: a fast tokenizer of the same model.
-        settings: length and precision.
+        settings: how long a pair may be, and what the backbone computes in.
         source: where the weights came from, for records and messages.
-        trained: its head was loaded; a fresh one scores at random.
+        trained: whether the head was loaded; a fresh one scores at random.
     """
 
     def __init__(
@@ -78,29 +65,50 @@ class CrossEncoder(nn.Module):
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> CrossEncoder:
-        """Load a trained ranker.
+        """Load a trained cross-encoder.
 
         Args:
             path: a folder, or a name on the Hub.
-            max_length: tokens read of a pair; None is the ranker's own limit, 512 at most.
-            precision: of the computation; auto is bf16 where the hardware multiplies it.
-            device: `auto` is a GPU where there is one.
-            revision: branch, tag or commit on the Hub.
-            trust_remote_code: run Python code that comes with the model.
+            max_length: how many tokens are read of a pair; None is the model's own limit, 512 at most.
+            precision: what the backbone computes in; auto is bf16 where the hardware multiplies it.
+            device: what the weights are put on; `auto` is a GPU where there is one.
+            revision: the branch, tag or commit on the Hub.
+            trust_remote_code: whether Python code that comes with the model is run.
 
         Raises:
-            UserError: it cannot be found or read, or it is no ranker.
+            UserError: it cannot be found or read, or it is no cross-encoder.
         """
-        from embfit.model.ranker import load_ranker  # which makes this class's objects
+        weights = Weights(str(path), revision, trust_remote_code=trust_remote_code)
+        return cls.load_weights(weights, max_length, precision, device)
 
-        ranker = load_ranker(
-            str(path),
-            max_length=max_length,
-            precision=precision,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
+    @classmethod
+    def load_weights(
+        cls,
+        weights: Weights,
+        max_length: int | None = None,
+        precision: Precision = "auto",
+        device: str = "auto",
+        fresh_head: int | None = None,
+    ) -> CrossEncoder:
+        """Load a cross-encoder, or an encoder that becomes one.
+
+        Args:
+            weights: which they are, and how they are loaded.
+            max_length: how many tokens are read of a pair; None is the model's own limit, 512 at most.
+            precision: what the backbone computes in.
+            device: what the weights are put on.
+            fresh_head: the seed of a new head where the model, a plain encoder, has none; None refuses such a model.
+
+        Raises:
+            UserError: it cannot be found or read, it is no cross-encoder, or `max_length` is not possible.
+        """
+        folder = weights.find()
+        backbone, tokenizer, trained = weights.load_classifier(folder, fresh_head)
+        length = _length(weights.path, max_length, backbone, tokenizer)
+        cross_encoder = cls(
+            backbone, tokenizer, PairSettings(length, precision, weights.attention), str(folder), trained
         )
-        return ranker.to(choose_device(device))
+        return cross_encoder.to(choose_device(device)).eval()
 
     @property
     def device(self) -> torch.device:
@@ -155,7 +163,7 @@ class CrossEncoder(nn.Module):
 
         Args:
             pairs: the texts.
-            label: show progress under this name.
+            label: the name under which progress is shown; None shows none.
         """
         return self.score_tokens(self.read(pairs), label)
 
@@ -170,8 +178,8 @@ class CrossEncoder(nn.Module):
         """Score tokenised pairs: [P] float32.
 
         Args:
-            pairs: P of them.
-            label: show progress under this name.
+            pairs: P tokenised pairs.
+            label: the name under which progress is shown; None shows none.
         """
         scores = np.empty(len(pairs), np.float32)
         for chosen, found in self.score_batches(pairs, label):
@@ -182,8 +190,8 @@ class CrossEncoder(nn.Module):
         """Yield numbers of pairs with their scores, a batch at a time: the longest pairs first.
 
         Args:
-            pairs: tokenised.
-            label: show progress under this name.
+            pairs: the tokenised pairs.
+            label: the name under which progress is shown; None shows none.
 
         Raises:
             UserError: a score is not a number.
@@ -221,3 +229,19 @@ class CrossEncoder(nn.Module):
             "scores": "fp32",
         }
         return model_fingerprint(self, self.backbone, self.tokenizer, around)
+
+
+def _length(path: str, asked: int | None, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens are read of a pair.
+
+    Raises:
+        UserError: the model has no such positions, or a pair has no room in so few tokens.
+    """
+    limit = positions(backbone)
+    own = min(DEFAULT_LENGTH, tokenizer.model_max_length, limit or DEFAULT_LENGTH)
+    length = own if asked is None else asked
+    if limit is not None and length > limit:
+        raise UserError(f"max_length={length} exceeds the {limit} positions of {path}; lower max_length")
+    if length < LEAST_LENGTH:
+        raise UserError(f"max_length={length} leaves no room for a pair; raise it to {LEAST_LENGTH} or more")
+    return length

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from embfit.model.encoder import Encoder, Kind
-from embfit.model.encoding import MATRIX, check_written, new_matrix
+from embfit.model.encoding import MATRIX, STARTS, check_written, new_matrix, read_vectors
 from embfit.model.fingerprint import tokenizer_fingerprint
 from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from embfit.tokens import Tokens
-from embfit.vectors import Vectors
 
 TOKENS = 1  # version of the store's tokens
 EMBEDDINGS = 1  # and of its embeddings
@@ -48,14 +47,14 @@ def embed(
     Args:
         encoder: makes them.
         collection: has the texts.
-        kind: which texts, and with which prompt.
-        store: keeps them, under weights, settings and texts.
-        rows: rows to embed, in this order; all by default.
+        kind: says which texts are embedded, and with which prompt.
+        store: keeps them, under what the encoder's vectors of that side depend on, and the texts.
+        rows: which rows are embedded, in this order; None embeds all.
     """
     ids = collection.query_ids if kind == "query" else collection.document_ids
     chosen = np.arange(len(ids)) if rows is None else np.asarray(rows, np.int64)
     key = {
-        "encoder": encoder.fingerprint,
+        "encoder": encoder.fingerprint(kind),
         "kind": kind,
         "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
         "rows": None if rows is None else hashlib.sha256(chosen.tobytes()).hexdigest(),
@@ -63,12 +62,16 @@ def embed(
 
     def build(folder: Path) -> None:
         tokens = tokenized(encoder, collection, kind, store)
-        new_matrix(folder, (len(chosen), encoder.width))
-        encode_shared(folder, encoder, tokens if rows is None else tokens.take(chosen), f"embedding {PLURALS[kind]}")
+        tokens = tokens if rows is None else tokens.take(chosen)
+        starts = encoder.vector_starts(tokens)
+        if starts is not None:
+            np.save(folder / STARTS, starts)
+        new_matrix(folder, (len(tokens) if starts is None else int(starts[-1]), encoder.width))
+        encode_shared(folder, encoder, tokens, f"embedding {PLURALS[kind]}")
         check_written(folder)
         for other in folder.iterdir():
-            if other.name != MATRIX:  # how far the processes were, and what they said
+            if other.name not in (MATRIX, STARTS):  # how far the processes were, and what they said
                 other.unlink()
 
     folder = store.entry("embeddings", key, build, version=EMBEDDINGS, resumable=True)
-    return Embeddings(Vectors(np.load(folder / MATRIX, mmap_mode="r")), folder.name)
+    return Embeddings(read_vectors(folder), folder.name)

@@ -1,4 +1,8 @@
-"""The bi-encoder: texts in, one vector each out; one engine for training, mining, evaluation and search."""
+"""The encoder: texts in, vectors out; one engine for training, mining, evaluation and search.
+
+A bi-encoder gives one vector for each text. What encodes (`encode_tokens`, `embfit.model.embed`) asks `vector_counts`
+how many there are, so an encoder that gives several overrides that method and `forward`.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from embfit.errors import UserError
 from embfit.model.compiled import compiled_hidden_states, hidden_states
 from embfit.model.fingerprint import model_fingerprint
-from embfit.model.folder import Projection, Settings
 from embfit.model.last_token import check_ends, end_token
 from embfit.model.layers import without_cache
 from embfit.model.pooling import pool
 from embfit.model.precision import autocast, default_token_budget, uses_bf16
+from embfit.model.projection import Projection, UnitLength
+from embfit.model.settings import Settings
 from embfit.progress import Advance, progress
 from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
+from embfit.vectors import Vectors
 
 Kind: TypeAlias = Literal["query", "document"]
 
@@ -30,10 +37,10 @@ class Encoder(nn.Module):
     Args:
         backbone: gives `last_hidden_state`.
         tokenizer: a fast tokenizer of the same model.
-        settings: pooling, prompts, maximum length, normalisation and precision.
-        projections: dense layers after pooling, as some sentence-transformers models have.
+        settings: how text is read and pooled, and what the backbone computes in.
+        head: layers after pooling, in order, as some sentence-transformers models have.
         source: where the weights came from, for records and messages.
-        beside: devices of further processes that share the encoding of many texts with this one's.
+        further_devices: devices of further processes that share the encoding of many texts with this one.
     """
 
     def __init__(
@@ -41,19 +48,19 @@ class Encoder(nn.Module):
         backbone: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         settings: Settings,
-        projections: Sequence[Projection] = (),
+        head: Sequence[Projection | UnitLength] = (),
         source: str = "",
-        beside: Sequence[str] = (),
+        further_devices: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.settings = settings
-        self.projections = nn.ModuleList(projections)
+        self.head = nn.ModuleList(head)
         self.source = source
-        self.beside = tuple(beside)
-        hidden = backbone.config.get_text_config().hidden_size
-        self._width = int(projections[-1].linear.out_features if projections else hidden)
+        self.further_devices = tuple(further_devices)
+        widths = [layer.linear.out_features for layer in head if isinstance(layer, Projection)]
+        self._width = int(widths[-1] if widths else backbone.config.get_text_config().hidden_size)
         self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None
         self._options = without_cache(backbone)
 
@@ -61,6 +68,11 @@ class Encoder(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that share the encoding of many texts, this encoder's own first."""
+        return str(self.device), *self.further_devices
 
     @property
     def max_length(self) -> int:
@@ -85,15 +97,16 @@ class Encoder(nn.Module):
         """Embed token ids.
 
         Shapes:
-            input_ids and attention_mask [N, L] → [N, D] float32, rows of unit length when the model normalises.
+            input_ids and attention_mask [N, L] → [V, D] float32, the vectors of all texts in order, of unit length
+            where the model normalises; a bi-encoder has V = N.
         """
         # encoding for storage is not compiled: what it gives must not depend on how a model was trained
         run = compiled_hidden_states if self.compiled and not torch.is_inference_mode_enabled() else hidden_states
         with autocast(input_ids.device, bf16):  # the backbone alone: pooling and what follows are fp32
             hidden = run(self.backbone, input_ids, attention_mask, self._options)
         vectors = pool(hidden, attention_mask, self.settings.pooling)
-        for projection in self.projections:
-            vectors = projection(vectors)
+        for layer in self.head:
+            vectors = layer(vectors)
         return functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
 
     def tokenize(self, texts: Iterable[str], kind: Kind) -> Tokens:
@@ -105,27 +118,47 @@ class Encoder(nn.Module):
         blocks = tokenize_blocks(self.tokenizer, texts, self.max_length, self.prompt(kind))
         return (self._checked(block) for block in blocks)
 
-    def encode(self, texts: Iterable[str], kind: Kind) -> np.ndarray:
-        """Embed texts: [N, D] float32, in the order given.
+    def vector_counts(self, tokens: Tokens) -> np.ndarray | None:
+        """Return how many vectors each text has ([N] int64), which its tokens tell; None says one each."""
+        return None
+
+    def embed(self, texts: Iterable[str], kind: Kind) -> Vectors[np.ndarray]:
+        """Embed texts: their vectors (float32), in the order given.
 
         Texts are sorted by length and padded little; the next ones are tokenised while these are computed.
         """
-        blocks = self.tokenize_blocks(texts, kind)
-        vectors = [self.encode_tokens(block, np.empty((len(block), self.width), np.float32)) for block in blocks]
-        return np.concatenate(vectors) if vectors else np.empty((0, self.width), np.float32)
+        parts = [self.encode_tokens(block) for block in self.tokenize_blocks(texts, kind)]
+        return concatenate(parts) if parts else self.encode_tokens(self.tokenize([], kind))
 
-    def encode_tokens(self, tokens: Tokens, out: np.ndarray, label: str | None = None) -> np.ndarray:
-        """Embed tokenised texts into `out` ([N, D] float32, possibly memory-mapped), and return it.
+    def encode(self, texts: Iterable[str], kind: Kind) -> np.ndarray:
+        """Embed texts with one vector each: [N, D] float32, in the order given.
+
+        Raises:
+            UserError: the model gives several vectors for each text.
+        """
+        vectors = self.embed(texts, kind)
+        if not vectors.single:
+            raise UserError(f"{self.source} gives several vectors for each text: call embed, which tells them apart")
+        return vectors.rows
+
+    def encode_tokens(self, tokens: Tokens, label: str | None = None) -> Vectors[np.ndarray]:
+        """Embed tokenised texts.
 
         Args:
             tokens: N texts, with their prompts.
-            out: filled row by row; written in order of length, not of row.
-            label: show progress under this name.
+            label: the name under which progress is shown; None shows none.
         """
-        batches = self.plan(tokens)
+        starts = self.vector_starts(tokens)
+        rows = np.empty((len(tokens) if starts is None else int(starts[-1]), self.width), np.float32)
+        vectors = Vectors(rows, starts)
         with progress(label, len(tokens), "texts") as advance:
-            self.encode_batches(tokens, batches, out, advance)
-        return out
+            self.encode_batches(tokens, self.plan(tokens), vectors, advance)
+        return vectors
+
+    def vector_starts(self, tokens: Tokens) -> np.ndarray | None:
+        """Return where each text's vectors begin ([N + 1] int64); None says one each."""
+        counts = self.vector_counts(tokens)
+        return None if counts is None else np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def plan(self, tokens: Tokens) -> list[np.ndarray]:
         """Return the batches, as row numbers, in which texts are encoded: the same for the same texts and device."""
@@ -140,16 +173,25 @@ class Encoder(nn.Module):
         return check_ends(tokens, self._end) if self.settings.pooling == "lasttoken" else tokens
 
     @torch.inference_mode()
-    def encode_batches(self, tokens: Tokens, batches: Iterable[np.ndarray], out: np.ndarray, advance: Advance) -> None:
-        """Embed some of the batches of `plan` into their rows of `out`, calling `advance` after each."""
+    def encode_batches(
+        self, tokens: Tokens, batches: Iterable[np.ndarray], out: Vectors[np.ndarray], advance: Advance
+    ) -> None:
+        """Embed some of the batches of `plan`.
+
+        Args:
+            tokens: N texts, with their prompts.
+            batches: numbers of texts, batch by batch.
+            out: the vectors of all N texts, whose rows, possibly memory-mapped, are filled in order of length.
+            advance: called with the number of texts after each batch.
+        """
         device, training = self.device, self.training
         bf16 = uses_bf16(self.settings.precision, device)
         self.eval()
         try:
-            for rows in batches:
-                ids, mask = tokens.padded(rows, self.pad_id, self.pads_left)
-                out[rows] = self(ids.to(device), mask.to(device), bf16).cpu().numpy()
-                advance(len(rows))
+            for texts in batches:
+                ids, mask = tokens.padded(texts, self.pad_id, self.pads_left)
+                out.rows[places(out.starts, texts)] = self(ids.to(device), mask.to(device), bf16).cpu().numpy()
+                advance(len(texts))
         finally:
             self.train(training)
 
@@ -163,19 +205,42 @@ class Encoder(nn.Module):
         """Whether the tokenizer asks for padding on the left."""
         return bool(self.tokenizer.padding_side == "left")
 
-    @property
-    def fingerprint(self) -> str:
-        """Identifies what an embedding depends on besides its text: weights, configuration, tokenizer and settings.
+    def fingerprint(self, kind: Kind) -> str:
+        """Identify what the vector of a query, or of a document, depends on besides its text.
 
-        Reads every weight (a second or so per gigabyte), since training changes them.
+        That is the weights, the configuration, the tokenizer, pooling, length, precision and that side's prompt. The
+        weights are read anew each time, except within `embfit.model.frozen`.
         """
         around = {
+            "back_end": "torch",
             "pooling": self.settings.pooling,
-            "activations": [type(projection.activation).__name__ for projection in self.projections],
+            "head": [layer.description for layer in self.head],
             "normalize": self.settings.normalize,
             "max_length": self.settings.max_length,
-            "query_prompt": self.settings.query_prompt,
-            "document_prompt": self.settings.document_prompt,
+            "prompt": self.prompt(kind),
             "bf16": uses_bf16(self.settings.precision, self.device),
         }
         return model_fingerprint(self, self.backbone, self.tokenizer, around)
+
+
+def places(starts: np.ndarray | None, texts: np.ndarray) -> np.ndarray:
+    """Return the rows of texts' vectors, text after text.
+
+    Args:
+        starts: [N + 1] int64, where each text's vectors begin; None where each has one.
+        texts: [n] numbers of texts.
+    """
+    if starts is None:
+        return texts
+    counts = starts[texts + 1] - starts[texts]
+    ends = np.cumsum(counts)
+    rows: np.ndarray = np.arange(ends[-1]) + np.repeat(starts[texts] - ends + counts, counts)
+    return rows
+
+
+def concatenate(parts: Sequence[Vectors[np.ndarray]]) -> Vectors[np.ndarray]:
+    """Put the vectors of several lots of texts one after another."""
+    rows = np.concatenate([part.rows for part in parts])
+    if parts[0].starts is None:
+        return Vectors(rows)
+    return Vectors(rows, np.concatenate([[0], np.cumsum(np.concatenate([part.counts for part in parts]))]))

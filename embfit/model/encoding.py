@@ -21,8 +21,10 @@ from embfit.model.encoder import Encoder
 from embfit.progress import Advance, progress
 from embfit.store import replacing, write_text
 from embfit.tokens import Tokens
+from embfit.vectors import Vectors
 
 MATRIX = "matrix.npy"
+STARTS = "starts.npy"  # beside it where texts have several vectors
 SECONDS = 20.0  # of work that a crash may lose
 BLOCK = 4096  # rows written at a time
 
@@ -36,15 +38,15 @@ def encode_into(
     part: int = 0,
     parts: int = 1,
 ) -> None:
-    """Embed tokenised texts into `matrix.npy` ([N, D] float32), or the batches of one of several equal parts.
+    """Embed tokenised texts into `matrix.npy` ([V, D] float32), or the batches of one of several equal parts.
 
     Args:
         folder: has the matrix, and how far each part is (`encoded-PART-of-PARTS.json`).
-        encoder: of all parts.
+        encoder: makes the vectors.
         tokens: N texts, with their prompts.
-        plan: batches of all parts, as row numbers.
-        label: of the progress shown.
-        part: which of the parts, from 0.
+        plan: the batches of all parts, as numbers of texts.
+        label: the name under which progress is shown.
+        part: which of the parts this is, from 0.
         parts: how many share the batches.
     """
     batches = plan[part::parts]
@@ -52,10 +54,11 @@ def encode_into(
     marker = folder / f"encoded-{part}-of-{parts}.json"
     done = _done(marker, identity)
     matrix = np.lib.format.open_memmap(folder / MATRIX, "r+")
+    vectors = Vectors(matrix, encoder.vector_starts(tokens))
     behind = sum(map(len, batches[:done]))
     with progress(label, sum(map(len, batches)), "texts", behind=behind) as advance:
         while done < len(batches):
-            done = _some(encoder, tokens, batches, done, matrix, advance)
+            done = _some(encoder, tokens, batches, done, vectors, advance)
             matrix.flush()  # before the marker: what it says is done must be on the disk
             write_text(marker, json.dumps({"plan": identity, "batches": done}))
 
@@ -74,19 +77,27 @@ def new_matrix(folder: Path, shape: tuple[int, int]) -> None:
 
 
 def check_written(folder: Path) -> None:
-    """Make sure that every row of the matrix has its vector.
+    """Make sure that every text has its vectors.
 
     Raises:
-        UserError: a row has none, or one of NaN; how far the parts were is forgotten.
+        UserError: a text has none, or one of NaN; how far the parts were is forgotten.
     """
-    missing = np.isnan(np.load(folder / MATRIX, mmap_mode="r")[:, 0])
-    if missing.any():
+    vectors = read_vectors(folder)
+    missing = np.flatnonzero(np.isnan(vectors.rows[:, 0]))
+    if len(missing):
         for marker in folder.glob("encoded-*.json"):
             marker.unlink()
+        texts = missing if vectors.starts is None else np.searchsorted(vectors.starts, missing, side="right") - 1
         raise UserError(
-            f"{int(missing.sum())} of {len(missing)} texts have no vector, or one of NaN (the first: row "
-            f"{int(missing.argmax())}); run again to encode them anew, and set model.precision=fp32 if that is no help"
+            f"{len(np.unique(texts))} of {len(vectors)} texts have no vector, or one of NaN (the first: row "
+            f"{int(texts[0])}); run again to encode them anew, and set model.precision=fp32 if that is no help"
         )
+
+
+def read_vectors(folder: Path) -> Vectors[np.ndarray]:
+    """Open the vectors of a folder, memory-mapped."""
+    starts = np.load(folder / STARTS) if (folder / STARTS).is_file() else None
+    return Vectors(np.load(folder / MATRIX, mmap_mode="r"), starts)
 
 
 def _identity(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:
@@ -108,7 +119,12 @@ def _done(marker: Path, identity: str) -> int:
 
 
 def _some(
-    encoder: Encoder, tokens: Tokens, batches: Sequence[np.ndarray], done: int, matrix: np.ndarray, advance: Advance
+    encoder: Encoder,
+    tokens: Tokens,
+    batches: Sequence[np.ndarray],
+    done: int,
+    out: Vectors[np.ndarray],
+    advance: Advance,
 ) -> int:
     """Encode for `SECONDS`; return how many batches are done then."""
     until = time.monotonic() + SECONDS
@@ -122,5 +138,5 @@ def _some(
             if time.monotonic() >= until:
                 return
 
-    encoder.encode_batches(tokens, some(), matrix, advance)
+    encoder.encode_batches(tokens, some(), out, advance)
     return done + taken

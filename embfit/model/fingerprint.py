@@ -1,15 +1,25 @@
-"""What identifies a model: its weights, its configuration, its tokenizer and the settings around them."""
+"""What identifies a model: its weights, its configuration, its tokenizer and the settings around them.
+
+Nothing tells reliably that weights are still what they were: fused optimizers, and what is done to a tensor's `data`,
+leave PyTorch's version counters as they are. So the weights are read whenever a fingerprint is asked for, except within
+`frozen`, where the caller answers for it that nothing trains the model.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+import xxhash
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from embfit.tokens import tokenizer_lock
 
 # of a configuration: where it came from and how it was written, which change nothing that a model computes
 INCIDENTAL = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "sentence_transformers")
@@ -22,25 +32,86 @@ def model_fingerprint(
 ) -> str:
     """Identify what a model's results depend on besides its input.
 
-    Reads every weight (a second or so per gigabyte), since training changes them.
-
     Args:
         model: has the weights, those of the backbone and of what comes after it.
-        backbone: its configuration says what is done with the weights, and so do those of its adapters.
-        tokenizer: of the model.
+        backbone: has a configuration that says what is done with the weights, and so may its adapters.
+        tokenizer: reads the model's text.
         settings: everything else, as JSON values.
     """
-    parts = {**settings, "tokenizer": tokenizer_fingerprint(tokenizer), "backbone": _describe(backbone)}
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode())
+    parts = {
+        **settings,
+        "weights": _weights_digest(model),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "backbone": _describe(backbone),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Read a model's weights once for all fingerprints within this context, in which nothing may train it.
+
+    Other tensors in the place of the weights, and changes that PyTorch counts, are noticed all the same.
+    """
+    known = _FROZEN.get(model)
+    if known is not None:  # contexts within each other share what was read
+        yield
+        return
+    _FROZEN[model] = _FrozenWeights()
+    try:
+        yield
+    finally:
+        del _FROZEN[model]
+
+
+class _FrozenWeights:
+    """The digest of weights, and what they were when it was taken."""
+
+    def __init__(self) -> None:
+        self._digest = ""
+        self._seen: dict[str, tuple[Tensor, int]] | None = None
+
+    def digest(self, model: nn.Module) -> str:
+        tensors = model.state_dict(keep_vars=True)
+        if self._seen is None or not self._same(tensors):
+            # views of the tensors hold their memory, so that no other tensor can come to lie there
+            self._seen = {name: (tensor.detach(), tensor._version) for name, tensor in tensors.items()}
+            self._digest = read_weights(model)
+        return self._digest
+
+    def _same(self, tensors: Mapping[str, Tensor]) -> bool:
+        seen = self._seen or {}
+        return tensors.keys() == seen.keys() and all(
+            _place(tensor) == _place(seen[name][0]) and tensor._version == seen[name][1]
+            for name, tensor in tensors.items()
+        )
+
+
+_FROZEN: WeakKeyDictionary[nn.Module, _FrozenWeights] = WeakKeyDictionary()
+
+
+def _weights_digest(model: nn.Module) -> str:
+    known = _FROZEN.get(model)
+    return read_weights(model) if known is None else known.digest(model)
+
+
+def read_weights(model: nn.Module) -> str:
+    """Return the digest of all weights: XXH3, which keeps up with the memory where SHA-256 does not."""
+    found = xxhash.xxh3_128()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+        found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Identify a tokenizer, whatever length it was last told to cut or to pad to."""
-    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    with tokenizer_lock(tokenizer):
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
     sides = {"truncation": tokenizer.truncation_side, "padding": tokenizer.padding_side}
     return hashlib.sha256(json.dumps({**rules, **sides}, sort_keys=True).encode()).hexdigest()
 

@@ -1,8 +1,7 @@
-"""The folder layout of sentence-transformers, read and written: what it, TEI and vLLM load.
+"""What a folder of sentence-transformers says of its model, in the dialects of all its releases.
 
-Written in the dialect that all their releases read: module types under `sentence_transformers.models`, pooling as
-`pooling_mode_*` booleans, the maximum length both in `sentence_bert_config.json` and as the tokenizer's own. Both that
-dialect and the one of release 6 are read.
+Every setting is honoured, known to change nothing that embfit computes, or refused with the name of its file: a model
+that is read otherwise than it was made gives other vectors, without an error.
 """
 
 from __future__ import annotations
@@ -11,23 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
 from embfit.errors import UserError
 from embfit.model.pooling import Pooling
-from embfit.model.precision import Precision
-from embfit.store import replacing_folder, write_text
+from embfit.model.projection import Projection, UnitLength
 
-Attention: TypeAlias = Literal["auto", "sdpa", "eager", "flash_attention_2"]
+Module: TypeAlias = Literal["Transformer", "Pooling", "Dense", "Normalize"]
 
-if TYPE_CHECKING:
-    from embfit.model.encoder import Encoder
-
-MODULES = "sentence_transformers.models"
+LIBRARY = "sentence_transformers."  # what the types of its own modules begin with
+KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
 POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -37,173 +32,174 @@ OTHER_POOLINGS = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
 HEAD = "ForSequenceClassification"  # how architectures that score pairs are named
 DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 NO_LENGTH = 10**6  # transformers writes 10^30 for a tokenizer without a limit
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "Tanh": nn.Tanh,
-    "Identity": nn.Identity,
-    "ReLU": nn.ReLU,
-    "GELU": nn.GELU,
+
+TEXT_SETTINGS = "sentence_bert_config.json"
+BACKBONES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+
+ANY = "any value"
+EMPTY: tuple[Any, ...] = (None, False, {}, [], "")
+UNREAD: Mapping[str, Mapping[str, Any]] = {
+    "modules.json": {"idx": ANY, "name": ANY, "kwargs": EMPTY},
+    "config_sentence_transformers.json": {"__version__": ANY, "model_type": (None, "SentenceTransformer")},
+    TEXT_SETTINGS: {
+        "transformer_task": (None, "feature-extraction"),
+        "modality_config": ANY,  # says how other input than text would be read
+        "module_output_name": (None, "token_embeddings"),
+        "processing_kwargs": EMPTY,
+        "unpad_inputs": ANY,  # how batches are computed, not what comes of it
+        "query_length": EMPTY,
+        "document_length": EMPTY,
+        "query_expansion": EMPTY,
+        "model_args": EMPTY,
+        "tokenizer_args": EMPTY,
+        "config_args": EMPTY,
+    },
+    "Pooling": {"word_embedding_dimension": ANY, "embedding_dimension": ANY},
+    "Dense": {
+        "module_input_name": (None, "sentence_embedding"),
+        "module_output_name": (None, "sentence_embedding"),
+        "use_residual": EMPTY,
+    },
+    "Normalize": {
+        "module_input_name": (None, "sentence_embedding"),
+        "module_output_name": (None, "sentence_embedding"),
+    },
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an encoder does around its backbone."""
-
-    pooling: Pooling
-    normalize: bool
-    max_length: int
-    query_prompt: str
-    document_prompt: str
-    precision: Precision = "auto"
-    attention: Attention = "auto"
-    compile: bool = False
+"""Keys that embfit does not read, by file or module: the values that change nothing for it."""
 
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """What a model folder says of itself; None where it says nothing."""
+    """What a model folder says of itself; None where it says nothing.
+
+    Args:
+        pooling: how token embeddings become one vector.
+        normalize: whether vectors get unit length at the end.
+        max_length: how many tokens are read of a text.
+        query_prompt: what is put in front of each query.
+        document_prompt: what is put in front of each document.
+        lower_case: whether texts are put into small letters, whatever the tokenizer does.
+        head: the modules between pooling and unit length at the end, in their order, each with its folder.
+    """
 
     pooling: Pooling | None = None
     normalize: bool | None = None
     max_length: int | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
-    dense: tuple[str, ...] = ()
-
-
-class Projection(nn.Module):
-    """A dense layer after pooling (sentence-transformers' `Dense`): [N, in] → [N, out]."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        activation = str(config["activation_function"]).rsplit(".", 1)[-1]
-        if activation not in ACTIVATIONS:
-            raise UserError(
-                f"the activation {activation!r} of a Dense module is not supported; known: {', '.join(ACTIVATIONS)}"
-            )
-        self.linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-        self.activation = ACTIVATIONS[activation]()
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Project [N, in] to [N, out]."""
-        projected: Tensor = self.activation(self.linear(vectors))
-        return projected
+    lower_case: bool = False
+    head: tuple[tuple[Module, str], ...] = ()
 
 
 def read_settings(folder: Path) -> FolderSettings:
     """Read what a sentence-transformers folder says; a plain transformers folder says nothing.
 
     Raises:
-        UserError: the folder has a module or pooling that embfit does not know.
+        UserError: the folder has a module, an order of modules or a setting that embfit does not know.
     """
     if not (folder / "modules.json").is_file():
         return FolderSettings()
-    modules = [(str(module["type"]).rsplit(".", 1)[-1], module["path"]) for module in _read(folder / "modules.json")]
-    unknown = [name for name, _ in modules if name not in ("Transformer", "Pooling", "Dense", "Normalize")]
-    if unknown:
+    path = folder / "config_sentence_transformers.json"
+    similarity = _read(path).get("similarity_fn_name")
+    if str(similarity).lower() == "maxsim":
         raise UserError(
-            f"{folder / 'modules.json'}: the module {unknown[0]!r} is not supported "
-            "(Transformer, Pooling, Dense and Normalize are)"
+            f"{folder}: this is a late-interaction model (similarity_fn_name: {similarity}), which gives one vector "
+            "for each token; model.path takes one that gives a vector for each text"
         )
-    paths = {name: folder / path for name, path in modules}
-    prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
-    similarity = _read(folder / "config_sentence_transformers.json").get("similarity_fn_name")
+    said = _read_known(path, ("prompts", "default_prompt_name", "similarity_fn_name"))
+    modules = _modules(folder / "modules.json")
+    pooling, head = modules[1:2], modules[2:]
+    ends_in_unit_length = bool(head) and head[-1][0] == "Normalize"
+    text = _read_known(_text_settings(folder), ("max_seq_length", "do_lower_case"), TEXT_SETTINGS)
+    prompts = said.get("prompts") or {}
+    default = prompts.get(said.get("default_prompt_name"))
     return FolderSettings(
-        pooling=_pooling(paths["Pooling"] / "config.json") if "Pooling" in paths else None,
+        pooling=_pooling(folder / pooling[0][1] / "config.json") if pooling else None,
         # without the module vectors keep their length, which matters to models compared by dot product alone
-        normalize=True if "Normalize" in paths else (False if similarity == "dot" else None),
-        max_length=_length(folder),
-        query_prompt=prompts.get("query"),
-        document_prompt=prompts.get("document", prompts.get("passage")),
-        dense=tuple(path for name, path in modules if name == "Dense"),
+        normalize=True if ends_in_unit_length else (False if similarity == "dot" else None),
+        max_length=_length(folder, text.get("max_seq_length")),
+        query_prompt=prompts.get("query", default),
+        document_prompt=prompts.get("document", prompts.get("passage", default)),
+        lower_case=bool(text.get("do_lower_case")),
+        head=tuple(head[:-1] if ends_in_unit_length else head),
     )
 
 
-def holds_ranker(folder: Path) -> bool:
+def holds_cross_encoder(folder: Path) -> bool:
     """Say whether a model's folder is a cross-encoder's, and not an encoder's."""
     architectures = _read(folder / "config.json").get("architectures") or ()
     return any(name.endswith(HEAD) for name in architectures) and not (folder / "modules.json").is_file()
 
 
-def read_projections(folder: Path, settings: FolderSettings) -> list[Projection]:
-    """Load the dense layers that a folder has after its pooling.
+def read_head(folder: Path, settings: FolderSettings) -> list[Projection | UnitLength]:
+    """Load what a folder has between its pooling and unit length at the end, in its order.
 
     Raises:
-        UserError: a file of theirs is missing, or the activation is not known.
+        UserError: a file is missing, or a layer computes what embfit does not know.
     """
-    return [_read_projection(folder / path) for path in settings.dense]
+    return [_read_layer(folder / path) if name == "Dense" else UnitLength() for name, path in settings.head]
 
 
-def _read_projection(folder: Path) -> Projection:
+def _modules(path: Path) -> list[tuple[Module, str]]:
+    """Return the names and folders of a model's modules, in the order in which they compute.
+
+    Raises:
+        UserError: a module is not known, or stands where embfit does not compute it.
+    """
+    modules = []
+    for entry in _read(path):
+        _check_keys(path, "modules.json", entry, ("type", "path"))
+        kind = str(entry["type"])
+        name = kind.rsplit(".", 1)[-1]
+        if name not in KNOWN or not kind.startswith(LIBRARY):
+            raise UserError(
+                f"{path}: the module {kind!r} is not supported (sentence-transformers' Transformer, Pooling, Dense and "
+                "Normalize are)"
+            )
+        if name == "Transformer" and entry["path"]:
+            raise UserError(f"{path}: the Transformer lies in {entry['path']}; only one in the folder itself is read")
+        if name == "Normalize":
+            _read_known(path.parent / str(entry["path"]) / "config.json", (), name)
+        modules.append((cast(Module, name), str(entry["path"])))
+    names = [name for name, _ in modules]
+    if names[:2] not in (["Transformer"], ["Transformer", "Pooling"]) or {*names[2:]} & {*KNOWN[:2]}:
+        raise UserError(
+            f"{path}: the order {', '.join(names) or 'of no module'} is not supported; Transformer comes first, then "
+            "Pooling, then Dense and Normalize in any order"
+        )
+    return modules
+
+
+def _text_settings(folder: Path) -> Path:
+    """Return the file that says how text is read; early releases named it after the kind of backbone."""
+    named = [folder / f"sentence_{kind}_config.json" for kind in BACKBONES]
+    return next((path for path in named if path.is_file()), folder / TEXT_SETTINGS)
+
+
+def _read_layer(folder: Path) -> Projection:
     weights = next((path for name in DENSE_WEIGHTS if (path := folder / name).is_file()), None)
     if weights is None or not (folder / "config.json").is_file():
         missing = "config.json" if weights else " or ".join(DENSE_WEIGHTS)
         raise UserError(f"{folder}: modules.json names this Dense module, but its {missing} is missing")
-    projection = Projection(_read(folder / "config.json"))
+    read = ("in_features", "out_features", "bias", "activation_function")
+    projection = Projection(_read_known(folder / "config.json", read, "Dense"))
     projection.load_state_dict(
         load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
     )
     return projection
 
 
-def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write an encoder as a folder that sentence-transformers, TEI and vLLM load: whole, or not at all.
-
-    A model that is there already is replaced.
-
-    Raises:
-        OSError: the folder cannot be written; what was there is still there.
-    """
-    with replacing_folder(folder) as unfinished:
-        _write_encoder(encoder, unfinished)
-
-
-def _write_encoder(encoder: Encoder, folder: Path) -> None:
-    settings = encoder.settings
-    encoder.backbone.save_pretrained(folder)
-    encoder.tokenizer.model_max_length = settings.max_length
-    encoder.tokenizer.backend_tokenizer.no_truncation()  # else tokenizer.json carries the last batch's length along
-    encoder.tokenizer.backend_tokenizer.no_padding()
-    encoder.tokenizer.save_pretrained(folder)
-    modules = ["Transformer", "Pooling", *["Dense"] * len(encoder.projections), *["Normalize"] * settings.normalize]
-    paths = ["" if name == "Transformer" else f"{row}_{name}" for row, name in enumerate(modules)]
-    for path, name in zip(paths, modules, strict=True):
-        (folder / path).mkdir(exist_ok=True)
-        if name == "Pooling":
-            _write(folder / path / "config.json", _pooling_config(encoder))
-    for path, projection in zip(paths[2:], encoder.projections, strict=False):
-        _save_projection(projection, folder / path)
-    _write(
-        folder / "modules.json",
-        [
-            {"idx": row, "name": str(row), "path": path, "type": f"{MODULES}.{name}"}
-            for row, (path, name) in enumerate(zip(paths, modules, strict=True))
-        ],
-    )
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": settings.max_length, "do_lower_case": False})
-    _write(
-        folder / "config_sentence_transformers.json",
-        {
-            "prompts": {"query": settings.query_prompt, "document": settings.document_prompt},
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine" if settings.normalize else "dot",
-        },
-    )
-
-
-def _length(folder: Path) -> int | None:
-    said = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+def _length(folder: Path, said: int | None) -> int | None:
     length = said or _read(folder / "tokenizer_config.json").get("model_max_length")
     return int(length) if length and length < NO_LENGTH else None
 
 
 def _pooling(path: Path) -> Pooling:
-    config = _read(path)
+    flags = (*POOLING_FLAGS, *(f"pooling_mode_{name}" for name in OTHER_POOLINGS))
+    config = _read_known(path, ("include_prompt", "pooling_mode", *flags), "Pooling")
     if config.get("include_prompt") is False:
         raise UserError(f"{path}: pooling that leaves the prompt out (include_prompt: false) is not supported")
-    chosen = [
-        name for name in (*POOLING_FLAGS, *(f"pooling_mode_{name}" for name in OTHER_POOLINGS)) if config.get(name)
-    ]
+    chosen = [name for name in flags if config.get(name)]
     if "pooling_mode" in config:  # sentence-transformers 6 writes one word
         chosen = [str(config["pooling_mode"])]
     if len(chosen) == 1:
@@ -215,33 +211,30 @@ def _pooling(path: Path) -> Pooling:
     )
 
 
-def _pooling_config(encoder: Encoder) -> dict[str, Any]:
-    flags = {name: pooling == encoder.settings.pooling for name, pooling in POOLING_FLAGS.items()}
-    return {
-        "word_embedding_dimension": int(encoder.backbone.config.get_text_config().hidden_size),
-        **flags,
-        **{f"pooling_mode_{name}": False for name in OTHER_POOLINGS},
-        "include_prompt": True,
-    }
+def _read_known(path: Path, read: tuple[str, ...], module: str | None = None) -> dict[str, Any]:
+    """Read a file of settings that embfit knows.
+
+    Args:
+        path: the file; one that is not there says nothing.
+        read: the keys that the caller honours.
+        module: the module that the file belongs to, where files of several modules have the same name.
+
+    Raises:
+        UserError: the file has another key, with a value that may change what the model computes.
+    """
+    config: dict[str, Any] = _read(path)
+    _check_keys(path, module or path.name, config, read)
+    return config
 
 
-def _save_projection(projection: nn.Module, folder: Path) -> None:
-    if not isinstance(projection, Projection):
-        raise TypeError(f"cannot write a {type(projection).__name__} as a Dense module")
-    linear = projection.linear
-    activation = type(projection.activation)
-    _write(
-        folder / "config.json",
-        {
-            "in_features": linear.in_features,
-            "out_features": linear.out_features,
-            "bias": linear.bias is not None,
-            "activation_function": f"{activation.__module__}.{activation.__name__}",
-        },
-    )
-    save_file(
-        {name: tensor.contiguous() for name, tensor in projection.state_dict().items()}, folder / "model.safetensors"
-    )
+def _check_keys(path: Path, kind: str, config: Mapping[str, Any], read: tuple[str, ...]) -> None:
+    unread = UNREAD[kind]
+    for key, value in config.items():
+        allowed = unread.get(key, EMPTY)
+        if key not in read and allowed is not ANY and value not in allowed:
+            raise UserError(
+                f"{path}: embfit does not know what {key}: {json.dumps(value)} means to the model's vectors"
+            )
 
 
 def _read(path: Path) -> Any:
@@ -251,7 +244,3 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
-
-
-def _write(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")

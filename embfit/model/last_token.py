@@ -9,7 +9,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from embfit.errors import UserError
-from embfit.tokens import Tokens
+from embfit.tokens import Tokens, tokenizer_lock
 
 FLAGS = ("add_bos_token", "add_eos_token")  # by which some tokenizers make their rules anew when they are loaded
 
@@ -17,7 +17,8 @@ FLAGS = ("add_bos_token", "add_eos_token")  # by which some tokenizers make thei
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the special token that a tokenizer puts behind every text; None if it puts none there."""
     text = "a"
-    ids, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
+    with tokenizer_lock(tokenizer):
+        ids, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
     if ids[-len(bare) :] == bare or ids[-1] not in (*tokenizer.all_special_ids, tokenizer.eos_token_id):
         return None
     return int(ids[-1])

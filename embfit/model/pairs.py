@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from embfit.tokens import Tokens
+from embfit.tokens import Tokens, tokenizer_lock
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def read_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
     Raises:
         ValueError: it makes nothing of the example's texts.
     """
-    found = tokenizer("a", "a", truncation=False, padding=False).encodings[0]
+    with tokenizer_lock(tokenizer):
+        found = tokenizer("a", "a", truncation=False, padding=False).encodings[0]
     ids, owners, types = found.ids, found.sequence_ids, found.type_ids
     if 0 not in owners or 1 not in owners:
         raise ValueError("the tokenizer reads no token in a text")

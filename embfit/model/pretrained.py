@@ -5,30 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import Field
-from safetensors import SafetensorError
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel
 
-from embfit.errors import UserError, first_line
+from embfit.errors import UserError
 from embfit.model.encoder import Encoder
-from embfit.model.folder import Attention, FolderSettings, Settings, holds_ranker, read_projections, read_settings
+from embfit.model.folder import FolderSettings, holds_cross_encoder, read_head, read_settings
 from embfit.model.last_token import append_end_token
-from embfit.model.lora import NO_ADAPTER, LoRA, load_adapter, read_base
+from embfit.model.loading import DEFAULT_LENGTH, Weights, lower_case, positions
+from embfit.model.lora import NO_ADAPTER, LoRA
 from embfit.model.pooling import Pooling
 from embfit.model.precision import Precision, choose_device
-from embfit.model.source import check_digest, find_base, find_model
-from embfit.model.trainable import check_trainable, trainable
+from embfit.model.settings import Attention, Settings
+from embfit.model.trainable import TrainedParts, check_trainable, trainable
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
-
-DEFAULT_LENGTH = 512  # where neither the configuration nor the model says
 
 
 @dataclass(frozen=True)
@@ -37,22 +35,23 @@ class Pretrained:
 
     Args:
         path: a folder, or a name on the Hub.
-        revision: branch, tag or commit on the Hub.
+        revision: the branch, tag or commit on the Hub.
         packages: name on the Hub → Python package that carries its files, used when installed.
-        sha256: digest that `model.safetensors` must have.
+        sha256: the digest that `model.safetensors` must have.
         pooling: how token embeddings become one vector.
-        query_prompt: put in front of each query.
-        document_prompt: put in front of each document.
-        max_length: tokens read of a text; the rest is cut off, counted and reported.
-        normalize: give vectors unit length.
-        attention: transformers' implementation; auto is SDPA, and plain products where a CPU trains short texts.
-        dtype: of the weights; training wants float32.
-        precision: of the computation; auto is bf16 where the hardware multiplies it.
-        trust_remote_code: run Python code that comes with the model.
-        lora: train an adapter instead of the weights.
-        freeze_embeddings: leave the token embeddings as they are.
-        freeze_layers: leave that many layers, from the bottom, and the embeddings as they are.
-        compile: train through `torch.compile`.
+        query_prompt: what is put in front of each query.
+        document_prompt: what is put in front of each document.
+        max_length: how many tokens are read of a text; the rest is cut off, counted and reported.
+        normalize: whether vectors get unit length.
+        attention: which of transformers' implementations computes attention; auto is SDPA, and plain products where a
+            CPU trains short texts.
+        dtype: what the weights are kept in; training wants float32.
+        precision: what the backbone computes in; auto is bf16 where the hardware multiplies it.
+        trust_remote_code: whether Python code that comes with the model is run.
+        lora: how an adapter is trained instead of the weights.
+        freeze_embeddings: whether the token embeddings stay as they are.
+        freeze_layers: how many layers, from the bottom, stay as they are; with any the embeddings do too.
+        compile: whether training runs through `torch.compile`.
     """
 
     path: str | None
@@ -73,33 +72,50 @@ class Pretrained:
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
 
-    def load(self, device: str = "auto", *beside: str) -> Encoder:
+    def load(self, device: str = "auto", *further: str) -> Encoder:
         """Load weights and tokenizer.
 
         Args:
-            device: that the encoder is put on.
-            beside: devices of further processes that share the encoding of many texts with it.
+            device: what the weights are put on; `auto` is a GPU where there is one.
+            further: devices of further processes that share the encoding of many texts with this one.
 
         Raises:
             UserError: the model cannot be found, read, or is not what the configuration says.
         """
         if self.path is None:
             raise UserError("model.path is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
-        folder = find_model(self.path, self.revision, self.packages)
-        if self.sha256 is not None:
-            check_digest(folder, self.sha256)
-        if holds_ranker(folder):
+        weights = Weights(
+            self.path,
+            self.revision,
+            self.packages,
+            self.sha256,
+            getattr(torch, self.dtype),
+            self.attention,
+            self.trust_remote_code,
+        )
+        folder = weights.find()
+        if holds_cross_encoder(folder):
             raise UserError(
                 f"model.path={self.path} is a cross-encoder, which scores pairs and embeds no text; "
                 "miner.model, evaluator.systems.reranked.path and model=cross-encoder take one"
             )
         said = read_settings(folder)
-        backbone, tokenizer = self._read(folder)
+        backbone, tokenizer = weights.load(folder)
         settings = self._settings(said, backbone)
+        if said.lower_case:
+            lower_case(tokenizer)
         if settings.pooling == "lasttoken":
             append_end_token(tokenizer, self.path)
-        encoder = Encoder(backbone, tokenizer, settings, read_projections(folder, said), str(folder), beside)
+        encoder = Encoder(backbone, tokenizer, settings, read_head(folder, said), str(folder), further)
         return encoder.to(choose_device(device)).eval()
+
+    def load_saved(self, folder: Path, device: str = "auto", *further: str) -> Encoder:
+        """Load what a training of this model has saved; arguments as for `load`.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return replace(self, path=str(folder), revision=None, sha256=None).load(device, *further)
 
     def check(self, encoder: Encoder) -> None:
         """Refuse to train of a loaded encoder what it has not, before there is any work.
@@ -107,37 +123,21 @@ class Pretrained:
         Raises:
             UserError: it has no such layers or modules, or peft is not installed.
         """
-        check_trainable(encoder, self)
+        check_trainable(encoder, self._trained_parts(encoder))
 
     def trainable(self, encoder: Encoder) -> AbstractContextManager[None]:
         """Inside this context, only what the configuration has trained of a loaded encoder requires gradients.
 
         Behind it the encoder is what will be saved, its adapter merged or beside the base.
         """
-        return trainable(encoder, self)
+        return trainable(encoder, self._trained_parts(encoder))
 
-    def _read(self, folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        base = read_base(folder)
-        weights = folder if base is None else find_base(folder, *base)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
-        try:
-            backbone = AutoModel.from_pretrained(
-                weights,
-                dtype=getattr(torch, self.dtype),  # transformers 5 otherwise takes the checkpoint's
-                attn_implementation="sdpa" if self.attention == "auto" else self.attention,
-                trust_remote_code=self.trust_remote_code,
-            )
-            if base is not None:
-                load_adapter(backbone, folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-            said = first_line(error)
-            raise UserError(f"model.path={self.path}: transformers cannot load {folder}: {said}") from error
-        if not tokenizer.is_fast:
-            raise UserError(
-                f"model.path={self.path}: its tokenizer has no fast (tokenizer.json) form, which embfit needs"
-            )
-        return backbone, tokenizer
+    def _trained_parts(self, encoder: Encoder) -> TrainedParts:
+        folder, revision = Path(encoder.source).absolute(), None
+        base = str(folder)
+        if folder.is_relative_to(Path(HF_HUB_CACHE).absolute()):  # found again on any machine
+            base, revision = str(self.path), self.revision
+        return TrainedParts(self.lora, self.freeze_embeddings, self.freeze_layers, self.compile, base, revision)
 
     def _settings(self, said: FolderSettings, backbone: PreTrainedModel) -> Settings:
         limit = positions(backbone)
@@ -167,18 +167,3 @@ class Pretrained:
                 "model.%s=%r contradicts the model's own folder, which says %r; using %r", name, asked, said, asked
             )
         return asked
-
-
-def positions(backbone: PreTrainedModel) -> int | None:
-    """Return the longest input the position embeddings allow, if they limit it."""
-    config: Any = backbone.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return None
-    # RoBERTa's family counts positions from the padding id on, so the first ones are never used
-    offset = (
-        config.pad_token_id + 1
-        if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
-        else 0
-    )
-    return int(positions) - int(offset)

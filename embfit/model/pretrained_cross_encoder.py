@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from embfit.errors import UserError
 from embfit.model.cross_encoder import CrossEncoder
-from embfit.model.folder import Attention
-from embfit.model.precision import Precision, choose_device
+from embfit.model.loading import Weights
+from embfit.model.precision import Precision
 from embfit.model.pretrained import Pretrained
-from embfit.model.ranker import load_ranker
+from embfit.model.settings import Attention
 from embfit.records import Seed
 
 
@@ -24,15 +25,16 @@ class PretrainedCrossEncoder:
         first_stage: the encoder that finds documents, for evaluation and for miners that search with a model.
         path: a ranker, or any encoder, which gets a fresh head; a folder or a name on the Hub. None starts from the
             first stage's weights.
-        revision: branch, tag or commit of `path` on the Hub.
-        max_length: tokens read of a pair; None is the model's own limit, 512 at most.
-        attention: transformers' implementation; auto is SDPA, and plain products where a CPU trains.
-        precision: of the computation; auto is bf16 where the hardware multiplies it.
-        trust_remote_code: run Python code that comes with the model.
+        revision: the branch, tag or commit of `path` on the Hub.
+        max_length: how many tokens are read of a pair; None is the model's own limit, 512 at most.
+        attention: which of transformers' implementations computes attention; auto is SDPA, and plain products where a
+            CPU trains.
+        precision: what the backbone computes in; auto is bf16 where the hardware multiplies it.
+        trust_remote_code: whether Python code that comes with the model is run.
         candidates: the system of `evaluator.systems` whose documents are reranked; `base` is the first stage.
-        depth: documents of a query that are reranked in evaluation.
-        dev_depth: in a validation during training.
-        seed: of a fresh head.
+        depth: how many documents of a query are reranked in evaluation.
+        dev_depth: how many are reranked in a validation during training.
+        seed: what a fresh head is drawn with.
     """
 
     first_stage: Pretrained
@@ -50,24 +52,32 @@ class PretrainedCrossEncoder:
     def load(self, device: str = "auto") -> CrossEncoder:
         """Load the model that training starts from.
 
+        Args:
+            device: what the weights are put on; `auto` is a GPU where there is one.
+
         Raises:
             UserError: the model cannot be found or read, or is no ranker and no encoder.
         """
         first = self.first_stage
         if self.path is None and first.path is None:
             raise UserError("model.first_stage.path is not set; give a folder or a name on the Hub")
-        named = self.path is not None
-        ranker = load_ranker(
+        weights = Weights(
             self.start,
-            self.max_length,
-            self.precision,
-            self.attention,
-            self.revision if named else first.revision,
+            first.revision if self.path is None else self.revision,
             first.packages,
-            self.trust_remote_code,
-            fresh_head=self.seed,
+            first.sha256 if self.path is None else None,
+            attention=self.attention,
+            trust_remote_code=self.trust_remote_code,
         )
-        return ranker.to(choose_device(device))
+        return CrossEncoder.load_weights(weights, self.max_length, self.precision, device, fresh_head=self.seed)
+
+    def load_saved(self, folder: Path, device: str = "auto") -> CrossEncoder:
+        """Load what a training of this model has saved.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return replace(self, path=str(folder), revision=None).load(device)
 
     @property
     def start(self) -> str:

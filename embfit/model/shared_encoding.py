@@ -32,13 +32,13 @@ class EncodingJob:
     """What the processes share.
 
     Args:
-        encoder: of all of them.
-        tokens: of all texts.
-        token_budget: of a batch, whatever the device that encodes it.
+        encoder: makes the vectors, in each process on its own device.
+        tokens: N texts, with their prompts.
+        token_budget: how many padded tokens a batch has, whatever the device that encodes it.
         folder: has the matrix.
-        label: of the progress shown.
-        devices: of the processes, this one's first.
-        threads: that one of them computes with on a CPU.
+        label: the name under which progress is shown.
+        devices: one for each process, this one's first.
+        threads: how many of them a process computes with on a CPU.
     """
 
     encoder: Encoder
@@ -56,18 +56,18 @@ class EncodingJob:
 
 
 def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) -> None:
-    """Embed tokenised texts into the folder's matrix, together with the encoder's `beside` devices.
+    """Embed tokenised texts into the folder's matrix, together with processes on the encoder's further devices.
 
     Args:
         folder: has the matrix, and keeps how far each process is.
-        encoder: its `beside` names the devices of further processes.
+        encoder: names the devices of all processes.
         tokens: N texts, with their prompts.
-        label: of the progress shown, which is this process's share.
+        label: the name under which progress is shown, that of this process's share.
 
     Raises:
         UserError: another process failed; what is encoded is kept.
     """
-    devices = (str(encoder.device), *(encoder.beside if len(tokens) >= SHARED_FROM else ()))
+    devices = encoder.devices if len(tokens) >= SHARED_FROM else encoder.devices[:1]
     before = torch.get_num_threads()
     job = EncodingJob(encoder, tokens, encoder.token_budget, folder, label, devices, max(1, before // len(devices)))
     if len(devices) == 1:
@@ -115,6 +115,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from embfit.model import shared_encoding  # the job's class is of this module under its own name
-
-    shared_encoding.main(sys.argv[1:])
+    main(sys.argv[1:])

@@ -17,9 +17,9 @@ import numpy as np
 
 from embfit.errors import UserError
 from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.location import find_model
 from embfit.model.precision import Precision
 from embfit.model.scoring import score_pairs
-from embfit.model.source import find_model
 from embfit.records import Collection
 from embfit.store import Store, digest, write_text
 from embfit.text_digests import digest_text, normalise

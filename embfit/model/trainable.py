@@ -5,65 +5,79 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from huggingface_hub.constants import HF_HUB_CACHE
+from dataclasses import dataclass, replace
 
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
 from embfit.model.layers import freeze, lowest
-from embfit.model.lora import attach, check_lora, has_adapter, merge
-
-if TYPE_CHECKING:
-    from embfit.model.pretrained import Pretrained
+from embfit.model.lora import LoRA, attach, check_lora, has_adapter, merge
 
 log = logging.getLogger(__name__)
 
 
-def check_trainable(encoder: Encoder, model: Pretrained) -> None:
+@dataclass(frozen=True)
+class TrainedParts:
+    """What of an encoder is trained.
+
+    Args:
+        lora: how an adapter is trained instead of the weights.
+        freeze_embeddings: whether the token embeddings stay as they are.
+        freeze_layers: how many layers, from the bottom, stay as they are.
+        compile: whether training runs through `torch.compile`.
+        base: the name or folder by which a saved adapter finds the encoder's weights.
+        revision: the base's branch, tag or commit on the Hub.
+    """
+
+    lora: LoRA
+    freeze_embeddings: bool
+    freeze_layers: int
+    compile: bool
+    base: str
+    revision: str | None = None
+
+
+def check_trainable(encoder: Encoder, parts: TrainedParts) -> None:
     """Refuse what `trainable` would, before there is any work.
 
     Raises:
         UserError: the encoder has no such parts, or peft is not installed.
     """
-    backbone, lora = encoder.backbone, model.lora
-    lowest(backbone, model.freeze_layers)
+    backbone, lora = encoder.backbone, parts.lora
+    lowest(backbone, parts.freeze_layers)
     if not has_adapter(backbone):
-        check_lora(backbone, lora, model.freeze_layers)
+        check_lora(backbone, lora, parts.freeze_layers)
     elif lora.rank and not lora.merged:
         raise UserError(
-            f"model.lora.merged=false: {model.path} is an adapter itself, and a second one could not name its base; "
+            f"model.lora.merged=false: {parts.base} is an adapter itself, and a second one could not name its base; "
             "set model.lora.merged=true"
         )
 
 
 @contextmanager
-def trainable(encoder: Encoder, model: Pretrained) -> Iterator[None]:
+def trainable(encoder: Encoder, parts: TrainedParts) -> Iterator[None]:
     """Make an encoder what the configuration has trained; inside, `requires_grad` says which weights those are.
 
     Afterwards the encoder is what will be saved: merged with its adapter, or with the adapter beside its base.
 
     Args:
         encoder: changed in place.
-        model: how it was loaded, and what of it is trained.
+        parts: what of it is trained.
 
     Raises:
         UserError: the encoder has no such parts, or peft is not installed.
     """
-    check_trainable(encoder, model)
-    backbone, lora = encoder.backbone, model.lora
+    check_trainable(encoder, parts)
+    backbone, lora = encoder.backbone, parts.lora
     if has_adapter(backbone):
         merge(backbone)
         backbone.requires_grad_(True)
     before = [weight for weight in encoder.parameters() if weight.requires_grad]
     try:
-        freeze(backbone, model.freeze_embeddings, model.freeze_layers)
+        freeze(backbone, parts.freeze_embeddings, parts.freeze_layers)
         if lora.rank:
-            attach(backbone, lora, model.freeze_layers, *_base(encoder, model))
-        encoder.settings = replace(encoder.settings, compile=model.compile)
-        _tell(encoder)
+            attach(backbone, lora, parts.freeze_layers, parts.base, parts.revision)
+        encoder.settings = replace(encoder.settings, compile=parts.compile)
+        _report(encoder)
         yield
     finally:
         encoder.settings = replace(encoder.settings, compile=False)
@@ -73,17 +87,9 @@ def trainable(encoder: Encoder, model: Pretrained) -> Iterator[None]:
         merge(backbone)
 
 
-def _tell(encoder: Encoder) -> None:
+def _report(encoder: Encoder) -> None:
     """Say how many of the weights are trained, where it is not all of them."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in encoder.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, moves in sizes if moves)
     if trained < total:
         log.info("training %.3g million of %.3g million weights", trained / 1e6, total / 1e6)
-
-
-def _base(encoder: Encoder, model: Pretrained) -> tuple[str, str | None]:
-    """Return how a saved adapter finds its base: by name and revision on the Hub, or by folder."""
-    folder = Path(encoder.source).absolute()
-    if folder.is_relative_to(Path(HF_HUB_CACHE).absolute()):
-        return str(model.path), model.revision
-    return str(folder), None

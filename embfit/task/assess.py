@@ -26,7 +26,7 @@ from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem
 from embfit.evaluator.systems.dense import measure
 from embfit.model import Encoder, Pretrained, tokenized
-from embfit.model.source import find_model
+from embfit.model.location import find_model
 from embfit.records import Collection, Evaluation, Report
 from embfit.report import print_table, write_report
 from embfit.run.folder import RunFolder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,6 +106,5 @@ def _train(
 
     facts, before = train_once(run, trained, partial(save_encoder, encoder, run.dir / "model"))
     if before:
-        saved = replace(model, path=str(run.dir / "model"), revision=None, sha256=None)
-        return saved.load(str(encoder.device), *encoder.beside), facts
+        return model.load_saved(run.dir / "model", *encoder.devices), facts
     return encoder, facts

@@ -21,9 +21,8 @@ from embfit.evaluator.judging import judge
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.reranking import pairs_of, rerank
 from embfit.evaluator.systems import EvaluationContext
-from embfit.model import CrossEncoder, save_ranker, score_pairs
+from embfit.model import CrossEncoder, save_cross_encoder, score_pairs
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
-from embfit.model.ranker import load_ranker
 from embfit.model.teacher import FOLDS, write_assignment
 from embfit.records import Evaluation, Report, TrainingSet
 from embfit.report import print_table, write_report
@@ -85,7 +84,7 @@ def finetune_cross_encoder(
         dev = context.on(evaluator.dev_split)
         validate = _validation(dev, model.candidates, model.dev_depth) if validating else None
         fit = partial(_fit, training, loss, trainer, validate)
-        ranker, facts = _train(ranker, fit, training_set, run, model.trust_remote_code)
+        ranker, facts = _train(ranker, model, fit, training_set, run)
     if folds is not None:
         with run.stage("train folds"):
             _train_folds(folds, partial(model.load, layout.first), fit, training_set, run)
@@ -126,13 +125,13 @@ def _fit(
 
 
 def _train(
-    ranker: CrossEncoder, fit: Fitting, training_set: TrainingSet, run: RunFolder, trust_remote_code: bool
+    ranker: CrossEncoder, model: PretrainedCrossEncoder, fit: Fitting, training_set: TrainingSet, run: RunFolder
 ) -> tuple[CrossEncoder, Mapping[str, Any]]:
     """Train and save the cross-encoder, or take what an interrupted run had saved already."""
     folder = run.dir / "model"
-    facts, before = train_once(run, partial(fit, ranker, training_set), partial(save_ranker, ranker, folder))
+    facts, before = train_once(run, partial(fit, ranker, training_set), partial(save_cross_encoder, ranker, folder))
     _warn_of_chance(ranker, facts, "the cross-encoder")
-    return (_again(ranker, folder, trust_remote_code) if before else ranker), facts
+    return (model.load_saved(folder, str(ranker.device)) if before else ranker), facts
 
 
 def _train_folds(
@@ -145,7 +144,7 @@ def _train_folds(
     for fold in range(count):
         ranker = fresh()
         others = replace(training_set, rows=rows.select(np.flatnonzero(folds != fold)))
-        save = partial(save_ranker, ranker, folder / str(fold))
+        save = partial(save_cross_encoder, ranker, folder / str(fold))
         facts, _ = train_once(run, partial(fit, ranker, others), save, f"fold-{fold}")
         _warn_of_chance(ranker, facts, f"the cross-encoder of fold {fold}")
 
@@ -185,15 +184,6 @@ def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -
     """Warn where nothing was better on the dev split than a head drawn at random, so that this is what was kept."""
     if not ranker.trained and facts["best_step"] == 0:
         log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)
-
-
-def _again(ranker: CrossEncoder, folder: Path, trust_remote_code: bool) -> CrossEncoder:
-    """Return a saved cross-encoder, with the settings and on the device of the one that was trained."""
-    settings = ranker.settings
-    again = load_ranker(
-        str(folder), settings.max_length, settings.precision, settings.attention, trust_remote_code=trust_remote_code
-    )
-    return again.to(ranker.device)
 
 
 def _reranked(

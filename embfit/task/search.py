@@ -18,7 +18,7 @@ from rich.text import Text
 from embfit.errors import ConfigError, UserError
 from embfit.index.exact import search as search_exact
 from embfit.model import Encoder, Pretrained, embed
-from embfit.model.folder import holds_ranker
+from embfit.model.folder import holds_cross_encoder
 from embfit.records import Collection
 from embfit.run.folder import RunFolder
 from embfit.run.record import read_record, read_state, run_folders
@@ -85,7 +85,7 @@ def search(
 def _newest_encoder(runs: Path, collection: Collection, store: Store) -> Path | None:
     """Return the newest encoder of a finished fine-tuning on the collection's documents."""
     finished = [run for run in run_folders(runs, apart_from=store.dir) if read_state(run) == "done"]
-    models = [run / "model" for run in finished if (run / "model").is_dir() and not holds_ranker(run / "model")]
+    models = [run / "model" for run in finished if (run / "model").is_dir() and not holds_cross_encoder(run / "model")]
     newest_first = sorted(models, key=lambda folder: folder.stat().st_mtime, reverse=True)
     return next((folder for folder in newest_first if _corpus(folder.parent) == collection.corpus_digest), None)
 

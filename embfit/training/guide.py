@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embfit.model import Encoder, Pretrained, embed
+from embfit.model import Encoder, Pretrained, embed, frozen
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -83,9 +83,10 @@ def make_guide(
         query_rows: rows of the training queries, ascending.
         store: keeps vectors.
     """
-    guide = encoder if name == BASE else Pretrained(path=name).load(str(encoder.device), *encoder.beside)
-    queries = embed(guide, collection, "query", store, rows=query_rows.tolist())
-    documents = embed(guide, collection, "document", store)
+    guide = encoder if name == BASE else Pretrained(path=name).load(*encoder.devices)
+    with frozen(guide):
+        queries = embed(guide, collection, "query", store, rows=query_rows.tolist())
+        documents = embed(guide, collection, "document", store)
     return Guide(
         query_rows,
         queries.vectors.rows,

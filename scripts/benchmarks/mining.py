@@ -40,8 +40,8 @@ from embfit.miner.candidates import CandidateSource
 from embfit.miner.examples import SPLIT
 from embfit.miner.miner import RankedMiner
 from embfit.model import Encoder
+from embfit.model.location import find_model
 from embfit.model.precision import uses_bf16
-from embfit.model.source import find_model
 from embfit.records import Collection
 from embfit.store import Store
 

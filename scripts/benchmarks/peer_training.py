@@ -41,7 +41,7 @@ class PeerTraining:
         from minilm import MODEL
         from sentence_transformers import SentenceTransformer
 
-        from embfit.model.source import find_model
+        from embfit.model.location import find_model
 
         folder = find_model(str(MODEL.path), MODEL.revision, MODEL.packages)
         model = SentenceTransformer(str(folder), device="cpu")

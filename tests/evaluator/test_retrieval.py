@@ -19,8 +19,11 @@ class Numbers:
 
     def __init__(self, width: int = 2, fingerprint: str = "numbers") -> None:
         self.width = width
-        self.fingerprint = fingerprint
+        self.made_by = fingerprint
         self.encoded: dict[str, int] = {"query": 0, "document": 0}
+
+    def fingerprint(self, kind: str) -> str:
+        return f"{self.made_by} of a {kind}"
 
     def encode(self, texts: Iterable[str], kind: str) -> np.ndarray:
         vectors = np.array([[float(number) for number in text.split()] for text in texts], np.float32)

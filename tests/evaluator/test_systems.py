@@ -52,7 +52,7 @@ class Backwards:
 
 def test_models_are_loaded_on_the_devices_of_the_bench(context: EvaluationContext) -> None:
     placed = replace(context, devices=("meta", "cpu"))
-    assert (placed.encoder.device.type, placed.encoder.beside) == ("meta", ("cpu",))
+    assert (placed.encoder.device.type, placed.encoder.further_devices) == ("meta", ("cpu",))
     assert placed.on("train").encoder is placed.encoder
     fresh = replace(context)
     later, other = fresh.on("train"), fresh.on("test")

@@ -11,7 +11,7 @@ import torch
 from embfit.errors import ConfigError, UserError
 from embfit.miner import BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, ScoredMiner
 from embfit.model import CrossEncoderMiner as Ranker
-from embfit.model import Encoder, load_teacher, save_ranker
+from embfit.model import Encoder, load_teacher, save_cross_encoder
 from embfit.model.teacher import Teacher, write_assignment
 from embfit.records import Collection
 from embfit.store import Store
@@ -19,7 +19,7 @@ from embfit.store import Store
 
 @pytest.fixture
 def folder(tiny_ranker: Ranker, tmp_path: Path) -> str:
-    save_ranker(tiny_ranker, tmp_path / "ranker")
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     return str(tmp_path / "ranker")
 
 
@@ -80,7 +80,7 @@ def test_other_weights_mine_anew(
     for bias in (0.0, 0.0, 1.0):
         with torch.no_grad():
             tiny_ranker.backbone.classifier.bias.fill_(bias)
-        save_ranker(tiny_ranker, tmp_path / "ranker")
+        save_cross_encoder(tiny_ranker, tmp_path / "ranker")
         CrossEncoderMiner(model=str(tmp_path / "ranker"), depth=4).mine(small_collection, tiny_encoder, store)
     assert store.built.count("negatives") == store.built.count("scores") == 2
 
@@ -110,7 +110,7 @@ def folds(folder: str, ranker: Ranker, texts: list[str], count: int) -> None:
     with torch.no_grad():
         for fold in range(count):
             ranker.backbone.classifier.bias += 1
-            save_ranker(ranker, Path(folder, "folds", str(fold)))
+            save_cross_encoder(ranker, Path(folder, "folds", str(fold)))
     write_assignment(Path(folder, "folds"), texts, range(len(texts)), count)
 
 

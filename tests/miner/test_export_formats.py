@@ -10,7 +10,7 @@ from datasets import Dataset, disable_progress_bars, load_dataset
 
 from embfit.miner import BM25Miner, NoNegatives, RandomMiner, write_negatives
 from embfit.miner.export_formats import ExportFormat
-from embfit.model import CrossEncoder, Encoder, save_encoder, save_ranker
+from embfit.model import CrossEncoder, Encoder, save_cross_encoder, save_encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from tests.conftest import make_collection
@@ -103,7 +103,7 @@ def test_a_cross_encoder_learns_from_lists_elsewhere(
 ) -> None:
     peer = pytest.importorskip("sentence_transformers.cross_encoder")
     losses = pytest.importorskip("sentence_transformers.cross_encoder.losses")
-    save_ranker(tiny_ranker, tmp_path / "tiny")
+    save_cross_encoder(tiny_ranker, tmp_path / "tiny")
     model = peer.CrossEncoder(str(tmp_path / "tiny"), device="cpu")
     rows = of_file(RandomMiner(2).mine(small_collection, tiny_encoder, store), "labeled-list", tmp_path)
     settings = {"max_steps": 1, "per_device_train_batch_size": 4, "report_to": "none", "use_cpu": True}

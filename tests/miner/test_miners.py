@@ -29,11 +29,14 @@ class GivenVectors:
 
     def __init__(self, documents: np.ndarray, queries: np.ndarray, fingerprint: str = "vectors") -> None:
         self.matrices = {"document": documents.astype(np.float32), "query": queries.astype(np.float32)}
-        self.fingerprint = fingerprint
+        self.made_by = fingerprint
+
+    def fingerprint(self, kind: str) -> str:
+        return self.made_by
 
     def embed(self, collection: Collection, kind: str, rows: list[int] | None) -> Embeddings:
         matrix = self.matrices[kind]
-        return Embeddings(Vectors(matrix if rows is None else matrix[rows]), self.fingerprint)
+        return Embeddings(Vectors(matrix if rows is None else matrix[rows]), self.made_by)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from embfit.errors import UserError
-from embfit.model import CrossEncoder, Encoder, Pretrained, save_encoder, save_ranker, score_pairs
+from embfit.model import CrossEncoder, Encoder, Pretrained, save_cross_encoder, save_encoder, score_pairs
+from embfit.model.loading import Weights
 from embfit.model.pairs import TextPairs
-from embfit.model.ranker import load_ranker
 from embfit.records import Collection
 from embfit.store import Store
 from tests.conftest import TEXTS, new_ranker
@@ -63,13 +63,13 @@ def test_pairs_of_all_queries_share_batches(tiny_ranker: CrossEncoder, monkeypat
 def test_sentence_transformers_scores_the_same(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     tiny_ranker.score(PAIRS[:2])
-    save_ranker(tiny_ranker, tmp_path / "ranker")
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     theirs = sentence_transformers.CrossEncoder(str(tmp_path / "ranker"), device="cpu").predict(PAIRS)
     np.testing.assert_allclose(tiny_ranker.score(PAIRS), theirs, atol=1e-4)
 
 
 def test_a_saved_ranker_is_the_same_one(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
-    save_ranker(tiny_ranker, tmp_path / "ranker")
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     again = CrossEncoder.load(tmp_path / "ranker", precision="fp32", device="cpu")
     assert (again.max_length, again.trained) == (32, True)
     assert again.fingerprint == tiny_ranker.fingerprint
@@ -78,7 +78,10 @@ def test_a_saved_ranker_is_the_same_one(tiny_ranker: CrossEncoder, tmp_path: Pat
 
 def test_a_fresh_head_is_drawn_by_its_seed(tiny_encoder: Encoder, tmp_path: Path) -> None:
     save_encoder(tiny_encoder, tmp_path / "encoder")
-    one, same, other = (load_ranker(str(tmp_path / "encoder"), precision="fp32", fresh_head=seed) for seed in (0, 0, 1))
+    one, same, other = (
+        CrossEncoder.load_weights(Weights(str(tmp_path / "encoder")), None, "fp32", "cpu", fresh_head=seed)
+        for seed in (0, 0, 1)
+    )
     assert not one.trained
     assert one.fingerprint == same.fingerprint != other.fingerprint
     body = {name.removeprefix("bert."): weight for name, weight in one.backbone.state_dict().items()}
@@ -102,7 +105,7 @@ def test_a_classifier_of_three_classes_is_no_ranker(tokenizer: PreTrainedTokeniz
 
 @pytest.mark.parametrize(("length", "message"), [(65, "exceeds the 64 positions"), (7, "raise it to 8 or more")])
 def test_impossible_lengths_are_refused(tiny_ranker: CrossEncoder, tmp_path: Path, length: int, message: str) -> None:
-    save_ranker(tiny_ranker, tmp_path / "ranker")
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     with pytest.raises(UserError, match=message):
         CrossEncoder.load(tmp_path / "ranker", max_length=length)
 
@@ -152,7 +155,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_ranker_is_no_encoder(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
-    save_ranker(tiny_ranker, tmp_path / "ranker")
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     with pytest.raises(UserError, match="is a cross-encoder, which scores pairs and embeds no text"):
         Pretrained(str(tmp_path / "ranker")).load("cpu")
 
@@ -215,7 +218,7 @@ def test_a_decoder_scores_a_pair_alike_in_any_batch(tmp_path: Path, has_padding:
         (folder / "tokenizer_config.json").write_text(
             json.dumps({name: value for name, value in said.items() if name != "pad_token"})
         )
-    ranker = load_ranker(str(folder), precision="fp32", fresh_head=0)
+    ranker = CrossEncoder.load_weights(Weights(str(folder)), None, "fp32", "cpu", fresh_head=0)
     together = ranker.score(PAIRS)
     assert np.std(together) > 0.001
     np.testing.assert_allclose([ranker.score([pair])[0] for pair in PAIRS], together, rtol=1e-5, atol=1e-5)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from embfit.model import Encoder, Pretrained, embed, save_encoder, tokenized
-from embfit.model.folder import Projection
+from embfit.model import Encoder, Kind, Pretrained, embed, save_encoder, tokenized
+from embfit.model.projection import Projection
 from embfit.records import Collection
 from embfit.store import Store
 from tests.conftest import TEXTS
@@ -63,27 +63,30 @@ def test_encoding_leaves_dropout_as_it_was(make_encoder: Callable[..., Encoder])
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "sides"),
     [
-        {"pooling": "cls"},
-        {"normalize": False},
-        {"max_length": 16},
-        {"query_prompt": "query: "},
-        {"document_prompt": "passage: "},
-        {"precision": "bf16"},
+        ({"pooling": "cls"}, {"query", "document"}),
+        ({"normalize": False}, {"query", "document"}),
+        ({"max_length": 16}, {"query", "document"}),
+        ({"query_prompt": "query: "}, {"query"}),
+        ({"document_prompt": "passage: "}, {"document"}),
+        ({"precision": "bf16"}, {"query", "document"}),
     ],
 )
-def test_the_fingerprint_sees_every_setting(make_encoder: Callable[..., Encoder], change: dict[str, object]) -> None:
-    assert make_encoder(**change).fingerprint != make_encoder().fingerprint
+def test_the_fingerprint_sees_each_setting_of_its_side(
+    make_encoder: Callable[..., Encoder], change: dict[str, object], sides: set[Kind]
+) -> None:
+    changed, plain = make_encoder(**change), make_encoder()
+    assert {side for side in ("query", "document") if changed.fingerprint(side) != plain.fingerprint(side)} == sides
 
 
 def test_the_fingerprint_sees_one_changed_weight(make_encoder: Callable[..., Encoder]) -> None:
     encoder = make_encoder()
-    before = encoder.fingerprint
+    before = encoder.fingerprint("document")
     with torch.no_grad():
         encoder.backbone.embeddings.LayerNorm.bias[0] += 1e-6
-    assert encoder.fingerprint != before
-    assert before == make_encoder().fingerprint
+    assert encoder.fingerprint("document") != before
+    assert before == make_encoder().fingerprint("document")
 
 
 def test_the_fingerprint_sees_what_is_done_with_equal_weights(tiny_encoder: Encoder, tmp_path: Path) -> None:
@@ -93,10 +96,10 @@ def test_the_fingerprint_sees_what_is_done_with_equal_weights(tiny_encoder: Enco
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
         return Pretrained(str(tmp_path / "model"), precision="fp32").load("cpu")
 
-    assert saved().fingerprint == tiny_encoder.fingerprint  # wherever it lies
+    assert saved().fingerprint("document") == tiny_encoder.fingerprint("document")  # wherever it lies
     other = saved(hidden_act="relu")
     assert np.abs(other.encode(TEXTS, "query") - tiny_encoder.encode(TEXTS, "query")).max() > 1e-3
-    assert other.fingerprint != tiny_encoder.fingerprint
+    assert other.fingerprint("document") != tiny_encoder.fingerprint("document")
 
 
 def test_the_fingerprint_sees_the_activation_of_a_projection(tiny_encoder: Encoder) -> None:
@@ -105,28 +108,28 @@ def test_the_fingerprint_sees_the_activation_of_a_projection(tiny_encoder: Encod
         dense = Projection({"in_features": 32, "out_features": 8, "activation_function": activation})
         return Encoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense])
 
-    assert projected("torch.nn.Tanh").fingerprint == projected("torch.nn.Tanh").fingerprint
-    assert projected("torch.nn.Tanh").fingerprint != projected("torch.nn.Identity").fingerprint
+    assert projected("torch.nn.Tanh").fingerprint("document") == projected("torch.nn.Tanh").fingerprint("document")
+    assert projected("torch.nn.Tanh").fingerprint("document") != projected("torch.nn.Identity").fingerprint("document")
 
 
 def test_the_fingerprint_sees_which_end_of_a_text_is_cut_off(tmp_path: Path, tiny_encoder: Encoder) -> None:
     save_encoder(tiny_encoder, tmp_path / "model")
     other = Pretrained(str(tmp_path / "model"), precision="fp32").load("cpu")
     other.tokenizer.truncation_side = "left"
-    assert other.fingerprint != tiny_encoder.fingerprint
+    assert other.fingerprint("document") != tiny_encoder.fingerprint("document")
 
 
 def test_the_fingerprint_reads_single_numbers_too(tiny_encoder: Encoder) -> None:
     tiny_encoder.backbone.register_buffer("scale", torch.tensor(1.0))
-    before = tiny_encoder.fingerprint
+    before = tiny_encoder.fingerprint("document")
     tiny_encoder.backbone.scale += 1
-    assert tiny_encoder.fingerprint != before
+    assert tiny_encoder.fingerprint("document") != before
 
 
 def test_the_tokenizers_state_is_not_part_of_the_fingerprint(tiny_encoder: Encoder) -> None:
-    before = tiny_encoder.fingerprint
+    before = tiny_encoder.fingerprint("document")
     tiny_encoder.tokenizer(TEXTS, truncation=True, max_length=5, padding=True)
-    assert tiny_encoder.fingerprint == before
+    assert tiny_encoder.fingerprint("document") == before
 
 
 def test_embed_is_kept_and_follows_the_weights(

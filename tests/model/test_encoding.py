@@ -69,7 +69,7 @@ def test_what_was_encoded_is_not_encoded_again(
 @pytest.mark.parametrize("parts", [2, 3, 40])
 def test_parts_make_the_same_matrix(tiny_encoder: Encoder, tmp_path: Path, parts: int) -> None:
     tokens = tiny_encoder.tokenize(TEXTS, "document")
-    whole = tiny_encoder.encode_tokens(tokens, np.empty((len(tokens), 32), np.float32))
+    whole = tiny_encoder.encode_tokens(tokens).rows
     new_matrix(tmp_path, (len(tokens), 32))
     for part in reversed(range(parts)):
         new_matrix(tmp_path, (len(tokens), 32))  # whoever comes first makes it
@@ -99,7 +99,7 @@ def test_two_processes_make_the_same_matrix(
     whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "one")).vectors.rows
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     encoder = make_encoder()
-    encoder.beside = ("cpu",)
+    encoder.further_devices = ("cpu",)
     store = Store(tmp_path / "two")
     shared = embed(encoder, small_collection, "document", store).vectors.rows
     np.testing.assert_allclose(shared, whole, rtol=0, atol=1e-6)  # threads differ, and with them the last bit
@@ -141,10 +141,10 @@ def test_a_process_that_fails_is_named_and_nothing_is_lost(
     monkeypatch.undo()
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     encoder, store = make_encoder(), Store(tmp_path)
-    encoder.beside = ("nonsense",)
+    encoder.further_devices = ("nonsense",)
     with pytest.raises(UserError, match=r"process 1 of 2 failed while encoding: .*nonsense.*process-1\.txt"):
         embed(encoder, small_collection, "document", store)
-    encoder.beside = ()
+    encoder.further_devices = ()
     whole = encoder.encode(small_collection.document_texts(), "document")
     np.testing.assert_array_equal(embed(encoder, small_collection, "document", store).vectors.rows, whole)
 
@@ -159,7 +159,7 @@ def test_a_process_that_the_system_kills_is_told_as_that(
     monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
     monkeypatch.setattr(ChildProcess, "start", start)
     encoder = make_encoder()
-    encoder.beside = ("cpu",)
+    encoder.further_devices = ("cpu",)
     expected = r"process 1 of 2 failed while encoding: it was killed by signal 9 .* lower trainer\.devices \("
     with pytest.raises(UserError, match=expected):
         embed(encoder, small_collection, "document", Store(tmp_path))
@@ -178,5 +178,5 @@ def test_a_plan_is_known_by_its_batches_and_their_lengths(tiny_encoder: Encoder,
     (tmp_path / "matrix.npy").unlink()
     new_matrix(tmp_path, (4, 32))
     encode_into(tmp_path, tiny_encoder, tokens, plan, "embedding")
-    expected = tiny_encoder.encode_tokens(tokens, np.empty((4, 32), np.float32))
+    expected = tiny_encoder.encode_tokens(tokens).rows
     np.testing.assert_allclose(np.load(tmp_path / "matrix.npy"), expected, atol=1e-6)

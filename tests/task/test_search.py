@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from embfit.model import CrossEncoder, Encoder, save_encoder, save_ranker
+from embfit.model import CrossEncoder, Encoder, save_cross_encoder, save_encoder
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.task.search import _newest_encoder, _side_by_side
@@ -32,7 +32,7 @@ def test_search_takes_the_newest_encoder_of_the_same_documents(
     tiny_encoder: Encoder, tiny_ranker: CrossEncoder, small_collection: Collection, store: Store, tmp_path: Path
 ) -> None:
     save_encoder(tiny_encoder, tmp_path / "encoder")
-    save_ranker(tiny_ranker, tmp_path / "ranker")
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     runs, here = tmp_path / "runs", small_collection.corpus_digest
     assert _newest_encoder(runs, small_collection, store) is None
     finished(runs / "older", tmp_path / "encoder", here)

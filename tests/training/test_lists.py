@@ -16,7 +16,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.loss import Binary, InfoNCE, Listwise
 from embfit.model import CrossEncoder
 from embfit.model.cross_encoder import PairSettings
-from embfit.model.folder import Attention
+from embfit.model.settings import Attention
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.training import ListTraining

@@ -50,7 +50,7 @@ def train(
         encoder, miners, store = make_encoder(), [], Store(tmp_path / f"store-{folder}-{kill}")
 
         def remine(encoder: Encoder) -> TrainingSet:
-            miners.append(encoder.fingerprint)
+            miners.append(encoder.fingerprint("document"))
             return miner.mine(small_collection, encoder, store)
 
         callbacks = [Kill(kill)] if kill else []
@@ -58,7 +58,7 @@ def train(
         (tmp_path / folder).mkdir(exist_ok=True)
         first = miner.mine(small_collection, encoder, store)
         fit = TRAINING.fit(encoder, InfoNCE(), first, None, trainer, store, tmp_path / folder, remine)
-        return fit, encoder.fingerprint, miners
+        return fit, encoder.fingerprint("document"), miners
 
     return run
 
@@ -69,7 +69,7 @@ def test_the_model_of_that_moment_mines(
     fit, last, miners = train("whole")
     assert fit.steps == 15
     assert len(miners) == 2  # after epochs 2 and 4
-    assert len({*miners, last, make_encoder().fingerprint}) == 4
+    assert len({*miners, last, make_encoder().fingerprint("document")}) == 4
 
 
 @pytest.mark.parametrize("kill", [5, 6, 7, 11, 12, 14])

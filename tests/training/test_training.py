@@ -308,7 +308,7 @@ def test_the_same_seed_gives_the_same_weights(
         encoder = make_encoder(dropout=0.1)
         fit(encoder, dropout=True, seed=seed)
         (tmp_path / "step.pt").unlink()  # a training of its own
-        fingerprints.append(encoder.fingerprint)
+        fingerprints.append(encoder.fingerprint("document"))
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
@@ -326,8 +326,8 @@ def test_batchings_train_alike_each_time(
         encoder = make_encoder()
         assert fit(encoder, epochs=2, seed=seed, batching=batching).steps == 4
         (tmp_path / "step.pt").unlink(missing_ok=True)
-        fingerprints.append(encoder.fingerprint)
-    assert fingerprints[0] == fingerprints[1] != make_encoder().fingerprint
+        fingerprints.append(encoder.fingerprint("document"))
+    assert fingerprints[0] == fingerprints[1] != make_encoder().fingerprint("document")
 
 
 @pytest.mark.parametrize("other", [{"batching": "topical"}, {"guide": "base"}], ids=["batching", "guide"])
@@ -345,12 +345,12 @@ def test_the_best_weights_are_loaded(make_encoder: Callable[..., Encoder], fit: 
     seen: list[str] = []
 
     def validate(encoder: Encoder) -> dict[str, float]:
-        seen.append(encoder.fingerprint)
+        seen.append(encoder.fingerprint("document"))
         return {"ndcg@10": next(scores)}
 
     fitted = fit(encoder, validate=validate, epochs=4, validations_per_epoch=1, patience=None)
     assert fitted.best_step == 4
-    assert encoder.fingerprint == seen[2]
+    assert encoder.fingerprint("document") == seen[2]
     assert [entry["step"] for entry in fitted.history] == [0, 2, 4, 6, 8]
 
 
@@ -385,10 +385,10 @@ def test_weights_that_never_beat_the_base_are_the_base(
     make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]
 ) -> None:
     encoder = make_encoder()
-    base = encoder.fingerprint
+    base = encoder.fingerprint("document")
     scores = iter([0.9, *[0.1] * 20])
     assert fit(encoder, validate=lambda encoder: {"ndcg@10": next(scores)}, patience=None).best_step == 0
-    assert encoder.fingerprint == base
+    assert encoder.fingerprint("document") == base
 
 
 def test_best_weights_that_cannot_be_read_are_an_error(

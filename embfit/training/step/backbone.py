@@ -23,8 +23,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from embfit.model import CrossEncoder, Encoder
-from embfit.model.folder import Attention
 from embfit.model.layers import layer_stack
+from embfit.model.settings import Attention
 
 PLAIN = 512  # tokens up to which a CPU trains faster with plain attention, whose memory is quadratic
 

@@ -82,7 +82,7 @@ def train(
         (tmp_path / folder).mkdir(exist_ok=True)
         validate = scores(tmp_path / folder) if validated else None
         fit = training.fit(encoder, loss, examples, validate, trainer, store, tmp_path / folder)
-        return fit, encoder.fingerprint, loss.temperature.item()
+        return fit, encoder.fingerprint("document"), loss.temperature.item()
 
     return run
 
@@ -93,7 +93,7 @@ def scores(folder: Path) -> Callable[[Encoder], dict[str, float]]:
     values: Iterator[float] = iter(SCORES)
 
     def validate(encoder: Encoder) -> dict[str, float]:
-        path = folder.parent / f"{encoder.fingerprint}.score"
+        path = folder.parent / f"{encoder.fingerprint('document')}.score"
         if not path.exists():
             path.write_text(str(next(values)))
         return {"ndcg@10": seen.setdefault(path.name, float(path.read_text()))}

@@ -1,0 +1,185 @@
+"""Weights and tokenizers as transformers loads them, for encoders and cross-encoders alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from tokenizers.normalizers import Lowercase, Sequence
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from embfit.errors import UserError, first_line
+from embfit.model.folder import HEAD
+from embfit.model.location import check_digest, find_base, find_model
+from embfit.model.lora import load_adapter, read_base
+from embfit.model.settings import Attention
+
+DEFAULT_LENGTH = 512  # tokens read where neither the configuration nor the model says
+FAILURES = (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights are loaded, and how.
+
+    Args:
+        path: a folder, or a name on the Hub.
+        revision: the branch, tag or commit on the Hub; None is the newest.
+        packages: name on the Hub → Python package that carries its files, used when installed.
+        sha256: the digest that `model.safetensors` must have; None takes any.
+        dtype: what the weights are kept in.
+        attention: which of transformers' implementations computes attention; auto is SDPA.
+        trust_remote_code: whether Python code that comes with the model is run.
+    """
+
+    path: str
+    revision: str | None = None
+    packages: Mapping[str, str] | None = None
+    sha256: str | None = None
+    dtype: torch.dtype = torch.float32
+    attention: Attention = "auto"
+    trust_remote_code: bool = False
+
+    def find(self) -> Path:
+        """Return the local folder that has them.
+
+        Raises:
+            UserError: it is not there, or its weights have another digest.
+        """
+        folder = find_model(self.path, self.revision, self.packages)
+        if self.sha256 is not None:
+            check_digest(folder, self.sha256)
+        return folder
+
+    def load(self, folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Load a backbone that gives hidden states, with its adapter if it has one, and its tokenizer.
+
+        Args:
+            folder: what `find` has found.
+
+        Raises:
+            UserError: transformers cannot load it.
+        """
+        base = read_base(folder)
+        with _refusals(self.path, folder, "it"):
+            backbone = AutoModel.from_pretrained(
+                folder if base is None else find_base(folder, *base), **self._how_to_load
+            )
+            if base is not None:
+                load_adapter(backbone, folder)
+        return backbone, self._tokenizer(folder)
+
+    def load_classifier(
+        self, folder: Path, fresh_head: int | None
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, bool]:
+        """Load a backbone that gives a pair's logits, and its tokenizer; also say whether its head was there.
+
+        Args:
+            folder: what `find` has found.
+            fresh_head: the seed of a new head where the model, a plain encoder, has none; None refuses such a model.
+
+        Raises:
+            UserError: transformers cannot load it, or it is no cross-encoder.
+        """
+        config = self._config(folder)
+        trained = any(name.endswith(HEAD) for name in config.architectures or ())
+        if not trained:
+            if fresh_head is None:
+                raise UserError(
+                    f"{self.path} is an encoder without a classification head, so its scores would be random;\n"
+                    "train it first (task=finetune model=cross-encoder model.path=...), or name a ranker"
+                )
+            config.num_labels = 1
+        elif config.num_labels not in (1, 2):
+            raise UserError(
+                f"{self.path} tells {config.num_labels} classes apart; a ranker has one score, or two classes"
+            )
+        with _refusals(self.path, folder, "it as a ranker", quiet=True), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fresh_head or 0)
+            backbone = AutoModelForSequenceClassification.from_pretrained(folder, config=config, **self._how_to_load)
+        tokenizer = self._tokenizer(folder)
+        backbone.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before the padding
+        return backbone, tokenizer, trained
+
+    @property
+    def _how_to_load(self) -> dict[str, Any]:
+        return {
+            "dtype": self.dtype,  # transformers 5 otherwise takes the checkpoint's
+            "attn_implementation": "sdpa" if self.attention == "auto" else self.attention,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+    def _config(self, folder: Path) -> Any:
+        with _refusals(self.path, folder, "config.json"):
+            return AutoConfig.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
+
+    def _tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
+        with _refusals(self.path, folder, "its tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
+        if not tokenizer.is_fast:
+            raise UserError(f"{self.path}: its tokenizer has no fast (tokenizer.json) form, which embfit needs")
+        if tokenizer.pad_token_id is None:  # batches need one: it is masked, so any token does
+            chosen = tokenizer.eos_token or tokenizer.unk_token
+            if chosen is None:
+                raise UserError(
+                    f"{self.path}: its tokenizer has neither a padding nor an end token, so texts cannot be batched"
+                )
+            tokenizer.pad_token = chosen
+        return tokenizer
+
+
+def lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a fast tokenizer put texts into small letters before all else; saved with it.
+
+    Args:
+        tokenizer: changed in place; one that does so already is left as it is.
+    """
+    rules = tokenizer.backend_tokenizer
+    steps = [] if rules.normalizer is None else [rules.normalizer]
+    if steps and isinstance(steps[0], Sequence):
+        steps = [*steps[0]]  # type: ignore[misc]  # iterable, which its stub does not say
+    if not any(isinstance(step, Lowercase) or getattr(step, "lowercase", False) for step in steps):
+        rules.normalizer = Sequence([Lowercase(), *steps])
+
+
+def positions(backbone: PreTrainedModel) -> int | None:
+    """Return the longest input the position embeddings allow, if they limit it."""
+    config: Any = backbone.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    # RoBERTa's family counts positions from the padding id on, so the first ones are never used
+    offset = (
+        config.pad_token_id + 1
+        if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
+        else 0
+    )
+    return int(positions) - int(offset)
+
+
+@contextmanager
+def _refusals(path: str, folder: Path, what: str, quiet: bool = False) -> Iterator[None]:
+    """Say in one line what transformers cannot load; `quiet` keeps back its warnings, as of a head that is new."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
+    if quiet:
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except FAILURES as error:
+        raise UserError(f"{path}: transformers cannot load {what} from {folder}: {first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)

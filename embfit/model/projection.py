@@ -1,0 +1,59 @@
+"""What follows pooling in some encoders: dense layers, and unit length between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from embfit.errors import UserError
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "Tanh": nn.Tanh,
+    "Identity": nn.Identity,
+    "ReLU": nn.ReLU,
+    "GELU": nn.GELU,
+}
+
+
+class Projection(nn.Module):
+    """A dense layer after pooling (sentence-transformers' `Dense`): [N, in] → [N, out].
+
+    Args:
+        config: what the layer's `config.json` says.
+
+    Raises:
+        UserError: the activation is not known.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        activation = str(config["activation_function"]).rsplit(".", 1)[-1]
+        if activation not in ACTIVATIONS:
+            raise UserError(
+                f"the activation {activation!r} of a Dense module is not supported; known: {', '.join(ACTIVATIONS)}"
+            )
+        self.linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+        self.activation = ACTIVATIONS[activation]()
+
+    @property
+    def description(self) -> str:
+        """What the layer computes besides what its weights say."""
+        return type(self.activation).__name__
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Project [N, in] to [N, out]."""
+        projected: Tensor = self.activation(self.linear(vectors))
+        return projected
+
+
+class UnitLength(nn.Module):
+    """Unit length in front of a dense layer (sentence-transformers' `Normalize`): [N, D] → [N, D]."""
+
+    description = "UnitLength"
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Divide each vector by its length."""
+        return functional.normalize(vectors, dim=-1)

@@ -1,0 +1,126 @@
+"""Model folders, written whole or not at all.
+
+Encoders are written in the dialect that all releases of sentence-transformers, TEI and vLLM read: module types under
+`sentence_transformers.models`, pooling as `pooling_mode_*` booleans, the maximum length both in
+`sentence_bert_config.json` and as the tokenizer's own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.encoder import Encoder
+from embfit.model.folder import OTHER_POOLINGS, POOLING_FLAGS
+from embfit.model.projection import Projection, UnitLength
+from embfit.store import replacing_folder, write_text
+from embfit.tokens import tokenizer_lock
+
+MODULES = "sentence_transformers.models"
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write an encoder as a folder that sentence-transformers, TEI and vLLM load: whole, or not at all.
+
+    A model that is there already is replaced.
+
+    Raises:
+        OSError: the folder cannot be written; what was there is still there.
+    """
+    with replacing_folder(folder) as unfinished:
+        _write_encoder(encoder, unfinished)
+
+
+def save_cross_encoder(cross_encoder: CrossEncoder, folder: Path) -> None:
+    """Write a cross-encoder as a folder that transformers and sentence-transformers' `CrossEncoder` load.
+
+    It is written whole, or not at all; a model that is there already is replaced.
+
+    Raises:
+        OSError: the folder cannot be written; what was there is still there.
+    """
+    with replacing_folder(folder) as unfinished:
+        # a score is a logit here; sentence-transformers would put a sigmoid on it
+        cross_encoder.backbone.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+        cross_encoder.backbone.save_pretrained(unfinished)
+        _save_tokenizer(cross_encoder.tokenizer, cross_encoder.max_length, unfinished)
+
+
+def _write_encoder(encoder: Encoder, folder: Path) -> None:
+    settings = encoder.settings
+    encoder.backbone.save_pretrained(folder)
+    _save_tokenizer(encoder.tokenizer, settings.max_length, folder)
+    head = ["Dense" if isinstance(layer, Projection) else "Normalize" for layer in encoder.head]
+    modules = ["Transformer", "Pooling", *head, *["Normalize"] * settings.normalize]
+    paths = ["" if name == "Transformer" else f"{row}_{name}" for row, name in enumerate(modules)]
+    for path in paths:
+        (folder / path).mkdir(exist_ok=True)
+    _write(folder / paths[1] / "config.json", _pooling_config(encoder))
+    for path, layer in zip(paths[2:], encoder.head, strict=False):
+        if not isinstance(layer, UnitLength):
+            _save_layer(layer, folder / path)
+    _write(
+        folder / "modules.json",
+        [
+            {"idx": row, "name": str(row), "path": path, "type": f"{MODULES}.{name}"}
+            for row, (path, name) in enumerate(zip(paths, modules, strict=True))
+        ],
+    )
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": settings.max_length, "do_lower_case": False})
+    _write(
+        folder / "config_sentence_transformers.json",
+        {
+            "prompts": {"query": settings.query_prompt, "document": settings.document_prompt},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine" if settings.normalize else "dot",
+        },
+    )
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path) -> None:
+    tokenizer.model_max_length = max_length
+    with tokenizer_lock(tokenizer):
+        tokenizer.backend_tokenizer.no_truncation()  # else tokenizer.json carries the last batch's length along
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":  # transformers 5's name, which 4 does not know
+        _write(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _pooling_config(encoder: Encoder) -> dict[str, Any]:
+    flags = {name: pooling == encoder.settings.pooling for name, pooling in POOLING_FLAGS.items()}
+    return {
+        "word_embedding_dimension": int(encoder.backbone.config.get_text_config().hidden_size),
+        **flags,
+        **{f"pooling_mode_{name}": False for name in OTHER_POOLINGS},
+        "include_prompt": True,
+    }
+
+
+def _save_layer(layer: nn.Module, folder: Path) -> None:
+    if not isinstance(layer, Projection):
+        raise TypeError(f"cannot write a {type(layer).__name__} as a Dense module")
+    linear = layer.linear
+    activation = type(layer.activation)
+    _write(
+        folder / "config.json",
+        {
+            "in_features": linear.in_features,
+            "out_features": linear.out_features,
+            "bias": linear.bias is not None,
+            "activation_function": f"{activation.__module__}.{activation.__name__}",
+        },
+    )
+    save_file({name: tensor.contiguous() for name, tensor in layer.state_dict().items()}, folder / "model.safetensors")
+
+
+def _write(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
