@@ -10,7 +10,7 @@ import torch
 
 from embfit.errors import ConfigError, UserError
 from embfit.miner import BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, ScoredMiner
-from embfit.model import CrossEncoderMiner as Ranker
+from embfit.model import CrossEncoder as Ranker
 from embfit.model import Encoder, load_teacher, save_cross_encoder
 from embfit.model.teacher import Teacher, write_assignment
 from embfit.records import Collection
