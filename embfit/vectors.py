@@ -6,7 +6,7 @@ right for any number of vectors, and with one vector each it is the plain matrix
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -67,6 +67,20 @@ class Vectors(Generic[Array]):
         starts = self.starts[start : stop + 1]
         return replace(self, rows=self.rows[int(starts[0]) : int(starts[-1])], starts=starts - starts[0])
 
+    def chunks(self, most: int) -> Iterator[tuple[int, Vectors[Array]]]:
+        """Yield all texts in parts of at most `most` vectors, each with the number of its first text.
+
+        A text that alone has more vectors is a part of its own.
+        """
+        start = 0
+        while start < len(self):
+            if self.starts is None:
+                stop = min(start + most, len(self))
+            else:
+                stop = max(start + 1, int(np.searchsorted(self.starts, self.starts[start] + most, "right")) - 1)
+            yield start, self.part(start, stop)
+            start = stop
+
     def take(self, texts: np.ndarray | Sequence[int]) -> Vectors[Array]:
         """Return some texts, in the order given and as often as they are named."""
         chosen = np.asarray(texts, np.int64)
@@ -91,6 +105,12 @@ class Vectors(Generic[Array]):
             return replace(self, rows=functional.normalize(self.rows[:, :dim], dim=-1))
         return replace(self, dim=dim)
 
+    def normalised(self) -> Vectors[Array]:
+        """Return the vectors at length 1; those of a NumPy array are normalised when they are read."""
+        if isinstance(self.rows, Tensor):
+            return replace(self, rows=functional.normalize(self.rows, dim=-1))
+        return replace(self, dim=self.width)
+
     def scores(self, documents: Vectors[Array]) -> Array:
         """Score every text, as a query, against every document: [Q, D].
 
@@ -102,6 +122,10 @@ class Vectors(Generic[Array]):
         Gradients flow through tensors.
         """
         pairs: Array = self.flat() @ documents.flat().T  # [Vq, Vd]
+        return self.combined(pairs, documents)
+
+    def combined(self, pairs: Array, documents: Vectors[Array]) -> Array:
+        """Return the scores that inner products of single vectors make: [Vq, Vd] → [Q, D], as `scores` has them."""
         if self.starts is None and documents.starts is None:
             return pairs
         best = pairs if documents.starts is None else _highest(pairs, documents.starts)  # [Vq, D]

@@ -76,5 +76,22 @@ def test_cut_slices_and_renormalises() -> None:
         vectors.cut(4)
 
 
+def test_normalised_vectors_are_of_length_one_at_any_width() -> None:
+    rows = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    np.testing.assert_allclose(Vectors(rows).normalised().flat(), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(Vectors(torch.from_numpy(rows)).normalised().flat(), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(Vectors(rows).normalised().cut(1).flat(), [[1.0], [0.0]], rtol=1e-6)
+
+
+def test_chunks_hold_whole_texts() -> None:
+    rows = np.arange(9, dtype=np.float32)[:, None]
+    assert [(start, len(part)) for start, part in Vectors(rows).chunks(4)] == [(0, 4), (4, 4), (8, 1)]
+    several = Vectors(rows, np.array([0, 2, 2, 7, 8, 9]))
+    found = [(start, part.counts.tolist()) for start, part in several.chunks(3)]
+    assert found == [(0, [2, 0]), (2, [5]), (3, [1, 1])]  # a text of five vectors is a part of its own
+    assert [part.flat()[0, 0] for _, part in several.chunks(3)] == [0, 2, 7]
+    assert list(Vectors(rows[:0]).chunks(3)) == []
+
+
 def test_unit_length_leaves_zero_alone() -> None:
     assert unit_length(np.array([[0.0, 0.0], [0.0, 2.0]])).tolist() == [[0.0, 0.0], [0.0, 1.0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from embfit.evaluator.comparison import ALL
 from embfit.evaluator.subcorpus import subcorpus
 from embfit.evaluator.systems import EvaluationContext
 from embfit.model import embed
+from embfit.records import Comparison, Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,12 @@ def piece_sizes(sizes: Sequence[int] | None, limit: int) -> list[int]:
     return readable
 
 
-def compare_chunks(context: EvaluationContext, sizes: Sequence[int], documents: int) -> dict[str, Any]:
+def compare_chunks(
+    context: EvaluationContext,
+    sizes: Sequence[int],
+    documents: int,
+    compare_all: Callable[[Sequence[Evaluation]], Sequence[Comparison]],
+) -> dict[str, Any]:
     """Measure the configured model on documents cut off at its length, and on documents in pieces.
 
     All are measured on the same part of the corpus, the judged documents and a sample of the others: quick, and too
@@ -50,8 +56,9 @@ def compare_chunks(context: EvaluationContext, sizes: Sequence[int], documents: 
 
     Args:
         context: has the collection and the model.
-        sizes: tokens of a piece, from `piece_sizes`.
-        documents: searched, at most, unless more are judged.
+        sizes: how many tokens a piece has, from `piece_sizes`.
+        documents: how many documents are searched at most, unless more are judged.
+        compare_all: compares systems with the first of them.
 
     Returns:
         `documents` searched, and `settings`: name, tokens, pieces for each document, nDCG and so on, and the difference
@@ -65,8 +72,8 @@ def compare_chunks(context: EvaluationContext, sizes: Sequence[int], documents: 
     for tokens in sizes:
         name = f"pieces of {tokens}"
         systems[name] = (tokens, evaluate_pieces(name, context, rows, tokens))
-    metric = context.evaluator.metrics[0]
-    compared = context.evaluator.compare_all([found for _, found in systems.values()])
+    metric = context.judging.metrics[0]
+    compared = compare_all([found for _, found in systems.values()])
     against = {one.b: one for one in compared if (one.metric, one.subset) == (metric, ALL)}
     settings = []
     for name, (tokens, found) in systems.items():

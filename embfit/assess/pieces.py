@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from embfit.evaluator.hits import Hits
-from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.systems import EvaluationContext
+from embfit.index.protocol import Hits
 from embfit.model import Encoder, embed
 from embfit.records import Collection, Evaluation
 from embfit.tokens import tokenizer_lock
@@ -116,7 +115,7 @@ def evaluate_best_piece(
         matrix: [P, D] vectors of the pieces.
         starts: [N] number of each document's first piece.
     """
-    search = CorpusSearch(context.collection, context.evaluator.depth)
+    search = context.search
     queries = embed(context.encoder, context.collection, "query", context.store, context.rows).vectors.rows  # [Q, D]
     step = max(1, SCORES // len(matrix))
     found: list[Hits] = []

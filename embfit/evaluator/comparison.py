@@ -21,8 +21,8 @@ def compare(a: Evaluation, b: Evaluation, samples: int, seed: int) -> list[Compa
     Args:
         a: the system compared with.
         b: the system of interest.
-        samples: bootstrap resamples, and random flips of the randomisation test.
-        seed: of both.
+        samples: how many resamples the bootstrap draws, and how many random flips the randomisation test.
+        seed: seeds both.
 
     Raises:
         ValueError: they were not evaluated on the same queries and metrics.

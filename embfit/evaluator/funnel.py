@@ -10,13 +10,20 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from embfit.evaluator.hits import Hits
-from embfit.index.compressed import CompressedIndex, Cut, Format, bytes_per_document, rescore
+from embfit.evaluator.judging import FunnelSettings
+from embfit.index.compressed import CompressedIndex, Format, bytes_per_document
+from embfit.index.inner_products import best, pair_scores
+from embfit.index.protocol import Hits
+from embfit.vectors import Vectors
 
 TIMED = 50  # queries searched alone for the latency
+
+Search: TypeAlias = Callable[[int, int], Hits]
+"""Searches for the queries from one number up to another."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +31,14 @@ class Setting:
     """One way to keep and search the vectors, and what it reaches.
 
     Args:
-        dims: dimensions searched.
+        dims: how many dimensions are searched.
         format: how each is kept in memory.
-        shortlist: documents that whole float32 vectors rank anew; None where the search has the last word.
-        value: the metric.
-        share: of what an exhaustive search of whole float32 vectors reaches.
-        bytes_per_document: in memory; a shortlist needs the whole vectors too, which may stay on a disk.
-        milliseconds: one query searched alone, the median.
+        shortlist: how many documents whole float32 vectors rank anew; None where the search has the last word.
+        value: what the metric is.
+        share: which part of what an exhaustive search of whole float32 vectors reaches this is.
+        bytes_per_document: the memory that a document takes; a shortlist needs the whole vectors too, which may stay on
+            a disk.
+        milliseconds: how long one query takes that is searched alone, the median.
     """
 
     dims: int
@@ -47,9 +55,9 @@ class Funnel:
     """All settings that were measured, the exhaustive search of whole vectors first.
 
     Args:
-        metric: that was measured.
-        settings: in order of falling dimensions.
-        kept: share of the exhaustive search's quality to be kept.
+        metric: the metric that was measured.
+        settings: all that were measured, in order of falling dimensions.
+        kept: the share of the exhaustive search's quality to be kept.
         cheapest: the setting with the fewest bytes, then the least time, that keeps it.
     """
 
@@ -60,73 +68,70 @@ class Funnel:
 
 
 def measure_funnel(
-    queries: np.ndarray,
-    documents: np.ndarray,
+    queries: Vectors[np.ndarray],
+    documents: Vectors[np.ndarray],
     dims: Sequence[int],
-    formats: Sequence[Format],
-    shortlists: Sequence[int],
+    wanted: FunnelSettings,
     depth: int,
     metric: str,
     value: Callable[[Hits], float],
-    kept: float,
 ) -> Funnel:
     """Search the vectors in every setting.
 
     Args:
-        queries: [Q, D] floats.
-        documents: [N, D] floats, possibly memory-mapped; one format at a time is held in memory.
-        dims: to search; whole vectors are searched as well.
-        formats: to keep them in; float32 is needed for the whole ones, and always among them there.
-        shortlists: sizes; larger than the corpus means all of it.
-        depth: documents that a search returns.
-        metric: name of the value.
-        value: hits → the metric's mean.
-        kept: share of quality to be kept.
+        queries: their vectors, one each.
+        documents: their vectors, one each, possibly memory-mapped; one format at a time is held in memory.
+        dims: dimensions to search; whole vectors are searched as well.
+        wanted: shortlists (sizes beyond the corpus mean all of it), formats (whole vectors are always kept as float32
+            too) and the share of quality to be kept.
+        depth: how many documents a search returns.
+        metric: the value's name.
+        value: gives the metric's mean over hits.
     """
-    whole = documents.shape[1]
     settings: list[Setting] = []
+    whole = documents.width
     for dim in sorted({*dims, whole}, reverse=True):
         first: list[Format] = ["float32"] if dim == whole else []
-        for form in dict.fromkeys([*first, *formats]):
-            few, many = Cut(queries, dim)[:], Cut(documents, dim)
-            index = CompressedIndex(many, form)
+        few = Vectors(queries.cut(dim).flat())  # cut once: a search's time is not that of cutting
+        for form in dict.fromkeys([*first, *wanted.formats]):
+            index = CompressedIndex.build(documents.cut(dim), form)
             bytes_ = bytes_per_document(dim, form)
-            for size, search in _searches(index, few, queries, documents, shortlists, depth):
+            for size, search in _searches(index, few, queries, documents, wanted.shortlists, depth):
                 if size is not None and (dim, form) == (whole, "float32"):
                     continue  # whole vectors have nothing to add to themselves
-                reached = value(search(slice(None)))
-                best = settings[0].value if settings else reached
-                share = reached / best if best else 1.0
+                reached = value(search(0, len(queries)))
+                highest = settings[0].value if settings else reached
+                share = reached / highest if highest else 1.0
                 settings.append(Setting(dim, form, size, reached, share, bytes_, _latency(search, len(queries))))
-    enough = [setting for setting in settings if setting.share >= kept]
+    enough = [setting for setting in settings if setting.share >= wanted.quality_kept]
     cheapest = min(enough, key=lambda setting: (setting.bytes_per_document, setting.milliseconds))
-    return Funnel(metric, settings, kept, cheapest)
+    return Funnel(metric, settings, wanted.quality_kept, cheapest)
 
 
 def _searches(
     index: CompressedIndex,
-    few: np.ndarray,
-    queries: np.ndarray,
-    documents: np.ndarray,
+    few: Vectors[np.ndarray],
+    queries: Vectors[np.ndarray],
+    documents: Vectors[np.ndarray],
     shortlists: Sequence[int],
     depth: int,
-) -> Iterator[tuple[int | None, Callable[[slice], Hits]]]:
+) -> Iterator[tuple[int | None, Search]]:
     """Yield the search of small vectors alone, and with a shortlist of each size."""
-    yield None, lambda some: index.search(few[some], depth)
+    yield None, lambda start, stop: index.search(few.part(start, stop), depth)
     for size in sorted({min(size, len(documents)) for size in shortlists}):
 
-        def through(some: slice, size: int = size) -> Hits:
-            _, rows = index.search(few[some], size)
-            return rescore(queries[some], documents, rows, depth)
+        def through(start: int, stop: int, size: int = size) -> Hits:
+            _, rows = index.search(few.part(start, stop), size)
+            return best(pair_scores(queries.part(start, stop), documents, rows), rows, depth)
 
         yield size, through
 
 
-def _latency(search: Callable[[slice], Hits], count: int) -> float:
+def _latency(search: Search, count: int) -> float:
     """Return the median milliseconds of a query that is searched alone; the first warms up."""
     seconds = []
     for row in range(min(TIMED, count)):
         started = time.perf_counter()
-        search(slice(row, row + 1))
+        search(row, row + 1)
         seconds.append(time.perf_counter() - started)
     return 1000 * statistics.median(seconds[1:] or seconds)

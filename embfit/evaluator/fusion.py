@@ -13,10 +13,10 @@ def reciprocal_ranks(rankings: Sequence[Ranking], weights: Sequence[float], k: i
     Only ranks count, so scores of different kinds (cosines, BM25) need no common scale.
 
     Args:
-        rankings: of the same queries.
-        weights: one a ranking.
+        rankings: several rankings of the same queries.
+        weights: each ranking's weight.
         k: how slowly the credit of lower ranks falls; the paper's 60 is little in need of tuning.
-        depth: documents kept for each query.
+        depth: how many documents are kept for each query.
     """
 
     def credits(documents: Sequence[tuple[str, float]]) -> dict[str, float]:
@@ -32,9 +32,9 @@ def weighted_scores(rankings: Sequence[Ranking], weights: Sequence[float], depth
     its last one. A list whose scores are all the same gives each document 1.
 
     Args:
-        rankings: of the same queries.
-        weights: one a ranking.
-        depth: documents kept for each query.
+        rankings: several rankings of the same queries.
+        weights: each ranking's weight.
+        depth: how many documents are kept for each query.
     """
 
     def scaled(documents: Sequence[tuple[str, float]]) -> dict[str, float]:

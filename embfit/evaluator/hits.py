@@ -1,19 +1,17 @@
-"""What a search found, as arrays, and the store's copy of it."""
+"""The store's copy of what a search found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from embfit.index.protocol import Hits
 from embfit.store import Store
 
 VERSION = 2  # of the store's rankings: 2 scores pair by pair
-
-Hits: TypeAlias = tuple[np.ndarray, np.ndarray]
-"""Scores [Q, K] float32 and document rows [Q, K], best first."""
 
 
 def stored(store: Store, key: dict[str, Any], find: Callable[[], Hits]) -> tuple[Hits, bool]:

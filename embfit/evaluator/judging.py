@@ -1,9 +1,9 @@
-"""From a ranking and a split's judgements to an `Evaluation`: one path for every kind of system."""
+"""How rankings are judged, and the one path from a ranking to an `Evaluation` that every kind of system takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,65 @@ from embfit.data.judgements import merge_queries, seen_queries, split_sizes, wit
 from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
+from embfit.index.compressed import Format
+from embfit.index.lexical import Language
 from embfit.nearest import nearest
 from embfit.records import Collection, Evaluation, Qrels, Ranking
+
+
+@dataclass(frozen=True)
+class FunnelSettings:
+    """What smaller vectors are measured for.
+
+    Args:
+        shortlists: how many documents whole vectors rank anew.
+        formats: how the vectors that are searched are kept.
+        quality_kept: the share of the quality of whole vectors that the cheapest setting must keep.
+    """
+
+    shortlists: Sequence[int]
+    formats: Sequence[Format]
+    quality_kept: float
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What every system is held to, whatever it is.
+
+    Args:
+        metrics: names such as `ndcg@10`; the first is the headline.
+        splits: names of the splits that are reported: the evaluator's own, and production where there is one.
+        dev_split: the split that training looks at, and that weights are tuned on.
+        dev_documents: how many documents a validation searches; None for all.
+        depth: how many documents are ranked for each query.
+        dims: dimensions that vectors are also cut to; None for none.
+        funnel: what smaller vectors are measured for; None measures nothing.
+        bm25: whether BM25 is reported beside a model.
+        language: the language of words (stemmer, stop words); None takes words as they are.
+        near_copy: the similarity from which a text that training saw counts as the same; None for exact copies alone.
+        seed: seeds whatever is drawn.
+    """
+
+    metrics: Sequence[str]
+    splits: Sequence[str] = ("test",)
+    dev_split: str = "dev"
+    dev_documents: int | None = None
+    depth: int = 100
+    dims: Sequence[int] | None = None
+    funnel: FunnelSettings | None = None
+    bm25: bool = True
+    language: Language | None = "english"
+    near_copy: float | None = None
+    seed: int = 0
 
 
 def judgements(collection: Collection, split: str, key: str | None = None) -> Qrels:
     """Return a split's judgements.
 
     Args:
-        collection: has them.
-        split: its name.
-        key: of the configuration, where the name stands.
+        collection: the collection that has them.
+        split: the split's name.
+        key: the key of the configuration that names the split.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.
@@ -104,11 +152,11 @@ def judge(
     """Measure a system's ranking of one split's queries.
 
     Args:
-        system: its name in reports.
-        collection: has the judgements.
-        split: which of them.
-        ranking: of the split's queries; a query that it lacks counts as 0.
-        metrics: names, such as `ndcg@10`.
+        system: the system's name in reports.
+        collection: the collection that has the judgements.
+        split: the split whose judgements count.
+        ranking: ranks documents for the split's queries; a query that it lacks counts as 0.
+        metrics: names such as `ndcg@10`.
         facts: what else is known of the system (seconds); `queries` and `left_out` are added.
         subsets: parts of the queries to be looked at by themselves.
 

@@ -40,7 +40,7 @@ def production_gap(
         production: the same systems in the same order on the production split.
         collection: has the judgements.
         samples: bootstrap resamples.
-        seed: of them.
+        seed: seeds them.
     """
     first, *others = production
     comparisons = compare_all(production, samples, seed)

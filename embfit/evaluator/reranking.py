@@ -13,9 +13,9 @@ def rerank(ranking: Ranking, collection: Collection, top: int, score: Callable[[
     """Rank each query's first documents by other scores; those after them follow in their order.
 
     Args:
-        ranking: of any system.
+        ranking: what any system found.
         collection: whose documents it names.
-        top: documents of each query that are scored.
+        top: how many documents of each query are scored.
         score: pairs ([P, 2] query and document rows) → scores ([P]); called once, for all queries together.
     """
     pairs = pairs_of(ranking, collection, top)

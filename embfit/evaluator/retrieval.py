@@ -1,30 +1,24 @@
-"""The evaluator: exact search over the whole corpus, the same code for base, tuned and BM25."""
+"""The evaluator: what is measured, how it is judged and how systems are compared, the same for all of them."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from embfit.errors import ConfigError
 from embfit.evaluator.comparison import compare, compare_all, most_changed
-from embfit.evaluator.funnel import measure_funnel
-from embfit.evaluator.hits import Hits, stored
-from embfit.evaluator.judging import judge, judgements, query_rows
-from embfit.evaluator.metrics import Metric, mean, per_query
+from embfit.evaluator.judging import FunnelSettings, Judging, judgements
+from embfit.evaluator.metrics import Metric
 from embfit.evaluator.production import production_gap
-from embfit.evaluator.search import CorpusSearch
-from embfit.evaluator.subsets import by_training
-from embfit.evaluator.systems import BM25System, System, standard
-from embfit.index.compressed import FORMATS, Cut, Format
-from embfit.index.lexical import Language, index_words, words_key
-from embfit.model.embed import embed
+from embfit.evaluator.systems import EvaluationContext, System, standard
+from embfit.index.compressed import FORMATS, Format
+from embfit.index.lexical import Language
 from embfit.model.encoder import Encoder
-from embfit.model.fingerprint import frozen
-from embfit.records import Collection, Comparison, Evaluation, Ranking, Seed
+from embfit.model.pretrained import Pretrained
+from embfit.records import Collection, Comparison, Evaluation, Seed
 from embfit.store import Store
 
 
@@ -36,24 +30,24 @@ class Retrieval:
     rows are kept.
 
     Args:
-        split: judgements that are reported.
-        production: judgements of a second query set that every system is measured on too, such as users' own queries.
-        dev_split: judgements that training looks at; never those that it reports.
-        dev_documents: documents that a validation in training searches: the judged ones and a sample of the others,
+        split: the split whose judgements are reported.
+        production: the split of a second query set that every system is measured on too, such as users' own queries.
+        dev_split: the split that training looks at; never the one that it reports.
+        dev_documents: how many documents a validation in training searches: the judged ones and a sample of the others,
             the same whatever the seed; None for all.
         metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K`, `map@K` and `success@K`, the headline first.
-        depth: documents ranked for each query.
+        depth: how many documents are ranked for each query.
         dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
         funnel: sizes of shortlists: also measure what `dims` and `formats` cost and reach, with such a shortlist ranked
             anew by whole vectors and without. None measures none of it.
-        formats: of the vectors that the funnel searches.
-        quality_kept: share of the quality of whole vectors that the cheapest setting of the funnel must keep.
+        formats: how the vectors that the funnel searches are kept.
+        quality_kept: the share of the quality of whole vectors that the cheapest setting of the funnel must keep.
         bm25: whether tasks that evaluate an encoder report BM25 beside it.
-        language: BM25's stemmer and stop words; None takes words as they are.
-        near_copy: share of four-word sequences (documents) or words (queries) in common from which a text that training
-            saw counts as the same; None for exact copies alone.
-        resamples: of the bootstrap, and random flips of the randomisation test.
-        seed: of both.
+        language: chooses BM25's stemmer and stop words; None takes words as they are.
+        near_copy: the share of four-word sequences (documents) or words (queries) in common from which a text that
+            training saw counts as the same; None for exact copies alone.
+        resamples: how many resamples the bootstrap draws, and how many random flips the randomisation test.
+        seed: seeds both.
         systems: what `task=evaluate` can measure, by name.
 
     Raises:
@@ -86,45 +80,41 @@ class Retrieval:
                     f"evaluator.metrics: {metric} reads deeper than evaluator.depth={self.depth}; raise the depth"
                 )
 
-    def evaluate(
-        self, system: str, encoder: Encoder, collection: Collection, store: Store, split: str | None = None
-    ) -> Evaluation:
-        """Embed corpus and queries, search exactly and measure.
+    @property
+    def judging(self) -> Judging:
+        """What every system is held to."""
+        return Judging(
+            metrics=self.metrics,
+            splits=self.splits,
+            dev_split=self.dev_split,
+            dev_documents=self.dev_documents,
+            depth=self.depth,
+            dims=self.dims,
+            funnel=FunnelSettings(self.funnel, self.formats, self.quality_kept) if self.funnel else None,
+            bm25=self.bm25,
+            language=self.language,
+            near_copy=self.near_copy,
+            seed=self.seed,
+        )
 
-        Embeddings and rankings are kept in the store under the encoder's fingerprint and the texts.
+    def context(
+        self,
+        collection: Collection,
+        store: Store,
+        model: Pretrained,
+        devices: tuple[str, ...] = ("auto",),
+        load: Callable[[], Encoder] | None = None,
+    ) -> EvaluationContext:
+        """Return what systems are measured on: the reported split of a collection.
 
         Args:
-            system: the encoder's name in reports.
-            encoder: embeds.
             collection: what is searched and judged.
-            store: keeps embeddings and rankings.
-            split: other judgements than the configured ones.
-
-        Raises:
-            ConfigError: a dimension that the encoder does not have.
-            UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
+            store: keeps embeddings, indexes and rankings.
+            model: the configured model.
+            devices: where systems compute.
+            load: gives the configured model's encoder where that is there already.
         """
-        split = split or self.split
-        if wide := [dim for dim in self.dims or () if dim > encoder.width]:
-            raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
-        rows = query_rows(collection, split)
-        search = CorpusSearch(collection, self.depth)
-        with frozen(encoder):
-            made_by = {"queries": encoder.fingerprint("query"), "documents": encoder.fingerprint("document")}
-
-            def at(name: str, dim: int) -> Evaluation:
-                def find() -> Hits:
-                    queries = embed(encoder, collection, "query", store, rows).vectors.rows
-                    documents = embed(encoder, collection, "document", store).vectors.rows
-                    return search.nearest(Cut(queries, dim)[:], Cut(documents, dim))
-
-                key = {"search": "exact inner product", "encoder": made_by, "dimensions": dim}
-                return self._found(name, collection, split, store, key, find)
-
-            whole = at(system, encoder.width)
-            cut = {dim: at(f"{system}@{dim}", dim) for dim in sorted(self.dims or ())}
-            wanted = self.funnel and split == self.split
-            return replace(whole, dims=cut, funnel=self._funnel(encoder, collection, split, store) if wanted else {})
+        return EvaluationContext(collection, self.split, self.judging, self.systems, store, model, devices, load)
 
     @property
     def splits(self) -> list[str]:
@@ -148,52 +138,6 @@ class Retrieval:
         if not production:
             return {}
         return {"production": production_gap(synthetic, production, collection, self.resamples, self.seed)}
-
-    def evaluate_bm25(
-        self, collection: Collection, store: Store, split: str | None = None, words: BM25System | None = None
-    ) -> Evaluation:
-        """Measure BM25 on the same queries; a document that shares no word with the query is not retrieved.
-
-        Index and rankings are kept in the store.
-
-        Args:
-            collection: what is searched and judged.
-            store: keeps the index and rankings.
-            split: other judgements than the configured ones.
-            words: the formula; by default that of the system `bm25`.
-
-        Raises:
-            UserError: there is no such split, none of its queries has a relevant document, or no document has a word.
-        """
-        split = split or self.split
-        rows = query_rows(collection, split)
-        named = self.systems.get("bm25")
-        words = words or (named if isinstance(named, BM25System) else BM25System())
-        formula = (self.language, words.k1, words.b, words.method)
-        reach = CorpusSearch(collection, self.depth).reach
-
-        def find() -> Hits:
-            return index_words(collection, store, *formula).search(list(collection.query_texts(rows)), reach)
-
-        return self._found("bm25", collection, split, store, {"search": "bm25", **words_key(*formula)}, find)
-
-    def judge(
-        self,
-        system: str,
-        collection: Collection,
-        split: str,
-        ranking: Ranking,
-        store: Store,
-        facts: Mapping[str, Any] | None = None,
-    ) -> Evaluation:
-        """Measure a ranking of a split's queries, whatever made it.
-
-        Raises:
-            UserError: there is no such split, or none of its queries has a relevant document.
-        """
-        judgements(collection, split)
-        parts = by_training(collection, split, self.near_copy, store)
-        return judge(system, collection, split, ranking, self.metrics, facts, parts)
 
     def compare(self, a: Evaluation, b: Evaluation) -> list[Comparison]:
         """Return the paired comparisons of `b` against `a`: all queries first, then each subset, in order of metrics.
@@ -219,43 +163,3 @@ class Retrieval:
             for a in evaluations[:1]
             for b in evaluations[1:]
         ]
-
-    def _found(
-        self,
-        system: str,
-        collection: Collection,
-        split: str,
-        store: Store,
-        key: Mapping[str, Any],
-        find: Callable[[], Hits],
-    ) -> Evaluation:
-        """Measure what a search finds for a split's queries, or has found before under the same key."""
-        rows, search = query_rows(collection, split), CorpusSearch(collection, self.depth)
-        texts = {"corpus": collection.corpus_digest, "queries": collection.queries_digest}
-        started = time.monotonic()
-        hits, reused = stored(store, {**key, **texts, "rows": rows, "reach": search.reach}, find)
-        ranking = search.ranking(rows, hits)
-        facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
-        return self.judge(system, collection, split, ranking, store, facts)
-
-    def _funnel(self, encoder: Encoder, collection: Collection, split: str, store: Store) -> dict[str, Any]:
-        """Return what smaller vectors and shortlists cost and reach in the first metric."""
-        metric, rows = self.metrics[0], query_rows(collection, split)
-        search = CorpusSearch(collection, self.depth)
-
-        def value(hits: Hits) -> float:
-            ranking = search.ranking(rows, hits)
-            return mean(per_query(ranking, collection.qrels[split], [metric])[metric].values())
-
-        found = measure_funnel(
-            embed(encoder, collection, "query", store, rows).vectors.rows,
-            embed(encoder, collection, "document", store).vectors.rows,
-            self.dims or (),
-            self.formats,
-            self.funnel or (),
-            search.reach,
-            metric,
-            value,
-            self.quality_kept,
-        )
-        return asdict(found)

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from embfit.errors import UserError
-from embfit.evaluator.hits import Hits
-from embfit.index.compressed import Rows
-from embfit.index.exact import search
-from embfit.index.lexical import NOTHING
+from embfit.index.protocol import NOTHING, Hits, VectorIndex
 from embfit.records import Collection, Ranking
+from embfit.vectors import Vectors
 
 
 @dataclass(frozen=True)
 class CorpusSearch:
-    """Exact search, cut at a depth.
+    """A collection, searched to a depth.
 
     Args:
-        collection: searched. Where a query and the document of the same id are one, that document is left out.
-        depth: documents ranked for each query.
+        collection: what is searched. Where a query and the document of the same id are one, that document is left out.
+        depth: how many documents are ranked for each query.
     """
 
     collection: Collection
@@ -32,25 +30,25 @@ class CorpusSearch:
         """How many documents to search for: one more where one may be left out."""
         return min(self.depth + self.collection.exclude_self, len(self.collection.corpus))
 
-    def nearest(self, queries: np.ndarray, documents: Rows) -> Hits:
-        """Return each query's nearest documents, all or some of the collection's, as places among those given.
+    def nearest(self, queries: Vectors[np.ndarray], index: VectorIndex) -> Hits:
+        """Return each query's nearest documents, as their rows in the index.
 
         Args:
-            queries: [Q, D] floats.
-            documents: [N, D] floats.
+            queries: their vectors.
+            index: holds all documents of the collection, or some.
 
         Raises:
             UserError: a vector is not finite.
         """
         try:
-            return search(queries, documents, min(self.reach, len(documents)))
+            return index.search(queries, min(self.reach, len(index)), "searching")
         except ValueError as error:  # widths and reach fit, so a vector is not finite
             raise UserError(
                 f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
             ) from None
 
     def ranking(self, asked: Sequence[int], hits: Hits) -> Ranking:
-        """Return hits as a ranking, `asked` being the rows of their queries."""
+        """Return hits as a ranking, where `asked` has the rows of their queries."""
         ids = self.collection.document_ids
         scored = {
             self.collection.query_ids[query]: [

@@ -18,8 +18,8 @@ import numpy as np
 
 from embfit.errors import UserError
 from embfit.http_requests import BusyError, answers
-from embfit.index.compressed import unit_length
 from embfit.progress import progress
+from embfit.vectors import unit_length
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may give another one later
 

@@ -44,7 +44,7 @@ def served_vectors(
         server: makes the vectors.
         collection: has the texts.
         kind: which texts.
-        rows: of them.
+        rows: which of them, by row.
         prompt: put in front of each.
         store: keeps the vectors, under address, model, prompt and texts.
 

@@ -26,10 +26,10 @@ def bootstrap_interval(
     """Return the interval of the mean difference, resampling queries with replacement; None of fewer than `FEWEST`.
 
     Args:
-        differences: [Q] one paired difference a query.
-        samples: resamples drawn.
-        seed: of the draws.
-        confidence: share of intervals that hold the true mean.
+        differences: one paired difference a query ([Q]).
+        samples: how many resamples are drawn.
+        seed: seeds the draws.
+        confidence: the share of intervals that hold the true mean.
 
     Raises:
         ValueError: there are no differences.
@@ -48,9 +48,9 @@ def unpaired_interval(
     Args:
         before: [P] one value a query.
         after: [Q] one value a query, of other queries.
-        samples: resamples drawn.
-        seed: of the draws.
-        confidence: share of intervals that hold the true difference.
+        samples: how many resamples are drawn.
+        seed: seeds the draws.
+        confidence: the share of intervals that hold the true difference.
 
     Raises:
         ValueError: there are no values.
@@ -68,9 +68,9 @@ def randomisation_p(differences: np.ndarray, samples: int, seed: int) -> float:
     count as one of them, so that p is never 0 (Davison and Hinkley 1997, section 4.2).
 
     Args:
-        differences: [Q] one paired difference a query.
-        samples: random flips drawn.
-        seed: of the draws.
+        differences: one paired difference a query ([Q]).
+        samples: how many random flips are drawn.
+        seed: seeds the draws.
 
     Raises:
         ValueError: there are no differences.

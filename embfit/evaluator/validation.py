@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from embfit.evaluator.judging import judge, query_rows
+from embfit.evaluator.judging import Judging, judge, query_rows
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.subcorpus import subcorpus
-from embfit.index.compressed import Cut
+from embfit.index.exact import ExactIndex
 from embfit.model.encoder import Encoder
 from embfit.records import Collection
 
-if TYPE_CHECKING:
-    from embfit.evaluator.retrieval import Retrieval
 
-
-def validate(evaluator: Retrieval, encoder: Encoder, collection: Collection) -> dict[str, float]:
+def validate(judging: Judging, encoder: Encoder, collection: Collection) -> dict[str, float]:
     """Return the metrics on the dev split, embedding everything anew: weights change between two calls.
 
-    `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of the
-    evaluator's `dims`: texts are embedded once, and the vectors cut. Documents are the judged ones and a sample of the
+    `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of
+    `judging.dims`: texts are embedded once, and the vectors cut. Documents are the judged ones and a sample of the
     others, the same in each call, up to `dev_documents`. That is quick, and too easy: values are higher than over the
     whole corpus, and to be compared with each other alone.
 
     Raises:
         UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
     """
-    split, search = evaluator.dev_split, CorpusSearch(collection, evaluator.depth)
+    split, search = judging.dev_split, CorpusSearch(collection, judging.depth)
     rows = query_rows(collection, split)
-    chosen = subcorpus(collection, split, evaluator.dev_documents)
-    queries = encoder.encode(collection.query_texts(rows), "query")
-    documents = encoder.encode(collection.document_texts(chosen.tolist()), "document")
+    chosen = subcorpus(collection, split, judging.dev_documents)
+    queries = encoder.embed(collection.query_texts(rows), "query")
+    documents = encoder.embed(collection.document_texts(chosen.tolist()), "document")
 
     def at(dim: int, metrics: Sequence[str]) -> Mapping[str, float]:
-        scores, places = search.nearest(Cut(queries, dim)[:], Cut(documents, dim))
+        scores, places = search.nearest(queries.cut(dim), ExactIndex(documents.cut(dim)))
         ranking = search.ranking(rows, (scores, chosen[places]))
         return judge("validation", collection, split, ranking, metrics).metrics
 
-    found = dict(at(encoder.width, [*dict.fromkeys([*evaluator.metrics, VALIDATION_METRIC])]))
-    for dim in sorted(evaluator.dims or ()):
+    found = dict(at(encoder.width, [*dict.fromkeys([*judging.metrics, VALIDATION_METRIC])]))
+    for dim in sorted(judging.dims or ()):
         if dim < encoder.width:
             found[f"{VALIDATION_METRIC}/{dim}"] = at(dim, [VALIDATION_METRIC])[VALIDATION_METRIC]
     return found

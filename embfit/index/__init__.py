@@ -1,6 +1,21 @@
-"""Searching a corpus: nearest neighbours of vectors, exact and approximate, and BM25 over words."""
+"""Searching a corpus behind one seam (`protocol.Index`): vectors, exactly, approximately or compressed, and words."""
 
-from embfit.index.exact import search
+from embfit.index.approximate import ApproximateIndex, open_index
+from embfit.index.compressed import CompressedIndex
+from embfit.index.exact import ExactIndex
 from embfit.index.lexical import BM25Index, index_words
+from embfit.index.loading import load_index
+from embfit.index.protocol import Index, TextIndex, VectorIndex
 
-__all__ = ["BM25Index", "index_words", "search"]
+__all__ = [
+    "ApproximateIndex",
+    "BM25Index",
+    "CompressedIndex",
+    "ExactIndex",
+    "Index",
+    "TextIndex",
+    "VectorIndex",
+    "index_words",
+    "load_index",
+    "open_index",
+]

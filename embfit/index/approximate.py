@@ -7,7 +7,6 @@ vectors themselves, so scores are those of an exact search, and what is lost are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,16 +14,20 @@ from typing import Any, Literal, TypeAlias
 import faiss
 import numpy as np
 
-from embfit.index import exact
-from embfit.index.inner_products import best, inner_products
+from embfit.index.exact import ExactIndex
+from embfit.index.files import read_settings, read_vectors, write_settings, write_vectors
+from embfit.index.inner_products import best, pair_scores
+from embfit.index.protocol import NOTHING, Hits, VectorIndex, check_depth, check_single
 from embfit.progress import progress
 from embfit.records import Embeddings
-from embfit.store import Store
+from embfit.store import Store, digest, replacing
+from embfit.vectors import Vectors
 
-Method: TypeAlias = Literal["auto", "exact", "ivf", "hnsw"]
+Approximation: TypeAlias = Literal["ivf", "hnsw"]
+"""Lists of near vectors, quick to build; a graph of neighbours, quick to search."""
 
-Search: TypeAlias = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
-"""Queries [Q, D] and k → scores [Q, k] and rows [Q, k]."""
+Method: TypeAlias = Literal["auto", "exact"] | Approximation
+"""How vectors are searched; `auto` decides by their number."""
 
 EXACT_UP_TO = 1_000_000  # documents; above, `auto` is approximate
 CHUNK = 32_768  # vectors added at once
@@ -38,7 +41,7 @@ VERSION = 1  # of the store's indexes
 FILE = "index.faiss"
 
 
-def choose(method: Method, documents: int) -> Method:
+def choose(method: Method, documents: int) -> Literal["exact"] | Approximation:
     """Return what `auto` means for a corpus of that size."""
     if method != "auto":
         return method
@@ -47,44 +50,71 @@ def choose(method: Method, documents: int) -> Method:
 
 @dataclass(frozen=True)
 class ApproximateIndex:
-    """An index over a matrix, which stays where it is.
+    """An index over vectors, which stay where they are.
 
     Args:
-        index: faiss's.
-        documents: [N, D] floats, possibly memory-mapped.
+        index: faiss's, which proposes.
+        documents: the vectors that proposals are scored by, one each, possibly memory-mapped.
+        method: how the index looks.
+        source: identifies what made the vectors (`Embeddings.fingerprint`).
+        seed: draws the sample that the index is trained on.
     """
 
     index: faiss.Index
-    documents: np.ndarray
+    documents: Vectors[np.ndarray]
+    method: Approximation
+    source: str = ""
+    seed: int = 0
 
     @classmethod
-    def build(cls, documents: np.ndarray, method: Literal["ivf", "hnsw"], seed: int = 0) -> ApproximateIndex:
+    def build(
+        cls,
+        documents: Vectors[np.ndarray],
+        method: Approximation,
+        source: str = "",
+        seed: int = 0,
+        label: str | None = None,
+    ) -> ApproximateIndex:
         """Index documents.
 
         Args:
-            documents: [N, D] floats; read twice, in chunks.
+            documents: their vectors, one each; read twice, in chunks.
             method: `ivf` looks into the lists nearest to a query, and is quick to build; `hnsw` follows a graph, and is
                 quick to search.
-            seed: of the sample that is trained on.
+            source: identifies what made the vectors.
+            seed: draws the sample that is trained on.
+            label: the name that progress is shown under; None shows none.
+
+        Raises:
+            ValueError: documents have several vectors each.
         """
-        count, width = documents.shape
+        check_single(documents, "an approximate index")
+        count = len(documents)
         lists = max(1, min(4 * math.isqrt(count), count // PER_LIST, MOST_LISTS))
         kind = f"IVF{lists},SQ8" if method == "ivf" else f"HNSW{LINKS},SQ8"
-        index = faiss.index_factory(width, kind, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(documents.width, kind, faiss.METRIC_INNER_PRODUCT)
         if method == "ivf":
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", min(lists, max(PROBED, lists // 64)))
         else:
             faiss.ParameterSpace().set_index_parameter(index, "efConstruction", 4 * LINKS)
         sample = np.sort(np.random.default_rng(seed).permutation(count)[: max(PER_LIST * lists, 4096)])
-        index.train(np.ascontiguousarray(documents[sample], np.float32))
-        with progress("indexing", total=count, unit="documents") as advance:
-            for start in range(0, count, CHUNK):
-                chunk = np.ascontiguousarray(documents[start : start + CHUNK], np.float32)
-                index.add(chunk)
+        index.train(np.ascontiguousarray(documents.take(sample).flat(), np.float32))
+        with progress(label, total=count, unit="documents") as advance:
+            for _, chunk in documents.chunks(CHUNK):
+                index.add(np.ascontiguousarray(chunk.flat(), np.float32))
                 advance(len(chunk))
-        return cls(index, documents)
+        return cls(index, documents, method, source, seed)
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self.documents)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the documents' vectors, the dimensions kept of them, and the search."""
+        return digest(_key(self.source, self.documents, self.method, self.seed))
+
+    def search(self, queries: Vectors[np.ndarray], k: int, label: str | None = None) -> Hits:
         """Return each query's k documents, sorted by (-score, row).
 
         Returns:
@@ -93,28 +123,41 @@ class ApproximateIndex:
         Raises:
             ValueError: k is not between 1 and the number of documents.
         """
-        if not 1 <= k <= len(self.documents):
-            raise ValueError(f"k={k} is not between 1 and the index's {len(self.documents)} documents")
+        check_depth(k, len(self))
         scores = np.empty((len(queries), k), np.float32)
         rows = np.empty((len(queries), k), np.int64)
-        with progress("searching", total=len(queries), unit="queries") as advance:
-            for start in range(0, len(queries), RESCORED):
-                some = slice(start, start + RESCORED)
-                block = np.ascontiguousarray(queries[some], np.float32)
+        with progress(label, total=len(queries), unit="queries") as advance:
+            for start, block in queries.chunks(RESCORED):
+                some = slice(start, start + len(block))
                 scores[some], rows[some] = self._rescored(block, k)
                 advance(len(block))
         return scores, rows
 
-    def _rescored(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        wanted = min(OVERSHOOT * k, len(self.documents))
+    def score(self, queries: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Return the exact scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
+        return pair_scores(queries, self.documents, rows)
+
+    def save(self, folder: Path) -> None:
+        """Write the index and the vectors into a folder."""
+        with replacing(folder / FILE) as path:
+            faiss.write_index(self.index, str(path))
+        write_vectors(folder, self.documents)
+        write_settings(folder, "approximate", {"method": self.method, "source": self.source, "seed": self.seed})
+
+    @classmethod
+    def load(cls, folder: Path) -> ApproximateIndex:
+        """Open a saved index; its vectors are memory-mapped."""
+        settings = read_settings(folder)
+        index = faiss.read_index(str(folder / FILE))
+        return cls(index, read_vectors(folder), settings["method"], settings["source"], settings["seed"])
+
+    def _rescored(self, queries: Vectors[np.ndarray], k: int) -> Hits:
+        wanted = min(OVERSHOOT * k, len(self))
         if isinstance(self.index, faiss.IndexHNSW):
             faiss.ParameterSpace().set_index_parameter(self.index, "efSearch", max(2 * wanted, 4 * LINKS))
-        _, found = self.index.search(queries, wanted)  # [Q, wanted]
-        unique = np.unique(found)
-        vectors = np.asarray(self.documents[unique], np.float32)  # row -1, where nothing was found, is any
-        places = np.searchsorted(unique, found)
-        scores, rows = best(inner_products(queries, vectors, np.where(found < 0, found, places)), found, k)
-        return np.where(rows < 0, 0, scores), rows
+        _, found = self.index.search(np.ascontiguousarray(queries.flat(), np.float32), wanted)  # [Q, wanted]
+        scores, rows = best(self.score(queries, found), found, k)
+        return np.where(rows == NOTHING, np.float32(0), scores), rows
 
 
 def search_key(method: Method, documents: int) -> dict[str, Any]:
@@ -126,23 +169,31 @@ def search_key(method: Method, documents: int) -> dict[str, Any]:
     return {"search": chosen, **sizes, "faiss": faiss.__version__}
 
 
-def searcher(vectors: Embeddings, method: Method, store: Store, seed: int = 0) -> Search:
+def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 0) -> VectorIndex:
     """Return what searches vectors; an index is built now, if the method wants one that the store does not have.
 
     Args:
-        vectors: of documents.
-        method: of the search.
+        documents: the documents' vectors; with several each, `auto` is exact.
+        method: how they are searched.
         store: keeps the index under the vectors' fingerprint.
-        seed: of the sample that an index is trained on.
+        seed: draws the sample that an index is trained on.
+
+    Raises:
+        ValueError: an approximate search is asked for of documents that have several vectors each.
     """
-    documents = vectors.vectors.rows
-    chosen = choose(method, len(documents))
-    if chosen not in ("ivf", "hnsw"):
-        return lambda queries, k: exact.search(queries, documents, k)
+    vectors, source = documents.vectors, documents.fingerprint
+    chosen = choose(method, len(vectors))
+    if chosen == "exact" or (method == "auto" and not vectors.single):
+        return ExactIndex(vectors, source)
 
     def build(folder: Path) -> None:
-        faiss.write_index(ApproximateIndex.build(documents, chosen, seed).index, str(folder / FILE))
+        built = ApproximateIndex.build(vectors, chosen, source, seed, "indexing")
+        faiss.write_index(built.index, str(folder / FILE))  # the vectors are in the store already
 
-    key = {"vectors": vectors.fingerprint, **search_key(method, len(documents)), "seed": seed}
-    folder = store.entry("indexes", key, build, version=VERSION)
-    return ApproximateIndex(faiss.read_index(str(folder / FILE)), documents).search
+    folder = store.entry("indexes", _key(source, vectors, chosen, seed), build, version=VERSION)
+    return ApproximateIndex(faiss.read_index(str(folder / FILE)), vectors, chosen, source, seed)
+
+
+def _key(source: str, documents: Vectors[np.ndarray], method: Approximation, seed: int) -> dict[str, Any]:
+    cut = {} if documents.dim is None else {"dim": documents.dim}
+    return {"vectors": source, **cut, **search_key(method, len(documents)), "seed": seed}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
 
 import faiss
 import numpy as np
 
-from embfit.index.inner_products import best, inner_products
+from embfit.index.files import read_settings, write_settings
+from embfit.index.inner_products import inner_products
+from embfit.index.protocol import Hits, check_depth, check_single
+from embfit.store import digest, replacing
+from embfit.vectors import Vectors
 
 Format: TypeAlias = Literal["float32", "int8", "binary"]
 """How a dimension is kept: in four bytes, in one (a step between the least and greatest value seen), or as its sign."""
@@ -16,74 +21,7 @@ Format: TypeAlias = Literal["float32", "int8", "binary"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 CHUNK = 32_768  # documents converted at once
 TRAINED_ON = 65_536  # documents whose values set the range of int8
-
-
-class Rows(Protocol):
-    """Vectors that can be read a part at a time."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows and dimensions."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The first `dim` dimensions of vectors, renormalised as they are read: a matrix on disk stays there.
-
-    Args:
-        matrix: [N, D] floats, possibly memory-mapped.
-        dim: dimensions kept, at most D. At full width vectors are as they are.
-    """
-
-    matrix: np.ndarray
-    dim: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and dimensions kept."""
-        return len(self.matrix), self.dim
-
-    def __len__(self) -> int:
-        return len(self.matrix)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        chosen: np.ndarray = self.matrix[rows]
-        if self.dim == self.matrix.shape[1]:
-            return chosen
-        return unit_length(np.asarray(chosen[..., : self.dim], np.float32))
-
-
-@dataclass(frozen=True)
-class UnitLength:
-    """Vectors normalised as they are read.
-
-    Args:
-        matrix: [N, D] floats, possibly memory-mapped.
-    """
-
-    matrix: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows and dimensions."""
-        return self.matrix.shape
-
-    def __len__(self) -> int:
-        return len(self.matrix)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return unit_length(np.asarray(self.matrix[rows], np.float32))
-
-
-def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors [..., D] of length 1; a zero vector stays one."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    normalised: np.ndarray = vectors / np.maximum(norms, np.finfo(vectors.dtype).tiny)
-    return normalised
+FILE = "compressed.faiss"
 
 
 def bytes_per_document(dim: int, form: Format) -> int:
@@ -95,29 +33,59 @@ class CompressedIndex:
     """Vectors in one of the formats, in memory, searched exhaustively.
 
     Args:
-        documents: [N, D] floats, read once, in chunks.
+        index: faiss's, which holds the vectors.
         form: how they are kept.
+        width: dimensions of a vector.
+        source: identifies what made the vectors (`Embeddings.fingerprint`).
     """
 
-    def __init__(self, documents: Rows, form: Format) -> None:
-        width = documents.shape[1]
+    def __init__(self, index: Any, form: Format, width: int, source: str = "") -> None:
+        self.index = index
         self.form = form
-        self.index: Any
-        if form == "binary":
-            self.index = faiss.IndexBinaryFlat(8 * bytes_per_document(width, form))
-        elif form == "int8":
-            self.index = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-            step = -(-len(documents) // TRAINED_ON)
-            self.index.train(np.ascontiguousarray(documents[::step], np.float32))
-        else:
-            self.index = faiss.IndexFlatIP(width)
-        for start in range(0, len(documents), CHUNK):
-            self.index.add(self._kept(documents[start : start + CHUNK]))
+        self.width = width
+        self.source = source
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    @classmethod
+    def build(cls, documents: Vectors[np.ndarray], form: Format, source: str = "") -> CompressedIndex:
+        """Convert vectors, which are read once, in chunks.
+
+        Args:
+            documents: one vector each.
+            form: how they are to be kept.
+            source: identifies what made the vectors.
+
+        Raises:
+            ValueError: documents have several vectors each.
+        """
+        check_single(documents, "a compressed index")
+        width = documents.width
+        index: Any
+        if form == "binary":
+            index = faiss.IndexBinaryFlat(8 * bytes_per_document(width, form))
+        elif form == "int8":
+            index = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+            step = -(-len(documents) // TRAINED_ON)
+            index.train(_kept(replace(documents, rows=documents.rows[::step]).flat(), form))
+        else:
+            index = faiss.IndexFlatIP(width)
+        for _, chunk in documents.chunks(CHUNK):
+            index.add(_kept(chunk.flat(), form))
+        return cls(index, form, width, source)
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return int(self.index.ntotal)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the documents' vectors, the dimensions kept of them, and the format."""
+        return digest({"search": "compressed", "format": self.form, "vectors": self.source, "dim": self.width})
+
+    def search(self, queries: Vectors[np.ndarray], k: int, label: str | None = None) -> Hits:
         """Return each query's k best documents by (-score, row); which of several that tie at the last rank is open.
 
-        Binary scores are the dimensions with the same sign less those with another.
+        Binary scores are the dimensions with the same sign less those with another. The search is one step, so a label
+        has no progress to show.
 
         Returns:
             scores [Q, k] float32 and rows [Q, k] int64.
@@ -125,36 +93,43 @@ class CompressedIndex:
         Raises:
             ValueError: k is not between 1 and the number of documents.
         """
-        if not 1 <= k <= self.index.ntotal:
-            raise ValueError(f"k={k} is not between 1 and the index's {self.index.ntotal} documents")
-        found, rows = self.index.search(self._kept(queries), k)
-        scores = queries.shape[1] - 2 * found if self.form == "binary" else found
+        check_depth(k, len(self))
+        found, rows = self.index.search(_kept(queries.flat(), self.form), k)
+        scores = self.width - 2 * found if self.form == "binary" else found
         order = np.lexsort((rows, -scores))
         return (
             np.take_along_axis(scores, order, axis=1).astype(np.float32),
             np.take_along_axis(rows, order, axis=1).astype(np.int64),
         )
 
-    def _kept(self, vectors: np.ndarray) -> np.ndarray:
-        if self.form == "binary":
-            return np.packbits(np.asarray(vectors) > 0, axis=1)  # [N, D] → [N, ⌈D / 8⌉]; bits beyond D are 0 in all
-        return np.ascontiguousarray(vectors, np.float32)
+    def score(self, queries: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Return the scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
+        unique = np.unique(rows[rows >= 0])
+        places = np.where(rows < 0, rows, np.searchsorted(unique, rows))
+        if self.form != "binary":
+            return inner_products(queries.flat(), self.index.reconstruct_batch(unique), places)
+        kept = faiss.vector_to_array(self.index.xb).reshape(len(self), -1)[unique]  # [U, bytes]
+        signs = [np.unpackbits(codes, axis=1, count=self.width) for codes in (_kept(queries.flat(), self.form), kept)]
+        asked, read = (2 * bits.astype(np.float32) - 1 for bits in signs)  # 1 and -1: the product counts equal signs
+        return inner_products(asked, read, places)
+
+    def save(self, folder: Path) -> None:
+        """Write the index into a folder."""
+        write = faiss.write_index_binary if self.form == "binary" else faiss.write_index
+        with replacing(folder / FILE) as path:
+            write(self.index, str(path))
+        write_settings(folder, "compressed", {"format": self.form, "width": self.width, "source": self.source})
+
+    @classmethod
+    def load(cls, folder: Path) -> CompressedIndex:
+        """Open a saved index."""
+        settings = read_settings(folder)
+        read = faiss.read_index_binary if settings["format"] == "binary" else faiss.read_index
+        return cls(read(str(folder / FILE)), settings["format"], settings["width"], settings["source"])
 
 
-def rescore(queries: np.ndarray, documents: Rows, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rank each query's shortlist anew by inner product with whole vectors, by (-score, row).
-
-    Args:
-        queries: [Q, D] floats.
-        documents: [N, D] floats; only the shortlisted rows are read.
-        rows: [Q, S] shortlisted rows.
-        k: documents kept for each query, at most S.
-
-    Returns:
-        scores [Q, k] float32 and rows [Q, k].
-    """
-    scores = np.empty(rows.shape, np.float32)
-    for query, shortlist in enumerate(rows):
-        one = slice(query, query + 1)
-        scores[one] = inner_products(queries[one], documents[shortlist], np.arange(len(shortlist))[None])
-    return best(scores, rows, k)
+def _kept(vectors: np.ndarray, form: Format) -> np.ndarray:
+    """Return vectors as faiss takes them for a format."""
+    if form == "binary":
+        return np.packbits(np.asarray(vectors) > 0, axis=1)  # [N, D] → [N, ⌈D / 8⌉]; bits beyond D are 0 in all
+    return np.ascontiguousarray(vectors, np.float32)

@@ -1,86 +1,161 @@
-"""Exact nearest neighbours by inner product, over a matrix that may be larger than memory."""
+"""Exact nearest neighbours, over vectors that may be larger than memory."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import faiss
 import numpy as np
 
-from embfit.index.compressed import Rows
-from embfit.index.inner_products import best, inner_products
+from embfit.index.files import read_settings, read_vectors, write_settings, write_vectors
+from embfit.index.inner_products import best, inner_products, pair_scores
+from embfit.index.protocol import NOTHING, Hits, check_depth
 from embfit.progress import progress
+from embfit.store import digest
+from embfit.vectors import LOWEST, Vectors
 
-CHUNK = 32_768  # documents searched at once: what a Ctrl-C waits for, and what a conversion to float32 costs in memory
+CHUNK = 32_768  # vectors searched at once: what a Ctrl-C waits for, and what a conversion to float32 costs in memory
 SPARE = 16  # candidates beyond k: enough that ties at the last rank seldom reach further
 SCORES = 1 << 24  # scores held at once (64 MiB) for the queries whose ties reach further
 ROUNDING = 2.0**-24  # of a float32 sum, for each of its terms and in parts of the two lengths' product
-NOTHING = -1
 
 
-def search(queries: np.ndarray, documents: Rows, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each query's k documents of highest inner product, sorted by (-score, row).
+class ExactIndex:
+    """Vectors that stay where they are, and are all compared with every query.
 
     What is returned for a query depends on the vectors alone, and not on the other queries or on where a document
-    stands: faiss finds candidates by products of matrices, whose rounding depends on both, and keeps any of several
+    stands: candidates are found by products of matrices, whose rounding depends on both, and faiss keeps any of several
     that tie. So candidates are scored again pair by pair, and where one that was not fetched could tie with the last,
     by what rounding can do at most, all that could are scored.
 
     Args:
-        queries: [Q, D] floats.
-        documents: [N, D] floats, possibly memory-mapped, or a `Cut` of them; read once, in chunks, whatever the
-            number of queries.
-        k: documents per query, at most N.
-
-    Returns:
-        scores [Q, k] float32 and rows [Q, k] int64.
-
-    Raises:
-        ValueError: k is not between 1 and N, the widths differ, or a vector is not finite.
+        documents: the vectors, one or several a document, possibly memory-mapped. A search reads them once, in chunks,
+            whatever the number of queries. The first one checks that they are finite.
+        source: identifies what made the vectors (`Embeddings.fingerprint`).
     """
-    count = len(documents)
-    if not 1 <= k <= count:
-        raise ValueError(f"k={k} is not between 1 and the index's {count} documents")
-    if queries.shape[1:] != documents.shape[1:]:
-        raise ValueError(f"queries of shape {queries.shape} and documents of shape {documents.shape} differ in width")
-    queries, lengths = _finite(queries, "queries", 0)
-    if not len(queries):
-        return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-    found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    with progress("searching", total=count, unit="documents") as advance:
-        for start in range(0, count, CHUNK):
-            chunk, sizes = _finite(documents[start : start + CHUNK], "documents", start)
-            # two sums of D products each differ from the true one by D roundings at most (Higham 2002, section 3.1)
-            apart = 2 * ROUNDING * queries.shape[1] * lengths * sizes.max()  # [Q]
-            found = _add(found, queries, chunk, start, k, apart)
-            advance(len(chunk))
-    return found
+
+    def __init__(self, documents: Vectors[np.ndarray], source: str = "") -> None:
+        self.documents = documents
+        self.source = source
+        self._longest: dict[int, float] = {}  # length of the longest vector in the chunk that begins with a document
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self.documents)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the documents' vectors, the dimensions kept of them, and the search."""
+        return digest({"search": "exact", "vectors": self.source, "dim": self.documents.width})
+
+    def search(self, queries: Vectors[np.ndarray], k: int, label: str | None = None) -> Hits:
+        """Return each query's k documents of highest score, sorted by (-score, row).
+
+        Args:
+            queries: Q texts' vectors.
+            k: documents per query, at most N. Documents without vectors are not found: such places have row -1.
+            label: the name that progress is shown under; None shows none.
+
+        Returns:
+            scores [Q, k] float32 and rows [Q, k] int64.
+
+        Raises:
+            ValueError: k is not between 1 and N, the widths differ, or a vector is not finite.
+        """
+        check_depth(k, len(self))
+        if queries.width != self.documents.width:
+            raise ValueError(
+                f"queries of {queries.width} dimensions and documents of {self.documents.width} differ in width"
+            )
+        queries = _readable(queries)
+        lengths = _lengths(queries, "queries", 0)
+        found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        if not len(queries):
+            return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+        with progress(label, total=len(self), unit="documents") as advance:
+            for start, chunk, longest in self._chunks():
+                apart = 2 * ROUNDING * _terms(queries) * lengths * longest  # [Q]
+                if queries.single and chunk.single:
+                    found = _add(found, queries.rows, chunk.rows, start, k, apart)
+                else:
+                    found = _add_several(found, queries, chunk, start, k, apart)
+                advance(len(chunk))
+        scores, rows = found
+        lacking = scores == LOWEST  # documents without vectors
+        return np.where(lacking, np.float32(0), scores), np.where(lacking, NOTHING, rows)
+
+    def score(self, queries: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Return the scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
+        return pair_scores(queries, self.documents, rows)
+
+    def save(self, folder: Path) -> None:
+        """Write the vectors into a folder.
+
+        Raises:
+            ValueError: a vector is not finite.
+        """
+        for _ in self._chunks():
+            pass  # what is published has been checked
+        write_vectors(folder, self.documents)
+        write_settings(folder, "exact", {"source": self.source})
+
+    @classmethod
+    def load(cls, folder: Path) -> ExactIndex:
+        """Open a saved index; its vectors are memory-mapped."""
+        return cls(read_vectors(folder), read_settings(folder)["source"])
+
+    def _chunks(self) -> Iterator[tuple[int, Vectors[np.ndarray], float]]:
+        """Yield the documents in chunks, with the row of the first and the length of the longest vector."""
+        for start, chunk in self.documents.chunks(CHUNK):
+            readable = _readable(chunk)
+            if start not in self._longest:  # checked once: it takes nearly as long as searching for one query
+                self._longest[start] = float(_lengths(readable, "documents", start).max(initial=0))
+            yield start, readable, self._longest[start]
 
 
-def _finite(vectors: np.ndarray, name: str, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vectors as faiss reads them, and their lengths: a NaN would be left out of every result."""
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    if not np.isfinite(lengths).all() and not (finite := np.isfinite(vectors).all(axis=1)).all():
-        row = start + int(np.flatnonzero(~finite)[0])
+def _readable(vectors: Vectors[np.ndarray]) -> Vectors[np.ndarray]:
+    """Return the vectors as faiss reads them."""
+    return replace(vectors, rows=np.ascontiguousarray(vectors.flat(), np.float32), dim=None)
+
+
+def _lengths(vectors: Vectors[np.ndarray], name: str, start: int) -> np.ndarray:
+    """Return the length of each text's longest vector ([N]), having checked that all are finite.
+
+    A NaN would be left out of every result.
+    """
+    rows = vectors.rows
+    lengths: np.ndarray = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    if not np.isfinite(lengths).all() and not (finite := np.isfinite(rows).all(axis=1)).all():
+        place = np.flatnonzero(~finite)[0]
+        row = start + int(place if vectors.starts is None else np.searchsorted(vectors.starts, place, "right") - 1)
         raise ValueError(f"row {row} of the {name} is not finite (NaN or infinity)")
-    return vectors, lengths
+    if vectors.single:
+        return lengths
+    longest = np.zeros(len(vectors), np.float32)
+    np.maximum.at(longest, np.repeat(np.arange(len(vectors)), vectors.counts), lengths)
+    return longest
 
 
-def _add(
-    found: tuple[np.ndarray, np.ndarray],
-    queries: np.ndarray,
-    chunk: np.ndarray,
-    start: int,
-    k: int,
-    apart: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+def _terms(queries: Vectors[np.ndarray]) -> np.ndarray | int:
+    """Return how many roundings a score of each query has at most.
+
+    Two sums of D products each differ from the true one by D roundings at most (Higham 2002, section 3.1); the mean
+    over a query's vectors adds one for each of them and one for the division.
+    """
+    return queries.width if queries.single else queries.width + queries.counts + 1
+
+
+def _add(found: Hits, queries: np.ndarray, chunk: np.ndarray, start: int, k: int, apart: np.ndarray) -> Hits:
     """Merge what earlier documents gave ([Q, up to k], sorted) with those that begin at a row.
 
     Args:
-        found: scores and rows.
-        queries: [Q, D].
-        chunk: [N, D] documents.
-        start: row of the first.
-        k: documents kept.
+        found: the scores and rows that earlier documents gave.
+        queries: [Q, D] vectors.
+        chunk: [N, D] vectors of the documents.
+        start: the row of the first document.
+        k: how many documents are kept.
         apart: [Q] how far two scores of one pair can be from each other.
     """
     wanted = min(k + SPARE, len(chunk))
@@ -103,8 +178,24 @@ def _add(
     return scores, rows
 
 
-def _merge(
-    found: tuple[np.ndarray, np.ndarray], scores: np.ndarray, places: np.ndarray, start: int, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _add_several(
+    found: Hits, queries: Vectors[np.ndarray], chunk: Vectors[np.ndarray], start: int, k: int, apart: np.ndarray
+) -> Hits:
+    """Merge like `_add` where texts have several vectors: correct and simple, and slower than an index of tokens."""
+    kept = min(k, found[0].shape[1] + len(chunk))
+    scores, rows = np.empty((len(queries), kept), np.float32), np.empty((len(queries), kept), np.int64)
+    for first, some in queries.chunks(max(1, SCORES // max(1, len(chunk.rows)))):
+        rough = some.scores(chunk)  # [q, N]
+        wanted = min(k, len(chunk))
+        least = np.partition(rough, len(chunk) - wanted, axis=1)[:, len(chunk) - wanted]  # [q]
+        for query, full in enumerate(rough):
+            one = slice(first + query, first + query + 1)
+            near = np.flatnonzero(full >= least[query] - apart[one])[None]  # [1, those that could be among k]
+            near_scores = pair_scores(some.part(query, query + 1), chunk, near)
+            scores[one], rows[one] = _merge((found[0][one], found[1][one]), near_scores, near, start, k)
+    return scores, rows
+
+
+def _merge(found: Hits, scores: np.ndarray, places: np.ndarray, start: int, k: int) -> Hits:
     """Return the best k of what was found and of a chunk's places, the first of which is row `start`."""
     return best(np.concatenate([found[0], scores], axis=1), np.concatenate([found[1], places + start], axis=1), k)

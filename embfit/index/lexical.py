@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,14 @@ import numpy as np
 import Stemmer
 
 from embfit.errors import UserError
+from embfit.index.files import read_settings, write_settings
+from embfit.index.protocol import NOTHING, Hits, check_depth
 from embfit.index.words import SPLITTING, words
-from embfit.progress import track
+from embfit.progress import progress, track
 from embfit.ragged import Ragged
 from embfit.records import Collection
-from embfit.store import Store, write_text
+from embfit.store import Store, digest
+from embfit.vectors import LOWEST
 
 Language: TypeAlias = Literal[
     "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
@@ -32,9 +34,8 @@ Language: TypeAlias = Literal[
 Method: TypeAlias = Literal["lucene", "robertson", "atire"]
 """Variants of the formula (Kamphuis et al. 2020) in which a document without any of the query's words scores zero."""
 
-VERSION = 2  # of the store's index
+VERSION = 3  # of the store's index: 3 has its settings in index.json
 PACKAGES = {name: version(name) for name in ("bm25s", "PyStemmer")}  # whose stems and scores a stored result holds
-NOTHING = -1  # row of a place in the results that no document takes
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class BM25Index:
 
     Args:
         scorer: bm25s's sparse matrix of scores and its vocabulary.
-        language: whose stemmer and stop words were used; None for neither.
+        language: the one whose stemmer and stop words were used; None for neither.
+        source: identifies the documents' texts (`Collection.corpus_digest`).
     """
 
     scorer: bm25s.BM25
     language: Language | None
+    source: str = ""
 
     @classmethod
     def build(
@@ -57,6 +60,7 @@ class BM25Index:
         k1: float = 1.5,
         b: float = 0.75,
         method: Method = "lucene",
+        source: str = "",
     ) -> BM25Index:
         """Index documents, in memory that grows with the words that they have.
 
@@ -67,6 +71,7 @@ class BM25Index:
             k1: how slowly repetitions of a word stop counting.
             b: how much a long document is held back, 0 to 1.
             method: variant of the formula.
+            source: identifies the texts.
 
         Raises:
             UserError: no document has a word.
@@ -80,12 +85,19 @@ class BM25Index:
             raise UserError(f"BM25 finds no word in any of the {len(numbers)} documents (language: {language})")
         scorer = bm25s.BM25(k1=k1, b=b, method=method)
         scorer.index((numbers, vocabulary), create_empty_token=False, show_progress=False)
-        return cls(scorer, language)
+        return cls(scorer, language, source)
 
     def __len__(self) -> int:
+        """Return the number of documents."""
         return int(self.scorer.scores["num_docs"])
 
-    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the documents' texts and the formula."""
+        formula = words_key(self.language, self.scorer.k1, self.scorer.b, self.scorer.method)
+        return digest({"search": "words", "texts": self.source, **formula})
+
+    def search(self, queries: Sequence[str], k: int, label: str | None = None) -> Hits:
         """Return each query's k documents of highest score, sorted by (-score, row).
 
         Only documents that share a word with the query are results: places beyond them have row -1 and score 0.
@@ -96,18 +108,19 @@ class BM25Index:
         Raises:
             ValueError: k is not between 1 and the number of documents.
         """
-        scores, rows, _ = self.search_and_score(texts, k, ())
+        scores, rows, _ = self.search_and_score(queries, k, (), label)
         return scores, rows
 
     def search_and_score(
-        self, texts: Sequence[str], k: int, lists: Sequence[Ragged]
+        self, queries: Sequence[str], k: int, lists: Sequence[Ragged], label: str | None = None
     ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """Search, and look up each query's scores of further documents: the corpus is scored once a query.
 
         Args:
-            texts: the queries.
+            queries: their texts.
             k: documents found for each.
             lists: rows of further documents by query.
+            label: the name that progress is shown under; None shows none.
 
         Returns:
             what `search` returns, and of each of the lists the scores, flat ([values] float32).
@@ -115,20 +128,26 @@ class BM25Index:
         Raises:
             ValueError: k is not between 1 and the number of documents.
         """
-        if not 1 <= k <= len(self):
-            raise ValueError(f"k={k} is not between 1 and the index's {len(self)} documents")
-        scores = np.zeros((len(texts), k), np.float32)
-        rows = np.full((len(texts), k), NOTHING, np.int64)
+        check_depth(k, len(self))
+        scores = np.zeros((len(queries), k), np.float32)
+        rows = np.full((len(queries), k), NOTHING, np.int64)
         looked_up = [np.empty(len(one.values), np.float32) for one in lists]
-        for query, text in enumerate(track(texts, "searching words", total=len(texts), unit="queries")):
-            every = self.scores(text)  # [N]
-            found, their_scores = _best(every, k)
-            rows[query, : len(found)] = found
-            scores[query, : len(found)] = their_scores
-            for one, into in zip(lists, looked_up, strict=True):
-                some = slice(one.offsets[query], one.offsets[query + 1])
-                into[some] = every[one.values[some]]
+        with progress(label, total=len(queries), unit="queries") as advance:
+            for query, text in enumerate(queries):
+                every = self.scores(text)  # [N]
+                found, their_scores = _best(every, k)
+                rows[query, : len(found)] = found
+                scores[query, : len(found)] = their_scores
+                for one, into in zip(lists, looked_up, strict=True):
+                    some = slice(one.offsets[query], one.offsets[query + 1])
+                    into[some] = every[one.values[some]]
+                advance()
         return scores, rows, looked_up
+
+    def score(self, queries: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """Return the scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
+        scores = [self.scores(text)[chosen] for text, chosen in zip(queries, rows, strict=True)]
+        return np.where(rows < 0, np.float32(LOWEST), np.array(scores, np.float32).reshape(rows.shape))
 
     def scores(self, text: str) -> np.ndarray:
         """Return every document's score for one query ([N] float32)."""
@@ -141,13 +160,14 @@ class BM25Index:
     def save(self, folder: Path) -> None:
         """Write the index into a folder."""
         self.scorer.save(folder, show_progress=False)
-        write_text(folder / "language.json", json.dumps(self.language))
+        write_settings(folder, "words", {"language": self.language, "source": self.source})
 
     @classmethod
     def load(cls, folder: Path) -> BM25Index:
         """Open a saved index; its matrix is memory-mapped."""
+        settings = read_settings(folder)
         scorer = bm25s.BM25.load(folder, mmap=True, show_progress=False)
-        return cls(scorer, json.loads((folder / "language.json").read_text(encoding="utf-8")))
+        return cls(scorer, settings["language"], settings["source"])
 
     @cached_property
     def _split(self) -> Callable[[str], list[str]]:
@@ -173,7 +193,7 @@ def index_words(
 
     def build(folder: Path) -> None:
         texts = track(collection.document_texts(), "indexing words", total=len(collection.corpus), unit="documents")
-        BM25Index.build(texts, language, k1, b, method).save(folder)
+        BM25Index.build(texts, language, k1, b, method, collection.corpus_digest).save(folder)
 
     return BM25Index.load(store.entry("words", key, build, version=VERSION))
 

@@ -51,6 +51,6 @@ class BM25Miner(RankedMiner):
 
     def _best(self, examples: TrainingQueries, texts: Sequence[str], index: BM25Index) -> Candidates:
         k = min(self.depth, len(index))
-        scores, rows, known = index.search_and_score(texts, k, [examples.positives, examples.judged])
+        scores, rows, known = index.search_and_score(texts, k, [examples.positives, examples.judged], "searching words")
         positive_scores, judged_scores = known
         return Candidates("bm25", rows, ranks_of(rows), scores, positive_scores, judged_scores)

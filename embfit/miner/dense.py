@@ -8,7 +8,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from embfit.index.approximate import Method, Search, search_key, searcher
+from embfit.index import VectorIndex, open_index
+from embfit.index.approximate import Method, search_key
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
@@ -16,6 +17,7 @@ from embfit.model import Encoder, Pretrained, embed
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.vectors import Vectors
 
 PAIRS = 16_384  # pairs scored at once
 
@@ -43,12 +45,11 @@ class DenseMiner(RankedMiner):
             chosen = self.encoder.load(*encoder.devices)
 
         def prepare(examples: TrainingQueries) -> Propose:
-            queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).vectors.rows  # [Q, D]
-            vectors = embed(chosen, collection, "document", store)
-            search = searcher(vectors, self.search, store)
+            queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).vectors
+            index = open_index(embed(chosen, collection, "document", store), self.search, store)
 
             def propose(part: TrainingQueries) -> Candidates:
-                return self._nearest(part, queries[examples.places(part)], vectors.vectors.rows, search)
+                return self._nearest(part, queries.take(examples.places(part)), index)
 
             return propose
 
@@ -56,25 +57,23 @@ class DenseMiner(RankedMiner):
         search = search_key(self.search, len(collection.corpus))
         return CandidateSource("dense", {"depth": self.depth, "encoder": made_by, **search}, prepare)
 
-    def _nearest(
-        self, examples: TrainingQueries, queries: np.ndarray, documents: np.ndarray, search: Search
-    ) -> Candidates:
-        scores, rows = search(queries, min(self.depth, len(documents)))
+    def _nearest(self, examples: TrainingQueries, queries: Vectors[np.ndarray], index: VectorIndex) -> Candidates:
+        scores, rows = index.search(queries, min(self.depth, len(index)), "searching")
         return Candidates(
             source="dense",
             rows=rows,
             ranks=ranks_of(rows),
             scores=scores,
-            positive_scores=_pair_scores(queries, documents, examples.positives),
-            judged_scores=_pair_scores(queries, documents, examples.judged),
+            positive_scores=_scores(queries, examples.positives, index),
+            judged_scores=_scores(queries, examples.judged, index),
         )
 
 
-def _pair_scores(queries: np.ndarray, documents: np.ndarray, lists: Ragged) -> np.ndarray:
-    """Return the inner product of each query with each document of its list, flat ([values] float32)."""
-    owners = lists.owners
+def _scores(queries: Vectors[np.ndarray], lists: Ragged, index: VectorIndex) -> np.ndarray:
+    """Return each query's scores of the documents of its list, flat ([values] float32)."""
+    owners, rows = lists.owners, lists.values[:, None]
     scores = np.empty(len(owners), np.float32)
     for start in range(0, len(owners), PAIRS):
         some = slice(start, start + PAIRS)
-        scores[some] = np.einsum("ij,ij->i", queries[owners[some]], documents[lists.values[some]])
+        scores[some] = index.score(queries.take(owners[some]), rows[some])[:, 0]
     return scores

@@ -21,7 +21,7 @@ from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 7  # of the store's negatives: 7 scores pair by pair
+VERSION = 8  # of the store's negatives: 8 scores positives as it scores candidates
 
 Find: TypeAlias = Callable[[TrainingQueries, int], Negatives]
 """Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""

@@ -23,8 +23,7 @@ from embfit.assess.trial import estimate, time_training
 from embfit.assess.vocabulary import cover
 from embfit.errors import UserError
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem
-from embfit.evaluator.systems.dense import measure
+from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem, evaluate_other
 from embfit.model import Encoder, Pretrained, tokenized
 from embfit.model.location import find_model
 from embfit.records import Collection, Evaluation, Report
@@ -89,7 +88,7 @@ def assess(
         collection = data.load(store)
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
-    context = EvaluationContext(collection, evaluator.split, evaluator, store, model, devices)
+    context = evaluator.context(collection, store, model, devices)
     users = context.on(evaluator.production) if evaluator.production else None
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("load model"):
@@ -111,7 +110,7 @@ def assess(
     production[1:1] = [found for (_, *on_users), _ in tried for found in on_users]
     comparisons = evaluator.compare_all(evaluations)
     with run.stage("compare chunks"):
-        chunks = compare_chunks(context, sizes, chunk_documents) if is_cut else {}
+        chunks = compare_chunks(context, sizes, chunk_documents, evaluator.compare_all) if is_cut else {}
     with run.stage("read words and labels"):
         read = {
             "vocabulary": cover(context),
@@ -150,7 +149,7 @@ def _rerankers(evaluator: Retrieval) -> list[str]:
 
 def _candidate(name: str, encoder: Encoder, context: EvaluationContext, documents: int) -> ModelCandidate:
     truncated = tokenized(encoder, context.collection, "document", context.store).truncated
-    return measure_candidate(name, encoder, context.collection, truncated, documents, context.evaluator.seed)
+    return measure_candidate(name, encoder, context.collection, truncated, documents, context.judging.seed)
 
 
 def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
@@ -182,7 +181,7 @@ def _try(
     """Measure another base model: in quality on every context, and in speed."""
     context, *_ = contexts
     encoder = DenseSystem(path).pretrained(name, context.model).load(*context.devices)
-    return [measure(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
+    return [evaluate_other(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
 
 
 def _time(

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judged_by
-from embfit.evaluator.systems import EvaluationContext
 from embfit.model import Pretrained
 from embfit.records import Report
 from embfit.report import print_table, write_report
@@ -56,7 +55,7 @@ def evaluate(
             collection = judged_by(collection, evaluator.split, Path(qrels))
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
-    context = EvaluationContext(collection, evaluator.split, evaluator, store, model, layout.devices)
+    context = evaluator.context(collection, store, model, layout.devices)
     truncated = {}
     if "base" in names:
         with run.stage("load model"):

@@ -12,6 +12,7 @@ from torch import nn
 
 from embfit.errors import ConfigError
 from embfit.evaluator import Retrieval
+from embfit.evaluator.systems import evaluate_bm25, evaluate_encoder
 from embfit.evaluator.validation import validate as validate_on_dev
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
@@ -62,19 +63,21 @@ def finetune(
         model.check(encoder)
         training.check_loss(encoder, loss)
         truncated = count_truncated(encoder, collection, store)
+        context = evaluator.context(collection, store, model, layout.devices)
+        contexts = [context.on(split) for split in evaluator.splits]
     with run.stage("evaluate base"):
-        base, *base_production = [evaluator.evaluate("base", encoder, collection, store, at) for at in evaluator.splits]
-        words = [evaluator.evaluate_bm25(collection, store, at) for at in evaluator.splits] if evaluator.bm25 else []
+        base, *base_production = [evaluate_encoder("base", encoder, context) for context in contexts]
+        words = [evaluate_bm25(context) for context in contexts] if evaluator.bm25 else []
         bm25, bm25_production = words[:1], words[1:]
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
     with run.stage("train"):
-        validate = partial(validate_on_dev, evaluator, collection=collection) if validating else None
+        validate = partial(validate_on_dev, evaluator.judging, collection=collection) if validating else None
         remine = partial(miner.mine, collection, store=store)
         fit = partial(training.fit, encoder, loss, training_set, validate, trainer, store, remine=remine)
         encoder, facts = _train(encoder, model, fit, run)
     with run.stage("evaluate tuned"):
-        tuned, *production = [evaluator.evaluate("tuned", encoder, collection, store, at) for at in evaluator.splits]
+        tuned, *production = [evaluate_encoder("tuned", encoder, context) for context in contexts]
     with run.stage("report"):
         evaluations, production = [base, tuned, *bm25], [*base_production, *production, *bm25_production]
         report = Report(

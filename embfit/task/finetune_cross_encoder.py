@@ -20,7 +20,7 @@ from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judge
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.reranking import pairs_of, rerank
-from embfit.evaluator.systems import EvaluationContext
+from embfit.evaluator.systems import EvaluationContext, evaluate_bm25
 from embfit.model import CrossEncoder, save_cross_encoder, score_pairs
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.teacher import FOLDS, write_assignment
@@ -68,7 +68,7 @@ def finetune_cross_encoder(
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
         validating = can_validate(collection, evaluator.dev_split)
-    context = EvaluationContext(collection, evaluator.split, evaluator, store, model.first_stage, layout.devices)
+    context = evaluator.context(collection, store, model.first_stage, layout.devices)
     contexts = [context.on(split) for split in evaluator.splits]
     with run.stage("load model"):
         ranker = model.load(layout.first)
@@ -76,7 +76,7 @@ def finetune_cross_encoder(
         first = [replace(context.evaluation(model.candidates), system="base") for context in contexts]
         untuned = _reranked("untuned", first, ranker, model.depth, contexts) if ranker.trained else []
         words = evaluator.bm25 and model.candidates != "bm25"
-        bm25 = [evaluator.evaluate_bm25(collection, store, at) for at in evaluator.splits] if words else []
+        bm25 = [evaluate_bm25(one) for one in contexts] if words else []
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, context.encoder, store)
         folds = None if training.folds is None else folds_of(training_set, training.folds, training.seed)
@@ -207,7 +207,7 @@ def _validation(context: EvaluationContext, candidates: str, top: int) -> Callab
     queries, query_places = np.unique(rows[:, 0], return_inverse=True)
     documents, document_places = np.unique(rows[:, 1], return_inverse=True)
     places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
-    metrics = [*dict.fromkeys([*context.evaluator.metrics, VALIDATION_METRIC])]
+    metrics = [*dict.fromkeys([*context.judging.metrics, VALIDATION_METRIC])]
 
     def validate(ranker: CrossEncoder) -> dict[str, float]:
         asked = ranker.tokenize(collection.query_texts(queries.tolist()))

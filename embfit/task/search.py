@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embfit.errors import ConfigError, UserError
-from embfit.index.exact import search as search_exact
+from embfit.index import ExactIndex
 from embfit.model import Encoder, Pretrained, embed
 from embfit.model.folder import holds_cross_encoder
 from embfit.records import Collection
@@ -100,10 +100,10 @@ def _corpus(run: Path) -> str | None:
 
 
 def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: Store) -> list[tuple[int, float]]:
-    vectors = embed(encoder, collection, "document", store).vectors.rows
-    question = encoder.encode([query], "query")
+    documents = embed(encoder, collection, "document", store)
+    question = encoder.embed([query], "query")
     try:
-        scores, rows = search_exact(question, vectors, k)
+        scores, rows = ExactIndex(documents.vectors, documents.fingerprint).search(question, k, "searching")
     except ValueError as error:
         raise UserError(f"{encoder.source} cannot be searched: {error}") from error
     return list(zip(rows[0].tolist(), scores[0].tolist(), strict=True))

@@ -34,6 +34,7 @@ from torch import nn
 from embfit.data import Beir
 from embfit.data.held_out import hold_out, sample
 from embfit.evaluator import Retrieval
+from embfit.evaluator.systems import evaluate_encoder
 from embfit.model.precision import uses_bf16
 from embfit.records import Collection, Qrels
 from embfit.store import Store
@@ -93,7 +94,7 @@ def measure(
     collection = fold_of(load(folder, store), int(case["fold"]), arguments.queries, arguments.documents)
     evaluator = Retrieval(split="fold", metrics=("ndcg@10",), depth=10, bm25=False)
     encoder = replace(MODEL, max_length=arguments.max_length, precision=arguments.precision).load("cpu")
-    base = evaluator.evaluate("base", encoder, collection, store)
+    base = evaluate_encoder("base", encoder, evaluator.context(collection, store, MODEL))
     started = time.process_time()  # not the clock: runs share a machine
     examples = miner.mine(collection, encoder, store)
     mined = time.process_time()
@@ -103,7 +104,7 @@ def measure(
         exact = replace(training, precision=arguments.precision)
         fit = exact.fit(encoder, loss, examples, None, trainer, store, Path(scratch), remine=remine)
     trained = time.process_time()
-    tuned = evaluator.evaluate("tuned", encoder, collection, Store(enabled=False))
+    tuned = evaluate_encoder("tuned", encoder, evaluator.context(collection, Store(enabled=False), MODEL))
     return {
         **case,
         "cpu_minutes": (trained - mined) / 60,

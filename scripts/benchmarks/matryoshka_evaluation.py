@@ -23,6 +23,7 @@ from sentence_transformers.evaluation import InformationRetrievalEvaluator, Sequ
 from embfit.data import Beir
 from embfit.evaluator import Retrieval
 from embfit.evaluator.metrics import answerable
+from embfit.evaluator.systems import evaluate_encoder
 from embfit.model import Pretrained
 from embfit.records import Collection
 from embfit.store import Store
@@ -82,10 +83,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _embfit(collection: Collection, arguments: argparse.Namespace) -> tuple[float, dict[int, float]]:
-    encoder = Pretrained(arguments.model, precision="fp32").load(arguments.device)
+    model = Pretrained(arguments.model, precision="fp32")
+    encoder = model.load(arguments.device)
     evaluator = Retrieval(split=arguments.split, metrics=[METRIC], dims=arguments.dims, near_copy=None)
     started = time.perf_counter()
-    found = evaluator.evaluate("model", encoder, collection, Store(enabled=False))
+    found = evaluate_encoder("model", encoder, evaluator.context(collection, Store(enabled=False), model))
     seconds = time.perf_counter() - started
     return seconds, {dim: cut.metrics[METRIC] for dim, cut in found.dims.items()}
 

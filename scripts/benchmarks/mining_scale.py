@@ -25,7 +25,8 @@ import numpy as np
 from datasets import Dataset
 from measuring import AnonymousMemory, unit
 
-from embfit.index.approximate import Method, searcher
+from embfit.index import open_index
+from embfit.index.approximate import Method
 from embfit.miner import DenseMiner
 from embfit.miner.candidates import Candidates, CandidateSource, Propose
 from embfit.miner.examples import TrainingQueries
@@ -93,16 +94,16 @@ class Given(DenseMiner):
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return the source; nothing is encoded."""
-        queries, documents = (np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r") for name in NAMES)
+        queries, documents = (Vectors(np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r")) for name in NAMES)
 
         def prepare(examples: TrainingQueries) -> Propose:
             started = time.monotonic()
-            search = searcher(Embeddings(Vectors(documents), self.folder), self.search, store)
+            index = open_index(Embeddings(documents, self.folder), self.search, store)
             self.seconds["index"] = time.monotonic() - started
 
             def propose(part: TrainingQueries) -> Candidates:
                 before = time.monotonic()
-                found = self._nearest(part, queries[part.queries], documents, search)
+                found = self._nearest(part, queries.take(part.queries), index)
                 self.seconds["search"] += time.monotonic() - before
                 return found
 

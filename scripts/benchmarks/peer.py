@@ -34,6 +34,7 @@ from peer_training import PeerTraining
 
 from embfit.data import Beir
 from embfit.evaluator import Retrieval
+from embfit.evaluator.systems import evaluate_encoder
 from embfit.evaluator.validation import validate
 from embfit.loss import InfoNCE
 from embfit.miner import DenseMiner, NoNegatives
@@ -101,7 +102,7 @@ def _choose(
 ) -> dict[str, Any]:
     """Train and measure on dev, and append the result."""
     encoder = _trained(out, run, arguments, collection, store)
-    return _append(out, {**run, "split": "dev", "metrics": validate(evaluator, encoder, collection)})
+    return _append(out, {**run, "split": "dev", "metrics": validate(evaluator.judging, encoder, collection)})
 
 
 def _report(
@@ -114,9 +115,10 @@ def _report(
 ) -> None:
     """Train, unless the model is still there, measure it on test beside the base model, and append the result."""
     encoder = _trained(out, run, arguments, collection, store)
-    found = evaluator.evaluate(str(run["system"]), encoder, collection, store)
+    context = evaluator.context(collection, store, MODEL)
+    found = evaluate_encoder(str(run["system"]), encoder, context)
     untrained = replace(MODEL, max_length=arguments.max_length).load("cpu")
-    base = evaluator.evaluate("base", untrained, collection, store)
+    base = evaluate_encoder("base", untrained, context)
     result = {
         **run,
         "split": "test",

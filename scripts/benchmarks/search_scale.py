@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from measuring import AnonymousMemory, unit
 
-from embfit.index.compressed import CompressedIndex, Cut
-from embfit.index.exact import search
+from embfit.index import CompressedIndex, ExactIndex, VectorIndex
+from embfit.vectors import Vectors
 
 FORMS = ("float32", "cut", "int8", "binary")
 CHUNK = 16_384
+ALONE = 50  # queries that are also searched one by one
 
 
 def main() -> None:
@@ -75,16 +77,22 @@ def _child(path: Path, form: str, arguments: argparse.Namespace) -> dict[str, ob
 
 
 def _measure(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
-    documents = np.load(path, mmap_mode="r")
-    queries = unit(np.random.default_rng(arguments.seed + 1).normal(size=(arguments.queries, arguments.dim)))
+    documents = Vectors(np.load(path, mmap_mode="r"))
+    queries = Vectors(unit(np.random.default_rng(arguments.seed + 1).normal(size=(arguments.queries, arguments.dim))))
+    if arguments.forms == "cut":
+        documents, queries = documents.cut(arguments.cut), queries.cut(arguments.cut)
     k = min(arguments.k, len(documents))
     with AnonymousMemory() as memory:
         started = time.perf_counter()
-        build, find = _search(arguments.forms, queries, documents, arguments.cut, k)
-        build()
+        index = _index(arguments.forms, documents)
         built = time.perf_counter()
-        rows = find()
+        _, rows = index.search(queries, k)
         searched = time.perf_counter()
+    alone = []
+    for query in range(min(ALONE, len(queries))):
+        started_alone = time.perf_counter()
+        index.search(queries.part(query, query + 1), k)
+        alone.append(1000 * (time.perf_counter() - started_alone))
     return {
         "documents": len(documents),
         "queries": arguments.queries,
@@ -94,22 +102,16 @@ def _measure(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
         "build_seconds": round(built - started, 3),
         "search_seconds": round(searched - built, 3),
         "milliseconds_per_query": 1000 * (searched - built) / arguments.queries,
+        "milliseconds_alone": statistics.median(alone),
         "memory_mb": (memory.most - memory.before) / 1e6,
         "checksum": int(rows.sum()),
     }
 
 
-def _search(
-    form: str, queries: np.ndarray, documents: np.ndarray, cut: int, k: int
-) -> tuple[Callable[[], None], Callable[[], np.ndarray]]:
-    """Return what builds the index of a form, and what searches it."""
-    if form == "float32":
-        return lambda: None, lambda: search(queries, documents, k)[1]
-    if form == "cut":
-        return lambda: None, lambda: search(Cut(queries, cut)[:], Cut(documents, cut), k)[1]
-    made: list[CompressedIndex] = []
-    kept = "int8" if form == "int8" else "binary"
-    return lambda: made.append(CompressedIndex(documents, kept)), lambda: made[0].search(queries, k)[1]
+def _index(form: str, documents: Vectors[np.ndarray]) -> VectorIndex:
+    if form == "int8" or form == "binary":
+        return CompressedIndex.build(documents, form)
+    return ExactIndex(documents)
 
 
 def _make(path: Path, count: int, dim: int, seed: int) -> None:
@@ -128,6 +130,7 @@ def _row(line: dict[str, object]) -> str:
         "build_seconds",
         "search_seconds",
         "milliseconds_per_query",
+        "milliseconds_alone",
         "memory_mb",
     )
     shown = (f"{name} {line[name]:,.2f}" if isinstance(line[name], float) else f"{name} {line[name]}" for name in names)

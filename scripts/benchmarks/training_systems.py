@@ -182,12 +182,13 @@ def train_peer(case: Case, texts: Texts, folder: Path, seed: int) -> dict[str, A
 def held_out(folder: Path, case: Case, collection: Any) -> dict[str, dict[str, float]]:
     """Return nDCG@10 of each held-out query by dimension, over the fold's corpus, of a saved model."""
     from embfit.evaluator import Retrieval
+    from embfit.evaluator.systems import evaluate_encoder
     from embfit.model import Pretrained
     from embfit.store import Store
 
-    encoder = Pretrained(path=str(folder), max_length=case.max_length).load("cpu")
+    model = Pretrained(path=str(folder), max_length=case.max_length)
     evaluator = Retrieval(split="fold", metrics=("ndcg@10",), depth=10, bm25=False, dims=DIMS, near_copy=None)
-    found = evaluator.evaluate(case.system, encoder, collection, Store(enabled=False))
+    found = evaluate_encoder(case.system, model.load("cpu"), evaluator.context(collection, Store(enabled=False), model))
     return {str(dim): dict(cut.per_query["ndcg@10"]) for dim, cut in found.dims.items()}
 
 

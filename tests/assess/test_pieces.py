@@ -7,6 +7,7 @@ import pytest
 from embfit.assess.chunking import compare_chunks, piece_sizes
 from embfit.assess.pieces import cut, evaluate_pieces
 from embfit.errors import ConfigError
+from embfit.evaluator import Retrieval
 from embfit.model import Encoder
 from embfit.store import Store
 from tests.assess.contexts import context
@@ -48,18 +49,16 @@ def test_a_query_that_is_a_document_does_not_find_itself(tiny_encoder: Encoder, 
     grades = {"long": {"short": 1}}
     made = context(tiny_encoder, store, DOCUMENTS, {"long": LONG}, grades)
     assert evaluate_pieces("pieces", made, np.arange(3), 32).ranking.documents["long"][0][0] == "long"
-    without = replace(
-        made, collection=replace(made.collection, exclude_self=True), evaluator=replace(made.evaluator, depth=10)
-    )
-    vars(without)["encoder"] = tiny_encoder
+    alone = replace(made.collection, exclude_self=True)
+    without = Retrieval(metrics=["ndcg@10"], depth=10).context(alone, store, made.model, load=lambda: tiny_encoder)
     found = [id for id, _ in evaluate_pieces("pieces", without, np.arange(3), 32).ranking.documents["long"]]
     assert sorted(found) == ["other", "short"]
 
 
 def test_chunks_are_compared_with_cutting_off(tiny_encoder: Encoder, store: Store) -> None:
     documents = DOCUMENTS | {f"d{place}": text for place, text in enumerate(TEXTS[:6])}
-    made = context(tiny_encoder, store, documents, QUERIES, GRADES)
-    found = compare_chunks(made, [32, 16], 5)
+    made, evaluator = context(tiny_encoder, store, documents, QUERIES, GRADES), Retrieval(resamples=200)
+    found = compare_chunks(made, [32, 16], 5, evaluator.compare_all)
     assert found["documents"] == 5  # two judged ones and three others
     assert [one["name"] for one in found["settings"]] == ["cut off", "pieces of 32", "pieces of 16"]
     assert found["settings"][0]["pieces_per_document"] == 1
@@ -71,7 +70,7 @@ def test_chunks_are_compared_with_cutting_off(tiny_encoder: Encoder, store: Stor
     small, large = sorted((first, second))
     corrected = {small: min(1.0, 2 * small), large: max(large, min(1.0, 2 * small))}
     assert [one["p_holm"] for one in found["settings"][1:]] == [corrected[first], corrected[second]]
-    (alone,) = compare_chunks(made, [24], 2)["settings"][1:]
+    (alone,) = compare_chunks(made, [24], 2, evaluator.compare_all)["settings"][1:]
     assert (alone["tokens"], alone["p_holm"]) == (24, None)
 
 

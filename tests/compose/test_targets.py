@@ -1,5 +1,5 @@
 import functools
-import inspect
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -41,7 +41,8 @@ def test_a_hint_that_cannot_be_evaluated_leaves_the_others():
 
 def test_the_module_is_where_the_object_comes_from():
     assert find_target("embfit.compose.targets.inspect.signature").module == "inspect"
-    assert inspect.signature(find_target("os.getcwd").call) is not None
+    target = find_target("os.getcwd")
+    assert (target.call, target.module, list(target.parameters)) == (os.getcwd, "posix", [])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from embfit.evaluator.systems import EndpointSystem, EvaluationContext
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection
 from embfit.store import Store
+from tests.evaluator.measured import changed
 
 Serve = Callable[..., str]
 
@@ -81,15 +82,11 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def context(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> EvaluationContext:
     save_encoder(tiny_encoder, tmp_path / "tiny")
-    return EvaluationContext(
-        small_collection, "test", Retrieval(), store, Pretrained(str(tmp_path / "tiny"), precision="fp32")
-    )
+    return Retrieval().context(small_collection, store, Pretrained(str(tmp_path / "tiny"), precision="fp32"))
 
 
 def served(context: EvaluationContext, endpoint: EndpointSystem) -> EvaluationContext:
-    return replace(
-        context, evaluator=replace(context.evaluator, systems={**context.evaluator.systems, "served": endpoint})
-    )
+    return changed(context, systems={**context.systems, "served": endpoint})
 
 
 def test_the_same_model_served_is_the_same_system(context: EvaluationContext, serve: Serve) -> None:
@@ -125,7 +122,7 @@ def test_what_a_server_does_not_normalise_is_normalised(context: EvaluationConte
 
 
 def test_where_the_model_does_not_normalise_lengths_are_drift(context: EvaluationContext, serve: Serve) -> None:
-    as_is = replace(context, model=replace(context.model, normalize=False))
+    as_is = changed(context, model=replace(context.model, normalize=False))
     url = serve(lambda texts: stretched(as_is.encoder.encode(texts, "document"), texts))
     with pytest.raises(UserError, match=r"differ by up to \S+ \(half the squared distance, by the model's own length"):
         served(as_is, EndpointSystem(url)).evaluation("served")
@@ -336,7 +333,7 @@ def test_after_a_failure_only_the_rest_is_sent(context: EvaluationContext, serve
     assert len(seen) == 8  # two queries, five documents, and the one that failed
     fails = False
     seen.clear()
-    again = served(replace(context, store=Store(context.store.dir)), endpoint).evaluation("served")
+    again = served(changed(context, store=Store(context.store.dir)), endpoint).evaluation("served")
     assert len(seen) == (2 + 5) + 7  # those that are compared, and those without a vector
     assert again.metrics == context.evaluation("base").metrics
     seen.clear()

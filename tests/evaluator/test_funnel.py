@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 
 from embfit.evaluator.funnel import measure_funnel
-from embfit.evaluator.hits import Hits
+from embfit.evaluator.judging import FunnelSettings
+from embfit.index.protocol import Hits
+from embfit.vectors import Vectors
 
 # Whole, each query is its answer. Cut to one dimension, answers tie with the documents before them.
-DOCUMENTS = np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0], [-0.6, 0.8]], np.float32)
-QUERIES = np.array([[0.6, 0.8], [-0.6, 0.8]], np.float32)
+DOCUMENTS = Vectors(np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0], [-0.6, 0.8]], np.float32))
+QUERIES = Vectors(np.array([[0.6, 0.8], [-0.6, 0.8]], np.float32))
 RIGHT = [1, 3]
 
 
@@ -17,7 +19,7 @@ def reciprocal_rank(hits: Hits) -> float:
 
 def test_quality_bytes_and_the_cheapest_that_keeps_it() -> None:
     found = measure_funnel(
-        QUERIES, DOCUMENTS, [1], ["float32", "binary"], [2, 9], 4, "mrr@4", reciprocal_rank, kept=0.99
+        QUERIES, DOCUMENTS, [1], FunnelSettings([2, 9], ["float32", "binary"], 0.99), 4, "mrr@4", reciprocal_rank
     )
     table = {(one.dims, one.format, one.shortlist): (one.value, one.bytes_per_document) for one in found.settings}
     assert table == {
@@ -44,7 +46,15 @@ def test_a_shortlist_mends_what_small_vectors_miss() -> None:
     def value(hits: Hits) -> float:
         return float(np.mean([row[0] == query for query, row in enumerate(hits[1])]))
 
-    found = measure_funnel(queries, documents, [4, 16], ["float32", "int8"], [10, 400], 5, "hits@1", value, kept=1.0)
+    found = measure_funnel(
+        Vectors(queries),
+        Vectors(documents),
+        [4, 16],
+        FunnelSettings([10, 400], ["float32", "int8"], 1.0),
+        5,
+        "hits@1",
+        value,
+    )
     table = {(one.dims, one.format, one.shortlist): one for one in found.settings}
     whole = table[32, "float32", None]
     assert found.settings[0] == whole
@@ -60,6 +70,6 @@ def test_what_is_kept_is_a_share_of_what_whole_vectors_reach() -> None:
     def value(hits: Hits) -> float:
         return 0.4 * reciprocal_rank(hits)
 
-    found = measure_funnel(QUERIES, DOCUMENTS, [1], ["float32"], [4], 4, "mrr@4", value, kept=0.5)
+    found = measure_funnel(QUERIES, DOCUMENTS, [1], FunnelSettings([4], ["float32"], 0.5), 4, "mrr@4", value)
     assert [(one.dims, one.value, one.share) for one in found.settings[:2]] == [(2, 0.4, 1.0), (1, 0.2, 0.5)]
     assert found.cheapest.dims == 1

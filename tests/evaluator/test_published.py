@@ -9,6 +9,7 @@ from embfit.errors import UserError
 from embfit.evaluator import Retrieval
 from embfit.model import Pretrained
 from embfit.store import Store
+from tests.evaluator.measured import evaluate
 
 
 @pytest.mark.quality
@@ -25,7 +26,7 @@ def test_minilm_on_scifact_is_what_the_leaderboard_says(shared_data: Path, store
         ).load("cpu")
     except UserError as error:
         pytest.skip(str(error))
-    evaluation = Retrieval().evaluate("base", encoder, collection, store)
+    evaluation = evaluate(Retrieval(), encoder, collection, store)
     assert evaluation.facts["queries"] == 300
     assert evaluation.metrics["ndcg@10"] == pytest.approx(0.64508, abs=5e-5)
     assert evaluation.metrics["recall@100"] == pytest.approx(0.925, abs=5e-5)

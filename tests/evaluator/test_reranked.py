@@ -1,5 +1,4 @@
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from embfit.evaluator.systems import reranked as module
 from embfit.model import Pretrained
 from embfit.records import Collection, Ranking
 from embfit.store import Store
+from tests.evaluator.measured import changed
 
 
 class Lengths:
@@ -43,7 +43,7 @@ def context(small_collection: Collection, store: Store, tmp_path: Path) -> Evalu
         "again": RerankedSystem("first", "somewhere", top=3),
         "none": RerankedSystem("first"),
     }
-    return EvaluationContext(small_collection, "test", Retrieval(systems=systems), store, Pretrained("unused"))
+    return Retrieval(systems=systems).context(small_collection, store, Pretrained("unused"))
 
 
 def test_the_first_documents_are_ranked_anew_and_the_others_follow(
@@ -62,7 +62,7 @@ def test_the_first_documents_are_ranked_anew_and_the_others_follow(
     ]
     assert found.per_query["mrr@10"]["q10"] == 1 / 4
     assert (found.facts["pairs"], found.facts["of"]) == (3, "first")
-    again = replace(context, store=Store(context.store.dir)).evaluation("again")
+    again = changed(context, store=Store(context.store.dir)).evaluation("again")
     assert again.ranking == found.ranking
     assert len(ranker.seen) == 3  # scores come from the store
 

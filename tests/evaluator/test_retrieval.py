@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from embfit.errors import ConfigError, UserError
-from embfit.evaluator import Retrieval, retrieval
+from embfit.evaluator import Retrieval
 from embfit.evaluator.subcorpus import subcorpus
+from embfit.evaluator.systems import dense
 from embfit.evaluator.validation import validate
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from embfit.vectors import Vectors
 from tests.conftest import make_collection
+from tests.evaluator.measured import evaluate, evaluate_words
 
 
 class Numbers:
@@ -25,22 +27,22 @@ class Numbers:
     def fingerprint(self, kind: str) -> str:
         return f"{self.made_by} of a {kind}"
 
-    def encode(self, texts: Iterable[str], kind: str) -> np.ndarray:
+    def embed(self, texts: Iterable[str], kind: str) -> Vectors:
         vectors = np.array([[float(number) for number in text.split()] for text in texts], np.float32)
         self.encoded[kind] += len(vectors)
-        return vectors
+        return Vectors(vectors)
 
 
 def embed(
     encoder: Numbers, collection: Collection, kind: str, store: Store, rows: Sequence[int] | None = None
 ) -> Embeddings:
     texts = collection.query_texts(rows) if kind == "query" else collection.document_texts()
-    return Embeddings(Vectors(encoder.encode(texts, kind)), "")
+    return Embeddings(encoder.embed(texts, kind), "")
 
 
 @pytest.fixture(autouse=True)
 def numbers_are_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "embed", embed)
+    monkeypatch.setattr(dense, "embed", embed)
 
 
 def collect(
@@ -53,13 +55,13 @@ CORPUS = {"x": "1 0", "y": "0.8 0.6", "z": "0 1", "y2": "0.8 0.6"}
 
 
 def ranked(retriever: Retrieval, collection: Collection, store: Store) -> dict[str, list[str]]:
-    found = retriever.evaluate("base", Numbers(), collection, store).ranking.documents
+    found = evaluate(retriever, Numbers(), collection, store).ranking.documents
     return {query: [document for document, _ in documents] for query, documents in found.items()}
 
 
 def test_documents_are_ranked_by_score_and_id(store: Store) -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, test={"q1": {"y2": 1}, "q2": {"y": 2, "x": 1}})
-    evaluation = Retrieval().evaluate("base", Numbers(), collection, store)
+    evaluation = evaluate(Retrieval(), Numbers(), collection, store)
     assert evaluation.ranking.documents == {
         "q1": [("x", 1.0), ("y", pytest.approx(0.8)), ("y2", pytest.approx(0.8)), ("z", 0.0)],
         "q2": [("z", 1.0), ("y", pytest.approx(0.6)), ("y2", pytest.approx(0.6)), ("x", 0.0)],
@@ -81,14 +83,14 @@ def test_documents_are_ranked_by_score_and_id(store: Store) -> None:
 def test_only_the_split_is_evaluated(store: Store) -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, test={"q1": {"x": 1}}, production={"q2": {"x": 1}})
     encoder = Numbers()
-    evaluation = Retrieval(metrics=["mrr@10"]).evaluate("base", encoder, collection, store, split="production")
+    evaluation = evaluate(Retrieval(metrics=["mrr@10"]), encoder, collection, store, split="production")
     assert (evaluation.split, evaluation.per_query) == ("production", {"mrr@10": {"q2": 1 / 4}})
     assert encoder.encoded == {"query": 1, "document": 4}
 
 
 def test_queries_without_a_relevant_document_are_counted(store: Store) -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, test={"q1": {"x": 1}, "q2": {"x": 0}})
-    evaluation = Retrieval().evaluate("base", Numbers(), collection, store)
+    evaluation = evaluate(Retrieval(), Numbers(), collection, store)
     assert (evaluation.facts["queries"], evaluation.facts["left_out"]) == (1, 1)
     assert evaluation.metrics["ndcg@10"] == 1.0
 
@@ -96,19 +98,19 @@ def test_queries_without_a_relevant_document_are_counted(store: Store) -> None:
 def test_a_split_that_does_not_exist_is_named_with_those_that_do(store: Store) -> None:
     collection = collect(CORPUS, {"q": "1 0"}, train={"q": {"x": 1}}, production={"q": {"x": 0}})
     with pytest.raises(UserError, match=r"small has no split 'test'; its splits: production, train"):
-        Retrieval().evaluate("base", Numbers(), collection, store)
+        evaluate(Retrieval(), Numbers(), collection, store)
     with pytest.raises(UserError, match=r"small has no split 'dev'"):
-        validate(Retrieval(), Numbers(), collection)
+        validate(Retrieval().judging, Numbers(), collection)
     with pytest.raises(UserError, match=r"none of the 1 queries of split 'production' has a relevant document"):
-        Retrieval(split="production").evaluate_bm25(collection, store)
+        evaluate_words(Retrieval(split="production"), collection, store)
 
 
 def test_a_second_run_reuses_the_ranking(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     collection = collect(CORPUS, {"q": "1 0"}, test={"q": {"y": 1}})
-    first = Retrieval().evaluate("base", Numbers(), collection, store)
+    first = evaluate(Retrieval(), Numbers(), collection, store)
     encoder = Numbers()
     with caplog.at_level("INFO"):
-        again = Retrieval().evaluate("base", encoder, collection, Store(store.dir))
+        again = evaluate(Retrieval(), encoder, collection, Store(store.dir))
     assert encoder.encoded == {"query": 0, "document": 0}
     assert "reusing rankings from the store" in caplog.text
     assert again.facts["reused"]
@@ -127,26 +129,25 @@ def test_other_weights_or_texts_are_evaluated_anew(
     store: Store, change: dict[str, str], queries: dict[str, str], corpus: dict[str, str]
 ) -> None:
     qrels = {"q": {"y": 1}}
-    Retrieval().evaluate("base", Numbers(), collect(CORPUS, {"q": "1 0"}, test=qrels), store)
+    evaluate(Retrieval(), Numbers(), collect(CORPUS, {"q": "1 0"}, test=qrels), store)
     encoder = Numbers(**change)
-    Retrieval().evaluate("base", encoder, collect(corpus, queries, test=qrels), store)
+    evaluate(Retrieval(), encoder, collect(corpus, queries, test=qrels), store)
     assert encoder.encoded == {"query": 1, "document": 4}
 
 
 def test_other_depths_are_searched_anew_and_other_judgements_are_not(store: Store) -> None:
-    evaluate = Retrieval().evaluate
-    evaluate("base", Numbers(), collect(CORPUS, {"q": "1 0"}, test={"q": {"y": 1}}), store)
-    shallow = Retrieval(depth=1, metrics=["mrr@1"]).evaluate
-    again = shallow("base", Numbers(), collect(CORPUS, {"q": "1 0"}, test={"q": {"y": 1}}), store)
+    evaluate(Retrieval(), Numbers(), collect(CORPUS, {"q": "1 0"}, test={"q": {"y": 1}}), store)
+    shallow = Retrieval(depth=1, metrics=["mrr@1"])
+    again = evaluate(shallow, Numbers(), collect(CORPUS, {"q": "1 0"}, test={"q": {"y": 1}}), store)
     assert not again.facts["reused"]
-    judged = evaluate("base", Numbers(), collect(CORPUS, {"q": "1 0"}, test={"q": {"z": 1}}), store)
+    judged = evaluate(Retrieval(), Numbers(), collect(CORPUS, {"q": "1 0"}, test={"q": {"z": 1}}), store)
     assert judged.facts["reused"]
     assert judged.metrics["mrr@10"] == 1 / 4
 
 
 def test_as_many_other_queries_are_searched_anew(store: Store) -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, test={"q1": {"x": 1}}, dev={"q2": {"x": 1}})
-    found = [Retrieval().evaluate("base", Numbers(), collection, store, split) for split in ("test", "dev")]
+    found = [evaluate(Retrieval(), Numbers(), collection, store, split) for split in ("test", "dev")]
     assert [one.metrics["mrr@10"] for one in found] == [1, 1 / 4]
 
 
@@ -166,7 +167,7 @@ def test_dimensions_are_cut_renormalised_and_embedded_once(store: Store) -> None
     corpus = {"long": "0.1 0.1 0.7", "left": "0.9 0.1 0.1", "both": "0.5 0.5 0.1"}
     collection = collect(corpus, {"q": "1 1 0"}, test={"q": {"long": 1}})
     encoder = Numbers(width=3)
-    evaluation = Retrieval(dims=[2, 3]).evaluate("base", encoder, collection, store)
+    evaluation = evaluate(Retrieval(dims=[2, 3]), encoder, collection, store)
     assert evaluation.metrics["mrr@10"] == 1 / 3
     assert [evaluation.dims[dim].system for dim in (2, 3)] == ["base@2", "base@3"]
     # Cut to two, `long` and `both` point the same way as the query, and lengths no longer count.
@@ -179,7 +180,7 @@ def test_dimensions_are_cut_renormalised_and_embedded_once(store: Store) -> None
 def test_a_dimension_that_the_model_does_not_have_is_refused(store: Store) -> None:
     collection = collect(CORPUS, {"q": "1 0"}, test={"q": {"x": 1}})
     with pytest.raises(ConfigError, match=r"evaluator.dims: 8 exceeds the model's 2 dimensions"):
-        Retrieval(dims=[1, 8]).evaluate("base", Numbers(), collection, store)
+        evaluate(Retrieval(dims=[1, 8]), Numbers(), collection, store)
 
 
 def test_vectors_that_are_not_numbers_are_the_models_fault(store: Store) -> None:
@@ -187,13 +188,13 @@ def test_vectors_that_are_not_numbers_are_the_models_fault(store: Store) -> None
     with pytest.raises(
         UserError, match=r"the model's vectors cannot be searched: row 4 of the documents is not finite"
     ):
-        Retrieval().evaluate("base", Numbers(), collection, store)
+        evaluate(Retrieval(), Numbers(), collection, store)
 
 
 def test_validation_measures_the_dev_split_without_keeping_anything() -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, dev={"q2": {"y": 1}}, test={"q1": {"x": 1}})
     encoder = Numbers()
-    assert validate(Retrieval(metrics=["mrr@10"]), encoder, collection) == pytest.approx(
+    assert validate(Retrieval(metrics=["mrr@10"]).judging, encoder, collection) == pytest.approx(
         {"mrr@10": 1 / 2, "ndcg@10": 1 / np.log2(3)}
     )
     assert encoder.encoded == {"query": 1, "document": 4}
@@ -201,10 +202,10 @@ def test_validation_measures_the_dev_split_without_keeping_anything() -> None:
 
 def test_validation_searches_the_judged_documents_and_a_sample() -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, dev={"q2": {"y": 1}})
-    everything = validate(Retrieval(dev_documents=None), Numbers(), collection)
+    everything = validate(Retrieval(dev_documents=None).judging, Numbers(), collection)
     assert everything["ndcg@10"] == pytest.approx(1 / np.log2(3))
     encoder = Numbers()
-    assert validate(Retrieval(dev_documents=1), encoder, collection)["ndcg@10"] == 1.0  # y alone
+    assert validate(Retrieval(dev_documents=1).judging, encoder, collection)["ndcg@10"] == 1.0  # y alone
     assert encoder.encoded["document"] == 1
     assert subcorpus(collection, "dev", 3).tolist() == subcorpus(collection, "dev", 3).tolist()
     assert len(subcorpus(collection, "dev", 3)) == 3
@@ -216,14 +217,14 @@ def test_validation_searches_the_judged_documents_and_a_sample() -> None:
 def test_runs_that_differ_in_their_seed_are_validated_on_the_same_documents() -> None:
     documents = {f"d{row}": f"{row} 1" for row in range(40)} | {"y": "20.5 1"}
     collection = collect(documents, {"q": "1 0"}, dev={"q": {"y": 1}})
-    found = [validate(Retrieval(dev_documents=5, seed=seed), Numbers(), collection) for seed in range(5)]
+    found = [validate(Retrieval(dev_documents=5, seed=seed).judging, Numbers(), collection) for seed in range(5)]
     assert all(one == found[0] for one in found)
 
 
 def test_bm25_retrieves_only_documents_that_share_a_word(store: Store) -> None:
     corpus = {"cat": "the cat sat on the mat", "dog": "a dog barked", "cats": "cats and dogs"}
     collection = collect(corpus, {"q1": "cats sitting", "q2": "purple"}, test={"q1": {"cat": 1}, "q2": {"dog": 1}})
-    evaluation = Retrieval().evaluate_bm25(collection, store)
+    evaluation = evaluate_words(Retrieval(), collection, store)
     assert evaluation.system == "bm25"
     assert {query: sorted(dict(found)) for query, found in evaluation.ranking.documents.items()} == {
         "q1": ["cat", "cats"],
@@ -239,7 +240,7 @@ def test_seen_and_unseen_queries_are_told_apart_by_documents_and_their_copies(st
         train={"t": {"y": 1, "z": 0}},  # y2 is a copy of y; z was judged, and is not relevant
         test={"q1": {"y2": 1}, "q2": {"z": 1}, "q3": {"x": 1, "y": 2}, "q4": {"x": 1, "y": 0}},
     )
-    evaluation = Retrieval(near_copy=None).evaluate("base", Numbers(), collection, store)
+    evaluation = evaluate(Retrieval(near_copy=None), Numbers(), collection, store)
     assert evaluation.subsets == {"unseen": ["q2", "q4"], "seen": ["q1", "q3"]}
 
 
@@ -247,15 +248,15 @@ def test_other_training_judgements_part_the_queries_anew(store: Store) -> None:
     queries, test = {"t": "1 0", "q1": "1 0", "q2": "0 1"}, {"q1": {"x": 1}, "q2": {"z": 1}}
     for trained, seen, unseen in (("x", "q1", "q2"), ("z", "q2", "q1")):
         collection = collect(CORPUS, queries, train={"t": {trained: 1}}, test=test)
-        subsets = Retrieval(near_copy=None).evaluate("base", Numbers(), collection, store).subsets
+        subsets = evaluate(Retrieval(near_copy=None), Numbers(), collection, store).subsets
         assert subsets == {"unseen": [unseen], "seen": [seen]}
 
 
 def test_subsets_that_are_everything_are_not_told_apart(store: Store) -> None:
     unseen = collect(CORPUS, {"t": "1 0", "q": "1 0"}, train={"t": {"z": 1}}, test={"q": {"x": 1}})
     seen = collect(CORPUS, {"t": "1 0", "q": "1 0"}, train={"t": {"x": 1}}, test={"q": {"x": 1}})
-    assert Retrieval().evaluate("base", Numbers(), unseen, store).subsets == {}
-    assert Retrieval().evaluate("base", Numbers(), seen, store).subsets == {}
+    assert evaluate(Retrieval(), Numbers(), unseen, store).subsets == {}
+    assert evaluate(Retrieval(), Numbers(), seen, store).subsets == {}
 
 
 def test_near_copies_of_what_training_saw_are_a_part_of_their_own(store: Store) -> None:
@@ -271,10 +272,10 @@ def test_near_copies_of_what_training_saw_are_a_part_of_their_own(store: Store) 
         train={"t": {"a": 1, "c": 0}},
         test={"q1": {"b": 1}, "q2": {"c": 1}, "q3": {"d": 1, "b": 0}},
     )
-    evaluation = Retrieval().evaluate_bm25(collection, store)
+    evaluation = evaluate_words(Retrieval(), collection, store)
     assert evaluation.subsets == {"unseen": ["q3"], "near-copy": ["q1", "q2"]}  # q1 by its document, q2 by its words
-    assert Retrieval(near_copy=None).evaluate_bm25(collection, store).subsets == {}
-    strict = Retrieval(near_copy=0.88).evaluate_bm25(collection, store)  # words: 8 of 9
+    assert evaluate_words(Retrieval(near_copy=None), collection, store).subsets == {}
+    strict = evaluate_words(Retrieval(near_copy=0.88), collection, store)  # words: 8 of 9
     assert strict.subsets == {"unseen": ["q1", "q3"], "near-copy": ["q2"]}
 
 
@@ -282,7 +283,7 @@ def test_validation_measures_each_dimension_of_one_embedding() -> None:
     corpus = {"long": "0.1 0.1 0.7", "left": "0.9 0.3 0.1", "both": "0.5 0.5 0.1"}
     collection = collect(corpus, {"q": "1 1 0"}, dev={"q": {"left": 1}})
     encoder = Numbers(width=3)
-    found = validate(Retrieval(metrics=["mrr@10"], dims=[1, 2, 3]), encoder, collection)
+    found = validate(Retrieval(metrics=["mrr@10"], dims=[1, 2, 3]).judging, encoder, collection)
     # `left` is first; cut to two dimensions it is third, cut to one it ties with the others and is second by id.
     expected = {"mrr@10": 1.0, "ndcg@10": 1.0, "ndcg@10/1": 1 / np.log2(3), "ndcg@10/2": 1 / 2}
     assert found == pytest.approx(expected)
@@ -297,8 +298,8 @@ def test_systems_are_compared_on_every_metric_and_subset(store: Store) -> None:
         test={"q1": {"x": 1}, "q2": {"z": 1}, "q3": {"y": 1}},
     )
     retriever = Retrieval(metrics=["mrr@10", "recall@1"], near_copy=None, resamples=2_000)
-    a = retriever.evaluate("base", Numbers(), collection, store)
-    b = retriever.evaluate_bm25(collection, store)
+    a = evaluate(retriever, Numbers(), collection, store)
+    b = evaluate_words(retriever, collection, store)
     found = retriever.compare(b, a)
     assert [(c.a, c.b, c.subset, c.metric, c.queries) for c in found] == [
         ("bm25", "base", "all", "mrr@10", 3),
@@ -318,13 +319,13 @@ def test_systems_are_compared_on_every_metric_and_subset(store: Store) -> None:
 
 def test_what_was_not_evaluated_alike_is_not_compared(store: Store) -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, test={"q1": {"x": 1}}, dev={"q2": {"z": 1}})
-    a = Retrieval().evaluate("base", Numbers(), collection, store)
-    b = Retrieval().evaluate("base", Numbers(), collection, store, split="dev")
+    a = evaluate(Retrieval(), Numbers(), collection, store)
+    b = evaluate(Retrieval(), Numbers(), collection, store, split="dev")
     with pytest.raises(ValueError, match="differ"):
         Retrieval().compare(a, b)
     other = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, test={"q2": {"x": 1}})
     with pytest.raises(ValueError, match="different queries"):
-        Retrieval().compare(a, Retrieval().evaluate("base", Numbers(), other, store))
+        Retrieval().compare(a, evaluate(Retrieval(), Numbers(), other, store))
 
 
 def test_a_metric_deeper_than_the_search_is_refused() -> None:

@@ -19,24 +19,24 @@ from embfit.evaluator.systems import (
     ScoreFusion,
     System,
     TrecFileSystem,
+    evaluate_bm25,
     standard,
 )
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection, Evaluation, Ranking
 from embfit.store import Store
 from tests.conftest import make_collection
+from tests.evaluator.measured import changed, evaluate
 
 
 @pytest.fixture
 def context(tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path) -> EvaluationContext:
     save_encoder(tiny_encoder, tmp_path / "tiny")
-    return EvaluationContext(
-        small_collection, "test", Retrieval(dims=[8]), store, Pretrained(str(tmp_path / "tiny"), precision="fp32")
-    )
+    return Retrieval(dims=[8]).context(small_collection, store, Pretrained(str(tmp_path / "tiny"), precision="fp32"))
 
 
 def with_systems(context: EvaluationContext, **systems: System) -> EvaluationContext:
-    return replace(context, evaluator=replace(context.evaluator, systems={**standard(), **systems}))
+    return changed(context, systems={**standard(), **systems})
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Backwards:
 
 
 def test_models_are_loaded_on_the_devices_of_the_bench(context: EvaluationContext) -> None:
-    placed = replace(context, devices=("meta", "cpu"))
+    placed = changed(context, devices=("meta", "cpu"))
     assert (placed.encoder.device.type, placed.encoder.further_devices) == ("meta", ("cpu",))
     assert placed.on("train").encoder is placed.encoder
-    fresh = replace(context)
+    fresh = changed(context)
     later, other = fresh.on("train"), fresh.on("test")
     assert later.encoder is other.encoder is fresh.encoder  # loaded once, though none had it before
 
@@ -68,7 +68,7 @@ def test_a_new_kind_of_system_needs_one_method(context: EvaluationContext) -> No
 
 
 def test_the_configured_model_is_evaluated_as_ever(context: EvaluationContext) -> None:
-    expected = context.evaluator.evaluate("base", context.encoder, context.collection, context.store)
+    expected = evaluate(Retrieval(dims=[8]), context.encoder, context.collection, context.store)
     found = context.evaluation("base")
     assert (found.metrics, found.ranking, found.dims[8].metrics) == (
         expected.metrics,
@@ -76,20 +76,17 @@ def test_the_configured_model_is_evaluated_as_ever(context: EvaluationContext) -
         expected.dims[8].metrics,
     )
     assert context.evaluation("base") is found
-    assert (
-        context.evaluation("bm25").ranking == context.evaluator.evaluate_bm25(context.collection, context.store).ranking
-    )
+    assert context.evaluation("bm25").ranking == evaluate_bm25(context).ranking
 
 
 def test_another_model_reads_its_own_folder(context: EvaluationContext, make_encoder, tmp_path: Path) -> None:
     other = make_encoder(pooling="cls")
     save_encoder(other, tmp_path / "cls")
     found = with_systems(context, tuned=DenseSystem(path=str(tmp_path / "cls"))).evaluation("tuned")
-    assert found.metrics == context.evaluator.evaluate("x", other, context.collection, context.store).metrics
+    assert found.metrics == evaluate(Retrieval(), other, context.collection, context.store, system="x").metrics
     assert found.ranking != context.evaluation("base").ranking
-    wide = replace(
-        context, evaluator=replace(context.evaluator, dims=[8, 64], systems={"o": DenseSystem(str(tmp_path / "cls"))})
-    )
+    systems = {"o": DenseSystem(str(tmp_path / "cls"))}
+    wide = changed(context, judging=replace(context.judging, dims=[8, 64]), systems=systems)
     assert list(wide.evaluation("o").dims) == [8]
 
 
@@ -144,7 +141,7 @@ def test_the_query_itself_is_left_out_of_a_file_where_queries_are_documents(
     collection = make_collection({"q": "one", "d": "two"}, {"q": "one"}, {"test": {"q": {"d": 1}}})
     write_run(tmp_path / "other.trec", Ranking({"q": [("q", 2.0), ("d", 1.0)]}), "other")
     for exclude_self, value in ((False, 1 / 2), (True, 1)):
-        on = replace(context, collection=replace(collection, exclude_self=exclude_self))
+        on = changed(context, collection=replace(collection, exclude_self=exclude_self))
         found = with_systems(on, file=TrecFileSystem(str(tmp_path / "other.trec"))).evaluation("file")
         assert found.metrics["mrr@10"] == value
 
@@ -157,15 +154,15 @@ def test_a_system_without_its_path_says_how_to_give_it(context: EvaluationContex
 
 def test_systems_are_compared_with_the_first_and_corrected_for_their_number(context: EvaluationContext) -> None:
     evaluations = [context.evaluation(name) for name in ("base", "bm25", "hybrid")]
-    found = context.evaluator.compare_all(evaluations)
+    found = Retrieval().compare_all(evaluations)
     assert [(c.a, c.b) for c in found if c.metric == "ndcg@10" and c.subset == "all"] == [
         ("base", "bm25"),
         ("base", "hybrid"),
     ]
-    alone = context.evaluator.compare(evaluations[0], evaluations[2])
+    alone = Retrieval().compare(evaluations[0], evaluations[2])
     assert [replace(c, p_holm=None) for c in found if c.b == "hybrid"] == alone
     assert all(c.p_holm is not None and c.p <= c.p_holm <= min(1, 2 * c.p) for c in found)
-    (only,) = {c.p_holm for c in context.evaluator.compare_all(evaluations[:2])}
+    (only,) = {c.p_holm for c in Retrieval().compare_all(evaluations[:2])}
     assert only is None
 
 
@@ -215,14 +212,14 @@ def test_queries_that_change_as_much_keep_their_order() -> None:
 def test_weights_are_tuned_on_the_dev_split(context: EvaluationContext) -> None:
     """BM25 finds each dev query's document first; the other system has them last, so its weight must be small."""
     systems = {"bm25": BM25System(), "backwards": Backwards(), "both": ScoreFusion(["backwards", "bm25"], "tuned")}
-    evaluator = replace(context.evaluator, systems=systems, dev_split="train")
-    tuned = replace(context, evaluator=evaluator).evaluation("both")
+    judging = replace(context.judging, dev_split="train")
+    tuned = changed(context, judging=judging, systems=systems).evaluation("both")
     weights = tuned.facts["weights"]
     reached = {}
     for tenths in range(11):
         given = [tenths / 10, (10 - tenths) / 10]
         fusion = ScoreFusion(["backwards", "bm25"], given)
-        dev = replace(context, split="train", evaluator=replace(evaluator, systems={**systems, "both": fusion}))
+        dev = changed(context, split="train", systems={**systems, "both": fusion})
         reached[tenths] = dev.evaluation("both").metrics["ndcg@10"]
     best = max(reached.values())
     assert len(set(reached.values())) > 1
@@ -238,7 +235,7 @@ def test_a_tuned_fusion_can_be_asked_for_on_the_dev_split_itself(context: Evalua
     """As a reranker's validation asks, and a tuned fusion of which it is a part."""
     fusions = {"both": ScoreFusion(["backwards", "bm25"], "tuned"), "all": ScoreFusion(["both", "bm25"], "tuned")}
     systems = {"bm25": BM25System(), "backwards": Backwards(), **fusions}
-    context = replace(context, evaluator=replace(context.evaluator, systems=systems, dev_split="train"))
+    context = changed(context, judging=replace(context.judging, dev_split="train"), systems=systems)
     dev, test = context.on("train").evaluation("both"), context.evaluation("both")
     assert dev.facts["weights"] == test.facts["weights"]
     assert context.evaluation("all").facts["tuned_on"] == "train"
@@ -253,9 +250,9 @@ def test_a_tuned_fusion_can_be_asked_for_on_the_dev_split_itself(context: Evalua
 )
 def test_weights_are_never_tuned_on_what_is_reported(context: EvaluationContext, dev_split: str, message: str) -> None:
     systems = {"bm25": BM25System(), "both": ScoreFusion(["bm25"], "tuned")}
-    evaluator = replace(context.evaluator, systems=systems, dev_split=dev_split)
+    judging = replace(context.judging, dev_split=dev_split)
     with pytest.raises(UserError, match=message):
-        replace(context, evaluator=evaluator).evaluation("both")
+        changed(context, judging=judging, systems=systems).evaluation("both")
 
 
 def test_the_formula_of_bm25_is_a_choice(context: EvaluationContext) -> None:
@@ -265,6 +262,6 @@ def test_the_formula_of_bm25_is_a_choice(context: EvaluationContext) -> None:
         one.evaluation("bm25").ranking.documents["q10"][0][1] for one in (with_systems(context, bm25=plain), chosen)
     ]
     assert scores[0] != scores[1]
-    again = chosen.evaluator.evaluate_bm25(context.collection, context.store)  # what other tasks report beside a model
+    again = evaluate_bm25(changed(chosen))  # what other tasks report beside a model
     assert again.ranking == chosen.evaluation("bm25").ranking
     assert again.facts["reused"]

@@ -11,10 +11,11 @@ from embfit.evaluator.validation import validate
 from embfit.model import Encoder
 from embfit.records import Collection
 from embfit.store import Store
+from tests.evaluator.measured import evaluate
 
 
 def test_the_ranking_is_that_of_a_plain_loop(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:
-    evaluation = Retrieval().evaluate("base", tiny_encoder, small_collection, store)
+    evaluation = evaluate(Retrieval(), tiny_encoder, small_collection, store)
     documents = tiny_encoder.encode(small_collection.document_texts(), "document")
     for query in small_collection.qrels["test"]:
         (vector,) = tiny_encoder.encode(small_collection.query_texts([small_collection.query_rows[query]]), "query")
@@ -30,25 +31,25 @@ def test_a_second_run_reuses_and_new_weights_do_not(
     make_encoder: Callable[..., Encoder], small_collection: Collection, store: Store
 ) -> None:
     retriever = Retrieval(dims=[8, 16])
-    first = retriever.evaluate("base", make_encoder(), small_collection, store)
-    again = retriever.evaluate("base", make_encoder(), small_collection, store)
+    first = evaluate(retriever, make_encoder(), small_collection, store)
+    again = evaluate(retriever, make_encoder(), small_collection, store)
     assert (again.ranking, again.dims[8].ranking) == (first.ranking, first.dims[8].ranking)
     assert again.facts["reused"]
     tuned = make_encoder()
     with torch.no_grad():
         tuned.backbone.embeddings.word_embeddings.weight[20:] += 0.1
-    assert not retriever.evaluate("tuned", tuned, small_collection, store).facts["reused"]
+    assert not evaluate(retriever, tuned, small_collection, store).facts["reused"]
 
 
 def test_validation_agrees_with_evaluation(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:
-    evaluated = Retrieval().evaluate("base", tiny_encoder, small_collection, store, split="dev")
-    assert validate(Retrieval(), tiny_encoder, small_collection) == dict(evaluated.metrics)
+    evaluated = evaluate(Retrieval(), tiny_encoder, small_collection, store, split="dev")
+    assert validate(Retrieval().judging, tiny_encoder, small_collection) == dict(evaluated.metrics)
 
 
 def test_dimensions_are_slices_of_one_embedding(
     tiny_encoder: Encoder, small_collection: Collection, store: Store
 ) -> None:
-    evaluation = Retrieval(dims=[8]).evaluate("base", tiny_encoder, small_collection, store)
+    evaluation = evaluate(Retrieval(dims=[8]), tiny_encoder, small_collection, store)
     assert store.built.count("embeddings") == 2  # queries and documents, for both widths
     rows = [small_collection.query_rows[query] for query in small_collection.qrels["test"]]
     queries = tiny_encoder.encode(small_collection.query_texts(rows), "query")[:, :8]

@@ -9,8 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embfit.index import exact
-from embfit.index.exact import search
+from embfit.index import ExactIndex, exact
+from embfit.index.inner_products import pair_scores
+from embfit.vectors import Vectors
+
+
+def search(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    return ExactIndex(Vectors(documents)).search(Vectors(queries), k)
 
 
 def naive(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,32 +28,116 @@ def naive(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarra
     return scores, rows
 
 
-class Watched:
-    """Vectors that count how many rows are read at once, and how often each is."""
+class Watched(np.ndarray):
+    """A matrix that counts how many rows are read at once, and how often each is."""
 
-    def __init__(self, matrix: np.ndarray) -> None:
-        self.matrix = matrix
-        self.shape = matrix.shape
-        self.most = 0
-        self.reads = np.zeros(len(matrix), int)
+    reads: np.ndarray
+    most: list[int]
 
-    def __len__(self) -> int:
-        return len(self.matrix)
+    @classmethod
+    def of(cls, matrix: np.ndarray) -> Watched:
+        made = matrix.view(cls)
+        made.reads, made.most = np.zeros(len(matrix), int), []
+        return made
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        found = self.matrix[rows]
-        self.most = max(self.most, len(found))
+    def __getitem__(self, rows: slice) -> np.ndarray:  # type: ignore[override]
+        found = self.view(np.ndarray)[rows]
+        self.most.append(len(found))
         self.reads[rows] += 1
         return found
 
 
 def test_documents_are_read_once_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "CHUNK", 64)
-    documents = Watched(np.random.default_rng(0).standard_normal((300, 8), np.float32))
+    matrix = np.random.default_rng(0).standard_normal((300, 8), np.float32)
+    documents = Watched.of(matrix)
     asked = np.random.default_rng(1).standard_normal((40, 8), np.float32)
-    np.testing.assert_array_equal(search(asked, documents, 5)[1], naive(asked, documents.matrix, 5)[1])
-    assert documents.most == 64
+    np.testing.assert_array_equal(search(asked, documents, 5)[1], naive(asked, matrix, 5)[1])
+    assert max(documents.most) == 64
     assert (documents.reads == 1).all()
+
+
+def test_vectors_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "CHUNK", 64)
+    checked: list[int] = []
+
+    def lengths(vectors: Vectors, name: str, start: int) -> np.ndarray:
+        checked.extend([start] if name == "documents" else [])
+        return np.linalg.norm(vectors.rows, axis=1)
+
+    monkeypatch.setattr(exact, "_lengths", lengths)
+    index = ExactIndex(Vectors(np.random.default_rng(0).standard_normal((150, 8), np.float32)))
+    for _ in range(3):
+        index.search(Vectors(np.ones((2, 8), np.float32)), 5)
+    assert checked == [0, 64, 128]
+
+
+def several(counts: list[int], width: int = 8, seed: int = 0) -> Vectors:
+    """Texts of so many random vectors each."""
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Vectors(np.random.default_rng(seed).standard_normal((starts[-1], width), np.float32), starts)
+
+
+def max_sim(queries: Vectors, documents: Vectors) -> np.ndarray:
+    """Mean over a query's vectors of the best inner product with a document's, in a plain loop."""
+    parts = [[one.part(i, i + 1).flat().astype(float) for i in range(len(one))] for one in (queries, documents)]
+    return np.array([[np.mean([max(v @ w for w in doc) for v in query]) for doc in parts[1]] for query in parts[0]])
+
+
+@pytest.mark.parametrize("chunk", [7, 32_768])
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_several_vectors_a_text_equal_a_plain_loop(monkeypatch: pytest.MonkeyPatch, chunk: int, k: int) -> None:
+    monkeypatch.setattr(exact, "CHUNK", chunk)
+    monkeypatch.setattr(exact, "SCORES", 50)  # several blocks of queries
+    queries, documents = several([3, 1, 4, 2, 2], seed=1), several([1 + row % 5 for row in range(40)])
+    expected = max_sim(queries, documents)
+    index = ExactIndex(documents)
+    scores, rows = index.search(queries, k)
+    np.testing.assert_array_equal(rows, np.argsort(-expected, axis=1)[:, :k])
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, rows, axis=1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(index.score(queries, rows), scores)
+
+
+def test_copies_of_several_vectors_score_equally_and_come_in_row_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "CHUNK", 100)
+    documents = several([3] * 200, width=768)
+    for copy in (1, 90, 199):
+        documents.rows[3 * copy : 3 * copy + 3] = documents.rows[15:18]  # those of document 5
+    queries = Vectors(documents.rows[15:17] + 0.02, np.array([0, 2]))
+    scores, rows = ExactIndex(documents).search(queries, 4)
+    assert rows.tolist() == [[1, 5, 90, 199]]
+    assert (scores == scores[0, 0]).all()
+
+
+def test_a_document_without_vectors_is_not_found() -> None:
+    documents = Vectors(np.array([[1, 0], [0, 1]], np.float32), np.array([0, 1, 1, 2]))
+    scores, rows = ExactIndex(documents).search(Vectors(np.array([[0.5, 1]], np.float32)), 3)
+    assert rows.tolist() == [[2, 0, -1]]
+    assert scores.tolist() == [[1, 0.5, 0]]
+
+
+def test_cut_vectors_are_renormalised_as_they_are_read() -> None:
+    matrix = np.random.default_rng(0).standard_normal((300, 20), np.float32)
+    cut = matrix[:, :5] / np.linalg.norm(matrix[:, :5], axis=1, keepdims=True)
+    documents = Vectors(matrix)
+    np.testing.assert_allclose(documents.cut(5).part(10, 20).flat(), cut[10:20], rtol=1e-6)
+    scores, rows = ExactIndex(documents.cut(5)).search(documents.part(0, 3).cut(5), 4)
+    expected = cut[:3] @ cut.T
+    np.testing.assert_array_equal(rows, np.argsort(-expected, axis=1)[:, :4])
+    np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :4], rtol=1e-5)
+
+
+def test_chosen_pairs_are_scored_wherever_the_vectors_are(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).standard_normal((50, 8), np.float32)
+    np.save(tmp_path / "half.npy", matrix.astype(np.float16))
+    half = np.load(tmp_path / "half.npy", mmap_mode="r")
+    rows = np.array([[3, 49, -1], [0, -1, -1]])
+    queries = Vectors(matrix[:2] + 1)
+    for documents in (Vectors(matrix), Vectors(half), Vectors(matrix).cut(4)):
+        asked = queries.cut(documents.width)
+        expected = (asked.flat() @ documents.flat().astype(np.float32).T)[[[0, 0, 0], [1, 1, 1]], rows]
+        expected[rows < 0] = -np.inf
+        np.testing.assert_allclose(pair_scores(asked, documents, rows), expected, rtol=1e-5)
 
 
 def test_a_worked_example() -> None:
@@ -153,6 +242,10 @@ def test_what_cannot_be_searched_is_said() -> None:
     documents[7, 2] = np.nan
     with pytest.raises(ValueError, match="row 7 of the documents is not finite"):
         search(np.ones((1, 4)), documents, k=1)
+    with pytest.raises(ValueError, match="row 3 of the documents is not finite"):
+        ExactIndex(Vectors(documents, np.arange(0, 14, 2))).search(Vectors(np.ones((1, 4), np.float32)), k=1)
+    with pytest.raises(ValueError, match="row 0 of the queries is not finite"):
+        search(documents[7:], documents[:7], k=1)
 
 
 @pytest.mark.parametrize("first", ["torch", "faiss"])
@@ -162,11 +255,12 @@ def test_lives_with_torch_in_either_order_of_import(first: str) -> None:
     program = f"""
 import {first}, {second}
 assert torch.get_num_threads() == faiss.omp_get_max_threads()
-from embfit.index import search
+from embfit.index import ExactIndex
+from embfit.vectors import Vectors
 vectors = torch.nn.functional.normalize(torch.randn(2000, 64))
 for _ in range(5):
     nearest = (vectors @ vectors.T).argmax(dim=1)
-    rows = search(vectors.numpy(), vectors.numpy(), 10)[1]
+    rows = ExactIndex(Vectors(vectors.numpy())).search(Vectors(vectors.numpy()), 10)[1]
 print(int((torch.from_numpy(rows[:, 0]) == nearest).sum()))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

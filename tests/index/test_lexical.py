@@ -55,6 +55,8 @@ def test_further_documents_are_looked_up_in_the_same_scores() -> None:
     for one, found in zip(lists, looked_up, strict=True):
         pairs = zip(one.owners.tolist(), one.values.tolist(), strict=True)
         assert found.tolist() == [index.scores(texts[owner])[row] for owner, row in pairs]
+    chosen = index.score(texts[:2], np.array([[1, 0], [3, -1]]))
+    assert chosen.tolist() == [[index.scores("cats")[1], index.scores("cats")[0]], [0, -np.inf]]
 
 
 def test_single_letters_are_words() -> None:

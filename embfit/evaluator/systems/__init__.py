@@ -1,8 +1,8 @@
 """What can be measured: every kind of retrieval system, each a small class that answers the same queries."""
 
-from embfit.evaluator.systems.bm25 import BM25System
+from embfit.evaluator.systems.bm25 import BM25System, evaluate_bm25
 from embfit.evaluator.systems.context import EvaluationContext, System
-from embfit.evaluator.systems.dense import ConfiguredSystem, DenseSystem
+from embfit.evaluator.systems.dense import ConfiguredSystem, DenseSystem, evaluate_encoder, evaluate_other
 from embfit.evaluator.systems.endpoint import EndpointSystem
 from embfit.evaluator.systems.fused import RankFusion, ScoreFusion
 from embfit.evaluator.systems.reranked import RerankedSystem
@@ -19,6 +19,9 @@ __all__ = [
     "ScoreFusion",
     "System",
     "TrecFileSystem",
+    "evaluate_bm25",
+    "evaluate_encoder",
+    "evaluate_other",
     "standard",
 ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from embfit.evaluator.systems.context import EvaluationContext
-from embfit.index.lexical import Method
+from embfit.index.lexical import Method, index_words, words_key
+from embfit.index.protocol import Hits
 from embfit.records import Evaluation
 
 
@@ -27,6 +28,23 @@ class BM25System:
     method: Method = "lucene"
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
-        """Search words and measure."""
-        found = context.evaluator.evaluate_bm25(context.collection, context.store, context.split, self)
-        return replace(found, system=name)
+        """Search words and measure; index and rankings are kept in the store.
+
+        Raises:
+            UserError: the split cannot be judged, or no document has a word.
+        """
+        formula = (context.judging.language, self.k1, self.b, self.method)
+        rows, reach = context.rows, context.search.reach
+
+        def find() -> Hits:
+            index = index_words(context.collection, context.store, *formula)
+            return index.search(list(context.collection.query_texts(rows)), reach, "searching words")
+
+        return context.judge_hits(name, {"search": "bm25", **words_key(*formula)}, find)
+
+
+def evaluate_bm25(context: EvaluationContext) -> Evaluation:
+    """Measure BM25 beside a model, by the formula of the system `bm25`, or the usual one where that is another kind."""
+    named = context.systems.get("bm25")
+    system = named if isinstance(named, BM25System) else BM25System()
+    return system.evaluate("bm25", context)

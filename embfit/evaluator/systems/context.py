@@ -7,8 +7,8 @@ a config pack, with the settings it needs as fields and one method:
     class Shuffled:
         seed: int = 0
 
-        def evaluate(self, name: str, context: Bench) -> Evaluation:
-            ranking = ...                      # of context.rows, from context.collection; `metrics.rank` orders it
+        def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
+            ranking = ...                      # of context.rows, from context.collection; `Ranking.of` orders it
             return context.judge(name, ranking, {"seed": self.seed})
 
 and an entry under `evaluator.systems` that names it (`shuffled: {_target_: ..., seed: 0}`). Then `task.systems=[base,
@@ -18,20 +18,21 @@ shuffled]` measures, compares, tests and reports it like any other. What another
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+import time
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any, Protocol, runtime_checkable
 
 from embfit.errors import ConfigError
-from embfit.evaluator.judging import query_rows
+from embfit.evaluator.hits import stored
+from embfit.evaluator.judging import Judging, judge, judgements, query_rows
+from embfit.evaluator.search import CorpusSearch
+from embfit.evaluator.subsets import by_training
+from embfit.index.protocol import Hits
 from embfit.model.encoder import Encoder
 from embfit.model.pretrained import Pretrained
 from embfit.records import Collection, Evaluation, Ranking
 from embfit.store import Store
-
-if TYPE_CHECKING:
-    from embfit.evaluator.retrieval import Retrieval
 
 
 @runtime_checkable
@@ -42,46 +43,69 @@ class System(Protocol):
         """Rank the context's documents for its queries, and have the ranking judged under this name."""
 
 
-@dataclass(frozen=True)
 class EvaluationContext:
     """One split of one collection, and what systems share while they are measured on it.
 
     Args:
-        collection: searched and judged.
-        split: whose queries are asked.
-        evaluator: metrics, depth of rankings, and the systems by name.
+        collection: what is searched and judged.
+        split: the split whose queries are asked.
+        judging: how rankings are judged, and how deep they go.
+        systems: what can be measured, by name.
         store: keeps embeddings, indexes and rankings.
-        model: the configured model; loaded when a system first asks for it.
-        devices: that systems compute on; many texts are embedded on all of them, everything else on the first.
+        model: the configured model; it is loaded when a system first asks for it.
+        devices: where systems compute; many texts are embedded on all of them, everything else on the first.
+        load: gives the configured model's encoder, the same each time; by default it is loaded once, on the devices.
     """
 
-    collection: Collection
-    split: str
-    evaluator: Retrieval
-    store: Store
-    model: Pretrained
-    devices: tuple[str, ...] = ("auto",)
-    _loaded: list[Encoder] = field(default_factory=list, init=False, repr=False)
-    _found: dict[str, Evaluation] = field(default_factory=dict, init=False, repr=False)
-    _asking: list[str] = field(default_factory=list, init=False, repr=False)
+    def __init__(
+        self,
+        collection: Collection,
+        split: str,
+        judging: Judging,
+        systems: Mapping[str, System],
+        store: Store,
+        model: Pretrained,
+        devices: tuple[str, ...] = ("auto",),
+        load: Callable[[], Encoder] | None = None,
+    ) -> None:
+        self.collection = collection
+        self.split = split
+        self.judging = judging
+        self.systems = systems
+        self.store = store
+        self.model = model
+        self.devices = devices
+        self._load = load or cache(partial(model.load, *devices))
+        self._rows: list[int] | None = None
+        self._found: dict[str, Evaluation] = {}
+        self._asking: list[str] = []
 
     def on(self, split: str) -> EvaluationContext:
         """Return the context of another split, with the same model: it is loaded once, whichever asks first."""
-        other = replace(self, split=split)
-        vars(other)["_loaded"] = self._loaded
-        return other
+        return EvaluationContext(
+            self.collection, split, self.judging, self.systems, self.store, self.model, self.devices, self._load
+        )
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """The configured model."""
-        if not self._loaded:
-            self._loaded.append(self.model.load(*self.devices))
-        return self._loaded[0]
+        return self._load()
 
-    @cached_property
+    @property
     def rows(self) -> list[int]:
-        """Rows of the split's queries, ascending."""
-        return query_rows(self.collection, self.split)
+        """Rows of the split's queries, ascending.
+
+        Raises:
+            UserError: there is no such split, or none of its queries has a relevant document.
+        """
+        if self._rows is None:
+            self._rows = query_rows(self.collection, self.split)
+        return self._rows
+
+    @property
+    def search(self) -> CorpusSearch:
+        """What searches the collection as deep as rankings go."""
+        return CorpusSearch(self.collection, self.judging.depth)
 
     def evaluation(self, name: str) -> Evaluation:
         """Measure a system of `evaluator.systems`, once.
@@ -90,20 +114,41 @@ class EvaluationContext:
             ConfigError: there is no such system, or it is made of itself.
             UserError: it cannot answer.
         """
-        systems = self.evaluator.systems
-        if name not in systems:
-            raise ConfigError(f"evaluator.systems has no {name!r}; it has {', '.join(systems)}")
+        if name not in self.systems:
+            raise ConfigError(f"evaluator.systems has no {name!r}; it has {', '.join(self.systems)}")
         if name in self._asking:
             circle = " -> ".join([*self._asking, name])
             raise ConfigError(f"evaluator.systems.{name} is made of itself ({circle}); name another system in it")
         if name not in self._found:
             self._asking.append(name)
             try:
-                self._found[name] = systems[name].evaluate(name, self)
+                self._found[name] = self.systems[name].evaluate(name, self)
             finally:
                 self._asking.pop()
         return self._found[name]
 
     def judge(self, name: str, ranking: Ranking, facts: Mapping[str, Any] | None = None) -> Evaluation:
-        """Measure a ranking of the split's queries."""
-        return self.evaluator.judge(name, self.collection, self.split, ranking, self.store, facts)
+        """Measure a ranking of the split's queries, whatever made it.
+
+        Raises:
+            UserError: there is no such split, or none of its queries has a relevant document.
+        """
+        judgements(self.collection, self.split)  # a split that cannot be judged is told before it is parted
+        parts = by_training(self.collection, self.split, self.judging.near_copy, self.store)
+        return judge(name, self.collection, self.split, ranking, self.judging.metrics, facts, parts)
+
+    def judge_hits(self, name: str, key: Mapping[str, Any], find: Callable[[], Hits]) -> Evaluation:
+        """Measure what a search finds for the split's queries, or has found before under the same key.
+
+        Args:
+            name: the system's name in reports.
+            key: what the hits depend on besides the texts and the depth: the kind of search, fingerprints of models.
+            find: searches for `rows`, `search.reach` deep.
+        """
+        texts = {"corpus": self.collection.corpus_digest, "queries": self.collection.queries_digest}
+        started = time.monotonic()
+        full_key = {**key, **texts, "rows": self.rows, "reach": self.search.reach}
+        hits, reused = stored(self.store, full_key, find)
+        ranking = self.search.ranking(self.rows, hits)
+        facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}
+        return self.judge(name, ranking, facts)

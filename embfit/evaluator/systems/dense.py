@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.evaluator.funnel import measure_funnel
+from embfit.evaluator.judging import FunnelSettings
+from embfit.evaluator.metrics import mean, per_query
 from embfit.evaluator.systems.context import EvaluationContext
+from embfit.index.exact import ExactIndex
+from embfit.index.protocol import Hits
+from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
+from embfit.model.fingerprint import frozen
 from embfit.model.pooling import Pooling
 from embfit.model.pretrained import Pretrained
-from embfit.records import Evaluation
+from embfit.records import Embeddings, Evaluation
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class ConfiguredSystem:
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Embed, search exactly and measure."""
-        return context.evaluator.evaluate(name, context.encoder, context.collection, context.store, context.split)
+        return evaluate_encoder(name, context.encoder, context)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class DenseSystem:
         Raises:
             ConfigError: no model is named.
         """
-        return measure(name, self.pretrained(name, context.model).load(*context.devices), context)
+        return evaluate_other(name, self.pretrained(name, context.model).load(*context.devices), context)
 
     def pretrained(self, name: str, configured: Pretrained) -> Pretrained:
         """Return the model, computed with the attention and precision of the configured one."""
@@ -70,8 +78,70 @@ class DenseSystem:
         )
 
 
-def measure(name: str, encoder: Encoder, context: EvaluationContext) -> Evaluation:
-    """Embed, search exactly and measure; dimensions that only the configured model has are left out."""
-    dims = [dim for dim in context.evaluator.dims or () if dim <= encoder.width]
-    evaluator = replace(context.evaluator, dims=dims or None)
-    return evaluator.evaluate(name, encoder, context.collection, context.store, context.split)
+def evaluate_encoder(
+    name: str, encoder: Encoder, context: EvaluationContext, dims: Sequence[int] | None = None
+) -> Evaluation:
+    """Embed corpus and queries, search exactly and measure: whole vectors, and vectors that are cut.
+
+    Embeddings and rankings are kept in the store under the encoder's fingerprints and the texts.
+
+    Args:
+        name: the encoder's name in reports.
+        encoder: embeds.
+        context: has the queries and documents, and how they are judged.
+        dims: dimensions that vectors are also cut to; None for those that the context's systems are measured at.
+
+    Raises:
+        ConfigError: the encoder lacks a dimension, or a funnel is asked for of several vectors a text.
+        UserError: the split cannot be judged, or a score is no number.
+    """
+    dims = (context.judging.dims or ()) if dims is None else dims
+    if wide := [dim for dim in dims if dim > encoder.width]:
+        raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
+    with frozen(encoder):
+        made_by = {"queries": encoder.fingerprint("query"), "documents": encoder.fingerprint("document")}
+
+        def at(name: str, dim: int) -> Evaluation:
+            def find() -> Hits:
+                queries, documents = _embedded(encoder, context)
+                index = ExactIndex(documents.vectors.cut(dim), documents.fingerprint)
+                return context.search.nearest(queries.vectors.cut(dim), index)
+
+            return context.judge_hits(
+                name, {"search": "exact inner product", "encoder": made_by, "dimensions": dim}, find
+            )
+
+        whole = at(name, encoder.width)
+        cut = {dim: at(f"{name}@{dim}", dim) for dim in sorted(dims)}
+        reported, *_ = context.judging.splits
+        wanted = context.judging.funnel if context.split == reported else None
+        return replace(whole, dims=cut, funnel=_funnel(encoder, context, wanted, dims) if wanted else {})
+
+
+def evaluate_other(name: str, encoder: Encoder, context: EvaluationContext) -> Evaluation:
+    """Measure another model than the configured one; dimensions that only the configured model has are left out."""
+    dims = [dim for dim in context.judging.dims or () if dim <= encoder.width]
+    return evaluate_encoder(name, encoder, context, dims)
+
+
+def _embedded(encoder: Encoder, context: EvaluationContext) -> tuple[Embeddings, Embeddings]:
+    """Return the queries' and the documents' vectors, from the store if they are there."""
+    queries = embed(encoder, context.collection, "query", context.store, context.rows)
+    return queries, embed(encoder, context.collection, "document", context.store)
+
+
+def _funnel(
+    encoder: Encoder, context: EvaluationContext, settings: FunnelSettings, dims: Sequence[int]
+) -> dict[str, Any]:
+    """Return what smaller vectors and shortlists cost and reach in the first metric."""
+    metric, qrels = context.judging.metrics[0], context.collection.qrels[context.split]
+    queries, documents = _embedded(encoder, context)
+    if not (queries.vectors.single and documents.vectors.single):
+        raise ConfigError("evaluator.funnel: the model has several vectors a text, and a funnel one; set it to null")
+
+    def value(hits: Hits) -> float:
+        ranking = context.search.ranking(context.rows, hits)
+        return mean(per_query(ranking, qrels, [metric])[metric].values())
+
+    found = measure_funnel(queries.vectors, documents.vectors, dims, settings, context.search.reach, metric, value)
+    return asdict(found)

@@ -11,12 +11,12 @@ import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
-from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.served import Drift, Server, measure_drift
 from embfit.evaluator.served_vectors import served_vectors
 from embfit.evaluator.systems.context import EvaluationContext
-from embfit.index.compressed import UnitLength
+from embfit.index.exact import ExactIndex
 from embfit.records import Evaluation
+from embfit.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,13 @@ class EndpointSystem:
         started = time.monotonic()
         collection, store = context.collection, context.store
         everything = range(len(collection.corpus))
-        queries, asked = served_vectors(server, collection, "query", context.rows, self.query_prompt, store)
-        documents, sent = served_vectors(server, collection, "document", everything, self.document_prompt, store)
-        search = CorpusSearch(collection, context.evaluator.depth)
-        hits = (
-            search.nearest(UnitLength(queries)[:], UnitLength(documents))
-            if self._normalizes(context)
-            else search.nearest(queries, documents)
-        )
-        ranking = search.ranking(context.rows, hits)
-        facts |= {"seconds": round(time.monotonic() - started, 3), "reused": asked + sent == 0}
+        asked, asked_now = served_vectors(server, collection, "query", context.rows, self.query_prompt, store)
+        read, read_now = served_vectors(server, collection, "document", everything, self.document_prompt, store)
+        queries, documents = Vectors(asked), Vectors(read)
+        if self._normalizes(context):
+            queries, documents = queries.normalised(), documents.normalised()
+        ranking = context.search.ranking(context.rows, context.search.nearest(queries, ExactIndex(documents)))
+        facts |= {"seconds": round(time.monotonic() - started, 3), "reused": asked_now + read_now == 0}
         return context.judge(name, ranking, facts)
 
     def _normalizes(self, context: EvaluationContext) -> bool:
@@ -91,7 +88,7 @@ class EndpointSystem:
         return self.tolerance is not None and context.encoder.settings.normalize
 
     def _drift(self, server: Server, context: EvaluationContext, tolerance: float) -> Drift:
-        random = np.random.default_rng(context.evaluator.seed)
+        random = np.random.default_rng(context.judging.seed)
         queries = _some(random, context.rows, self.sample)
         documents = _some(random, range(len(context.collection.corpus)), self.sample)
         asked = (self.query_prompt + text for text in context.collection.query_texts(queries))
@@ -101,8 +98,8 @@ class EndpointSystem:
             server.encode(read, len(documents), "some documents at the server"),
         ]
         own = [
-            context.encoder.encode(context.collection.query_texts(queries), "query"),
-            context.encoder.encode(context.collection.document_texts(documents), "document"),
+            context.encoder.embed(context.collection.query_texts(queries), "query").rows,
+            context.encoder.embed(context.collection.document_texts(documents), "document").rows,
         ]
         try:
             found = measure_drift(np.concatenate(served), np.concatenate(own), lengths=not self._normalizes(context))

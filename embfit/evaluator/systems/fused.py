@@ -44,7 +44,7 @@ class RankFusion:
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Fuse what the systems found and measure."""
         rankings, weights = _parts(self.of, self.weights, context)
-        return _judged(name, self.of, reciprocal_ranks(rankings, weights, self.k, context.evaluator.depth), context)
+        return _judged(name, self.of, reciprocal_ranks(rankings, weights, self.k, context.judging.depth), context)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ScoreFusion:
         else:
             facts, given = {}, self.weights
         rankings, weights = _parts(self.of, given, context)
-        return _judged(name, self.of, weighted_scores(rankings, weights, context.evaluator.depth), context, facts)
+        return _judged(name, self.of, weighted_scores(rankings, weights, context.judging.depth), context, facts)
 
 
 def _check(of: Names, weights: Weights | None) -> None:
@@ -93,8 +93,8 @@ def _parts(of: Names, weights: Weights | None, context: EvaluationContext) -> tu
 
 def _tuned(name: str, of: Names, context: EvaluationContext) -> dict[str, Any]:
     """Return the weights that are best on the dev split, of those as good the most even, with what they reach there."""
-    split, metric = context.evaluator.dev_split, context.evaluator.metrics[0]
-    if split in context.evaluator.splits:
+    split, metric = context.judging.dev_split, context.judging.metrics[0]
+    if split in context.judging.splits:
         raise UserError(
             f"evaluator.systems.{name}.weights=tuned: {split!r} is the split that is measured; tune on another one "
             "(evaluator.dev_split)"
@@ -110,7 +110,7 @@ def _tuned(name: str, of: Names, context: EvaluationContext) -> dict[str, Any]:
     rankings = [dev.evaluation(part).ranking for part in of]
 
     def reached(weights: Sequence[float]) -> float:
-        fused = weighted_scores(rankings, weights, context.evaluator.depth)
+        fused = weighted_scores(rankings, weights, context.judging.depth)
         return mean(per_query(fused, qrels, [metric])[metric].values())
 
     best = max(_tenths(len(of)), key=lambda weights: (reached(weights), -sum(weight**2 for weight in weights)))

@@ -38,7 +38,7 @@ class TrecFileSystem:
             answers[query] = [document for document in found[query] if document[0] in known]
             unknown.update({name: f"{path}: query {query!r}" for name, _ in found[query] if name not in known})
         check_unknown(path, unknown, collection)
-        ranking = Ranking.of(answers, context.evaluator.depth, collection.exclude_self)
+        ranking = Ranking.of(answers, context.judging.depth, collection.exclude_self)
         ranked = ranking.documents
         if not ranked:
             raise UserError(

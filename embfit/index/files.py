@@ -1,0 +1,59 @@
+"""What every saved index has in its folder: its kind and settings, and vectors where those are searched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embfit.errors import UserError
+from embfit.store import replacing, write_text
+from embfit.vectors import Vectors
+
+SETTINGS = "index.json"  # written last: a folder that has it is whole
+VECTORS = "vectors.npy"
+STARTS = "starts.npy"  # where each text's vectors begin; missing where each has one
+CHUNK = 32_768  # vectors written at once
+
+
+def write_settings(folder: Path, kind: str, settings: Mapping[str, Any]) -> None:
+    """Write the kind of an index, by which `load_index` opens it, and its settings (JSON values)."""
+    write_text(folder / SETTINGS, json.dumps({"kind": kind, **settings}, indent=2) + "\n")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the kind and the settings of a saved index.
+
+    Raises:
+        UserError: the folder holds no index.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no index: {SETTINGS} cannot be read ({error}); build it again") from error
+    return found
+
+
+def write_vectors(folder: Path, vectors: Vectors[np.ndarray]) -> None:
+    """Write vectors as they are compared (cut ones are written cut), a part at a time."""
+    count = len(vectors) if vectors.starts is None else int(vectors.starts[-1])
+    with replacing(folder / VECTORS) as path:
+        matrix = np.lib.format.open_memmap(path, "w+", np.float32, (count, vectors.width))
+        written = 0
+        for _, part in vectors.chunks(CHUNK):
+            rows = part.flat()
+            matrix[written : written + len(rows)] = rows
+            written += len(rows)
+        matrix.flush()
+    if vectors.starts is not None:
+        with replacing(folder / STARTS) as path, path.open("wb") as file:
+            np.save(file, vectors.starts)
+
+
+def read_vectors(folder: Path) -> Vectors[np.ndarray]:
+    """Open written vectors, memory-mapped."""
+    starts = np.load(folder / STARTS) if (folder / STARTS).is_file() else None
+    return Vectors(np.load(folder / VECTORS, mmap_mode="r"), starts)

@@ -1,0 +1,77 @@
+"""The seam that every search of a corpus stands behind, whatever it is asked with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from embfit.vectors import Vectors
+
+Queries = TypeVar("Queries", contravariant=True)
+
+Hits: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Scores [Q, k] float32 and document rows [Q, k] int64, sorted by (-score, row)."""
+
+NOTHING = -1  # row of a place in the hits that no document takes; its score is 0
+
+
+class Index(Protocol[Queries]):
+    """Documents that can be searched, addressed by row.
+
+    An index shows progress only under the label that its caller gives.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what hits depend on besides the queries: the documents, and how they are searched."""
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+
+    def search(self, queries: Queries, k: int, label: str | None = None) -> Hits:
+        """Return each query's k documents of highest score.
+
+        Args:
+            queries: what to look for.
+            k: how many documents each query gets; places that none takes have row -1 and score 0.
+            label: the name that progress is shown under; None shows none.
+
+        Raises:
+            ValueError: k is not between 1 and the number of documents, or the queries do not fit the index.
+        """
+
+    def score(self, queries: Queries, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that a search needs into a folder that exists; `load_index` opens it."""
+
+
+VectorIndex: TypeAlias = Index[Vectors[np.ndarray]]
+"""Documents that are searched by queries' vectors."""
+
+TextIndex: TypeAlias = Index[Sequence[str]]
+"""Documents that are searched by queries' texts."""
+
+
+def check_depth(k: int, documents: int) -> None:
+    """Hold the number of documents asked for to those that there are.
+
+    Raises:
+        ValueError: k is not between 1 and the number of documents.
+    """
+    if not 1 <= k <= documents:
+        raise ValueError(f"k={k} is not between 1 and the index's {documents} documents")
+
+
+def check_single(documents: Vectors[np.ndarray], kind: str) -> None:
+    """Hold an index that compares vector with vector to texts of one vector each.
+
+    Raises:
+        ValueError: they have several.
+    """
+    if not documents.single:
+        raise ValueError(f"{kind} holds one vector a document, and these have several; search them exactly")
