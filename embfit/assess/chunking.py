@@ -60,8 +60,8 @@ def compare_chunks(context: EvaluationContext, sizes: Sequence[int], documents: 
     """
     encoder, collection = context.encoder, context.collection
     rows = subcorpus(collection, context.split, documents)
-    whole = np.asarray(embed(encoder, collection, "document", context.store).vectors.rows[rows])
-    systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, context, rows, whole, np.arange(len(rows))))}
+    whole = embed(encoder, collection, "document", context.store).vectors.take(rows)
+    systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, context, rows, whole))}
     for tokens in sizes:
         name = f"pieces of {tokens}"
         systems[name] = (tokens, evaluate_pieces(name, context, rows, tokens))

@@ -109,10 +109,6 @@ class Encoder(nn.Module):
             vectors = layer(vectors)
         return functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
 
-    def vector_counts(self, tokens: Tokens) -> np.ndarray | None:
-        """Return how many vectors `forward` makes of each text ([N] int64); None means one each."""
-        return None
-
     def tokenize(self, texts: Iterable[str], kind: Kind) -> Tokens:
         """Tokenise queries or documents with their prompt."""
         return self._checked(tokenize(self.tokenizer, texts, self.max_length, self.prompt(kind)))

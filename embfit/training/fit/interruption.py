@@ -25,7 +25,7 @@ class Interruption(pl.Callback):
     """Ends training after the step in which it was asked to, once that is in a checkpoint; asked again, at once.
 
     Args:
-        checkpoints: writes where training stands.
+        checkpoints: write where training stands.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
