@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from embfit.assess.pieces import evaluate_best_piece, evaluate_pieces
 from embfit.errors import ConfigError
 from embfit.evaluator.comparison import ALL

@@ -1,7 +1,7 @@
 """Training: from a training set to the best weights, for bi-encoders and cross-encoders.
 
-`Training` (`training.py`) and `ListTraining` (`list_training.py`) are the two choices of the `training` group; what they
-have in common is in `settings.py`, whose `fit_on` is the story of a training.
+`Training` (`training.py`) and `ListTraining` (`list_training.py`) are the two choices of the `training` group. What
+they have in common is in `settings.py`, whose `fit_on` is a training in six lines.
 
 What is trained on:
 

@@ -3,9 +3,9 @@
 Each is made to a transformers model for the time of a step alone, since encoding for storage computes without it:
 
 - `training_attention`: plain attention on a CPU, whose backward pass is faster than the fused kernel's;
-- `direct_lookup`: on a CPU the gradient of token embeddings is added row by row. PyTorch's own first makes a gradient as
+- `direct_lookup`: on a CPU the gradient of token embeddings is added row by row. PyTorch makes one as
   large as the whole table for every micro-batch, most of it zeros;
-- `gradient_checkpointing`: layers keep their inputs alone. transformers' own switch works in training mode only.
+- `gradient_checkpointing`: layers keep their inputs alone. The switch of transformers works in training mode only.
 
 Checked with transformers 5.0 to 5.23 and PyTorch 2.6 to 2.13. The last two set `forward` on an instance, which shadows
 the class's method: what PyTorch calls is changed, and the module's type, weights and hooks are not.

@@ -237,8 +237,7 @@ def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
         "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
         "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=True),
         "one micro-batch": steps(settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder),
-        "an expert": steps(settings, InfoNCE(), 40, False, folder, routed=True),
-        "guided, topical": steps(settings, InfoNCE(), 40, True, folder, guided=True),
+        "guided, topical, an expert": steps(settings, InfoNCE(), 40, True, folder, guided=True, routed=True),
     }
 
 
