@@ -1,16 +1,72 @@
-"""Lists of different lengths in one flat array."""
+"""Lists of different lengths in one flat array: lists of rows (`Ragged`), texts' tokens and texts' vectors.
+
+List i is `values[offsets[i]:offsets[i + 1]]`. The functions here are the only place where such lists are cut and taken;
+they work on NumPy arrays, memory-mapped or not, and on tensors, whose gradients flow.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
+
+
+def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return where lists of some lengths begin, and where the last one ends ([lists + 1] int64)."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def part_of(values: Array, offsets: np.ndarray, start: int, stop: int) -> tuple[Array, np.ndarray]:
+    """Return values and offsets of the lists from `start` up to `stop`, without copying their values."""
+    some = offsets[start : stop + 1]
+    return values[int(some[0]) : int(some[-1])], some - some[0]
+
+
+def take_from(values: Array, offsets: np.ndarray, rows: np.ndarray) -> tuple[Array, np.ndarray]:
+    """Return values and offsets of some lists, in the order given and as often as they are named."""
+    return gather(values, places_of(offsets, rows)), offsets_of(lengths_of(offsets, rows))
+
+
+def lengths_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the lengths of some lists; this reads the offsets of those lists alone."""
+    found: np.ndarray = offsets[rows + 1] - offsets[rows]
+    return found
+
+
+def places_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return where the values of some lists are in the flat array, one list after the other ([values] int64)."""
+    counts = lengths_of(offsets, rows)
+    ends = np.cumsum(counts)
+    found: np.ndarray = np.arange(counts.sum()) + np.repeat(offsets[rows] - (ends - counts), counts)
+    return found
+
+
+def owners_of(offsets: np.ndarray) -> np.ndarray:
+    """Return, for each value, the number of its list."""
+    found: np.ndarray = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return found
+
+
+def gather(values: Array, where: np.ndarray) -> Array:
+    """Return the values at some places of a flat array."""
+    if isinstance(values, np.ndarray):
+        found: np.ndarray = values[where]
+        return found
+    import torch  # here: lists of rows do without it, and whoever has a tensor has imported it
+
+    return values[torch.from_numpy(where).to(values.device)]
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """List i is `values[offsets[i]:offsets[i + 1]]`.
+    """Lists of values in one array.
 
     Args:
         values: all lists' values, one after the other.
@@ -24,13 +80,13 @@ class Ragged:
     def of(cls, lists: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
         """Join lists of integers."""
         arrays = [np.asarray(values, np.int64) for values in lists]
-        offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
+        offsets = offsets_of([len(array) for array in arrays])
         return cls(np.concatenate([np.zeros(0, np.int64), *arrays]), offsets)
 
     @classmethod
-    def from_owners(cls, values: np.ndarray, owners: np.ndarray, count: int) -> Ragged:
-        """Make `count` lists of values whose owners (the list each belongs to) are in ascending order."""
-        return cls(values, np.searchsorted(owners, np.arange(count + 1)))
+    def from_owners(cls, values: np.ndarray, owner: np.ndarray, count: int) -> Ragged:
+        """Make `count` lists of values; `owner` names the list of each value, in ascending order."""
+        return cls(values, np.searchsorted(owner, np.arange(count + 1)))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -43,24 +99,26 @@ class Ragged:
     @property
     def owners(self) -> np.ndarray:
         """For each value, the number of its list."""
-        return np.repeat(np.arange(len(self)), self.lengths)
+        return owners_of(self.offsets)
+
+    @property
+    def within(self) -> np.ndarray:
+        """For each value, its place in its own list, from 0."""
+        found: np.ndarray = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+        return found
 
     def part(self, start: int, stop: int) -> Ragged:
-        """Return lists `start` to `stop`, without copying their values."""
-        offsets = self.offsets[start : stop + 1]
-        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+        """Return the lists from `start` up to `stop`, without copying their values."""
+        return Ragged(*part_of(self.values, self.offsets, start, stop))
 
     def take(self, rows: np.ndarray) -> Ragged:
         """Return some lists, in the order given and as often as they are named."""
-        lengths = self.offsets[rows + 1] - self.offsets[rows]  # not `self.lengths`, which are those of all lists
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Ragged(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
+        return Ragged(*take_from(self.values, self.offsets, rows))
 
     def sample(self, most: int, generator: np.random.Generator) -> Ragged:
         """Return at most so many values of each list, any with equal chance, in the order that they had."""
         order = np.lexsort((generator.random(len(self.values)), self.owners))  # shuffled within each list
-        place = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.lengths)
+        place = self.within
         kept = np.sort(order[place < most])
         return Ragged.from_owners(self.values[kept], self.owners[kept], len(self))
 

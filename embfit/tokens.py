@@ -21,6 +21,8 @@ from numpy.lib.format import write_array_header_2_0
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from embfit.ragged import lengths_of, offsets_of, part_of, take_from
+
 BLOCK = 4096  # texts tokenised at a time
 _LOCKS: WeakKeyDictionary[PreTrainedTokenizerBase, Lock] = WeakKeyDictionary()
 _LOCKS_LOCK = Lock()  # of the table itself
@@ -59,13 +61,11 @@ class Tokens:
     def take(self, rows: np.ndarray | Sequence[int]) -> Tokens:
         """Return the texts of some rows, in the order given."""
         chosen = np.asarray(rows, np.int64)
-        lengths = self.starts[chosen + 1] - self.starts[chosen]  # not `self.lengths`, which are those of all texts
-        ids = [self.ids[self.starts[row] : self.starts[row + 1]] for row in chosen]
-        return Tokens(
-            np.concatenate(ids) if ids else np.zeros(0, np.int32),
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            self.truncated[chosen],
-        )
+        return Tokens(*take_from(self.ids, self.starts, chosen), self.truncated[chosen])
+
+    def part(self, start: int, stop: int) -> Tokens:
+        """Return the texts from `start` up to `stop`, without copying their tokens."""
+        return Tokens(*part_of(self.ids, self.starts, start, stop), self.truncated[start:stop])
 
     def padded(self, rows: np.ndarray, pad: int, left: bool = False) -> tuple[Tensor, Tensor]:
         """Return `input_ids` and `attention_mask` ([n, longest] int64) of some rows.
@@ -75,14 +75,12 @@ class Tokens:
             pad: the tokenizer's padding id.
             left: pad on the left, as decoder models expect.
         """
-        lengths = self.starts[rows + 1] - self.starts[rows]
-        columns = np.arange(lengths.max())
+        counts = lengths_of(self.starts, rows)
+        columns = np.arange(counts.max())
         offsets = (
-            columns - (lengths.max() - lengths)[:, None]
-            if left
-            else np.broadcast_to(columns, (len(rows), len(columns)))
+            columns - (counts.max() - counts)[:, None] if left else np.broadcast_to(columns, (len(rows), len(columns)))
         )
-        real = (offsets >= 0) & (offsets < lengths[:, None])
+        real = (offsets >= 0) & (offsets < counts[:, None])
         ids = np.full(real.shape, pad, np.int64)
         ids[real] = self.ids[(self.starts[rows][:, None] + offsets)[real]]
         return torch.from_numpy(ids), torch.from_numpy(real.astype(np.int64))
@@ -122,12 +120,10 @@ def _header(length: int) -> dict[str, Any]:
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
     """Put the texts of several `Tokens` one after another."""
-    ends = np.cumsum([0, *(len(part.ids) for part in parts)])
-    starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
     return Tokens(
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([*starts, ends[-1:]]).astype(np.int64),
-        np.concatenate([part.truncated for part in parts]),
+        np.concatenate([one.ids for one in parts]),
+        offsets_of(np.concatenate([one.lengths for one in parts])),
+        np.concatenate([one.truncated for one in parts]),
     )
 
 
@@ -214,7 +210,7 @@ def _tokenize_block(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_le
             return_attention_mask=False,
             add_special_tokens=special,
         )
-    lengths = [len(ids) for ids in batch["input_ids"]]
-    flat = np.fromiter((token for ids in batch["input_ids"] for token in ids), np.int32, sum(lengths))
+    starts = offsets_of([len(ids) for ids in batch["input_ids"]])
+    flat = np.fromiter((token for ids in batch["input_ids"] for token in ids), np.int32, int(starts[-1]))
     truncated = np.array([bool(encoding.overflowing) for encoding in batch.encodings], bool)
-    return Tokens(flat, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), truncated)
+    return Tokens(flat, starts, truncated)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+from embfit.ragged import Array, gather, owners_of, part_of, take_from
+
 LOWEST = float("-inf")  # the score of a document without any vector
 
 
@@ -64,8 +65,8 @@ class Vectors(Generic[Array]):
         """Return the texts from `start` up to `stop`, without copying their vectors."""
         if self.starts is None:
             return replace(self, rows=self.rows[start:stop])
-        starts = self.starts[start : stop + 1]
-        return replace(self, rows=self.rows[int(starts[0]) : int(starts[-1])], starts=starts - starts[0])
+        rows, starts = part_of(self.rows, self.starts, start, stop)
+        return replace(self, rows=rows, starts=starts)
 
     def chunks(self, most: int) -> Iterator[tuple[int, Vectors[Array]]]:
         """Yield all texts in parts of at most `most` vectors, each with the number of its first text.
@@ -85,11 +86,9 @@ class Vectors(Generic[Array]):
         """Return some texts, in the order given and as often as they are named."""
         chosen = np.asarray(texts, np.int64)
         if self.starts is None:
-            return replace(self, rows=self.rows[_index(chosen, self.rows)])
-        counts = self.starts[chosen + 1] - self.starts[chosen]
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        places = np.arange(starts[-1]) - np.repeat(starts[:-1], counts) + np.repeat(self.starts[chosen], counts)
-        return replace(self, rows=self.rows[_index(places, self.rows)], starts=starts)
+            return replace(self, rows=gather(self.rows, chosen))
+        rows, starts = take_from(self.rows, self.starts, chosen)
+        return replace(self, rows=rows, starts=starts)
 
     def cut(self, dim: int) -> Vectors[Array]:
         """Return the first `dim` dimensions, renormalised (Matryoshka); all of them are returned as they are.
@@ -110,6 +109,10 @@ class Vectors(Generic[Array]):
         if isinstance(self.rows, Tensor):
             return replace(self, rows=functional.normalize(self.rows, dim=-1))
         return replace(self, dim=self.width)
+
+    def means(self) -> Array:
+        """Return the mean of each text's vectors ([N, D]); with one vector each, the vectors themselves."""
+        return self.flat() if self.starts is None else _mean(self.flat(), self.starts)
 
     def scores(self, documents: Vectors[Array]) -> Array:
         """Score every text, as a query, against every document: [Q, D].
@@ -139,16 +142,11 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return normalised
 
 
-def _index(places: np.ndarray, rows: Array) -> np.ndarray | Tensor:
-    return torch.from_numpy(places).to(rows.device) if isinstance(rows, Tensor) else places
-
-
 def _highest(pairs: Array, starts: np.ndarray) -> Array:
     """Return each document's highest score with each query vector: [Vq, Vd] → [Vq, D]."""
     count = len(starts) - 1
-    owners = np.repeat(np.arange(count), np.diff(starts))  # [Vd]
     if isinstance(pairs, Tensor):
-        column = torch.from_numpy(owners).to(pairs.device).expand(len(pairs), -1)
+        column = torch.from_numpy(owners_of(starts)).to(pairs.device).expand(len(pairs), -1)
         lowest = pairs.new_full((len(pairs), count), LOWEST)
         return lowest.scatter_reduce(1, column, pairs, "amax")
     best = np.full((len(pairs), count), LOWEST, pairs.dtype)
@@ -161,12 +159,12 @@ def _highest(pairs: Array, starts: np.ndarray) -> Array:
 def _mean(best: Array, starts: np.ndarray) -> Array:
     """Return the mean over each query's vectors: [Vq, D] → [Q, D]."""
     counts = np.diff(starts)
-    owners = np.repeat(np.arange(len(counts)), counts)  # [Vq]
+    owner = owners_of(starts)  # [Vq]
     if isinstance(best, Tensor):
         sums = best.new_zeros((len(counts), best.shape[1]))
-        sums = sums.index_add(0, torch.from_numpy(owners).to(best.device), best)
+        sums = sums.index_add(0, torch.from_numpy(owner).to(best.device), best)
         return sums / torch.from_numpy(counts).to(sums).clamp(min=1)[:, None]
     means = np.zeros((len(counts), best.shape[1]), best.dtype)
-    np.add.at(means, owners, best)
+    np.add.at(means, owner, best)
     means /= np.maximum(counts, 1).astype(best.dtype)[:, None]
     return means

@@ -12,7 +12,8 @@ import embfit
 PACKAGE = Path(embfit.__file__).parent
 
 FLOORS = (
-    {"errors", "nearest", "text_digests", "ragged", "vectors", "__init__"},
+    {"errors", "nearest", "text_digests", "ragged", "__init__"},
+    {"vectors"},
     {"records", "progress", "http_requests"},
     {"store"},
     {"compose"},

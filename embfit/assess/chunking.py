@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from embfit.assess.pieces import evaluate_best_piece, evaluate_pieces
 from embfit.errors import ConfigError
 from embfit.evaluator.comparison import ALL
@@ -67,8 +65,8 @@ def compare_chunks(
     """
     encoder, collection = context.encoder, context.collection
     rows = subcorpus(collection, context.split, documents)
-    whole = np.asarray(embed(encoder, collection, "document", context.store).vectors.rows[rows])
-    systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, context, rows, whole, np.arange(len(rows))))}
+    whole = embed(encoder, collection, "document", context.store).vectors.take(rows)
+    systems = {CUT_OFF: (encoder.max_length, evaluate_best_piece(CUT_OFF, context, rows, whole))}
     for tokens in sizes:
         name = f"pieces of {tokens}"
         systems[name] = (tokens, evaluate_pieces(name, context, rows, tokens))

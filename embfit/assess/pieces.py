@@ -11,11 +11,13 @@ import numpy as np
 from embfit.evaluator.systems import EvaluationContext
 from embfit.index.protocol import Hits
 from embfit.model import Encoder, embed
+from embfit.ragged import offsets_of
 from embfit.records import Collection, Evaluation
 from embfit.tokens import tokenizer_lock
+from embfit.vectors import Vectors
 
 FEWEST = 16  # tokens of text in a piece, however long the title in front of it
-VERSION = 2  # of the store's pieces: 2 ends them before a word
+VERSION = 3  # of the store's pieces: 2 ends them before a word, 3 says where the last document's end
 SCORES = 1 << 24  # query and piece pairs scored at once (64 MiB)
 
 
@@ -24,8 +26,8 @@ class Pieces:
     """Pieces of documents, those of one after those of another.
 
     Args:
-        texts: of the pieces, each with its document's title in front.
-        starts: [N] number of each document's first piece.
+        texts: the pieces' texts, each with its document's title in front.
+        starts: [N + 1] int64; document i has the pieces `texts[starts[i]:starts[i + 1]]`.
     """
 
     texts: list[str]
@@ -39,15 +41,16 @@ def cut(encoder: Encoder, collection: Collection, rows: Sequence[int], tokens: i
     spaces. A document that is short enough is one piece.
     """
     texts: list[str] = []
-    starts = []
+    counts = []
     own = encoder.tokenizer.num_special_tokens_to_add() + _length(encoder, encoder.prompt("document"))
     for row in rows:
         document = collection.corpus[int(row)]
         title, text = document["title"], document["text"]
         room = max(FEWEST, tokens - own - (_length(encoder, title) if title else 0))
-        starts.append(len(texts))
-        texts += [f"{title} {piece}" if title else piece for piece in _windows(encoder, text, room)]
-    return Pieces(texts, np.array(starts, np.int64))
+        pieces = _windows(encoder, text, room)
+        counts.append(len(pieces))
+        texts += [f"{title} {piece}" if title else piece for piece in pieces]
+    return Pieces(texts, offsets_of(counts))
 
 
 def _windows(encoder: Encoder, text: str, tokens: int) -> list[str]:
@@ -79,10 +82,10 @@ def evaluate_pieces(name: str, context: EvaluationContext, rows: np.ndarray, tok
     """Measure the configured model on some documents in pieces; a document scores as its best piece does.
 
     Args:
-        name: of the system.
+        name: the system's name.
         context: has the collection, its queries and the model.
-        rows: of the documents searched, ascending.
-        tokens: of a piece.
+        rows: the rows of the documents searched, ascending.
+        tokens: how many tokens a piece has, at most.
     """
     encoder, collection = context.encoder, context.collection
     key = {
@@ -100,29 +103,29 @@ def evaluate_pieces(name: str, context: EvaluationContext, rows: np.ndarray, tok
 
     folder = context.store.entry("pieces", key, build, version=VERSION)
     starts, matrix = np.load(folder / "starts.npy"), np.load(folder / "matrix.npy", mmap_mode="r")
-    return evaluate_best_piece(name, context, rows, matrix, starts)
+    return evaluate_best_piece(name, context, rows, Vectors(matrix, starts))
 
 
 def evaluate_best_piece(
-    name: str, context: EvaluationContext, rows: np.ndarray, matrix: np.ndarray, starts: np.ndarray
+    name: str, context: EvaluationContext, rows: np.ndarray, documents: Vectors[np.ndarray]
 ) -> Evaluation:
     """Rank documents by the highest score among their pieces and measure.
 
     Args:
-        name: of the system.
+        name: the system's name.
         context: has the queries and the model.
         rows: [N] document rows.
-        matrix: [P, D] vectors of the pieces.
-        starts: [N] number of each document's first piece.
+        documents: the vectors of the documents, one for each of their pieces.
     """
     search = context.search
-    queries = embed(context.encoder, context.collection, "query", context.store, context.rows).vectors.rows  # [Q, D]
-    step = max(1, SCORES // len(matrix))
+    queries = embed(context.encoder, context.collection, "query", context.store, context.rows).vectors
+    pieces = len(documents.rows)
+    step = max(1, SCORES // pieces)
     found: list[Hits] = []
     for first in range(0, len(queries), step):
-        best = np.maximum.reduceat(queries[first : first + step] @ matrix.T, starts, axis=1)  # [q, P] → [q, N]
+        best = queries.part(first, first + step).scores(documents)  # [q, N]
         top = np.argsort(-best, axis=1, kind="stable")[:, : search.reach]
         found.append((np.take_along_axis(best, top, axis=1), rows[top]))
-    scores, documents = (np.concatenate(part) for part in zip(*found, strict=True))
-    ranking = search.ranking(context.rows, (scores, documents))
-    return context.judge(name, ranking, {"pieces": len(matrix), "documents": len(rows)})
+    scores, ranked = (np.concatenate(part) for part in zip(*found, strict=True))
+    ranking = search.ranking(context.rows, (scores, ranked))
+    return context.judge(name, ranking, {"pieces": pieces, "documents": len(rows)})

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from embfit.loss.relations import Relations
+from embfit.vectors import Vectors
 
 
 class MarginMSE(nn.Module):
@@ -37,7 +38,7 @@ class MarginMSE(nn.Module):
         negatives = (known & ~relations.positives).sum(dim=1)
         return (positives * negatives).float() @ relations.weights
 
-    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
+    def forward(self, queries: Vectors[Tensor], documents: Vectors[Tensor], relations: Relations) -> Tensor:
         """Return the mean over (positive, negative) pairs of a query that the teacher has scored both.
 
         Shapes:
@@ -45,7 +46,7 @@ class MarginMSE(nn.Module):
         """
         wanted = _required(relations)  # [Q, D]
         positives = relations.positives
-        scores = self.scale * (queries @ documents.T)  # [Q, D]
+        scores = self.scale * queries.scores(documents)  # [Q, D]
         known = wanted.isfinite()
         query, positive, negative = _pairs(known & positives, known & ~positives)  # [P] each
         student = scores[query, positive] - scores[query, negative]
@@ -84,7 +85,7 @@ class KL(nn.Module):
         several = _required(relations).isfinite().sum(dim=1) > 1  # [Q]
         return several.float() @ relations.weights
 
-    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
+    def forward(self, queries: Vectors[Tensor], documents: Vectors[Tensor], relations: Relations) -> Tensor:
         """Return the mean over queries of which the teacher has scored at least two documents.
 
         Shapes:
@@ -92,8 +93,8 @@ class KL(nn.Module):
         """
         wanted = _required(relations)  # [Q, D]
         known = wanted.isfinite()  # [Q, D]
-        lowest = torch.finfo(queries.dtype).min  # not -inf: a row that nothing is known of stays finite
-        scores = queries @ documents.T / self.temperature  # [Q, D]
+        scores = queries.scores(documents) / self.temperature  # [Q, D]
+        lowest = torch.finfo(scores.dtype).min  # not -inf: a row that nothing is known of stays finite
         student = scores.masked_fill(~known, lowest).log_softmax(dim=1)
         target = (wanted / self.teacher_temperature).masked_fill(~known, lowest).log_softmax(dim=1)
         terms = (target.exp() * (target - student)).masked_fill(~known, 0.0)
@@ -105,9 +106,9 @@ class Distillation(nn.Module):
     """A loss on judgements and one on a teacher's scores, added.
 
     Args:
-        loss: on judgements.
-        teacher: on scores.
-        weight: of the teacher's loss; the other's is 1 less that.
+        loss: learns from judgements.
+        teacher: learns from a teacher's scores.
+        weight: the share of the teacher's loss; the other loss has the rest of 1.
     """
 
     def __init__(self, loss: nn.Module, teacher: nn.Module, weight: Annotated[float, Field(ge=0, le=1)] = 0.5) -> None:
@@ -122,7 +123,7 @@ class Distillation(nn.Module):
         temperature: Tensor = self.loss.temperature  # type: ignore[assignment]  # a property of each loss
         return temperature
 
-    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
+    def forward(self, queries: Vectors[Tensor], documents: Vectors[Tensor], relations: Relations) -> Tensor:
         """Return the weighted mean of the two; arguments as theirs."""
         judged: Tensor = self.loss(queries, documents, relations)
         taught: Tensor = self.teacher(queries, documents, relations)

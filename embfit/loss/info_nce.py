@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embfit.loss.relations import Relations
+from embfit.vectors import Vectors
 
 LOWEST = 0.01  # of a learned temperature, as in CLIP: below it a batch's few hardest pairs are all that counts
 
@@ -71,11 +72,11 @@ class InfoNCE(nn.Module):
             return None
         return relations.positives.sum(dim=1, dtype=torch.float32) @ relations.weights
 
-    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
+    def forward(self, queries: Vectors[Tensor], documents: Vectors[Tensor], relations: Relations) -> Tensor:
         """Return the loss of a batch (a scalar).
 
         Shapes:
-            queries [Q, H] and documents [D, H], float32 rows of unit length; a teacher's scores are not used.
+            Q queries and D documents, float32 vectors of unit length; a teacher's scores are not used.
 
         Raises:
             ValueError: a query has no positive among the documents; a GPU is not asked, since it would be waited for.
@@ -83,7 +84,7 @@ class InfoNCE(nn.Module):
         positives, weights = relations.positives, relations.weights
         if positives.device.type == "cpu" and not positives.any(dim=1).all():
             raise ValueError("every query needs a positive among the documents")
-        scores = queries @ documents.T / self.temperature  # [Q, D]
+        scores = queries.scores(documents) / self.temperature  # [Q, D]
         excluded = positives | relations.ignored
         beside = self._beside(queries, documents, positives, excluded)
         loss = _classify(self._hardened(scores, excluded), scores, positives, excluded, weights[:, None], beside)
@@ -101,16 +102,18 @@ class InfoNCE(nn.Module):
         negatives = (~excluded).sum(dim=1, keepdim=True).clamp(min=1)
         return scores + extra - _log_sum(extra, excluded) + negatives.log()
 
-    def _beside(self, queries: Tensor, documents: Tensor, positives: Tensor, excluded: Tensor) -> list[Tensor]:
+    def _beside(
+        self, queries: Vectors[Tensor], documents: Vectors[Tensor], positives: Tensor, excluded: Tensor
+    ) -> list[Tensor]:
         """Return the log-sum-exp of negatives that are not (query, document) pairs: [Q, 1] and [1, D]."""
         beside = []
         labels, known = positives.float(), excluded.float()
         if self.query_query:
             related = (known @ labels.T) + (labels @ known.T) > 0  # [Q, Q], itself included
-            beside.append(_log_sum(queries @ queries.T / self.temperature, related))
+            beside.append(_log_sum(queries.scores(queries) / self.temperature, related))
         if self.document_document:
             related = labels.T @ known > 0  # [D, D]: relevant to a query whose positive the row is
-            beside.append(_log_sum(documents @ documents.T / self.temperature, related).T)
+            beside.append(_log_sum(documents.scores(documents) / self.temperature, related).T)
         return beside
 
 

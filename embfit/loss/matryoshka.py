@@ -8,9 +8,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from embfit.loss.relations import Relations
+from embfit.vectors import Vectors
 
 NESTED = (64, 128, 256, 512, 768)
 
@@ -78,23 +78,15 @@ class Matryoshka(nn.Module):
         mass: Callable[[Relations], Tensor | None] | None = getattr(self.loss, "mass", None)  # not every loss has one
         return None if mass is None or self.dims_per_step is not None else mass(relations)
 
-    def forward(self, queries: Tensor, documents: Tensor, relations: Relations) -> Tensor:
+    def forward(self, queries: Vectors[Tensor], documents: Vectors[Tensor], relations: Relations) -> Tensor:
         """Return the weighted mean of the loss over prefixes; arguments as the inner loss's.
 
         Draws from PyTorch's CPU generator when `dims_per_step` leaves some out; the trainer seeds it for each step.
         """
-        dims = self.dims_of(queries.shape[1])
+        dims = self.dims_of(queries.width)
         shares = self.weights or (1.0,) * len(dims)
         chosen = self._draw(list(zip(dims, shares, strict=True)))
-        losses = [
-            share
-            * self.loss(
-                functional.normalize(queries[:, :dim], dim=-1),  # [Q, dim]
-                functional.normalize(documents[:, :dim], dim=-1),  # [D, dim]
-                relations,
-            )
-            for dim, share in chosen
-        ]
+        losses = [share * self.loss(queries.cut(dim), documents.cut(dim), relations) for dim, share in chosen]
         # not by the drawn weights: their sum changes with the draw, and would cancel those of a prefix drawn alone
         total: Tensor = sum(losses) / (sum(shares) * len(chosen) / len(dims))
         return total

@@ -1,4 +1,32 @@
-"""The in-batch-negative trainer: batches of unique rows, gradient cache, validation, under Lightning."""
+"""Training: from a training set to the best weights, for bi-encoders and cross-encoders.
+
+`Training` (`training.py`) and `ListTraining` (`list_training.py`) are the two choices of the `training` group. What
+they have in common is in `settings.py`, whose `fit_on` is a training in six lines.
+
+What is trained on:
+
+- `batches`: examples as arrays, and batches of unique rows; `grouping` says which examples share a batch;
+- `guide`: a frozen encoder masks doubtful negatives; `remining` gives later epochs other examples;
+- `in_batch`: a bi-encoder's batches and their loss; `lists`: a cross-encoder's.
+
+One optimizer step is `in_batch.InBatch.training_step` (or that of `lists`), and then, in `step/`:
+
+- `gradients`: everything between a batch's inputs and the gradients of all weights, read top to bottom;
+- `module`: the Lightning module, which moves the weights and records what the step measured;
+- and what these two use: `loss_parts` (the loss over blocks of queries, and the accuracy), `gradient_cache`,
+  `backbone` (how it computes in training), `memory` and `control_group` (how many graphs are kept), `random_state`,
+  `optimization` with `schedule`, `metrics` and `prefetch`.
+
+One process's training is `fit/`:
+
+- `fit`: from the first step, or a checkpoint, to the best weights; `loop`: Lightning's Trainer around it;
+- the callbacks: `validation`, `checkpoint`, `interruption`, `time_limit`, `progress`; and the `curve` for the report.
+
+Several processes are `ranks/`:
+
+- `layout`: how many ranks there are, and the device of each; `launch` starts or calls the others, `worker` is what they
+  run, `rendezvous` is where they meet; `collectives`: what they exchange in a step.
+"""
 
 from embfit.training.fit.fit import Fit
 from embfit.training.list_training import ListTraining

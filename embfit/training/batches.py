@@ -17,7 +17,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from embfit.loss import Relations
-from embfit.ragged import Ragged
+from embfit.ragged import Ragged, offsets_of
 from embfit.records import TrainingSet
 from embfit.training.grouping import Grouping
 
@@ -29,8 +29,8 @@ class Batch:
     Args:
         queries: [Q] query rows, ascending.
         documents: [D] document rows, ascending.
-        relations: of both. What is relevant to a query, though not a positive of its examples here, is ignored; weights
-            and teacher's scores are means, where a query has several examples here.
+        relations: labels and masks of both. What is relevant to a query, though not a positive of its examples here, is
+            ignored; weights and teacher's scores are means, where a query has several examples here.
     """
 
     queries: np.ndarray
@@ -48,7 +48,7 @@ class ExampleArrays:
 
     Args:
         training_set: what the miner made.
-        max_positives: of one query in an epoch; drawn anew each epoch when there are more.
+        max_positives: how many positives of one query an epoch has; drawn anew each epoch when there are more.
     """
 
     def __init__(self, training_set: TrainingSet, max_positives: int) -> None:
@@ -128,10 +128,10 @@ class EpochBatches(torch.utils.data.Dataset[Batch]):
     """The batches of one epoch: the same for the same seed and epoch.
 
     Args:
-        examples: all of them.
-        grouping: which of them share a batch.
-        seed: of the run.
-        epoch: counted from 0.
+        examples: the training set as arrays.
+        grouping: says which examples share a batch.
+        seed: the run's seed.
+        epoch: the epoch, from 0.
     """
 
     def __init__(self, examples: ExampleArrays, grouping: Grouping, seed: int, epoch: int) -> None:
@@ -154,8 +154,8 @@ def _ragged(table: Dataset, column: str, copies: np.ndarray) -> Ragged:
 
 
 def _floats(lists: Sequence[Sequence[float]]) -> Ragged:
-    offsets = np.concatenate([[0], np.cumsum([len(values) for values in lists])]).astype(np.int64)
-    return Ragged(np.array([value for values in lists for value in values], np.float32), offsets)
+    values = np.array([value for values in lists for value in values], np.float32)
+    return Ragged(values, offsets_of([len(values) for values in lists]))
 
 
 def _means(owners: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,9 +168,7 @@ def _scored(positives: Ragged, negatives: Ragged, teacher: Ragged) -> Ragged:
     """Return the documents that a teacher has scored: of an example all, positives first, or none."""
     values: list[np.ndarray] = []
     for row, scores in enumerate(teacher.lengths if len(teacher.values) else ()):
-        documents = np.concatenate(
-            [part.values[slice(*part.offsets[row : row + 2])] for part in (positives, negatives)]
-        )
+        documents = np.concatenate([part.part(row, row + 1).values for part in (positives, negatives)])
         if scores not in (0, len(documents)):
             raise ValueError(
                 f"example {row} has {len(documents)} documents and {scores} scores; give one each, or none"

@@ -38,8 +38,8 @@ class RandomGrouping:
     """Any examples together.
 
     Args:
-        examples: how many there are.
-        batch_size: of them in a batch, at most.
+        examples: how many examples there are.
+        batch_size: how many of them a batch has, at most.
     """
 
     def __init__(self, examples: int, batch_size: int) -> None:
@@ -65,7 +65,7 @@ class ByDocument:
 
     Args:
         documents: [N] the row of each example's first positive.
-        batch_size: examples in a batch, at most.
+        batch_size: how many examples a batch has, at most.
     """
 
     def __init__(self, documents: np.ndarray, batch_size: int) -> None:
@@ -93,7 +93,7 @@ class BySource:
 
     Args:
         sources: [N] the number of each example's source.
-        batch_size: examples in a batch, at most.
+        batch_size: how many examples a batch has, at most.
     """
 
     def __init__(self, sources: np.ndarray, batch_size: int) -> None:
@@ -127,8 +127,8 @@ class Topical:
     borders. All sums are of whole numbers, exact in any order: ranks on different machines come to the same batches.
 
     Args:
-        vectors: [N, D] float32, of each example's query.
-        batch_size: examples in a batch, at most.
+        vectors: [N, D] float32, a vector of each example's query.
+        batch_size: how many examples a batch has, at most.
     """
 
     def __init__(self, vectors: np.ndarray, batch_size: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from embfit.model import Encoder, Pretrained, embed, frozen
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.vectors import Vectors
 
 BASE = "base"  # the encoder that is trained, as it was before
 
@@ -26,46 +27,45 @@ class Guide:
 
     Args:
         query_rows: [q] rows of the queries it has embedded, ascending.
-        queries: [q, G] float32 their vectors.
-        documents: [N, G] float32, of all documents.
+        queries: the vectors of those queries.
+        documents: the vectors of all documents.
         margin: a negative scores at most the lowest of its query's positives less this.
         fingerprint: identifies what made the vectors.
     """
 
     query_rows: np.ndarray
-    queries: np.ndarray
-    documents: np.ndarray
+    queries: Vectors[np.ndarray]
+    documents: Vectors[np.ndarray]
     margin: float
     fingerprint: str
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle vectors from a file as its name: other processes map the same memory."""
-        arrays = [
-            str(array.filename) if isinstance(array, np.memmap) else array for array in (self.queries, self.documents)
-        ]
-        return _open, (self.query_rows, *arrays, self.margin, self.fingerprint)
+        sides = [_place(side) for side in (self.queries, self.documents)]
+        return _open, (self.query_rows, *sides, self.margin, self.fingerprint)
 
     @property
     def digest(self) -> str:
         """Identifies all that it says."""
         return f"{self.fingerprint} {self.margin}"
 
-    def vectors(self, queries: np.ndarray, documents: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return the vectors of query rows and document rows ([Q, G], [D, G])."""
-        found = np.array(self.queries[np.searchsorted(self.query_rows, queries)]), np.array(self.documents[documents])
-        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+    def vectors(self, queries: np.ndarray, documents: np.ndarray) -> tuple[Vectors[Tensor], Vectors[Tensor]]:
+        """Return the vectors of Q query rows and of D document rows."""
+        found = self.queries.take(np.searchsorted(self.query_rows, queries)), self.documents.take(documents)
+        one, other = (Vectors(torch.from_numpy(np.array(side.flat())), side.starts) for side in found)
+        return one, other
 
 
-def doubtful(queries: Tensor, documents: Tensor, positives: Tensor, margin: float) -> Tensor:
+def doubtful(queries: Vectors[Tensor], documents: Vectors[Tensor], positives: Tensor, margin: float) -> Tensor:
     """Return the pairs that a guide takes for relevant, positives left out ([Q, D] bool).
 
     Args:
-        queries: [Q, G] the guide's vectors.
-        documents: [D, G] likewise.
+        queries: the guide's vectors of Q queries.
+        documents: the guide's vectors of D documents.
         positives: [Q, D] bool.
         margin: a pair is doubtful when it scores above the lowest positive of its query less this.
     """
-    scores = queries @ documents.T  # [Q, D]
+    scores = queries.scores(documents)  # [Q, D]
     lowest = scores.masked_fill(~positives, float("inf")).amin(dim=1, keepdim=True)  # [Q, 1]
     return (scores > lowest - margin) & ~positives
 
@@ -77,27 +77,37 @@ def make_guide(
 
     Args:
         name: `base`, or another encoder's folder or name on the Hub.
-        margin: below the lowest positive.
-        encoder: the one to be trained, as it is before.
-        collection: the texts.
-        query_rows: rows of the training queries, ascending.
-        store: keeps vectors.
+        margin: a pair is doubtful when it scores above the lowest positive of its query less this.
+        encoder: the encoder to be trained, as it is before.
+        collection: has the texts.
+        query_rows: the rows of the training queries, ascending.
+        store: keeps the vectors.
     """
     guide = encoder if name == BASE else Pretrained(path=name).load(*encoder.devices)
     with frozen(guide):
         queries = embed(guide, collection, "query", store, rows=query_rows.tolist())
         documents = embed(guide, collection, "document", store)
     return Guide(
-        query_rows,
-        queries.vectors.rows,
-        documents.vectors.rows,
-        margin,
-        f"{queries.fingerprint} {documents.fingerprint}",
+        query_rows, queries.vectors, documents.vectors, margin, f"{queries.fingerprint} {documents.fingerprint}"
     )
 
 
+def _place(side: Vectors[np.ndarray]) -> Vectors[np.ndarray] | tuple[str, np.ndarray | None, int | None]:
+    """Return what stands for vectors in another process: the name of their file where they are in one."""
+    if not isinstance(side.rows, np.memmap):
+        return side
+    return str(side.rows.filename), side.starts, side.dim
+
+
 def _open(
-    query_rows: np.ndarray, queries: np.ndarray | str, documents: np.ndarray | str, margin: float, fingerprint: str
+    query_rows: np.ndarray,
+    queries: Vectors[np.ndarray] | tuple[str, np.ndarray | None, int | None],
+    documents: Vectors[np.ndarray] | tuple[str, np.ndarray | None, int | None],
+    margin: float,
+    fingerprint: str,
 ) -> Guide:
-    opened = [np.load(part, mmap_mode="r") if isinstance(part, str) else part for part in (queries, documents)]
-    return Guide(query_rows, opened[0], opened[1], margin, fingerprint)
+    sides = [
+        side if isinstance(side, Vectors) else Vectors(np.load(side[0], mmap_mode="r"), *side[1:])
+        for side in (queries, documents)
+    ]
+    return Guide(query_rows, sides[0], sides[1], margin, fingerprint)

@@ -1,12 +1,13 @@
 """The in-batch-negative trainer: every query of a batch against every document of it.
 
-A batch is a set of unique texts; `micro_batches` encodes them, and the loss sees all of their embeddings.
+A batch is a set of unique texts; `step.gradients` encodes them, and the loss sees the vectors of all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,14 +16,54 @@ from torch import Tensor, nn
 from embfit.loss import Relations
 from embfit.model import Encoder
 from embfit.model.precision import uses_bf16
+from embfit.ragged import offsets_of
 from embfit.tokens import Tokens, concatenate
 from embfit.training.batches import Batch, EpochBatches, ExampleArrays
 from embfit.training.grouping import Grouping
 from embfit.training.guide import Guide, doubtful
 from embfit.training.remining import Remining
-from embfit.training.step.micro_batches import ComputeSettings, MicroBatched
+from embfit.training.step.gradients import ComputeSettings, Inputs
+from embfit.training.step.loss_parts import LossPart, loss_parts, row_blocks
+from embfit.training.step.module import TrainingModule
 from embfit.training.step.optimization import Optimization
-from embfit.training.step.row_blocks import loss_parts, row_blocks
+from embfit.vectors import Vectors
+
+
+@dataclass(frozen=True)
+class InBatchData:
+    """What a bi-encoder is trained on.
+
+    Args:
+        examples: the training set as arrays.
+        query_tokens: the tokens of all the collection's queries.
+        document_tokens: the tokens of all its documents.
+        grouping: says which examples share a batch, of all ranks together.
+        guide: says which negatives are doubtful; None believes them all.
+        remining: gives later epochs other examples; None keeps the first ones.
+    """
+
+    unit: ClassVar[str] = "examples"
+
+    examples: ExampleArrays
+    query_tokens: Tokens
+    document_tokens: Tokens
+    grouping: Grouping
+    guide: Guide | None = None
+    remining: Remining | None = None
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return len(self.grouping)
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Identifies all that the batches depend on besides the seed."""
+        return {
+            "examples": self.examples.digest,
+            "grouping": self.grouping.digest,
+            "guide": self.guide.digest if self.guide else None,
+            "remine_every": self.remining.every if self.remining else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -30,67 +71,55 @@ class PreparedBatch:
     """A batch with all that needs no device.
 
     Args:
-        batch: unique texts and the relations between them.
-        texts: tokens of its queries and then its documents ([Q + D]).
-        guide: vectors of a guide's queries and documents, where there is one ([Q, G], [D, G]).
+        batch: its unique texts and the relations between them.
+        texts: the tokens of its queries and then of its documents ([Q + D]).
+        starts: [Q + D + 1] where each text's vectors begin; None means one vector each.
+        guide: the guide's vectors of its queries and of its documents, where there is a guide.
     """
 
     batch: Batch
     texts: Tokens
-    guide: tuple[Tensor, Tensor] | None = None
+    starts: np.ndarray | None = None
+    guide: tuple[Vectors[Tensor], Vectors[Tensor]] | None = None
 
 
-class InBatch(MicroBatched):
+class InBatch(TrainingModule):
     """Trains an encoder on batches of unique rows.
 
     Args:
-        encoder: trained in place.
-        loss: called on embeddings, labels and masks.
-        examples: the training set as arrays.
-        query_tokens: of all the collection's queries.
-        document_tokens: of all its documents.
-        optimization: learning rate and the like.
-        grouping: which examples share a batch, of all ranks together.
-        compute: how a step is computed.
-        guide: says which negatives are doubtful; None believes them all.
+        encoder: is trained in place.
+        loss: is called on vectors and relations.
+        data: what the encoder is trained on.
+        optimization: says how weights move.
+        compute: says how a step is computed.
     """
 
     encoder: Encoder
 
     def __init__(
-        self,
-        encoder: Encoder,
-        loss: nn.Module,
-        examples: ExampleArrays,
-        query_tokens: Tokens,
-        document_tokens: Tokens,
-        optimization: Optimization,
-        grouping: Grouping,
-        compute: ComputeSettings,
-        guide: Guide | None = None,
+        self, encoder: Encoder, loss: nn.Module, data: InBatchData, optimization: Optimization, compute: ComputeSettings
     ) -> None:
         super().__init__(encoder, loss, optimization, compute)
-        self.examples = examples
-        self.query_tokens = query_tokens
-        self.document_tokens = document_tokens
-        self.grouping = grouping
-        self.guide = guide
-        self.remining: Remining | None = None
+        self.data = data
+        self._examples = data.examples  # of the current epoch
 
     def epoch_batches(self) -> EpochBatches:
         """Return the batches of the current epoch."""
-        if self.remining is not None:
-            self.flush()
+        if self.data.remining is not None:
             begins = self.first_batch == 0
-            mined = self.remining.examples(self.current_epoch, begins, self.encoder, self.ranks)
-            self.examples = self.examples if mined is None else mined
-            self.step_metrics.restart_clock()
-        return EpochBatches(self.examples, self.grouping, self.compute.seed, self.current_epoch)
+            with self.between_steps():
+                mined = self.data.remining.examples(self.current_epoch, begins, self.encoder, self.ranks)
+            self._examples = self._examples if mined is None else mined
+        return EpochBatches(self._examples, self.data.grouping, self.compute.seed, self.current_epoch)
 
     def prepare(self, batch: Batch) -> PreparedBatch:
         """Do for a batch all that needs no device."""
-        texts = concatenate([self.query_tokens.take(batch.queries), self.document_tokens.take(batch.documents)])
-        return PreparedBatch(batch, texts, self.guide.vectors(batch.queries, batch.documents) if self.guide else None)
+        data = self.data
+        texts = concatenate([data.query_tokens.take(batch.queries), data.document_tokens.take(batch.documents)])
+        counts = self.encoder.vector_counts(texts)
+        starts = None if counts is None else offsets_of(counts)
+        guide = data.guide.vectors(batch.queries, batch.documents) if data.guide else None
+        return PreparedBatch(batch, texts, starts, guide)
 
     def training_step(self, prepared: PreparedBatch, batch_idx: int) -> None:
         """Compute the loss of a batch and move the weights."""
@@ -100,44 +129,37 @@ class InBatch(MicroBatched):
 
         def encode(rows: np.ndarray) -> Tensor:
             ids, mask = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
-            vectors: Tensor = self.encoder(self.to_device(ids), self.to_device(mask), bf16)  # [n, H]
+            vectors: Tensor = self.encoder(self.to_device(ids), self.to_device(mask), bf16)  # [v, W]
             return vectors
 
-        def loss(vectors: Tensor) -> Iterator[Tensor]:  # [Q + D, H]
-            return loss_parts(self.loss, *_sides(vectors, batch), relations)
+        def loss(outputs: Tensor) -> Iterator[LossPart]:  # [V, W]
+            vectors = Vectors(outputs, prepared.starts)
+            queries = vectors.part(0, len(batch.queries))
+            documents = vectors.part(len(batch.queries), len(texts))
+            return loss_parts(self.loss, queries, documents, relations)
 
-        step = self.optimize(texts.lengths, encode, [self.encoder.width], loss)
-        self.record(step, batch.pairs, self._measured_of(*_sides(step.outputs, batch), relations))
-
-    def _doubted(self, relations: Relations, vectors: tuple[Tensor, Tensor] | None) -> Relations:
-        """Have the pairs ignored that the guide doubts, by its vectors."""
-        if vectors is None or self.guide is None:
-            return relations
-        queries, documents = map(self.to_device, vectors)
-        found = [
-            doubtful(queries[block], documents, relations.positives[block], self.guide.margin)
-            for block in row_blocks(len(queries), len(documents))
-        ]
-        return replace(relations, ignored=relations.ignored | torch.cat(found))
-
-    @torch.no_grad()
-    def _measured_of(self, queries: Tensor, documents: Tensor, relations: Relations) -> dict[str, Tensor | float]:
+        inputs = Inputs(texts.lengths, encode, (self.encoder.width,), prepared.starts)
+        step = self.optimize(inputs, loss)
         positives, ignored = relations.positives, relations.ignored
-        above = torch.zeros((), device=queries.device)  # positives that score above all their negatives
-        for block in row_blocks(len(queries), len(documents)):
-            scores = queries[block] @ documents.T  # [B, D]
-            excluded = positives[block] | ignored[block]
-            hardest = scores.masked_fill(excluded, float("-inf")).amax(dim=1, keepdim=True)
-            above += ((scores > hardest) & positives[block]).sum()
         measured: dict[str, Tensor | float] = {
-            "train/accuracy": above / positives.sum(),
+            "train/accuracy": step.batch.correct / positives.sum(),
             "train/masked_share": ignored.sum() / (positives.numel() - positives.sum()).clamp(min=1),
-            "train/documents": float(len(documents)),
+            "train/documents": float(len(batch.documents)),
         }
         temperature = getattr(self.loss, "temperature", None)  # not every loss has one
-        return measured | ({"train/temperature": temperature.detach()} if isinstance(temperature, Tensor) else {})
+        if isinstance(temperature, Tensor):
+            measured["train/temperature"] = temperature.detach()
+        self.record(step, batch.pairs, measured)
 
-
-def _sides(vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the vectors of a batch's queries and of its documents ([Q, H], [D, H])."""
-    return vectors[: len(batch.queries)], vectors[len(batch.queries) :]
+    def _doubted(self, relations: Relations, vectors: tuple[Vectors[Tensor], Vectors[Tensor]] | None) -> Relations:
+        """Have the pairs ignored that the guide doubts, by its vectors."""
+        if vectors is None or self.data.guide is None:
+            return relations
+        queries, documents = (replace(one, rows=self.to_device(one.rows)) for one in vectors)
+        found = [
+            doubtful(
+                queries.part(block.start, block.stop), documents, relations.positives[block], self.data.guide.margin
+            )
+            for block in row_blocks(queries, documents)
+        ]
+        return replace(relations, ignored=relations.ignored | torch.cat(found))

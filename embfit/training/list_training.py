@@ -16,12 +16,9 @@ from torch import nn
 from embfit.errors import ConfigError, UserError
 from embfit.model import CrossEncoder
 from embfit.records import TrainingSet
-from embfit.store import digest
 from embfit.training.batches import ExampleArrays
-from embfit.training.fit.fit import Fit, fit_module
-from embfit.training.grouping import RandomGrouping
-from embfit.training.lists import Lists
-from embfit.training.ranks.layout import layout_of
+from embfit.training.fit.fit import Fit
+from embfit.training.lists import ListData, Lists
 from embfit.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -32,12 +29,12 @@ class ListTraining(TrainingSettings):
     """Training of a cross-encoder on lists of positives and mined negatives; `TrainingSettings` has the rest.
 
     Args:
-        batch_size: lists (queries) of a rank.
-        lr: peak learning rate of AdamW, for a fresh head; 2e-5 is usual for a ranker that is trained already.
-        negatives: of a list, at most; drawn anew each epoch when more were mined.
-        folds: cross-encoders trained besides, each without its share of the queries and of their documents, so that
-            none teaches a query that it was trained on; None trains none.
-        seed: of order, drawing, dropout and folds.
+        batch_size: how many lists (queries) a rank has in a batch.
+        lr: the peak learning rate of AdamW, for a fresh head; 2e-5 is usual for a ranker that is trained already.
+        negatives: how many negatives a list has, at most; drawn anew each epoch when more were mined.
+        folds: how many cross-encoders are trained besides, each without its share of the queries and of their
+            documents, so that none teaches a query that it was trained on; None trains none.
+        seed: decides order, drawing, dropout and folds.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 2
@@ -59,10 +56,10 @@ class ListTraining(TrainingSettings):
         """Train a cross-encoder in place and leave the best weights in it.
 
         Args:
-            ranker: trained in place; has the best weights measured (without `validate`, the last) on return.
-            loss: called on scores and labels of lists.
+            ranker: is trained in place; has the best weights measured (without `validate`, the last) on return.
+            loss: is called on scores and labels of lists.
             training_set: what the miner made.
-            validate: cross-encoder → metrics with `ndcg@10`.
+            validate: returns a cross-encoder's metrics, with `ndcg@10`.
             trainer: Lightning's Trainer, still to be given what this class owns.
             folder: keeps the best weights and where training stands; what an interrupted training left there is gone
                 on with, to the same end.
@@ -78,35 +75,19 @@ class ListTraining(TrainingSettings):
                 f"{type(loss).__name__} is a loss of embeddings; choose loss=listwise or loss=binary "
                 "(one of your own says on_lists = True)"
             )
-        layout = layout_of(trainer)
-        batch_size = self.batch_size * layout.size
-        examples = ExampleArrays(training_set, self.max_positives)
-        without = int((examples.negatives.lengths == 0).sum())
-        if without == len(examples):
-            raise UserError("no query has a negative, so no list has an order; choose a miner, such as miner=dense")
-        if without:
-            log.warning("%d of %d queries have no negative, and teach little or nothing", without, len(examples))
-        plan = self.plan(per_epoch=len(RandomGrouping(len(examples), batch_size)))
-        collection = training_set.collection
-        module = Lists(
-            ranker,
-            loss,
-            examples,
-            ranker.tokenize(collection.query_texts()),
-            ranker.tokenize(collection.document_texts()),
-            self.optimization(plan.steps),
-            batch_size,
-            self.negatives,
-            self.compute_settings(ranker.device),
-        )
-        log.info("training on %d lists: %d steps of up to %d", len(examples), plan.steps, batch_size)
-        identity = digest(
-            {
-                "examples": examples.digest,
-                "steps": plan.steps,
-                "batch_size": batch_size,
-                "negatives": self.negatives,
-                "seed": self.seed,
-            }
-        )
-        return fit_module(module, plan, identity, validate, layout, trainer.keywords, folder)
+
+        def data(examples: ExampleArrays, batch_size: int) -> ListData:
+            _check_negatives(examples)
+            queries, documents = training_set.collection.query_texts(), training_set.collection.document_texts()
+            return ListData(examples, ranker.tokenize(queries), ranker.tokenize(documents), batch_size, self.negatives)
+
+        return self.fit_on(training_set, ranker, data, partial(Lists, ranker, loss), validate, trainer, folder)
+
+
+def _check_negatives(examples: ExampleArrays) -> None:
+    """Refuse lists that all lack negatives, and warn of some that do."""
+    without = int((examples.negatives.lengths == 0).sum())
+    if without == len(examples):
+        raise UserError("no query has a negative, so no list has an order; choose a miner, such as miner=dense")
+    if without:
+        log.warning("%d of %d queries have no negative, and teach little or nothing", without, len(examples))

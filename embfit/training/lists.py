@@ -1,12 +1,14 @@
 """The trainer of cross-encoders: a query's positives and negatives are a list, whose scores the loss sees together.
 
-Pairs of all lists of a batch are sorted by length and cut into micro-batches (`micro_batches`); each text was tokenised
-once, before training.
+Pairs of all lists of a batch are sorted by length and cut into micro-batches (`step.gradients`); each text was
+tokenised once, before training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +20,9 @@ from embfit.ragged import Ragged
 from embfit.tokens import Tokens
 from embfit.training.batches import ExampleArrays
 from embfit.training.grouping import RandomGrouping
-from embfit.training.step.micro_batches import ComputeSettings, MicroBatched
+from embfit.training.step.gradients import ComputeSettings, Inputs
+from embfit.training.step.loss_parts import LossPart, count_correct
+from embfit.training.step.module import TrainingModule
 from embfit.training.step.optimization import Optimization
 
 
@@ -45,11 +49,11 @@ class EpochLists(torch.utils.data.Dataset[ListBatch]):
     """The batches of one epoch: the same for the same seed and epoch.
 
     Args:
-        examples: all of them.
-        batch_size: lists in a batch, at most.
-        negatives: of a list, at most; drawn anew each epoch when there are more.
-        seed: of the run.
-        epoch: counted from 0.
+        examples: the training set as arrays.
+        batch_size: how many lists a batch has, at most.
+        negatives: how many negatives a list has, at most; drawn anew each epoch when there are more.
+        seed: the run's seed.
+        epoch: the epoch, from 0.
     """
 
     def __init__(self, examples: ExampleArrays, batch_size: int, negatives: int, seed: int, epoch: int) -> None:
@@ -75,8 +79,7 @@ def list_batch(queries: np.ndarray, positives: Ragged, negatives: Ragged, weight
     lengths = positives.lengths + negatives.lengths
     shape = (len(queries), int(lengths.max()))
     owners = np.concatenate([positives.owners, negatives.owners])
-    within = [np.arange(len(one.values)) - np.repeat(one.offsets[:-1], one.lengths) for one in (positives, negatives)]
-    columns = np.concatenate([within[0], within[1] + positives.lengths[negatives.owners]])
+    columns = np.concatenate([positives.within, negatives.within + positives.lengths[negatives.owners]])
     labels = np.zeros((2, *shape), bool)
     split = len(positives.values)
     labels[0, owners[:split], columns[:split]] = True
@@ -91,19 +94,45 @@ def list_batch(queries: np.ndarray, positives: Ragged, negatives: Ragged, weight
     )
 
 
-class Lists(MicroBatched):
+@dataclass(frozen=True)
+class ListData:
+    """What a cross-encoder is trained on.
+
+    Args:
+        examples: the training set as arrays.
+        query_tokens: the tokens of all the collection's queries, without special tokens.
+        document_tokens: the tokens of all its documents, likewise.
+        batch_size: how many lists a batch has, of all ranks together.
+        negatives: how many negatives a list has, at most.
+    """
+
+    unit: ClassVar[str] = "lists"
+
+    examples: ExampleArrays
+    query_tokens: Tokens
+    document_tokens: Tokens
+    batch_size: int
+    negatives: int
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return len(RandomGrouping(len(self.examples), self.batch_size))
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Identifies all that the batches depend on besides the seed."""
+        return {"examples": self.examples.digest, "batch_size": self.batch_size, "negatives": self.negatives}
+
+
+class Lists(TrainingModule):
     """Trains a cross-encoder on lists.
 
     Args:
-        encoder: the cross-encoder, trained in place.
-        loss: called on scores and labels.
-        examples: the training set as arrays.
-        query_tokens: of all the collection's queries, without special tokens.
-        document_tokens: of all its documents, likewise.
-        optimization: learning rate and the like.
-        batch_size: lists in a batch, of all ranks together.
-        negatives: of a list, at most.
-        compute: how a step is computed.
+        encoder: the cross-encoder, which is trained in place.
+        loss: is called on scores and labels.
+        data: what the cross-encoder is trained on.
+        optimization: says how weights move.
+        compute: says how a step is computed.
     """
 
     encoder: CrossEncoder
@@ -112,29 +141,21 @@ class Lists(MicroBatched):
         self,
         encoder: CrossEncoder,
         loss: nn.Module,
-        examples: ExampleArrays,
-        query_tokens: Tokens,
-        document_tokens: Tokens,
+        data: ListData,
         optimization: Optimization,
-        batch_size: int,
-        negatives: int,
         compute: ComputeSettings,
     ) -> None:
         super().__init__(encoder, loss, optimization, compute)
-        self.examples = examples
-        self.query_tokens = query_tokens
-        self.document_tokens = document_tokens
-        self.batch_size = batch_size
-        self.negatives = negatives
+        self.data = data
 
     def epoch_batches(self) -> EpochLists:
         """Return the batches of the current epoch."""
-        seed = self.compute.seed
-        return EpochLists(self.examples, self.batch_size, self.negatives, seed, self.current_epoch)
+        data = self.data
+        return EpochLists(data.examples, data.batch_size, data.negatives, self.compute.seed, self.current_epoch)
 
     def training_step(self, batch: ListBatch, batch_idx: int) -> None:
         """Score the pairs of a batch and move the weights."""
-        pairs = self.encoder.pairs(self.query_tokens, self.document_tokens, batch.pairs)
+        pairs = self.encoder.pairs(self.data.query_tokens, self.data.document_tokens, batch.pairs)
         places, positives, negatives = map(self.to_device, (batch.places, batch.positives, batch.negatives))
         weights = self.to_device(batch.weights)
         bf16 = uses_bf16(self.compute.precision, self.device)
@@ -144,17 +165,13 @@ class Lists(MicroBatched):
             scores: Tensor = self.encoder(*map(self.to_device, inputs), bf16)  # [n]
             return scores
 
-        def loss(scores: Tensor) -> list[Tensor]:  # [P]
-            return [self.loss(by_list(scores, places, positives.shape), positives, negatives, weights)]
+        def loss(outputs: Tensor) -> list[LossPart]:  # [P]
+            scores = by_list(outputs, places, positives.shape)  # [Q, L]
+            value = self.loss(scores, positives, negatives, weights)
+            return [LossPart(value, count_correct(scores.detach(), positives, negatives))]
 
-        step = self.optimize(pairs.lengths, encode, [], loss)
-        scores = by_list(step.outputs, places, positives.shape)  # [Q, L]
-        hardest = scores.masked_fill(~negatives, float("-inf")).amax(dim=1, keepdim=True)
-        measured: dict[str, Tensor | float] = {
-            # share of positives that score above all their negatives
-            "train/accuracy": ((scores > hardest) & positives).sum() / positives.sum(),
-        }
-        self.record(step, len(pairs), measured)
+        step = self.optimize(Inputs(pairs.lengths, encode), loss)
+        self.record(step, len(pairs), {"train/accuracy": step.batch.correct / positives.sum()})
 
 
 def by_list(scores: Tensor, places: Tensor, shape: torch.Size) -> Tensor:

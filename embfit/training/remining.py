@@ -29,11 +29,11 @@ class Remining:
     """Gives each epoch its examples.
 
     Args:
-        mine: makes a training set with an encoder; called on the first rank alone.
-        every: epochs after which to mine again.
+        mine: makes a training set with an encoder; it is called on the first rank alone.
+        every: how many epochs pass until examples are mined again.
         first: the examples that training begins with; what is mined again is for their queries, in their order.
-        max_positives: of one query in an epoch.
-        folder: keeps what was mined; on a disk that all ranks see.
+        max_positives: how many positives of one query an epoch has.
+        folder: keeps what was mined, on a disk that all ranks see.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Remining:
         """Return the examples of an epoch, None where those of the epoch before stay.
 
         Args:
-            epoch: counted from 0.
-            begins: false where a run goes on within the epoch.
-            encoder: mines.
-            ranks: of this training; all of them ask.
+            epoch: the epoch, from 0.
+            begins: whether the epoch begins; a run may go on within it.
+            encoder: the encoder that mines.
+            ranks: the processes that train together, all of which ask.
 
         Raises:
             UserError: mining again left queries out, or what an interrupted run had mined cannot be read.

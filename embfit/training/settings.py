@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
+import pytorch_lightning as pl
 import torch
 from pydantic import Field
 
 from embfit.errors import UserError
 from embfit.model.precision import Precision, default_token_budget
-from embfit.records import Seed
-from embfit.training.fit.fit import TrainingPlan
+from embfit.records import Seed, TrainingSet
+from embfit.store import digest
+from embfit.training.batches import ExampleArrays
+from embfit.training.fit.fit import Fit, TrainingPlan, fit_module
 from embfit.training.fit.time_limit import seconds
-from embfit.training.step.micro_batches import ComputeSettings
+from embfit.training.ranks.layout import layout_of
+from embfit.training.step.gradients import ComputeSettings, Trained
+from embfit.training.step.module import TrainingModule
 from embfit.training.step.optimization import Optimization
 from embfit.training.step.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+
+class TrainingData(Protocol):
+    """What a module is trained on.
+
+    Args:
+        unit: what an example is called.
+    """
+
+    unit: ClassVar[str]
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Identifies all that the batches depend on besides the seed."""
+
+
+Data = TypeVar("Data", bound=TrainingData)
 
 
 @dataclass(frozen=True)
@@ -23,31 +54,33 @@ class TrainingSettings:
     """How long, how large and how fast.
 
     Args:
-        epochs: passes over the examples, at most.
-        steps: optimizer steps instead of epochs.
-        batch_size: examples (queries) of a rank.
-        max_positives: of one query in an epoch, drawn anew each time.
-        lr: peak learning rate of AdamW.
-        loss_lr: that of what the loss itself learns, such as a temperature: of whose logarithm it is about the step.
-        weight_decay: of AdamW; not on biases, norms and what the loss learns.
-        warmup: share of the steps in which the rate rises to its peak.
+        epochs: how many passes over the examples there are, at most.
+        steps: how many optimizer steps there are, instead of epochs.
+        batch_size: how many examples (queries) a rank has in a batch.
+        max_positives: how many positives of one query an epoch has, drawn anew each time.
+        lr: the peak learning rate of AdamW.
+        loss_lr: the peak rate of what the loss itself learns, such as a temperature, whose logarithm moves by about
+            this much in a step.
+        weight_decay: AdamW's decay; biases, norms and what the loss learns have none.
+        warmup: the share of the steps in which the rate rises to its peak.
         schedule: how the rate falls afterwards.
         clip_norm: gradients are scaled down to this norm; None leaves them.
-        dropout: the model's own dropout. Off is faster.
-        precision: of the model's computation; auto is bf16 where the hardware multiplies it.
-        token_budget: padded tokens in a micro-batch; None is 1,024 on a CPU and 16,384 on a GPU. Part of the result's
-            last digits, so it never follows from how much memory is free.
-        memory_gb: for graphs that are kept instead of computed twice; None is half of what is free. Never part of the
-            result.
+        dropout: whether the model's own dropout is on. Off is faster.
+        precision: the number format in which the model computes; auto is bf16 where the hardware multiplies it.
+        token_budget: how many padded tokens a micro-batch has; None is 1,024 on a CPU and 16,384 on a GPU. It is part
+            of the result's last digits, so it never follows from how much memory is free.
+        memory_gb: gigabytes for graphs that are kept instead of computed twice; None is half of what is free. It is
+            never part of the result.
         gradient_checkpointing: layers keep their inputs alone and compute the rest again: a micro-batch's memory falls
-            to about a layer's, for a third more computation. For models whose smallest micro-batch does not fit.
+            to about a layer's, for a third more computation. It is for models whose smallest micro-batch does not fit.
         validations_per_epoch: how often nDCG@10 on the dev split is measured.
-        patience: stop after this many measurements without a gain; None never stops.
-        min_gain: of nDCG@10, that counts as one.
-        checkpoint_every: steps after which is written where training stands; None writes at each validation, or where
-            one would be.
-        max_time: of the whole training, `"HH:MM:SS"` or minutes; then it ends as if it had been planned to.
-        seed: of order, drawing and dropout.
+        patience: training stops after this many measurements without a gain; None never stops.
+        min_gain: the gain of nDCG@10 that counts as one.
+        checkpoint_every: how many steps pass until it is written where training stands; None writes at each validation,
+            or where one would be.
+        max_time: how long the whole training may take, `"HH:MM:SS"` or minutes; then it ends as if it had been planned
+            to.
+        seed: decides order, drawing and dropout.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 3
@@ -74,6 +107,41 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         self._limit()  # refuses what is no time before anything is loaded
+
+    def fit_on(
+        self,
+        training_set: TrainingSet,
+        encoder: Trained,
+        data: Callable[[ExampleArrays, int], Data],
+        module: Callable[[Data, Optimization, ComputeSettings], TrainingModule],
+        validate: Callable[[Any], Mapping[str, float]] | None,
+        trainer: partial[pl.Trainer],
+        folder: Path,
+    ) -> Fit:
+        """Train an encoder in place and leave the best weights in it.
+
+        Args:
+            training_set: what the miner made.
+            encoder: is trained in place.
+            data: makes what the module is trained on of examples and the batch size of all ranks.
+            module: makes what trains the encoder.
+            validate: returns an encoder's metrics, with `ndcg@10`.
+            trainer: Lightning's Trainer, still to be given what training owns.
+            folder: keeps the best weights and where training stands.
+
+        Raises:
+            UserError: as `fit_module`, or the trainer's devices cannot train together.
+            KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
+        """
+        layout = layout_of(trainer)
+        batch_size = self.batch_size * layout.size
+        examples = ExampleArrays(training_set, self.max_positives)
+        found = data(examples, batch_size)
+        plan = self.plan(per_epoch=len(found))
+        trained = module(found, self.optimization(plan.steps), self.compute_settings(encoder.device))
+        log.info("training on %d %s: %d steps of up to %d", len(examples), found.unit, plan.steps, batch_size)
+        identity = digest({**found.identity, "steps": plan.steps, "seed": self.seed})
+        return fit_module(trained, plan, identity, validate, layout, trainer.keywords, folder)
 
     def plan(self, per_epoch: int) -> TrainingPlan:
         """Return when what happens, an epoch having so many steps."""

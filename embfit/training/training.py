@@ -18,13 +18,12 @@ from embfit.errors import ConfigError, UserError
 from embfit.loss import Matryoshka
 from embfit.model import Encoder, embed, tokenized
 from embfit.records import TrainingSet
-from embfit.store import Store, digest
+from embfit.store import Store
 from embfit.training.batches import ExampleArrays
-from embfit.training.fit.fit import Fit, fit_module
+from embfit.training.fit.fit import Fit
 from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, RandomGrouping, Topical
 from embfit.training.guide import Guide, make_guide
-from embfit.training.in_batch import InBatch
-from embfit.training.ranks.layout import layout_of
+from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.remining import Remining
 from embfit.training.settings import TrainingSettings
 
@@ -36,13 +35,14 @@ class Training(TrainingSettings):
     """Large-batch contrastive training with in-batch and mined negatives; `TrainingSettings` has the rest.
 
     Args:
-        batch_size: examples (queries) of a rank; the documents of all ranks are each other's negatives.
-        batching: which examples share a batch: any, those of one document, those of one source, or those with near
+        batch_size: how many examples (queries) a rank has in a batch; the documents of all ranks are each other's
+            negatives.
+        batching: says which examples share a batch: any, those of one document, those of one source, or those with near
             queries, in the vectors of the encoder as it is before training.
         guide: an encoder that says which negatives are doubtful and masks them: `base` is the encoder as it is before
             training, anything else the folder or the Hub name of another; None believes all negatives.
         guide_margin: a pair is doubtful when the guide scores it above the lowest positive of its query less this.
-        remine_every: epochs after which negatives are mined again, with the model as it is then; None never does.
+        remine_every: after so many epochs, negatives are mined again, with the model as it is then; None never does.
     """
 
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -72,15 +72,15 @@ class Training(TrainingSettings):
         """Train an encoder in place and leave the best weights in it.
 
         Args:
-            encoder: trained in place; has the best weights measured (without `validate`, the last) on return.
-            loss: called on embeddings, labels and masks.
+            encoder: is trained in place; has the best weights measured (without `validate`, the last) on return.
+            loss: is called on vectors and relations.
             training_set: what the miner made.
-            validate: encoder → metrics with `ndcg@10`.
+            validate: returns an encoder's metrics, with `ndcg@10`.
             trainer: Lightning's Trainer, still to be given what this class owns.
-            store: keeps tokens.
+            store: keeps tokens and vectors.
             folder: keeps the best weights and where training stands; what an interrupted training left there is gone
                 on with, to the same end.
-            remine: encoder → a new training set of the same queries, for `remine_every`.
+            remine: makes a new training set of the same queries with an encoder, for `remine_every`.
 
         Raises:
             ConfigError: as `check_loss`.
@@ -88,40 +88,24 @@ class Training(TrainingSettings):
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
-        layout = layout_of(trainer)
-        batch_size = self.batch_size * layout.size
-        examples = ExampleArrays(training_set, self.max_positives)
         self.check_loss(encoder, loss)
-        _check_teacher(loss, examples)
-        grouping = self._grouping(encoder, examples, training_set, batch_size, store)
-        plan = self.plan(per_epoch=len(grouping))
-        module = InBatch(
-            encoder,
-            loss,
-            examples,
-            tokenized(encoder, training_set.collection, "query", store),
-            tokenized(encoder, training_set.collection, "document", store),
-            self.optimization(plan.steps),
-            grouping,
-            self.compute_settings(encoder.device),
-            self._guide(encoder, examples, training_set, store),
-        )
-        if self.remine_every is not None:
-            if remine is None:
-                raise ValueError("remine_every needs remine: what mines again")
-            module.remining = Remining(remine, self.remine_every, examples, self.max_positives, folder)
-        log.info("training on %d examples: %d steps of up to %d", len(examples), plan.steps, batch_size)
-        identity = digest(
-            {
-                "examples": examples.digest,
-                "steps": plan.steps,
-                "grouping": grouping.digest,
-                "guide": module.guide.digest if module.guide else None,
-                "seed": self.seed,
-                "remine_every": self.remine_every,
-            }
-        )
-        return fit_module(module, plan, identity, validate, layout, trainer.keywords, folder)
+        if self.remine_every is not None and remine is None:
+            raise ValueError("remine_every needs remine: what mines again")
+
+        def data(examples: ExampleArrays, batch_size: int) -> InBatchData:
+            _check_teacher(loss, examples)
+            return InBatchData(
+                examples,
+                tokenized(encoder, training_set.collection, "query", store),
+                tokenized(encoder, training_set.collection, "document", store),
+                self._grouping(encoder, examples, training_set, batch_size, store),
+                self._guide(encoder, examples, training_set, store),
+                Remining(remine, self.remine_every, examples, self.max_positives, folder)
+                if remine is not None and self.remine_every is not None
+                else None,
+            )
+
+        return self.fit_on(training_set, encoder, data, partial(InBatch, encoder, loss), validate, trainer, folder)
 
     def check_loss(self, encoder: Encoder, loss: nn.Module) -> None:
         """Refuse a loss that cannot train this encoder in this way, before there is any work.
@@ -155,7 +139,7 @@ class Training(TrainingSettings):
             return BySource(examples.sources, batch_size)
         if self.batching == "topical":
             rows, example_of = np.unique(examples.queries, return_inverse=True)  # [Q], [N]
-            vectors = embed(encoder, training_set.collection, "query", store, rows=rows.tolist()).vectors.rows
+            vectors = embed(encoder, training_set.collection, "query", store, rows=rows.tolist()).vectors.means()
             return Topical(vectors[example_of], batch_size)
         return RandomGrouping(len(examples), batch_size)
 

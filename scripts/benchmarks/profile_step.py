@@ -28,7 +28,7 @@ from embfit.model.precision import uses_bf16
 from embfit.store import Store
 from embfit.tokens import plan_batches
 from embfit.training import Training
-from embfit.training.step.micro_batches import micro_batched
+from embfit.training.step.module import training_module
 
 KINDS: Mapping[str, frozenset[str]] = {
     "matrix products of the layers (`mm`, `addmm`)": frozenset({"aten::mm", "aten::addmm"}),
@@ -60,7 +60,7 @@ class Profiled(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the second step profiled, and nothing that Lightning does around it."""
-        module, step = micro_batched(pl_module), pl_module.training_step
+        module, step = training_module(pl_module), pl_module.training_step
 
         def profiled(batch: Any, batch_idx: int) -> None:
             if module.steps_taken != 1:

@@ -22,7 +22,8 @@ GRADES = {"a": {"long": 1}, "b": {"short": 1}}
 def test_pieces_hold_the_whole_text_and_fit(tiny_encoder: Encoder, store: Store) -> None:
     collection = context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES, {"long": "Body"}).collection
     pieces = cut(tiny_encoder, collection, [0, 1, 2], 32)
-    first, second, third = pieces.starts
+    first, second, third, end = pieces.starts
+    assert end == len(pieces.texts)
     assert (second, third, len(pieces.texts)) == (second, second + 1, second + 2)
     of_long = pieces.texts[first:second]
     assert all(piece.startswith("Body ") for piece in of_long)
@@ -38,9 +39,11 @@ def test_a_document_scores_as_its_best_piece(tiny_encoder: Encoder, store: Store
     found = evaluate_pieces("pieces", made, np.arange(3), 32)
     pieces = cut(tiny_encoder, made.collection, [0, 1, 2], 32)
     scores = tiny_encoder.encode(list(QUERIES.values()), "query") @ tiny_encoder.encode(pieces.texts, "document").T
-    ends = [*pieces.starts[1:], len(pieces.texts)]
     for query, row in zip(QUERIES, scores, strict=True):
-        expected = {id: max(row[start:end]) for id, start, end in zip(DOCUMENTS, pieces.starts, ends, strict=True)}
+        expected = {
+            id: max(row[start:end])
+            for id, start, end in zip(DOCUMENTS, pieces.starts[:-1], pieces.starts[1:], strict=True)
+        }
         assert dict(found.ranking.documents[query]) == pytest.approx(expected, abs=1e-5)
     assert found.facts["pieces"] == len(pieces.texts)
 

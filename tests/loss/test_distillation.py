@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from embfit.loss import KL, Distillation, InfoNCE, MarginMSE, Matryoshka, Relations
+from embfit.vectors import Vectors
 
 NAN = float("nan")
 QUERIES = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -20,19 +21,19 @@ def taught(teacher: torch.Tensor | None, *weights: float) -> Relations:
 
 def test_margins_by_hand() -> None:
     teacher = torch.tensor([[9.0, 3.0, NAN], [NAN, 1.0, 2.0]])
-    loss = MarginMSE(scale=10)(QUERIES, DOCUMENTS, taught(teacher))
+    loss = MarginMSE(scale=10)(Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher))
     assert loss.item() == pytest.approx(((4 - 6) ** 2 + (2 - 1) ** 2) / 2)  # 10 * (1 - 0.6), 10 * (1 - 0.8)
 
 
 def test_margins_are_weighted_by_query() -> None:
     teacher = torch.tensor([[9.0, 3.0, NAN], [NAN, 1.0, 2.0]])
-    loss = MarginMSE(scale=10)(QUERIES, DOCUMENTS, taught(teacher, 3.0, 1.0))
+    loss = MarginMSE(scale=10)(Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher, 3.0, 1.0))
     assert loss.item() == pytest.approx((3 * 4 + 1) / 4)
 
 
 def test_divergence_by_hand() -> None:
     teacher = torch.tensor([[math.log(3.0), 0.0, NAN], [NAN, NAN, 5.0]])  # 3/4 and 1/4; one document says nothing
-    loss = KL(temperature=1.0)(QUERIES, DOCUMENTS, taught(teacher))
+    loss = KL(temperature=1.0)(Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher))
     student = math.exp(1) / (math.exp(1) + math.exp(0.6))
     expected = 0.75 * math.log(0.75 / student) + 0.25 * math.log(0.25 / (1 - student))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -44,14 +45,14 @@ def test_divergence_is_pytorchs() -> None:
     expected = functional.kl_div(
         student, functional.log_softmax(teacher / 2, 1), log_target=True, reduction="batchmean"
     )
-    loss = KL(temperature=0.1, teacher_temperature=2)(QUERIES, DOCUMENTS, taught(teacher))
+    loss = KL(temperature=0.1, teacher_temperature=2)(Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [KL(), MarginMSE()])
 def test_nothing_scored_is_nothing_learnt(loss: torch.nn.Module) -> None:
     queries = QUERIES.clone().requires_grad_()
-    value = loss(queries, DOCUMENTS, taught(torch.full((2, 3), NAN)))
+    value = loss(Vectors(queries), Vectors(DOCUMENTS), taught(torch.full((2, 3), NAN)))
     value.backward()
     assert value.item() == 0
     assert queries.grad.abs().max().item() == 0
@@ -61,7 +62,7 @@ def test_nothing_scored_is_nothing_learnt(loss: torch.nn.Module) -> None:
 def test_partly_scored_has_finite_gradients(loss: torch.nn.Module) -> None:
     queries = QUERIES.clone().requires_grad_()
     teacher = torch.tensor([[9.0, 3.0, NAN], [NAN, NAN, NAN]])
-    loss(queries, DOCUMENTS, taught(teacher)).backward()
+    loss(Vectors(queries), Vectors(DOCUMENTS), taught(teacher)).backward()
     assert queries.grad.isfinite().all()
     assert queries.grad[0].abs().sum() > 0
     assert queries.grad[1].abs().sum() == 0
@@ -69,12 +70,12 @@ def test_partly_scored_has_finite_gradients(loss: torch.nn.Module) -> None:
 
 def test_without_a_teacher() -> None:
     with pytest.raises(ValueError, match="no teacher's scores"):
-        KL()(QUERIES, DOCUMENTS, taught(None))
+        KL()(Vectors(QUERIES), Vectors(DOCUMENTS), taught(None))
 
 
 def test_blend_is_the_weighted_mean() -> None:
     teacher = torch.tensor([[9.0, 3.0, 1.0], [0.0, 1.0, 2.0]])
-    arguments = (QUERIES, DOCUMENTS, taught(teacher))
+    arguments = (Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher))
     expected = 0.7 * InfoNCE()(*arguments) + 0.3 * KL()(*arguments)
     blend = Distillation(InfoNCE(), KL(), weight=0.3)
     assert blend(*arguments).item() == pytest.approx(expected.item(), rel=1e-6)

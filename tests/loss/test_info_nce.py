@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from embfit.loss import InfoNCE, Relations
+from embfit.vectors import Vectors
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:
@@ -29,7 +30,7 @@ NONE = torch.zeros(2, 2, dtype=torch.bool)
 
 def test_by_hand() -> None:
     queries = documents = torch.eye(2)
-    loss = InfoNCE(temperature=1.0)(queries, documents, related(torch.eye(2, dtype=torch.bool)))
+    loss = InfoNCE(temperature=1.0)(Vectors(queries), Vectors(documents), related(torch.eye(2, dtype=torch.bool)))
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))  # -log(e / (e + 1))
 
 
@@ -37,7 +38,7 @@ def test_one_positive_each_is_cross_entropy() -> None:
     queries, documents = unit(5, 0), unit(9, 1)
     positives = torch.zeros(5, 9, dtype=torch.bool)
     positives[range(5), range(5)] = True
-    loss = InfoNCE(temperature=0.05)(queries, documents, related(positives))
+    loss = InfoNCE(temperature=0.05)(Vectors(queries), Vectors(documents), related(positives))
     expected = functional.cross_entropy(queries @ documents.T / 0.05, torch.arange(5))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
@@ -46,9 +47,9 @@ def test_ignored_pairs_are_no_negatives() -> None:
     queries, documents = unit(2, 0), unit(3, 1)
     positives = torch.tensor([[True, False, False], [False, True, False]])
     ignored = torch.tensor([[False, False, True], [False, False, True]])
-    loss = InfoNCE()(queries, documents, related(positives, ignored))
+    loss = InfoNCE()(Vectors(queries), Vectors(documents), related(positives, ignored))
     assert loss.item() == pytest.approx(
-        InfoNCE()(queries, documents[:2], related(positives[:, :2], ignored[:, :2])).item()
+        InfoNCE()(Vectors(queries), Vectors(documents[:2]), related(positives[:, :2], ignored[:, :2])).item()
     )
 
 
@@ -57,21 +58,21 @@ def test_positives_of_one_query_do_not_compete() -> None:
     positives = torch.tensor([[True, True, False]])
     scores = (queries @ documents.T / 0.05)[0]
     expected = [-functional.log_softmax(scores[[row, 2]], 0)[0].item() for row in (0, 1)]
-    loss = InfoNCE(0.05)(queries, documents, related(positives))
+    loss = InfoNCE(0.05)(Vectors(queries), Vectors(documents), related(positives))
     assert loss.item() == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
 def test_queries_that_weigh_nothing_cost_nothing() -> None:
     queries, documents = torch.eye(2), torch.eye(2)
     weightless = related(torch.eye(2, dtype=torch.bool), weights=torch.zeros(2))
-    assert InfoNCE(1.0)(queries, documents, weightless).item() == 0
+    assert InfoNCE(1.0)(Vectors(queries), Vectors(documents), weightless).item() == 0
 
 
 def test_weights_are_by_query() -> None:
     queries, documents = unit(2, 0), unit(2, 1)
     labels = torch.eye(2, dtype=torch.bool)
     each = [-functional.log_softmax(queries[row] @ documents.T, 0)[row].item() for row in (0, 1)]
-    loss = InfoNCE(1.0)(queries, documents, related(labels, weights=torch.tensor([3.0, 1.0])))
+    loss = InfoNCE(1.0)(Vectors(queries), Vectors(documents), related(labels, weights=torch.tensor([3.0, 1.0])))
     assert loss.item() == pytest.approx((3 * each[0] + each[1]) / 4, rel=1e-5)
 
 
@@ -80,7 +81,7 @@ def test_symmetric_also_classifies_queries() -> None:
     labels = torch.eye(4, dtype=torch.bool)
     scores = queries @ documents.T / 0.05
     both = [functional.cross_entropy(matrix, torch.arange(4)).item() for matrix in (scores, scores.T)]
-    loss = InfoNCE(0.05, symmetric=True)(queries, documents, related(labels))
+    loss = InfoNCE(0.05, symmetric=True)(Vectors(queries), Vectors(documents), related(labels))
     assert loss.item() == pytest.approx(sum(both) / 2, rel=1e-6)
 
 
@@ -89,13 +90,13 @@ def test_symmetric_weighs_by_query_both_ways() -> None:
     scores = queries @ documents.T
     there, back = (functional.cross_entropy(matrix, torch.arange(2), reduction="none") for matrix in (scores, scores.T))
     both = related(torch.eye(2, dtype=torch.bool), weights=torch.tensor([3.0, 1.0]))
-    loss = InfoNCE(1.0, symmetric=True)(queries, documents, both)
+    loss = InfoNCE(1.0, symmetric=True)(Vectors(queries), Vectors(documents), both)
     assert loss.item() == pytest.approx(((3 * there[0] + there[1] + 3 * back[0] + back[1]) / 8).item(), rel=1e-5)
 
 
 def test_no_negatives_gives_zero_loss_and_gradient() -> None:
     queries = unit(1, 0).requires_grad_()
-    loss = InfoNCE()(queries, unit(1, 1), related(torch.ones(1, 1, dtype=torch.bool)))
+    loss = InfoNCE()(Vectors(queries), Vectors(unit(1, 1)), related(torch.ones(1, 1, dtype=torch.bool)))
     loss.backward()
     assert loss.item() == 0
     assert queries.grad.abs().max().item() == 0
@@ -105,7 +106,7 @@ def test_the_temperature_is_trained_only_when_asked() -> None:
     assert list(InfoNCE(0.02).parameters()) == []
     loss = InfoNCE(0.02, learn_temperature=True)
     assert loss.temperature.item() == pytest.approx(0.02)
-    loss(unit(2, 0), unit(2, 1), related(torch.eye(2, dtype=torch.bool))).backward()
+    loss(Vectors(unit(2, 0)), Vectors(unit(2, 1)), related(torch.eye(2, dtype=torch.bool))).backward()
     assert loss.log_excess.grad.item() != 0
 
 
@@ -121,7 +122,7 @@ def test_a_learned_temperature_stays_above_its_floor() -> None:
 
 def test_a_query_without_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="every query needs a positive"):
-        InfoNCE()(unit(2, 0), unit(2, 1), related(NONE))
+        InfoNCE()(Vectors(unit(2, 0)), Vectors(unit(2, 1)), related(NONE))
 
 
 def test_hard_negatives_count_more_by_hand() -> None:
@@ -130,7 +131,7 @@ def test_hard_negatives_count_more_by_hand() -> None:
     near, far = math.exp(2 * 0.6), 1.0  # exp(hardness * cosine)
     mean = (near + far) / 2
     negatives = near / mean * math.exp(0.6) + far / mean * math.exp(0.0)
-    loss = InfoNCE(1.0, hardness=2.0)(queries, documents, related(positives, ignored))
+    loss = InfoNCE(1.0, hardness=2.0)(Vectors(queries), Vectors(documents), related(positives, ignored))
     assert loss.item() == pytest.approx(-math.log(math.e / (math.e + negatives)), rel=1e-5)
 
 
@@ -142,7 +143,9 @@ def test_how_much_a_hard_negative_counts_is_not_learnt() -> None:
     positive, one, other = (query @ documents.T)[0].exp()
     (expected,) = torch.autograd.grad(-(positive / (positive + near / mean * one + far / mean * other)).log(), query)
     positives = torch.tensor([[True, False, False]])
-    (found,) = torch.autograd.grad(InfoNCE(1.0, hardness=2.0)(query, documents, related(positives)), query)
+    (found,) = torch.autograd.grad(
+        InfoNCE(1.0, hardness=2.0)(Vectors(query), Vectors(documents), related(positives)), query
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -161,14 +164,18 @@ def test_queries_and_documents_as_further_negatives() -> None:
         negatives += sum(among[row, q] for q in range(3) if q != row and {q, row} != {0, 1})
         negatives += sum(beside[row, d] for d in range(4) if d != row and not (row == 0 and d == 1))
         losses.append(-torch.log(scores[row, row] / (scores[row, row] + negatives)))
-    loss = InfoNCE(1.0, query_query=True, document_document=True)(queries, documents, related(positives, ignored))
+    loss = InfoNCE(1.0, query_query=True, document_document=True)(
+        Vectors(queries), Vectors(documents), related(positives, ignored)
+    )
     assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
 def test_one_query_alone_has_no_further_negatives() -> None:
     queries = unit(1, 0).requires_grad_()
     labels = torch.ones(1, 1, dtype=torch.bool)
-    loss = InfoNCE(query_query=True, document_document=True, hardness=1.0)(queries, unit(1, 1), related(labels))
+    loss = InfoNCE(query_query=True, document_document=True, hardness=1.0)(
+        Vectors(queries), Vectors(unit(1, 1)), related(labels)
+    )
     loss.backward()
     assert loss.item() == 0
     assert queries.grad.abs().max().item() == 0

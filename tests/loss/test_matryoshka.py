@@ -7,18 +7,19 @@ import torch
 from torch.nn import functional
 
 from embfit.loss import InfoNCE, Matryoshka, Relations
+from embfit.vectors import Vectors
 
 LABELS = torch.eye(4, dtype=torch.bool)
 RELATIONS = Relations(LABELS, ~LABELS & False, torch.ones(4))
 
 
-def vectors(seed: int, width: int = 16) -> torch.Tensor:
-    return functional.normalize(torch.randn(4, width, generator=torch.Generator().manual_seed(seed)), dim=-1)
+def vectors(seed: int) -> Vectors[torch.Tensor]:
+    return Vectors(functional.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(seed)), dim=-1))
 
 
 def prefix_loss(dim: int) -> float:
-    queries, documents = (functional.normalize(vectors(seed)[:, :dim], dim=-1) for seed in (0, 1))
-    return InfoNCE()(queries, documents, RELATIONS).item()
+    queries, documents = (functional.normalize(vectors(seed).rows[:, :dim], dim=-1) for seed in (0, 1))
+    return InfoNCE()(Vectors(queries), Vectors(documents), RELATIONS).item()
 
 
 def test_is_the_mean_over_renormalised_prefixes() -> None:

@@ -19,13 +19,14 @@ from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.training import Training
 from embfit.training.guide import Guide, doubtful, make_guide
+from embfit.vectors import Vectors
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
 
 
 def test_doubtful_pairs_by_hand() -> None:
-    queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    documents = torch.tensor([[0.8, 0.1], [0.75, 0.9], [0.6, 0.5]])  # scores: .8 .75 .6 and .1 .9 .5
+    queries = Vectors(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    documents = Vectors(torch.tensor([[0.8, 0.1], [0.75, 0.9], [0.6, 0.5]]))  # scores: .8 .75 .6 and .1 .9 .5
     positives = torch.tensor([[True, False, False], [False, True, True]])
     assert doubtful(queries, documents, positives, 0.0).int().tolist() == [[0, 0, 0], [0, 0, 0]]
     assert doubtful(queries, documents, positives, 0.1).int().tolist() == [[0, 1, 0], [0, 0, 0]]
@@ -47,12 +48,12 @@ def training_set(small_collection: Collection) -> TrainingSet:
 def test_vectors_are_those_of_the_store(tiny_encoder: Encoder, small_collection: Collection, store: Store) -> None:
     guide = make_guide("base", 0.1, tiny_encoder, small_collection, np.array([1, 3, 5]), store)
     queries, documents = guide.vectors(np.array([3, 5]), np.array([0, 7]))
-    assert np.array_equal(queries, embed(tiny_encoder, small_collection, "query", store).vectors.rows[[3, 5]])
-    assert np.array_equal(documents, embed(tiny_encoder, small_collection, "document", store).vectors.rows[[0, 7]])
+    assert np.array_equal(queries.rows, embed(tiny_encoder, small_collection, "query", store).vectors.rows[[3, 5]])
+    assert np.array_equal(documents.rows, embed(tiny_encoder, small_collection, "document", store).vectors.rows[[0, 7]])
     again: Guide = pickle.loads(pickle.dumps(guide))  # as another rank gets it
     assert len(pickle.dumps(guide)) < 2000  # file names, no vectors
     assert again.digest == guide.digest != replace(guide, margin=0.2).digest
-    assert torch.equal(again.vectors(np.array([3]), np.array([7]))[1], documents[1:])
+    assert torch.equal(again.vectors(np.array([3]), np.array([7]))[1].rows, documents.rows[1:])
 
 
 def shares(training_set: TrainingSet, encoder: Encoder, folder: Path, loss: torch.nn.Module, **settings: object):
@@ -61,7 +62,8 @@ def shares(training_set: TrainingSet, encoder: Encoder, folder: Path, loss: torc
 
     class Seen(pl.Callback):
         def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-            module.watchers.append(lambda step, found: seen.append((found["train/loss"], found["train/masked_share"])))
+            watch = lambda step, found: seen.append((found["train/loss"], found["train/masked_share"]))  # noqa: E731
+            module.begin(module.ranks, [watch])
 
     training = Training(batch_size=8, lr=1e-9, steps=1, precision="fp32", **settings)
     trainer = partial(TRAINER, callbacks=[Seen()])

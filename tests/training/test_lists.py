@@ -21,8 +21,8 @@ from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.training import ListTraining
 from embfit.training.batches import ExampleArrays
-from embfit.training.lists import EpochLists, Lists, list_batch
-from embfit.training.step.micro_batches import ComputeSettings
+from embfit.training.lists import EpochLists, ListData, Lists, list_batch
+from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
 from tests.conftest import new_ranker
 from tests.model.architectures import qwen3_embedding
@@ -81,8 +81,9 @@ def gradients(
     """The trainer's own step on all lists, stopped before the weights move."""
     collection = found.collection
     queries, documents = ranker.tokenize(collection.query_texts()), ranker.tokenize(collection.document_texts())
-    portions = ComputeSettings(80, memory_gb, dropout, "fp32", 0, checkpointing)  # a few pairs each
-    module = Lists(ranker, loss, ExampleArrays(found, 1), queries, documents, STILL, 8, 3, portions)
+    compute = ComputeSettings(80, memory_gb, dropout, "fp32", 0, checkpointing)  # a few pairs each
+    data = ListData(ExampleArrays(found, 1), queries, documents, batch_size=8, negatives=3)
+    module = Lists(ranker, loss, data, STILL, compute)
     caught: dict[str, torch.Tensor] = {}
 
     def catch(loss: torch.Tensor) -> torch.Tensor:
@@ -92,8 +93,7 @@ def gradients(
     ranker.train(dropout)
     module._move = catch
     module.record = lambda *arguments: None
-    module.manual_backward = lambda loss: loss.backward()
-    module.training_step(module.prepare(EpochLists(module.examples, 8, 3, 0, 0)[0]), 0)
+    module.training_step(module.prepare(EpochLists(data.examples, 8, 3, 0, 0)[0]), 0)
     return caught
 
 

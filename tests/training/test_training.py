@@ -23,17 +23,19 @@ from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.tokens import plan_batches
-from embfit.training import Fit, Training, fitting
+from embfit.training import Fit, Training
 from embfit.training.batches import Batch, EpochBatches, ExampleArrays
+from embfit.training.fit import fit as fit_file
 from embfit.training.fit.validation import Validation
 from embfit.training.grouping import RandomGrouping
-from embfit.training.in_batch import InBatch
+from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.settings import TrainingSettings
 from embfit.training.step.backbone import gradient_checkpointing
 from embfit.training.step.gradient_cache import CachedEncoding
+from embfit.training.step.gradients import ComputeSettings, Inputs
 from embfit.training.step.memory import GIGABYTE, measure_graph
-from embfit.training.step.micro_batches import ComputeSettings
 from embfit.training.step.optimization import Optimization
+from embfit.vectors import Vectors
 from tests.conftest import TEXTS
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
@@ -75,11 +77,13 @@ def in_batch(
     return InBatch(
         encoder,
         InfoNCE(),
-        ExampleArrays(training_set, 8),
-        encoder.tokenize(collection.query_texts(), "query"),
-        encoder.tokenize(collection.document_texts(), "document"),
+        InBatchData(
+            ExampleArrays(training_set, 8),
+            encoder.tokenize(collection.query_texts(), "query"),
+            encoder.tokenize(collection.document_texts(), "document"),
+            RandomGrouping(8, 8),
+        ),
         STILL,
-        RandomGrouping(8, 8),
         ComputeSettings(
             40, memory_gb, dropout, "fp32", seed=0, gradient_checkpointing=checkpointing
         ),  # a few texts each
@@ -97,7 +101,7 @@ def plain_gradients(encoder: Encoder, training_set: TrainingSet) -> dict[str, to
 
     queries = embed(list(collection.query_texts(batch.queries)))
     documents = embed(list(collection.document_texts(batch.documents)))
-    InfoNCE()(queries, documents, batch.relations).backward()
+    InfoNCE()(Vectors(queries), Vectors(documents), batch.relations).backward()
     return gradients(encoder)
 
 
@@ -115,11 +119,10 @@ def step_gradients(
     """The trainer's own step with a number of micro-batches kept, stopped before the weights move."""
     module = in_batch(encoder, training_set, None, dropout, checkpointing)
     encoder.train(dropout)
-    module._kept = lambda *arguments: keep
+    module._gradients._kept = lambda *arguments: keep
     found: dict[str, torch.Tensor] = {}
     module._move = lambda loss: found.update(gradients(encoder)) or torch.zeros(())
     module.record = lambda *arguments: None
-    module.manual_backward = lambda loss: loss.backward()
     encoder.zero_grad()
     module.training_step(module.prepare(whole_batch(training_set)), 0)
     return found
@@ -166,9 +169,9 @@ def test_gradient_checkpointing_does_not_change_gradients(
 
 def test_an_apple_gpu_draws_no_dropout_twice() -> None:
     both = Training(dropout=True, gradient_checkpointing=True)
-    assert both.portions(torch.device("cpu")).gradient_checkpointing
+    assert both.compute_settings(torch.device("cpu")).gradient_checkpointing
     with pytest.raises(UserError, match=r"draws another dropout; set training.dropout=false"):
-        both.portions(torch.device("mps"))
+        both.compute_settings(torch.device("mps"))
 
 
 def test_gradient_checkpointing_keeps_less(make_encoder: Callable[..., Encoder]) -> None:
@@ -276,13 +279,13 @@ def test_memory_decides_how_many_are_kept(make_encoder: Callable[..., Encoder], 
 
     def kept(memory_gb: float | None) -> tuple[int, int]:
         module = in_batch(make_encoder(), training_set, memory_gb, dropout=False)
-        texts = module.document_tokens.take(batch.documents)
+        texts = module.data.document_tokens.take(batch.documents)
         micro_batches = plan_batches(texts.lengths, 40)
 
         def encode(rows: np.ndarray) -> torch.Tensor:
             return module.encoder(*texts.padded(rows, module.encoder.pad_id))
 
-        return module._kept(texts.lengths, micro_batches, encode), len(micro_batches)
+        return module._gradients._kept(Inputs(texts.lengths, encode), micro_batches, 0), len(micro_batches)
 
     assert kept(0.0)[0] == 0
     everything, count = kept(None)
@@ -442,7 +445,7 @@ def test_the_best_weights_come_back_to_the_device_of_training(
     note(pl.LightningModule, "cpu")
     note(pl.LightningModule, "to")
     note(Validation, "restore_best")
-    note(fitting, "peak_bytes")
+    note(fit_file, "peak_bytes")
     fit(make_encoder(), validate=lambda encoder: {"ndcg@10": 0.5}, steps=2)
     assert done == ["to cpu:0", "cpu", "to cpu:0", "restore_best", "peak_bytes cpu"]
 

@@ -19,7 +19,7 @@ from embfit.errors import UserError, first_line
 from embfit.store import replacing
 from embfit.training.fit.curve import Curve
 from embfit.training.fit.validation import Validation
-from embfit.training.step.micro_batches import MicroBatched, micro_batched, trained_weights
+from embfit.training.step.module import Position, TrainingModule, trained_weights, training_module
 
 NAME = "step.pt"
 
@@ -30,17 +30,17 @@ class Checkpoint:
 
     Args:
         plan: identifies examples, batches and length of the training.
-        step: optimizer steps taken.
-        epoch: that the next batch is of, from 0.
-        batch: the next one's number in its epoch.
-        weights: of encoder and loss, those that are trained.
-        optimizer: its state.
-        schedule: its state.
-        pairs: (query, positive) pairs trained on.
-        over: nothing is left to train, whatever the steps.
-        seconds: of training so far, validation included.
-        validation: its state, None without validation.
-        curve: its state.
+        step: how many optimizer steps have been taken.
+        epoch: the epoch of the next batch, from 0.
+        batch: the number of the next batch in its epoch.
+        weights: the trained weights of encoder and loss.
+        optimizer: the optimizer's state.
+        schedule: the schedule's state.
+        pairs: how many (query, positive) pairs have been trained on.
+        over: whether nothing is left to train, whatever the steps.
+        seconds: how long training has taken so far, validation included.
+        validation: the state of validation, None without one.
+        curve: the curve's state.
     """
 
     plan: str
@@ -55,6 +55,11 @@ class Checkpoint:
     seconds: float
     validation: dict[str, Any] | None
     curve: dict[str, Any]
+
+    @property
+    def position(self) -> Position:
+        """Where the training stands."""
+        return Position(self.epoch, self.batch, self.step, self.pairs)
 
 
 def read_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
@@ -84,13 +89,13 @@ class Checkpoints(pl.Callback):
     """Writes where training stands, every so many steps.
 
     Args:
-        folder: has one checkpoint, the newest.
+        folder: gets one checkpoint, the newest.
         plan: identifies examples, batches and length of the training.
-        steps: after which to write, where `every` is None.
+        steps: names the steps after which to write, where `every` is None.
         every: how many steps are between two checkpoints.
-        validation: whose state belongs to it.
-        curve: likewise.
-        clock: seconds of training so far.
+        validation: has a state that belongs into the checkpoint.
+        curve: has one, too.
+        clock: returns the seconds of training so far.
     """
 
     def __init__(
@@ -118,9 +123,9 @@ class Checkpoints(pl.Callback):
         step = trainer.global_step
         due = step in self.steps if self.every is None else step % self.every == 0
         if due or trainer.should_stop:
-            self.write(trainer, micro_batched(pl_module), batch_idx)
+            self.write(trainer, training_module(pl_module), batch_idx)
 
-    def write(self, trainer: pl.Trainer, module: MicroBatched, batch: int) -> None:
+    def write(self, trainer: pl.Trainer, module: TrainingModule, batch: int) -> None:
         """Write where training stands after a batch of the epoch."""
         module.flush()  # what is kept has passed every step's check
         last = trainer.is_last_batch
@@ -148,7 +153,7 @@ class Continue(pl.Callback):
     """Gives optimizer and schedule of a fresh Trainer the state of a checkpoint.
 
     Args:
-        start: the checkpoint; its weights are the module's already.
+        start: the checkpoint, whose weights are the module's already.
     """
 
     def __init__(self, start: Checkpoint) -> None:
@@ -160,12 +165,10 @@ class Continue(pl.Callback):
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start.schedule)
 
 
-def restore(module: MicroBatched, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
+def restore(module: TrainingModule, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
     """Put a module where it was, in weights and in its epoch, and validation and curve where they stood."""
     module.load_state_dict(start.weights, strict=False)  # what is not trained is as it was loaded
-    module.start = (start.epoch, start.batch)
-    module.steps_taken = start.step
-    module.pairs_seen = start.pairs
+    module.resume(start.position)
     if validation is not None and start.validation is not None:
         validation.restore(start.validation)
     curve.restore(start.curve)

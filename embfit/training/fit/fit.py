@@ -13,14 +13,14 @@ import pytorch_lightning as pl
 from embfit.training.fit.checkpoint import Checkpoints, read_checkpoint, restore
 from embfit.training.fit.curve import Curve
 from embfit.training.fit.interruption import Interruption
-from embfit.training.fit.loop import run
+from embfit.training.fit.loop import Job, run
 from embfit.training.fit.progress import TrainingProgress
 from embfit.training.fit.time_limit import TimeLimit
 from embfit.training.fit.validation import Validation
 from embfit.training.ranks.launch import launch_ranks
 from embfit.training.ranks.layout import Layout
 from embfit.training.step.memory import GIGABYTE, peak_bytes
-from embfit.training.step.micro_batches import MicroBatched
+from embfit.training.step.module import TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +30,17 @@ class Fit:
     """What training did.
 
     Args:
-        steps: optimizer steps taken.
-        epochs: passes over the examples, as a fraction.
-        best_step: whose weights the encoder has now; 0 are those it started from.
-        history: one entry a validation: `step` and the metrics.
-        curve: `step`, `loss`, `accuracy` (share of positives above all their negatives) and `lr`, a few hundred points
-            at most, each the mean of the steps since the one before.
+        steps: how many optimizer steps were taken.
+        epochs: how many passes over the examples that was, as a fraction.
+        best_step: the step whose weights the encoder has now; 0 are those it started from.
+        history: has one entry a validation: `step` and the metrics.
+        curve: has points of `step`, `loss`, `accuracy` (the share of positives above all their negatives) and `lr`, a
+            few hundred at most, each the mean of the steps since the one before.
         stopped: `finished`, `plateau`, or `time` when `max_time` was over.
-        seconds: of training, validation left out.
-        validation_seconds: of validation.
-        pairs_per_second: (query, positive) pairs trained on.
-        peak_memory_gb: of the process (CPU) or the device (GPU), in 1e9 bytes.
+        seconds: how long training took, validation left out.
+        validation_seconds: how long validation took.
+        pairs_per_second: how many (query, positive) pairs were trained on in a second.
+        peak_memory_gb: the most memory that the process (CPU) or the device (GPU) used, in 1e9 bytes.
     """
 
     steps: int
@@ -60,13 +60,14 @@ class TrainingPlan:
     """When what happens in a training.
 
     Args:
-        steps: optimizer steps, at most.
-        per_epoch: steps in an epoch.
-        validations_per_epoch: spread evenly, and one after the last step.
-        patience: stop after this many of them without a gain; None never stops.
-        min_gain: of nDCG@10, that counts as one.
-        checkpoint_every: steps between two checkpoints; None writes one at each validation, or where one would be.
-        limit: of the whole training, in seconds; None is no limit.
+        steps: how many optimizer steps there are, at most.
+        per_epoch: how many of them an epoch has.
+        validations_per_epoch: how often an epoch is validated, evenly spread; the last step always is.
+        patience: stops training after this many validations without a gain; None never stops.
+        min_gain: the gain of nDCG@10 that counts as one.
+        checkpoint_every: how many steps are between two checkpoints; None writes one at each validation, or where one
+            would be.
+        limit: how many seconds the whole training may take; None is no limit.
     """
 
     steps: int
@@ -79,7 +80,7 @@ class TrainingPlan:
 
 
 def fit_module(
-    module: MicroBatched,
+    module: TrainingModule,
     plan: TrainingPlan,
     identity: str,
     validate: Callable[[Any], Mapping[str, float]] | None,
@@ -91,11 +92,11 @@ def fit_module(
 
     Args:
         module: its encoder has the best weights measured (without `validate`, the last) on return.
-        plan: when to validate, to write and to stop.
-        identity: of what is trained on; a checkpoint of another training is refused.
-        validate: encoder → metrics with `ndcg@10`.
-        layout: of all ranks.
-        trainer: settings of Lightning's Trainer.
+        plan: says when to validate, to write and to stop.
+        identity: identifies what is trained on; a checkpoint of another training is refused.
+        validate: returns an encoder's metrics, with `ndcg@10`.
+        layout: where the ranks compute.
+        trainer: the settings of Lightning's Trainer.
         folder: keeps the best weights and where training stands; what an interrupted training left there is gone on
             with, to the same end.
 
@@ -119,10 +120,9 @@ def fit_module(
     own: list[pl.Callback | None] = [shown, clock, validation, written, interruption]
     callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
     if start is None or not (start.step == steps or start.over):
-        with launch_ranks(module, settings, layout, steps, folder, start):
-            module.watchers = [curve.watch, shown.watch]  # the first rank's alone
-            with interruption.awaited():
-                lightning = run(module, settings, callbacks, steps, folder, start)
+        job = Job(module, settings, steps, folder, start)
+        with launch_ranks(job, layout) as ranks, interruption.awaited():
+            lightning = run(job, ranks, callbacks, [curve.watch, shown.watch])  # the first rank's alone
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
         if interruption.asked:  # after the last step: the run goes on from its last checkpoint
             raise KeyboardInterrupt

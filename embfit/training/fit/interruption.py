@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from embfit.training.fit.checkpoint import Checkpoints
-from embfit.training.step.micro_batches import micro_batched
+from embfit.training.step.module import training_module
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Interruption(pl.Callback):
     """Ends training after the step in which it was asked to, once that is in a checkpoint; asked again, at once.
 
     Args:
-        checkpoints: writes where training stands.
+        checkpoints: write where training stands.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -63,5 +63,5 @@ class Interruption(pl.Callback):
     ) -> None:
         """Write and stop, if asked to; a validation that was due has been made."""
         if self.asked:
-            self.checkpoints.write(trainer, micro_batched(pl_module), batch_idx)
+            self.checkpoints.write(trainer, training_module(pl_module), batch_idx)
             raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pytorch_lightning.loops.progress import _ProcessedTracker
 from embfit.model.compiled import forget_compiled
 from embfit.training.fit.checkpoint import Checkpoint, Continue
 from embfit.training.ranks.collectives import Ranks
-from embfit.training.step.micro_batches import MicroBatched
+from embfit.training.step.metrics import Watch
+from embfit.training.step.module import TrainingModule
 
 
 class Lockstep(pl.Callback):
@@ -25,7 +27,7 @@ class Lockstep(pl.Callback):
     Ranks that wait for a validation wait here, where no device's own time limit runs.
 
     Args:
-        ranks: those of this training.
+        ranks: the processes that train together.
     """
 
     def __init__(self, ranks: Ranks) -> None:
@@ -45,38 +47,50 @@ class Lockstep(pl.Callback):
         trainer.should_stop = self.ranks.agree(trainer.should_stop)
 
 
-def run(
-    module: MicroBatched,
-    settings: Mapping[str, Any],
-    callbacks: Sequence[pl.Callback],
-    steps: int,
-    folder: Path,
-    start: Checkpoint | None = None,
-) -> pl.Trainer:
-    """Train a module on this process's device.
+@dataclass(frozen=True)
+class Job:
+    """One training, as each of its ranks runs it.
 
     Args:
-        module: trained in place, together with those of its other ranks.
-        settings: of Lightning's Trainer, for one device.
-        callbacks: in the order in which they are called.
-        steps: optimizer steps, at most.
-        folder: for what Lightning may write.
-        start: where to go on; the module is there already.
+        module: is trained in place, together with those of the other ranks.
+        settings: the settings of Lightning's Trainer, for the device of one rank.
+        steps: how many optimizer steps there are, at most.
+        folder: gets what Lightning may write; several ranks find their job here, so all of them must see it.
+        start: the checkpoint to go on from, in which the module is already.
+    """
+
+    module: TrainingModule
+    settings: Mapping[str, Any]
+    steps: int
+    folder: Path
+    start: Checkpoint | None = None
+
+
+def run(job: Job, ranks: Ranks, callbacks: Sequence[pl.Callback] = (), watchers: Sequence[Watch] = ()) -> pl.Trainer:
+    """Run a training in this process, on its device.
+
+    Args:
+        job: the training.
+        ranks: the processes that train together.
+        callbacks: are called in this order.
+        watchers: are called with what each step has measured.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
+    start = job.start
+    job.module.begin(ranks, watchers)
     begin = [Continue(start)] if start else []
-    together = [Lockstep(module.ranks)] if module.ranks.size > 1 else []  # last: after validation had its say
+    together = [Lockstep(ranks)] if ranks.size > 1 else []  # last: after validation had its say
     owned: dict[str, Any] = {
         "callbacks": [*begin, *callbacks, *together],
         "max_epochs": -1,
-        "max_steps": steps,
+        "max_steps": job.steps,
         "limit_train_batches": None,
         "overfit_batches": 0,
         "fast_dev_run": False,
         "precision": "32-true",  # the encoder casts by itself; weights and everything else are fp32
-        "default_root_dir": folder,
+        "default_root_dir": job.folder,
         "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own order
         "enable_checkpointing": False,
         "enable_progress_bar": False,
@@ -85,10 +99,10 @@ def run(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with _quiet_lightning():
-            lightning = pl.Trainer(**{**settings, **owned})
+            lightning = pl.Trainer(**{**job.settings, **owned})
             if start:
                 _count_from(lightning, start)
-            lightning.fit(module)
+            lightning.fit(job.module)
     except SystemExit as exit_:  # Lightning turns Ctrl-C into exit code 1
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from exit_

@@ -15,7 +15,7 @@ class TrainingProgress(pl.Callback):
     """Shows optimizer steps done, the loss, pairs per second and the time left.
 
     Args:
-        steps: of the whole run.
+        steps: how many steps the whole run has.
     """
 
     def __init__(self, steps: int) -> None:

@@ -20,8 +20,8 @@ class TimeLimit(pl.Callback):
     """Counts seconds from its making on, and ends the training after the step in which a limit is passed.
 
     Args:
-        limit: in seconds; None counts only.
-        spent: seconds that an interrupted run has trained before.
+        limit: how many seconds training may take; None only counts them.
+        spent: how many seconds an interrupted run has trained before.
     """
 
     def __init__(self, limit: float | None, spent: float = 0.0) -> None:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from embfit.errors import UserError
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.store import replacing
-from embfit.training.step.micro_batches import MicroBatched, Trained, micro_batched, trained_weights
+from embfit.training.step.gradients import Trained
+from embfit.training.step.module import TrainingModule, trained_weights, training_module
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +25,10 @@ class Validation(pl.Callback):
     """Measures nDCG@10 before training and at given steps, keeps the best weights on disk and stops on a plateau.
 
     Args:
-        validate: encoder → metrics.
-        steps: optimizer steps after which to measure, ascending.
-        patience: stop after this many measurements in a row without a gain; None never stops.
-        min_gain: of nDCG@10 over the last gain, that counts as one.
+        validate: returns an encoder's metrics.
+        steps: names the optimizer steps after which to measure, ascending.
+        patience: stops training after this many measurements in a row without a gain; None never stops.
+        min_gain: the nDCG@10 over the last gain that counts as one.
         folder: keeps the best weights, `best-STEP.safetensors`.
     """
 
@@ -82,15 +83,14 @@ class Validation(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the weights that training starts from: the tuned model must beat them."""
         if not self.history:
-            self._measure(micro_batched(pl_module), 0)
+            self._measure(training_module(pl_module), 0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measure at the steps asked for, and where the time is over."""
         if trainer.global_step in self.steps or trainer.should_stop:
-            micro_batched(pl_module).flush()  # what is measured has passed every step's check
-            self._measure(micro_batched(pl_module), trainer.global_step)
+            self._measure(training_module(pl_module), trainer.global_step)
             if self.patience is not None and self._without_gain >= self.patience:
                 self.stopped_early = True
                 trainer.should_stop = True
@@ -111,21 +111,21 @@ class Validation(pl.Callback):
                 f"{self.weights}: the best weights (step {self.best_step}) cannot be read: {error}"
             ) from error
 
-    def _measure(self, module: MicroBatched, step: int) -> None:
-        started = time.monotonic()
-        metrics = dict(self.validate(module.encoder))
-        value = metrics[VALIDATION_METRIC]
-        module.log_numbers(step, {f"dev/{name}": number for name, number in metrics.items()})
-        self.history.append({"step": step, **metrics})
-        if value > self.gained + self.min_gain:  # small gains add up to one, since they leave `gained` as it is
-            self.gained, self._without_gain = value, 0
-        else:
-            self._without_gain += 1
-        if value > self.best:
-            self.best, self.best_step = value, step
-            _save(module.encoder, self.weights)
-        self.seconds += time.monotonic() - started
-        module.step_metrics.restart_clock()
+    def _measure(self, module: TrainingModule, step: int) -> None:
+        with module.between_steps():  # what is measured has passed every step's check
+            started = time.monotonic()
+            metrics = dict(self.validate(module.encoder))
+            value = metrics[VALIDATION_METRIC]
+            module.log_numbers(step, {f"dev/{name}": number for name, number in metrics.items()})
+            self.history.append({"step": step, **metrics})
+            if value > self.gained + self.min_gain:  # small gains add up to one, since they leave `gained` as it is
+                self.gained, self._without_gain = value, 0
+            else:
+                self._without_gain += 1
+            if value > self.best:
+                self.best, self.best_step = value, step
+                _save(module.encoder, self.weights)
+            self.seconds += time.monotonic() - started
         log.info(
             "step %d: dev %s %.4f%s", step, VALIDATION_METRIC, value, " (best so far)" if self.best_step == step else ""
         )

@@ -19,14 +19,18 @@ class Ranks:
     """The processes of one training; by default this one alone, to which nothing here makes a difference.
 
     Args:
-        rank: of this process.
-        size: number of processes. Above 1 a process group is there, which sums on the weights' device.
+        rank: the number of this process.
+        size: how many processes there are. Above 1 a process group is there, which sums on the weights' device.
+        here: how many of them share this machine's memory.
         control: a group on the CPU for words between the ranks, which may wait as long as a validation takes.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, control: distributed.ProcessGroup | None = None) -> None:
+    def __init__(
+        self, rank: int = 0, size: int = 1, here: int = 1, control: distributed.ProcessGroup | None = None
+    ) -> None:
         self.rank = rank
         self.size = size
+        self.here = here
         self.control = control
 
     @property

@@ -15,11 +15,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import distributed
@@ -28,11 +27,10 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from embfit.errors import UserError
 from embfit.run.child_process import ChildProcess
 from embfit.run.launch_environment import LaunchEnvironment, launch_environment
-from embfit.training.fit.checkpoint import Checkpoint
+from embfit.training.fit.loop import Job
 from embfit.training.ranks.collectives import Ranks
 from embfit.training.ranks.layout import OURS, Layout
 from embfit.training.ranks.rendezvous import ARRIVAL, await_ranks, cancel, failure
-from embfit.training.step.micro_batches import MicroBatched
 
 log = logging.getLogger(__name__)
 
@@ -47,61 +45,42 @@ class RankJob:
     """What one rank is to train with the others.
 
     Args:
-        module: the encoder with its examples.
-        settings: of Lightning's Trainer, as the run has them.
-        layout: of all ranks.
-        steps: optimizer steps, at most.
-        folder: for what Lightning may write.
-        threads: that a rank on a CPU computes with.
-        start: where to go on; the module is there already.
+        job: the training.
+        layout: where the ranks compute.
+        threads: how many threads a rank on a CPU computes with.
     """
 
-    module: MicroBatched
-    settings: Mapping[str, Any]
+    job: Job
     layout: Layout
-    steps: int
-    folder: Path
     threads: int
-    start: Checkpoint | None
 
 
 @contextmanager
-def launch_ranks(
-    module: MicroBatched,
-    settings: Mapping[str, Any],
-    layout: Layout,
-    steps: int,
-    folder: Path,
-    start: Checkpoint | None = None,
-) -> Iterator[None]:
-    """Have a module trained by all ranks: inside, its `ranks` are those that the layout asks for.
+def launch_ranks(job: Job, layout: Layout) -> Iterator[Ranks]:
+    """Have all ranks of a layout train; inside, this process is the first of the ranks that are returned.
 
     Args:
-        module: of the first rank, this process.
-        settings: of Lightning's Trainer.
-        layout: of all ranks.
-        steps: optimizer steps, at most.
-        folder: where the others find their job; on a disk that all of them see.
-        start: where to go on; the module is there already.
+        job: the training of the first rank, this process.
+        layout: where the ranks compute.
 
     Raises:
         UserError: another rank failed.
     """
     if layout.size == 1:
-        yield
+        yield Ranks()
         return
     threads = max(1, torch.get_num_threads() // layout.local_size)
-    shared = {name: value for name, value in settings.items() if name not in OURS}
-    path = folder / "job.pt"
-    torch.save(RankJob(module, shared, layout, steps, folder, threads, start), path)
+    shared = {name: value for name, value in job.settings.items() if name not in OURS}
+    path = job.folder / "job.pt"
+    torch.save(RankJob(replace(job, settings=shared), layout, threads), path)
     world = launch_environment()
     try:
-        with _posted(path, layout, folder) if world is None else _announced(path, world) as (store, children):
+        with _posted(path, layout, job.folder) if world is None else _announced(path, world) as (store, children):
             try:
                 with on_device_of_rank(layout, 0, threads):
                     await_ranks(store, layout.size, partial(_look, children, layout))
-                    with in_process_group(module, 0, layout, store):
-                        yield
+                    with in_process_group(0, layout, store) as ranks:
+                        yield ranks
             except torch.OutOfMemoryError:
                 raise  # this rank's own, which the others lose with it
             except RuntimeError as error:
@@ -120,9 +99,9 @@ def on_device_of_rank(layout: Layout, local_rank: int, threads: int) -> Iterator
     """Compute on the device of a rank's place.
 
     Args:
-        layout: of all ranks.
+        layout: where the ranks compute.
         local_rank: this rank's number on its machine.
-        threads: that a rank on a CPU computes with.
+        threads: how many threads a rank on a CPU computes with.
     """
     before = torch.get_num_threads()
     device = torch.device(layout.devices[local_rank])
@@ -137,16 +116,15 @@ def on_device_of_rank(layout: Layout, local_rank: int, threads: int) -> Iterator
 
 
 @contextmanager
-def in_process_group(module: MicroBatched, rank: int, layout: Layout, store: Store) -> Iterator[None]:
-    """Put a module among its ranks, in a process group.
+def in_process_group(rank: int, layout: Layout, store: Store) -> Iterator[Ranks]:
+    """Join the process group of all ranks and return them.
 
     The group is left when the block ends well. After a failure it is the caller's to `abort_process_group`.
 
     Args:
-        module: of this rank.
-        rank: its number.
-        layout: of all ranks.
-        store: through which they meet.
+        rank: the number of this process.
+        layout: where the ranks compute.
+        store: the place through which the ranks meet.
     """
     on_gpu = torch.device(layout.first).type == "cuda"
     distributed.init_process_group(
@@ -156,13 +134,8 @@ def in_process_group(module: MicroBatched, rank: int, layout: Layout, store: Sto
         world_size=layout.size,
         timeout=None if on_gpu else PATIENCE,
     )
-    try:
-        control = distributed.new_group(backend="gloo", timeout=PATIENCE)
-        module.ranks = Ranks(rank, layout.size, control)
-        module.ranks_here = layout.local_size
-        yield
-    finally:
-        module.ranks = Ranks()
+    control = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    yield Ranks(rank, layout.size, layout.local_size, control)
     distributed.destroy_process_group()
 
 

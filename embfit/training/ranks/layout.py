@@ -26,8 +26,8 @@ class Layout:
     """Ranks on all machines.
 
     Args:
-        devices: of this machine's ranks, by PyTorch's names: `cuda:1`, `mps`, `cpu`.
-        nodes: machines, all with as many ranks.
+        devices: the device of each of this machine's ranks, by PyTorch's names: `cuda:1`, `mps`, `cpu`.
+        nodes: how many machines there are, all with as many ranks.
     """
 
     devices: tuple[str, ...]

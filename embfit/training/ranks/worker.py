@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,17 +36,18 @@ def train_as_rank(path: Path, place: tuple[int, int], store: Store) -> None:
     """Train the module of a job as one of its ranks.
 
     Args:
-        path: of the job.
-        place: of this process: its rank, and its rank on its machine.
-        store: through which this job's ranks meet.
+        path: the file that holds the job.
+        place: this process's rank, and its rank on its machine.
+        store: the place through which this job's ranks meet.
     """
     rank, local_rank = place
-    job = _read(path)
-    settings = {**job.layout.settings(job.settings, local_rank), "logger": False}
-    with on_device_of_rank(job.layout, local_rank, job.threads):
+    found = _read(path)
+    job, layout = found.job, found.layout
+    settings = {**layout.settings(job.settings, local_rank), "logger": False}
+    with on_device_of_rank(layout, local_rank, found.threads):
         if arrive(store, rank):
-            with in_process_group(job.module, rank, job.layout, store):
-                run(job.module, settings, [], job.steps, job.folder, job.start)
+            with in_process_group(rank, layout, store) as ranks:
+                run(replace(job, settings=settings), ranks)
 
 
 def _read(path: Path) -> RankJob:

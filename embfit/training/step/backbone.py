@@ -1,12 +1,14 @@
-"""How a backbone computes while it is trained: four changes, each undone afterwards.
+"""How a backbone computes while it is trained: `training_backbone` makes three changes, and undoes them afterwards.
 
-All four replace something of a transformers model for the time of a step (checked with transformers 5.0 to 5.23 and
-PyTorch 2.6 to 2.13):
+Each is made to a transformers model for the time of a step alone, since encoding for storage computes without it:
 
 - `training_attention`: plain attention on a CPU, whose backward pass is faster than the fused kernel's;
-- `direct_lookup`: the gradient of token embeddings is added row by row;
-- `gradient_checkpointing`: layers keep their inputs alone;
-- `training_backbone` applies those that a training asks for.
+- `direct_lookup`: on a CPU the gradient of token embeddings is added row by row. PyTorch makes one as
+  large as the whole table for every micro-batch, most of it zeros;
+- `gradient_checkpointing`: layers keep their inputs alone. The switch of transformers works in training mode only.
+
+Checked with transformers 5.0 to 5.23 and PyTorch 2.6 to 2.13. The last two set `forward` on an instance, which shadows
+the class's method: what PyTorch calls is changed, and the module's type, weights and hooks are not.
 """
 
 from __future__ import annotations
@@ -30,15 +32,33 @@ PLAIN = 512  # tokens up to which a CPU trains faster with plain attention, whos
 
 
 @contextmanager
+def training_backbone(encoder: Encoder | CrossEncoder, checkpointing: bool) -> Iterator[None]:
+    """Have an encoder's backbone compute as training asks.
+
+    Args:
+        encoder: has its backbone changed in this context.
+        checkpointing: whether layers compute again in the backward pass what they did not keep.
+    """
+    backbone = encoder.backbone
+    with ExitStack() as changes:
+        changes.enter_context(training_attention(backbone, encoder.settings.attention, encoder.max_length))
+        if not encoder.compiled:  # a compiled graph has its own way to add gradients up
+            changes.enter_context(direct_lookup(backbone))
+        if checkpointing:
+            changes.enter_context(gradient_checkpointing(backbone))
+        yield
+
+
+@contextmanager
 def training_attention(backbone: PreTrainedModel, asked: Attention, max_length: int) -> Iterator[None]:
     """Have a backbone attend by plain matrix products on a CPU, and elsewhere as it was loaded.
 
     The backward pass of the fused kernel is slower on a CPU (`scripts/benchmarks/portions.py`).
 
     Args:
-        backbone: changed in this context.
-        asked: anything but `auto` stays.
-        max_length: of the texts, in tokens.
+        backbone: is changed in this context.
+        asked: the model's own choice; anything but `auto` stays.
+        max_length: how many tokens a text has, at most.
     """
     if asked != "auto" or backbone.device.type != "cpu" or max_length > PLAIN:
         yield
@@ -53,7 +73,7 @@ def training_attention(backbone: PreTrainedModel, asked: Attention, max_length: 
 
 @contextmanager
 def direct_lookup(model: PreTrainedModel) -> Iterator[None]:
-    """Have the gradient of a model's token embeddings added to them row by row, on a CPU.
+    """Have the gradient of a model's token embeddings added row by row, on a CPU.
 
     A GPU clears a table in no time, and adds rows in no fixed order.
     """
@@ -108,7 +128,7 @@ class _Lookup(torch.autograd.Function):
 def gradient_checkpointing(backbone: PreTrainedModel) -> Iterator[None]:
     """Have a backbone's layers compute again in the backward pass, with the random numbers of the first time.
 
-    Not by transformers' own switch: that one works in training mode alone, where there is dropout.
+    transformers' own switch works in training mode alone, and without dropout an encoder trains in evaluation mode.
 
     Raises:
         UserError: the backbone has no list of layers.
@@ -121,21 +141,3 @@ def gradient_checkpointing(backbone: PreTrainedModel) -> Iterator[None]:
     finally:
         for layer in layers:
             del layer.forward
-
-
-@contextmanager
-def training_backbone(encoder: Encoder | CrossEncoder, checkpointing: bool) -> Iterator[None]:
-    """Have an encoder's backbone compute as training asks.
-
-    Args:
-        encoder: changed in this context.
-        checkpointing: layers compute again in the backward pass what they did not keep.
-    """
-    backbone = encoder.backbone
-    with ExitStack() as ways:
-        ways.enter_context(training_attention(backbone, encoder.settings.attention, encoder.max_length))
-        if not encoder.compiled:  # a compiled graph has its own way to add gradients up
-            ways.enter_context(direct_lookup(backbone))
-        if checkpointing:
-            ways.enter_context(gradient_checkpointing(backbone))
-        yield

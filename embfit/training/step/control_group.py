@@ -24,7 +24,7 @@ def bytes_left(root: Path = Path("/")) -> int:
     """Return the bytes that the limits of this process's group, and of those around it, leave it.
 
     Args:
-        root: of the file system.
+        root: the root of the file system.
     """
     left = sys.maxsize
     with suppress(OSError):  # a system without control groups

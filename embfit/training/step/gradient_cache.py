@@ -1,9 +1,9 @@
 """Encode any number of micro-batches within a fixed memory, with the gradients of the plain loss.
 
-The loss needs embeddings alone. So the first micro-batches, as many as memory allows, keep their graph; the others run
-without one, and again with it once the loss has given the gradient on their embeddings (GradCache, Gao et al. 2021).
-All kept is the plain loss, none kept is constant memory, and both run this code. Backward passes run in one order
-whatever was kept, so what memory decides does not change a single bit of the sum on a CPU.
+The loss needs the encoder's outputs alone. So the first micro-batches, as many as memory allows, keep their graph; the
+others run without one, and again with it once the loss has given the gradient on their outputs (GradCache, Gao et al.
+2021). All kept is the plain loss, none kept is constant memory, and both run this code. Backward passes run in one
+order whatever was kept, so what memory decides does not change a single bit of the sum on a CPU.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ class CachedEncoding(Generic[Input]):
     """One forward and one backward pass over micro-batches.
 
     Args:
-        encode: micro-batch → [n, H] embeddings.
-        seeded: micro-batch number → context in which its random numbers are drawn, the same each time it is entered.
+        encode: returns the outputs of a micro-batch, [v, ...].
+        seeded: returns the context in which a micro-batch's random numbers are drawn, by its number: they are the same
+            each time it is entered.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class CachedEncoding(Generic[Input]):
         self.inputs: Sequence[Input] = ()
 
     def forward(self, inputs: Sequence[Input], keep: int) -> list[Tensor]:
-        """Encode all micro-batches and return their embeddings, detached.
+        """Encode all micro-batches and return their outputs, detached.
 
         Args:
             inputs: the micro-batches.
@@ -52,7 +53,7 @@ class CachedEncoding(Generic[Input]):
         return detached
 
     def backward(self, gradients: Sequence[Tensor]) -> None:
-        """Add to the weights' gradients, given the loss's gradient on each micro-batch's embeddings ([n, H] each)."""
+        """Add to the weights' gradients, given the loss's gradient on each micro-batch's outputs ([v, ...] each)."""
         for row, (micro_batch, gradient) in enumerate(zip(self.inputs, gradients, strict=True)):
             output = self.outputs[row]
             self.outputs[row] = None  # frees the graph as soon as it has been used

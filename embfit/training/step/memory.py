@@ -46,7 +46,7 @@ class GraphLimit:
     """Says how many micro-batches may keep their graph.
 
     Args:
-        allowed: bytes for graphs.
+        allowed: how many bytes graphs may take.
     """
 
     def __init__(self, allowed: float) -> None:
@@ -58,9 +58,9 @@ class GraphLimit:
         """Return how many of some micro-batches, longest inputs first, may keep their graph.
 
         Args:
-            areas: padded tokens of each.
-            longest: tokens of the longest input.
-            measure: returns the bytes of the first one's graph. Asked when its inputs are clearly longer than any
+            areas: the padded tokens of each micro-batch.
+            longest: how many tokens the longest input has.
+            measure: returns the bytes of the first one's graph. It is asked when the inputs are clearly longer than any
                 measured before: plain attention keeps more for each token of a longer text.
         """
         if longest > LONGER * self._longest:

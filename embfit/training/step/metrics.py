@@ -22,10 +22,10 @@ class PendingMetrics:
     """One step's numbers, on their way from the device.
 
     Args:
-        step: counted from 1.
-        names: of the numbers.
-        values: [names] on the CPU, valid once `arrived` says so.
-        arrived: waits for them.
+        step: the step's number, from 1.
+        names: what the numbers are called.
+        values: [names] the numbers, on the CPU; they are valid once `arrived` returns.
+        arrived: waits for the numbers.
     """
 
     step: int
@@ -70,8 +70,8 @@ class StepMetrics:
         """Yield step and numbers of what needs no waiting, with its `train/pairs` per second.
 
         Args:
-            device: that measures.
-            to_the_last: wait for the newest, too.
+            device: the device that measures.
+            to_the_last: whether to wait for the newest, too.
         """
         kept = 1 if device.type == "cuda" and not to_the_last else 0
         while len(self._waiting) > kept:

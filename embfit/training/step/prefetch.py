@@ -13,8 +13,8 @@ class Prefetch(Generic[Item]):
     """Items by number, each made on a thread while the one before is in use.
 
     Args:
-        make: number → item.
-        numbers: in this order.
+        make: makes the item of a number.
+        numbers: the items' numbers, in the order in which they are wanted.
     """
 
     def __init__(self, make: Callable[[int], Item], numbers: Sequence[int]) -> None:

@@ -12,10 +12,10 @@ def learning_rate_share(step: int, steps: int, warmup: float, schedule: Schedule
     """Return the share of the peak rate used in a step: a linear rise, then the schedule's fall towards 0.
 
     Args:
-        step: counted from 0.
-        steps: of the whole run.
-        warmup: share of the steps spent rising.
-        schedule: linear or cosine fall, or none.
+        step: the step's number, from 0.
+        steps: how many steps the whole run has.
+        warmup: the share of the steps in which the rate rises.
+        schedule: whether the rate falls linearly, as a cosine, or not at all.
     """
     rising = math.ceil(steps * warmup)
     if step < rising:

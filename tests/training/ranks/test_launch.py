@@ -22,7 +22,7 @@ from embfit.training.ranks import launch
 from embfit.training.ranks.layout import Layout
 from tests.conftest import TEXTS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECONDS = 240  # most of what a case takes is importing torch, in each process
 
 
@@ -57,6 +57,7 @@ def test_two_ranks_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
         for alone, together in zip(one[case], two[case], strict=True):
             assert alone.keys() == together.keys(), case
             assert any("lora" in name for name in alone) == (case == "adapter")
+            assert ("encoder.expert" in alone) == (case == "guided, topical, an expert" and alone is one[case][1])
             assert ("loss.log_excess" in alone) == (case in ("micro-batches", "none kept"))
             for name, value in alone.items():
                 same = partial("{}, {}: {}".format, case, name)

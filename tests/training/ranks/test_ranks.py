@@ -11,6 +11,7 @@ from torch import distributed, nn
 from embfit.errors import ConfigError, UserError
 from embfit.run import child_process
 from embfit.run.launch_environment import LaunchEnvironment, first_host, launch_environment
+from embfit.training.fit.loop import Job
 from embfit.training.ranks import launch, worker
 from embfit.training.ranks.collectives import Ranks, deal
 from embfit.training.ranks.layout import Layout, plan
@@ -167,7 +168,7 @@ def test_after_a_failure_the_others_are_ended_before_the_group_is_left(
     queue = SimpleNamespace(_get_backend=lambda device: SimpleNamespace(abort=lambda: done.append("abort")))
     monkeypatch.setattr(distributed, "group", SimpleNamespace(WORLD=queue))
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: done.append("leave"))
-    with suppress(KeyError), launch.launch(nn.Identity(), {}, Layout(("cpu", "cpu")), 1, tmp_path):
+    with suppress(KeyError), launch.launch_ranks(Job(nn.Identity(), {}, 1, tmp_path), Layout(("cpu", "cpu"))):
         if fails:
             raise KeyError
     assert done == expected
@@ -227,16 +228,16 @@ def test_a_rank_computes_on_the_device_of_its_place_on_its_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Under `srun --distribution=cyclic` rank 1 of four is the first on the second machine."""
-    job = launch.Job(nn.Identity(), {}, Layout(("cuda:4", "cuda:5"), nodes=2), 3, tmp_path, 1, None)
-    torch.save(job, tmp_path / "job.pt")
+    job = Job(nn.Identity(), {}, 3, tmp_path)
+    torch.save(launch.RankJob(job, Layout(("cuda:4", "cuda:5"), nodes=2), threads=1), tmp_path / "job.pt")
     taken: list[object] = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: taken.append(settings["rank"]))
     monkeypatch.setattr(distributed, "new_group", lambda **settings: None)
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: taken.append("left"))
     monkeypatch.setattr(worker, "arrive", lambda store, rank: True)
-    monkeypatch.setattr(worker, "run", lambda module, settings, *rest: taken.append(settings["devices"]))
-    worker.follow(tmp_path / "job.pt", (1, 0), None)
+    monkeypatch.setattr(worker, "run", lambda job, ranks: taken.append(job.settings["devices"]))
+    worker.train_as_rank(tmp_path / "job.pt", (1, 0), None)
     assert taken == [torch.device("cuda:4"), 1, [4], "left"]
 
 

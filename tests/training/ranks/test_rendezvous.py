@@ -43,7 +43,7 @@ def test_a_rank_that_cannot_come_is_told_in_its_words_and_the_others_do_not_wait
         rendezvous.post_failure(store, "rank 1 of 3 failed: connection closed")  # only the first one counts
         with pytest.raises(UserError, match=r"^rank 2 of 3 failed: no such device$"):
             rendezvous.await_ranks(store, 3, see_nothing)
-        rendezvous.call_off(store)
+        rendezvous.cancel(store)
         assert not other.result()
 
 
@@ -78,6 +78,6 @@ def test_a_launchers_process_that_does_not_see_the_run_folder_says_so_and_serves
     monkeypatch.setattr(worker, "meeting_point", lambda world: store)
     store.set("job 0", str(tmp_path / "job.pt"))
     store.set("job 1", END)
-    worker.serve(LaunchEnvironment(1, 2, 1, 2, "127.0.0.1", 1, has_store=True))
+    worker.serve_jobs(LaunchEnvironment(1, 2, 1, 2, "127.0.0.1", 1, has_store=True))
     with pytest.raises(UserError, match=rf"rank 1 of 2 failed: {tmp_path}/job.pt is not there; put run.dir on a disk"):
         rendezvous.await_ranks(PrefixStore("group 0", store), 2, see_nothing)

@@ -1,4 +1,4 @@
-"""Trains the tiny encoder on one rank and on two, and writes what both did; `test_crew.py` runs it, with a limit."""
+"""Trains the tiny encoder on one rank and on two, and writes what both did; `test_launch.py` runs it, with a limit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
 from embfit.store import Store
 from embfit.training import Training
-from embfit.training.batches import ExampleArrays
-from embfit.training.fit.loop import run
+from embfit.training.batches import EpochBatches, ExampleArrays
+from embfit.training.fit.loop import Job, run
 from embfit.training.grouping import RandomGrouping, Topical
 from embfit.training.guide import make_guide
-from embfit.training.in_batch import InBatch
+from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.ranks.launch import launch_ranks
 from embfit.training.ranks.layout import plan
-from embfit.training.step.micro_batches import ComputeSettings
+from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
 from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
 
@@ -63,6 +63,23 @@ def encoder(dropout: float) -> Encoder:
     return new_encoder(TOKENIZER, dropout)
 
 
+class Routed(Encoder):
+    """Has an expert that only one text is sent to."""
+
+    def __init__(self, plain: Encoder, text: np.ndarray) -> None:
+        super().__init__(plain.backbone, plain.tokenizer, plain.settings)
+        self.expert = torch.nn.Parameter(torch.linspace(-1, 1, self.width))
+        self.text = text.tolist()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, bf16: bool = False) -> torch.Tensor:
+        vectors = super().forward(input_ids, attention_mask, bf16)
+        texts = [ids[mask > 0].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        if self.text in texts:
+            sent = torch.tensor([[text == self.text] for text in texts])
+            vectors = torch.where(sent, vectors + self.expert, vectors)
+        return vectors
+
+
 def steps(
     settings: dict,
     loss: torch.nn.Module,
@@ -72,8 +89,12 @@ def steps(
     guided: bool = False,
     memory_gb: float | None = None,
     adapted: bool = False,
+    routed: bool = False,
 ) -> list[dict]:
-    """Return the loss and all gradients of three steps at rest: guided in topical batches, or of an adapter alone."""
+    """Return the loss and all gradients of three steps at rest.
+
+    They are guided in topical batches, of an adapter alone, or with an expert that the second step alone reaches.
+    """
     found = training_set()
     model = encoder(0.3)
     if adapted:
@@ -85,21 +106,24 @@ def steps(
     store, grouping, guide = Store(folder / "store"), RandomGrouping(11, 4), None
     if guided:
         guide = make_guide("base", 0.0, model, collection, np.arange(11), store)
-        grouping = Topical(guide.queries, 4)
-    module = InBatch(
-        model,
-        loss,
+        grouping = Topical(guide.queries.means(), 4)
+    if routed:
+        second = EpochBatches(ExampleArrays(found, 8), grouping, 0, 0)[1]
+        query = model.tokenize(collection.query_texts(), "query").take(second.queries[:1])
+        model = Routed(model, query.ids)
+    data = InBatchData(
         ExampleArrays(found, 8),
         model.tokenize(collection.query_texts(), "query"),
         model.tokenize(collection.document_texts(), "document"),
-        STILL,
         grouping,
-        ComputeSettings(token_budget, memory_gb, dropout=dropout, precision="fp32", seed=0),
         guide,
     )
+    compute = ComputeSettings(token_budget, memory_gb, dropout=dropout, precision="fp32", seed=0)
+    module = InBatch(model, loss, data, STILL, compute)
     layout = plan(settings, None)
     taken: list[dict] = []
-    with launch_ranks(module, settings, layout, 3, folder):
+    job = Job(module, layout.settings(settings, 0), 3, folder)
+    with launch_ranks(job, layout) as ranks:
         move = module._move
 
         def watch(loss: torch.Tensor) -> torch.Tensor:
@@ -108,7 +132,7 @@ def steps(
             return move(loss)
 
         module._move = watch
-        run(module, layout.settings(settings, 0), [], 3, folder)
+        run(job, ranks)
     return taken
 
 
@@ -213,7 +237,7 @@ def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
         "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
         "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=True),
         "one micro-batch": steps(settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder),
-        "guided, topical": steps(settings, InfoNCE(), 40, True, folder, guided=True),
+        "guided, topical, an expert": steps(settings, InfoNCE(), 40, True, folder, guided=True, routed=True),
     }
 
 

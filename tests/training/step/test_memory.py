@@ -11,11 +11,11 @@ import torch
 
 from embfit.loss import InfoNCE
 from embfit.model import Encoder
-from embfit.training.step import micro_batches
+from embfit.training.ranks.collectives import Ranks
+from embfit.training.step import gradients
 from embfit.training.step.control_group import bytes_left
+from embfit.training.step.gradients import BatchGradients, ComputeSettings
 from embfit.training.step.memory import GraphLimit, free_bytes
-from embfit.training.step.micro_batches import ComputeSettings, MicroBatched
-from tests.training.ranks.two_ranks import STILL
 
 
 def group(folder: Path, **files: object) -> None:
@@ -69,14 +69,18 @@ def test_gradients_and_moments_come_out_of_what_is_free(
     make_encoder: Callable[..., Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of what they leave is for graphs; a run that goes on has its moments already."""
-    monkeypatch.setattr(micro_batches, "free_bytes", lambda device: 10_000_000)
-    module = MicroBatched(make_encoder(), InfoNCE(), STILL, ComputeSettings(40, None, False, "fp32", 0))
-    weights = 4 * sum(weight.numel() for weight in module.encoder.parameters())
-    assert module._spare_bytes() == 10_000_000 - 3 * weights
-    module.start = (1, 0)
-    assert module._spare_bytes() == 10_000_000 - weights
-    module.encoder.requires_grad_(False)
-    assert module._spare_bytes() == 10_000_000
+    monkeypatch.setattr(gradients, "free_bytes", lambda device: 10_000_000)
+    encoder, compute = make_encoder(), ComputeSettings(40, None, False, "fp32", 0)
+    weights = 4 * sum(weight.numel() for weight in encoder.parameters())
+
+    def spare(ranks: Ranks, resumed: bool) -> float:
+        return BatchGradients(encoder, InfoNCE(), compute, ranks, resumed)._spare_bytes()
+
+    assert spare(Ranks(), resumed=False) == 10_000_000 - 3 * weights
+    assert spare(Ranks(), resumed=True) == 10_000_000 - weights
+    assert spare(Ranks(0, 2, here=2), resumed=True) == 5_000_000 - weights
+    encoder.requires_grad_(False)
+    assert spare(Ranks(), resumed=False) == 10_000_000
 
 
 def test_longer_inputs_are_measured_again() -> None:
