@@ -10,15 +10,18 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
 from pydantic import Field
 
 from embfit.text_digests import CONTENT, DIGESTS, digest_documents, document_text, first_rows
-from embfit.vectors import Vectors
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from embfit.vectors import Vectors
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Judgements of one split: query id → {document id → grade}. A grade of 1 or more is relevant."""

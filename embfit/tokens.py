@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from numpy.lib.format import write_array_header_2_0
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 from embfit.ragged import lengths_of, offsets_of, part_of, take_from
 

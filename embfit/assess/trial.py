@@ -19,7 +19,7 @@ from embfit.model import Encoder
 from embfit.records import TrainingSet
 from embfit.store import Store
 from embfit.training import Training
-from embfit.training.fit.time_limit import seconds
+from embfit.training.fit.plan import seconds
 
 SIZES = (50_000, 100_000)  # documents, beside the collection's own
 

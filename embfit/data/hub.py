@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
-from datasets import Dataset, DatasetDict
-from datasets.exceptions import DatasetsError
 from huggingface_hub.utils import logging as hub_logging
 
 from embfit.data.files import BLOCK, Record, text_of
@@ -21,6 +19,9 @@ from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
 from embfit.store import Store
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,9 @@ class _Judgements:
 
 
 def _load(name: str, config: str, revision: str | None) -> DatasetDict:
+    import datasets  # takes a second
+    from datasets.exceptions import DatasetsError
+
     path = Path(name).expanduser()
     log.info("loading %s of %s", config, name)
     try:
@@ -141,6 +145,8 @@ def _load(name: str, config: str, revision: str | None) -> DatasetDict:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep retries out of the log, and progress bars off what is no terminal."""
+    import datasets
+
     verbosity = hub_logging.get_verbosity()
     bars = datasets.are_progress_bars_disabled()
     hub_logging.set_verbosity(logging.ERROR)

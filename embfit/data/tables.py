@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
-from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.records import Collection, Qrels
@@ -120,6 +119,8 @@ def write_judgements(folder: Path, qrels: Mapping[str, Qrels], facts: Mapping[st
 
 def open_collection(name: str, texts: Path, judgements: Path) -> Collection:
     """Return the collection of one folder's texts and another's (or the same one's) judgements and facts."""
+    from datasets import Dataset  # takes a second to import
+
     with pa.memory_map(str(judgements / "qrels.arrow")) as file:
         columns = pa.ipc.open_stream(file).read_all().to_pydict()
     qrels: dict[str, dict[str, dict[str, int]]] = {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.stats import norm, t
 
 FEWEST = 20  # queries for an interval
 CELLS = 4_000_000  # resampled values in memory at once, about 50 MB
@@ -125,6 +124,8 @@ def _interval(means: np.ndarray, count: int, confidence: float) -> tuple[float, 
     """Return the percentiles of resampled means of `count` queries between which the true mean lies."""
     if count < FEWEST:
         return None
+    from scipy.stats import norm, t  # takes a second to import
+
     tail = norm.cdf(t.ppf((1 - confidence) / 2, count - 1) * (count / (count - 1)) ** 0.5)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

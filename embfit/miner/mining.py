@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.miner.examples import SPLIT, TrainingQueries, training_examples
@@ -78,6 +77,8 @@ def mine(
         **json.loads((folder / "facts.json").read_text(encoding="utf-8")),
     }
     log.info(_summary(facts, wanted))
+    from datasets import Dataset  # takes a second to import
+
     rows = Dataset.from_file(str(folder / "rows.arrow"))
     if not len(rows):
         raise UserError(

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
-from datasets.table import InMemoryTable
 from pydantic import Field
 
 from embfit.errors import ConfigError
@@ -66,6 +64,9 @@ class ScoredMiner:
 
 def with_teacher_scores(training_set: TrainingSet, scores: Sequence[Sequence[float] | np.ndarray]) -> TrainingSet:
     """Return a training set with a teacher's scores: of each example's positives, then of its negatives."""
+    from datasets import Dataset  # takes a second to import
+    from datasets.table import InMemoryTable
+
     table = training_set.rows.data.table
     column = pa.array([np.asarray(one, np.float32) for one in scores], pa.list_(pa.float32()))
     place = table.schema.get_field_index("scores")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from embfit.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:

@@ -7,13 +7,12 @@ how many there are, so an encoder that gives several overrides that method and `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from embfit.errors import UserError
 from embfit.model.compiled import compiled_hidden_states, hidden_states
@@ -27,6 +26,9 @@ from embfit.model.settings import Settings
 from embfit.progress import Advance, progress
 from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
 from embfit.vectors import Vectors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Kind: TypeAlias = Literal["query", "document"]
 

@@ -6,10 +6,13 @@ put one there, some leave it to the caller; without it the last word of a text w
 
 from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from embfit.errors import UserError
 from embfit.tokens import Tokens, tokenizer_lock
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FLAGS = ("add_bos_token", "add_eos_token")  # by which some tokenizers make their rules anew when they are loaded
 

@@ -12,17 +12,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
-from transformers import PreTrainedModel
 
 from embfit.errors import UserError
 from embfit.model.layers import layer_stack
 from embfit.records import Seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -25,6 +25,9 @@ from embfit.model.precision import Precision, choose_device
 from embfit.model.settings import Attention, Settings
 from embfit.model.trainable import TrainedParts, check_trainable, trainable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 

@@ -13,7 +13,6 @@ from embfit.data.trec import write_qrels, write_run
 from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Evaluation, Report
 from embfit.report.contents import contents
-from embfit.report.page import page
 from embfit.store import write_text
 
 
@@ -42,6 +41,8 @@ def write_report(
         UserError: an id cannot stand in a TREC file.
         OSError: the folder cannot be written.
     """
+    from embfit.report.page import page  # matplotlib is slow to import
+
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(contents(report), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / "report.json", text + "\n")

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import pytorch_lightning as pl
 from pydantic import Field
 from torch import nn
 
@@ -19,7 +18,6 @@ from embfit.assess.candidates import ModelCandidate, measure_candidate
 from embfit.assess.chunking import compare_chunks, piece_sizes
 from embfit.assess.labels import examine
 from embfit.assess.power import foresee
-from embfit.assess.trial import estimate, time_training
 from embfit.assess.vocabulary import cover
 from embfit.errors import UserError
 from embfit.evaluator import Retrieval
@@ -34,6 +32,9 @@ from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data, Miner
 from embfit.training import Training
 from embfit.training.ranks.layout import layout_of
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 Positive = Annotated[int, Field(ge=1)]
@@ -195,6 +196,8 @@ def _time(
     price_per_hour: float | None,
 ) -> dict[str, Any]:
     """Mine as a fine-tuning would, train for a few steps and extrapolate."""
+    from embfit.assess.trial import estimate, time_training  # Lightning takes seconds to import
+
     examples = _training_queries(context.collection)
     if not steps or not examples:
         log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")

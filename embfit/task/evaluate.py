@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pytorch_lightning as pl
 from pydantic import Field
 
 from embfit.evaluator import Retrieval
@@ -20,6 +19,9 @@ from embfit.store import Store
 from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data
 from embfit.training.ranks.layout import layout_of
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 
 def evaluate(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 from torch import nn
 
 from embfit.errors import ConfigError
@@ -28,6 +27,9 @@ from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
 from embfit.training.ranks.layout import layout_of
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 
 def finetune(

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pytorch_lightning as pl
 from torch import nn
 
 from embfit.data.held_out import cut_folds
@@ -35,6 +34,9 @@ from embfit.task.parts import Data, Miner
 from embfit.task.train_once import train_once
 from embfit.training import Fit, ListTraining, Training
 from embfit.training.ranks.layout import layout_of
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 

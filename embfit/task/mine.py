@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pytorch_lightning as pl
 from pydantic import Field
 
 from embfit.errors import UserError
@@ -22,6 +21,9 @@ from embfit.store import Store
 from embfit.task.facts import describe
 from embfit.task.parts import Data, Miner
 from embfit.training.ranks.layout import layout_of
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pytorch_lightning as pl
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +24,9 @@ from embfit.run.record import read_record, read_state, run_folders
 from embfit.store import Store
 from embfit.task.parts import Data
 from embfit.training.ranks.layout import layout_of
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 

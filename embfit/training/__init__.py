@@ -28,7 +28,7 @@ Several processes are `ranks/`:
   run, `rendezvous` is where they meet; `collectives`: what they exchange in a step.
 """
 
-from embfit.training.fit.fit import Fit
+from embfit.training.fit.plan import Fit
 from embfit.training.list_training import ListTraining
 from embfit.training.training import Training
 

@@ -10,16 +10,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor
 
 from embfit.loss import Relations
 from embfit.ragged import Ragged, offsets_of
 from embfit.records import TrainingSet
 from embfit.training.grouping import Grouping
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pytorch_lightning as pl
 from pydantic import Field
 from torch import nn
 
@@ -20,6 +19,9 @@ from embfit.training.batches import ExampleArrays
 from embfit.training.fit.fit import Fit
 from embfit.training.lists import ListData, Lists
 from embfit.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,10 @@ class ListTraining(TrainingSettings):
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
+        from embfit.training.fit.fit import fit_module  # Lightning takes seconds to import
+        from embfit.training.lists import Lists
+        from embfit.training.ranks.layout import layout_of
+
         if not getattr(loss, "on_lists", False):
             raise ConfigError(
                 f"{type(loss).__name__} is a loss of embeddings; choose loss=listwise or loss=binary "

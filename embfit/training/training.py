@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import pytorch_lightning as pl
 from pydantic import Field
 from torch import nn
 
@@ -26,6 +25,11 @@ from embfit.training.guide import Guide, make_guide
 from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.remining import Remining
 from embfit.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from embfit.training.guide import Guide
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +150,8 @@ class Training(TrainingSettings):
     def _guide(
         self, encoder: Encoder, examples: ExampleArrays, training_set: TrainingSet, store: Store
     ) -> Guide | None:
+        from embfit.training.guide import make_guide
+
         if self.guide is None:
             return None
         rows = np.unique(examples.queries)

@@ -118,7 +118,7 @@ def test_the_numbers_are_kept_when_the_page_cannot_be_drawn(tmp_path: Path, monk
     def refuse(*_: object) -> str:
         raise RuntimeError("no page")
 
-    monkeypatch.setattr("embfit.report.writing.page", refuse)
+    monkeypatch.setattr("embfit.report.page.page", refuse)
     with pytest.raises(RuntimeError, match="no page"):
         write_report(report(), tmp_path, {}, {}, collection())
     assert json.loads((tmp_path / "report.json").read_text())["systems"].keys() == {"base", "bm25", "tuned"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
-
-MOST_MINUTES = 1440  # YAML reads 12:00:00 without quotes as 43200, and 30:00 as 1800
 
 
 class TimeLimit(pl.Callback):
@@ -44,28 +41,3 @@ class TimeLimit(pl.Callback):
             log.warning(
                 "training.max_time is over: stopping after step %d of %d", trainer.global_step, trainer.max_steps
             )
-
-
-def seconds(time_given: str | float) -> float:
-    """Return the seconds of `"HH:MM:SS"`, `"DD:HH:MM:SS"` or a number of minutes.
-
-    Raises:
-        ValueError: it is neither, not above zero, or may be a time whose quotes were forgotten.
-    """
-    if isinstance(time_given, str):
-        if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", time_given):
-            raise ValueError(
-                f'max_time={time_given} is no time; write "HH:MM:SS", "DD:HH:MM:SS" or a number of minutes'
-            )
-        days, hours, minutes, rest = ([0] * 4 + [int(part) for part in time_given.split(":")])[-4:]
-        found = ((days * 24 + hours) * 60 + minutes) * 60.0 + rest
-    elif time_given >= MOST_MINUTES:
-        raise ValueError(
-            f"max_time={time_given} would be minutes, of which {MOST_MINUTES} are too many; quote a time "
-            '("12:00:00", as YAML reads 12:00:00 as 43200), and write more than a day as one, too'
-        )
-    else:
-        found = time_given * 60.0
-    if found <= 0:
-        raise ValueError(f"max_time={time_given} leaves no time; give more, or null for no limit")
-    return found

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.accelerators import CUDAAccelerator
 
 from embfit.errors import UserError
 from embfit.run.launch_environment import LaunchEnvironment, launch_environment
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 TOGETHER = ("auto", "ddp")  # strategies under which several devices train
 ALONE = (*TOGETHER, "single_device")
@@ -107,6 +107,9 @@ def _devices(accelerator: str, asked: Any) -> tuple[str, ...]:
 
 
 def _gpus(asked: Any) -> tuple[str, ...]:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException  # Lightning takes seconds to import
+    from pytorch_lightning.accelerators import CUDAAccelerator
+
     found = None
     with suppress(MisconfigurationException, TypeError, ValueError):
         found = CUDAAccelerator.parse_devices(-1 if asked == "auto" else asked)

@@ -16,17 +16,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 from embfit.model import CrossEncoder, Encoder
 from embfit.model.layers import layer_stack
 from embfit.model.settings import Attention
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PLAIN = 512  # tokens up to which a CPU trains faster with plain attention, whose memory is quadratic
 

@@ -25,7 +25,8 @@ from embfit.model import Encoder, save_encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.training import Fit, Training
-from embfit.training.fit.time_limit import TimeLimit, seconds
+from embfit.training.fit.plan import seconds
+from embfit.training.fit.time_limit import TimeLimit
 from tests.conftest import TEXTS
 
 # 8 examples in batches of 3, 3 and 2: four epochs are twelve steps, and 3, 6, 9 and 12 end one

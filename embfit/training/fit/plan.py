@@ -1,0 +1,87 @@
+"""What is planned of a training, and what came of it: records that can be read without Lightning."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+MOST_MINUTES = 1440  # YAML reads 12:00:00 without quotes as 43200, and 30:00 as 1800
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training did.
+
+    Args:
+        steps: optimizer steps taken.
+        epochs: passes over the examples, as a fraction.
+        best_step: whose weights the encoder has now; 0 are those it started from.
+        history: one entry a validation: `step` and the metrics.
+        curve: `step`, `loss`, `accuracy` (share of positives above all their negatives) and `lr`, a few hundred points
+            at most, each the mean of the steps since the one before.
+        stopped: `finished`, `plateau`, or `time` when `max_time` was over.
+        seconds: of training, validation left out.
+        validation_seconds: of validation.
+        pairs_per_second: (query, positive) pairs trained on.
+        peak_memory_gb: of the process (CPU) or the device (GPU), in 1e9 bytes.
+    """
+
+    steps: int
+    epochs: float
+    best_step: int
+    history: list[dict[str, float]]
+    curve: list[dict[str, float]]
+    stopped: Literal["finished", "plateau", "time"]
+    seconds: float
+    validation_seconds: float
+    pairs_per_second: float
+    peak_memory_gb: float
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """When what happens in a training.
+
+    Args:
+        steps: optimizer steps, at most.
+        per_epoch: steps in an epoch.
+        validations_per_epoch: spread evenly, and one after the last step.
+        patience: stop after this many of them without a gain; None never stops.
+        min_gain: of nDCG@10, that counts as one.
+        checkpoint_every: steps between two checkpoints; None writes one at each validation, or where one would be.
+        limit: of the whole training, in seconds; None is no limit.
+    """
+
+    steps: int
+    per_epoch: int
+    validations_per_epoch: int
+    patience: int | None
+    min_gain: float
+    checkpoint_every: int | None
+    limit: float | None
+
+
+def seconds(time_given: str | float) -> float:
+    """Return the seconds of `"HH:MM:SS"`, `"DD:HH:MM:SS"` or a number of minutes.
+
+    Raises:
+        ValueError: it is neither, not above zero, or may be a time whose quotes were forgotten.
+    """
+    if isinstance(time_given, str):
+        if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", time_given):
+            raise ValueError(
+                f'max_time={time_given} is no time; write "HH:MM:SS", "DD:HH:MM:SS" or a number of minutes'
+            )
+        days, hours, minutes, rest = ([0] * 4 + [int(part) for part in time_given.split(":")])[-4:]
+        found = ((days * 24 + hours) * 60 + minutes) * 60.0 + rest
+    elif time_given >= MOST_MINUTES:
+        raise ValueError(
+            f"max_time={time_given} would be minutes, of which {MOST_MINUTES} are too many; quote a time "
+            '("12:00:00", as YAML reads 12:00:00 as 43200), and write more than a day as one, too'
+        )
+    else:
+        found = time_given * 60.0
+    if found <= 0:
+        raise ValueError(f"max_time={time_given} leaves no time; give more, or null for no limit")
+    return found
