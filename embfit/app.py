@@ -24,7 +24,6 @@ from embfit.launcher.distributed import as_launched
 from embfit.run.console import report
 from embfit.run.process import perform, termination_interrupts
 from embfit.run.resume import read_run, resume_folder
-from embfit.sweep.multirun import sweep
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,6 +70,8 @@ def _command(line: CommandLine) -> None:
             compose(loader, line.overrides)
             hydra.show_info(line.about, CONFIG, line.overrides)
         elif line.action == "multirun" or hydra.get_mode(CONFIG, line.overrides) == RunMode.MULTIRUN:
+            from embfit.sweep.multirun import sweep  # PyTorch and what else sweeps need take seconds to import
+
             sweep(loader, line.overrides)
         else:
             _run(loader, line.overrides)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from embfit.compose.source_signature import is_slow
 from embfit.compose.targets import find_target
 from embfit.errors import ConfigError
 
@@ -69,5 +70,42 @@ def _trainer(values: Mapping[str, Any]) -> functools.partial[Any]:
     node.pop("_partial_", None)
     settings = make(node, "trainer")
     callbacks = settings.pop("callbacks", None) or {}
-    loggers = make(values.get("logger") or {}, "logger")
-    return functools.partial(call, **settings, callbacks=list(callbacks.values()), logger=list(loggers.values()))
+    return functools.partial(call, **settings, callbacks=list(callbacks.values()), logger=_loggers(values))
+
+
+def _loggers(values: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the configured loggers; those of Lightning alone are made when they are looked at, for its import is slow.
+
+    Others may refuse what they are given, or lack a package, which is to be known before any work.
+    """
+    node = values.get("logger") or {}
+    make_all = functools.partial(make, node, "logger")
+    if node and all(is_slow(str(logger.get("_target_"))) for logger in node.values()):
+        return _MadeLater(lambda: list(make_all().values()), len(node))
+    return list(make_all().values())
+
+
+class _MadeLater(Sequence[Any]):
+    """A list that is made when one of its items is asked for.
+
+    Args:
+        make: returns the items.
+        length: how many there will be.
+    """
+
+    def __init__(self, make: Callable[[], list[Any]], length: int) -> None:
+        self._make = make
+        self._length = length
+        self._made: list[Any] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Any]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        return self._made[place]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from embfit.compose.source_signature import ImportedWhenCalled, is_slow, read_class
 from embfit.nearest import suggestion
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -27,10 +28,10 @@ class Target:
 
     Args:
         name: as the YAML writes it.
-        call: the class or function.
-        parameters: those that can be given by name.
-        hints: type hint by parameter; `Any` where there is none.
-        open_ended: it takes any further keyword.
+        call: the class or function, or what imports it once it is called.
+        parameters: the parameters that can be given by name.
+        hints: the type hint of each parameter, which is `Any` where there is none.
+        open_ended: whether it takes any further keyword.
     """
 
     name: str
@@ -51,22 +52,29 @@ class Target:
 
 
 def find_target(name: str) -> Target:
-    """Import what a `_target_` names.
+    """Find what a `_target_` names: by importing it, or by reading its source where importing is slow.
 
     Raises:
         MissingTargetError: there is no such thing, it cannot be imported, or it cannot be called.
     """
+    if is_slow(name) and (source := read_class(name)) is not None:
+        return _target(name, ImportedWhenCalled(name, source.module), source.parameters, source.hints)
     call = _locate(name)
     if not callable(call):
         raise MissingTargetError(f"{name} is a {type(call).__name__}, which cannot be called")
     try:
-        signature = inspect.signature(call)
+        parameters = inspect.signature(call).parameters
     except (TypeError, ValueError):  # some built-ins have none
         return Target(name, call, {}, {}, open_ended=True)
-    parameters = {key: parameter for key, parameter in signature.parameters.items() if parameter.kind in NAMED}
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    hints = type_hints(call)
-    return Target(name, call, parameters, {key: hints.get(key, Any) for key in parameters}, open_ended)
+    return _target(name, call, parameters, type_hints(call))
+
+
+def _target(
+    name: str, call: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]
+) -> Target:
+    named = {key: parameter for key, parameter in parameters.items() if parameter.kind in NAMED}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return Target(name, call, named, {key: hints.get(key, Any) for key in named}, open_ended)
 
 
 def type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
