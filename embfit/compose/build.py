@@ -50,7 +50,7 @@ def make(node: Any, key: str) -> Any:
     if not isinstance(node, Mapping):
         return node
     try:
-        return instantiate(OmegaConf.create(dict(node)), _convert_="all")
+        return instantiate(OmegaConf.create(_literal(_literal(node))), _convert_="all")  # Hydra resolves them twice
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ValueError):
@@ -83,6 +83,15 @@ def _loggers(values: Mapping[str, Any]) -> Sequence[Any]:
     if node and all(is_slow(str(logger.get("_target_"))) for logger in node.values()):
         return _MadeLater(lambda: list(make_all().values()), len(node))
     return list(make_all().values())
+
+
+def _literal(value: Any) -> Any:
+    """Return values that are what these are once they are resolved: a `${` in a resolved text stands for itself."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 class _MadeLater(Sequence[Any]):

@@ -15,15 +15,17 @@ from typing import Any
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from embfit.compose.hydra_errors import readable_errors, suspicious
+from embfit.compose.hydra_errors import WrongOverridesError, readable_errors, suspicious
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.origins import COMMAND_LINE, Origins, leaves
-from embfit.compose.preflight import check
-from embfit.compose.problems import Problem, refuse
+from embfit.compose.preflight import check, wrong_values
+from embfit.compose.problems import Problem, ProblemsError, refuse
 from embfit.compose.provenance import trace
 
 
@@ -60,11 +62,46 @@ def compose(loader: Loader, overrides: Sequence[str], multirun: bool = False) ->
     Raises:
         ConfigError: an override or a file is wrong; every wrong override is named.
     """
-    with readable_errors(loader, overrides, multirun):
-        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-        config = loader.load_configuration(CONFIG, list(overrides), run_mode=mode)
+    mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+    try:
+        with readable_errors(loader, overrides, multirun):
+            config = loader.load_configuration(CONFIG, list(overrides), run_mode=mode)
+    except WrongOverridesError as error:
+        refuse(dict.fromkeys([*error.lines, *_wrong_values(loader, error.sound, error.choices_known)]))
+        raise
     refuse(suspicious(loader, overrides))
     return config
+
+
+def _wrong_values(loader: Loader, overrides: Sequence[str], complete: bool) -> Iterator[str]:
+    """Yield what is wrong with the values of overrides, some of which may name several.
+
+    Args:
+        loader: composes them.
+        overrides: without those that do not compose.
+        complete: whether the choices are those that were meant, so that they can be held to each other.
+    """
+    if not overrides:
+        return
+    parsed = OverridesParser.create(loader).parse_overrides(list(overrides))
+    fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    varied = [override for override in parsed if override.is_discrete_sweep()]
+    named = [f"{override.get_key_element()}={text}" for override in varied for text in _named(override)]
+    for one in [[], *([text] for text in named)]:
+        try:
+            config = compose(loader, [*fixed, *one])
+            if complete and not varied:
+                check_composed(loader, config, fixed)
+            found = resolve_config(loader, config, [*fixed, *one])
+            yield from map(str, wrong_values(found.values, found.origins, loader.groups()))
+        except ProblemsError as error:
+            yield from error.lines
+
+
+def _named(override: Override) -> list[str]:
+    """Return the values that an override of a sweep names: of a range its ends, between which are numbers like them."""
+    texts = list(map(str, override.sweep_string_iterator()))
+    return [texts[0], texts[-1]] if override.is_range_sweep() and texts else texts
 
 
 def overrides_of(config: DictConfig) -> list[str]:

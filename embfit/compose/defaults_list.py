@@ -12,6 +12,7 @@ import yaml
 
 from embfit.compose.loader import Loader
 from embfit.compose.problems import Problem
+from embfit.compose.renamed import new_name
 from embfit.nearest import suggestion
 
 NO_FILES = ("_self_", "_here_", "null")
@@ -113,4 +114,6 @@ def _no_such_choice(loader: Loader, group: str, entry: Entry) -> str | None:
     missing = [name for name in entry.names if loader.file(_path(group, name)) is None]
     if not missing or "optional" in entry.words:
         return None
+    if now := new_name(f"{group}={missing[0]}"):
+        return f"{group}={missing[0]} {now}"
     return f"there is no '{missing[0]}' in the group {group}{suggestion(missing[0], loader.choices(group))}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import yaml
@@ -25,7 +25,8 @@ from embfit.compose.defaults_list import listed, resolved, wrong_entries
 from embfit.compose.loader import CONFIG, Loader
 from embfit.compose.origins import COMMAND_LINE
 from embfit.compose.preflight import TOP_LEVEL
-from embfit.compose.problems import Problem, refuse
+from embfit.compose.problems import Problem, ProblemsError, refuse
+from embfit.compose.renamed import new_name
 from embfit.compose.rooms import owned_elsewhere
 from embfit.errors import ConfigError
 from embfit.nearest import nearest, suggestion
@@ -38,13 +39,30 @@ SEVERAL = ("experiment", "logger")  # groups whose choices go together; those of
 SPELLED_OUT = 3  # more choices than this are not
 
 
+class WrongOverridesError(ProblemsError):
+    """Overrides that do not compose.
+
+    Args:
+        lines: one for each problem.
+        sound: the overrides that compose without those, if some of them give values; these may be wrong as well.
+        choices_known: whether all groups have the choice that was meant, so that one can be held to another.
+    """
+
+    def __init__(self, lines: Iterable[str], sound: Sequence[str], choices_known: bool) -> None:
+        super().__init__(lines)
+        self.sound = tuple(sound)
+        self.choices_known = choices_known
+
+
 @contextmanager
 def readable_errors(loader: Loader, overrides: Sequence[str], multirun: bool = False) -> Iterator[None]:
     """Raise a `ConfigError` of one line per mistake for whatever Hydra says while the block composes."""
     try:
         yield
     except REFUSALS as error:
-        refuse(_command_line(loader, overrides, multirun))
+        problems, sound, choices_known = _command_line(loader, overrides, multirun)
+        if problems:
+            raise WrongOverridesError(map(str, problems), sound, choices_known) from None
         refuse(wrong_entries(loader, _chosen(loader, overrides)))
         raise ConfigError(_condensed(loader, error)) from error
 
@@ -63,9 +81,15 @@ def suspicious(loader: Loader, overrides: Sequence[str]) -> Iterator[Problem]:
             yield _several_choices(element, names, place)
 
 
-def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> list[Problem]:
-    """Say what is wrong with the overrides, group choices before the keys that hang on them."""
+def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> tuple[list[Problem], list[str], bool]:
+    """Say what is wrong with the overrides, group choices before the keys that hang on them.
+
+    Returns:
+        The problems; the overrides that compose without those that have one, of which a key of a group whose choice is
+        wrong is none, since another choice has other keys; and whether all choices are right.
+    """
     problems: list[Problem] = []
+    unknown: set[str] = set()  # groups whose choice is wrong
     sound: list[str] = []  # group choices that exist
     keys: list[Override] = []
     nested: list[Override] = []
@@ -86,6 +110,7 @@ def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> l
             keys.append(override)
         elif found := _choice_problems(loader, override):
             problems += found
+            unknown.add(override.key_or_group)
         elif override.package is not None and not override.is_add():
             nested.append(override)
         elif not override.is_sweep_override():
@@ -98,10 +123,14 @@ def _command_line(loader: Loader, overrides: Sequence[str], multirun: bool) -> l
         if chosen := [str(override.input_line) for override in there if not override.is_sweep_override()]:
             config = loader.load_configuration(CONFIG, [*sound, *chosen], run_mode=mode)
     except REFUSALS:
-        return problems  # the choices do not compose; Hydra's first message says why
+        return problems, [], False  # the choices do not compose; Hydra's first message says why
+    values = []
     for override in keys:
-        problems += _key_problems(loader, config, override)
-    return problems
+        if found := _key_problems(loader, config, override):
+            problems += found
+        elif override.key_or_group.split(".")[0] not in unknown:
+            values.append(str(override.input_line))
+    return problems, [*sound, *chosen, *values] if values else [], not unknown
 
 
 def _chosen(loader: Loader, overrides: Sequence[str]) -> list[str]:
@@ -156,7 +185,12 @@ def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
     element = override.get_key_element()
     if not wrong and group in loader.defaults() and group not in SEVERAL and len(_merged(override)) > 1:
         return [_several_choices(element, _merged(override), COMMAND_LINE)]
-    return [Problem(f"{element}={name}", f"no such choice{suggestion(name, known)}", COMMAND_LINE) for name in wrong]
+    return [
+        Problem(
+            f"{element}={name}", new_name(f"{group}={name}") or f"no such choice{suggestion(name, known)}", COMMAND_LINE
+        )
+        for name in wrong
+    ]
 
 
 def _entry(loader: Loader, choice: str, names: Sequence[str]) -> str:
@@ -211,15 +245,32 @@ def _key_problems(loader: Loader, config: DictConfig, override: Override) -> lis
         return [Problem(path, "expected a mapping of names, got a list", COMMAND_LINE)]
     if override.is_add() or override.is_force_add() or missing is None:
         return []
-    if knob := owned_elsewhere(path):
-        return [Problem(path, knob, COMMAND_LINE)]
+    if remedy := new_name(path) or owned_elsewhere(path):
+        return [Problem(path, remedy, COMMAND_LINE)]
     parent, name, known = missing
     if not parent:
         if name in loader.groups():
             return [Problem(path, _nothing_there(loader, config, name), COMMAND_LINE)]
         known = [*known, *loader.groups()]
         return [Problem(name, f"no such group or key{suggestion(name, known)}", COMMAND_LINE)]
-    return [Problem(path, f"{parent} has no '{name}'{suggestion(name, known)}", COMMAND_LINE)]
+    known = [key for key in known if not key.startswith("_")]
+    hint = suggestion(name, known) if nearest(name, known) else _of_other_choice(loader, config, parent, name)
+    return [Problem(path, f"{parent} has no '{name}'{hint or suggestion(name, known)}", COMMAND_LINE)]
+
+
+def _of_other_choice(loader: Loader, config: DictConfig, group: str, name: str) -> str:
+    """Return the end of a sentence that names the choices of a group which have such a key, empty where none has."""
+    having: dict[str, list[str]] = {}
+    for choice in loader.choices(group) if group in loader.groups() else ():
+        loaded = loader.repository.load_config(f"{group}/{choice}")
+        keys = [str(key) for key in loaded.config] if loaded and isinstance(loaded.config, DictConfig) else []
+        if meant := nearest(name, [key for key in keys if not key.startswith("_")]):
+            having.setdefault(meant, []).append(f"{group}={choice}")
+    meant = nearest(name, having)
+    if meant is None:
+        return ""
+    chosen = config.hydra.runtime.choices.get(group)
+    return f"; {group}.{meant} is a key of {' and '.join(having[meant])}, and {group}={chosen} is chosen"
 
 
 def _nothing_there(loader: Loader, config: DictConfig, group: str) -> str:

@@ -1,8 +1,9 @@
 """Holds a composed configuration to the code that it will call, before any data, weights or network are touched.
 
-First every `_target_` is imported, its keys held to the callable's parameters and its values to their type hints; then
-`rules` holds the groups to each other; then the objects themselves may refuse what they are made of. Each step reports
-every mistake at once, with the place where it was written.
+Every `_target_` is found, its keys are held to the callable's parameters and its values to their type hints; `rules`
+holds the groups to each other; and the objects themselves may refuse what they are made of. All of it is said at once,
+each mistake with the place where it was written: a rule that needs a value which is wrong already says nothing, and no
+object is made of a group in which something is wrong.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from embfit.compose.build import make
-from embfit.compose.origins import Origins, leaves
+from embfit.compose.origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.problems import Problem, refuse
+from embfit.compose.renamed import new_name
 from embfit.compose.rooms import REWRITTEN, lives_in, owned_elsewhere, room
-from embfit.compose.rules import RULES
+from embfit.compose.rules import RULES, folders_are_there
 from embfit.compose.search_path import packs
 from embfit.compose.targets import MissingTargetError, Target, find_target
 from embfit.compose.values import complaint
@@ -44,6 +46,8 @@ CONTEXT = ("run", "store", *TOP_LEVEL)  # what a task may name beside groups
 def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], raw: DictConfig | None = None) -> None:
     """Check a whole configuration.
 
+    A file that is not there is said before any code is imported, where the user wrote nothing else that could be wrong.
+
     Args:
         values: the resolved configuration.
         origins: where each of its leaves was written.
@@ -54,10 +58,15 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
     Raises:
         ConfigError: one line per problem.
     """
-    problems = [*_each(values, set(groups)), *_task(values, set(groups))]
-    _refuse_placed(problems, origins, raw)
-    _refuse_placed((problem for rule in RULES for problem in rule(values)), origins, raw)  # rules trust the types
-    refuse(_refusals(values, origins))
+    known = set(groups)
+    found = _once(_lost(values, origins), origins, raw)
+    if found and found.keys() >= set(_written_by_user(origins)):
+        refuse(found.values())
+    by_types = [*_each(values, known), *_task(values, known)]
+    by_rules = list(_broken_rules(values, {problem.key for problem in by_types}))
+    wrong = {problem.key.split(".")[0] for problem in (*by_types, *by_rules)}
+    found |= _once([*by_types, *by_rules], origins, raw)
+    refuse([*_in_order(found, values), *_refusals(values, origins, wrong)])
 
 
 def check_keys(values: Mapping[str, Any], origins: Origins, groups: Iterable[str]) -> None:
@@ -69,7 +78,7 @@ def check_keys(values: Mapping[str, Any], origins: Origins, groups: Iterable[str
         ConfigError: one line per problem.
     """
     if any(origins.is_foreign(key) for key in origins if key not in TOP_LEVEL):
-        _refuse_placed(_each(values, set(groups)), origins, None)
+        refuse(_once(_each(values, set(groups)), origins, None).values())
 
 
 def check_group(values: Mapping[str, Any], group: str, origins: Origins) -> None:
@@ -78,7 +87,14 @@ def check_group(values: Mapping[str, Any], group: str, origins: Origins) -> None
     Raises:
         ConfigError: one line per problem.
     """
-    _refuse_placed(_walk(values[group], group, group, (*room(group), *packs())), origins, None)
+    refuse(_once(_walk(values[group], group, group, (*room(group), *packs())), origins, None).values())
+
+
+def wrong_values(values: Mapping[str, Any], origins: Origins, groups: Iterable[str]) -> Iterator[Problem]:
+    """Yield what is wrong with the keys and values of a command line, whatever else is."""
+    for problem in _once(_each(values, set(groups)), origins, None).values():
+        if problem.place == COMMAND_LINE:
+            yield problem
 
 
 def _each(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
@@ -145,7 +161,8 @@ def _keys(node: Mapping[str, Any], path: str, group: str, target: Target) -> Ite
             if message := _value(value, hints[key]):
                 yield Problem(f"{path}.{key}", message)
         elif not target.open_ended or key == "_args_":
-            yield Problem(f"{path}.{key}", f"{target.name} has no '{key}'{suggestion(key, target.parameters)}")
+            wrong = new_name(f"{path}.{key}") or f"{target.name} has no '{key}'{suggestion(key, target.parameters)}"
+            yield Problem(f"{path}.{key}", wrong)
     if not node.get("_partial_"):
         for key in target.required:
             if key not in node:
@@ -194,10 +211,53 @@ def _task(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
             yield Problem(path, f"must be given: {path}=...")
 
 
-def _refusals(values: Mapping[str, Any], origins: Origins) -> Iterator[str]:
-    """Make what the task will use, which is light, for what it says about its own values."""
+def _lost(values: Mapping[str, Any], origins: Origins) -> Iterator[Problem]:
+    """Look for the files that a user names, in the groups that the user wrote to."""
+    named = {key.split(".")[0] for key in _written_by_user(origins)}
+    yield from folders_are_there({group: node for group, node in values.items() if group in named})
+
+
+def _written_by_user(origins: Origins) -> Iterator[str]:
+    """Yield the keys whose value is not as embfit's own files have it; those are known to be right."""
+    return (key for key, place in origins.items() if not place.startswith("conf/"))
+
+
+def _broken_rules(values: Mapping[str, Any], wrong: set[str]) -> Iterator[Problem]:
+    """Ask the rules, which trust the types: one that comes upon a value of a wrong type has nothing to say."""
+    typed = _replaced(values, wrong, "")
+    for rule in RULES:
+        try:
+            yield from rule(typed)
+        except (TypeError, AttributeError, ValueError, KeyError):
+            if not wrong:
+                raise
+
+
+class _Wrong:
+    """Stands for a value of a wrong type: it is not null, equals nothing and cannot be compared."""
+
+
+def _replaced(node: Any, wrong: set[str], path: str) -> Any:
+    """Return values in which those at the wrong keys are `_Wrong`."""
+    if path in wrong:
+        return _Wrong()
+    if not isinstance(node, Mapping):
+        return node
+    return {key: _replaced(value, wrong, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
+
+
+def _refusals(values: Mapping[str, Any], origins: Origins, wrong: set[str]) -> Iterator[str]:
+    """Make what the task will use, which is light, for what it says about its own values.
+
+    Args:
+        values: the resolved configuration.
+        origins: where each of its leaves was written.
+        wrong: groups in which something is wrong already.
+    """
+    if "task" in wrong:
+        return
     for name in find_target(values["task"]["_target_"]).parameters:
-        if name in values and name not in CALLED_LATER:
+        if name in values and name not in {*CALLED_LATER, *wrong}:
             try:
                 make(values[name], name)
             except ConfigError as error:
@@ -207,13 +267,19 @@ def _refusals(values: Mapping[str, Any], origins: Origins) -> Iterator[str]:
                 yield f"{error} ({place})" if place else str(error)
 
 
-def _refuse_placed(problems: Iterable[Problem], origins: Origins, raw: DictConfig | None) -> None:
-    """Raise what is wrong, once per key: one `seed=abc` is wrong wherever `${seed}` goes."""
+def _once(problems: Iterable[Problem], origins: Origins, raw: DictConfig | None) -> dict[str, Problem]:
+    """Return what is wrong with its place, once per key: one `seed=abc` is wrong wherever `${seed}` goes."""
     placed: dict[str, Problem] = {}
     for problem in problems:
         found = _placed(problem, origins, raw)
         placed.setdefault(found.key, found)
-    refuse(placed.values())
+    return placed
+
+
+def _in_order(problems: Mapping[str, Problem], values: Mapping[str, Any]) -> list[Problem]:
+    """Return problems in the order of the configuration's groups, those of keys that are in none first."""
+    order = {group: place for place, group in enumerate(values)}
+    return sorted(problems.values(), key=lambda problem: order.get(problem.key.split(".")[0], -1))
 
 
 def _placed(problem: Problem, origins: Origins, raw: DictConfig | None) -> Problem:
