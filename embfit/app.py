@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from embfit.command import command
-from embfit.compose.command_line import CommandLine, flags, parse, refuse_ignored, version_line
+from embfit.compose.command_line import CommandLine, flags, key_and_value, parse, refuse_ignored, version_line
 from embfit.compose.composition import check_composed, compose, hydra_session, overrides_of, resolve_all
 from embfit.compose.explain import value_table
 from embfit.compose.help import about, overview
@@ -53,7 +53,8 @@ def _command(line: CommandLine) -> None:
         return
     loader = make_loader()
     if line.action == "help":
-        print(overview(loader, flags()) if line.about == "all" else about(loader, line.about))
+        chosen = next((text for text in line.overrides if key_and_value(text)[0] == line.about), line.about)
+        print(overview(loader, flags()) if line.about == "all" else about(loader, chosen))
         return
     if line.action in ("run", "multirun") and (folder := resume_folder(line.overrides)):
         _resume(loader, folder, line)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.help import purpose
 from embfit.compose.loader import make_loader
+from embfit.compose.renamed import RENAMED
 from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, owned_elsewhere, room
 from embfit.compose.targets import Target, find_target
 from embfit.compose.values import complaint
@@ -229,3 +230,30 @@ def test_slurm_says_how_many_ranks_there_are(monkeypatch):
     monkeypatch.delenv("SLURM_NNODES")
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
     assert (node.trainer.devices, node.trainer.num_nodes) == ("auto", 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("miner=taught", "miner=taught: is now miner=scored (command line)"),
+        ("sweep.at_once=2", "sweep.at_once: is now sweep.max_parallel (command line)"),
+        (
+            "task.sytems=[base]",
+            "task.sytems: task has no 'sytems'; task.systems is a key of task=assess and task=evaluate, and task=finetune "
+            "is chosen (command line)",
+        ),
+    ],
+)
+def test_names_of_before_and_of_elsewhere_are_known(override, told):
+    with pytest.raises(ConfigError) as error:
+        compose(make_loader(), [override])
+    assert str(error.value) == told
+
+
+def test_new_names_exist():
+    loader = make_loader()
+    for new in RENAMED.values():
+        group, _, choice = new.partition("=")
+        assert (
+            choice in loader.choices(group) if choice else new.split(".")[1] in find_target("embfit.sweep.Optuna").hints
+        )

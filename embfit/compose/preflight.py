@@ -59,14 +59,13 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
         ConfigError: one line per problem.
     """
     known = set(groups)
-    found = _once(_lost(values, origins), origins, raw)
-    if found and found.keys() >= set(_written_by_user(origins)):
-        refuse(found.values())
+    lost = _once(_lost(values, origins), origins, raw)
+    if lost and lost.keys() >= set(_written_by_user(origins)):
+        refuse(lost.values())
     by_types = [*_each(values, known), *_task(values, known)]
     by_rules = list(_broken_rules(values, {problem.key for problem in by_types}))
     wrong = {problem.key.split(".")[0] for problem in (*by_types, *by_rules)}
-    found |= _once([*by_types, *by_rules], origins, raw)
-    refuse([*_in_order(found, values), *_refusals(values, origins, wrong)])
+    refuse([*_once([*by_types, *by_rules], origins, raw).values(), *_refusals(values, origins, wrong)])
 
 
 def check_keys(values: Mapping[str, Any], origins: Origins, groups: Iterable[str]) -> None:
@@ -274,12 +273,6 @@ def _once(problems: Iterable[Problem], origins: Origins, raw: DictConfig | None)
         found = _placed(problem, origins, raw)
         placed.setdefault(found.key, found)
     return placed
-
-
-def _in_order(problems: Mapping[str, Problem], values: Mapping[str, Any]) -> list[Problem]:
-    """Return problems in the order of the configuration's groups, those of keys that are in none first."""
-    order = {group: place for place, group in enumerate(values)}
-    return sorted(problems.values(), key=lambda problem: order.get(problem.key.split(".")[0], -1))
 
 
 def _placed(problem: Problem, origins: Origins, raw: DictConfig | None) -> Problem:

@@ -58,3 +58,11 @@ def test_an_object_that_refuses_its_values_says_which(house):
 def test_a_bug_in_a_constructor_stays_what_it_is(house):
     with pytest.raises(TypeError, match="unexpected keyword argument 'nowhere'"):
         make({"_target_": "acme.rooms.Model", "nowhere": 101}, "model")
+
+
+def test_a_resolved_value_is_taken_as_it_is():
+    text = "Template ${domain}: \\${x}"
+    assert make({"_target_": "builtins.dict", "prompt": text, "more": [{"text": text}]}, "model") == {
+        "prompt": text,
+        "more": [{"text": text}],
+    }

@@ -46,7 +46,7 @@ def test_nested_choices_have_their_own_keys(house):
         ("modle=legal", "modle: no such group or key; did you mean 'model'? (command line)"),
         ("sede=1", "sede: no such group or key; did you mean 'seed'? (command line)"),
         ("model.dpeth=1", "model.dpeth: model has no 'dpeth'; did you mean 'depth'? (command line)"),
-        ("loss.loss.temperature=1", "loss.loss.temperature: loss has no 'loss'; it is one of _target_, temperature"),
+        ("loss.loss.temperature=1", "loss.loss.temperature: loss has no 'loss'; it is one of temperature"),
         ("model.depth.x=1", "model.depth.x: model.depth has no 'x' (command line)"),
         ("+model.depth=1", "model.depth: is there already; leave out the + (command line)"),
         ("~model.dpeth", "model.dpeth: model has no 'dpeth'; did you mean 'depth'? (command line)"),

@@ -84,6 +84,33 @@ def test_all_problems_at_once_each_with_its_place(house):
     ]
 
 
+def test_values_groups_and_objects_are_all_refused_at_once(house, monkeypatch):
+    from embfit.compose import preflight
+
+    def rule(values):
+        if values["loss"]["temperature"] > 1:  # of a wrong type in what follows
+            yield Problem("loss", "never said")
+
+    monkeypatch.setattr(preflight, "RULES", (rule, lambda values: [Problem("store", "no")]))
+    assert problems("loss.temperature=hot", "model.depth=101", "+task.tp=1") == [
+        "task.tp: acme.rooms.count has no 'tp'; did you mean 'top'? (command line)",
+        'loss.temperature: expected a number, got "hot" (command line)',
+        "store: no (conf/config.yaml:18)",
+        "model: depth=101 exceeds 100; lower it (command line)",
+    ]
+
+
+def test_a_command_line_that_does_not_compose_has_its_values_checked_too(house):
+    assert problems("model=smal", "loss.temperature=hot", "model.depth=abc") == [
+        "model=smal: no such choice; did you mean 'small'? (command line)",
+        'loss.temperature: expected a number, got "hot" (command line)',
+    ]
+    assert problems("loss.tmperature=1", "model.depth=101") == [
+        "loss.tmperature: loss has no 'tmperature'; did you mean 'temperature'? (command line)",
+        "model: depth=101 exceeds 100; lower it (command line)",
+    ]
+
+
 def test_a_value_used_in_many_places_is_reported_where_it_stands(house):
     assert problems("seed=abc") == ['seed: expected a whole number of at least 0, got "abc" (command line)']
 
