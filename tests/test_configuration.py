@@ -239,8 +239,8 @@ def test_slurm_says_how_many_ranks_there_are(monkeypatch):
         ("sweep.at_once=2", "sweep.at_once: is now sweep.max_parallel (command line)"),
         (
             "task.sytems=[base]",
-            "task.sytems: task has no 'sytems'; task.systems is a key of task=assess and task=evaluate, and task=finetune "
-            "is chosen (command line)",
+            "task.sytems: task has no 'sytems'; task.systems is a key of task=assess and task=evaluate, and "
+            "task=finetune is chosen (command line)",
         ),
     ],
 )

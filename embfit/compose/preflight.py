@@ -253,9 +253,11 @@ def _refusals(values: Mapping[str, Any], origins: Origins, wrong: set[str]) -> I
         origins: where each of its leaves was written.
         wrong: groups in which something is wrong already.
     """
-    if "task" in wrong:
-        return
-    for name in find_target(values["task"]["_target_"]).parameters:
+    try:
+        task = find_target(str((values.get("task") or {}).get("_target_", "")))
+    except MissingTargetError:
+        return  # reported at the node itself
+    for name in task.parameters:
         if name in values and name not in {*CALLED_LATER, *wrong}:
             try:
                 make(values[name], name)

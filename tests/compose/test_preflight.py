@@ -95,7 +95,7 @@ def test_values_groups_and_objects_are_all_refused_at_once(house, monkeypatch):
     assert problems("loss.temperature=hot", "model.depth=101", "+task.tp=1") == [
         "task.tp: acme.rooms.count has no 'tp'; did you mean 'top'? (command line)",
         'loss.temperature: expected a number, got "hot" (command line)',
-        "store: no (conf/config.yaml:18)",
+        "store: no (conf/config.yaml:23)",
         "model: depth=101 exceeds 100; lower it (command line)",
     ]
 
