@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,10 +20,10 @@ import torch
 from numpy.lib.format import write_array_header_2_0
 from torch import Tensor
 
+from embfit.ragged import lengths_of, offsets_of, part_of, take_from
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-from embfit.ragged import lengths_of, offsets_of, part_of, take_from
 
 BLOCK = 4096  # texts tokenised at a time
 _LOCKS: WeakKeyDictionary[PreTrainedTokenizerBase, Lock] = WeakKeyDictionary()

@@ -73,9 +73,11 @@ def read_class(name: str) -> ClassSource | None:
     place, _, last = name.rpartition(".")
     module = _read_module(place)
     found = module.find(last) if module is not None else None
-    if found is None or not isinstance(found[1], ast.ClassDef):
+    if found is None:
         return None
     home, node = found
+    if not isinstance(node, ast.ClassDef):
+        return None
     methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
     constructor = next((method for method in methods if method.name == "__init__"), None)
     if constructor is None:

@@ -20,6 +20,9 @@ from embfit.model.settings import PairSettings
 from embfit.progress import progress
 from embfit.tokens import Tokens, plan_batches, tokenize
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 LEAST_LENGTH = 8  # tokens of a pair with its special ones
 
 

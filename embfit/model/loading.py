@@ -6,26 +6,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from tokenizers.normalizers import Lowercase, Sequence
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as transformers_logging
 
 from embfit.errors import UserError, first_line
 from embfit.model.folder import HEAD
 from embfit.model.location import check_digest, find_base, find_model
 from embfit.model.lora import load_adapter, read_base
 from embfit.model.settings import Attention
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_LENGTH = 512  # tokens read where neither the configuration nor the model says
 FAILURES = (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError)
@@ -73,6 +67,8 @@ class Weights:
         Raises:
             UserError: transformers cannot load it.
         """
+        from transformers import AutoModel  # takes seconds to import
+
         base = read_base(folder)
         with _refusals(self.path, folder, "it"):
             backbone = AutoModel.from_pretrained(
@@ -94,6 +90,8 @@ class Weights:
         Raises:
             UserError: transformers cannot load it, or it is no cross-encoder.
         """
+        from transformers import AutoModelForSequenceClassification  # takes seconds to import
+
         config = self._config(folder)
         trained = any(name.endswith(HEAD) for name in config.architectures or ())
         if not trained:
@@ -123,10 +121,14 @@ class Weights:
         }
 
     def _config(self, folder: Path) -> Any:
+        from transformers import AutoConfig  # takes seconds to import
+
         with _refusals(self.path, folder, "config.json"):
             return AutoConfig.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
 
     def _tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer  # takes seconds to import
+
         with _refusals(self.path, folder, "its tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
         if not tokenizer.is_fast:
@@ -173,6 +175,8 @@ def positions(backbone: PreTrainedModel) -> int | None:
 @contextmanager
 def _refusals(path: str, folder: Path, what: str, quiet: bool = False) -> Iterator[None]:
     """Say in one line what transformers cannot load; `quiet` keeps back its warnings, as of a head that is new."""
+    from transformers.utils import logging as transformers_logging  # takes seconds to import
+
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
     if quiet:

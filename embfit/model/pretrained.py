@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import Field
-from transformers import PreTrainedModel
 
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
@@ -26,7 +25,7 @@ from embfit.model.settings import Attention, Settings
 from embfit.model.trainable import TrainedParts, check_trainable, trainable
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")

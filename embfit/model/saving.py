@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder import Encoder
@@ -21,6 +20,9 @@ from embfit.model.folder import OTHER_POOLINGS, POOLING_FLAGS
 from embfit.model.projection import Projection, UnitLength
 from embfit.store import replacing_folder, write_text
 from embfit.tokens import tokenizer_lock
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MODULES = "sentence_transformers.models"
 

@@ -16,8 +16,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.model import CrossEncoder
 from embfit.records import TrainingSet
 from embfit.training.batches import ExampleArrays
-from embfit.training.fit.fit import Fit
-from embfit.training.lists import ListData, Lists
+from embfit.training.fit.plan import Fit
 from embfit.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -72,15 +71,13 @@ class ListTraining(TrainingSettings):
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
-        from embfit.training.fit.fit import fit_module  # Lightning takes seconds to import
-        from embfit.training.lists import Lists
-        from embfit.training.ranks.layout import layout_of
-
         if not getattr(loss, "on_lists", False):
             raise ConfigError(
                 f"{type(loss).__name__} is a loss of embeddings; choose loss=listwise or loss=binary "
                 "(one of your own says on_lists = True)"
             )
+
+        from embfit.training.lists import ListData, Lists  # Lightning takes seconds to import
 
         def data(examples: ExampleArrays, batch_size: int) -> ListData:
             _check_negatives(examples)

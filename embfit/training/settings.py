@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar
 
-import pytorch_lightning as pl
 import torch
 from pydantic import Field
 
@@ -18,13 +17,15 @@ from embfit.model.precision import Precision, default_token_budget
 from embfit.records import Seed, TrainingSet
 from embfit.store import digest
 from embfit.training.batches import ExampleArrays
-from embfit.training.fit.fit import Fit, TrainingPlan, fit_module
-from embfit.training.fit.time_limit import seconds
-from embfit.training.ranks.layout import layout_of
+from embfit.training.fit.plan import Fit, TrainingPlan, seconds
 from embfit.training.step.gradients import ComputeSettings, Trained
-from embfit.training.step.module import TrainingModule
 from embfit.training.step.optimization import Optimization
 from embfit.training.step.schedule import Schedule
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from embfit.training.step.module import TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,9 @@ class TrainingSettings:
             UserError: as `fit_module`, or the trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
+        from embfit.training.fit.fit import fit_module  # Lightning takes seconds to import
+        from embfit.training.ranks.layout import layout_of
+
         layout = layout_of(trainer)
         batch_size = self.batch_size * layout.size
         examples = ExampleArrays(training_set, self.max_positives)

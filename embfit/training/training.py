@@ -19,17 +19,14 @@ from embfit.model import Encoder, embed, tokenized
 from embfit.records import TrainingSet
 from embfit.store import Store
 from embfit.training.batches import ExampleArrays
-from embfit.training.fit.fit import Fit
+from embfit.training.fit.plan import Fit
 from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, RandomGrouping, Topical
 from embfit.training.guide import Guide, make_guide
-from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.remining import Remining
 from embfit.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
-
-    from embfit.training.guide import Guide
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +93,8 @@ class Training(TrainingSettings):
         if self.remine_every is not None and remine is None:
             raise ValueError("remine_every needs remine: what mines again")
 
+        from embfit.training.in_batch import InBatch, InBatchData  # Lightning takes seconds to import
+
         def data(examples: ExampleArrays, batch_size: int) -> InBatchData:
             _check_teacher(loss, examples)
             return InBatchData(
@@ -150,8 +149,6 @@ class Training(TrainingSettings):
     def _guide(
         self, encoder: Encoder, examples: ExampleArrays, training_set: TrainingSet, store: Store
     ) -> Guide | None:
-        from embfit.training.guide import make_guide
-
         if self.guide is None:
             return None
         rows = np.unique(examples.queries)

@@ -31,7 +31,6 @@ from embfit.training.grouping import RandomGrouping
 from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.settings import TrainingSettings
 from embfit.training.step.backbone import gradient_checkpointing
-from embfit.training.step.compute_settings import ComputeSettings
 from embfit.training.step.gradient_cache import CachedEncoding
 from embfit.training.step.gradients import ComputeSettings, Inputs
 from embfit.training.step.memory import GIGABYTE, measure_graph

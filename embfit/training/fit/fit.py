@@ -13,6 +13,7 @@ from embfit.training.fit.checkpoint import Checkpoints, read_checkpoint, restore
 from embfit.training.fit.curve import Curve
 from embfit.training.fit.interruption import Interruption
 from embfit.training.fit.loop import Job, run
+from embfit.training.fit.plan import Fit, TrainingPlan
 from embfit.training.fit.progress import TrainingProgress
 from embfit.training.fit.time_limit import TimeLimit
 from embfit.training.fit.validation import Validation
@@ -22,60 +23,6 @@ from embfit.training.step.memory import GIGABYTE, peak_bytes
 from embfit.training.step.module import TrainingModule
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What training did.
-
-    Args:
-        steps: how many optimizer steps were taken.
-        epochs: how many passes over the examples that was, as a fraction.
-        best_step: the step whose weights the encoder has now; 0 are those it started from.
-        history: has one entry a validation: `step` and the metrics.
-        curve: has points of `step`, `loss`, `accuracy` (the share of positives above all their negatives) and `lr`, a
-            few hundred at most, each the mean of the steps since the one before.
-        stopped: `finished`, `plateau`, or `time` when `max_time` was over.
-        seconds: how long training took, validation left out.
-        validation_seconds: how long validation took.
-        pairs_per_second: how many (query, positive) pairs were trained on in a second.
-        peak_memory_gb: the most memory that the process (CPU) or the device (GPU) used, in 1e9 bytes.
-    """
-
-    steps: int
-    epochs: float
-    best_step: int
-    history: list[dict[str, float]]
-    curve: list[dict[str, float]]
-    stopped: Literal["finished", "plateau", "time"]
-    seconds: float
-    validation_seconds: float
-    pairs_per_second: float
-    peak_memory_gb: float
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """When what happens in a training.
-
-    Args:
-        steps: how many optimizer steps there are, at most.
-        per_epoch: how many of them an epoch has.
-        validations_per_epoch: how often an epoch is validated, evenly spread; the last step always is.
-        patience: stops training after this many validations without a gain; None never stops.
-        min_gain: the gain of nDCG@10 that counts as one.
-        checkpoint_every: how many steps are between two checkpoints; None writes one at each validation, or where one
-            would be.
-        limit: how many seconds the whole training may take; None is no limit.
-    """
-
-    steps: int
-    per_epoch: int
-    validations_per_epoch: int
-    patience: int | None
-    min_gain: float
-    checkpoint_every: int | None
-    limit: float | None
 
 
 def fit_module(

@@ -14,17 +14,17 @@ class Fit:
     """What training did.
 
     Args:
-        steps: optimizer steps taken.
-        epochs: passes over the examples, as a fraction.
-        best_step: whose weights the encoder has now; 0 are those it started from.
-        history: one entry a validation: `step` and the metrics.
-        curve: `step`, `loss`, `accuracy` (share of positives above all their negatives) and `lr`, a few hundred points
-            at most, each the mean of the steps since the one before.
+        steps: how many optimizer steps were taken.
+        epochs: how many passes over the examples that was, as a fraction.
+        best_step: the step whose weights the encoder has now; 0 are those it started from.
+        history: has one entry a validation: `step` and the metrics.
+        curve: has points of `step`, `loss`, `accuracy` (the share of positives above all their negatives) and `lr`, a
+            few hundred at most, each the mean of the steps since the one before.
         stopped: `finished`, `plateau`, or `time` when `max_time` was over.
-        seconds: of training, validation left out.
-        validation_seconds: of validation.
-        pairs_per_second: (query, positive) pairs trained on.
-        peak_memory_gb: of the process (CPU) or the device (GPU), in 1e9 bytes.
+        seconds: how long training took, validation left out.
+        validation_seconds: how long validation took.
+        pairs_per_second: how many (query, positive) pairs were trained on in a second.
+        peak_memory_gb: the most memory that the process (CPU) or the device (GPU) used, in 1e9 bytes.
     """
 
     steps: int
@@ -44,13 +44,14 @@ class TrainingPlan:
     """When what happens in a training.
 
     Args:
-        steps: optimizer steps, at most.
-        per_epoch: steps in an epoch.
-        validations_per_epoch: spread evenly, and one after the last step.
-        patience: stop after this many of them without a gain; None never stops.
-        min_gain: of nDCG@10, that counts as one.
-        checkpoint_every: steps between two checkpoints; None writes one at each validation, or where one would be.
-        limit: of the whole training, in seconds; None is no limit.
+        steps: how many optimizer steps there are, at most.
+        per_epoch: how many of them an epoch has.
+        validations_per_epoch: how often an epoch is validated, evenly spread; the last step always is.
+        patience: stops training after this many validations without a gain; None never stops.
+        min_gain: the gain of nDCG@10 that counts as one.
+        checkpoint_every: how many steps are between two checkpoints; None writes one at each validation, or where one
+            would be.
+        limit: how many seconds the whole training may take; None is no limit.
     """
 
     steps: int
