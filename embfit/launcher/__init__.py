@@ -4,9 +4,9 @@ A job is settled before it is launched: its configuration is resolved, its folde
 line and composes nothing, so a job that waits in a queue for a day is still the one that was asked for.
 """
 
-from embfit.launcher.here import Here
+from embfit.launcher.in_process import InProcess
 from embfit.launcher.parallel import Parallel
 from embfit.launcher.prepared import PreparedJob
 from embfit.launcher.slurm import Slurm
 
-__all__ = ["Here", "Parallel", "PreparedJob", "Slurm"]
+__all__ = ["InProcess", "Parallel", "PreparedJob", "Slurm"]

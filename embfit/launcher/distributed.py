@@ -8,7 +8,7 @@ from embfit.run.console import listen
 from embfit.run.launch_environment import launch_environment
 
 
-def as_launched(work: Callable[[], None]) -> None:
+def on_first_rank(work: Callable[[], None]) -> None:
     """Do some work; of processes that a launcher started the first one alone does it, and the others train along."""
     world = launch_environment()
     if world is None:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from embfit.launcher.prepared import JOBS, PreparedJob, findable
+from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
 
@@ -87,7 +87,7 @@ class Parallel:
 def _start(job: PreparedJob, place: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
     file = job.write(folder)
     log.info("%s begins; %s has what it says", job.name, file.with_suffix(".txt"))
-    with findable(), file.with_suffix(".txt").open("ab") as said:
+    with inherited_module_path(), file.with_suffix(".txt").open("ab") as said:
         return subprocess.Popen(
             [sys.executable, "-m", "embfit.launcher.worker", str(file), str(os.getpid())],
             stdin=subprocess.DEVNULL,

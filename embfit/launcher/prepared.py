@@ -22,7 +22,7 @@ JOBS = ".jobs"  # in the sweep's folder: each job as it was prepared, and what i
 
 
 @contextmanager
-def findable() -> Iterator[None]:
+def inherited_module_path() -> Iterator[None]:
     """Let processes that are started meanwhile find the modules that this one does, a checkout's or a pack's."""
     before = os.environ.get(PATH)
     os.environ[PATH] = os.pathsep.join(path for path in sys.path if path)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError, UserError
-from embfit.launcher.prepared import JOBS, PreparedJob, findable
+from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
 
@@ -152,7 +152,7 @@ class Slurm:
 
     def _submit(self, executor: Any, attempts: Sequence[Attempt]) -> list[Any]:
         try:
-            with findable(), executor.batch():
+            with inherited_module_path(), executor.batch():
                 return [executor.submit(attempt) for attempt in attempts]
         except (RuntimeError, OSError) as error:  # sbatch said no, or is not there
             said = str(error).strip().splitlines()
@@ -186,11 +186,11 @@ class Attempt:
 
     def __call__(self) -> None:
         """Run the job, as one of its ranks."""
-        from embfit.launcher.distributed import as_launched
+        from embfit.launcher.distributed import on_first_rank
         from embfit.run.console import listen
 
         listen()
-        as_launched(PreparedJob.read(self.file).run)
+        on_first_rank(PreparedJob.read(self.file).run)
 
     def checkpoint(self) -> Any:
         """Return what to queue again; the run's own checkpoints say where to go on."""

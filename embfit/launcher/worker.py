@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from embfit.launcher.distributed import as_launched
+from embfit.launcher.distributed import on_first_rank
 from embfit.launcher.prepared import PreparedJob
 from embfit.run.console import listen, report
 from embfit.run.process import termination_interrupts
@@ -28,7 +28,7 @@ def main(file: str, parent: int) -> int:
     listen()
     try:
         with termination_interrupts():
-            as_launched(PreparedJob.read(Path(file)).run)
+            on_first_rank(PreparedJob.read(Path(file)).run)
     except BaseException as error:
         return report(error).exit_code
     return 0

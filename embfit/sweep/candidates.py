@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embfit.sweep.job import Result
-from embfit.sweep.objective import Aim
+from embfit.sweep.objective import Objective
 from embfit.sweep.space import SEED
 
 
@@ -41,13 +41,13 @@ def comparable(found: Sequence[SweepCandidate]) -> list[SweepCandidate]:
     return [one for one in found if len(one.results) == most]
 
 
-def front(found: Sequence[SweepCandidate], aims: Sequence[Aim]) -> list[SweepCandidate]:
+def front(found: Sequence[SweepCandidate], objectives: Sequence[Objective]) -> list[SweepCandidate]:
     """Return the points that no other beats in one objective without losing in another, best in the first one first.
 
     With one objective that is the best, and those that equal it.
     """
-    kept = [one for one in found if not any(_beats(other, one, aims) for other in found)]
-    return sorted(kept, key=lambda one: _cost(one, aims))
+    kept = [one for one in found if not any(_beats(other, one, objectives) for other in found)]
+    return sorted(kept, key=lambda one: _cost(one, objectives))
 
 
 def without_seed(point: Mapping[str, str]) -> dict[str, str]:
@@ -60,10 +60,10 @@ def _candidate(point: Mapping[str, str], results: Sequence[Result]) -> SweepCand
     return SweepCandidate(point, tuple(results), tuple(sum(column) / len(results) for column in columns))
 
 
-def _beats(one: SweepCandidate, other: SweepCandidate, aims: Sequence[Aim]) -> bool:
-    pairs = list(zip(_cost(one, aims), _cost(other, aims), strict=True))
+def _beats(one: SweepCandidate, other: SweepCandidate, objectives: Sequence[Objective]) -> bool:
+    pairs = list(zip(_cost(one, objectives), _cost(other, objectives), strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _cost(one: SweepCandidate, aims: Sequence[Aim]) -> tuple[float, ...]:
-    return tuple(aim.sign * value for aim, value in zip(aims, one.values, strict=True))
+def _cost(one: SweepCandidate, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    return tuple(objective.sign * value for objective, value in zip(objectives, one.values, strict=True))

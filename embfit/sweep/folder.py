@@ -16,7 +16,7 @@ from embfit.run.record import read_record, read_state
 from embfit.run.resume import SWEEP_RECORD as RECORD
 from embfit.store import write_text
 from embfit.sweep.job import ENDED, Result, SweepJob
-from embfit.sweep.objective import Aim, read_objective
+from embfit.sweep.objective import Objective, read_objective
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class SweepFolder:
         """Say whether a job needs no more work."""
         return read_state(self.dir / str(job.number)) in ENDED
 
-    def result(self, job: SweepJob, aims: Sequence[Aim]) -> Result:
+    def result(self, job: SweepJob, objectives: Sequence[Objective]) -> Result:
         """Return what became of a job, with the numbers that the sweep looks at."""
         error = self.errors.get(job.number)
         folder = self.dir / str(job.number)
@@ -95,7 +95,7 @@ class SweepFolder:
             job,
             state="failed" if state == "running" and error else state,  # it was killed, and could not say so
             error=run.status["error"] or error,
-            values=tuple(read_objective(aim.name, run.report, run.config, minutes) for aim in aims),
+            values=tuple(read_objective(objective.name, run.report, run.config, minutes) for objective in objectives),
             headline=run.headline[1] if run.headline else {},
             minutes=minutes,
         )

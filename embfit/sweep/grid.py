@@ -10,7 +10,7 @@ from typing import Any
 
 from embfit.errors import ConfigError
 from embfit.sweep.job import Result, SweepJob
-from embfit.sweep.objective import Aim, Direction, aims
+from embfit.sweep.objective import Direction, Objective, pair_objectives
 from embfit.sweep.space import Space
 
 
@@ -28,15 +28,15 @@ class Grid:
     direction: Direction | Sequence[Direction] = "maximize"
 
     def __post_init__(self) -> None:
-        aims(self.objective, self.direction)  # refuses unequal numbers before anything is run
+        pair_objectives(self.objective, self.direction)  # refuses unequal numbers before anything is run
 
     @property
-    def aims(self) -> tuple[Aim, ...]:
+    def objectives(self) -> tuple[Objective, ...]:
         """What is looked for."""
-        return aims(self.objective, self.direction)
+        return pair_objectives(self.objective, self.direction)
 
     @property
-    def needs_aims(self) -> bool:
+    def requires_objectives(self) -> bool:
         """The objective that was asked for must be there; without the default one, a grid is a table still."""
         return self.objective != Grid.objective
 

@@ -27,11 +27,11 @@ from embfit.compose.preflight import check_group
 from embfit.compose.problems import refuse
 from embfit.compose.provenance import trace
 from embfit.errors import ConfigError, UserError
-from embfit.launcher import Here
+from embfit.launcher import InProcess
 from embfit.run.console import listen
 from embfit.run.unique_folder import unique_folder
-from embfit.sweep.against_default import against_default
-from embfit.sweep.best import write_experiment
+from embfit.sweep.best_experiment import write_experiment
+from embfit.sweep.default_comparison import compare_with_default
 from embfit.sweep.folder import SweepFolder, unfinished
 from embfit.sweep.grid import Grid
 from embfit.sweep.job import WAITING
@@ -71,9 +71,9 @@ def sweep(loader: Loader, overrides: Sequence[str]) -> None:
             try:
                 run_sweep(strategy, folder, jobs)
             finally:
-                results = [folder.result(job, strategy.aims) for job in folder.jobs.values()]
+                results = [folder.result(job, strategy.objectives) for job in folder.jobs.values()]
                 told = shlex.join(["python", "-m", "embfit", "-m", *named, *typed])
-                summary = Summary(told, strategy.aims, results)
+                summary = Summary(told, strategy.objectives, results)
                 if any(result.state != WAITING for result in results):
                     summary = _compared(summary, jobs.space, dir)
                     _tell(summary, dir, loader, space)
@@ -88,11 +88,11 @@ def _checked(
     foreseen = strategy.foreseen(space)
     waiting = [job for job in foreseen if not folder.is_done(job)]
     space = with_default(space, compose(loader, space.fixed))
-    launcher = _made(config, "launcher", origins) or Here()
+    launcher = _made(config, "launcher", origins) or InProcess()
     jobs = Jobs(loader, space, folder.dir, launcher, strategy.pruning(folder.dir))
     jobs.check(waiting)
     if waiting == foreseen:  # else a job that is done may have what no other has
-        refuse(unknown_objectives(strategy.aims, jobs.configs, origins.find("sweep.objective")))
+        refuse(unknown_objectives(strategy.objectives, jobs.configs, origins.find("sweep.objective")))
     return jobs
 
 
@@ -126,8 +126,10 @@ def _compared(summary: Summary, space: Space, folder: Path) -> Summary:
     """Add how the best compares with the default, where anything but the seed is varied."""
     if summary.best is None or not summary.best.point:
         return summary
-    metric = summary.aims[0].name.rpartition(".")[2]
-    return replace(summary, verdict=against_default(summary.best, summary.candidates, space.default, folder, metric))
+    metric = summary.objectives[0].name.rpartition(".")[2]
+    return replace(
+        summary, verdict=compare_with_default(summary.best, summary.candidates, space.default, folder, metric)
+    )
 
 
 def _tell(summary: Summary, folder: Path, loader: Loader, space: Space) -> None:

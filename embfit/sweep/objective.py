@@ -20,7 +20,7 @@ MINUTES = "minutes"
 
 
 @dataclass(frozen=True)
-class Aim:
+class Objective:
     """One number to look at.
 
     Args:
@@ -37,7 +37,9 @@ class Aim:
         return -1 if self.direction == "maximize" else 1
 
 
-def aims(objective: str | Sequence[str], direction: Direction | Sequence[Direction]) -> tuple[Aim, ...]:
+def pair_objectives(
+    objective: str | Sequence[str], direction: Direction | Sequence[Direction]
+) -> tuple[Objective, ...]:
     """Pair objectives with directions, as a configuration writes both.
 
     Raises:
@@ -50,22 +52,24 @@ def aims(objective: str | Sequence[str], direction: Direction | Sequence[Directi
             f"sweep.objective names {len(names)} and sweep.direction {len(ways)}; give each objective its direction, "
             "such as sweep.objective=[dev.ndcg@10,minutes] sweep.direction=[maximize,minimize]"
         )
-    return tuple(Aim(name, way) for name, way in zip(names, ways, strict=True))
+    return tuple(Objective(name, way) for name, way in zip(names, ways, strict=True))
 
 
-def unknown_objectives(aims: Sequence[Aim], configs: Sequence[Mapping[str, Any]], place: str) -> Iterator[Problem]:
+def unknown_objectives(
+    objectives: Sequence[Objective], configs: Sequence[Mapping[str, Any]], place: str
+) -> Iterator[Problem]:
     """Yield the objectives that no job can have: metrics that are not measured on dev, and keys that are not there.
 
     Args:
-        aims: what is looked for.
+        objectives: what is looked for.
         configs: of the jobs.
         place: where `sweep.objective` was written.
     """
-    for aim in aims:
-        known = set().union(*(_foreseen(aim.name, config) or {aim.name} for config in configs))
-        if configs and aim.name not in known:
-            what = "no such metric is measured" if aim.name.startswith(DEV) else "there is no number at this key"
-            yield Problem("sweep.objective", f"{aim.name}: {what}{suggestion(aim.name, known)}", place)
+    for objective in objectives:
+        known = set().union(*(_foreseen(objective.name, config) or {objective.name} for config in configs))
+        if configs and objective.name not in known:
+            what = "no such metric is measured" if objective.name.startswith(DEV) else "there is no number at this key"
+            yield Problem("sweep.objective", f"{objective.name}: {what}{suggestion(objective.name, known)}", place)
 
 
 def _foreseen(objective: str, config: Mapping[str, Any]) -> set[str]:

@@ -26,7 +26,7 @@ def write_page(summary: Summary, folder: Path) -> Path:
         sentences=[*summary.sentence.splitlines(), *summary.verdict_lines],
         head=head,
         rows=[(_kind(summary, result), row) for result, row in zip(summary.ranked, rows, strict=True)],
-        plots=plots(summary.candidates, summary.aims),
+        plots=plots(summary.candidates, summary.objectives),
     )
     write_text(folder / FILE, page)
     return folder / FILE

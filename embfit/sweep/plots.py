@@ -11,27 +11,29 @@ from matplotlib.ticker import MaxNLocator
 
 from embfit.report.drawing import FAINT, GAIN, INK, SOFT, SYSTEMS, Plot, draw
 from embfit.sweep.candidates import SweepCandidate, front
-from embfit.sweep.objective import Aim
+from embfit.sweep.objective import Objective
 
 FEWEST = 3  # points, below which there is nothing to see
 LARGE = 10.0  # the largest value through the smallest, from where a logarithmic axis shows more
 
 
-def plots(found: Sequence[SweepCandidate], aims: Sequence[Aim]) -> list[Plot]:
+def plots(found: Sequence[SweepCandidate], objectives: Sequence[Objective]) -> list[Plot]:
     """Draw what can be drawn of these points; nothing of fewer than three."""
     if len(found) < FEWEST or not found[0].point:
         return []
-    drawn = [_lines(found, aims[0])]
-    if shares := _importances(found, aims[0]):
-        drawn.append(_bars(shares, aims[0]))
-    return [*drawn, *(_front(found, aims, other) for other in range(1, len(aims)))]
+    drawn = [_lines(found, objectives[0])]
+    if shares := _importances(found, objectives[0]):
+        drawn.append(_bars(shares, objectives[0]))
+    return [*drawn, *(_front(found, objectives, other) for other in range(1, len(objectives)))]
 
 
-def _lines(found: Sequence[SweepCandidate], aim: Aim) -> Plot:
+def _lines(found: Sequence[SweepCandidate], objective: Objective) -> Plot:
     """Draw each point as a line through its values (parallel coordinates), the best one above the others."""
-    ordered = sorted(found, key=lambda one: aim.sign * one.values[0])[::-1]  # the best last, of equal ones the first
+    ordered = sorted(found, key=lambda one: objective.sign * one.values[0])[
+        ::-1
+    ]  # the best last, of equal ones the first
     columns = {key: [one.point[key] for one in ordered] for key in ordered[0].point}
-    columns[aim.name] = [f"{one.values[0]:.4f}" for one in ordered]
+    columns[objective.name] = [f"{one.values[0]:.4f}" for one in ordered]
     scales = {key: _scale(texts) for key, texts in columns.items()}
 
     def onto(axes: Axes) -> None:
@@ -80,7 +82,7 @@ def _labels(scale: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     yield from dict([*shown, ordered[-1]]).items()
 
 
-def _importances(found: Sequence[SweepCandidate], aim: Aim) -> dict[str, float]:
+def _importances(found: Sequence[SweepCandidate], objective: Objective) -> dict[str, float]:
     """Return the share of the first objective that each key explains; nothing without Optuna or without differences."""
     try:
         import optuna
@@ -99,7 +101,7 @@ def _importances(found: Sequence[SweepCandidate], aim: Aim) -> dict[str, float]:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        study = optuna.create_study(direction=aim.direction)
+        study = optuna.create_study(direction=objective.direction)
         for one in found:
             point = {key: places[key][one.point[key]] if numeric[key] else one.point[key] for key in keys}
             study.add_trial(optuna.create_trial(params=point, distributions=space, value=one.values[0]))
@@ -112,7 +114,7 @@ def _importances(found: Sequence[SweepCandidate], aim: Aim) -> dict[str, float]:
         optuna.logging.set_verbosity(before)
 
 
-def _bars(shares: Mapping[str, float], aim: Aim) -> Plot:
+def _bars(shares: Mapping[str, float], objective: Objective) -> Plot:
     def onto(axes: Axes) -> None:
         names = list(shares)[::-1]
         axes.barh(names, [shares[name] for name in names], color=SYSTEMS[0], height=0.5)
@@ -122,19 +124,19 @@ def _bars(shares: Mapping[str, float], aim: Aim) -> Plot:
         axes.set_xlim(0, 1)
 
     title = "What matters most"
-    caption = f"{title}: the share of {aim.name} that each key explains (PED-ANOVA, Watanabe et al. 2023)."
+    caption = f"{title}: the share of {objective.name} that each key explains (PED-ANOVA, Watanabe et al. 2023)."
     return Plot(caption, draw(title, onto, height=0.7 + 0.3 * len(shares)))
 
 
-def _front(found: Sequence[SweepCandidate], aims: Sequence[Aim], other: int) -> Plot:
-    best = front(found, aims)
+def _front(found: Sequence[SweepCandidate], objectives: Sequence[Objective], other: int) -> Plot:
+    best = front(found, objectives)
 
     def onto(axes: Axes) -> None:
         for one in found:
             color, fill = (GAIN, "full") if one in best else (SOFT, "none")
             axes.plot(one.values[other], one.values[0], "o", color=color, fillstyle=fill, markersize=5)
-        axes.set_xlabel(aims[other].name)
-        axes.set_ylabel(aims[0].name)
+        axes.set_xlabel(objectives[other].name)
+        axes.set_ylabel(objectives[0].name)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(5))
 

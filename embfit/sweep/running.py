@@ -13,7 +13,7 @@ from embfit.run.record import read_record
 from embfit.sweep.folder import SweepFolder
 from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.jobs import Jobs
-from embfit.sweep.objective import MINUTES, Aim, numbers
+from embfit.sweep.objective import MINUTES, Objective, numbers
 from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
@@ -23,11 +23,11 @@ class Sweep(Protocol):
     """Says which points of a space to run, and what is looked for."""
 
     @property
-    def aims(self) -> tuple[Aim, ...]:
+    def objectives(self) -> tuple[Objective, ...]:
         """What is looked for, the first one first."""
 
     @property
-    def needs_aims(self) -> bool:
+    def requires_objectives(self) -> bool:
         """Whether jobs that do not have what is looked for are in vain."""
 
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
@@ -61,7 +61,7 @@ def run_sweep(sweep: Sweep, folder: SweepFolder, jobs: Jobs) -> None:
         except StopIteration:
             break
         _run(proposed, folder, jobs, measured.check)
-        results = {job.number: folder.result(job, sweep.aims) for job in proposed}
+        results = {job.number: folder.result(job, sweep.objectives) for job in proposed}
     folder.complete()
 
 
@@ -69,9 +69,9 @@ class _Measured:
     """Stops a sweep whose first finished job does not have what is looked for."""
 
     def __init__(self, sweep: Sweep, folder: SweepFolder) -> None:
-        self.aims = sweep.aims
+        self.objectives = sweep.objectives
         self.folder = folder
-        self.known = not sweep.needs_aims  # that jobs have it, or that it does not matter
+        self.known = not sweep.requires_objectives  # that jobs have it, or that it does not matter
 
     def check(self) -> None:
         """Look at the jobs that are done, until one has all objectives.
@@ -81,12 +81,12 @@ class _Measured:
         """
         if self.known:
             return
-        results = [self.folder.result(job, self.aims) for job in self.folder.jobs.values()]
+        results = [self.folder.result(job, self.objectives) for job in self.folder.jobs.values()]
         done = [result for result in results if result.state == "done"]
         self.known = any(result.found is not None for result in done)
         if done and not self.known:
-            values = zip(self.aims, done[0].values, strict=True)
-            missing = next(aim.name for aim, value in values if value is None)
+            values = zip(self.objectives, done[0].values, strict=True)
+            missing = next(objective.name for objective, value in values if value is None)
             number = done[0].job.number
             there = [*numbers(read_record(self.folder.dir / str(number)).report), MINUTES]
             meant = nearest(missing, there)

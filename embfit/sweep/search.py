@@ -19,7 +19,7 @@ from pydantic import Field
 from embfit.errors import ConfigError
 from embfit.records import Seed
 from embfit.sweep.job import Result, SweepJob
-from embfit.sweep.objective import DEV, Aim, Direction, aims
+from embfit.sweep.objective import DEV, Direction, Objective, pair_objectives
 from embfit.sweep.space import SEED, Axis, Space
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STUDY = "study.db"
 NAME = "sweep"  # of the study in its file
-AIMS = "aims"  # of the study: what it was begun to look for
+OBJECTIVES = "objectives"  # of the study: what it was begun to look for
 CALLBACK = "embfit.sweep.pruning.Pruning"
 
 
@@ -73,18 +73,18 @@ class Optuna:
             )
 
     @property
-    def aims(self) -> tuple[Aim, ...]:
+    def objectives(self) -> tuple[Objective, ...]:
         """What is looked for."""
-        return aims(self.objective, self.direction)
+        return pair_objectives(self.objective, self.direction)
 
     @property
-    def needs_aims(self) -> bool:
+    def requires_objectives(self) -> bool:
         """A search has nothing to go by without them."""
         return True
 
     @property
     def _dev_alone(self) -> bool:
-        return len(self.aims) == 1 and self.aims[0].name.startswith(DEV)
+        return len(self.objectives) == 1 and self.objectives[0].name.startswith(DEV)
 
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
         """Return the callback that trainings get, as a node of configuration; None where none is pruned."""
@@ -93,7 +93,7 @@ class Optuna:
         return {
             "_target_": CALLBACK,
             "study": str((folder / STUDY).absolute()),
-            "metric": self.aims[0].name.removeprefix(DEV),
+            "metric": self.objectives[0].name.removeprefix(DEV),
             "after": self.prune_after,
             "startup": self.prune_startup,
         }
@@ -153,20 +153,20 @@ class Optuna:
         except ImportError as error:
             raise ConfigError("sweep=optuna needs Optuna; install it with: pip install 'embfit[sweep]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        wanted = [[aim.name, aim.direction] for aim in self.aims]
+        wanted = [[objective.name, objective.direction] for objective in self.objectives]
         study = optuna.create_study(
             storage=storage(folder / STUDY),
             study_name=NAME,
-            directions=[aim.direction for aim in self.aims],
+            directions=[objective.direction for objective in self.objectives],
             load_if_exists=True,
         )
-        begun = study.user_attrs.get(AIMS, wanted)
+        begun = study.user_attrs.get(OBJECTIVES, wanted)
         if begun != wanted:
-            was, now = (", ".join(" ".join(reversed(aim)) for aim in both) for both in (begun, wanted))
+            was, now = (", ".join(" ".join(reversed(objective)) for objective in both) for both in (begun, wanted))
             raise ConfigError(
                 f"{folder / STUDY} was begun to {was}, and not to {now}; name another folder with run.dir=DIR"
             )
-        study.set_user_attr(AIMS, wanted)
+        study.set_user_attr(OBJECTIVES, wanted)
         return study
 
     def _sampler(self, number: int, space: Space) -> Any:

@@ -14,7 +14,7 @@ import yaml
 from embfit.app import main
 from embfit.compose.composition import compose
 from embfit.compose.loader import make_loader
-from embfit.sweep.best import write_experiment
+from embfit.sweep.best_experiment import write_experiment
 from tests.compose.conftest import house  # noqa: F401
 from tests.test_app import script
 
@@ -283,7 +283,7 @@ def test_without_the_default_objective_a_grid_goes_on_and_a_search_stops(house, 
     pytest.importorskip("optuna")
     command = ["-m", "task=count", "run.dir=sweep"]
     assert main([*command, "+sweep=grid", "seed=1,2"]) == 0
-    assert "no report has dev.ndcg@10, so none is the best (set sweep.objective)" in capsys.readouterr().out
+    assert "no report has dev.ndcg@10, so there is no best job (set sweep.objective)" in capsys.readouterr().out
     assert main([*command, "run.dir=search", "+sweep=optuna", "model.rate=0.1,0.2"]) == 1
     assert "sweep.objective=dev.ndcg@10: job 0 is done and has no such number" in capsys.readouterr().err
     assert not Path("search/1").exists()

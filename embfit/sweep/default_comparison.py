@@ -21,7 +21,7 @@ SAMPLES = 10_000  # of bootstrap and randomisation test
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DefaultComparison:
     """The best against the default.
 
     Args:
@@ -56,9 +56,9 @@ class Verdict:
         )
 
 
-def against_default(
+def compare_with_default(
     best: SweepCandidate, found: Sequence[SweepCandidate], default: Mapping[str, str], folder: Path, metric: str
-) -> Verdict | str:
+) -> DefaultComparison | str:
     """Compare the best of a sweep with the default; return why not, in a line, where they cannot be compared.
 
     Args:
@@ -106,7 +106,7 @@ def _judged(folder: Path, result: Result, metric: str) -> _Judged | None:
     return _Judged(name, str(system.get("split", "")), by_query[name]) if by_query.get(name) else None
 
 
-def _verdict(pairs: Sequence[tuple[_Judged, _Judged]]) -> Verdict:
+def _verdict(pairs: Sequence[tuple[_Judged, _Judged]]) -> DefaultComparison:
     import numpy as np
 
     from embfit.evaluator.significance import bootstrap_interval, randomisation_p
@@ -115,7 +115,7 @@ def _verdict(pairs: Sequence[tuple[_Judged, _Judged]]) -> Verdict:
     queries = list(first.values)
     differences = np.array([[b.values[query] - a.values[query] for query in queries] for a, b in pairs])  # [S, Q]
     by_query = differences.mean(axis=0)  # [Q]
-    return Verdict(
+    return DefaultComparison(
         metric=first.metric,
         split=first.split,
         queries=len(queries),

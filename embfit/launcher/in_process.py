@@ -9,7 +9,7 @@ from embfit.launcher.prepared import PreparedJob
 from embfit.run.console import report
 
 
-class Here:
+class InProcess:
     """Runs jobs one after another; one that fails does not end the others."""
 
     def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
