@@ -1,4 +1,4 @@
-"""Pictures of a sweep: which values go with which result, what matters most, what the front looks like."""
+"""Plots of a sweep: which values lead to which results, which keys matter most, and the front."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from embfit.report.drawing import FAINT, GAIN, INK, SOFT, SYSTEMS, Plot, draw
 from embfit.sweep.candidates import SweepCandidate, front
 from embfit.sweep.objective import Objective
 
-FEWEST = 3  # points, below which there is nothing to see
-LARGE = 10.0  # the largest value through the smallest, from where a logarithmic axis shows more
+FEWEST = 3  # points that a plot needs
+LARGE = 10.0  # ratio of the largest to the smallest value from which on an axis is logarithmic
 
 
 def plots(found: Sequence[SweepCandidate], objectives: Sequence[Objective]) -> list[Plot]:
-    """Draw what can be drawn of these points; nothing of fewer than three."""
+    """Return the plots that these points allow; none for fewer than three points."""
     if len(found) < FEWEST or not found[0].point:
         return []
     drawn = [_lines(found, objectives[0])]
@@ -28,7 +28,7 @@ def plots(found: Sequence[SweepCandidate], objectives: Sequence[Objective]) -> l
 
 
 def _lines(found: Sequence[SweepCandidate], objective: Objective) -> Plot:
-    """Draw each point as a line through its values (parallel coordinates), the best one above the others."""
+    """Draw each point as a line through its values (parallel coordinates), with the best one on top."""
     ordered = sorted(found, key=lambda one: objective.sign * one.values[0])[
         ::-1
     ]  # the best last, of equal ones the first
@@ -52,15 +52,15 @@ def _lines(found: Sequence[SweepCandidate], objective: Objective) -> Plot:
         axes.set_xlim(-0.1, len(scales) - 0.5)  # room for the labels of the last axis
         axes.spines["bottom"].set_visible(False)
 
-    title = "Which values go with which result"
+    title = "Which values lead to which results"
     return Plot(
-        f"{title}: each line is a point, the stronger the better; the best has a colour of its own.",
+        f"{title}: each line is a point; stronger lines are better points, and the best has its own colour.",
         draw(title, onto, height=3.2),
     )
 
 
 def _scale(texts: Sequence[str]) -> dict[str, float]:
-    """Return the height from 0 to 1 of each value: by size where all are numbers, else evenly spaced."""
+    """Return the height of each value from 0 to 1: by size if all values are numbers, otherwise evenly spaced."""
     numbers = [_number(text) for text in texts]
     known = [number for number in numbers if number is not None]
     if len(known) < len(numbers):
@@ -73,7 +73,7 @@ def _scale(texts: Sequence[str]) -> dict[str, float]:
 
 
 def _labels(scale: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    """Yield the values that can stand at an axis without touching each other, both ends among them."""
+    """Yield the values that fit on an axis without touching each other, including both ends."""
     ordered = sorted(scale.items(), key=lambda item: item[1])
     shown = [ordered[0]]
     for text, height in ordered[1:-1]:
@@ -83,7 +83,7 @@ def _labels(scale: Mapping[str, float]) -> Iterator[tuple[str, float]]:
 
 
 def _importances(found: Sequence[SweepCandidate], objective: Objective) -> dict[str, float]:
-    """Return the share of the first objective that each key explains; nothing without Optuna or without differences."""
+    """Return the share of an objective that each key explains; empty without Optuna or if all results are equal."""
     try:
         import optuna
     except ImportError:
@@ -142,7 +142,7 @@ def _front(found: Sequence[SweepCandidate], objectives: Sequence[Objective], oth
 
     title = "The front"
     return Plot(
-        f"{title}: of the filled points none is better in one objective without being worse in another.",
+        f"{title}: no point is better than a filled one in one objective without being worse in another.",
         draw(title, onto),
     )
 

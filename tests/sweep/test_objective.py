@@ -38,7 +38,7 @@ def test_a_direction_for_each_objective():
     assert pair_objectives("dev.x", "minimize") == (Objective("dev.x", "minimize"),)
     both = pair_objectives(["dev.x", "minutes"], ["maximize", "minimize"])
     assert [objective.sign for objective in both] == [-1, 1]
-    with pytest.raises(ConfigError, match=r"sweep.objective names 2 and sweep.direction 1; give each"):
+    with pytest.raises(ConfigError, match=r"sweep.objective has 2 entries and sweep.direction has 1; give each"):
         pair_objectives(["dev.x", "minutes"], "maximize")
 
 

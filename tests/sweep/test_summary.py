@@ -80,7 +80,7 @@ def test_seeds_are_averaged_and_none_wins_by_a_lucky_one():
     assert (found.best.point, found.best.values) == ({"lr": "2"}, (0.6,))
     assert found.sentence == (
         "5 of 6 jobs done, 1 pruned; best dev.x 0.6000 (mean of 2 seeds) in jobs 2, 3 (lr=2)\n"
-        "not compared, since other points have more seeds: lr=3 (job 4)"
+        "not compared, because other points have more seeds: lr=3 (job 4)"
     )
     assert found.unfinished == []
     assert found.record()["best_jobs"] == [2, 3]
@@ -117,9 +117,9 @@ def test_a_front_of_two_objectives():
     assert found.record()["front"] == [[0], [3]]
     assert found.sentence.splitlines() == [
         "4 of 4 jobs done; best dev.x 0.8000, minutes 9.0000 in job 0 (size=large)",
-        "no other point is better in one objective without being worse in another: "
+        "the front (no other point is better in one objective without being worse in another): "
         "job 0: dev.x 0.8000, minutes 9.0000; job 3: dev.x 0.7500, minutes 2.0000",
-        "called the best is the one with the best dev.x",
+        "the best is the point of the front with the best dev.x",
     ]
 
 
@@ -141,7 +141,7 @@ def test_plots_are_in_the_page(tmp_path):
     one = [replace(result, values=result.values[:1]) for result in results]
     page = write_page(summary(results=one), tmp_path).read_text()
     assert page.count("<svg") == 2
-    assert "Which values go with which result" in page
+    assert "Which values lead to which results" in page
     assert "What matters most" in page
     assert "var(--gain)" in page  # they follow the page into the dark
     assert not re.search(r"#[0-9a-f]{6}", "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S)))
