@@ -16,9 +16,9 @@ from torch import nn
 from embfit.assess.advice import conclude
 from embfit.assess.candidates import ModelCandidate, measure_candidate
 from embfit.assess.chunking import compare_chunks, piece_sizes
-from embfit.assess.labels import examine
-from embfit.assess.power import foresee
-from embfit.assess.vocabulary import cover
+from embfit.assess.labels import judgement_gaps
+from embfit.assess.power import statistical_power
+from embfit.assess.vocabulary import vocabulary_coverage
 from embfit.errors import UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem, evaluate_other
@@ -114,9 +114,9 @@ def assess(
         chunks = compare_chunks(context, sizes, chunk_documents, evaluator.compare_all) if is_cut else {}
     with run.stage("read words and labels"):
         read = {
-            "vocabulary": cover(context),
-            "labels": examine(context, evaluations),
-            "power": foresee(base, evaluations[1:], hoped_gain),
+            "vocabulary": vocabulary_coverage(context),
+            "labels": judgement_gaps(context, evaluations),
+            "power": statistical_power(base, evaluations[1:], hoped_gain),
         }
     with run.stage("time training"):
         cost = _time(context, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from embfit.errors import UserError
-from embfit.miner import most_suspect, write_negatives
+from embfit.miner import closest_examples, write_negatives
 from embfit.miner.export_formats import ExportFormat
 from embfit.miner.hidden_positives import estimate
 from embfit.model import Encoder, Pretrained
@@ -71,7 +71,7 @@ def mine(
         task="mine",
         evaluations=[],
         comparisons=[],
-        mining={**training_set.facts, **hidden, "examples": most_suspect(training_set, examples)},
+        mining={**training_set.facts, **hidden, "examples": closest_examples(training_set, examples)},
         data=describe(collection),
         timings=run.timings,
     )
