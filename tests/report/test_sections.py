@@ -81,13 +81,14 @@ def test_versions_are_named() -> None:
         "embfit": "0.1.0",
         "python": "3.11.2",
         "platform": "Linux",
-        "git": {"commit": "0123456789abcdef", "clean": False},
+        "embfit_git": {"commit": "fedcba9876543210", "clean": True},
+        "directory_git": {"commit": "0123456789abcdef", "clean": False},
         "packages": {"torch": "2.9", "left-pad": "1"},
     }
     shown = reproduction.section(Subject(report(), {}, Origins(), versions=versions))
     assert shown["versions"] == [
-        ("commit", "0123456789ab, with changes"),
-        ("embfit", "0.1.0"),
+        ("embfit", "0.1.0, commit fedcba987654"),
+        ("working directory", "commit 0123456789ab with changes"),
         ("Python", "3.11.2"),
         ("torch", "2.9"),
         ("machine", "Linux"),
@@ -95,7 +96,13 @@ def test_versions_are_named() -> None:
 
 
 def test_a_resumed_run_is_reproduced_by_what_was_typed_first() -> None:
-    versions = {"overrides": ["seed=3", "query=what is it"], "git": None, "embfit": "", "python": "", "packages": {}}
+    versions = {
+        "overrides": ["seed=3", "query=what is it"],
+        "embfit_git": None,
+        "embfit": "",
+        "python": "",
+        "packages": {},
+    }
     resumed = Subject(report(), {}, Origins(), None, "python -m embfit resume=DIR", versions | {"platform": ""})
     assert reproduction.section(resumed)["command"] == "python -m embfit seed=3 'query=what is it'"
     costs = cost.section(resumed)
