@@ -28,7 +28,12 @@ def train(folder: Path, lr: float, interrupted: bool = False, **how: bool) -> Ma
             raise KeyboardInterrupt
         return Facts(lr)
 
-    run = RunFolder(folder, {"training": {"lr": lr}, "run": {"dir": str(folder)}}, {}, **how).__enter__()
+    config = {
+        "task": {"_target_": "embfit.task.finetune.finetune"},
+        "training": {"lr": lr},
+        "run": {"dir": str(folder)},
+    }
+    run = RunFolder(folder, config, {}, **how).__enter__()
     try:
         return train_once(run, fit, lambda: (folder / "model").mkdir())[0]
     finally:

@@ -11,6 +11,8 @@ from typing import Any
 from embfit.compose.origins import COMMAND_LINE
 from embfit.report.subject import Subject
 
+PLACE = 130
+
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "faiss-cpu", "bm25s", "numpy")
 
 
