@@ -50,7 +50,7 @@ def accepts(hint: Any, kind: type) -> bool:
     if origin in (Union, types.UnionType):
         return any(accepts(argument, kind) for argument in arguments)
     try:
-        return not inspect.isclass(hint) or issubclass(kind, hint)
+        return hint is Any or not inspect.isclass(hint) or issubclass(kind, hint)
     except TypeError:
         return True  # a protocol that is not for checks at run time
 
