@@ -96,10 +96,11 @@ def folders_can_be(values: Values) -> Iterator[Problem]:
 
 
 def query_to_search(values: Values) -> Iterator[Problem]:
-    """A task that takes a query as free text needs one."""
-    if "query" in _declared(values).free_text and not values.get("query"):
-        task = values["task"]["_target_"].rpartition(".")[2]
-        yield Problem("query", f'task={task} needs a question: query="how to open a file"')
+    """A task that cannot do without a query, its free text, needs one."""
+    task = target_at(values.get("task"))
+    if task and "query" in task.required and "query" in _declared(values).free_text and not values.get("query"):
+        name = task.name.rpartition(".")[2]
+        yield Problem("query", f'task={name} needs a question: query="how to open a file"')
 
 
 def strategy_trains(values: Values) -> Iterator[Problem]:
