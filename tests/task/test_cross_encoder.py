@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from datasets import Dataset
-from embfit.task.finetune_cross_encoder import folds_of
 
 from embfit.app import main
 from embfit.errors import UserError
