@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from embfit.data.files import JsonLines, content_digest
 from embfit.data.qrels import QrelsFile
@@ -11,6 +12,7 @@ from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
@@ -27,7 +29,7 @@ class Beir(CollectionSource):
             the first of them an error.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location(required=True)] = None
     splits: list[str] | None = None
     skip_unknown: bool = False
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from huggingface_hub.utils import logging as hub_logging
 
@@ -18,6 +18,7 @@ from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Hub(CollectionSource):
             the first of them an error.
     """
 
-    name: str | None = None
+    name: Annotated[str | None, Location(required=True)] = None
     qrels: str | None = None
     corpus_config: str = "corpus"
     queries_config: str = "queries"

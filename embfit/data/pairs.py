@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
 from embfit.data.pair_rows import GivenText, PairRow, write_pairs
@@ -14,6 +14,7 @@ from embfit.data.qrels import grade_of
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Pairs(CollectionSource):
             d2, …
     """
 
-    path: str | dict[str, str] | None = None
+    path: Annotated[str | dict[str, str] | None, Location(required=True)] = None
     query: str = "query"
     positive: str = "positive"
     negatives: str | list[str] | None = None

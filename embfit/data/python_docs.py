@@ -18,6 +18,7 @@ from embfit.data.python_files import PythonFile, folder_files, package_files, st
 from embfit.data.source import CollectionSource, Share
 from embfit.data.tables import CORPUS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class PythonDocs(CollectionSource):
     """
 
     packages: Sequence[str] = ("stdlib",)
-    path: str | None = None
+    path: Annotated[str | None, Location()] = None
     test_share: Share = field(default=0.2, kw_only=True)
     max_train: Annotated[int, Field(ge=1)] | None = field(default=600, kw_only=True)
 

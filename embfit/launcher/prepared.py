@@ -83,6 +83,6 @@ class PreparedJob:
         from embfit.run.process import perform
 
         try:
-            perform(self.values, Origins.read(self.provenance), self.overrides, anew=True)
+            perform(self.values, Origins.read(self.provenance), self.overrides, overwrite=True)
         except Pruned as end:
             log.info("%s was pruned: %s", self.name, end)

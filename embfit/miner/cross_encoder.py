@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.hints import Location
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.dense import DenseMiner
 from embfit.miner.examples import TrainingQueries
@@ -42,7 +43,7 @@ class CrossEncoderMiner(RankedMiner):
     absolute_margin: Annotated[float, Field(ge=0)] | None = 0.0
     depth: Annotated[int, Field(ge=1)] = 30
     candidates: RankedMiner = field(default_factory=DenseMiner)
-    model: str | None = None
+    model: Annotated[str | None, Location(required=True)] = None
     revision: str | None = None
     trust_remote_code: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None

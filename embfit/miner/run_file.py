@@ -5,12 +5,14 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from embfit.data.files import content_digest
 from embfit.data.trec import check_unknown, run_lines
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
@@ -32,7 +34,7 @@ class RunFileMiner(RankedMiner):
         path: the run file. It may also rank documents for other queries of the collection.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location(required=True)] = None
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return the file's ranking as a source; the encoder is not used."""

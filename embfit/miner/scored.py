@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.hints import Location
 from embfit.miner.miner import Mines
 from embfit.model import Encoder, load_teacher
 from embfit.model.precision import Precision
@@ -36,7 +37,7 @@ class ScoredMiner:
     """
 
     miner: Mines
-    model: str | None = None
+    model: Annotated[str | None, Location(required=True)] = None
     revision: str | None = None
     trust_remote_code: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None
