@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 TRAINED = ("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json")  # no store keeps it
 MADE = (
     *("checkpoints", "training.json", "training-*.json", "model", "report.json", "report.html", "rankings"),
-    *("negatives.jsonl", "negatives.parquet", "tensorboard", "csv"),
+    *("negatives.jsonl", "negatives.parquet", "dataset", "queries.parquet", "tensorboard", "csv"),
 )
 """What tasks leave in a run folder."""
 
