@@ -55,15 +55,17 @@ def _page(
         left.remove((level, title))
         yield Block(title, position, level)
     for at, line in enumerate(lines):
-        if at in (0, len(lines) - 1) and _masked(line) in running:
-            yield Block(one_line(line), position, aside=True)
-        elif left and _same(left[0][1], line):
-            yield from _text(said, position)
-            said = []
-            yield Block(left[0][1], position, left[0][0])
-            left.pop(0)
-        else:
+        is_running = at in (0, len(lines) - 1) and _masked(line) in running
+        if not is_running and not (left and _same(left[0][1], line)):
             said.append(line)
+            continue
+        yield from _text(said, position)
+        said = []
+        if is_running:
+            yield Block(one_line(line), position, aside=True)
+        else:
+            level, title = left.pop(0)
+            yield Block(title, position, level)
     yield from _text(said, position)
 
 

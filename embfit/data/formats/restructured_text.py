@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -58,9 +58,10 @@ def _blocks(node: nodes.Node, lines_before: int, depth: int, line: int) -> Itera
         return
     if isinstance(node, nodes.system_message):
         for unread in node.findall(nodes.literal_block):
-            yield from _unknown_directive(unread.astext(), lines_before + line - 1)
+            yield from _unknown_directive(unread.astext(), lines_before + node.get("line", line) - 1)
     elif isinstance(node, nodes.title):
         is_heading = isinstance(node.parent, nodes.section)
+        line -= is_heading  # docutils names the line below it
         yield Block(one_line(node.astext()), f"line {lines_before + line}", depth if is_heading else 0)
     elif isinstance(node, nodes.table):
         yield Block(_table(node), f"line {lines_before + line}")
@@ -93,11 +94,13 @@ def _unknown_directive(source: str, lines_before: int) -> Iterator[Block]:
     is_navigation = found["name"] in NAVIGATION
     if arguments := one_line(found["arguments"]):
         yield Block(arguments, f"line {lines_before + 1}", aside=is_navigation)
-    options = 0
-    while options < len(content) and OPTION.match(content[options]):
-        options += 1
-    rest = inspect.cleandoc("\n" + "\n".join(content[options:]))
+    begin = 0
+    while begin < len(content) and OPTION.match(content[begin]):
+        begin += 1
+    while begin < len(content) and not content[begin].strip():
+        begin += 1
+    rest = textwrap.dedent("\n".join(content[begin:])).rstrip()
     if is_navigation and rest:
-        yield Block(rest, f"line {lines_before + 2 + options}", aside=True)
+        yield Block(rest, f"line {lines_before + 2 + begin}", aside=True)
     elif rest:
-        yield from (block._replace(level=0) for block in _parse(rest, lines_before + 1 + options))
+        yield from (block._replace(level=0) for block in _parse(rest, lines_before + 1 + begin))
