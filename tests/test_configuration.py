@@ -147,6 +147,7 @@ def test_every_choice_passes(file):
     overrides = [f"{file.parent.name}={file.stem}", 'query="what"']
     needs = {
         "data/beir": "path",
+        "data/clicks": "path",
         "data/documents": "path",
         "data/pairs": "path",
         "data/hub": "name",

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from embfit.data.distinct_texts import CorpusTexts
 from embfit.data.document_files import ChangedFileError, DocumentFile, find_documents
 from embfit.data.document_tables import Cutting, ParsedDocument, write_documents
 from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
@@ -87,10 +88,13 @@ class Documents:
             UserError: there is no such path, or nothing at it that can be read.
             ConfigError: no path is named.
         """
-        tables = self.read(store)
-        collection = open_collection(tables.name, tables.folder, tables.folder)
+        collection = self.open(self.read(store))
         log.info("%s: %s documents, no queries", collection.name, f"{len(collection.corpus):,}")
         return collection
+
+    def open(self, tables: Tables) -> Collection:
+        """Return the collection of tables that were read."""
+        return open_collection(tables.name, tables.folder, tables.folder)
 
     def read(self, store: Store) -> Tables:
         """Return the documents' tables; parsed once, then found in the store until a file or a setting changes.
@@ -188,6 +192,22 @@ class Documents:
         (entry / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         told = [*((False, line) for line in _lines(facts)), *left_out.lines()]
         (entry / TOLD).write_text(json.dumps(told), encoding="utf-8")
+
+
+def corpus_texts(corpus: str | Documents, store: Store, **settings: Any) -> tuple[CorpusTexts, str]:
+    """Return a corpus for rows of queries, and what identifies its texts.
+
+    Args:
+        corpus: the documents, or their path.
+        store: keeps the tables.
+        settings: those of `Documents` where only the path is given.
+
+    Raises:
+        UserError: there is no such path, or nothing at it that can be read.
+    """
+    documents = Documents(corpus, **settings) if isinstance(corpus, str) else corpus
+    tables = documents.read(store)
+    return CorpusTexts(documents.open(tables).corpus, documents.near_copies), tables.folder.name
 
 
 def table_of(path: Path) -> Records | None:

@@ -31,13 +31,17 @@ class NearCopies:
 
         Texts are numbered from 0 in the order in which they are kept.
         """
-        hashes = np.unique(np.array([hash(one) for one in shingles(text)], np.int64))
+        hashes = _hashes(text)
         found = self._find(hashes)
         if found is None:
             for one in self._prefix(hashes):
                 self._holders.setdefault(one, []).append(len(self._kept))
             self._kept.append(hashes)
         return found
+
+    def find(self, text: str) -> int | None:
+        """Return the number of the first kept text that this one is a near copy of; None if there is none."""
+        return self._find(_hashes(text))
 
     def _find(self, hashes: np.ndarray) -> int | None:
         candidates = Counter(row for one in self._prefix(hashes) for row in self._holders.get(one, ()))
@@ -54,3 +58,7 @@ class NearCopies:
     def _prefix(self, hashes: np.ndarray) -> list[int]:
         enough = len(hashes) - math.ceil(self.similarity * len(hashes)) + 1
         return hashes[:enough].tolist()  # type: ignore[no-any-return]
+
+
+def _hashes(text: str) -> np.ndarray:
+    return np.unique(np.array([hash(one) for one in shingles(text)], np.int64))
