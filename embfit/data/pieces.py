@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 class Section(NamedTuple):
     """The blocks between two headings, under the path of all headings above them."""
 
-    path: Sequence[str]
+    path: Sequence[Block]
     blocks: Sequence[Block]
 
 
@@ -52,7 +52,7 @@ def cut(blocks: Iterable[Block], tokens: int) -> Iterator[Piece]:
         tokens: the length of a piece with its title, as `estimate_tokens` counts.
     """
     for section in sections(blocks):
-        path = list(section.path)
+        path = [heading.text for heading in section.path]
         while len(path) > 1 and estimate_tokens(BETWEEN_HEADINGS.join(path)) > tokens / TITLE_SHARE:
             path.pop(0)
         title = BETWEEN_HEADINGS.join(path)
@@ -69,20 +69,17 @@ def sections(blocks: Iterable[Block]) -> Iterator[Section]:
             inside.append(block)
             continue
         if inside or path:
-            yield Section([heading.text for heading in path], inside)
+            yield Section(path, inside)
         path = [*(heading for heading in path if heading.level < block.level), block]
         inside = []
     if inside or path:
-        yield Section([heading.text for heading in path], inside)
+        yield Section(path, inside)
 
 
-def headings_without_text(blocks: Iterable[Block]) -> int:
-    """Return how many sections have neither text nor a section within them: their headings are in no piece."""
-    found = list(sections(blocks))
-    return sum(
-        not one.blocks and (after is None or after.path[: len(one.path)] != one.path)
-        for one, after in zip(found, [*found[1:], None], strict=False)  # no section has none after it
-    )
+def headings_without_text(blocks: Sequence[Block]) -> int:
+    """Return how many headings are in no piece, since there is no text below them."""
+    above_text = {id(heading) for section in sections(blocks) if section.blocks for heading in section.path}
+    return sum(block.level > 0 and id(block) not in above_text for block in blocks)
 
 
 def _pack(title: str, blocks: Sequence[Block], room: int) -> Iterator[Piece]:
