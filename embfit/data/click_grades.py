@@ -85,4 +85,4 @@ def examination_weight(position: float, exponent: float, most: float) -> float:
     Inverse-propensity weighting (Joachims, Swaminathan and Schnabel 2017). The limit keeps a few clicks far below from
     deciding everything.
     """
-    return min(position**exponent, most)
+    return min(math.pow(position, exponent), most)

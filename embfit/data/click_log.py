@@ -181,11 +181,12 @@ class ClickLog(CollectionSource):
         counted: Counted = {split: {} for split in SPLITS}
         texts: dict[str, str] = {}
         for row in rows:
-            if not row.document.strip() and row.id not in documents:
+            name = row.id or ""
+            if row.document:
+                name = documents.id_of(GivenText(row.document, row.title, row.id), row.place)
+            elif name not in documents:
                 facts["rows_with_unknown_documents_skipped"] += 1
                 continue
-            name = documents.id_of(GivenText(row.document, row.title, row.id), row.place) if row.document else row.id
-            assert name is not None  # a log without texts has ids
             query = normalise(row.query)
             texts.setdefault(query, row.query)
             weight = 1.0

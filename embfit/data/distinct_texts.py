@@ -110,8 +110,10 @@ class DistinctTexts:
     def ids_of(self, untitled: GivenText, place: str) -> list[str]:
         """Return the ids of all texts that are this one, whatever their titles; it is added if there is none."""
         digest = _digest(untitled)
-        known = [self._ids[digest]] if digest in self._ids else []
-        return [*known, *self._titled.get(digest, ())] or [self.id_of(untitled, place)]
+        known = [*([self._ids[digest]] if digest in self._ids else []), *self._titled.get(digest, ())]
+        if known and known[0] in self._corpus:
+            self._found.setdefault(digest, False)
+        return known or [self.id_of(untitled, place)]
 
     def _in_corpus(self, given: GivenText, digest: bytes) -> str | None:
         """Return the document of the corpus that a text is, without its title or as a near copy."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from embfit.data.distinct_texts import CorpusTexts
+from embfit.data.distinct_texts import CorpusTexts, GivenText
 from embfit.data.documents import Documents, corpus_texts
 from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
-from embfit.data.pair_rows import GivenText, PairRow, write_pairs
+from embfit.data.pair_rows import PairRow, write_pairs
 from embfit.data.qrels import grade_of
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
