@@ -19,6 +19,7 @@ from embfit.data.files import Records, content_digest
 from embfit.data.source import CollectionSource
 from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 from embfit.text_digests import normalise
 
@@ -64,7 +65,7 @@ class ClickLog(CollectionSource):
         ConfigError: there is a position bias to correct and no column of positions.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location(required=True)] = None
     query: str = "query"
     document: str | None = "document"
     document_id: str | None = None

@@ -64,7 +64,7 @@ class DistinctTexts:
         self._numbers = (f"{prefix}{number}" for number in itertools.count(1))
         self._ids: dict[bytes, str] = {}  # digest of the text with its title → its id
         self._titled: dict[bytes, list[str]] = {}  # digest of a text that has titles → the ids of all of them
-        self._meant: dict[str, bytes] = {}  # any id → digest of the text that it stands for
+        self._digests: dict[str, bytes] = {}  # any id → digest of the text that it stands for
         self._corpus: frozenset[str] = frozenset()
         self._found: dict[bytes, bool] = {}  # digest of a row's text that the corpus has → whether as a near copy
         self._near = None if corpus is None or corpus.near_copies is None else NearCopies(corpus.near_copies)
@@ -74,7 +74,7 @@ class DistinctTexts:
 
     def __contains__(self, name: str) -> bool:
         """Whether an id stands for a text."""
-        return name in self._meant
+        return name in self._digests
 
     @property
     def facts(self) -> dict[str, int]:
@@ -98,10 +98,12 @@ class DistinctTexts:
         known = self._ids.get(digest) or self._in_corpus(given, digest)
         if known in self._corpus:
             self._found.setdefault(digest, False)
-            digest = self._meant[known]
-        name = given.id or known or next(name for name in self._numbers if name not in self._meant)
-        if self._meant.setdefault(name, digest) != digest:
-            raise UserError(f'{place}: the id "{name}" stands for another text in an earlier row; an id needs one text')
+            digest = self._digests[known]
+        name = given.id or known or next(name for name in self._numbers if name not in self._digests)
+        if self._digests.setdefault(name, digest) != digest:
+            raise UserError(
+                f'{place}: the id "{name}" stands for another text in an earlier row; give each text an id of its own'
+            )
         if known is None:
             self._add(name, given, place)
             known = self._ids[digest] = name
@@ -139,12 +141,12 @@ class DistinctTexts:
             name, title, text = row[: len(CORPUS)]
             digest = _digest(GivenText(text, title))
             self._table.add(row, name)
-            self._ids[digest], self._meant[name] = name, digest
+            self._ids[digest], self._digests[name] = name, digest
             if title:
                 self._titled.setdefault(_digest(GivenText(text)), []).append(name)
             if self._near is not None and self._near.first(text) is None:
                 self._kept.append(name)
-        self._corpus = frozenset(self._meant)
+        self._corpus = frozenset(self._digests)
 
 
 def _digest(given: GivenText) -> bytes:

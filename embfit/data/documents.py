@@ -25,6 +25,7 @@ from embfit.data.formats.readers import UnreadableError, read_blocks, whole_char
 from embfit.data.left_out_files import LeftOutFiles
 from embfit.data.tables import TABLES_VERSION, Tables, open_collection
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.progress import track
 from embfit.records import Collection
 from embfit.store import Store, digest
@@ -63,7 +64,7 @@ class Documents:
         ConfigError: there is no such encoding.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location(required=True)] = None
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ()
     piece_tokens: Annotated[int, Field(ge=32)] | None = 256
