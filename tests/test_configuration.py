@@ -154,6 +154,8 @@ def test_every_choice_passes(file):
     overrides = [*chosen(file), 'query="what"']
     needs = {
         "data/beir": "path",
+        "data/clicks": "path",
+        "data/documents": "path",
         "data/pairs": "path",
         "data/hub": "name",
         "model/custom": "path",
