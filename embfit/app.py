@@ -20,7 +20,7 @@ from embfit.compose.hydra_errors import readable_errors
 from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check, check_keys
 from embfit.errors import ConfigError
-from embfit.launcher.distributed import as_launched
+from embfit.launcher.distributed import on_first_rank
 from embfit.run.console import report
 from embfit.run.process import perform, termination_interrupts
 from embfit.run.resume import read_run, resume_folder
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
                 run(arguments[1:])
             else:
                 line = parse(arguments)
-                as_launched(lambda: _command(line))
+                on_first_rank(lambda: _command(line))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Requests to a server: several under way at once, and sent again where it is busy."""
+"""Requests to a server: several at once, and repeated when the server is busy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from embfit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PAUSES = (1.0, 5.0)  # seconds before the second and the third try, where the server does not say
-LONGEST_PAUSE = 120.0  # beyond which its refusal is an error
+PAUSES = (1.0, 5.0)  # seconds before the second and the third try, if the server does not ask for a pause itself
+LONGEST_PAUSE = 120.0  # seconds; a server that asks for more is given up
 
 
 class BusyError(UserError):
-    """A server does not answer now, and may if it is asked again.
+    """A server does not answer now but may answer if it is asked again.
 
     Args:
-        message: for the user.
-        pause: seconds that it asks to be left alone for; None where it does not say.
+        message: the message for the user.
+        pause: the seconds that the server asks to wait before the next try; None if it does not say.
     """
 
     def __init__(self, message: str, pause: float | None = None) -> None:
@@ -34,12 +34,12 @@ class BusyError(UserError):
 
 @dataclass(frozen=True)
 class Request:
-    """Texts sent together.
+    """Texts that are sent together.
 
     Args:
-        first: the number of the first among all texts.
-        texts: sent.
-        tries: that have failed.
+        first: the place of the first text among all texts.
+        texts: the texts to send.
+        tries: how many tries have failed so far.
     """
 
     first: int
@@ -50,19 +50,20 @@ class Request:
 def answers(
     embed: Callable[[list[str]], np.ndarray], texts: Iterable[str], batch: int, in_flight: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the number of a request's first text and its vectors, as answers come in.
+    """Yield the place of each request's first text and the request's vectors, in the order in which answers arrive.
 
-    Where the server is busy, nothing is sent until it may be asked again. After a failure that stays, no more is sent;
-    what is under way is waited for, so that no answer is lost, and then the failure is raised.
+    If the server is busy, nothing is sent until it may be asked again. After a lasting failure no further request is
+    sent. The requests under way are still waited for, so that no answer is lost, and then the failure is raised.
 
     Args:
-        embed: sends texts, and returns their vectors ([n, D] float32).
-        texts: read as they are sent.
-        batch: texts of a request.
-        in_flight: requests under way at once.
+        embed: sends texts to the server and returns their vectors ([n, D] float32).
+        texts: the texts to embed; they are read as they are sent.
+        batch: texts in one request.
+        in_flight: requests that are under way at once.
 
     Raises:
-        UserError: as `embed` does; a `BusyError` only when it came three times, or asks for too long a pause.
+        UserError: what `embed` raises. A `BusyError` is raised only after three failed tries, or if it asks for too
+            long a pause.
     """
     fresh, again = _requests(texts, batch), list[Request]()
     waiting: dict[Future[np.ndarray], Request] = {}
@@ -84,7 +85,7 @@ def answers(
                 elif (pause := _pause(error, request.tries)) is None:
                     failure = failure or error
                 else:
-                    log.info("%s; asking again in %.0f s", error, pause)
+                    log.info("%s; trying again in %.0f s", error, pause)
                     again.append(replace(request, tries=request.tries + 1))
                     quiet_until = max(quiet_until, time.monotonic() + pause)
     if failure is not None:
@@ -100,7 +101,7 @@ def _requests(texts: Iterable[str], batch: int) -> Iterator[Request]:
 
 
 def _pause(error: BaseException, tries: int) -> float | None:
-    """Return the seconds after which to try again, None where that is of no use."""
+    """Return the seconds to wait before the next try, or None if another try would not help."""
     if not isinstance(error, BusyError) or tries == len(PAUSES):
         return None
     pause = PAUSES[tries] if error.pause is None else error.pause

@@ -1,4 +1,4 @@
-"""Progress of long work with rate and time left: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work with rate and time left: a bar on a terminal, otherwise a plain line every few seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE_SECONDS = 15.0  # between two plain lines
 
 
 class Advance(Protocol):
-    """Says that more work is done."""
+    """Reports that more work is done."""
 
     def __call__(self, amount: int = 1) -> None:
         """Add an amount of finished work."""
@@ -27,25 +27,25 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(
-    label: str | None, total: int, unit: str, note: Callable[[], str] | None = None, behind: int = 0
+    label: str | None, total: int, unit: str, note: Callable[[], str] | None = None, completed: int = 0
 ) -> Iterator[Advance]:
     """Show progress while the block runs.
 
     Args:
         label: what is being done ("embedding documents"); None shows nothing.
-        total: amount of work.
+        total: the amount of work.
         unit: what is counted, in the plural ("texts").
-        note: asked for what to show beside the rate.
-        behind: done of it before, which counts as done and says nothing about the rate.
+        note: returns a text to show beside the rate; called each time that the progress is shown.
+        completed: work that was finished earlier; it counts as done and does not change the rate.
     """
     if label is None:
-        yield _unseen
+        yield _show_nothing
     elif sys.stderr.isatty():
         with _bar(unit) as bar:
-            task = bar.add_task(label, total=total, completed=behind, rate="")
-            yield _bar_advance(bar, task, note, behind)
+            task = bar.add_task(label, total=total, completed=completed, rate="")
+            yield _bar_advance(bar, task, note, completed)
     else:
-        yield _line_advance(label, total, unit, note, behind)
+        yield _line_advance(label, total, unit, note, completed)
 
 
 def track(items: Iterable[Item], label: str, total: int, unit: str) -> Iterator[Item]:
@@ -56,7 +56,7 @@ def track(items: Iterable[Item], label: str, total: int, unit: str) -> Iterator[
             advance()
 
 
-def _unseen(amount: int = 1) -> None:
+def _show_nothing(amount: int = 1) -> None:
     """Show nothing."""
 
 
@@ -73,22 +73,22 @@ def _bar(unit: str) -> Progress:
     )
 
 
-def _bar_advance(bar: Progress, task: TaskID, note: Callable[[], str] | None, behind: int) -> Advance:
+def _bar_advance(bar: Progress, task: TaskID, note: Callable[[], str] | None, completed: int) -> Advance:
     started = time.monotonic()
-    done = behind
+    done = completed
 
     def advance(amount: int = 1) -> None:
         nonlocal done
         done += amount
-        rate = _per_second(done - behind, time.monotonic() - started)
-        bar.update(task, completed=done, rate=", ".join(_said(rate, note)))
+        rate = _per_second(done - completed, time.monotonic() - started)
+        bar.update(task, completed=done, rate=", ".join(_rate_and_note(rate, note)))
 
     return advance
 
 
-def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | None, behind: int) -> Advance:
+def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | None, completed: int) -> Advance:
     started = shown = time.monotonic()
-    done = behind
+    done = completed
 
     def advance(amount: int = 1) -> None:
         nonlocal done, shown
@@ -97,15 +97,15 @@ def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | N
         if now - shown >= LINE_SECONDS:
             shown = now
             spent = now - started
-            left = (total - done) * spent / (done - behind)
-            said = ", ".join(_said(_per_second(done - behind, spent), note))
-            log.info("%s: %d of %d %s, %s, %.0f s left", label, done, total, unit, said, left)
+            left = (total - done) * spent / (done - completed)
+            speed = ", ".join(_rate_and_note(_per_second(done - completed, spent), note))
+            log.info("%s: %d of %d %s, %s, %.0f s left", label, done, total, unit, speed, left)
 
     return advance
 
 
-def _said(rate: str, note: Callable[[], str] | None) -> list[str]:
-    """Return the rate and what else there is to show."""
+def _rate_and_note(rate: str, note: Callable[[], str] | None) -> list[str]:
+    """Return the rate and the note, without those that are empty."""
     return [part for part in (rate, note() if note else "") if part]
 
 

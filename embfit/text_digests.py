@@ -1,4 +1,4 @@
-"""When texts are equal, and digests that stand for documents' texts, so that no text is read again to find out."""
+"""Digests of texts, by which equal texts are found without reading them again, and when two queries are the same."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-CONTENT = "content"  # of what an encoder reads: title and text
-BODY = "body"  # of the text without its title
+CONTENT = "content"  # column with the digest of what an encoder reads: title and text
+BODY = "body"  # column with the digest of the text without its title
 DIGESTS = pa.schema({CONTENT: pa.binary(), BODY: pa.binary()})
 DIGEST_BYTES = 16
 
 
 def document_text(title: str, text: str) -> str:
-    """Return what an encoder reads of a document: title, a space and text (BEIR's convention)."""
+    """Return what an encoder reads of a document: its title, a space and its text (BEIR's convention)."""
     return f"{title} {text}" if title else text
 
 
 def normalise(query: str) -> str:
-    """Return a query's text without the differences that change nothing: case, width, blanks, the final mark."""
+    """Return a query's text without differences that do not matter: case, width, blanks and the final punctuation."""
     bare = " ".join(unicodedata.normalize("NFKC", query).casefold().split())
     return bare.rstrip(" .?!") or bare
 
 
 def digest_text(text: str) -> bytes:
-    """Return bytes that are the same for equal texts alone."""
+    """Return a digest that only equal texts share."""
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def digest_documents(titles: Sequence[str], texts: Sequence[str]) -> pa.RecordBatch:
-    """Return the digests of some documents, in the columns of `DIGESTS`."""
+    """Return the digests of documents, in the columns of `DIGESTS`."""
     bodies = [digest_text(text) for text in texts]
     contents = [
         digest_text(document_text(title, text)) if title else body
@@ -42,13 +42,13 @@ def digest_documents(titles: Sequence[str], texts: Sequence[str]) -> pa.RecordBa
 
 
 def first_rows(digests: pa.ChunkedArray) -> np.ndarray:
-    """Return for each digest the first row that has it ([N] int32).
+    """Return for each row the first row with the same digest ([N] int32).
 
-    Sorting takes some forty bytes a row; a dict would take four times as many.
+    Sorting takes about forty bytes a row; a dict would take four times as many.
     """
     column = digests.cast(pa.binary(DIGEST_BYTES)).combine_chunks()
     names = np.frombuffer(column.buffers()[1] or b"", f"S{DIGEST_BYTES}")[column.offset :][: len(column)]
-    order = np.argsort(names, kind="stable").astype(np.int32)  # rows of one text stand together and ascend
+    order = np.argsort(names, kind="stable").astype(np.int32)  # rows with one digest are adjacent and ascend
     begins = np.ones(len(order), bool)
     begins[1:] = names[order[1:]] != names[order[:-1]]
     first = np.empty_like(order)

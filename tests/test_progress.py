@@ -34,7 +34,7 @@ def test_what_was_done_before_is_no_part_of_the_rate(monkeypatch, caplog):
     monkeypatch.setattr(progress_module.sys.stderr, "isatty", lambda: False, raising=False)
     with (
         caplog.at_level(logging.INFO, logger="embfit.progress"),
-        progress_module.progress("training", 100, "steps", behind=90) as advance,
+        progress_module.progress("training", 100, "steps", completed=90) as advance,
     ):
         advance()
         advance()

@@ -1,1 +1,1 @@
-"""Is it worth fine-tuning, and from what? Measurements before any money is spent, and what they advise."""
+"""Is fine-tuning worth it, and from which model? Measurements before any money is spent, and the advice they give."""

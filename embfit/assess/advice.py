@@ -1,4 +1,4 @@
-"""One plain recommendation, with its reasons, from what was measured. The rules are few, and written out here."""
+"""One plain recommendation with its reasons, drawn from the measurements by a few rules that are written out here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from embfit.records import Comparison, Evaluation
 from embfit.report.findings import LEVEL, outcome
 from embfit.report.wording import bounds, count, duration, metric_label, plain, probability, signed, untold
 
-CEILING = 0.70  # nDCG@10 from which a fine-tuning has less left to gain
-FEW_EXAMPLES = 200  # training queries
+CEILING = 0.70  # nDCG@10 above which fine-tuning has less to gain
+FEW_EXAMPLES = 200  # training queries below which more data comes first
 
 Action: TypeAlias = Literal["judge", "set-up", "data", "fine-tune"]
 
@@ -24,9 +24,10 @@ class Advice:
     """What to do next.
 
     Args:
-        action: `judge` more queries, improve the retrieval `set-up`, make training `data`, or `fine-tune`.
-        recommendation: that in a sentence or two.
-        reasons: what was found, each with its numbers.
+        action: the next step: `judge` more queries, improve the retrieval `set-up`, make training `data`, or
+            `fine-tune`.
+        recommendation: the next step in a sentence or two.
+        reasons: the findings behind it, each with its numbers.
     """
 
     action: Action
@@ -36,20 +37,20 @@ class Advice:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the recommendation rests on.
+    """The measurements that the recommendation rests on.
 
     Args:
         base: the configured model's evaluation.
-        comparisons: of every other system against it, in the first metric over all queries.
-        models: names of the systems that are base models.
-        chunks: from `compare_chunks`; empty where no document is cut off.
-        truncated: share of the documents that are.
-        vocabulary: from `cover`.
-        labels: from `examine`.
-        power: from `foresee`.
-        examples: training queries.
-        estimates: from `estimate`; empty without a trial.
-        failed: base models that could not be measured, each with the reason.
+        comparisons: the comparison of every other system with it, in the first metric over all queries.
+        models: the names of the systems that are base models.
+        chunks: the result of `compare_chunks`; empty if no document is cut off.
+        truncated: the share of documents that are cut off.
+        vocabulary: the result of `vocabulary_coverage`.
+        labels: the result of `judgement_gaps`.
+        power: the result of `statistical_power`.
+        examples: the number of training queries.
+        estimates: the result of `estimate`; empty without a trial.
+        failed: base model → why it could not be measured.
     """
 
     base: Evaluation
@@ -66,26 +67,30 @@ class Findings:
 
     @property
     def value(self) -> float:
-        """What the base reaches in the first metric."""
+        """The base model's value of the first metric."""
         return self.base.metrics[self.power["metric"]]
 
     @property
     def metric(self) -> str:
-        """The first metric, as people write it."""
+        """The first metric's name, as people write it."""
         return metric_label(self.power["metric"])
 
     @property
     def ndcg(self) -> float | None:
-        """What the base reaches in nDCG@10, which says whether there is room; None where it is not measured."""
+        """The base model's nDCG@10, which tells whether there is room to improve; None if it is not measured."""
         return self.base.metrics.get("ndcg@10")
 
     @property
     def is_high(self) -> bool:
-        """Whether nDCG@10 leaves little to gain; other metrics have no such mark."""
+        """Whether nDCG@10 leaves little to gain; there is no such threshold for other metrics."""
         return self.ndcg is not None and self.ndcg > CEILING
 
     def best(self, models: bool) -> Comparison | None:
-        """Return the system that is most above the base, and not by chance: of the base models, or of the others."""
+        """Return the system that is furthest and significantly above the base; None if there is none.
+
+        Args:
+            models: whether to look among the base models or among all other systems.
+        """
         better = [
             found for found in self.comparisons if (found.b in self.models) == models and outcome(found) == "better"
         ]
@@ -93,7 +98,7 @@ class Findings:
 
     @property
     def best_chunks(self) -> Mapping[str, Any] | None:
-        """The pieces that find most more than documents that are cut off, and not by chance."""
+        """The pieces that are furthest and significantly better than documents cut off; None if there are none."""
         better = [one for one in self.chunks.get("settings", ()) if _deciding_p(one) < LEVEL and one["difference"] > 0]
         return max(better, key=lambda one: float(one["difference"]), default=None)
 
@@ -108,9 +113,9 @@ def conclude(
 
     Args:
         base: the configured model's evaluation.
-        comparisons: of every other system against it.
-        candidates: base models, the configured one first.
-        measured: `chunks`, `vocabulary`, `labels`, `power`, `cost` and `failed`.
+        comparisons: the comparison of every other system with it.
+        candidates: the base models, the configured one first.
+        measured: all other measurements: `chunks`, `vocabulary`, `labels`, `power`, `cost` and `failed`.
     """
     power, cost = measured["power"], measured["cost"]
     advice = advise(
@@ -132,12 +137,12 @@ def conclude(
 
 
 def advise(found: Findings) -> Advice:
-    """Apply the rules in order; the first that holds is the recommendation.
+    """Apply the rules in order; the first that holds gives the recommendation.
 
-    1. The base is above 0.70 in nDCG@10, where that is measured: the ceiling is low, so look at chunking, hybrid search
-       and reranking first.
-    2. Hybrid search, reranking or pieces already gain what is hoped for, and not by chance: take that first.
-    3. The split cannot show the gain hoped for, as far as is known, or has one query: judge more queries first.
+    1. The base's nDCG@10 is measured and above 0.70: there is little to gain, so look at chunking, hybrid search and
+       reranking first.
+    2. Hybrid search, reranking or pieces already gain what is hoped for, significantly: use them first.
+    3. The split has one query, or is known to be too small to show the gain hoped for: judge more queries first.
     4. There are few training queries: make some first.
     5. Otherwise fine-tune, from the best base model measured.
     """
@@ -180,7 +185,7 @@ def _recommend(found: Findings) -> tuple[Action, str]:
 
 
 def _set_up(found: Findings) -> str:
-    """Name what gains without training, if anything does."""
+    """Return a sentence on what gains without training; empty if nothing does."""
     gains = []
     if system := found.best(models=False):
         gains.append(f"{system.b} gains {signed(system.difference, 3)} {found.metric} without any training")
@@ -251,7 +256,7 @@ def _against_cutting(one: Mapping[str, Any]) -> str:
 
 
 def _deciding_p(one: Mapping[str, Any]) -> float:
-    """Return the p of pieces against cutting off, corrected where several sizes are compared; 1 for cutting off."""
+    """Return the p-value of pieces against cutting off, corrected if several sizes are compared; 1 for cutting off."""
     p = one.get("p", 1) if one.get("p_holm") is None else one["p_holm"]
     return float(p)
 

@@ -1,4 +1,4 @@
-"""How fast an encoder embeds here, and what its vectors weigh."""
+"""How fast an encoder embeds on this machine, and how large its vectors are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embfit.model import Encoder
 from embfit.records import Collection
 
 WARM_UP = 8  # documents embedded before the clock starts
-BYTES = 4  # of a float32
+BYTES = 4  # in a float32
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class ModelCandidate:
     """What a base model costs.
 
     Args:
-        system: its name among the systems measured.
-        source: where its weights came from.
-        parameters: of the model.
-        max_length: tokens that it reads of a text.
-        dimensions: of a vector.
-        bytes_per_document: of a float32 vector.
-        documents_per_second: embedded here, one sample of whole documents.
-        truncated: share of the documents that are longer than it reads.
+        system: the model's name among the systems measured.
+        source: where the model's weights came from.
+        parameters: the number of the model's parameters.
+        max_length: the tokens that the model reads of a text.
+        dimensions: the dimensions of a vector.
+        bytes_per_document: the bytes of a document's float32 vector.
+        documents_per_second: the documents embedded per second on this machine, measured on a sample of whole ones.
+        truncated: the share of documents that are longer than the model reads.
     """
 
     system: str
@@ -42,15 +42,15 @@ class ModelCandidate:
 def measure_candidate(
     system: str, encoder: Encoder, collection: Collection, truncated: np.ndarray, documents: int, seed: int
 ) -> ModelCandidate:
-    """Time an encoder on a sample of the documents, as they are: tokenising, padding and all.
+    """Time an encoder on a sample of whole documents, including tokenising and padding.
 
     Args:
-        system: its name.
-        encoder: timed on its own device.
-        collection: has the documents.
-        truncated: [N] bool; which of them it cuts off.
-        documents: in the sample, at most.
-        seed: of the sample.
+        system: the model's name among the systems measured.
+        encoder: the encoder, which is timed on its own device.
+        collection: the collection with the documents.
+        truncated: [N] bool, true for the documents that the encoder cuts off.
+        documents: the documents in the sample at most.
+        seed: the seed of the sample.
     """
     rows = np.random.default_rng(seed).permutation(len(collection.corpus))[:documents]
     texts = list(collection.document_texts(rows.tolist()))

@@ -1,4 +1,4 @@
-"""What is lost where documents are longer than the model reads, and whether shorter pieces find more."""
+"""What is lost if documents are longer than the model reads, and whether shorter pieces find more."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ CUT_OFF = "cut off"
 
 
 def piece_sizes(sizes: Sequence[int] | None, limit: int) -> list[int]:
-    """Return the sizes to try, largest first: those that a model reads whole, by default its length and half of it.
+    """Return the sizes of pieces to try, largest first, without those that are longer than the model reads.
+
+    Args:
+        sizes: the tokens of a piece for each size; None tries the model's maximum length and half of it.
+        limit: the tokens that the model reads.
 
     Raises:
-        ConfigError: it reads none of them whole.
+        ConfigError: every size is longer than the model reads.
     """
     chosen = sorted(set(sizes or (limit, limit // 2)), reverse=True)
     if not (readable := [size for size in chosen if size <= limit]):
         raise ConfigError(
-            f"task.chunk_sizes={chosen}: the model reads {limit} tokens, and each of them is more; give smaller ones, "
-            "or raise model.max_length if its positions allow"
+            f"task.chunk_sizes={chosen}: every size exceeds the {limit} tokens that the model reads; give smaller "
+            "sizes, or raise model.max_length if the model has enough positions"
         )
     for size in chosen[: len(chosen) - len(readable)]:
         log.warning(
-            "task.chunk_sizes: %d is left out, since the model reads %d tokens; raise model.max_length if its "
-            "positions allow",
+            "task.chunk_sizes: %d is left out, because the model reads %d tokens; raise model.max_length if the model "
+            "has enough positions",
             size,
             limit,
         )
@@ -49,19 +53,19 @@ def compare_chunks(
 ) -> dict[str, Any]:
     """Measure the configured model on documents cut off at its length, and on documents in pieces.
 
-    All are measured on the same part of the corpus, the judged documents and a sample of the others: quick, and too
-    easy, so the values are to be compared with each other alone.
+    All are measured on the same part of the corpus: the judged documents and a sample of the others. That is quick but
+    too easy, so the values can only be compared with each other.
 
     Args:
-        context: has the collection and the model.
-        sizes: how many tokens a piece has, from `piece_sizes`.
-        documents: how many documents are searched at most, unless more are judged.
-        compare_all: compares systems with the first of them.
+        context: the evaluation's context, with the collection and the model.
+        sizes: the tokens of a piece for each size, from `piece_sizes`.
+        documents: the documents to search at most, unless more are judged.
+        compare_all: compares evaluations with the first of them.
 
     Returns:
-        `documents` searched, and `settings`: name, tokens, pieces for each document, nDCG and so on, and the difference
-        to cutting off with its 95 % interval and p, and `p_holm`, corrected for the number of sizes where there are
-        several.
+        The `documents` searched, and `settings`, each with its name, tokens, pieces per document and metrics, and with
+        the difference to cutting off, its 95 % interval, its p-value and, if there are several sizes, the p-value
+        corrected for their number (`p_holm`).
     """
     encoder, collection = context.encoder, context.collection
     rows = subcorpus(collection, context.split, documents)

@@ -1,4 +1,4 @@
-"""How far the judgements can be trusted: gaps at the top of the rankings, and copies."""
+"""How far the judgements can be trusted: unjudged documents at the top of the rankings, and copies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from embfit.evaluator.unjudged import TOP, count_unjudged
 from embfit.records import Evaluation, Qrels
 
 
-def examine(context: EvaluationContext, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Count what is unjudged among the first ten of each system, and what is there twice.
+def judgement_gaps(context: EvaluationContext, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Count the unjudged documents among the first ten of each system, and documents with the same text.
+
+    Args:
+        context: the evaluation's context, with the collection and its split.
+        evaluations: the systems' evaluations.
 
     Returns:
-        `queries`, `relevant_per_query`, `unjudged_at_10` (by system: share of the documents shown), `copied_documents`
-        (whose text another document has too) and `copies_not_judged` (copies of a relevant document that nobody judged
-        relevant to the query: they count as wrong).
+        `queries`: the number of queries.
+        `relevant_per_query`: the mean number of relevant documents.
+        `unjudged_at_10`: system → the share of unjudged documents among the first ten.
+        `copied_documents`: the number of documents whose text another document has, too.
+        `copies_not_judged`: the number of copies of a relevant document that nobody judged relevant; they count as
+            wrong.
     """
     collection, qrels = context.collection, answerable(context.collection.qrels[context.split])
     copies = collection.document_copies

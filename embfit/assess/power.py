@@ -1,4 +1,4 @@
-"""How many queries it takes to see a gain."""
+"""Statistical power: how many queries it takes to see a gain."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from embfit.records import Evaluation
 GAINS = (0.01, 0.02, 0.03, 0.05)
 
 
-def foresee(base: Evaluation, others: Sequence[Evaluation], hoped: float) -> dict[str, Any]:
+def statistical_power(base: Evaluation, others: Sequence[Evaluation], hoped: float) -> dict[str, Any]:
     """Say whether the split can show the gain hoped for.
 
-    What a tuned model's differences will be is not known yet; those of the systems measured here, against the base, are
-    taken for it: the median of their standard deviations, without those that do not differ. Without another system it
-    is the base's own deviation.
+    How a tuned model's values will differ from the base's is not known yet. The estimate is the median standard
+    deviation of the differences between the other systems and the base, without systems that do not differ. If there
+    are no other systems, it is the standard deviation of the base's own values.
+
+    Args:
+        base: the configured model's evaluation.
+        others: the evaluations of the other systems.
+        hoped: the gain hoped for.
 
     Returns:
-        `metric`, `queries`, `deviations` by system, `deviation` used, `hoped` gain, `needed` queries, `smallest` gain
-        that the queries at hand show, and `table`: queries needed by gain. None stands for what is not known: of one
-        query, or where nothing differs.
+        `metric`, `queries`, `deviations` by system, the `deviation` used, the `hoped` gain, the `needed` queries, the
+        `smallest` gain that the given queries show, and a `table` of needed queries by gain. A value is None if it is
+        not known, as with one query or if nothing differs.
     """
     metric = next(iter(base.metrics))
     before = base.per_query[metric]

@@ -1,4 +1,4 @@
-"""A few training steps against the clock, and what a whole fine-tuning would take from there."""
+"""A few timed training steps, and an estimate of what a whole fine-tuning takes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from embfit.store import Store
 from embfit.training import Training
 from embfit.training.fit.plan import seconds
 
-SIZES = (50_000, 100_000)  # documents, beside the collection's own
+SIZES = (50_000, 100_000)  # documents in further corpora to estimate for
 
 
 class Clock(pl.Callback):
-    """Notes when each step ends."""
+    """Records when each step ends."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -33,20 +33,20 @@ class Clock(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the time."""
+        """Record the time."""
         self.ends.append(time.monotonic())
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a step costs.
+    """What a training step costs.
 
     Args:
-        steps: that were timed; the first one, which warms up, is not among them.
-        step_seconds: median of them.
-        steps_per_epoch: of the training set.
-        examples: in it.
-        peak_memory_gb: while training, in 1e9 bytes.
+        steps: the number of timed steps, without the first one, which warms up.
+        step_seconds: the median time of a step.
+        steps_per_epoch: the number of steps in an epoch of the training set.
+        examples: the number of examples in the training set.
+        peak_memory_gb: the peak memory during training, in 1e9 bytes.
     """
 
     steps: int
@@ -58,17 +58,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one fine-tuning takes for so many documents: seconds, and money where a price is known.
+    """What a fine-tuning takes for a corpus of some size: time, and money if a price is known.
 
     Args:
-        documents: in the corpus; training examples grow with them.
-        embed_before: seconds of embedding the corpus with the base model, to mine and to measure.
-        train: seconds of training, validations left out.
-        embed_after: seconds of embedding it anew with the tuned model.
-        total: of the three; each later retraining takes as long.
-        price: of `total`; None without a price per hour.
-        embed_price: of `embed_after` alone.
-        vector_bytes: of all float32 vectors.
+        documents: the number of documents in the corpus; the number of training examples grows with it.
+        embed_before: the seconds to embed the corpus with the base model, for mining and measuring.
+        train: the seconds of training, without validations.
+        embed_after: the seconds to embed the corpus again with the tuned model.
+        total: the sum of the three; each later retraining takes as long.
+        price: the price of `total`; None without a price per hour.
+        embed_price: the price of `embed_after` alone; None without a price per hour.
+        vector_bytes: the bytes of all float32 vectors.
     """
 
     documents: int
@@ -90,16 +90,16 @@ def time_training(
     store: Store,
     steps: int,
 ) -> Trial:
-    """Train for a few steps; the encoder is spoilt for anything else afterwards.
+    """Train for a few steps. The encoder's weights change, so it must not be used for anything else afterwards.
 
     Args:
-        encoder: trained in place.
-        loss: as a fine-tuning would use it.
-        training: its settings; epochs and early stopping play no part.
-        trainer: Lightning's Trainer; what it logs is thrown away.
-        training_set: what the miner made.
-        store: keeps tokens.
-        steps: timed; one more is made to warm up.
+        encoder: the encoder, which is trained in place.
+        loss: the loss of the fine-tuning.
+        training: the training's settings; epochs and early stopping are not used.
+        trainer: makes Lightning's Trainer; its logs are discarded.
+        training_set: the training examples.
+        store: the store that keeps tokens.
+        steps: the number of steps to time; one more step is made to warm up.
     """
     clock = Clock()
     settings = {**trainer.keywords, "callbacks": [*(trainer.keywords.get("callbacks") or []), clock], "logger": False}
@@ -124,17 +124,17 @@ def estimate(
     price_per_hour: float | None,
     sizes: Sequence[int] = SIZES,
 ) -> list[dict[str, Any]]:
-    """Extrapolate to the collection and to larger ones, with as many training examples for each document as here.
+    """Estimate the time and price for the collection and for larger ones with as many training examples per document.
 
     Args:
-        trial: what a step costs.
-        training: says how long: for so many epochs, which take more steps with more examples, or for so many steps,
-            which do not; no longer than `max_time`.
-        here: documents of the collection.
-        documents_per_second: embedded.
-        dimensions: of a vector.
-        price_per_hour: of the machine, in any currency.
-        sizes: of further corpora.
+        trial: what a training step costs.
+        training: the training's settings, which give its length: a number of epochs, which take more steps with more
+            examples, or a fixed number of steps, and no longer than `max_time`.
+        here: the number of documents in the collection.
+        documents_per_second: the documents embedded per second.
+        dimensions: the dimensions of a vector.
+        price_per_hour: the machine's price per hour, in any currency; None if it is not known.
+        sizes: the numbers of documents in further corpora.
     """
     found = []
     for documents in (here, *sizes):

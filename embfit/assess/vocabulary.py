@@ -10,22 +10,26 @@ from embfit.index.words import words
 from embfit.model import Encoder
 from embfit.tokens import tokenizer_lock
 
-MANY = 4  # pieces that a word falls into when the tokenizer does not know it
-RARE = 3  # documents, at most, that have a rare word
+MANY = 4  # pieces from which on the tokenizer counts as not knowing a word
+RARE = 3  # documents at most that contain a rare word
 EXAMPLES = 10
 
 
-def cover(context: EvaluationContext) -> dict[str, Any]:
-    """Count how the configured model's tokenizer splits words, and how many documents have the queries' words.
+def vocabulary_coverage(context: EvaluationContext) -> dict[str, Any]:
+    """Count how the configured model's tokenizer splits words, and how many documents contain the queries' words.
 
-    Words of the text are counted once a document and once a query, in lower case.
+    Words are counted in lower case, once per document and once per query.
 
     Returns:
-        `words` (different ones in the corpus), `pieces_per_word` (mean over the corpus), `split_share` (of the corpus's
-        words, by documents, that fall into `MANY` or more pieces), `unknown_share`, `split_examples` (those in most
-        documents), `query_words`, `query_split_share`, `query_rare_share` (of the queries' words, those in 1 to `RARE`
-        documents), `query_absent_share` (in none), and `queries_with_rare` and `queries_with_absent` (shares of queries
-        that have such a word).
+        `words`: the number of different words in the corpus.
+        `pieces_per_word`: the mean number of pieces over the corpus's words.
+        `split_share`, `unknown_share`: the shares of the corpus's words that fall into `MANY` or more pieces, and for
+        which the tokenizer has no piece.
+        `split_examples`: the split words that most documents contain.
+        `query_words`: the number of words in the queries.
+        `query_split_share`, `query_rare_share`, `query_absent_share`: the shares of the queries' words that fall into
+        `MANY` or more pieces, that 1 to `RARE` documents contain, and that no document contains.
+        `queries_with_rare`, `queries_with_absent`: the shares of queries with such a word.
     """
     collection = context.collection
     frequency: Counter[str] = Counter()
@@ -53,7 +57,7 @@ def cover(context: EvaluationContext) -> dict[str, Any]:
 
 
 def _pieces(encoder: Encoder, known: list[str]) -> tuple[dict[str, int], set[str]]:
-    """Return how many pieces each word falls into, and which words the tokenizer has no pieces for."""
+    """Return the number of pieces of each word, and the words for which the tokenizer has no piece."""
     words = [f" {word}" for word in known]
     with tokenizer_lock(encoder.tokenizer):
         tokens = encoder.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]

@@ -1,6 +1,6 @@
-"""What stands before Hydra's command line: `embfit pack`, `embfit runs`, … One module per word, each with a `run`.
+"""Commands besides running a task: `embfit pack`, `embfit runs`, … Each is a module with a function `run`.
 
-A first word that is one of these is a command; everything else on a command line is Hydra's.
+If the first word of a command line is one of these, it is a command. Every other command line is Hydra's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from embfit.compose.command_line import COMMANDS
 
 
 def command(word: str) -> Callable[[Sequence[str]], None] | None:
-    """Return what a first word runs, None when it is not a command."""
+    """Return the function that a command runs; None if the word is not a command."""
     if word not in COMMANDS:
         return None
     run: Callable[[Sequence[str]], None] = importlib.import_module(f"embfit.command.{word}").run

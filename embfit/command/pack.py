@@ -1,4 +1,4 @@
-"""`embfit pack`: config packs, the pip packages in which teams share choices."""
+"""`embfit pack`: config packs, the pip packages by which teams share choices."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ def run(arguments: Sequence[str]) -> None:
     """Run `embfit pack ARGUMENTS`.
 
     Raises:
-        ConfigError: wrong arguments, a choice that does not pass, or a pack that cannot be made.
+        ConfigError: the arguments are wrong, a choice does not pass the check, or the pack cannot be created.
     """
     given = _parser().parse_args(list(arguments))
     given.do(given)
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="embfit pack", description="Config packs: pip packages in which teams share choices.")
+    parser = Parser(prog="embfit pack", description="Config packs: pip packages by which teams share choices.")
     verbs = parser.add_subparsers(required=True, metavar="new|check|list")
-    new = verbs.add_parser("new", help="write a pack to begin with")
-    new.add_argument("name", help="such as legal-search; begins the names of its choices")
-    new.add_argument("--dir", type=Path, default=Path(), help="where its folder is made (default: here)")
+    new = verbs.add_parser("new", help="create a new pack")
+    new.add_argument("name", help="the pack's name, such as legal-search; its choices' names begin with it")
+    new.add_argument("--dir", type=Path, default=Path(), help="where to create the pack's folder (default: here)")
     new.set_defaults(do=_new)
-    check = verbs.add_parser("check", help="hold every YAML of a pack to the code that it names")
-    check.add_argument("path", nargs="?", type=Path, default=Path(), help="a pack's project, or a folder of YAMLs")
+    check = verbs.add_parser("check", help="check every YAML of a pack against the code that it names")
+    check.add_argument("path", nargs="?", type=Path, default=Path(), help="a pack's folder, or a folder of YAMLs")
     check.set_defaults(do=_check)
-    listing = verbs.add_parser("list", help="show installed packs and folders, and what they add")
+    listing = verbs.add_parser("list", help="list the installed packs and folders, and the choices that they add")
     listing.set_defaults(do=_list)
     return parser
 
 
 def _new(given: argparse.Namespace) -> None:
     folder = write_pack(given.name, given.dir)
-    print(f"{folder}: a pack to begin with; its README.md says what is where")
+    print(f"{folder} is a new pack; its README.md explains the files")
     print(f"check it     embfit pack check {folder}\ninstall it   pip install -e {folder}")
     print(f"choose it    python -m embfit experiment={given.name}")
 
@@ -51,7 +51,7 @@ def _check(given: argparse.Namespace) -> None:
     wrong = 0
     names = list(pack.choices())
     if not names:
-        raise ConfigError(f"{pack.provider}: there are no choices in {pack.folder}; add GROUP/NAME.yaml")
+        raise ConfigError(f"{pack.provider}: {pack.folder} has no choices; add a file GROUP/NAME.yaml")
     for name in names:
         try:
             check_choice(pack, name)
@@ -68,7 +68,7 @@ def _check(given: argparse.Namespace) -> None:
 def _list(given: argparse.Namespace) -> None:
     sources = added_sources()
     if not sources:
-        print("no packs are installed, and EMBFIT_CONFIG_PATH names no folder; embfit pack new NAME begins a pack")
+        print("no packs are installed, and EMBFIT_CONFIG_PATH names no folder; embfit pack new NAME creates a pack")
     for source in sources:
         print(f"{source.provider}  {source.folder}")
         for choice in source.choices():

@@ -16,7 +16,7 @@ build-backend = "hatchling.build"
 
 [project]
 name = "{name}"
-version = "0.1.0"          # raise it with every change: runs write it down beside each value
+version = "0.1.0"          # raise it with every change: runs record it with each value
 description = "Choices for embfit."
 requires-python = ">=3.11"
 dependencies = ["embfit>={version}"]
@@ -33,7 +33,7 @@ README = """\
 
 Choices for embfit, as a pip package.
 
-| file | is chosen with |
+| file | chosen with |
 |---|---|
 | `{module}/conf/model/{name}-minilm.yaml` | `model={name}-minilm` |
 | `{module}/conf/experiment/{name}.yaml` | `experiment={name}` |
@@ -44,17 +44,17 @@ a name means one thing in an environment, and a second file of the same name is 
 
 ```
 pip install -e .         # or from a git tag: pip install git+https://HOST/{name}@v0.1.0
-embfit pack check        # every YAML, held to the code that it names
-pytest                   # the same, for continuous integration
+embfit pack check        # checks every YAML against the code that it names
+pytest                   # does the same in continuous integration
 python -m embfit experiment={name}
 ```
 """
 
 MODEL = """\
-# Say here when to choose it: this one reads short documents, so that training is quicker.
+# Say here when to choose this model. It reads only the start of documents, so that training is quicker.
 # python -m embfit model={name}-minilm
 defaults:
-  - minilm                 # embfit's own choice, of which this states the differences
+  - minilm                 # embfit's own choice; this file only states the differences
   - _self_
 
 max_length: 128
@@ -62,7 +62,7 @@ max_length: 128
 
 EXPERIMENT = """\
 # @package _global_
-# Say here when to choose it: the recipe of this team.
+# Say here when to choose this experiment: the recipe of this team.
 # python -m embfit experiment={name}
 defaults:
   - override /model: {name}-minilm
@@ -92,16 +92,18 @@ def write_pack(name: str, parent: Path) -> Path:
     """Write a pack that installs, composes and passes its own test; return its folder.
 
     Raises:
-        ConfigError: the name is not one that a package and a choice can have, or is taken.
+        ConfigError: the name cannot be that of a package and of a choice, or it is taken.
     """
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise ConfigError(f"'{name}' cannot name a pack; write small letters, digits and hyphens, such as legal-search")
+        raise ConfigError(
+            f"'{name}' cannot name a pack; use lower-case letters, digits and hyphens, such as legal-search"
+        )
     if importlib.util.find_spec(module):
-        raise ConfigError(f"there is a Python package {module} already; choose another name")
+        raise ConfigError(f"a Python package {module} exists already; choose another name")
     folder = parent / name
     if folder.exists():
-        raise ConfigError(f"{folder} is there already; choose another name, or remove it")
+        raise ConfigError(f"{folder} exists already; choose another name, or remove the folder")
     files = {
         "pyproject.toml": PYPROJECT,
         "README.md": README,

@@ -14,14 +14,14 @@ from embfit.evaluator.significance import bootstrap_interval, randomisation_p
 from embfit.report.wording import certainty
 from embfit.run.record import RunRecord
 
-SAMPLES = 10_000  # of bootstrap and randomisation test
+SAMPLES = 10_000  # for the bootstrap and the randomisation test
 ABSENT = "-"
-NO_VERSIONS = ("overrides", "executable", "directory", "started", "resumed")  # of what `versions.json` holds
-OWN = ("run.dir", "resume")  # differ between any two runs
+NO_VERSIONS = ("overrides", "executable", "directory", "started", "resumed")  # keys of `versions.json` to leave out
+OWN = ("run.dir", "resume")  # keys that differ between any two runs
 
 
 def differences(a: RunRecord, b: RunRecord) -> Iterator[str]:
-    """Yield sections of text, each with a heading; what is equal is said to be."""
+    """Yield the sections of the comparison as text, each with a heading."""
     yield _section("configuration", _configuration(a, b))
     yield _section("data", _changed(dict(leaves(a.report.get("data", {}))), dict(leaves(b.report.get("data", {})))))
     yield _section("versions", _changed(_flat_versions(a), _flat_versions(b)))
@@ -44,7 +44,7 @@ def _configuration(a: RunRecord, b: RunRecord) -> list[tuple[str, ...]]:
 
 
 def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
-    """Yield the settings, without the run's own folder, of which loggers and others are told."""
+    """Yield the settings without those that name the run's own folder."""
     folder = str(run.config["run"]["dir"])
     for key, value in leaves(run.config):
         if key not in OWN and not (isinstance(value, str) and value.startswith(folder)):
@@ -52,7 +52,7 @@ def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
 
 
 def _flat_versions(run: RunRecord) -> dict[str, Any]:
-    """Return versions by name; of later attempts of the run, those that are not the first one's."""
+    """Return versions by name: those of the first attempt, and those of later attempts that differ from it."""
     attempts = [run.versions, *run.versions.get("resumed", ())]
     first, *later = (
         dict(leaves({key: value for key, value in attempt.items() if key not in NO_VERSIONS})) for attempt in attempts
@@ -70,7 +70,7 @@ def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str,
 
 
 def _results(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield each metric of each system that both evaluated, tested where the queries are the same."""
+    """Yield each metric that differs, of each system in both runs, with a test if the queries are the same."""
     for name, system in a.get("systems", {}).items():
         other = b.get("systems", {}).get(name)
         for metric, before in system["metrics"].items() if other else ():

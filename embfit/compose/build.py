@@ -15,30 +15,39 @@ from embfit.compose.source_signature import is_slow
 from embfit.compose.targets import find_target
 from embfit.errors import ConfigError
 
+GIVEN = ("run", "devices")
+"""What a task may name besides groups and values: the folder of its run, and what the run computes on."""
 
-def bind_task(values: Mapping[str, Any], run: object) -> Callable[[], Any]:
+
+def bind_task(values: Mapping[str, Any], given: Mapping[str, Callable[[], object]]) -> Callable[[], Any]:
     """Return the configured task with everything that its signature names.
 
-    A parameter is a key of the task's own YAML, the name of a group or of `store` (whose object is made), `run`, or a
-    top-level value such as `seed` or `query`. The trainer arrives with its loggers and callbacks.
+    A parameter is a key of the task's own YAML, one of `GIVEN`, the name of a group or of `store` (whose object is
+    made), or a top-level value such as `seed` or `query`. The trainer arrives with its loggers and callbacks, which are
+    made for no task that does not name it.
+
+    Args:
+        values: the resolved configuration.
+        given: what returns each of `GIVEN`; it is called if the task names it.
 
     Raises:
         ConfigError: an object refuses its values.
+        UserError: as the calls of `given`.
     """
     node = values["task"]
     target = find_target(node["_target_"])
     own = {key: value for key, value in node.items() if not key.startswith("_")}
-    given: dict[str, Any] = {}
+    bound: dict[str, Any] = {}
     for name in target.parameters:
         if name in own:
-            given[name] = own[name]
-        elif name == "run":
-            given[name] = run
+            bound[name] = own[name]
+        elif name in given:
+            bound[name] = given[name]()
         elif name == "trainer":
-            given[name] = _trainer(values)
+            bound[name] = _trainer(values)
         elif name in values:
-            given[name] = make(values[name], name)
-    return functools.partial(target.call, **given)
+            bound[name] = make(values[name], name)
+    return functools.partial(target.call, **bound)
 
 
 def make(node: Any, key: str) -> Any:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 
 import embfit
+from embfit.compose import search_path
+from embfit.compose.tasks import free_text_keys
 from embfit.errors import ConfigError
 
-FREE_TEXT = ("query",)  # keys whose value is a sentence: commas, quotes and question marks are part of it
 HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
 COMMANDS: Mapping[str, str] = {
     "pack": "share choices between teams: new, check, list",
@@ -58,7 +62,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     if _is_override(given.explain or ""):
         given.overrides.insert(0, given.explain)  # `--explain model=bge-small`: no key was given
         given.explain = ""
-    overrides = [_in_hydras_grammar(override) for override in given.overrides]
+    free_text = _free_text() if given.overrides else set()
+    overrides = [_in_hydras_grammar(override, free_text) for override in given.overrides]
     if EXPLAIN in overrides:
         overrides.remove(EXPLAIN)
         given.explain = given.explain or ""
@@ -153,23 +158,44 @@ def key_and_value(override: str) -> tuple[str, str]:
     return key.lstrip("+"), value
 
 
+def _free_text() -> set[str]:
+    """Return the keys that tasks, a config pack's as well, take as they are typed."""
+    sources = [search_path.house()]
+    with suppress(ConfigError):  # the loader says what is wrong with an added folder
+        sources += search_path.added_sources()
+    return free_text_keys(source.folder for source in sources)
+
+
 def _is_override(word: str) -> bool:
     return "=" in word or word.startswith(("~", "+"))
 
 
-def _in_hydras_grammar(override: str) -> str:
+def _in_hydras_grammar(override: str, free_text: set[str]) -> str:
     """Quote what is to be taken as it is typed, unless the user did: a sentence, and a path from the home folder.
 
     `query=what's this, then?` is one sentence. A shell leaves the `~` of `data.path=~/x` to us.
+
+    Args:
+        override: as it was typed.
+        free_text: keys whose values are sentences, commas, quotes and question marks included.
     """
     written, equals, value = override.partition("=")
-    if key_and_value(override)[0] not in FREE_TEXT:
+    if key_and_value(override)[0] not in free_text:
         paths = value.split(",")  # several in a sweep
         at_home = all(re.fullmatch(r"~(/.*)?", path) for path in paths)
         return f"{written}=" + ",".join(quoted(str(Path(path).expanduser())) for path in paths) if at_home else override
     if not equals or value in ("", "null") or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
         return override
     return f"{written}={quoted(value.replace('${', chr(92) + '${'))}"
+
+
+def override(key: str, text: str) -> str:
+    """Write an override whose value is a text, quoted where Hydra would read it as something else."""
+    plain = f"{key}={text}"
+    with suppress(HydraException):
+        if OverridesParser.create().parse_override(plain).value() == text:
+            return plain
+    return f"{key}={quoted(text)}"
 
 
 def quoted(text: str, quote: Quote = Quote.single) -> str:

@@ -16,12 +16,12 @@ from typing import Annotated, Any
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from embfit.compose.build import make
+from embfit.compose.build import GIVEN, make
 from embfit.compose.origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.problems import Problem, refuse
 from embfit.compose.renamed import new_name
 from embfit.compose.rooms import REWRITTEN, lives_in, owned_elsewhere, room
-from embfit.compose.rules import RULES, folders_are_there
+from embfit.compose.rules import RULES, locations_are_there
 from embfit.compose.search_path import packs
 from embfit.compose.targets import MissingTargetError, Target, find_target
 from embfit.compose.values import complaint
@@ -40,13 +40,14 @@ TOP_LEVEL: Mapping[str, Any] = {
     "run.dir": str,
     "run.sweep": str | None,
 }
-CONTEXT = ("run", "store", *TOP_LEVEL)  # what a task may name beside groups
+CONTEXT = (*GIVEN, "store", *TOP_LEVEL)  # what a task may name beside groups
 
 
 def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], raw: DictConfig | None = None) -> None:
     """Check a whole configuration.
 
-    A file that is not there is said before any code is imported, where the user wrote nothing else that could be wrong.
+    A file that is not there is said before other groups' code is imported, where the user wrote nothing else that could
+    be wrong.
 
     Args:
         values: the resolved configuration.
@@ -213,7 +214,7 @@ def _task(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
 def _lost(values: Mapping[str, Any], origins: Origins) -> Iterator[Problem]:
     """Look for the files that a user names, in the groups that the user wrote to."""
     named = {key.split(".")[0] for key in _written_by_user(origins)}
-    yield from folders_are_there({group: node for group, node in values.items() if group in named})
+    yield from locations_are_there({group: node for group, node in values.items() if group in named})
 
 
 def _written_by_user(origins: Origins) -> Iterator[str]:

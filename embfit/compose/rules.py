@@ -1,7 +1,8 @@
 """What values of one group ask of another: one small function per rule, listed in `RULES`.
 
-A rule takes the resolved configuration, whose every value has its type already, and yields problems. A rule must not
-fail on choices that lack its keys: packs bring choices of their own.
+A rule takes the resolved configuration, whose every value has its type already, and yields problems. A rule asks the
+classes that were chosen what they are (`hints` has the marks), or looks for keys; it must not fail on choices that lack
+them, since packs bring choices of their own.
 """
 
 from __future__ import annotations
@@ -11,18 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from embfit.compose.problems import Problem
+from embfit.compose.suitability import groups_fit_task, marks, target_at
+from embfit.compose.targets import MissingTargetError
+from embfit.compose.tasks import TaskDeclaration, declaration
+from embfit.hints import Location
 from embfit.nearest import suggestion
 
 Values = Mapping[str, Any]
-
-SOURCES = {
-    "model": {"Pretrained": "path"},
-    "data": {"Beir": "path", "Pairs": "path", "Hub": "name"},
-    "miner": {"RunFileMiner": "path", "CrossEncoderMiner": "model", "ScoredMiner": "model", "Pretrained": "path"},
-}
-"""Per group and class, the key that says where the thing itself is."""
-
-CROSSED = "PretrainedCrossEncoder"
 
 
 def negatives_fit_depth(values: Values) -> Iterator[Problem]:
@@ -53,21 +49,19 @@ def dims_ascend(values: Values) -> Iterator[Problem]:
         yield Problem("loss.dims", f"{dims} does not ascend; write {sorted(set(dims))}")
 
 
-def sources_named(values: Values) -> Iterator[Problem]:
+def locations_given(values: Values) -> Iterator[Problem]:
     """Choices for a user's own model or data name none by themselves."""
-    for group, keys in SOURCES.items():
-        for path, node in _nodes(values.get(group), group):
-            key = keys.get(str(node.get("_target_")).rpartition(".")[2])
-            if key is not None and node.get(key) in (None, ""):
-                yield Problem(f"{path}.{key}", f"is not set; add {path}.{key}=...")
+    for key, value, mark in _locations(values):
+        if mark.required and value in (None, ""):
+            yield Problem(key, f"is not set; add {key}=...")
 
 
 def systems_exist(values: Values) -> Iterator[Problem]:
     """What is measured or reranked are systems that the evaluator knows, and what they are made of is known too."""
     known = (values.get("evaluator") or {}).get("systems") or {}
     asked = [("task.systems", name) for name in (values.get("task") or {}).get("systems") or []]
-    if _class(values, "model") == CROSSED and "candidates" in values["model"]:
-        asked.append(("model.candidates", values["model"]["candidates"]))
+    if candidates := (values.get("model") or {}).get("candidates"):
+        asked.append(("model.candidates", candidates))
     for key, name in asked:
         if name not in known:
             yield Problem(key, f"evaluator.systems has no '{name}'{suggestion(name, known)}")
@@ -81,7 +75,7 @@ def systems_exist(values: Values) -> Iterator[Problem]:
 def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
     """The split that chooses the best weights flatters them, so it is not reported."""
     evaluator = values.get("evaluator") or {}
-    trains = (values.get("task") or {}).get("_target_", "") == "embfit.task.finetune.finetune"
+    trains = _declared(values).trains
     for key in ("split", "production"):
         if trains and evaluator.get(key) is not None and evaluator[key] == evaluator.get("dev_split"):
             message = f"{evaluator[key]} is evaluator.dev_split too, whose queries choose the weights that are reported"
@@ -102,10 +96,11 @@ def folders_can_be(values: Values) -> Iterator[Problem]:
 
 
 def query_to_search(values: Values) -> Iterator[Problem]:
-    """`task=search` needs something to search for."""
-    task = (values.get("task") or {}).get("_target_", "")
-    if task == "embfit.task.search.search" and not values.get("query"):
-        yield Problem("query", 'task=search needs a question: query="how to open a file"')
+    """A task that cannot do without a query, its free text, needs one."""
+    task = target_at(values.get("task"))
+    if task and "query" in task.required and "query" in _declared(values).free_text and not values.get("query"):
+        name = task.name.rpartition(".")[2]
+        yield Problem("query", f'task={name} needs a question: query="how to open a file"')
 
 
 def strategy_trains(values: Values) -> Iterator[Problem]:
@@ -123,8 +118,7 @@ def weights_can_move(values: Values) -> Iterator[Problem]:
     """Weights in half precision swallow small updates; a frozen base under an adapter may have it."""
     model = values.get("model") or {}
     rank = (model.get("lora") or {}).get("rank")
-    trains = (values.get("task") or {}).get("_target_", "") == "embfit.task.finetune.finetune"
-    if trains and rank is None and model.get("dtype", "float32") != "float32":
+    if _declared(values).trains and rank is None and model.get("dtype", "float32") != "float32":
         yield Problem(
             "model.dtype",
             f"{model['dtype']} weights swallow small updates; set model.dtype=float32, or train an adapter: "
@@ -158,45 +152,39 @@ def callbacks_have_no_work_of_ours(values: Values) -> Iterator[Problem]:
             yield Problem(f"trainer.callbacks.{name}", f"is the work of embfit's training; set {knob} instead")
 
 
-def folders_are_there(values: Values) -> Iterator[Problem]:
-    """A model or run file that is named as a path is looked for before there is any work."""
-    named = {
-        f"{path}.{key}": node.get(key)
-        for group, keys in SOURCES.items()
-        for path, node in _nodes(values.get(group), group)
-        if (key := keys.get(str(node.get("_target_")).rpartition(".")[2])) is not None
-    }
-    systems = (values.get("evaluator") or {}).get("systems") or {}
-    for name in (values.get("task") or {}).get("systems") or []:
-        named[f"evaluator.systems.{name}.path"] = (systems.get(name) or {}).get("path")
-    named["training.guide"] = (values.get("training") or {}).get("guide")
+def locations_are_there(values: Values) -> Iterator[Problem]:
+    """A model or file that is named as a path is looked for before there is any work."""
+    measured = (values.get("task") or {}).get("systems") or []
+    unused = [f"evaluator.systems.{name}." for name in (values.get("evaluator") or {}).get("systems") or {}]
+    unused = [prefix for prefix in unused if prefix.split(".")[2] not in measured]
+    named: dict[str, Any] = {}
+    for key, value, _ in _locations(values):
+        if not key.startswith(tuple(unused)):
+            several = value if isinstance(value, Mapping) else {}  # such as a file for each split
+            named |= {f"{key}.{name}": one for name, one in several.items()} or {key: value}
     named["tuned"] = values.get("tuned")
     for key, value in named.items():
         if isinstance(value, str) and value.startswith((".", "/", "~")) and not Path(value).expanduser().exists():
             yield Problem(key, f"{value}: there is no such file or folder")
 
 
-LISTS = {"loss": ("Listwise", "Binary"), "training": ("ListTraining",)}
-"""Per group, the classes that train a cross-encoder, and nothing else."""
+def _locations(values: Values) -> Iterator[tuple[str, Any, Location]]:
+    """Yield what says where something is, by key, with the mark that the class bears for it."""
+    for group, choice in values.items():
+        for path, node in _nodes(choice, group):
+            target = target_at(node)
+            for name, hint in target.hints.items() if target else ():
+                for mark in marks(hint, Location):
+                    if name in node or mark.required:
+                        yield f"{path}.{name}", node.get(name), mark
 
 
-def cross_encoder_parts(values: Values) -> Iterator[Problem]:
-    """A cross-encoder is trained by one task, on lists, and an encoder is not."""
-    task = str((values.get("task") or {}).get("_target_", ""))
-    crossed = _class(values, "model") == CROSSED
-    if crossed and task != "embfit.task.finetune.finetune":
-        yield Problem(
-            "model",
-            "cross-encoder is for task=finetune; elsewhere name its folder: miner.model=FOLDER to mine, "
-            "evaluator.systems.reranked.path=FOLDER to measure",
-        )
-    elif task == "embfit.task.finetune.finetune":
-        for group, classes in LISTS.items():
-            ours = str((values.get(group) or {}).get("_target_", "")).startswith(f"embfit.{group}.")
-            if ours and crossed != (_class(values, group) in classes):
-                needed = "loss=listwise or loss=binary" if group == "loss" else "training=lists"
-                wrong = f"model=cross-encoder wants {needed}"
-                yield Problem(group, wrong if crossed else "is for model=cross-encoder; choose another one")
+def _declared(values: Values) -> TaskDeclaration:
+    """Return what the configured task declares; nothing where there is no such task."""
+    try:
+        return declaration(str((values.get("task") or {}).get("_target_", "")))
+    except MissingTargetError:
+        return TaskDeclaration()
 
 
 def _nodes(node: Any, path: str) -> Iterator[tuple[str, Values]]:
@@ -207,15 +195,11 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, Values]]:
             yield from _nodes(inside, f"{path}.{key}")
 
 
-def _class(values: Values, group: str) -> str:
-    return str((values.get(group) or {}).get("_target_", "")).rpartition(".")[2]
-
-
 RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     negatives_fit_depth,
     mined_again_for_all,
     dims_ascend,
-    sources_named,
+    locations_given,
     systems_exist,
     folders_can_be,
     best_weights_chosen_apart,
@@ -225,6 +209,6 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     adapter_dropout_is_on,
     compiled_layers_are_kept,
     callbacks_have_no_work_of_ours,
-    folders_are_there,
-    cross_encoder_parts,
+    locations_are_there,
+    groups_fit_task,
 )

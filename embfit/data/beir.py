@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from embfit.data.files import JsonLines, content_digest
-from embfit.data.ingest import ingest
 from embfit.data.qrels import QrelsFile
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
+from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
@@ -22,17 +24,17 @@ class Beir(CollectionSource):
 
     Args:
         path: the folder.
-        splits: names of the qrels files to read (`[train, test]`); None for all.
-        skip_unknown: leave out judgements that name a document or query that there is not, and count them; false
-            takes the first of them for an error.
+        splits: the names of the qrels files to read (`[train, test]`); None reads all.
+        skip_unknown: whether judgements that name an unknown document or query are left out and counted; false makes
+            the first of them an error.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location(required=True)] = None
     splits: list[str] | None = None
     skip_unknown: bool = False
 
     def read(self, store: Store) -> Tables:
-        """Return the folder's tables; parsed once, then found in the store until a file changes."""
+        """Return the folder's tables; files are parsed once, and read from the store until one of them changes."""
         if self.path is None:
             raise ConfigError("data=beir needs a folder in the BEIR layout: data.path=DIR")
         folder = Path(self.path).expanduser()
@@ -49,7 +51,7 @@ class Beir(CollectionSource):
 
         def build(entry: Path) -> None:
             judgements = {split: QrelsFile(file) for split, file in qrels.items()}
-            ingest(entry, JsonLines(corpus), JsonLines(queries), judgements, self.skip_unknown)
+            write_collection(entry, JsonLines(corpus), JsonLines(queries), judgements, self.skip_unknown)
 
         key = {
             "reader": "beir",

@@ -9,13 +9,13 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 def components(bonds: Mapping[Item, Iterable[Hashable]]) -> list[list[Item]]:
-    """Group items that share a bond, directly or through others (disjoint sets with path halving, Tarjan 1975).
+    """Group items that share a bond, directly or through other items (disjoint sets with path halving, Tarjan 1975).
 
     Args:
-        bonds: item → whatever binds it to the items that have the same.
+        bonds: item → the bonds that it has; two items with an equal bond belong together.
 
     Returns:
-        The components, and the items within each, in the order of the mapping.
+        The components. They and the items in each stand in the order of the mapping.
     """
     parent: dict[Item, Item] = {item: item for item in bonds}
 

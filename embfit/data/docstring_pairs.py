@@ -1,13 +1,14 @@
-"""A retrieval task out of documentation strings: find the explanation that a summary sentence belongs to.
+"""A retrieval task made from documentation strings: find the explanation that belongs to a summary sentence.
 
-The query is the summary sentence, the document is the rest. What makes it honest:
+The query is the summary sentence; the document is the rest of the documentation. Four rules keep the task honest:
 
-- A document is titled with its qualified name only where no word of the name is in its queries: else matching names
-  would be all there is to learn. A summary that the rest repeats word for word is cut out of the rest, too.
-- Documents that explain nearly the same (inherited and copied documentation) are one document.
-- Summaries of the same words ("Emit a record.") are one query with all of their documents. The documents of a nearly
-  identical summary are relevant in the lower grade.
-- Left out: summaries too vague to single anything out, rests that explain nothing (examples, deprecation notes).
+- A document has its qualified name as title only if no word of the name is in its queries. Otherwise a model would
+  only learn to match names. A summary that the rest repeats word for word is cut out of the rest, too.
+- Documents that explain nearly the same (inherited and copied documentation) are merged into one document.
+- Summaries of the same words ("Emit a record.") are merged into one query with all of their documents. The documents of
+  a nearly identical summary are relevant with the lower grade.
+- Summaries that are too vague to single anything out are left out, as are rests that explain nothing (examples,
+  deprecation notes).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from embfit.data.components import components
 from embfit.data.docstrings import Docstring, prose
 from embfit.data.similarity import shingles, similar_pairs
 
-OWN, NEAR = 2, 1  # grades: the summary's own documentation, that of a nearly identical summary
+OWN, NEAR = 2, 1  # grades of a summary's own documentation, and of that of a nearly identical summary
 SAME_TEXT = 0.8  # Jaccard similarity of the four-word sequences of two documents that are one
 NEAR_SUMMARY = 0.8  # Jaccard similarity of the words of two summaries that are nearly identical
 
@@ -38,13 +39,13 @@ _NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 @dataclass(frozen=True)
 class DocstringPairs:
-    """The task: rows of the two tables, the judgements, and what was counted on the way.
+    """The task: rows of the two tables, the judgements, and what was left out or merged.
 
     Args:
-        documents: id (`json.decoder:JSONDecoder.decode`), title and text.
-        queries: id and text.
+        documents: the id (`json.decoder:JSONDecoder.decode`), title and text of each document.
+        queries: the id and text of each query.
         relevant: query id → document id → grade.
-        facts: counts.
+        facts: how many texts were left out, merged or graded, by what happened to them.
     """
 
     documents: Sequence[tuple[str, str, str]]
@@ -54,7 +55,7 @@ class DocstringPairs:
 
 
 def docstring_pairs(docstrings: Iterable[Docstring]) -> DocstringPairs:
-    """Select pairs, merge and grade what is equally right, and title the documents that this gives no query away."""
+    """Select pairs, merge and grade what answers a query equally well, and add the titles that give no query away."""
     found = {f"{one.module}:{one.name}": one for one in docstrings}
     clear = {name: one for name, one in found.items() if is_clear(one.summary)}
     rests = {name: _without(one.summary, one.rest) for name, one in clear.items()}
@@ -91,13 +92,13 @@ def docstring_pairs(docstrings: Iterable[Docstring]) -> DocstringPairs:
 
 
 def content_words(text: str) -> tuple[str, ...]:
-    """The words that carry meaning, in order, without case and without an s at the end."""
+    """Return the words that carry meaning, in order, in lower case and without an s at the end."""
     words = (word.removesuffix("s") for word in _WORD.findall(text.casefold()) if not _STOP_WORDS.fullmatch(word))
     return tuple(word for word in words if word)
 
 
 def is_clear(summary: str) -> bool:
-    """Whether a summary is a sentence that could single out one thing."""
+    """Say whether a summary is a sentence that could single out one thing."""
     letters = sum(character.isalpha() or character.isspace() for character in summary)
     return (
         len(content_words(summary)) >= MIN_CONTENT
@@ -107,7 +108,7 @@ def is_clear(summary: str) -> bool:
 
 
 def gives_away(name: str, query: str) -> bool:
-    """Whether a dotted name and a query share a word, or a part of one of at least three letters."""
+    """Say whether a dotted name and a query share a word, or a part of a word with at least three letters."""
     parts = {part.lower() for part in _NAME_PART.findall(name) if len(part) > 2}
     words = {word for word in content_words(query) if len(word) > 2}
     run = re.sub(r"[\W_]", "", name.lower())
@@ -117,7 +118,7 @@ def gives_away(name: str, query: str) -> bool:
 
 
 def _merge_documents(texts: Mapping[str, str]) -> dict[str, str]:
-    """Map each name to the first of those with nearly the same prose; what examples differ in does not count."""
+    """Map each name to the first name with nearly the same prose; differences in examples do not count."""
     names = list(texts)
     bonds: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
     for pair in similar_pairs([shingles(prose(text)) for text in texts.values()], SAME_TEXT):
@@ -128,7 +129,7 @@ def _merge_documents(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _grade_near_summaries(queries: Mapping[str, str], relevant: Mapping[str, dict[str, int]]) -> int:
-    """Judge each query's own documents for the nearly identical queries, too, and return how often."""
+    """Add each query's own documents to the judgements of nearly identical queries; return how many were added."""
     ids = list(queries)
     own = {query: [*documents] for query, documents in relevant.items()}
     for a, b in similar_pairs([frozenset(content_words(text)) for text in queries.values()], NEAR_SUMMARY):

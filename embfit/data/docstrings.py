@@ -22,10 +22,10 @@ class Docstring(NamedTuple):
     """What the documentation of one module, class or function says.
 
     Args:
-        module: dotted name of the module (`json.decoder`).
-        name: what is documented within it (`JSONDecoder.decode`); empty for the module itself.
-        summary: the first sentence, on one line.
-        rest: what follows it, as written; may be empty.
+        module: the module's dotted name (`json.decoder`).
+        name: the class or function within the module (`JSONDecoder.decode`); empty for the module itself.
+        summary: the first sentence of the documentation, on one line.
+        rest: everything after the first sentence, as written; may be empty.
     """
 
     module: str
@@ -35,9 +35,9 @@ class Docstring(NamedTuple):
 
 
 def read_docstrings(source: str | bytes, module: str) -> Iterator[Docstring]:
-    """Yield the documentation strings of a file: of the module, then of its classes, methods and functions in order.
+    """Yield the documentation strings of a file: first the module's, then those of its classes and functions in order.
 
-    Functions within functions are left out: nobody can look for what nobody can call.
+    Functions within functions are left out: nobody can call them from outside, so nobody searches for them.
 
     Raises:
         SyntaxError: the source is not Python of the running version, or not in its declared encoding.
@@ -69,8 +69,8 @@ def _definitions(node: ast.AST) -> Iterator[_Definition]:
 def split_summary(text: str) -> tuple[str, str]:
     """Return the first sentence, on one line, and the rest.
 
-    Signatures in front (`get(key) -> value`, as C-like documentation has them) are skipped. A first paragraph without
-    a full stop inside is a sentence.
+    Signatures at the start (`get(key) -> value`, common in documentation of C functions) are skipped. A first paragraph
+    without a full stop inside counts as one sentence.
     """
     text = text.strip()
     line, _, below = text.partition("\n")
@@ -87,6 +87,6 @@ def split_summary(text: str) -> tuple[str, str]:
 
 
 def prose(text: str) -> str:
-    """Return the paragraphs that explain something: no examples (`>>>`), directives and deprecation notes."""
+    """Return the paragraphs that explain something, without examples (`>>>`), directives and deprecation notes."""
     paragraphs = (paragraph.split(">>>")[0] for paragraph in _PARAGRAPHS.split(text))
     return "\n\n".join(one.strip() for one in paragraphs if one.strip() and not _NOT_PROSE.match(one))

@@ -1,4 +1,4 @@
-"""Source files read line by line or row by row, every record with the place that an error message names."""
+"""Source files read line by line or row by row; every record comes with the place that error messages name."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ BLOCK = 4096  # rows
 
 
 class Records(Protocol):
-    """Records that can be read again, to find the place of an error that only all of them show.
+    """Records that can be read several times: the place of some errors is only sought after all records were read.
 
-    As a text (`str`) they are their file's name.
+    `str(records)` is the name of their file.
     """
 
     def __iter__(self) -> Iterator[Record]:
@@ -39,7 +39,7 @@ def content_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content.
 
     Raises:
-        UserError: it is not a file, or cannot be read.
+        UserError: the path is not a file, or the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -62,7 +62,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         read = 0
         for number, line in enumerate(file, 1):
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise UserError(f"{path}: is UTF-16; convert the file, with `iconv -f utf-16 -t utf-8`")
+                raise UserError(f"{path}: the file is UTF-16; convert it with `iconv -f utf-16 -t utf-8`")
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -77,7 +77,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class JsonLines:
-    """A file of one JSON object a line; blank lines are passed over."""
+    """A file with one JSON object per line; blank lines are skipped."""
 
     path: Path
 
@@ -92,23 +92,23 @@ class JsonLines:
             place = f"{self.path}:{number}"
             if number == 1 and line.lstrip().startswith("["):
                 raise UserError(
-                    f"{place}: expected one JSON object a line, got an array; write each of its objects on a line "
-                    "of its own, with `jq -c '.[]'`"
+                    f"{place}: expected one JSON object per line, got an array; put each object on its own line with "
+                    "`jq -c '.[]'`"
                 )
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
                 raise UserError(f"{place}: not valid JSON: {error.msg} at position {error.pos + 1}") from error
             except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
-                raise UserError(f"{place}: JSON that cannot be read: {error}") from error
+                raise UserError(f"{place}: the JSON cannot be read: {error}") from error
             if not isinstance(record, dict):
-                raise UserError(f"{place}: expected one JSON object a line, got {_json_name(record)}")
+                raise UserError(f"{place}: expected one JSON object per line, got {_json_name(record)}")
             yield place, record
 
 
 @dataclass(frozen=True)
 class Delimited:
-    """A table with a header line: CSV, or TSV, in which quotation marks mean nothing."""
+    """A table with a header line: CSV, or TSV. In TSV, quotation marks are ordinary characters."""
 
     path: Path
     delimiter: str
@@ -166,16 +166,20 @@ class Parquet:
                         row += 1
                         yield f"{self.path}: row {row}", record
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{self.path}: not a Parquet file that can be read: {str(error).splitlines()[0]}"
-            ) from error
+            raise UserError(f"{self.path}: cannot be read as a Parquet file: {str(error).splitlines()[0]}") from error
 
 
 def text_of(place: str, record: Mapping[str, Any], key: str, default: str | None = None) -> str:
-    """Return a text field; null is empty, a number (an id, most likely) becomes its digits.
+    """Return a text field of a record; null becomes an empty text, and a whole number (probably an id) its digits.
+
+    Args:
+        place: where the record stands, for error messages.
+        record: the record's fields.
+        key: the name of the field.
+        default: what a missing field gives; None makes a missing field an error.
 
     Raises:
-        UserError: the field is missing and there is no default, or holds something else.
+        UserError: the field is missing and there is no default, or it is not a text.
     """
     value = record.get(key, default)
     if isinstance(value, str):
@@ -183,7 +187,7 @@ def text_of(place: str, record: Mapping[str, Any], key: str, default: str | None
     if value is None:
         if key in record:
             return ""
-        raise UserError(f'{place}: no "{key}"; it has {", ".join(map(str, record)) or "nothing"}')
+        raise UserError(f'{place}: there is no "{key}"; the record has {", ".join(map(str, record)) or "no fields"}')
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise UserError(f'{place}: "{key}" must be a text, got {_json_name(value)}')

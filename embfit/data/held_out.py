@@ -1,4 +1,4 @@
-"""Evaluation splits cut from training data, without anything that both sides share."""
+"""Evaluation splits cut from training data so that the two sides share nothing."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from embfit.records import Qrels
 def hold_out(
     judged: Qrels, bonds: Mapping[str, Iterable[Hashable]], shares: Mapping[str, float], seed: int
 ) -> dict[str, Qrels]:
-    """Cut splits from training so that no bond (a relevant document, a module) is on two sides.
+    """Cut splits from the training data so that no two of them share a bond (a relevant document, a module).
 
-    Queries that share bonds, directly or through others, form components, which are never cut. In an order drawn from
-    the seed, each component goes to the first split that has room for it, or else stays in training. So does one that
-    alone would make up a tenth of a split and more than ten queries: it would decide what the split measures.
+    Queries that share bonds, directly or through other queries, form a component. Components are never cut. In an order
+    drawn with the seed, each component goes to the first split that has room for it; otherwise it stays in training. A
+    component with more than ten queries that alone would fill over a tenth of a split stays in training too, because it
+    would decide what the split measures.
 
     Args:
         judged: the judgements to cut.
-        bonds: those of each query that may be held out.
-        shares: split name → share of these queries.
-        seed: draws the order.
+        bonds: for each query that may be held out, whatever binds it to other queries.
+        shares: split name → share of the queries in `bonds` that the split gets.
+        seed: seeds the order of the components.
 
     Returns:
-        Judgements of every split in `shares`, perhaps empty, and of `train`.
+        The judgements of every split in `shares` (a split may be empty) and of `train`.
     """
     room = {split: round(share * len(bonds)) for split, share in shares.items()}
     largest = {split: max(10, size // 10) for split, size in room.items()}
@@ -42,17 +43,18 @@ def hold_out(
 
 
 def cut_folds(bonds: Mapping[str, Iterable[Hashable]], count: int, seed: int) -> dict[str, int]:
-    """Deal queries into folds of nearly equal size so that no bond (a relevant document) is in two of them.
+    """Deal queries into folds of nearly equal size so that no two folds share a bond (a relevant document).
 
-    Components, as in `hold_out`, go largest first to the smallest fold, so one large component makes a fold of its own.
+    Components are those of `hold_out`. They are dealt largest first, each to the smallest fold so far, so one very
+    large component makes a fold of its own.
 
     Args:
-        bonds: those of each query.
-        count: of folds.
-        seed: draws the order of components of equal size.
+        bonds: for each query, whatever binds it to other queries.
+        count: number of folds.
+        seed: seeds the order of components of equal size.
 
     Returns:
-        Query → its fold, from 0. A fold is empty where there are fewer components.
+        Query → its fold, counted from 0. Some folds are empty when there are fewer components than folds.
     """
     sizes = [0] * count
     fold_of: dict[str, int] = {}
@@ -64,11 +66,11 @@ def cut_folds(bonds: Mapping[str, Iterable[Hashable]], count: int, seed: int) ->
 
 
 def sample(judged: Qrels, most: int, seed: int) -> Qrels:
-    """Return at most so many queries, drawn by the seed, in their given order."""
+    """Return at most `most` queries, drawn with the seed, in their given order."""
     drawn = set(sorted(judged, key=lambda query: _draw(seed, query))[:most])
     return {query: documents for query, documents in judged.items() if query in drawn}
 
 
 def _draw(seed: int, name: str) -> bytes:
-    """A pseudo-random key of this name alone: more data does not move the queries that were there before."""
+    """Return a pseudo-random key that depends on the name alone, so that added data does not move earlier queries."""
     return hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest()

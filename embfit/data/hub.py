@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from huggingface_hub.utils import logging as hub_logging
 
 from embfit.data.files import BLOCK, Record, text_of
-from embfit.data.ingest import ingest
 from embfit.data.qrels import Judgement, grade_of
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
+from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 if TYPE_CHECKING:
@@ -28,24 +29,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hub(CollectionSource):
-    """A data set of the Hub with the configurations `corpus` and `queries`, and judgements.
+    """A data set on the Hub with the configurations `corpus` and `queries`, and judgements.
 
-    The judgements are either its configuration `default` (as in `mteb/scifact`), or a data set of their own
+    The judgements are either its configuration `default` (as in `mteb/scifact`) or a data set of their own
     (`BeIR/scifact-qrels` for `BeIR/scifact`), with the columns `query-id`, `corpus-id` and `score`.
 
     Args:
-        name: the data set, or a local folder with the same files.
-        qrels: the data set of the judgements; None: NAME-qrels for `BeIR/…`, else the same.
-        corpus_config: configuration of the documents.
-        queries_config: configuration of the queries.
-        qrels_config: configuration of the judgements.
-        revision: branch, tag or commit of `name`; None: its main branch.
-        splits: splits of the judgements to read; None for all.
-        skip_unknown: leave out judgements that name a document or query that there is not, and count them; false takes
-            the first of them for an error.
+        name: the data set's name on the Hub, or a local folder with the same files.
+        qrels: the data set with the judgements; None means NAME-qrels for `BeIR/…` and `name` itself for all others.
+        corpus_config: the configuration that holds the documents.
+        queries_config: the configuration that holds the queries.
+        qrels_config: the configuration that holds the judgements.
+        revision: a branch, tag or commit of `name`; None is its main branch.
+        splits: the splits of the judgements to read; None reads all.
+        skip_unknown: whether judgements that name an unknown document or query are left out and counted; false makes
+            the first of them an error.
     """
 
-    name: str | None = None
+    name: Annotated[str | None, Location(required=True)] = None
     qrels: str | None = None
     corpus_config: str = "corpus"
     queries_config: str = "queries"
@@ -55,7 +56,7 @@ class Hub(CollectionSource):
     skip_unknown: bool = True
 
     def read(self, store: Store) -> Tables:
-        """Return the data set's tables; converted once, then found in the store until its files change."""
+        """Return the data set's tables; it is converted once, and read from the store until its files change."""
         if self.name is None:
             raise ConfigError("data=hub needs a data set: data.name=ORGANISATION/NAME, for example BeIR/scifact")
         judged = self.qrels or (f"{self.name}-qrels" if self.name.startswith("BeIR/") else self.name)
@@ -77,7 +78,7 @@ class Hub(CollectionSource):
         entry = store.entry(
             "collection",
             key,
-            lambda folder: ingest(folder, corpus, queries, judgements, self.skip_unknown),
+            lambda folder: write_collection(folder, corpus, queries, judgements, self.skip_unknown),
             version=TABLES_VERSION,
         )
         return Tables(self.name.rstrip("/").rpartition("/")[-1], entry)
@@ -85,13 +86,16 @@ class Hub(CollectionSource):
     def _only_split(self, name: str, config: str) -> Dataset:
         found = _load(name, config, self.revision)
         if len(found) != 1:
-            raise UserError(f'"{config}" of {name} has {len(found)} splits ({", ".join(found)}); expected one table')
+            raise UserError(
+                f'"{config}" of {name} has {len(found)} splits ({", ".join(found)}), and one is expected; name another '
+                "configuration with data.corpus_config or data.queries_config"
+            )
         return next(iter(found.values()))
 
 
 @dataclass(frozen=True)
 class _HubRows:
-    """A table's rows as records."""
+    """The rows of a table as records."""
 
     name: str
     table: Dataset
@@ -108,7 +112,7 @@ class _HubRows:
 
 @dataclass(frozen=True)
 class _Judgements:
-    """A table's rows as judgements."""
+    """The rows of a table as judgements."""
 
     rows: _HubRows
 
@@ -133,7 +137,7 @@ def _load(name: str, config: str, revision: str | None) -> DatasetDict:
         with _quiet():
             return datasets.load_dataset(str(path) if path.is_dir() else name, config, revision=revision)
     except ConnectionError as error:
-        reason = "HF_HUB_OFFLINE is set" if datasets.config.HF_HUB_OFFLINE else "the Hub cannot be reached"
+        reason = "HF_HUB_OFFLINE is set" if datasets.config.HF_HUB_OFFLINE else "the Hub does not answer"
         raise UserError(
             f'{reason}, and "{config}" of {name} is not in the local cache; load it once with a connection, '
             "or use files: data=beir data.path=DIR"
@@ -144,7 +148,7 @@ def _load(name: str, config: str, revision: str | None) -> DatasetDict:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep retries out of the log, and progress bars off what is no terminal."""
+    """Keep the Hub's retries out of the log, and show its progress bars on a terminal only."""
     import datasets
 
     verbosity = hub_logging.get_verbosity()

@@ -1,7 +1,7 @@
-"""What happens to the judgements of a collection before anyone uses them, as functions of plain mappings.
+"""Cleaning the judgements of a collection before anyone uses them, as functions of plain mappings.
 
-`texts` maps a query's id to its text and `contents` a judged document's id to a digest of its text, so that equal
-documents with different ids count as one. The functions return new judgements and what they counted.
+`texts` maps a query's id to its text. `contents` maps a judged document's id to a digest of its text, so that equal
+documents with different ids count as one. The functions return new judgements and counts of what they changed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from embfit.text_digests import normalise
 
 
 def relevant(documents: Mapping[str, int]) -> list[str]:
-    """The documents with a grade of 1 or more."""
+    """Return the documents with a grade of 1 or more."""
     return [document for document, grade in documents.items() if grade > 0]
 
 
 def merge_queries(qrels: Mapping[str, Qrels], texts: Mapping[str, str]) -> tuple[dict[str, Qrels], int]:
-    """Within each split, make queries of the same normalised text one: the first, with the judgements of all.
+    """Merge the queries of each split that have the same normalised text into the first of them, with all judgements.
 
-    Apart, each would take the other's relevant documents for wrong: in training as its hardest negatives, in evaluation
-    as errors. Where they judge a document differently, the higher grade counts.
+    If they stayed apart, each query's relevant documents would count as wrong for the other: as its hardest negatives
+    in training, as errors in evaluation. Where they judge a document differently, the higher grade counts.
 
     Returns:
         The judgements, and how many queries were merged into others.
@@ -39,9 +39,9 @@ def merge_queries(qrels: Mapping[str, Qrels], texts: Mapping[str, str]) -> tuple
 
 
 def without_self(qrels: Mapping[str, Qrels]) -> dict[str, Qrels]:
-    """Leave out the judgements of documents for the query of their own id, and queries that have no others.
+    """Remove each query's judgement of the document with its own id, and queries that have no other judgement.
 
-    Queries that were merged into one bring them along: each was relevant to the other.
+    Merging queries brings such judgements about: each of the merged queries was relevant to the other.
     """
     others = {
         split: {
@@ -56,14 +56,14 @@ def without_self(qrels: Mapping[str, Qrels]) -> dict[str, Qrels]:
 def remove_leaks(
     qrels: Mapping[str, Qrels], texts: Mapping[str, str], contents: Mapping[str, Hashable]
 ) -> tuple[dict[str, Qrels], dict[str, int]]:
-    """Take out of training the queries of any other split, and out of dev those of any but training.
+    """Remove the queries of every other split from training, and those of the remaining evaluation splits from dev.
 
-    Queries are the same when their normalised texts are. Dev chooses the weights that the others report on. A dev split
-    with nothing left is none.
+    Two queries are the same if their normalised texts are. Dev is cleaned too because it chooses the weights that the
+    other splits report on. A dev split that becomes empty is dropped.
 
     Returns:
-        The judgements, and three counts: `leaked_queries_removed`, `leaked_pairs_removed` (how many of their relevant
-        pairs an evaluation split has, too) and `dev_queries_removed`.
+        The judgements, and three counts: `leaked_queries_removed`, `leaked_pairs_removed` (how many relevant pairs of
+        the removed queries an evaluation split has, too) and `dev_queries_removed`.
     """
     counts = {"leaked_queries_removed": 0, "leaked_pairs_removed": 0, "dev_queries_removed": 0}
     cleaned = dict(qrels)
@@ -81,7 +81,7 @@ def remove_leaks(
 def _not_asked(
     judged: Qrels, others: Iterable[Qrels], texts: Mapping[str, str], contents: Mapping[str, Hashable]
 ) -> tuple[Qrels, int]:
-    """Return the queries that no other split has, and how many relevant pairs of the rest another one has, too."""
+    """Return the queries that no other split has, and how many relevant pairs of the other queries they share."""
     asked: dict[str, set[Hashable]] = {}
     for other in others:
         for query, documents in other.items():
@@ -99,13 +99,13 @@ def _not_asked(
 
 
 def seen_queries(train: Qrels, judged: Qrels, contents: Mapping[str, Hashable]) -> int:
-    """Count the queries of an evaluation split with a relevant document that is relevant in training, too."""
+    """Count the queries of an evaluation split with a relevant document that is relevant to a training query, too."""
     seen = {contents[document] for documents in train.values() for document in relevant(documents)}
     return sum(any(contents[name] in seen for name in relevant(documents)) for documents in judged.values())
 
 
 def split_sizes(split: str, judged: Qrels) -> dict[str, int]:
-    """Count the queries of a split, and how many judgements of them are relevant or not."""
+    """Count the queries of a split, and how many of its judgements call a document relevant or not relevant."""
     pairs = sum(len(relevant(documents)) for documents in judged.values())
     return {
         f"{split}_queries": len(judged),

@@ -1,4 +1,4 @@
-"""Rows of a query and its documents, written as tables in which every text stands once."""
+"""Rows of a query and its documents, written as tables that hold every text once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embfit.errors import UserError
 
 
 class GivenText(NamedTuple):
-    """A text as a row gives it, with its title and id where it has them."""
+    """A text as a row gives it, with its title and id if it has them."""
 
     text: str
     title: str = ""
@@ -21,12 +21,20 @@ class GivenText(NamedTuple):
 
     @property
     def readable(self) -> bool:
-        """Whether there is anything to read."""
+        """Whether the text or its title is more than white space."""
         return bool(self.text.strip() or self.title.strip())
 
 
 class PairRow(NamedTuple):
-    """A row: its place (`pairs.csv:7`), a query, documents judged with one grade, and others that are not relevant."""
+    """One row of a table of pairs.
+
+    Args:
+        place: where the row stands (`pairs.csv:7`).
+        query: the query.
+        documents: the documents that the row judges with `grade`.
+        grade: how relevant `documents` are to the query.
+        negatives: documents that are not relevant to the query.
+    """
 
     place: str
     query: GivenText
@@ -38,13 +46,14 @@ class PairRow(NamedTuple):
 def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]]) -> None:
     """Write the tables of a collection.
 
-    Rows without a query or any document are left out and counted. A pair that stands in several rows has the highest
-    of its grades, so a negative that is a positive elsewhere is none. Negatives come without a title, so one that is
-    the text of a titled document is that document.
+    Rows without a query or any document are left out and counted. A pair that stands in several rows gets the highest
+    of its grades, so a document that is a positive in one row is never a negative of the same query. Negatives come
+    without a title; a negative whose text is that of a titled document is that document.
 
     Args:
-        folder: where the tables go.
-        rows: by split; read again for the negatives, so that a text keeps the id that it has as a positive.
+        folder: the folder to write the tables to.
+        rows: the rows of each split. They are read a second time for the negatives, so that a text keeps the id that it
+            has as a positive.
 
     Raises:
         UserError: an id stands for two texts, or no row is left.
@@ -75,10 +84,10 @@ def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]]) -> None:
                         grades[names[0]] = 0
     files = ", ".join(map(str, rows.values()))
     if not read:
-        raise UserError(f"no rows in {files}; a row is a query and a document that answers it")
+        raise UserError(f"there are no rows in {files}; a row holds a query and a document that answers it")
     if not used:
         raise UserError(
-            f"{files}: {read} rows were read, and none has both a query and a positive; check data.query, data.positive"
+            f"{files}: none of the {read} rows has both a query and a positive; check data.query and data.positive"
         )
     facts = {"rows": read, "rows_without_text_left_out": read - used, "given_negatives": given}
     write_judgements(folder, qrels, facts)
@@ -93,26 +102,28 @@ def _readable(texts: Iterable[GivenText]) -> list[GivenText]:
 
 
 class _DistinctTexts:
-    """Writes every distinct text once, under the first id that it is given or else a number."""
+    """Writes every distinct text once, under the first id that a row gives it, or under a number."""
 
     def __init__(self, table: TableWriter, prefix: str) -> None:
         self._table = table
         self._numbers = (f"{prefix}{number}" for number in itertools.count(1))
         self._ids: dict[bytes, str] = {}  # digest of the text with its title → its id
         self._titled: dict[bytes, list[str]] = {}  # digest of a text that has titles → the ids of all of them
-        self._meant: dict[str, bytes] = {}  # any id → digest of the text that it stands for
+        self._digests: dict[str, bytes] = {}  # any id → digest of the text that it stands for
 
     def id_of(self, given: GivenText, place: str) -> str:
         """Return the text's id, adding the text if it is new.
 
         Raises:
-            UserError: the id that it comes with stands for another text.
+            UserError: the id that the row gives stands for another text.
         """
         digest = _digest(given)
         known = self._ids.get(digest)
-        name = given.id or known or next(name for name in self._numbers if name not in self._meant)
-        if self._meant.setdefault(name, digest) != digest:
-            raise UserError(f'{place}: the id "{name}" stands for another text in an earlier row; an id needs one text')
+        name = given.id or known or next(name for name in self._numbers if name not in self._digests)
+        if self._digests.setdefault(name, digest) != digest:
+            raise UserError(
+                f'{place}: the id "{name}" stands for another text in an earlier row; give each text an id of its own'
+            )
         if known is None:
             texts = (given.title, given.text) if self._table.columns == CORPUS else (given.text,)
             self._table.add((name, *texts), place)
@@ -122,7 +133,7 @@ class _DistinctTexts:
         return known
 
     def ids_of(self, untitled: GivenText, place: str) -> list[str]:
-        """Return the ids of all texts that are this one, whatever their titles; it is added if there is none."""
+        """Return the ids of all documents with this text, whatever their titles, adding the text if it is new."""
         digest = _digest(untitled)
         known = [self._ids[digest]] if digest in self._ids else []
         return [*known, *self._titled.get(digest, ())] or [self.id_of(untitled, place)]

@@ -1,4 +1,4 @@
-"""Collections out of a table of (query, positive[, negatives]) rows: JSONL, CSV, TSV or Parquet."""
+"""Collections made from a table of (query, positive[, negatives]) rows: JSONL, CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
 from embfit.data.pair_rows import GivenText, PairRow, write_pairs
@@ -14,6 +14,7 @@ from embfit.data.qrels import grade_of
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -21,25 +22,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pairs(CollectionSource):
-    """Rows of a query and a document that answers it.
+    """Rows that each hold a query and a document that answers it.
 
-    Rows of the same query are one query, equal documents are one document. Only `query` and `positive` are needed.
+    Rows with the same query become one query, and equal documents become one document. Only `query` and `positive` are
+    required.
 
     Args:
-        path: a file, all of it training data from which splits are held out; or split → file
-            (`{train: a.jsonl, test: b.jsonl}`). The suffix says the format: .jsonl, .csv, .tsv or .parquet.
-        query: the column of queries.
-        positive: the column of relevant documents; in JSONL and Parquet a text or a list of texts.
-        negatives: the column, or columns, of documents that look relevant and are not; texts (an empty one is none) or
-            lists of texts. They become judgements of grade 0, which miners take for given negatives. None: `negatives`,
-            where the file has it; an empty list: none.
-        label: the column of the positive's grade: 0 not relevant, 1 relevant, more is better. None: all are 1.
-        title: the column of the positive's title. None: it has none.
-        query_id: the column of the query's id. None: queries are q1, q2, …
-        document_id: the column of the positive's id, a list where the positive is one. None: documents are d1, d2, …
+        path: a file of training data from which splits are held out, or split → file (`{train: a.jsonl, test:
+            b.jsonl}`). The suffix tells the format: .jsonl, .csv, .tsv or .parquet.
+        query: the column with the query.
+        positive: the column with the relevant document; in JSONL and Parquet it holds a text or a list of texts.
+        negatives: the column or columns with documents that look relevant and are not: texts (empty ones are skipped)
+            or lists of texts. They become judgements of grade 0, which miners use as given negatives. None reads the
+            column `negatives` if the file has one; an empty list reads none.
+        label: the column with the positive's grade: 0 is not relevant, 1 is relevant, higher is better. None makes
+            every grade 1.
+        title: the column with the positive's title; None if positives have no titles.
+        query_id: the column with the query's id; None numbers the queries q1, q2, …
+        document_id: the column with the positive's id, a list if the positive is a list; None numbers the documents d1,
+            d2, …
     """
 
-    path: str | dict[str, str] | None = None
+    path: Annotated[str | dict[str, str] | None, Location(required=True)] = None
     query: str = "query"
     positive: str = "positive"
     negatives: str | list[str] | None = None
@@ -49,7 +53,7 @@ class Pairs(CollectionSource):
     document_id: str | None = None
 
     def read(self, store: Store) -> Tables:
-        """Return the files' tables; parsed once, then found in the store until a file or a column changes."""
+        """Return the files' tables; files are parsed once, and read from the store until a file or a column changes."""
         if not self.path:
             raise ConfigError("data=pairs needs a file: data.path=FILE (.jsonl, .csv, .tsv or .parquet)")
         paths = self.path if isinstance(self.path, dict) else {"train": self.path}
@@ -66,7 +70,7 @@ class Pairs(CollectionSource):
 
     @property
     def columns(self) -> dict[str, list[str]]:
-        """The columns that are read, by the parameters that name them."""
+        """The columns to read, by the parameters that name them."""
         given = {
             "query": self.query,
             "positive": self.positive,
@@ -79,15 +83,22 @@ class Pairs(CollectionSource):
         return {name: [value] if isinstance(value, str) else value for name, value in given.items() if value}
 
     def row(self, place: str, record: Mapping[str, Any]) -> PairRow:
-        """Return what a record says.
+        """Return a record as a row of pairs.
+
+        Args:
+            place: where the record stands, for error messages.
+            record: the record's fields.
 
         Raises:
-            UserError: a column is missing or holds something else than it should.
+            UserError: a column is missing, or its value has the wrong type.
         """
         texts = _texts(place, record, self.positive)
         ids: list[str | None] = [*_texts(place, record, self.document_id)] if self.document_id else [None] * len(texts)
         if len(ids) != len(texts):
-            raise UserError(f'{place}: {len(texts)} "{self.positive}" and {len(ids)} "{self.document_id}" in one row')
+            raise UserError(
+                f'{place}: the row has {len(texts)} "{self.positive}" and {len(ids)} "{self.document_id}"; give each '
+                "document one id"
+            )
         title = text_of(place, record, self.title, "") if self.title else ""
         label = record.get(self.label) if self.label else 1
         grade = grade_of(label)
@@ -111,11 +122,11 @@ class Pairs(CollectionSource):
 
 @dataclass
 class _PairRows:
-    """The rows of a file, checked for columns that it does not have."""
+    """The rows of a file, checked for missing columns."""
 
     records: Records
     pairs: Pairs
-    is_told: bool = False  # rows are read again to find the place of an error, and what is unread is said once
+    unread_logged: bool = False  # rows may be read twice, and unread columns are logged once
 
     def __str__(self) -> str:
         return str(self.records)
@@ -131,19 +142,19 @@ class _PairRows:
             if self.pairs.query in absent or self.pairs.positive in absent:
                 break
             yield self.pairs.row(place, record)
-        self._tell_unread(there)
+        self._log_unread(there)
         if isinstance(self.records, Delimited):
             place = f"{self.records}:1"  # the header, which every row repeats
         for column, name in absent.items() if record else ():
-            raise UserError(f'{place}: no column "{column}" (data.{name}); there are: {", ".join(there)}')
+            raise UserError(f'{place}: there is no column "{column}" (data.{name}); the columns are {", ".join(there)}')
 
-    def _tell_unread(self, there: Iterable[str]) -> None:
-        """Say once which columns nobody asked for: one of them may be a label or an id."""
+    def _log_unread(self, there: Iterable[str]) -> None:
+        """Log once which columns are not read, since one of them may be a label or an id."""
         read = {"negatives", *(column for columns in self.pairs.columns.values() for column in columns)}
         unread = [column for column in there if column not in read]
-        if unread and not self.is_told:
-            log.info("%s: columns that are not read: %s", self.records, ", ".join(unread))
-        self.is_told = True
+        if unread and not self.unread_logged:
+            log.info("%s: these columns are not read: %s", self.records, ", ".join(unread))
+        self.unread_logged = True
 
 
 def _table(path: Path) -> Records:
@@ -160,7 +171,7 @@ def _table(path: Path) -> Records:
             return Delimited(path, "\t")
         case ".parquet":
             return Parquet(path)
-    raise UserError(f'{path}: the suffix "{path.suffix}" says no format; use .jsonl, .csv, .tsv or .parquet')
+    raise UserError(f'{path}: the suffix "{path.suffix}" is not a known format; use .jsonl, .csv, .tsv or .parquet')
 
 
 def _texts(place: str, record: Mapping[str, Any], column: str) -> list[str]:

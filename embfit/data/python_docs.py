@@ -1,4 +1,4 @@
-"""A collection out of the documentation strings of Python code."""
+"""A collection made from the documentation strings of Python code."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from embfit.data.python_files import PythonFile, folder_files, package_files, st
 from embfit.data.source import CollectionSource, Share
 from embfit.data.tables import CORPUS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -25,27 +26,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PythonDocs(CollectionSource):
-    """Summary sentences as queries, the rest of the documentation as documents, split by module.
+    """Makes a query of each summary sentence and a document of the documentation after it; splits go by module.
 
     Files are parsed, never imported.
 
     Args:
         packages: installed packages (`numpy`, `sklearn.metrics`); `stdlib` is Python's standard library.
         path: a folder of Python files to read in place of the packages, such as one's own code.
-        test_share: a fifth: of the standard library's pairs, enough for a comparison to be significant.
-        max_train: so many that a first run takes minutes on two cores; None for all (1,644 of the standard library).
+        test_share: share of the queries to hold out as `test`. A fifth of the standard library's is enough for a
+            comparison to be significant.
+        max_train: training queries at most; 600 let a first run take minutes on two cores. None uses all (1,644 in the
+            standard library).
     """
 
     packages: Sequence[str] = ("stdlib",)
-    path: str | None = None
+    path: Annotated[str | None, Location()] = None
     test_share: Share = field(default=0.2, kw_only=True)
     max_train: Annotated[int, Field(ge=1)] | None = field(default=600, kw_only=True)
 
     def read(self, store: Store) -> Tables:
-        """Return all pairs as training data; parsed once, then found in the store until a file changes."""
+        """Return all pairs as training data; files are parsed once, and read from the store until one changes."""
         files = list(self._files())
         if not files:
-            raise UserError(f"no Python files in {self._place}; name others with data.path or data.packages")
+            raise UserError(f"there are no Python files in {self._place}; name others with data.path or data.packages")
         key = {
             "reader": "python-docs",
             "python": [*sys.version_info[:2]],  # whose grammar reads the files
@@ -55,7 +58,7 @@ class PythonDocs(CollectionSource):
         return Tables("python-docs" if self.path is None else Path(self.path).resolve().name, entry)
 
     def unit(self, document: str) -> str:
-        """The module, so that no split has a module of another."""
+        """Return the document's module, so that no two splits share a module."""
         return document.partition(":")[0]
 
     @property
@@ -66,7 +69,7 @@ class PythonDocs(CollectionSource):
         if self.path is not None:
             folder = Path(self.path).expanduser()
             if not folder.is_dir():
-                raise UserError(f"{folder} is not a folder; data.path names one of Python files")
+                raise UserError(f"{folder} is not a folder; set data.path to a folder of Python files")
             yield from folder_files(folder)
             return
         if not self.packages:
@@ -82,12 +85,12 @@ class PythonDocs(CollectionSource):
                 docstrings.extend(read_docstrings(file.path.read_bytes(), file.module))
             except (SyntaxError, ValueError) as error:
                 unread += 1
-                log.info("passing over %s: %s", file.path, error)
+                log.info("skipping %s, which cannot be parsed: %s", file.path, error)
         pairs = docstring_pairs(docstrings)
         if not pairs.queries:
             raise UserError(
-                f"no pairs in the {len(docstrings)} documentation strings of {self._place}: "
-                "each needs a summary sentence and an explanation after it"
+                f"none of the {len(docstrings)} documentation strings in {self._place} gives a pair: a pair needs a "
+                "summary sentence and an explanation after it; name other code with data.path or data.packages"
             )
         with (
             TableWriter(folder / "corpus.arrow", CORPUS) as corpus,

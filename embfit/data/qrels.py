@@ -1,4 +1,4 @@
-"""Judgements and the files of them: BEIR's three columns with or without a header, and TREC's four."""
+"""Judgements and qrels files: BEIR's three columns with or without a header, and TREC's four."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRADE_NAMES = ("score", "grade", "label", "rel", "relevance", "relevancy", "judg
 
 
 class Judgement(NamedTuple):
-    """A line of a qrels file: its place (`qrels/test.tsv:41`), and how relevant a document is to a query."""
+    """A line of a qrels file: its place (`qrels/test.tsv:41`) and how relevant a document is to a query."""
 
     place: str
     query: str
@@ -27,10 +27,10 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True)
 class QrelsFile:
-    """Judgements of one split: `query-id corpus-id score`, or TREC's `query-id iteration corpus-id score`.
+    """The judgements of one split: `query-id corpus-id score`, or TREC's `query-id iteration corpus-id score`.
 
-    Columns are parted by tabs, or by blanks in a line without tabs. The first line may be a header: it begins
-    with `query-id` or the like, or ends with `score` or the like.
+    Tabs separate the columns, or blanks in a line without tabs. The first line is a header if it begins with `query-id`
+    or a similar name, or ends with `score` or a similar name.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class QrelsFile:
         """Read from the start.
 
         Raises:
-            UserError: a line has another number of columns, or no whole number for its grade.
+            UserError: a line has the wrong number of columns, or its grade is not a whole number.
         """
         width = 0
         for number, line in read_lines(self.path):
@@ -55,7 +55,7 @@ class QrelsFile:
                 if len(columns) == width and _is_header(columns):
                     continue
             if len(columns) != width:
-                hint = "; columns are parted by tabs, and not by commas" if len(columns) == 1 and "," in line else ""
+                hint = "; separate columns with tabs, not commas" if len(columns) == 1 and "," in line else ""
                 raise UserError(f"{place}: expected {width} columns, got {len(columns)}{hint}")
             grade = grade_of(columns[-1])
             if grade is None:
@@ -64,7 +64,7 @@ class QrelsFile:
 
 
 def _is_header(columns: list[str]) -> bool:
-    """Tell a header from a judgement whose grade is malformed, which must not be dropped without a word."""
+    """Say whether the first line is a header; a judgement with a malformed grade must not be mistaken for one."""
     if grade_of(columns[-1]) is not None:
         return False
     first, last = (re.sub("[^a-z]", "", column.lower()) for column in (columns[0], columns[-1]))
@@ -72,12 +72,12 @@ def _is_header(columns: list[str]) -> bool:
 
 
 def judgements_of(lines: Iterable[Judgement]) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
-    """Return the judgements of one split by query, and what was changed in them.
+    """Return the judgements of one split by query, and counts of what was changed in them.
 
-    A judgement made twice counts once, in its higher grade; a grade below zero is zero. Both are counted.
+    A judgement made twice counts once, with the higher grade. A grade below zero becomes zero. Both are counted.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no judgements.
     """
     repeated = below_zero = 0
     judged: dict[str, dict[str, int]] = {}
@@ -87,21 +87,21 @@ def judgements_of(lines: Iterable[Judgement]) -> tuple[dict[str, dict[str, int]]
         below_zero += grade < 0
         found[document] = max(grade, found.get(document, 0))
     if not judged:
-        raise UserError(f"{lines} holds no judgements")
+        raise UserError(f"{lines} has no judgements")
     return judged, {"repeated_judgements": repeated, "grades_below_zero": below_zero}
 
 
 def read_qrels(path: Path) -> Qrels:
-    """Return the judgements of a file, read as those of a collection are.
+    """Return the judgements of a file, read by the same rules as a collection's.
 
     Raises:
-        UserError: it cannot be read, has a wrong line (named as file:line) or no judgement.
+        UserError: the file cannot be read, has no judgements, or a line is malformed; the message names file and line.
     """
     return judgements_of(QrelsFile(path))[0]
 
 
 def grade_of(value: object) -> int | None:
-    """Return a whole number, written as one or as `1.0`, or None."""
+    """Return a value as a whole number (`1`, `"1"` and `"1.0"` are 1), or None if it is not one."""
     try:
         number = float(value)  # type: ignore[arg-type]  # what is no number raises
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Sets that are nearly the same, such as the word sequences of copied texts."""
+"""Finding sets that are nearly the same, such as the word sequences of copied texts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SHINGLE = 4  # words in a sequence
 def similar_pairs(sets: Sequence[frozenset[str]], similarity: float) -> list[tuple[int, int]]:
     """Find all pairs of sets whose Jaccard similarity is at least `similarity`, exactly.
 
-    Only sets that share one of their rarest members are compared: of n members, n - ⌈similarity · n⌉ + 1 are enough
-    (prefix filtering, Bayardo et al. 2007), so members that everything has cost nothing.
+    Only sets that share one of their rarest members are compared. Of n members, the rarest n - ⌈similarity · n⌉ + 1 are
+    enough (prefix filtering, Bayardo et al. 2007), so members that most sets have cost nothing.
 
     Returns:
-        Pairs of rows, the larger row first.
+        Pairs of places in `sets`, the larger place first.
     """
     frequency = Counter(member for one in sets for member in one)
     holders: dict[str, list[int]] = {}
@@ -38,13 +38,14 @@ def similar_pairs(sets: Sequence[frozenset[str]], similarity: float) -> list[tup
 
 
 def similar_to(sets: Sequence[frozenset[str]], others: Iterable[frozenset[str]], similarity: float) -> set[int]:
-    """Find the sets that have Jaccard similarity of at least `similarity` to one of the others, exactly.
+    """Find the sets whose Jaccard similarity to one of the others is at least `similarity`, exactly.
 
-    Only `sets` are held in memory; the others stream past. Most of them are told apart by how few of their members any
-    of the sets has; the rest meet candidates by their rarest members, as in `similar_pairs`.
+    Only `sets` are held in memory; the others are read one by one. Most others are ruled out because too few of their
+    members occur in any of the sets. The rest are compared with the sets that share one of their rarest members, as in
+    `similar_pairs`.
 
     Returns:
-        Places in `sets`.
+        The places in `sets` of those found.
     """
     frequency = Counter(member for one in sets for member in one)
     holders: dict[str, list[int]] = {}
@@ -64,17 +65,20 @@ def similar_to(sets: Sequence[frozenset[str]], others: Iterable[frozenset[str]],
 
 
 def _rarest(own: frozenset[str], frequency: Counter[str], similarity: float) -> list[str]:
-    """Return enough of the rarest members that a similar set has one of them among its own."""
+    """Return as many of the rarest members as it takes for every similar set to share one of them."""
     ordered = sorted(own, key=lambda member: (frequency[member], member))
     return ordered[: len(own) - math.ceil(similarity * len(own)) + 1]
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text, without case and punctuation."""
+    """Return the words of a text in lower case, without punctuation."""
     return frozenset(_WORD.findall(text.casefold()))
 
 
 def shingles(text: str) -> frozenset[str]:
-    """The sequences of four words in a text (Broder 1997), without case and punctuation; a shorter text is one."""
+    """Return the sequences of four words in a text (Broder 1997), in lower case and without punctuation.
+
+    A text of fewer words is one sequence.
+    """
     words = _WORD.findall(text.casefold())
     return frozenset(" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1)))

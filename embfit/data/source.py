@@ -1,4 +1,4 @@
-"""What all sources of collections share: how their splits are made, cleaned and counted."""
+"""What all sources of collections have in common: how their splits are made, cleaned and counted."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-SPLITS_VERSION = 3  # of the store's splits
-DEV_NAMES = ("validation", "valid", "val")  # what others call the dev split
+SPLITS_VERSION = 3  # of the splits in the store
+DEV_NAMES = ("validation", "valid", "val")  # other names for the dev split
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionSource(ABC):
-    """A place that a collection comes from.
+    """Where a collection comes from.
 
     Args:
-        dev_share: share of the training queries to hold out as `dev` if the data has none; 0 holds out none.
-        test_share: the same for `test`.
-        split_seed: draws the held-out queries. Not the run's seed, so that runs that differ in it are evaluated on
-            the same queries.
-        max_train: train on at most so many queries, drawn with `split_seed`; None for all.
-        exclude_self: queries are documents of the corpus under the same id (arguana, quora), so a query's own document
-            is left out of what is measured, and is no negative of it. Elsewhere equal ids are a coincidence.
-        queries_from: split → who or what wrote its queries ("users", a generator's name). An evaluation by the source
-            of the training queries is warned of.
+        dev_share: share of the training queries to hold out as `dev` if the data has no such split; 0 holds out none.
+        test_share: share of the training queries to hold out as `test` if the data has no such split; 0 holds out none.
+        split_seed: seeds the choice of held-out queries. It differs from the run's seed, so that runs with different
+            seeds are evaluated on the same queries.
+        max_train: training queries at most, drawn with `split_seed`; None uses all.
+        exclude_self: says that queries are documents of the corpus under the same id (arguana, quora). A query's own
+            document is then neither measured nor used as a negative. Elsewhere equal ids are a coincidence.
+        queries_from: split → who or what wrote its queries ("users", a generator's name). embfit warns when the
+            reported queries were written by the source of the training queries.
     """
 
     dev_share: Share = 0.1
@@ -61,15 +61,15 @@ class CollectionSource(ABC):
 
     @abstractmethod
     def read(self, store: Store) -> Tables:
-        """Return the tables that the source becomes, with the splits that it knows.
+        """Return the source's content as tables, with the source's own splits.
 
         Raises:
             UserError: the source is missing, malformed or empty.
-            ConfigError: the source is not named.
+            ConfigError: the configuration does not name the source.
         """
 
     def unit(self, document: str) -> Hashable:
-        """What a document is part of and no two splits may share; the document itself unless a source says more."""
+        """Return the group of a document, which no two splits may share; by default the document itself."""
         return document
 
     def load(self, store: Store) -> Collection:
@@ -77,7 +77,7 @@ class CollectionSource(ABC):
 
         Raises:
             UserError: the source is missing, malformed or empty.
-            ConfigError: the source is not named, or the shares leave nothing to train on.
+            ConfigError: the configuration does not name the source, or the shares leave nothing to train on.
         """
         if self.dev_share + self.test_share >= 1:
             raise ConfigError(
@@ -86,7 +86,7 @@ class CollectionSource(ABC):
             )
         tables = self.read(store)
         key = {
-            "tables": tables.folder.name,  # a digest of all that they were made of
+            "tables": tables.folder.name,  # a digest of everything that the tables were made from
             "dev_share": self.dev_share,
             "test_share": self.test_share,
             "split_seed": self.split_seed,
@@ -98,7 +98,7 @@ class CollectionSource(ABC):
         if self.queries_from:
             sources = {**collection.facts.get("queries_from", {}), **self.queries_from}
             collection = replace(collection, facts={**collection.facts, "queries_from": sources})
-        _tell(collection)
+        _log_sizes(collection)
         return collection
 
     def _split(self, tables: Tables, folder: Path) -> None:
@@ -132,7 +132,7 @@ class CollectionSource(ABC):
         write_judgements(folder, qrels, facts)
 
     def _hold_out(self, qrels: Mapping[str, Qrels], contents: Mapping[str, bytes]) -> tuple[Qrels, dict[str, Qrels]]:
-        """Return what stays in training, and the splits that the data lacks; empty where no query could be held out."""
+        """Return what stays in training, and the missing splits, which are empty if no query could be held out."""
         bonds: dict[str, set[Hashable]] = {}
         for query, documents in qrels["train"].items():
             gold = relevant(documents)
@@ -145,8 +145,8 @@ class CollectionSource(ABC):
         for split, share in missing.items():
             if len(cut[split]) < share * len(bonds) / 2:
                 log.warning(
-                    "%d of %d queries could be held out as %s, and data.%s_share=%g asks for more: there are too few, "
-                    "or they share documents with too many others",
+                    "only %d of %d queries could be held out as %s, fewer than data.%s_share=%g asks for: there are "
+                    "too few queries, or they share documents with too many others",
                     len(cut[split]),
                     len(bonds),
                     split,
@@ -157,21 +157,21 @@ class CollectionSource(ABC):
 
 
 def choose_splits(found: Mapping[str, Found], wanted: Sequence[str] | None, place: str) -> dict[str, Found]:
-    """Return the wanted splits, or all, with a validation split under the name of `dev`.
+    """Return the wanted splits, or all of them; a split called `validation`, `valid` or `val` becomes `dev`.
 
     Raises:
-        UserError: one is not there; names those that are.
+        UserError: a wanted split does not exist; the message names those that do.
     """
     for split in wanted or ():
         if split not in found:
-            raise UserError(f'{place} has no split "{split}"; it has {", ".join(found) or "none"}')
+            raise UserError(f'{place} has no split "{split}"; it has {", ".join(found) or "no splits"}')
     chosen = {split: found[split] for split in wanted or found}
     other = next((name for name in DEV_NAMES if name in chosen), None)
     return {"dev" if split == other and "dev" not in chosen else split: value for split, value in chosen.items()}
 
 
 def _in_order(qrels: Mapping[str, Qrels]) -> dict[str, Qrels]:
-    """Train, dev and test first."""
+    """Put train, dev and test before all other splits."""
     known = [split for split in ("train", "dev", "test") if split in qrels]
     return {split: qrels[split] for split in [*known, *(split for split in qrels if split not in known)]}
 
@@ -192,16 +192,18 @@ def _seen_in_train(qrels: Mapping[str, Qrels], contents: Mapping[str, bytes]) ->
     }
 
 
-def _tell(collection: Collection) -> None:
+def _log_sizes(collection: Collection) -> None:
     facts, splits = collection.facts, collection.qrels
     sizes = ", ".join(f"{split} {facts[f'{split}_queries']:,} ({facts[f'{split}_pairs']:,})" for split in splits)
     log.info("%s: %s documents; queries (pairs) %s", collection.name, f"{facts['documents']:,}", sizes)
     if facts["train_queries_left_out"]:
-        log.info("training queries left out by data.max_train: %d", facts["train_queries_left_out"])
+        log.info("data.max_train leaves %d training queries out", facts["train_queries_left_out"])
     if facts["leaked_queries_removed"]:
-        log.info("training queries removed, as they are evaluation queries too: %d", facts["leaked_queries_removed"])
+        log.info(
+            "training queries removed because they are evaluation queries too: %d", facts["leaked_queries_removed"]
+        )
     if facts["dev_queries_removed"]:
-        log.info("dev queries removed, as another evaluation split has them too: %d", facts["dev_queries_removed"])
+        log.info("dev queries removed because another evaluation split has them too: %d", facts["dev_queries_removed"])
     for split in splits:
         seen = facts.get(f"{split}_queries_seen_in_train", 0)
         if seen:

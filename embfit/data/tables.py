@@ -1,8 +1,8 @@
 """A collection's tables on disk: written in one pass with bounded memory, opened memory-mapped.
 
 A folder holds `corpus.arrow` (with digests of the texts), `queries.arrow` and `qrels.arrow` (Arrow streams),
-`facts.json`, and `left_out.json` where documents have no text. Another, with `qrels.arrow` and `facts.json` alone, says
-how the judgements of the first were split.
+`facts.json`, and `left_out.json` if some documents have no text. A second folder, with `qrels.arrow` and `facts.json`
+alone, says how the judgements of the first were split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from embfit.text_digests import DIGESTS, digest_documents
 BLOCK_ROWS = 4096
 BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
 
-TABLES_VERSION = 5  # of the store's collections, whatever they were read from
+TABLES_VERSION = 5  # of the collections in the store, whichever source they were read from
 
 CORPUS = ("_id", "title", "text")
 QUERIES = ("_id", "text")
@@ -31,18 +31,23 @@ _QRELS = pa.schema({"split": pa.string(), "query": pa.string(), "document": pa.s
 
 
 class Tables(NamedTuple):
-    """A collection on disk, with the splits that its source knows."""
+    """A collection on disk with its source's own splits, before any are held out.
+
+    Args:
+        name: the collection's name, as reports show it.
+        folder: the folder with its tables.
+    """
 
     name: str
     folder: Path
 
 
 class TableWriter:
-    """Writes rows of texts to an Arrow file, block by block; beside those of documents, the digests of their texts.
+    """Writes rows of texts to an Arrow file, block by block; a table of documents also gets digests of its texts.
 
     Args:
-        path: the file.
-        columns: their names.
+        path: the file to write.
+        columns: the names of the table's columns.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -72,7 +77,7 @@ class TableWriter:
         """Add a row.
 
         Raises:
-            UserError: a text of this block cannot be written; names its place.
+            UserError: a text of this block cannot be written; the message names its place.
         """
         self._block.append(row)
         self._places.append(place)
@@ -101,12 +106,12 @@ class TableWriter:
                     text.encode()
                 except UnicodeEncodeError as error:
                     half = ascii(text[error.start]).strip("'")
-                    return f'{place}: the "{name}" has half of a character ({half}); take it out'
+                    return f'{place}: the "{name}" contains half of a character ({half}); remove it from the text'
         raise AssertionError("the block can be written")
 
 
 def write_judgements(folder: Path, qrels: Mapping[str, Qrels], facts: Mapping[str, Any]) -> None:
-    """Write judgements, without splits that have none, and facts."""
+    """Write the judgements and facts of a collection; splits without judgements are not written."""
     with pa.ipc.new_stream(str(folder / "qrels.arrow"), _QRELS) as writer:
         for split, judged in qrels.items():
             rows = [
@@ -118,7 +123,13 @@ def write_judgements(folder: Path, qrels: Mapping[str, Qrels], facts: Mapping[st
 
 
 def open_collection(name: str, texts: Path, judgements: Path) -> Collection:
-    """Return the collection of one folder's texts and another's (or the same one's) judgements and facts."""
+    """Open a collection.
+
+    Args:
+        name: the collection's name, as reports show it.
+        texts: the folder with the tables of documents and queries.
+        judgements: the folder with the judgements and facts; it may be the same folder.
+    """
     from datasets import Dataset  # takes a second to import
 
     with pa.memory_map(str(judgements / "qrels.arrow")) as file:

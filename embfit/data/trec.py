@@ -1,7 +1,7 @@
 """TREC's exchange formats, so that any other tool can check a ranking: run files and qrels files.
 
-A run file has a line `query Q0 document rank score system` for each ranked document, a qrels file
-`query 0 document grade` for each judgement (https://trec.nist.gov/data/qrels_eng). Columns are parted by white space.
+A run file has one line `query Q0 document rank score system` per ranked document. A qrels file has one line
+`query 0 document grade` per judgement (https://trec.nist.gov/data/qrels_eng). White space separates the columns.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ FLOAT32 = float(np.finfo(np.float32).max)
 def write_run(path: Path, ranking: Ranking, system: str) -> None:
     """Write a run file, whole or not at all.
 
-    Tools break ties in their own ways (trec_eval takes the larger id first, and compares float32). So a score that is
-    not below the one before it is lowered to the next float32 below: every tool then reads the same order.
+    Every tool breaks ties in its own way (trec_eval takes the larger id first, and compares float32). A score that is
+    not below the previous one is therefore lowered to the next smaller float32, so that every tool reads the same
+    order.
 
     Raises:
-        UserError: an id holds a tab or a line break.
+        UserError: an id contains a tab or a line break.
     """
     lines = [
         (query, "Q0", document, str(place), f"{score:.9g}", "_".join(system.split()))
@@ -41,10 +42,10 @@ def write_run(path: Path, ranking: Ranking, system: str) -> None:
 
 
 def read_run(path: Path) -> Ranking:
-    """Read a run file; documents are ranked by score, as trec_eval does, and the rank column is ignored.
+    """Read a run file. Documents are ranked by score, as in trec_eval; the rank column is ignored.
 
     Raises:
-        UserError: the file is missing or empty, or a line is malformed (named as file:line).
+        UserError: the file is missing or empty, or a line is malformed; the message names file and line.
     """
     scored: dict[str, dict[str, float]] = {}
     for place, query, document, score in run_lines(path):
@@ -59,38 +60,38 @@ def run_lines(path: Path) -> Iterator[tuple[str, str, str, float]]:
     """Yield each line of a run file as its place (file:line), query id, document id and score.
 
     Raises:
-        UserError: the file is missing or empty, or a line is malformed (named as file:line).
+        UserError: the file is missing or empty, or a line is malformed; the message names file and line.
     """
     for place, (query, _, document, _, score, _) in _lines(path, columns=6):
         yield place, query, document, _score(score, place)
 
 
 def check_unknown(path: Path, unknown: Mapping[str, str], collection: Collection) -> None:
-    """Make sure that a run file ranks documents of a collection, or those without text, which loading leaves out.
+    """Check that the unknown documents of a run file are only those that loading left out because they have no text.
 
     Args:
-        path: the file.
-        unknown: ids that the collection does not have, each with what ranks it (a line, and the query).
-        collection: the collection.
+        path: the run file.
+        unknown: ids that the file ranks and the collection does not have, each with its line and query.
+        collection: the collection that the file should rank.
 
     Raises:
-        UserError: one of them was never a document.
+        UserError: one of the ids was never a document of the data.
     """
     if strange := {name: place for name, place in unknown.items() if name not in collection.left_out}:
         name, place = next(iter(strange.items()))
         raise UserError(
-            f"{place} ranks {name!r}, which is no document of {collection.name} ({len(strange)} are not); rank the "
-            "documents that data.path has"
+            f"{place} ranks {name!r}, which is not a document of {collection.name} ({len(strange)} such ids in the "
+            "file); make the run over the same corpus that data reads"
         )
     if unknown:
-        log.warning("%s ranks %d documents that have no text; they are passed over", path, len(unknown))
+        log.warning("%s ranks %d documents that have no text; they are skipped", path, len(unknown))
 
 
 def write_qrels(path: Path, qrels: Qrels) -> None:
     """Write a qrels file, whole or not at all.
 
     Raises:
-        UserError: an id holds a tab or a line break.
+        UserError: an id contains a tab or a line break.
     """
     lines = [
         (query, "0", document, str(grade)) for query, grades in qrels.items() for document, grade in grades.items()
@@ -99,14 +100,14 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
 
 
 def falling(documents: Sequence[tuple[str, float]]) -> np.ndarray:
-    """Return ranked scores as float32 [K], ties lowered by the smallest step that makes each less than the one before.
+    """Return the scores of ranked documents as float32 [K], each lowered, if need be, to just below the previous one.
 
     Raises:
         ValueError: the documents are not in order of score.
     """
     scores = np.array([score for _, score in documents], np.float32)
     if (np.diff(scores) > 0).any():
-        raise ValueError("a ranking is ordered best first; this one is not")
+        raise ValueError("the documents of a ranking must be ordered best first; these are not")
     if (np.diff(scores) < 0).all():
         return scores
     for place in range(1, len(scores)):
@@ -116,14 +117,16 @@ def falling(documents: Sequence[tuple[str, float]]) -> np.ndarray:
 
 def _write(path: Path, lines: Sequence[tuple[str, ...]]) -> None:
     if unwritable := next((field for fields in lines for field in fields if set(field) & set("\t\r\n")), None):
-        raise UserError(f"{path}: the id {unwritable!r} holds a tab or a line break; TREC files cannot carry it")
-    # Spaces are what everyone writes, but part an id that holds one; our own reader tells tabs from spaces.
+        raise UserError(
+            f"{path}: the id {unwritable!r} contains a tab or a line break, which TREC files cannot hold; rename it"
+        )
+    # Everyone writes spaces, but a space would split an id that contains one; our own reader also accepts tabs.
     separator = "\t" if any(" " in field for fields in lines for field in fields) else " "
     write_text(path, "".join(separator.join(fields) + "\n" for fields in lines))
 
 
 def _lines(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield each line that is not blank: its place (file:line) and its columns."""
+    """Yield the place (file:line) and the columns of each line that is not blank."""
     found = False
     for number, line in read_lines(path):
         if not line.strip():
@@ -145,5 +148,5 @@ def _score(text: str, place: str) -> float:
     except ValueError:
         score = math.nan
     if not abs(score) <= FLOAT32:
-        raise UserError(f"{place}: expected a finite number as score, got {text!r}")
+        raise UserError(f"{place}: the score must be a finite number, got {text!r}")
     return score

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import re
-import sys
 import unicodedata
 
-SPLITTING = 2  # version, for what is stored under the words that a text was split into
-WIDE = 0xFFFF
+import regex
 
-_LETTERS = re.compile(r"\w+")  # single letters too: "hepatitis B" is not "hepatitis C"
+SPLITTING = 3  # version of the rules below, for results stored under the words that a text was split into
+
+_ASCII_WORD = re.compile(r"\w+")  # single letters too: "hepatitis B" is not "hepatitis C"
+# Letters and numbers with their marks: `\w` of `re` would cut हिन्दी into consonants, and that of `regex` takes in more.
+_WORD = regex.compile(r"[\p{L}\p{N}_]+(?:[\p{Mn}\p{Mc}]+[\p{L}\p{N}_]*)*")
 _TURKISH = str.maketrans("Iİ", "ıi")
 _DOTTED = "i̇"  # what `lower` makes of İ: i and a dot above
 
@@ -18,30 +19,17 @@ _DOTTED = "i̇"  # what `lower` makes of İ: i and a dot above
 def words(text: str, language: str | None = None) -> list[str]:
     """Return the words of a text in lower case, in order.
 
-    Letters go with the marks that belong to them (vowel signs of Hindi or Tamil, accents, Arabic's short vowels), and
-    one letter is one however it was composed (NFC).
+    Letters keep the marks that belong to them (vowel signs of Hindi or Tamil, accents, Arabic's short vowels), and a
+    letter is the same however it was composed (NFC).
 
     Args:
-        text: in a script that sets words apart by spaces or punctuation.
-        language: "turkish" lowers I to ı.
+        text: a text in a script that separates words by spaces or punctuation.
+        language: the language of the text, if it matters: "turkish" lowers I to ı.
     """
     if language == "turkish":
         text = text.translate(_TURKISH)
     text = text.lower()
     if text.isascii():
-        return _LETTERS.findall(text)
-    text = unicodedata.normalize("NFC", text).replace(_DOTTED, "i")
-    mark, word = _marked()
-    return (word if mark.search(text) else _LETTERS).findall(text)
-
-
-@functools.cache
-def _marked() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    r"""Return the patterns of a mark, and of a word with its marks: `\w` alone would cut हिन्दी into consonants.
-
-    Marks beyond 16 bits stand apart: they would keep `re` from looking up the others in a table.
-    """
-    marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
-    near, far = ("".join(chr(code) for code in marks if (code > WIDE) == beyond) for beyond in (False, True))
-    mark = f"(?:[{near}]|(?=[{chr(WIDE + 1)}-{chr(sys.maxunicode)}])[{far}])"
-    return re.compile(mark), re.compile(rf"\w+(?:{mark}+\w*)*")
+        return _ASCII_WORD.findall(text)
+    found: list[str] = _WORD.findall(unicodedata.normalize("NFC", text).replace(_DOTTED, "i"))
+    return found

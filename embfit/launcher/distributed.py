@@ -1,4 +1,4 @@
-"""Processes that torchrun or SLURM started together: the first one does the work, the others train along."""
+"""Processes that torchrun or SLURM started together: the first one runs the task, the others join its training."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from embfit.run.console import listen
 from embfit.run.launch_environment import launch_environment
 
 
-def as_launched(work: Callable[[], None]) -> None:
-    """Do some work; of processes that a launcher started the first one alone does it, and the others train along."""
+def on_first_rank(work: Callable[[], None]) -> None:
+    """Do some work; in a group of processes, only the first does it, and the others join its training."""
     world = launch_environment()
     if world is None:
         work()

@@ -1,7 +1,7 @@
-"""Several jobs at a time on this machine, each in a process of its own and with a device of its own.
+"""Several jobs at a time on this machine, each in its own process and on its own device.
 
-Processes rather than a pool such as joblib's: one that the system kills, for memory perhaps, takes no other with it,
-and a device that a job has used is free, with all its memory, when the job is over.
+Each job gets a new process instead of a place in a pool such as joblib's. If the system kills one, for instance because
+memory runs out, the others go on, and when a job ends, all memory of its device is free.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from embfit.launcher.prepared import JOBS, PreparedJob, findable
+from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
 
 log = logging.getLogger(__name__)
 
-POLL = 0.2  # seconds between two looks at the jobs
-GRACE = 60.0  # seconds for a job that is interrupted to write down where it stands
-LAST_GRACE = 10.0  # and for one that is asked again
-CORES = 4  # of a CPU, that a job is given by default
+POLL = 0.2  # seconds between two checks of the jobs
+GRACE = 60.0  # seconds that an interrupted job gets to write a checkpoint
+LAST_GRACE = 10.0  # seconds after the second interruption
+CORES = 4  # CPU cores per job by default
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """Runs jobs beside each other.
+    """Runs several jobs at a time.
 
     Args:
-        max_parallel: jobs that run at a time; None is one for each device, or for each four cores of a CPU.
-        devices: GPUs to use by number, one for each job; None is all that this process may use.
-        threads: of each job on the CPU; None shares out the cores.
+        max_parallel: the number of jobs that run at a time; None runs one per device, or one per four CPU cores.
+        devices: the numbers of the GPUs to use, one per job; None uses all that this process may use.
+        threads: the CPU threads of each job; None divides the cores among the jobs.
     """
 
     max_parallel: Annotated[int, Field(ge=1)] | None = None
@@ -46,10 +46,10 @@ class Parallel:
     threads: Annotated[int, Field(ge=1)] | None = None
 
     def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
-        """Run jobs; return the error of each, None for those that went well.
+        """Run jobs and return the error of each; None for those that ended well.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; the jobs that ran are interrupted and can be gone on with.
+            KeyboardInterrupt: the user pressed Ctrl-C; the running jobs are interrupted and can be resumed.
         """
         places = self._places(len(jobs))
         log.info("%d jobs, %d at a time", len(jobs), len(places))
@@ -65,7 +65,7 @@ class Parallel:
                     if process.poll() is not None:
                         del running[number]
                         free.append(place)
-                        errors[number] = _told(job, process.returncode, folder)
+                        errors[number] = _show_error(job, process.returncode, folder)
                         log.info("%d of %d jobs have ended", len(errors), len(jobs))
                         ended()
                 time.sleep(POLL)
@@ -74,7 +74,7 @@ class Parallel:
         return [errors[job.number] for job in jobs]
 
     def _places(self, jobs: int) -> list[dict[str, str]]:
-        """Return, for each job that may run at a time, the environment that gives it its share of the machine."""
+        """Return the environment variables that give each concurrent job its share of the machine."""
         devices = _visible() if self.devices is None else [str(number) for number in self.devices]
         max_parallel = min(jobs, self.max_parallel or len(devices) or max(1, _cores() // CORES))
         cpu = {"OMP_NUM_THREADS": str(self.threads or max(1, _cores() // max_parallel))}
@@ -86,20 +86,20 @@ class Parallel:
 
 def _start(job: PreparedJob, place: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
     file = job.write(folder)
-    log.info("%s begins; %s has what it says", job.name, file.with_suffix(".txt"))
-    with findable(), file.with_suffix(".txt").open("ab") as said:
+    log.info("%s starts; its output is in %s", job.name, file.with_suffix(".txt"))
+    with inherited_module_path(), file.with_suffix(".txt").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "embfit.launcher.worker", str(file), str(os.getpid())],
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             env={**os.environ, **place},
             start_new_session=True,  # Ctrl-C is for the sweep, which interrupts its jobs
         )
 
 
-def _told(job: PreparedJob, code: int, folder: Path) -> str | None:
-    """Return a job's error and show it, None when there is none."""
+def _show_error(job: PreparedJob, code: int, folder: Path) -> str | None:
+    """Show a job's error and return it; None if there is none."""
     if code == 0:
         return None
     status: dict[str, Any] = read_status(job.dir) or {}
@@ -110,10 +110,10 @@ def _told(job: PreparedJob, code: int, folder: Path) -> str | None:
 
 
 def _interrupt(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End jobs: after their step and its checkpoint, else at once, else by force."""
+    """End jobs: first after the current step and its checkpoint, then at once, then by force."""
     for grace in (GRACE, LAST_GRACE):
         for process in processes:
-            process.terminate()  # asked again, a job writes down that it was interrupted, and ends
+            process.terminate()  # at the second signal a job records that it was interrupted, and ends
         end = time.monotonic() + grace
         for process in processes:
             with suppress(subprocess.TimeoutExpired):

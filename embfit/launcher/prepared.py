@@ -1,4 +1,4 @@
-"""A job that is ready to run anywhere; `worker` is the program that runs one in a process of its own."""
+"""A job that is ready to run anywhere; `worker` is the program that runs one in its own process."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from embfit.store import write_text
 log = logging.getLogger(__name__)
 
 PATH = "PYTHONPATH"
-JOBS = ".jobs"  # in the sweep's folder: each job as it was prepared, and what its process said
+JOBS = ".jobs"  # folder in the sweep's folder with each prepared job and the output of its process
 
 
 @contextmanager
-def findable() -> Iterator[None]:
-    """Let processes that are started meanwhile find the modules that this one does, a checkout's or a pack's."""
+def inherited_module_path() -> Iterator[None]:
+    """Let processes that start in the block import the modules that this one can, such as a checkout's or a pack's."""
     before = os.environ.get(PATH)
     os.environ[PATH] = os.pathsep.join(path for path in sys.path if path)
     try:
@@ -40,10 +40,10 @@ class PreparedJob:
     """One job of a sweep.
 
     Args:
-        number: names its folder.
+        number: the job's number, which is also the name of its folder.
         values: the resolved and checked configuration.
-        provenance: where each value was written, as `Origins.record` tells it.
-        overrides: that compose it, for the record.
+        provenance: where each value was written, in the form that `Origins.record` returns.
+        overrides: the overrides that compose the configuration, for the run's record.
     """
 
     number: int
@@ -58,11 +58,11 @@ class PreparedJob:
 
     @property
     def name(self) -> str:
-        """What a user calls it."""
+        """The job's name in messages."""
         return f"job {self.number} ({', '.join(self.overrides)})"
 
     def write(self, folder: Path) -> Path:
-        """Write it into a sweep's folder; return the file."""
+        """Write the job into a sweep's folder and return the file."""
         file = folder / JOBS / f"{self.number}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(asdict(self), ensure_ascii=False))
@@ -70,19 +70,19 @@ class PreparedJob:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read what `write` wrote."""
+        """Read a job that `write` wrote."""
         return cls(**json.loads(file.read_text(encoding="utf-8")))
 
     def run(self) -> None:
-        """Run it in this process, going on with what an earlier attempt left; it begins anew if that was another job.
+        """Run the job in this process. An earlier attempt of the same job is resumed; one of another job is discarded.
 
         Raises:
-            Exception: whatever the task raises; the run folder has recorded it.
+            Exception: whatever the task raises, after the run folder has recorded it.
         """
         from embfit.compose.origins import Origins
         from embfit.run.process import perform
 
         try:
-            perform(self.values, Origins.read(self.provenance), self.overrides, anew=True)
+            perform(self.values, Origins.read(self.provenance), self.overrides, overwrite=True)
         except Pruned as end:
-            log.info("%s is pruned: %s", self.name, end)
+            log.info("%s was pruned: %s", self.name, end)

@@ -1,4 +1,4 @@
-"""Jobs on a SLURM cluster, by submitit: one array of jobs, each in the sweep's folder on a disk that all nodes see."""
+"""Jobs on a SLURM cluster through submitit: an array of jobs whose folders are on a disk that all nodes share."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import Field
 
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError, UserError
-from embfit.launcher.prepared import JOBS, PreparedJob, findable
+from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
 
 log = logging.getLogger(__name__)
 
-POLL = 2.0  # seconds between two looks at the folder; the scheduler itself is asked far less often
+POLL = 2.0  # seconds between two checks of the folder; the scheduler itself is asked far less often
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED", "COMPLETING")
 
 
@@ -27,22 +27,22 @@ ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED
 class Slurm:
     """Submits jobs and waits for them.
 
-    A job that is preempted, or that reaches its time limit, is queued again and goes on at its last checkpoint, up to
-    three times. When the waiting process is lost, the same command finds the jobs that are queued or running.
+    A job that is preempted or reaches its time limit is queued again and resumes at its last checkpoint, up to three
+    times. If the waiting process ends, the same command finds the jobs that are queued or running.
 
     Args:
-        cluster: slurm; local runs the jobs on this machine as SLURM would, to try it out.
-        partition: of the cluster; None is its default.
-        account: that pays; None is the user's default.
-        minutes: time limit of a job.
-        nodes: of each job; trainer.num_nodes says the same.
-        ranks: processes on each node, which train together; trainer.devices says the same. One GPU for each.
-        gpus: on each node; 0 on a cluster of CPUs.
-        cpus: for each rank.
-        memory_gb: on each node; None is the cluster's default.
-        max_parallel: jobs that may run at a time.
-        setup: shell commands before each job, such as `module load cuda`.
-        options: more of sbatch's, by name: `{constraint: a100}`.
+        cluster: where jobs run: `slurm`, or `local` to try it out on this machine without SLURM.
+        partition: the cluster's partition; None uses its default.
+        account: the account that pays; None uses the user's default.
+        minutes: the time limit of a job.
+        nodes: the nodes of each job; trainer.num_nodes must be the same.
+        ranks: the processes on each node, which train together, one per GPU; trainer.devices must be the same.
+        gpus: the GPUs on each node; 0 for a cluster of CPUs.
+        cpus: the CPU cores for each rank.
+        memory_gb: the memory on each node in GB; None uses the cluster's default.
+        max_parallel: the number of jobs that may run at a time.
+        setup: shell commands to run before each job, such as `module load cuda`.
+        options: further options of sbatch by name: `{constraint: a100}`.
     """
 
     cluster: Literal["slurm", "local"] = "slurm"
@@ -61,19 +61,19 @@ class Slurm:
     def __post_init__(self) -> None:
         if self.cluster != "slurm" and self.nodes * self.ranks > 1:
             raise ConfigError(
-                f"launcher.cluster={self.cluster} starts one process a job; set launcher.ranks=1 launcher.nodes=1 "
-                "(trainer=ddp starts its own ranks there)"
+                f"launcher.cluster={self.cluster} starts one process per job; set launcher.ranks=1 launcher.nodes=1 "
+                "(trainer=ddp starts its own ranks)"
             )
 
-    def misfits(self, choice: str | None, trainer: Mapping[str, Any]) -> Iterator[Problem]:
-        """Say where the trainer of a job does not train with the ranks that the cluster starts for it.
+    def trainer_problems(self, choice: str | None, trainer: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield the trainer settings of a job that do not match the ranks that the cluster starts for it.
 
         Args:
-            choice: of the group `trainer`.
-            trainer: its settings.
+            choice: the choice of the group `trainer`.
+            trainer: the trainer's settings.
         """
         if choice == "slurm":
-            reason = "slurm reads its ranks from a job's environment, and jobs are settled before they have one"
+            reason = "trainer=slurm reads the environment of a running job, but a sweep resolves jobs before they run"
             yield Problem("trainer", f"{reason}; set trainer=ddp trainer.devices={self.ranks}")
         elif self.ranks * self.nodes > 1:
             devices, nodes = trainer.get("devices"), trainer.get("num_nodes", 1)
@@ -106,7 +106,7 @@ class Slurm:
             for job in waiting.values():
                 job.cancel()
             raise
-        return [_told(job, submitted[job.number]) for job in jobs]
+        return [_show_error(job, submitted[job.number]) for job in jobs]
 
     def _executor(self, folder: Path) -> Any:
         try:
@@ -141,44 +141,44 @@ class Slurm:
         return {name: value for name, value in asked.items() if value is not None}
 
     def _submitted(self, executor: Any, jobs: Sequence[PreparedJob], folder: Path) -> dict[int, Any]:
-        """Submit jobs, those left out that an earlier call submitted and that are still to come."""
-        found = {job.number: left for job in jobs if (left := self._left(job, folder)) is not None}
+        """Return the submitted jobs by number; jobs that an earlier call submitted are not submitted again."""
+        found = {job.number: earlier for job in jobs if (earlier := self._still_queued(job, folder)) is not None}
         new = [job for job in jobs if job.number not in found]
         made = self._submit(executor, [Attempt(job.write(folder).absolute()) for job in new])
         for prepared, job in zip(new, made, strict=True):
-            _ticket(folder, prepared).write_text(job.job_id, encoding="utf-8")
-            log.info("%s is submitted as %s; %s has what it says", prepared.name, job.job_id, job.paths.stderr)
+            _submission_file(folder, prepared).write_text(job.job_id, encoding="utf-8")
+            log.info("%s is submitted as %s; its output is in %s", prepared.name, job.job_id, job.paths.stderr)
         return found | {prepared.number: job for prepared, job in zip(new, made, strict=True)}
 
     def _submit(self, executor: Any, attempts: Sequence[Attempt]) -> list[Any]:
         try:
-            with findable(), executor.batch():
+            with inherited_module_path(), executor.batch():
                 return [executor.submit(attempt) for attempt in attempts]
-        except (RuntimeError, OSError) as error:  # sbatch said no, or is not there
+        except (RuntimeError, OSError) as error:  # sbatch failed or is not installed
             said = str(error).strip().splitlines()
             raise UserError(f"launcher=slurm: the jobs cannot be submitted: {said[-1] if said else error!r}") from error
 
-    def _left(self, job: PreparedJob, folder: Path) -> Any:
-        """Return a job that an earlier call submitted, None where there is none or it has ended."""
-        ticket = _ticket(folder, job)
+    def _still_queued(self, job: PreparedJob, folder: Path) -> Any:
+        """Return the job that an earlier call submitted; None if there is none or it has ended."""
+        ticket = _submission_file(folder, job)
         if self.cluster != "slurm" or not ticket.is_file():
             return None
         import submitit
 
         name = ticket.read_text(encoding="utf-8")
         tasks = list(range(self.nodes * self.ranks))
-        left: Any = submitit.SlurmJob(folder.absolute() / JOBS / "%j", name, tasks)
-        if left.done() or left.watcher.get_state(name, mode="force").split(" ")[0] not in ALIVE:
+        earlier: Any = submitit.SlurmJob(folder.absolute() / JOBS / "%j", name, tasks)
+        if earlier.done() or earlier.watcher.get_state(name, mode="force").split(" ")[0] not in ALIVE:
             return None
-        log.info("%s is there already, as %s", job.name, name)
-        return left
+        log.info("%s was submitted before, as %s", job.name, name)
+        return earlier
 
 
 class Attempt:
-    """What a cluster's process calls, again after it was preempted.
+    """What a process on the cluster calls, and calls again after the job was preempted.
 
     Args:
-        file: of the prepared job.
+        file: the file of the prepared job.
     """
 
     def __init__(self, file: Path) -> None:
@@ -186,25 +186,25 @@ class Attempt:
 
     def __call__(self) -> None:
         """Run the job, as one of its ranks."""
-        from embfit.launcher.distributed import as_launched
+        from embfit.launcher.distributed import on_first_rank
         from embfit.run.console import listen
 
         listen()
-        as_launched(PreparedJob.read(self.file).run)
+        on_first_rank(PreparedJob.read(self.file).run)
 
     def checkpoint(self) -> Any:
-        """Return what to queue again; the run's own checkpoints say where to go on."""
+        """Return what to queue again; the run's own checkpoints tell where to resume."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
-def _ticket(folder: Path, job: PreparedJob) -> Path:
+def _submission_file(folder: Path, job: PreparedJob) -> Path:
     return folder / JOBS / f"{job.number}.submitted"
 
 
-def _told(prepared: PreparedJob, job: Any) -> str | None:
-    """Return a job's error and show it, None when there is none."""
+def _show_error(prepared: PreparedJob, job: Any) -> str | None:
+    """Show a job's error and return it; None if there is none."""
     failure = job.exception()
     if failure is None:
         return None

@@ -1,4 +1,4 @@
-"""`python -m embfit.launcher.worker JOB.json PID`: one job in a process of its own, which ends with process PID."""
+"""`python -m embfit.launcher.worker JOB.json PID`: runs one job in its own process, which ends with process PID."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import threading
 import time
 from pathlib import Path
 
-from embfit.launcher.distributed import as_launched
+from embfit.launcher.distributed import on_first_rank
 from embfit.launcher.prepared import PreparedJob
 from embfit.run.console import listen, report
 from embfit.run.process import termination_interrupts
 
-SECONDS = 1.0  # between two looks at whether the sweep is still there
+SECONDS = 1.0  # between two checks that the sweep's process still exists
 
 
 def main(file: str, parent: int) -> int:
-    """Run a job; return embfit's exit code.
+    """Run a job and return embfit's exit code.
 
     Args:
-        file: of the prepared job.
-        parent: the sweep's process, which may be gone by now: importing this took seconds.
+        file: the file of the prepared job.
+        parent: the id of the sweep's process, which may have ended during the imports.
     """
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     listen()
     try:
         with termination_interrupts():
-            as_launched(PreparedJob.read(Path(file)).run)
+            on_first_rank(PreparedJob.read(Path(file)).run)
     except BaseException as error:
         return report(error).exit_code
     return 0
 
 
 def _end_with(parent: int) -> None:
-    """Interrupt this process when its parent is gone, killed perhaps: the sweep will want to go on in its folder."""
+    """Interrupt this process when its parent has ended, so that a resumed sweep can use the job's folder."""
     while os.getppid() == parent:
         time.sleep(SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

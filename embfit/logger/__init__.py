@@ -1,4 +1,4 @@
-"""Loggers that want more than Lightning gives them: an offline default, and runs that can be found by their sweep."""
+"""Loggers that add to Lightning's: an offline default, the run's configuration, and the sweep that a run belongs to."""
 
 from embfit.logger.mlflow_runs import MLflow
 from embfit.logger.wandb_runs import WandB

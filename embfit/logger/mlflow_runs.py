@@ -1,4 +1,4 @@
-"""MLflow: runs in one database, of this machine or on a server."""
+"""MLflow: runs in one database, on this machine or on a server."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ SQLITE = "sqlite:///"
 
 
 class MLflow(MLFlowLogger):
-    """Lightning's MLflow logger; its runs hold the configuration, and say where their folders are.
+    """Lightning's MLflow logger, whose runs also record the configuration and the run folder.
 
     Args:
-        run: the run's folder, tag `embfit.run`.
-        sweep: the folder of the sweep that it belongs to, tag `embfit.sweep`; None outside one.
-        experiment: under which MLflow lists it.
-        uri: of the database or the server.
+        run: the run's folder, which becomes the tag `embfit.run`.
+        sweep: the folder of the sweep that the run belongs to, which becomes the tag `embfit.sweep`; None outside a
+            sweep.
+        experiment: the experiment under which MLflow lists the run.
+        uri: the address of the database or the server.
 
     Raises:
         ConfigError: MLflow is not installed.
@@ -47,11 +48,11 @@ class MLflow(MLFlowLogger):
         except ModuleNotFoundError as error:
             raise ConfigError("logger=mlflow needs MLflow; install it with: pip install 'embfit[mlflow]'") from error
         self._run = run
-        self._told = False
+        self._config_logged = False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers; the first time also the configuration, which the run folder has by then."""
-        if not self._told:
-            self._told = True
+        """Log numbers, and the first time also the configuration, which is in the run folder by then."""
+        if not self._config_logged:
+            self._config_logged = True
             self.log_hyperparams(settings(self._run))
         super().log_metrics(metrics, step)

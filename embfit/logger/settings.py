@@ -1,4 +1,4 @@
-"""What a tracking server is told of a run: its name, and its configuration."""
+"""A run's name and configuration, as tracking servers get them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import yaml
 
 from embfit.compose.origins import leaves
 
-NOT_TOLD = ("run", "resume", "store", "logger")  # of one machine
+LOCAL = ("run", "resume", "store", "logger")  # groups that only concern this machine and are not sent
 
 
 def run_name(run: str) -> str:
-    """Return what a server shows a run as: the end of its folder, `finetune/2026-03-01/10-00-00` or `10-00-00/3`."""
+    """Return the name under which a server shows a run: the end of its folder, such as `finetune/DATE/TIME`."""
     parts = Path(run).absolute().parts
     return "/".join(parts[-2:] if parts[-1].isdigit() else parts[-3:])
 
 
 def settings(run: str) -> dict[str, Any]:
-    """Return the configuration that a run wrote down, flat; nothing where there is none."""
+    """Return the configuration that a run recorded, as flat keys; empty if there is none."""
     file = Path(run) / "config.yaml"
     if not file.is_file():
         return {}
     tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return {key: value for key, value in leaves(tree) if key.split(".")[0] not in NOT_TOLD}
+    return {key: value for key, value in leaves(tree) if key.split(".")[0] not in LOCAL}

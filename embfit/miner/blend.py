@@ -1,4 +1,4 @@
-"""Negatives of several sources, each with its share: what one misses, another finds."""
+"""Negatives from several sources, each with its share: what one source misses, another finds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embfit.errors import ConfigError
 from embfit.miner import filters
 from embfit.miner.candidates import UNRANKED, Candidates, CandidateSource, Propose, unscored
 from embfit.miner.examples import TrainingQueries
-from embfit.miner.judged import JUDGED, MOST_JUDGED, hardest
+from embfit.miner.judged_negatives import JUDGED, MOST_JUDGED, hardest_judged
 from embfit.miner.miner import Miner
 from embfit.miner.mining import Find, mine
 from embfit.miner.selection import ChosenNegatives, Negatives, joined
@@ -29,22 +29,25 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class BlendMiner:
     """Takes from each of several miners its share of the negatives, each text once.
 
-    The first source's negatives stand first, and its scores of the positives are those of the training set. A source
-    that has too few leaves a shortfall, which no other fills.
+    The first source's negatives come first, and the training set gets its scores of the positives. If a source has too
+    few negatives, no other source fills the gap.
 
     Args:
-        sources: miners by name, which is that of their negatives' source; each filters and samples by its own
-            parameters, and gives a query at most its own `negatives`.
-        shares: of the negatives, by the same names, in the order in which they choose; they add up to 1.
-        negatives: per query, of all sources together; judged negatives come first and count.
-        judged: judged negatives per query at most, those that the first source scores highest; None for all. The
-            sources' own limits play no part.
-        focus: a source whose share goes wholly to the queries on which the first source is most mistaken: those for
-            which it ranks most documents above a positive. It is asked about no other query.
-        seed: spreads shares that are no whole number of negatives, and draws judged negatives without a score.
+        sources: name → miner; the name is recorded as the source of its negatives. Each miner filters and samples by
+            its own parameters and gives a query at most its own `negatives`.
+        shares: name → the source's share of the negatives, in the order in which sources choose; they add up to 1.
+        negatives: the negatives wanted for each query from all sources together; judged negatives come first and count
+            towards them.
+        judged: the judged negatives per query at most, those that the first source scores highest; None uses all. The
+            sources' own limits are not used.
+        focus: the name of a source that spends its whole share on the queries that the first source gets most wrong,
+            those for which it ranks most documents above a positive. The source is asked about no other query. None
+            spreads every share over all queries.
+        seed: the seed that spreads shares which are no whole number of negatives per query, and that draws judged
+            negatives without a score.
 
     Raises:
-        ConfigError: shares and sources differ in their names, shares do not add up to 1, or a name is taken.
+        ConfigError: shares and sources have different names, shares do not add up to 1, or a name is reserved.
     """
 
     sources: Mapping[str, Miner]
@@ -57,14 +60,16 @@ class BlendMiner:
     def __post_init__(self) -> None:
         if self.sources.keys() != self.shares.keys() or not self.sources:
             raise ConfigError(
-                f"miner.shares names {', '.join(self.shares) or 'nothing'}, and miner.sources "
-                f"{', '.join(self.sources) or 'nothing'}; give each source its share"
+                f"miner.shares names {', '.join(self.shares) or 'nothing'}, and miner.sources names "
+                f"{', '.join(self.sources) or 'nothing'}; give each source a share"
             )
         if abs(sum(self.shares.values()) - 1) > 1e-6:
             given = ", ".join(f"{name} {share:g}" for name, share in self.shares.items())
             raise ConfigError(f"miner.shares add up to {sum(self.shares.values()):g} ({given}); they must add up to 1")
         if JUDGED in self.sources:
-            raise ConfigError(f"miner.sources.{JUDGED}: the data's own negatives have that name; choose another one")
+            raise ConfigError(
+                f"miner.sources.{JUDGED}: the name is reserved for the data's own negatives; choose another"
+            )
         if self.focus is not None and (self.focus not in self.sources or self.focus == next(iter(self.shares))):
             others = list(self.shares)[1:]
             raise ConfigError(
@@ -72,7 +77,7 @@ class BlendMiner:
             )
 
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return the training split's examples with the blend's negatives.
+        """Return the examples of the training split with the blend's negatives.
 
         Raises:
             UserError: there is no training pair.
@@ -109,7 +114,7 @@ class BlendMiner:
         random = np.random.default_rng([self.seed, number])
         first = next(iter(self.shares))
         found = proposals[first](block)
-        judged = hardest(block.judged, found.judged_scores, self.judged, random)
+        judged = hardest_judged(block.judged, found.judged_scores, self.judged, random)
         quotas = np.maximum(self.negatives - judged.rows.lengths, 0)
         split = self._split(quotas, mistakes(block, found, collection.document_copies), random)
         choices: list[ChosenNegatives] = []
@@ -119,7 +124,7 @@ class BlendMiner:
                 found = self._proposed(name, block, split[name] > 0, proposals[name])
             limits = np.minimum(split[name], miner.negatives)
             taken = _taken(choices, len(block))
-            named = replace(found, source=name)  # two sources may be of one kind
+            named = replace(found, source=name)  # two sources may be of the same kind
             draws = np.random.default_rng([miner.seed, number, place])
             choices.append(miner.selection.choose(block, named, collection, draws, limits, taken))
         dropped = np.zeros(len(block), bool)
@@ -129,7 +134,7 @@ class BlendMiner:
         return joined(judged, choices, dropped)
 
     def _split(self, quotas: np.ndarray, mistaken: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return how many negatives each source gives each query ([Q] by name); they add up to the quotas."""
+        """Return the number of negatives that each source gives each query ([Q] by name); they add up to the quotas."""
         left = quotas.copy()
         split: dict[str, np.ndarray] = {}
         if self.focus is not None:
@@ -151,7 +156,7 @@ class BlendMiner:
         return split
 
     def _proposed(self, name: str, block: TrainingQueries, asked: np.ndarray, propose: Propose) -> Candidates:
-        """Ask a source about the queries that it gives negatives to, and no others when it has the focus."""
+        """Ask a source for candidates; the source in focus is asked only about queries that it gives negatives to."""
         if name != self.focus:
             return propose(block)
         places = np.flatnonzero(asked)
@@ -161,7 +166,7 @@ class BlendMiner:
 
 
 def mistakes(examples: TrainingQueries, candidates: Candidates, copies: np.ndarray) -> np.ndarray:
-    """Count for each query the candidates that are not relevant and score above its lowest positive ([Q])."""
+    """Return the number of each query's candidates that are not relevant and score above its lowest positive ([Q])."""
     unknown = filters.unknown(candidates.rows, examples.positives, copies) & (candidates.rows >= 0)
     scores = np.nan_to_num(candidates.positive_scores, nan=-np.inf)  # a positive that is not ranked is below all
     lowest = filters.lowest_of(Ragged(scores, examples.positives.offsets))
@@ -169,7 +174,7 @@ def mistakes(examples: TrainingQueries, candidates: Candidates, copies: np.ndarr
 
 
 def _taken(choices: Sequence[ChosenNegatives], count: int) -> Ragged | None:
-    """Return the rows that the sources before have taken, by example."""
+    """Return the rows that earlier sources have taken for each example; None if there are no earlier sources."""
     if not choices:
         return None
     owners = np.concatenate([np.nonzero(choice.taken)[0] for choice in choices])
@@ -179,7 +184,7 @@ def _taken(choices: Sequence[ChosenNegatives], count: int) -> Ragged | None:
 
 
 def _spread(found: Candidates, places: np.ndarray, block: TrainingQueries) -> Candidates:
-    """Put the candidates of some of a block's examples among those of all, which have none."""
+    """Return the candidates of some of a block's examples as candidates of the block; other examples have none."""
     shape = (len(block), found.rows.shape[1])
     rows, ranks = np.full(shape, -1, np.int64), np.full(shape, UNRANKED, np.int32)
     scores = np.full(shape, np.nan, np.float32)

@@ -19,15 +19,16 @@ from embfit.store import Store
 
 @dataclass(frozen=True)
 class BM25Miner(RankedMiner):
-    """Mines by words, without the encoder (DPR: Karpukhin et al. 2020); `RankedMiner` documents the choice.
+    """Mines by words, without the encoder (DPR: Karpukhin et al. 2020).
 
-    A positive that shares no word with its query scores 0: under a margin, nothing passes.
+    `RankedMiner` documents the other parameters. A positive that shares no word with its query scores 0, so under a
+    margin no candidate passes.
 
     Args:
-        language: of the stemmer and the stop words; None for neither.
-        k1: how slowly repetitions of a word stop counting.
-        b: how much a long document is held back.
-        method: variant of the formula.
+        language: the language of the stemmer and the stop words; None uses neither.
+        k1: how much repetitions of a word count; with a higher value they count for longer.
+        b: how much long documents are penalised, from 0 (not at all) to 1.
+        method: the variant of the BM25 formula.
     """
 
     language: Language | None = "english"
@@ -36,7 +37,7 @@ class BM25Miner(RankedMiner):
     method: Method = "lucene"
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
-        """Return each query's best documents that share a word with it; the encoder plays no part."""
+        """Return each query's best documents that share a word with it; the encoder is not used."""
 
         def prepare(examples: TrainingQueries) -> Propose:
             index = index_words(collection, store, self.language, self.k1, self.b, self.method)

@@ -1,4 +1,4 @@
-"""What a source proposes: documents that may become negatives."""
+"""Candidates: the documents that a source proposes as negatives."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 
 from embfit.miner.examples import TrainingQueries
 
-UNRANKED = 0  # rank of a document that came from no ranking
+UNRANKED = 0  # the rank of a document that does not come from a ranking
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Documents that one source proposes for each query of some examples.
+    """The documents that one source proposes for each query of some examples.
 
     Args:
-        source: its name (`dense`), recorded with each negative.
-        rows: [Q, K] document rows, in the source's order (best first, if it ranks); -1 where it found fewer than K.
-        ranks: [Q, K] places in the source's ranking of the whole corpus, 1 being the best, positives included.
-        scores: [Q, K] float32, higher is better; NaN from a source that has none.
-        positive_scores: the same source's scores of the examples' positives, flat (`examples.positives.values`).
-        judged_scores: and of their judged negatives, flat (`examples.judged.values`).
+        source: the source's name (`dense`), which is recorded with each negative.
+        rows: [Q, K], document rows in the source's order (best first if it ranks); -1 where it found fewer than K.
+        ranks: [Q, K], ranks in the source's ranking of the whole corpus, positives included; 1 is the best.
+        scores: [Q, K] float32, higher is better; NaN if the source has no scores.
+        positive_scores: the source's scores of the examples' positives, in the order of `examples.positives.values`.
+        judged_scores: the source's scores of their judged negatives, in the order of `examples.judged.values`.
     """
 
     source: str
@@ -35,7 +35,7 @@ class Candidates:
 
 
 Propose: TypeAlias = Callable[[TrainingQueries], Candidates]
-"""Proposes documents for some of the examples that a source was prepared for."""
+"""A function that proposes documents for some of the examples that a source was prepared for."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class CandidateSource:
     """Where candidates come from.
 
     Args:
-        name: recorded with each negative.
-        key: everything that the candidates depend on besides the collection: parameters, fingerprints of models.
-        prepare: does what is done once for all examples (embedding them, say) and returns what proposes documents for
-            some; called only when the store has no result.
+        name: the source's name, which is recorded with each negative.
+        key: everything that the candidates depend on besides the collection: parameters and fingerprints of models.
+        prepare: does the work that is done once for all examples, such as embedding them, and returns the function that
+            proposes documents for some of them. It is called only if the store has no result.
     """
 
     name: str
@@ -55,7 +55,7 @@ class CandidateSource:
 
 
 def ranks_of(rows: np.ndarray) -> np.ndarray:
-    """Return the ranks of documents that stand best first: 1, 2, … in each row ([Q, K])."""
+    """Return the ranks of documents that are ordered best first: 1, 2, … in each row ([Q, K])."""
     return np.broadcast_to(np.arange(1, rows.shape[1] + 1, dtype=np.int32), rows.shape)
 
 

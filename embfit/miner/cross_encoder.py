@@ -1,4 +1,4 @@
-"""Negatives that a cross-encoder has looked at: another source's candidates, in its order and under its margins."""
+"""Negatives chosen by a cross-encoder: another source's candidates, in the cross-encoder's order and margins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.hints import Location
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.dense import DenseMiner
 from embfit.miner.examples import TrainingQueries
@@ -22,38 +23,38 @@ from embfit.store import Store
 
 @dataclass(frozen=True)
 class CrossEncoderMiner(RankedMiner):
-    """Reranks what another miner searches for, and teaches with its scores; `RankedMiner` documents the choice.
+    """Reranks another miner's candidates, and gives its scores to losses that learn from a teacher.
 
-    Ranks, margins and `max_score` are the cross-encoder's. A query that the cross-encoder was trained on is scored by
-    one of its folds that was not, where its folder has them.
+    `RankedMiner` documents the other parameters. Ranks, margins and `max_score` refer to the cross-encoder's scores. If
+    the cross-encoder's folder holds models trained on folds, a query is scored by a fold that was not trained on it.
 
     Args:
-        absolute_margin: a negative scores at most the lowest score of a positive less this, in logits; None for no such
-            limit.
-        depth: candidates of a query that are reranked.
-        candidates: finds them; of this miner only the search is used, not its filters and sampling.
-        model: the cross-encoder, a folder or a name on the Hub.
-        revision: branch, tag or commit of it on the Hub.
-        trust_remote_code: run Python code that comes with it.
-        max_length: tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
-        precision: of its computation.
+        absolute_margin: a negative may score at most the lowest score of a positive minus this margin, in logits; None
+            sets no such limit.
+        depth: the number of candidates per query to rerank.
+        candidates: the miner that finds the candidates; its filters and sampling are not used.
+        model: the cross-encoder's folder or its name on the Hub.
+        revision: a branch, tag or commit of the model on the Hub; None is its main branch.
+        trust_remote_code: whether to run Python code that comes with the model.
+        max_length: the tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
+        precision: the number format in which the cross-encoder computes.
     """
 
     absolute_margin: Annotated[float, Field(ge=0)] | None = 0.0
     depth: Annotated[int, Field(ge=1)] = 30
     candidates: RankedMiner = field(default_factory=DenseMiner)
-    model: str | None = None
+    model: Annotated[str | None, Location(required=True)] = None
     revision: str | None = None
     trust_remote_code: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None
     precision: Precision = "auto"
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
-        """Return the candidates in the cross-encoder's order; scores are kept under its fingerprint.
+        """Return the candidates in the cross-encoder's order; scores are stored under its fingerprint.
 
         Raises:
-            ConfigError: no cross-encoder is named.
-            UserError: it cannot be found or read.
+            ConfigError: the configuration names no cross-encoder.
+            UserError: the cross-encoder cannot be found or read.
         """
         if self.model is None:
             raise ConfigError("miner=cross-encoder needs a cross-encoder: miner.model=FOLDER_OR_NAME")
@@ -74,7 +75,7 @@ class CrossEncoderMiner(RankedMiner):
         return CandidateSource("cross-encoder", key, prepare)
 
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return the training set with the cross-encoder's negatives, and its scores for distillation."""
+        """Return the training set with the cross-encoder's negatives and its scores for distillation."""
         found = super().mine(collection, encoder, store)
         columns = zip(found.rows["positive_scores"][:], found.rows["negative_scores"][:], strict=True)
         return with_teacher_scores(found, [[*positives, *negatives] for positives, negatives in columns])
@@ -83,7 +84,7 @@ class CrossEncoderMiner(RankedMiner):
 def reranked(
     examples: TrainingQueries, candidates: Candidates, teacher: Teacher, collection: Collection, store: Store
 ) -> Candidates:
-    """Return another source's candidates in a cross-encoder's order; pairs of all queries are scored together."""
+    """Return another source's candidates in a cross-encoder's order; the pairs of all queries are scored together."""
     places = np.nonzero(candidates.rows >= 0)
     owners = (places[0], examples.positives.owners, examples.judged.owners)
     documents = (candidates.rows[places], examples.positives.values, examples.judged.values)
@@ -92,7 +93,7 @@ def reranked(
     mined, positive_scores, judged_scores = np.split(scores, np.cumsum([len(one) for one in documents])[:-1])
     matrix = np.full(candidates.rows.shape, np.nan, np.float32)
     matrix[places] = mined
-    order = np.argsort(-matrix, axis=1, kind="stable")  # NaN, where a source found fewer, goes last
+    order = np.argsort(-matrix, axis=1, kind="stable")  # NaN goes last, where a source found fewer
     rows = np.take_along_axis(candidates.rows, order, axis=1)
     return Candidates(
         source="cross-encoder",

@@ -1,4 +1,4 @@
-"""Negatives that a model takes for relevant: its nearest documents that are not."""
+"""Negatives that a model mistakes for relevant: the nearest documents that are not relevant."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ PAIRS = 16_384  # pairs scored at once
 
 @dataclass(frozen=True)
 class DenseMiner(RankedMiner):
-    """Mines with an encoder (as ANCE begins: Xiong et al. 2021); `RankedMiner` documents the choice.
+    """Mines with an encoder, as ANCE does at its start (Xiong et al. 2021).
+
+    `RankedMiner` documents the other parameters.
 
     Args:
-        relative_margin: a negative scores at most `s - margin·|s|`, where `s` is the lowest score of the query's
-            positives; None for no such limit.
-        encoder: mines in the place of the model in training, a larger one perhaps; None is that model itself.
-        search: `exact`; approximate by `ivf` (quick to build) or `hnsw` (quick to search); `auto` is exact up to a
-            million documents and `ivf` above.
+        relative_margin: a negative may score at most `s - margin·|s|`, where `s` is the lowest score of the query's
+            positives; None sets no such limit.
+        encoder: the encoder that mines, such as a larger one; None uses the model in training.
+        search: how documents are searched: `exact`, or approximately by `ivf` (quick to build) or `hnsw` (quick to
+            search); `auto` is exact up to a million documents and `ivf` above.
     """
 
     relative_margin: Annotated[float, Field(ge=0, le=1)] | None = 0.05
@@ -39,7 +41,7 @@ class DenseMiner(RankedMiner):
     search: Method = "auto"
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
-        """Return the nearest documents of each query; kept in the store under the encoder's fingerprint."""
+        """Return each query's nearest documents as a source; its key holds the encoder's fingerprint."""
         chosen = encoder
         if self.encoder is not None:
             chosen = self.encoder.load(*encoder.devices)
@@ -70,7 +72,7 @@ class DenseMiner(RankedMiner):
 
 
 def _scores(queries: Vectors[np.ndarray], lists: Ragged, index: VectorIndex) -> np.ndarray:
-    """Return each query's scores of the documents of its list, flat ([values] float32)."""
+    """Return each query's scores of the documents in its list ([values] float32)."""
     owners, rows = lists.owners, lists.values[:, None]
     scores = np.empty(len(owners), np.float32)
     for start in range(0, len(owners), PAIRS):

@@ -1,4 +1,4 @@
-"""What the training split says: the queries to mine for, their positives, and the negatives that its judges named."""
+"""What the training split says: the queries to mine for, their positives, and the negatives that were judged."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.text_digests import digest_text
 
-SPLIT = "train"  # no other split is ever read here: mining around its judgements would leak them into training
-BLOCK = 16_384  # queries mined at once: bounds the memory of their candidates
+SPLIT = "train"  # no other split is read here: mining with its judgements would leak them into training
+BLOCK = 16_384  # queries mined at once, which bounds the memory that their candidates take
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class TrainingQueries:
     """Training queries with what is known about them, in the order of query rows.
 
     Args:
-        queries: [Q] int32, rows of the queries with a positive.
-        positives: their relevant documents' rows, by descending grade, then by id; never empty.
-        judged: rows of the documents judged not relevant (grade 0 or less), by descending grade, then by id; each text
-            once, and never the text of a positive or the query itself.
-        own: rows of the documents that are the query itself, as where questions are matched with questions; each text
-            once.
-        dropped: judged negatives left out because their text is a positive's, or came before, or is the query itself.
+        queries: [Q] int32, the rows of the queries that have a positive.
+        positives: the rows of each query's relevant documents, by descending grade, then by id; never empty.
+        judged: the rows of each query's documents judged not relevant (grade 0 or less), by descending grade, then by
+            id. Each text stands once; none is the text of a positive or of the query itself.
+        own: the rows of documents that are the query itself, which occur where questions are matched with questions;
+            each text stands once.
+        dropped: the number of judged negatives left out because their text is that of a positive, of an earlier judged
+            negative or of the query itself.
     """
 
     queries: np.ndarray
@@ -49,25 +50,25 @@ class TrainingQueries:
             yield TrainingQueries(self.queries[start:stop], positives, judged, own)
 
     def take(self, places: np.ndarray) -> TrainingQueries:
-        """Return some examples, by their places here in ascending order."""
+        """Return the examples at some places, which must ascend."""
         positives, judged, own = (one.take(places) for one in (self.positives, self.judged, self.own))
         return TrainingQueries(self.queries[places], positives, judged, own)
 
     def places(self, part: TrainingQueries) -> np.ndarray:
-        """Return where the examples of a part stand among these ([Q])."""
+        """Return the places of a part's examples among these ([Q])."""
         return np.searchsorted(self.queries, part.queries)
 
     def relevant(self) -> Mapping[int, frozenset[int]]:
-        """Return what no batch may take for a negative, as `TrainingSet.relevant` wants it: positives and own."""
+        """Return the documents that no batch may use as negatives of a query: its positives and those in `own`."""
         lists = zip(self.queries.tolist(), self.positives.lists(), self.own.lists(), strict=True)
         return {query: frozenset([*rows.tolist(), *own.tolist()]) for query, rows, own in lists}
 
 
 def training_examples(collection: Collection) -> TrainingQueries:
-    """Return the examples of a collection's training split.
+    """Return the training queries of a collection.
 
     Raises:
-        UserError: it has no pair to train on.
+        UserError: the collection has no pair to train on.
     """
     judgements = sorted(
         (collection.query_rows[query], -grade, document, collection.document_rows[document])
@@ -78,8 +79,8 @@ def training_examples(collection: Collection) -> TrainingQueries:
     relevant = table[table[:, 1] >= 1]
     if not len(relevant):
         raise UserError(
-            f"{collection.name} has no training pairs: none of the {len(judgements)} judgements of its split {SPLIT} "
-            "is 1 or more; add some, or measure without training (task=evaluate)"
+            f"{collection.name} has no training pairs: none of the {len(judgements)} judgements in its split {SPLIT} "
+            "has a grade of 1 or more; add some, or measure without training (task=evaluate)"
         )
     queries = np.unique(relevant[:, 0])
     others = table[(table[:, 1] < 1) & np.isin(table[:, 0], queries)]
@@ -101,7 +102,7 @@ def _by_query(table: np.ndarray, queries: np.ndarray) -> Ragged:
 
 
 def _own(collection: Collection, queries: np.ndarray) -> Ragged:
-    """Return the documents that are the query itself: by text, with its title or without, or by id (`exclude_self`)."""
+    """Return the documents that are the query itself, by text (with or without title) or by id (`exclude_self`)."""
     asked = [digest_text(text) for text in collection.query_texts(queries.tolist())]
     wanted = pa.array(asked, pa.binary())
     own: dict[bytes, set[int]] = {}  # digest of a query → first rows of its texts
@@ -120,7 +121,7 @@ def _own(collection: Collection, queries: np.ndarray) -> Ragged:
 
 
 def _new_texts(others: np.ndarray, known: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Return the judgements whose text is not among the known ones of their query and was not judged for it before."""
+    """Return the judgements of texts that are neither known for their query nor judged for it before."""
     taken, texts = (table[:, 0] * len(copies) + copies[table[:, 2]] for table in (known, others))
     first = np.zeros(len(others), bool)
     first[np.unique(texts, return_index=True)[1]] = True

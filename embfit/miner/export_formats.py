@@ -1,6 +1,7 @@
 """Mined examples in the layouts that other trainers read, sentence-transformers among them.
 
-Columns stand in the order that its losses expect; texts are what embfit's own encoders read, without prompts.
+Columns stand in the order that sentence-transformers' losses expect. Texts are those that embfit's encoders read,
+without prompts.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from typing import Any, Literal, TypeAlias
 import pyarrow as pa
 
 ExportFormat: TypeAlias = Literal["records", "triplet", "n-tuple", "labeled-list"]
-"""A query a row with all that is known; or a row for each positive and negative; or for each positive, with as many
-negatives as were wanted; or a query a row with all documents and a label, 1 or 0, for each."""
+"""`records`: a row per query with everything known; `triplet`: a row per pair of a positive and a negative;
+`n-tuple`: a row per positive with as many negatives as were wanted; `labeled-list`: a row per query with all documents
+and a label (1 or 0) for each."""
 
 _TEXT = {"id": pa.string(), "text": pa.string()}
 _SCORED = {**_TEXT, "score": pa.float32()}
 
 
 def schema(layout: ExportFormat, wanted: int) -> pa.Schema:
-    """Return the columns of a layout, `wanted` being the negatives of a query."""
+    """Return the columns of a layout; `wanted` is the number of negatives per query, which `n-tuple` needs."""
     if layout == "records":
         return pa.schema(
             {
@@ -35,7 +37,13 @@ def schema(layout: ExportFormat, wanted: int) -> pa.Schema:
 
 
 def rows(example: Mapping[str, Any], layout: ExportFormat, wanted: int) -> list[dict[str, Any]]:
-    """Return the rows that an example, as `readable` yields it, becomes: none where it has too few negatives."""
+    """Return an example as rows of a layout; there are none if it has too few negatives.
+
+    Args:
+        example: an example in the form that `negatives_file.readable` yields.
+        layout: the form of the rows.
+        wanted: the number of negatives per query, which `n-tuple` needs.
+    """
     if layout == "records":
         return [dict(example)]
     query = example["query"]["text"]

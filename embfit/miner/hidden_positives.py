@@ -1,7 +1,7 @@
-"""How many of a miner's negatives are relevant: estimated from judgements that it is not shown.
+"""How many of a miner's negatives are relevant, estimated from judgements that the miner does not see.
 
-Of each training query with several positives some are hidden, and the miner runs with what is left. A hidden positive
-that it takes for a negative is one that it would have taken had nobody judged it.
+Some positives of each training query with several are hidden, and the miner runs with the remaining ones. If it mines a
+hidden positive as a negative, it would also have done so had nobody judged that document.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from embfit.records import Collection, TrainingSet
 
 @dataclass(frozen=True)
 class FalseNegatives:
-    """What became of positives that were hidden.
+    """What became of the hidden positives.
 
     Args:
-        queries: with several positives, of different text.
-        hidden: positives that were hidden.
-        taken: those of them that became negatives.
-        mined: all negatives that were mined for these queries.
+        queries: the number of queries with several positives of different text.
+        hidden: the number of hidden positives.
+        taken: the number of hidden positives that became negatives.
+        mined: the number of all negatives mined for these queries.
     """
 
     queries: int
@@ -34,7 +34,7 @@ class FalseNegatives:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The counts, with both shares; None where there is nothing to divide by."""
+        """The counts and both shares; a share is None if it would divide by zero."""
         return {
             **asdict(self),
             "share_of_hidden": self.taken / self.hidden if self.hidden else None,
@@ -48,10 +48,10 @@ def estimate(
     """Hide positives, mine, and count those that come back as negatives.
 
     Args:
-        mine: makes a training set of a collection.
-        collection: has the training split.
-        share: of each query's positives to hide; at least one is hidden and one left.
-        seed: decides which.
+        mine: mines a collection and returns the training set.
+        collection: the collection with the training split.
+        share: the share of each query's positives to hide; at least one is hidden and at least one is kept.
+        seed: seeds the choice of hidden positives.
     """
     left, hidden = hide(collection, share, seed)
     if not hidden:
@@ -70,10 +70,11 @@ def estimate(
 def hide(
     collection: Collection, share: float, seed: int
 ) -> tuple[dict[str, dict[str, int]], Mapping[str, frozenset[str]]]:
-    """Part the judgements of the training queries that have several positives of different text.
+    """Hide positives of the training queries that have several of different text.
 
     Returns:
-        what is left of them, and the hidden positives by query. A positive is hidden with its copies.
+        The remaining judgements of these queries, and the hidden positives by query. A positive is hidden together with
+        its copies.
     """
     copies, rows = collection.document_copies, collection.document_rows
     random = np.random.default_rng(seed)

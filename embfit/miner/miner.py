@@ -1,7 +1,7 @@
-"""What all miners share: the parameters of the choice among candidates, and the way from a source to a training set.
+"""What all miners have in common: how they choose among candidates, and how a source becomes a training set.
 
-A miner is a frozen dataclass whose fields are its YAML's keys. Those of the choice are declared here once; a miner adds
-its source's own, and says where its candidates come from (`source`).
+A miner is a frozen dataclass whose fields are the keys of its YAML. The parameters of the choice are declared here
+once. A miner adds its source's own parameters and says where its candidates come from (`source`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from embfit.miner.candidates import CandidateSource
 from embfit.miner.examples import TrainingQueries
-from embfit.miner.judged import MOST_JUDGED
+from embfit.miner.judged_negatives import MOST_JUDGED
 from embfit.miner.mining import Find, mine
 from embfit.miner.sampling import Sampling
 from embfit.miner.selection import Negatives, Selection, Unreached, check_window
@@ -25,10 +25,10 @@ from embfit.store import Store
 
 @runtime_checkable
 class Mines(Protocol):
-    """What makes training examples with negatives: any miner, and a blend of several."""
+    """Anything that makes training examples with negatives: a miner, or a blend of several."""
 
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return the training split's examples."""
+        """Return the examples of the training split with their negatives."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Miner(ABC):
     """A source of candidates and a choice among them.
 
     Args:
-        negatives: wanted for each query; judged negatives come first and count.
-        seed: of whatever is drawn.
-        judged: judged negatives per query at most, those that the source scores highest; None for all.
+        negatives: the negatives wanted for each query; judged negatives come first and count towards them.
+        seed: the seed of everything that is drawn.
+        judged: the judged negatives per query at most, those that the source scores highest; None uses all.
     """
 
     negatives: Annotated[int, Field(ge=1)] = 2
@@ -47,15 +47,15 @@ class Miner(ABC):
 
     @abstractmethod
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
-        """Return where candidates come from; nothing is embedded or searched yet."""
+        """Return the source of candidates; nothing is embedded or searched yet."""
 
     @property
     @abstractmethod
     def selection(self) -> Selection:
-        """How candidates become negatives."""
+        """The rules by which candidates become negatives."""
 
     def mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return the training split's examples with negatives, from the store if they were mined before.
+        """Return the examples of the training split with negatives, from the store if they were mined before.
 
         Raises:
             UserError: there is no training pair.
@@ -83,25 +83,25 @@ class RankedMiner(Miner):
     """A miner whose source ranks and scores the corpus for each query.
 
     Args:
-        negatives: wanted for each query; judged negatives come first and count.
-        seed: of `uniform` and `weighted` sampling.
-        judged: judged negatives per query at most, those that the source scores highest; None for all.
-        skip: ranks left out at the top, where unjudged positives are most likely.
-        depth: the last rank looked at.
-        relative_margin: a negative scores at most `s - margin·|s|`, where `s` is the lowest score of the query's
-            positives; None for no such limit.
-        absolute_margin: a negative scores at most `s - margin`; None for no such limit.
-        max_score: a negative scores at most this; None for no such limit.
-        min_score: a negative scores at least this; None for no such limit.
-        near_duplicate: a document that shares this much of its sequences of four words with a positive (Jaccard
-            similarity, 0 to 1) is no negative; None for no such limit.
-        unreached: what becomes of a query none of whose positives is among the first `depth`: it is kept with its
+        negatives: the negatives wanted for each query; judged negatives come first and count towards them.
+        seed: the seed of `uniform` and `weighted` sampling.
+        judged: the judged negatives per query at most, those that the source scores highest; None uses all.
+        skip: the number of top ranks to leave out, where unjudged positives are most likely.
+        depth: the last rank that candidates are taken from.
+        relative_margin: a negative may score at most `s - margin·|s|`, where `s` is the lowest score of the query's
+            positives; None sets no such limit.
+        absolute_margin: a negative may score at most `s - margin`; None sets no such limit.
+        max_score: the highest score that a negative may have; None sets no such limit.
+        min_score: the lowest score that a negative may have; None sets no such limit.
+        near_duplicate: the Jaccard similarity (0 to 1) of four-word sequences with a positive from which on a document
+            is not used as a negative; None sets no such limit.
+        unreached: what happens to a query with no positive among its first `depth` documents: it is kept with its
             negatives, or dropped from training.
-        sampling: `top` takes the hardest that are left, `uniform` any of them, `weighted` any, higher scores more
-            often.
+        sampling: the rule: `top` takes the hardest candidates left, `uniform` any of them with equal chance, `weighted`
+            any of them, those with higher scores more often.
 
     Raises:
-        ConfigError: fewer ranks lie between `skip` and `depth` than negatives are wanted.
+        ConfigError: there are fewer ranks between `skip` and `depth` than negatives wanted.
     """
 
     skip: Annotated[int, Field(ge=0)] = 0
@@ -119,7 +119,7 @@ class RankedMiner(Miner):
 
     @property
     def selection(self) -> Selection:
-        """How candidates become negatives."""
+        """The rules by which candidates become negatives."""
         return Selection(
             negatives=self.negatives,
             judged=self.judged,

@@ -1,4 +1,4 @@
-"""The pipeline of every miner: examples → candidates of a source → filters → sampling → training set, in blocks."""
+"""The pipeline of every miner: examples → a source's candidates → filters → sampling → training set, in blocks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pyarrow as pa
 
 from embfit.errors import UserError
 from embfit.miner.examples import SPLIT, TrainingQueries, training_examples
+from embfit.miner.mining_counts import MiningCounts
 from embfit.miner.selection import Negatives
-from embfit.miner.tally import Tally
 from embfit.miner.training_set import SCHEMA, training_rows
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 8  # of the store's negatives: 8 scores positives as it scores candidates
+VERSION = 8  # of the negatives in the store; 8 scores positives in the same way as candidates
 
 Find: TypeAlias = Callable[[TrainingQueries, int], Negatives]
-"""Finds the negatives of a block of the examples, given its number, which seeds what is drawn."""
+"""A function that finds the negatives of a block of examples; the block's number seeds what is drawn."""
 
 
 def mine(
@@ -37,12 +37,13 @@ def mine(
     """Return a collection's training set with mined negatives, from the store if they were mined before.
 
     Args:
-        collection: has the training split.
-        store: keeps the result under the collection's digests and `key`.
-        miner: its name.
-        key: everything else that the result depends on: parameters, the encoder's fingerprint.
-        prepare: called with all examples when the store has no result; returns what finds a block's negatives.
-        wanted: negatives per query, of which a shortfall is counted.
+        collection: the collection with the training split.
+        store: the store that keeps the result, under the collection's digests and `key`.
+        miner: the miner's name.
+        key: everything else that the result depends on: parameters and the encoder's fingerprint.
+        prepare: returns the function that finds a block's negatives; it is called with all examples, and only if the
+            store has no result.
+        wanted: the negatives wanted per query; queries with fewer are counted.
 
     Raises:
         UserError: there is no training pair, or `unreached=drop` left none.
@@ -58,14 +59,14 @@ def mine(
     }
 
     def build(folder: Path) -> None:
-        tally = Tally(wanted)
+        counts = MiningCounts(wanted)
         with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
             find = prepare(examples)
             for number, block in enumerate(examples.blocks()):
                 negatives = find(block, number)
                 writer.write_batch(training_rows(block, negatives, miner))
-                tally.add(block, negatives)
-        write_text(folder / "facts.json", json.dumps(tally.facts()))
+                counts.add(block, negatives)
+        write_text(folder / "facts.json", json.dumps(counts.facts()))
 
     folder = store.entry("negatives", full_key, build, version=VERSION)
     facts = {
@@ -82,17 +83,19 @@ def mine(
     rows = Dataset.from_file(str(folder / "rows.arrow"))
     if not len(rows):
         raise UserError(
-            f"{miner} ranks no positive of any of the {len(examples)} training queries, and unreached=drop leaves such "
-            "queries out; set unreached=keep, or a larger depth"
+            f"{miner} finds no positive of any of the {len(examples)} training queries, and miner.unreached=drop "
+            "leaves such queries out; set miner.unreached=keep, or raise miner.depth"
         )
     return TrainingSet(collection, rows, examples.relevant(), facts)
 
 
 def _summary(facts: Mapping[str, Any], wanted: int) -> str:
-    unused = f", {facts['judged_unused']} more are beyond miner.judged" if facts["judged_unused"] else ""
-    given = f"; {facts['judged']} negatives are the data's own{unused}" if facts["judged"] or unused else ""
+    unused = f" (miner.judged leaves {facts['judged_unused']} more out)" if facts["judged_unused"] else ""
+    given = (
+        f"; {facts['judged']} negatives come from the data's judgements{unused}" if facts["judged"] or unused else ""
+    )
     short = f"; {facts['short']} queries have fewer than {wanted}" if facts["short"] else ""
-    unreached = f"; no positive of {facts['unreached']} queries was found" if facts["unreached"] else ""
-    dropped = f"; {facts['dropped']} are left out of training (unreached=drop)" if facts["dropped"] else ""
+    unreached = f"; no positive was found for {facts['unreached']} queries" if facts["unreached"] else ""
+    dropped = f"; {facts['dropped']} are left out of training (miner.unreached=drop)" if facts["dropped"] else ""
     found = f"mined {facts['mined']} negatives ({facts['miner']}) for {facts['queries']} training queries"
     return f"{found}{given}{short}{unreached}{dropped}"

@@ -1,7 +1,7 @@
 """Documents that say nearly the same as a positive: a copy with another date, a page under two addresses.
 
-A text is the set of its sequences of four words, and two texts are as alike as the Jaccard similarity of their sets
-(`embfit.data.similarity`, which finds near copies in a corpus the same way).
+A text is represented by the set of its sequences of four words. The similarity of two texts is the Jaccard similarity
+of their sets, as in `embfit.data.similarity`, which finds near copies in a corpus.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from embfit.data.similarity import shingles
 from embfit.ragged import Ragged
 from embfit.records import Collection
 
-QUERIES = 64  # whose documents are in memory as sets at once
+QUERIES = 64  # queries whose documents are held in memory as sets at once
 
 
-def unlike(
+def dissimilar(
     rows: np.ndarray, passed: np.ndarray, positives: Ragged, collection: Collection, similarity: float
 ) -> np.ndarray:
-    """Pass documents that are less similar than `similarity` to each positive of their query.
+    """Pass documents whose similarity to every positive of their query is below a limit.
 
     Args:
-        rows: [Q, K] document rows.
-        passed: [Q, K], the candidates still to be decided; the others pass.
-        positives: document rows by query.
-        collection: has the texts.
-        similarity: Jaccard similarity, above 0 and up to 1.
+        rows: [Q, K], the candidates' document rows.
+        passed: [Q, K], true for the candidates to decide on; all others pass.
+        positives: the document rows of each query's positives.
+        collection: the collection with the texts.
+        similarity: the Jaccard similarity, above 0 and up to 1, from which on a document does not pass.
     """
     passes = np.ones(rows.shape, bool)
     for start in range(0, len(rows), QUERIES):

@@ -1,4 +1,4 @@
-"""A training set as files that a person or another trainer can read: JSON lines, and Parquet for tools with tables."""
+"""A training set as files that people and other trainers can read: JSON lines and Parquet."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ BLOCK = 1024  # examples whose texts are in memory at once
 
 
 def write_negatives(training_set: TrainingSet, lines: Path, table: Path, layout: ExportFormat = "records") -> int:
-    """Write one JSON object a line, and the same as rows of a Parquet table: a query, its positives and its negatives.
+    """Write a query, its positives and its negatives as a JSON object per line, and as rows of a Parquet table.
 
     ```
     {"query": {"id": "q7", "text": "…"}, "positives": [{"id": "d3", "text": "…", "score": 0.81}],
      "negatives": [{"id": "d9", "text": "…", "score": 0.74, "rank": 2, "source": "dense"}, …]}
     ```
 
-    Scores and ranks that the source does not have are null. `layouts` says how the others look. A reader finds a whole
-    file or none. Texts are read once, in blocks, whatever the number of queries.
+    Scores and ranks that the source does not have are null. `export_formats` describes the other layouts. A reader
+    finds a complete file or none. Texts are read once, in blocks, whatever the number of queries.
+
+    Args:
+        training_set: the mined examples.
+        lines: the JSONL file to write.
+        table: the Parquet file to write.
+        layout: the form of the rows.
 
     Returns:
-        the queries that are in no row, having too few negatives for the layout.
+        The number of queries that no row holds because they have too few negatives for the layout.
 
     Raises:
-        OSError: a file cannot be written; what was written of it is removed.
+        OSError: a file cannot be written; its incomplete content is removed.
     """
     wanted = training_set.facts["wanted"]
     columns = schema(layout, wanted)
@@ -51,7 +57,7 @@ def write_negatives(training_set: TrainingSet, lines: Path, table: Path, layout:
 
 
 def readable(training_set: TrainingSet) -> Iterator[dict[str, Any]]:
-    """Yield each example with its texts, as `write_negatives` writes records."""
+    """Yield each example with its texts, in the form in which `write_negatives` writes records."""
     collection = training_set.collection
     for start in range(0, len(training_set), BLOCK):
         columns = training_set.rows[start : start + BLOCK]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from embfit.miner.candidates import unscored
 from embfit.miner.examples import TrainingQueries
-from embfit.miner.judged import MOST_JUDGED
+from embfit.miner.judged_negatives import MOST_JUDGED
 from embfit.miner.mining import Find, mine
 from embfit.miner.selection import Negatives, Selection
 from embfit.model import Encoder
@@ -20,11 +20,11 @@ from embfit.store import Store
 
 @dataclass(frozen=True)
 class NoNegatives:
-    """Mines nothing; negatives that the data itself names are kept.
+    """Mines nothing; negatives from the data's own judgements are kept.
 
     Args:
-        judged: of those, per query at most; None for all.
-        seed: draws them, where there are more.
+        judged: the judged negatives per query at most; None uses all.
+        seed: the seed by which they are drawn if a query has more.
     """
 
     judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED

@@ -18,16 +18,16 @@ from embfit.store import Store
 
 @dataclass(frozen=True)
 class RandomMiner(Miner):
-    """Draws documents with equal chance, each text once; the encoder plays no part.
+    """Draws documents with equal chance, each text once; the encoder is not used.
 
     Args:
-        negatives: wanted for each query; judged negatives come first and count.
-        seed: of the draw.
-        judged: judged negatives per query at most, drawn; None for all.
+        negatives: the negatives wanted for each query; judged negatives come first and count towards them.
+        seed: the seed of the draw.
+        judged: the judged negatives per query at most, drawn at random; None uses all.
     """
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
-        """Return for each query as many documents as leave enough when all of its known ones are among them."""
+        """Return a source that draws enough documents even if all known ones of a query are among them."""
 
         def prepare(examples: TrainingQueries) -> Propose:
             texts = np.unique(collection.document_copies)  # one document of each text
@@ -44,5 +44,5 @@ class RandomMiner(Miner):
 
     @property
     def selection(self) -> Selection:
-        """Whatever was drawn and is not known."""
+        """The rule that takes every drawn document that is not known for its query."""
         return Selection(self.negatives, self.judged, sampling="uniform", seed=self.seed)

@@ -1,16 +1,18 @@
-"""Negatives from a ranking that someone else made: a TREC run file, as every retrieval tool writes."""
+"""Negatives from someone else's ranking: a TREC run file, which every retrieval tool can write."""
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from embfit.data.files import content_digest
 from embfit.data.trec import check_unknown, run_lines
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
@@ -22,19 +24,20 @@ from embfit.store import Store
 
 @dataclass(frozen=True)
 class RunFileMiner(RankedMiner):
-    """Mines from a run file (`query Q0 document rank score system`); `RankedMiner` documents the choice.
+    """Mines from a run file (`query Q0 document rank score system`).
 
-    Documents stand by score and then by row; the rank column is ignored, as trec_eval does. A positive that the file
-    does not rank has no score: under a margin, nothing passes.
+    `RankedMiner` documents the other parameters. Documents are ordered by score and then by row; the rank column is
+    ignored, as in trec_eval. A positive that the file does not rank has no score, so under a margin no candidate
+    passes.
 
     Args:
-        path: the file. It may rank documents for other queries of the collection, too.
+        path: the run file. It may also rank documents for other queries of the collection.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location(required=True)] = None
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
-        """Return what the file ranks; the encoder plays no part."""
+        """Return the file's ranking as a source; the encoder is not used."""
         if self.path is None:
             raise ConfigError("miner=file needs a TREC run file: miner.path=FILE")
         path = Path(self.path).expanduser()
@@ -52,11 +55,11 @@ class RunFileMiner(RankedMiner):
 
 @dataclass(frozen=True)
 class FileRanking:
-    """A file's ranking of the training queries.
+    """A file's ranking of documents for the training queries.
 
     Args:
-        rows: document rows by example, best first.
-        scores: flat, beside `rows.values`.
+        rows: the ranked document rows of each training query, best first.
+        scores: the score of each document in `rows.values`.
     """
 
     rows: Ragged
@@ -64,11 +67,11 @@ class FileRanking:
 
 
 def read_ranking(path: Path, examples: TrainingQueries, collection: Collection) -> FileRanking:
-    """Read what a run file says of the training queries: 12 bytes a line are held in memory.
+    """Read the lines of a run file that belong to training queries; each line takes 12 bytes of memory.
 
     Raises:
-        UserError: a line is malformed, names a query or document that the collection does not have, or a document a
-            second time (as file:line); or no line is of a training query.
+        UserError: a line is malformed, names an unknown query or document, or ranks a document a second time (the
+            message names file and line); or no line belongs to a training query.
     """
     place_of = {query: place for place, query in enumerate(examples.queries.tolist())}
     owners, rows, lines = array("i"), array("i"), array("i")
@@ -118,7 +121,7 @@ def _candidates(ranking: FileRanking, places: np.ndarray, part: TrainingQueries,
     scored = Ragged(ranking.scores, ranking.rows.offsets).take(places)
     within = np.arange(len(found.values)) - np.repeat(found.offsets[:-1], found.lengths)
     kept = within < depth
-    width = min(depth, int(found.lengths.max(initial=1)))  # a place at least: what ranks nothing finds no positive
+    width = min(depth, int(found.lengths.max(initial=1)))  # at least one column, also if nothing is ranked
     rows = np.full((len(part), width), -1, np.int64)
     scores = np.zeros((len(part), width), np.float32)
     rows[found.owners[kept], within[kept]] = found.values[kept]
@@ -134,7 +137,7 @@ def _candidates(ranking: FileRanking, places: np.ndarray, part: TrainingQueries,
 
 
 def _scores_of(wanted: Ragged, found: Ragged, scores: np.ndarray) -> np.ndarray:
-    """Return the file's scores of each query's documents, flat ([values] float32); NaN where it ranks them not."""
+    """Return the file's scores of each query's wanted documents ([values] float32); NaN if it does not rank them."""
     lists = [
         {row: place for place, row in enumerate(rows.tolist(), start)}
         for rows, start in zip(found.lists(), found.offsets[:-1].tolist(), strict=True)

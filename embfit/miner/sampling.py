@@ -1,4 +1,4 @@
-"""Which of the candidates that passed are taken: masks in, masks out, never more than each query's quota."""
+"""Which of the candidates that passed the filters are taken: masks in, masks out, within each query's quota."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def sample(
     """Take candidates.
 
     Args:
-        passed: [Q, K], true where a candidate may be taken; best first.
-        quotas: [Q], how many to take at most; where fewer passed, fewer are taken.
-        sampling: `top` takes the first, `uniform` any with equal chance, `weighted` any by score.
-        random: draws for the other two.
-        scores: [Q, K], for `weighted`.
+        passed: [Q, K], true where a candidate may be taken; the best candidates stand first.
+        quotas: [Q], the number of candidates to take at most; if fewer passed, fewer are taken.
+        sampling: the rule: `top` takes the first, `uniform` any with equal chance, `weighted` any by score.
+        random: the generator that `uniform` and `weighted` draw from.
+        scores: [Q, K], the scores that `weighted` uses.
 
     Returns:
         [Q, K], true where a candidate is taken.
@@ -30,21 +30,22 @@ def sample(
 
 
 def top(passed: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Take the first."""
+    """Take each query's first candidates that passed."""
     taken: np.ndarray = passed & (np.cumsum(passed, axis=1) <= quotas[:, None])
     return taken
 
 
 def uniform(passed: np.ndarray, quotas: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Take any, each set of a size with equal chance: those that come first in a random order."""
+    """Take candidates in a random order, so that every set of a given size is equally likely."""
     return _lowest(random.random(passed.shape), passed, quotas)
 
 
 def weighted(passed: np.ndarray, quotas: np.ndarray, random: np.random.Generator, scores: np.ndarray) -> np.ndarray:
-    """Take any, one after the other, each with a chance in proportion to `exp(z)` among those that are left.
+    """Take candidates one after the other, each with a probability proportional to `exp(z)` among those left.
 
-    `z` is the score less the mean of the query's candidates that passed, over their standard deviation, so that one
-    rule fits the scales of all sources. Drawn at once by the Gumbel trick (Vieira 2014; Kool et al. 2019).
+    `z` standardises the score over the query's candidates that passed (minus their mean, divided by their standard
+    deviation), so that one rule fits the scales of all sources. The Gumbel trick (Vieira 2014; Kool et al. 2019) draws
+    all of them at once.
     """
     known = np.where(passed, scores, 0.0).astype(np.float64)
     count = np.maximum(passed.sum(axis=1, keepdims=True), 1)
@@ -55,7 +56,7 @@ def weighted(passed: np.ndarray, quotas: np.ndarray, random: np.random.Generator
 
 
 def _lowest(keys: np.ndarray, passed: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Take those of the lowest keys ([Q, K])."""
+    """Take each query's candidates with the lowest keys ([Q, K])."""
     order = np.argsort(np.where(passed, keys, np.inf), axis=1)
     taken = np.empty(passed.shape, bool)
     np.put_along_axis(taken, order, top(np.take_along_axis(passed, order, axis=1), quotas), axis=1)
@@ -63,9 +64,18 @@ def _lowest(keys: np.ndarray, passed: np.ndarray, quotas: np.ndarray) -> np.ndar
 
 
 def distinct(count: int, population: int, size: int, random: np.random.Generator) -> np.ndarray:
-    """Draw `count` samples of `size` different numbers below `population` ([count, size] int64, in no random order).
+    """Draw `count` samples of `size` different numbers below `population`.
 
     Floyd's algorithm (Bentley 1987, "A sample of brilliance"), for all samples at once.
+
+    Args:
+        count: the number of samples.
+        population: the numbers to draw from are 0 to `population` - 1.
+        size: the numbers in one sample.
+        random: the generator to draw from.
+
+    Returns:
+        [count, size] int64; the order of the numbers in a sample is not random.
     """
     drawn = np.empty((count, size), np.int64)
     for place, highest in enumerate(range(population - size, population)):

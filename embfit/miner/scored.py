@@ -1,4 +1,4 @@
-"""A teacher's scores beside the positives and negatives of a training set."""
+"""A training set with a teacher's scores of its positives and negatives."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.hints import Location
 from embfit.miner.miner import Mines
 from embfit.model import Encoder, load_teacher
 from embfit.model.precision import Precision
@@ -21,22 +22,22 @@ from embfit.store import Store
 
 @dataclass(frozen=True)
 class ScoredMiner:
-    """Another miner's negatives, with a cross-encoder's scores of them and of the positives for distillation.
+    """Adds a cross-encoder's scores to another miner's positives and negatives, for distillation.
 
-    The choice of negatives is the other miner's alone. A query that the cross-encoder was trained on is scored by one
-    of its folds that was not, where its folder has them.
+    The cross-encoder does not change which negatives are chosen. If its folder holds models trained on folds, a query
+    is scored by a fold that was not trained on it.
 
     Args:
-        miner: chooses the negatives.
-        model: the cross-encoder, a folder or a name on the Hub.
-        revision: branch, tag or commit of it on the Hub.
-        trust_remote_code: run Python code that comes with it.
-        max_length: tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
-        precision: of its computation.
+        miner: the miner that chooses the negatives.
+        model: the cross-encoder's folder or its name on the Hub.
+        revision: a branch, tag or commit of the model on the Hub; None is its main branch.
+        trust_remote_code: whether to run Python code that comes with the model.
+        max_length: the tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
+        precision: the number format in which the cross-encoder computes.
     """
 
     miner: Mines
-    model: str | None = None
+    model: Annotated[str | None, Location(required=True)] = None
     revision: str | None = None
     trust_remote_code: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None
@@ -46,7 +47,7 @@ class ScoredMiner:
         """Return the other miner's training set with a teacher's scores.
 
         Raises:
-            ConfigError: no cross-encoder is named.
+            ConfigError: the configuration names no cross-encoder.
             UserError: there is no training pair, or the cross-encoder cannot be found or read.
         """
         if self.model is None:
@@ -63,7 +64,12 @@ class ScoredMiner:
 
 
 def with_teacher_scores(training_set: TrainingSet, scores: Sequence[Sequence[float] | np.ndarray]) -> TrainingSet:
-    """Return a training set with a teacher's scores: of each example's positives, then of its negatives."""
+    """Return a training set with a teacher's scores.
+
+    Args:
+        training_set: the mined examples.
+        scores: the scores of each example's positives, followed by those of its negatives.
+    """
     from datasets import Dataset  # takes a second to import
     from datasets.table import InMemoryTable
 

@@ -1,4 +1,4 @@
-"""From candidates to negatives: filters one after the other, then sampling."""
+"""From candidates to negatives: the filters one after the other, then sampling."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from embfit.errors import ConfigError
 from embfit.miner import filters
 from embfit.miner.candidates import UNRANKED, Candidates
 from embfit.miner.examples import TrainingQueries
-from embfit.miner.judged import JUDGED, Judged, hardest
-from embfit.miner.near_duplicates import unlike
+from embfit.miner.judged_negatives import JUDGED, JudgedNegatives, hardest_judged
+from embfit.miner.near_duplicates import dissimilar
 from embfit.miner.sampling import Sampling, sample
 from embfit.ragged import Ragged
 from embfit.records import Collection, Seed
 
 Unreached: TypeAlias = Literal["keep", "drop"]
-"""What becomes of queries none of whose positives a source found."""
+"""What happens to queries for which a source found no positive."""
 
 
 @dataclass(frozen=True)
 class ChosenNegatives:
-    """What was taken of one source's candidates.
+    """The candidates of one source that became negatives.
 
     Args:
-        candidates: of all the examples.
+        candidates: the candidates of all examples.
         taken: [Q, K], true where a candidate became a negative.
-        removed: candidates that each filter removed, after those before it.
+        removed: filter → the number of candidates that it removed after the filters before it.
         ranked: [Q], true where the source ranked documents for the query.
-        reached: [Q], true where a positive, or a copy of one, is among those.
+        reached: [Q], true where a positive, or a copy of one, is among the ranked documents.
     """
 
     candidates: Candidates
@@ -42,7 +42,7 @@ class ChosenNegatives:
 
     @property
     def unreached(self) -> np.ndarray:
-        """[Q], true where the source ranked documents, and no positive is among them."""
+        """[Q], true where the source ranked documents and none of them is a positive."""
         unreached: np.ndarray = self.ranked & ~self.reached
         return unreached
 
@@ -52,16 +52,16 @@ class Negatives:
     """The negatives of a block of examples: the judged ones, then the mined ones, hardest first.
 
     Args:
-        rows: document rows by example.
-        scores: flat, beside `rows.values`; NaN where the source has none.
-        ranks: flat; `UNRANKED` where the source has none.
-        sources: flat; names.
-        positive_scores: by source, flat, beside the examples' `positives.values`; those of the training set are the
-            first source's.
-        candidates: how many were looked at.
-        removed: those that each filter removed, after those before it.
-        judged_unused: judged negatives beyond those that a query may have.
-        unreached: [Q], true where documents were ranked, and no source found a positive.
+        rows: the document rows of each example's negatives.
+        scores: the score of each document in `rows.values`; NaN if its source has none.
+        ranks: the rank of each document in `rows.values`; `UNRANKED` if its source has none.
+        sources: the name of each document's source, in the order of `rows.values`.
+        positive_scores: source → its scores of the examples' `positives.values`. The training set gets those of the
+            first source.
+        candidates: the number of candidates before filtering.
+        removed: filter → the number of candidates that it removed after the filters before it.
+        judged_unused: the number of judged negatives beyond the limit per query.
+        unreached: [Q], true where documents were ranked and no source found a positive.
         dropped: [Q], true where the example is to be left out of training.
     """
 
@@ -79,7 +79,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which candidates become negatives. `RankedMiner` documents each value."""
+    """The rules by which candidates become negatives; `RankedMiner` documents each of them."""
 
     negatives: int
     judged: int | None = None
@@ -95,7 +95,7 @@ class Selection:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """What the choice depends on: the seed only where something is drawn."""
+        """Everything that the choice depends on; the seed belongs to it only if something is drawn."""
         return {**asdict(self), "seed": None if self.sampling == "top" else self.seed}
 
     def select(
@@ -104,14 +104,14 @@ class Selection:
         """Return the negatives of a block of examples.
 
         Args:
-            examples: the block.
-            candidates: of its queries.
-            collection: whose rows they name.
-            block: the block's place among all: its random draws are its own.
+            examples: the block's training queries.
+            candidates: one source's candidates for these queries.
+            collection: the collection that the document rows belong to.
+            block: the block's number, which seeds its random draws together with the seed.
         """
         random = np.random.default_rng([self.seed, block])
         ties = None if self.sampling == "top" else random  # the key has no seed where nothing is drawn
-        judged = hardest(examples.judged, candidates.judged_scores, self.judged, ties)
+        judged = hardest_judged(examples.judged, candidates.judged_scores, self.judged, ties)
         quotas = np.maximum(self.negatives - judged.rows.lengths, 0)
         choice = self.choose(examples, candidates, collection, random, quotas)
         dropped = choice.unreached if self.unreached == "drop" else np.zeros(len(examples), bool)
@@ -129,12 +129,12 @@ class Selection:
         """Choose among one source's candidates.
 
         Args:
-            examples: their queries, with what is known about them.
-            candidates: the source's.
-            collection: whose rows they name.
-            random: draws, where the sampling wants it.
-            quotas: [Q], how many to take at most.
-            taken: rows that are negatives already, by example.
+            examples: the training queries with what is known about them.
+            candidates: one source's candidates for these queries.
+            collection: the collection that the document rows belong to.
+            random: the generator for sampling that draws.
+            quotas: [Q], the number of negatives to take at most.
+            taken: the document rows of each example that are negatives already; None if there are none.
         """
         passed = candidates.rows >= 0
         removed: dict[str, int] = {}
@@ -142,7 +142,7 @@ class Selection:
             removed[name] = int((passed & ~passes).sum())
             passed &= passes
         if self.near_duplicate is not None:  # last, since it reads texts
-            unlike_positives = unlike(candidates.rows, passed, examples.positives, collection, self.near_duplicate)
+            unlike_positives = dissimilar(candidates.rows, passed, examples.positives, collection, self.near_duplicate)
             removed["near_duplicate"] = int((passed & ~unlike_positives).sum())
             passed &= unlike_positives
         found = sample(passed, quotas, self.sampling, random, candidates.scores)
@@ -181,10 +181,10 @@ class Selection:
 
 
 def check_window(negatives: int, skip: int, depth: int) -> None:
-    """Refuse a search that can never find enough.
+    """Refuse a range of ranks that is too small for the negatives wanted.
 
     Raises:
-        ConfigError: fewer ranks are left between skip and depth than negatives are wanted.
+        ConfigError: there are fewer ranks between `skip` and `depth` than negatives wanted.
     """
     if depth - skip < negatives:
         raise ConfigError(
@@ -193,19 +193,19 @@ def check_window(negatives: int, skip: int, depth: int) -> None:
         )
 
 
-def joined(judged: Judged, choices: Sequence[ChosenNegatives], dropped: np.ndarray) -> Negatives:
+def joined(judged: JudgedNegatives, choices: Sequence[ChosenNegatives], dropped: np.ndarray) -> Negatives:
     """Put each example's judged negatives before its mined ones, those of the first source before the others'.
 
     Args:
-        judged: those of a block of examples.
-        choices: at least one; each over the whole block, and of a source of another name.
-        dropped: [Q], examples to leave out.
+        judged: the judged negatives of a block of examples.
+        choices: the choice of each source over the whole block; at least one, and no two of the same name.
+        dropped: [Q], true where the example is to be left out of training.
     """
     places = [np.nonzero(choice.taken) for choice in choices]
     parts = [choice.candidates for choice in choices]
     count = len(judged.scores)
     owners = np.concatenate([judged.rows.owners, *(owner for owner, _ in places)])
-    order = np.argsort(owners, kind="stable")  # of one example, what stands first here stays first
+    order = np.argsort(owners, kind="stable")  # keeps the order within each example
     found = list(zip(parts, places, strict=True))
     rows = np.concatenate([judged.rows.values, *(part.rows[place] for part, place in found)])
     scores = np.concatenate([judged.scores, *(part.scores[place] for part, place in found)])

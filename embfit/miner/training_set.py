@@ -24,18 +24,22 @@ SCHEMA = pa.schema(
         "negative_sources": pa.list_(pa.string()),
     }
 )
-"""The columns of `TrainingSet.rows`, then what mining knows beside them: the source's scores of positives and negatives
-(null where it has none), ranks in the whole corpus from 1 (null for judged and random negatives), who named each."""
+"""The columns of `TrainingSet.rows`, and then what mining adds: the source's scores of positives and negatives (null if
+it has none), ranks in the whole corpus counted from 1 (null for judged and random negatives), and each negative's
+source."""
 
 
 def training_rows(examples: TrainingQueries, found: Negatives, miner: str) -> pa.RecordBatch:
-    """Return a block of examples with their negatives as rows of a training set, `miner` being their source.
+    """Return a block of examples with their negatives as rows of a training set, without the examples to be dropped.
 
-    Examples that the miner drops are left out.
+    Args:
+        examples: the block's training queries.
+        found: their negatives.
+        miner: the miner's name, which becomes the rows' `source`.
     """
     count = len(examples)
     positive_scores = next(iter(found.positive_scores.values()))
-    nothing = Ragged(np.empty(0, np.float32), np.zeros(count + 1, np.int64))  # no teacher's scores
+    nothing = Ragged(np.empty(0, np.float32), np.zeros(count + 1, np.int64))  # there are no teacher scores yet
     columns = {
         "query": pa.array(examples.queries),
         "positives": _lists(examples.positives),
@@ -57,5 +61,5 @@ def _lists(lists: Ragged, missing: np.ndarray | None = None) -> pa.ListArray:
 
 
 def _beside(lists: Ragged, values: np.ndarray, missing: np.ndarray | None = None) -> pa.ListArray:
-    """Return a column of what is known of another column's values."""
+    """Return an Arrow column with one value for each value of another column of lists."""
     return _lists(Ragged(values, lists.offsets), missing)

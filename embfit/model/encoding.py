@@ -55,8 +55,8 @@ def encode_into(
     done = _done(marker, identity)
     matrix = np.lib.format.open_memmap(folder / MATRIX, "r+")
     vectors = Vectors(matrix, encoder.vector_starts(tokens))
-    behind = sum(map(len, batches[:done]))
-    with progress(label, sum(map(len, batches)), "texts", behind=behind) as advance:
+    done_before = sum(map(len, batches[:done]))
+    with progress(label, sum(map(len, batches)), "texts", completed=done_before) as advance:
         while done < len(batches):
             done = _some(encoder, tokens, batches, done, vectors, advance)
             matrix.flush()  # before the marker: what it says is done must be on the disk

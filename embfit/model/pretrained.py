@@ -14,6 +14,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import Field
 
 from embfit.errors import UserError
+from embfit.hints import Location
 from embfit.model.encoder import Encoder
 from embfit.model.folder import FolderSettings, holds_cross_encoder, read_head, read_settings
 from embfit.model.last_token import append_end_token
@@ -56,7 +57,7 @@ class Pretrained:
         compile: whether training runs through `torch.compile`.
     """
 
-    path: str | None
+    path: Annotated[str | None, Location(required=True)]
     revision: str | None = None
     packages: Mapping[str, str] | None = None
     sha256: str | None = None

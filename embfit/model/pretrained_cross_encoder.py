@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from embfit.errors import UserError
+from embfit.hints import Location
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.loading import Weights
 from embfit.model.precision import Precision
@@ -37,8 +38,14 @@ class PretrainedCrossEncoder:
         seed: what a fresh head is drawn with.
     """
 
+    only_for: ClassVar[str] = (
+        "cross-encoder is for task=finetune; elsewhere name its folder: miner.model=FOLDER to mine, "
+        "evaluator.systems.reranked.path=FOLDER to measure"
+    )
+    """What a task that cannot use it answers."""
+
     first_stage: Pretrained
-    path: str | None = None
+    path: Annotated[str | None, Location()] = None
     revision: str | None = None
     max_length: Annotated[int, Field(ge=8)] | None = 256
     attention: Attention = "auto"

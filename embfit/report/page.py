@@ -1,12 +1,11 @@
 """`report.html`: one file that needs no network, in light and dark, on paper and on a telephone.
 
-A section is a module of `sections/` with a function `section`, which returns what its template of the same name shows,
-or None where it has nothing to say. The page shows them in the order of `SECTIONS`.
+It shows the modules of `sections/`, each through its template of the same name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,39 +17,9 @@ from embfit.compose.origins import Origins
 from embfit.records import Collection, Report
 from embfit.report import wording
 from embfit.report.findings import deciding_p, outcome
-from embfit.report.sections import (
-    assessment,
-    cost,
-    curves,
-    data,
-    mining,
-    production,
-    queries,
-    reproduction,
-    result,
-    scores,
-    size,
-    subsets,
-    training,
-)  # fmt: skip
+from embfit.report.sections import sections
 from embfit.report.subject import Subject
 from embfit.report.verdict import verdict
-
-SECTIONS: Mapping[str, Callable[[Subject], Mapping[str, Any] | None]] = {
-    "assessment": assessment.section,
-    "result": result.section,
-    "subsets": subsets.section,
-    "production": production.section,
-    "curves": curves.section,
-    "scores": scores.section,
-    "size": size.section,
-    "queries": queries.section,
-    "training": training.section,
-    "mining": mining.section,
-    "data": data.section,
-    "cost": cost.section,
-    "reproduction": reproduction.section,
-}
 
 
 def page(
@@ -74,7 +43,7 @@ def page(
     subject = Subject(report, config, Origins.of(provenance), collection, command, versions or {})
     environment = _environment()
     drawn = []
-    for name, section in SECTIONS.items():
+    for name, section in sections().items():
         if (content := section(subject)) is not None:
             template = environment.get_template(f"sections/{name}.html")
             drawn.append((name, content["title"], Markup(template.render(content))))

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import distributions
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,34 +23,30 @@ from typing import Any, Self
 import yaml
 from filelock import FileLock, Timeout
 
-import embfit
 from embfit.compose.origins import Origins
+from embfit.compose.targets import MissingTargetError
+from embfit.compose.tasks import TaskDeclaration, declaration
 from embfit.errors import ConfigError, is_disk_full
 from embfit.run.exit_status import exit_status
 from embfit.run.record import read_state, read_status, seconds_spent
-from embfit.run.resume import holds_run_of, recorded_directory, started_elsewhere
+from embfit.run.resume import holds_run_of, recorded_directory, recorded_task, started_elsewhere
+from embfit.run.versions import versions
 from embfit.store import write_text
 
 log = logging.getLogger(__name__)
-
-TRAINED = ("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json")  # no store keeps it
-MADE = (
-    *("checkpoints", "training.json", "training-*.json", "model", "report.json", "report.html", "rankings"),
-    *("negatives.jsonl", "negatives.parquet", "tensorboard", "csv"),
-)
-"""What tasks leave in a run folder."""
 
 
 class RunFolder:
     """A run's folder, a context manager: entering writes down what is asked, leaving how it ended.
 
     Args:
-        dir: made when entered.
+        dir: the folder, which is made when it is entered.
         config: the resolved configuration.
         origins: where each of its values was written.
         overrides: the command line.
-        resuming: go on with what an unfinished run left here; one of this very configuration is gone on with unasked.
-        anew: take the place of an unfinished run of another configuration, whatever it had trained.
+        resuming: whether to go on with what an unfinished run left here; a run of this very configuration goes on
+            with it unasked.
+        overwrite: whether to take the place of an unfinished run of another configuration, whatever it had trained.
 
     Raises:
         ConfigError: (when entered) a finished run, or one that is at work, is in the folder; or an unfinished one that
@@ -68,11 +61,11 @@ class RunFolder:
         origins: Mapping[str, str],
         overrides: Sequence[str] = (),
         resuming: bool = False,
-        anew: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self.dir = dir
         self.resuming = resuming
-        self.anew = anew
+        self.overwrite = overwrite
         self.timings: dict[str, float] = {}
         self.config = config
         self.origins = origins
@@ -146,44 +139,59 @@ class RunFolder:
             raise
 
     def _refuse_taken(self) -> None:
-        if read_state(self.dir) == "done":
+        restarts = declared(self.config).restarts
+        if read_state(self.dir) == "done" and not restarts:
             raise ConfigError(f"run.dir={self.dir} holds a finished run; choose another run.dir, or remove the folder")
         if self.resuming:
             return
-        if holds_run_of(self.dir, self.config):
+        if holds_run_of(self.dir, self.config) and not restarts:
             if directory := started_elsewhere(self.dir):
                 raise ConfigError(
                     f"run.dir={self.dir} holds this run, unfinished and begun in {directory}, where its relative paths "
                     "are; run it from there, or choose another run.dir"
                 )
             self.resuming = True
-        elif not self.anew and self._has_trained():
+        elif not self._is_a_runs() and (found := self._in_the_way()):
+            raise ConfigError(f"run.dir={self.dir} holds {found}, and no run of embfit's; choose another run.dir")
+        elif not self.overwrite and self._has_costly():
             raise ConfigError(
                 f"run.dir={self.dir} holds an unfinished run of another configuration; resume={self.dir} goes on with "
                 "that one, or choose another run.dir, or remove the folder"
             )
-        elif not self._is_a_runs() and (self.dir / "checkpoints").exists():
-            raise ConfigError(f"run.dir={self.dir} holds checkpoints/, and no run of embfit's; choose another run.dir")
 
     def _is_a_runs(self) -> bool:
         return (self.dir / "provenance.json").is_file()  # of a run's record, what is written first
 
-    def _has_trained(self) -> bool:
-        return any(next(self.dir.glob(name), None) for name in TRAINED)
+    def _earlier(self) -> TaskDeclaration:
+        """Return what the task of the run that is here declares."""
+        target = recorded_task(self.dir)
+        try:
+            return TaskDeclaration() if target is None else declaration(target)
+        except MissingTargetError as error:
+            raise ConfigError(
+                f"run.dir={self.dir} holds a run of another task, and what that made is not known: {error}; choose "
+                "another run.dir, or remove the folder"
+            ) from error
+
+    def _has_costly(self) -> bool:
+        return any(next(self.dir.glob(name), None) for name in self._earlier().costly)
+
+    def _in_the_way(self) -> str:
+        """Return the name of something that this run would take for its own unfinished work, though it is another's."""
+        names = dict.fromkeys(name.split("/")[0] for name in declared(self.config).costly)
+        return next((path.name + "/" * path.is_dir() for name in names for path in self.dir.glob(name)), "")
 
     def _begin(self) -> None:
         before = read_status(self.dir) if self.resuming else None
-        self._began, self._spent = (
-            time.monotonic(),
-            seconds_spent(self.dir, before or {}),
-        )  # before the log is written to
+        self._began = time.monotonic()
+        self._spent = seconds_spent(self.dir, before or {})  # which reads the log's age: before the log is written to
         self._log = _LogFile(self.dir / "log.txt", encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._log)
         self._status |= {"started": (before or {}).get("started") or _now(), "finished": None}
         self._write_status()
         if not self.resuming:
-            if self._has_trained():
+            if self._is_a_runs() and self._has_costly():
                 log.warning("the run in %s was of another configuration; it begins anew", self.dir)
             self._clear()
             self._write_record()
@@ -197,8 +205,11 @@ class RunFolder:
         """Remove what an earlier run made here, so that none of it passes for this one's."""
         if not self._is_a_runs():
             return  # what it holds is its owner's
+        earlier, own = self._earlier(), declared(self.config)
+        kept = {path for name in (*earlier.paid, *own.paid) for path in self.dir.glob(name)}
+        made = {path for name in (*earlier.outputs, *own.outputs) for path in self.dir.glob(name)}
         (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without it, nothing can be gone on with
-        for path in [path for name in MADE for path in self.dir.glob(name)]:
+        for path in sorted(made - kept):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -242,35 +253,10 @@ class _LogFile(logging.FileHandler):
                 raise
 
 
-def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a run's numbers may hang on beside its configuration: code, packages, machine."""
-    packages = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
-    return {
-        "embfit": embfit.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "overrides": list(overrides),
-        "executable": sys.executable,
-        "directory": str(Path.cwd()),  # that relative paths are read from
-        "git": _git_state(),
-        "packages": dict(sorted(packages.items(), key=lambda item: str(item[0]).lower())),
-    }
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Return commit and cleanliness of the repository of the working directory, None outside one."""
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain")
-    return None if commit is None else {"commit": commit, "clean": changes == ""}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+def declared(config: Mapping[str, Any]) -> TaskDeclaration:
+    """Return what the task of a configuration declares; nothing where it names none."""
+    target = (config.get("task") or {}).get("_target_")
+    return TaskDeclaration() if target is None else declaration(target)
 
 
 def _json(value: Mapping[str, Any]) -> str:

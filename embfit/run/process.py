@@ -14,6 +14,7 @@ from typing import Any
 from embfit.compose.build import bind_task
 from embfit.compose.origins import Origins
 from embfit.run.console import listen
+from embfit.run.devices import devices_of
 from embfit.run.folder import RunFolder
 from embfit.run.resume import relocated
 from embfit.run.unique_folder import unique_folder
@@ -24,16 +25,16 @@ def perform(
     origins: Mapping[str, str],
     overrides: Sequence[str] = (),
     resuming: bool = False,
-    anew: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Run the task of a checked configuration in its run folder.
 
     Args:
         values: the resolved configuration.
         origins: where each value was written.
-        overrides: the command line, for the record.
-        resuming: go on with what is in the folder.
-        anew: take the place of an unfinished run of another configuration there.
+        overrides: the command line, for the run's record.
+        resuming: whether to go on with what is in the folder.
+        overwrite: whether to take the place of an unfinished run of another configuration there.
 
     Raises:
         Exception: whatever the task raises; the run folder has recorded it.
@@ -41,8 +42,8 @@ def perform(
     listen()
     chosen_here = Origins.of(origins).is_default("run.dir") and not resuming
     with _in_a_folder_of_its_own(values) if chosen_here else nullcontext(values) as placed:
-        run = RunFolder(Path(placed["run"]["dir"]), placed, origins, overrides, resuming, anew)
-        task = bind_task(placed, run)
+        run = RunFolder(Path(placed["run"]["dir"]), placed, origins, overrides, resuming, overwrite)
+        task = bind_task(placed, {"run": lambda: run, "devices": lambda: devices_of(placed.get("trainer") or {})})
         with run:
             task()
 

@@ -113,6 +113,18 @@ def holds_run_of(folder: Path, values: Mapping[str, Any]) -> bool:
         return False
 
 
+def recorded_task(folder: Path) -> str | None:
+    """Return the `_target_` of the task of the run in a folder, None where there is no record of it.
+
+    Its provenance has it, which is written first and stays until that of another run takes its place.
+    """
+    try:
+        record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        return str(record["values"]["task._target_"]["value"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def recorded_directory(folder: Path) -> Path | None:
     """Return the working directory of a run's first attempt, None where it is not known."""
     try:

@@ -1,4 +1,4 @@
-"""What a sweep chooses among: points, each with the mean over its seeds, and which of them no other beats."""
+"""The points that a sweep chooses among, each with its mean over seeds, and those that no other point beats."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embfit.sweep.job import Result
-from embfit.sweep.objective import Aim
+from embfit.sweep.objective import Objective
 from embfit.sweep.space import SEED
 
 
 @dataclass(frozen=True)
 class SweepCandidate:
-    """A point with the jobs that differ in nothing but the seed.
+    """A point with the jobs that differ in the seed only.
 
     Args:
         point: the varied keys with their values, without the seed.
-        results: its finished jobs, one for each seed.
-        values: of each objective, the mean over the jobs.
+        results: the results of the point's finished jobs, one for each seed.
+        values: the mean of each objective over these jobs.
     """
 
     point: Mapping[str, str]
@@ -26,7 +26,7 @@ class SweepCandidate:
 
 
 def candidates(results: Sequence[Result]) -> list[SweepCandidate]:
-    """Return the points with a finished job; of jobs that repeat a point and its seed, the first one counts."""
+    """Return the points with a finished job; if several jobs have the same point and seed, the first one counts."""
     groups: dict[tuple[tuple[str, str], ...], dict[str | None, Result]] = {}
     for result in results:
         if result.found is not None:
@@ -36,18 +36,19 @@ def candidates(results: Sequence[Result]) -> list[SweepCandidate]:
 
 
 def comparable(found: Sequence[SweepCandidate]) -> list[SweepCandidate]:
-    """Return the points with the most seeds: one with fewer could win, or lose, by the luck of them."""
+    """Return the points with the most seeds; a point with fewer could win or lose by chance."""
     most = max((len(one.results) for one in found), default=0)
     return [one for one in found if len(one.results) == most]
 
 
-def front(found: Sequence[SweepCandidate], aims: Sequence[Aim]) -> list[SweepCandidate]:
-    """Return the points that no other beats in one objective without losing in another, best in the first one first.
+def front(found: Sequence[SweepCandidate], objectives: Sequence[Objective]) -> list[SweepCandidate]:
+    """Return the Pareto front, ordered by the first objective: the points that no other point beats.
 
-    With one objective that is the best, and those that equal it.
+    A point beats another if it is better in one objective and not worse in any other. With one objective, the front is
+    the best point and those that equal it.
     """
-    kept = [one for one in found if not any(_beats(other, one, aims) for other in found)]
-    return sorted(kept, key=lambda one: _cost(one, aims))
+    kept = [one for one in found if not any(_beats(other, one, objectives) for other in found)]
+    return sorted(kept, key=lambda one: _cost(one, objectives))
 
 
 def without_seed(point: Mapping[str, str]) -> dict[str, str]:
@@ -60,10 +61,10 @@ def _candidate(point: Mapping[str, str], results: Sequence[Result]) -> SweepCand
     return SweepCandidate(point, tuple(results), tuple(sum(column) / len(results) for column in columns))
 
 
-def _beats(one: SweepCandidate, other: SweepCandidate, aims: Sequence[Aim]) -> bool:
-    pairs = list(zip(_cost(one, aims), _cost(other, aims), strict=True))
+def _beats(one: SweepCandidate, other: SweepCandidate, objectives: Sequence[Objective]) -> bool:
+    pairs = list(zip(_cost(one, objectives), _cost(other, objectives), strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _cost(one: SweepCandidate, aims: Sequence[Aim]) -> tuple[float, ...]:
-    return tuple(aim.sign * value for aim, value in zip(aims, one.values, strict=True))
+def _cost(one: SweepCandidate, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    return tuple(objective.sign * value for objective, value in zip(objectives, one.values, strict=True))

@@ -1,4 +1,4 @@
-"""The folder of a sweep: what was asked, in `sweep.json`, and one folder per job."""
+"""The folder of a sweep: `sweep.json`, which records what was asked, and one folder per job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embfit.run.record import read_record, read_state
 from embfit.run.resume import SWEEP_RECORD as RECORD
 from embfit.store import write_text
 from embfit.sweep.job import ENDED, Result, SweepJob
-from embfit.sweep.objective import Aim, read_objective
+from embfit.sweep.objective import Objective, read_objective
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,12 @@ KEYS = {"command", "strategy", "complete", "jobs"}  # of the record
 
 
 class SweepFolder:
-    """Remembers a sweep's jobs, so that the same command goes on where it stopped.
+    """Records a sweep's jobs, so that the same command resumes an unfinished sweep.
 
     Args:
         dir: the folder.
-        command: the overrides that make this sweep this one.
-        strategy: the class that says which of their values are run.
+        command: the overrides that identify the sweep.
+        strategy: the name of the class that chooses which points to run.
     """
 
     def __init__(self, dir: Path, command: Sequence[str], strategy: str) -> None:
@@ -37,21 +37,23 @@ class SweepFolder:
         self.command = list(command)
         self.strategy = strategy
         self.jobs: dict[int, SweepJob] = {}
-        self.errors: dict[int, str] = {}  # of jobs that failed before they had a record of their own
+        self.errors: dict[int, str] = {}  # errors of jobs that failed before they had a run record
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder this process's own, and read what an earlier one left.
+        """Lock the folder for this process and read the record that an earlier one left.
 
         Raises:
-            ConfigError: another sweep is in it, or at work there.
+            ConfigError: the folder belongs to another sweep, or another process is running a sweep in it.
         """
         self.dir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.dir / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise ConfigError(f"run.dir={self.dir}: another sweep is at work there; wait, or name another") from error
+            raise ConfigError(
+                f"run.dir={self.dir}: another process is running a sweep there; wait, or name another folder"
+            ) from error
         try:
             self._read()
             yield
@@ -59,10 +61,10 @@ class SweepFolder:
             lock.release()
 
     def begin(self, jobs: Sequence[SweepJob]) -> None:
-        """Write down jobs before they are launched.
+        """Record jobs before they are launched.
 
         Raises:
-            ConfigError: an earlier call gave one of the numbers to another point.
+            ConfigError: the folder has another point under the number of one of the jobs.
         """
         for job in jobs:
             known = self.jobs.setdefault(job.number, job)
@@ -74,15 +76,15 @@ class SweepFolder:
         self._write(complete=False)
 
     def complete(self) -> None:
-        """Write down that no more jobs are to come; some of them may have failed."""
+        """Record that no more jobs will be proposed; some of them may have failed."""
         self._write(complete=True)
 
     def is_done(self, job: SweepJob) -> bool:
         """Say whether a job needs no more work."""
         return read_state(self.dir / str(job.number)) in ENDED
 
-    def result(self, job: SweepJob, aims: Sequence[Aim]) -> Result:
-        """Return what became of a job, with the numbers that the sweep looks at."""
+    def result(self, job: SweepJob, objectives: Sequence[Objective]) -> Result:
+        """Return a job's result with the values of the objectives."""
         error = self.errors.get(job.number)
         folder = self.dir / str(job.number)
         try:
@@ -93,9 +95,9 @@ class SweepFolder:
         state = str(run.status["state"])
         return Result(
             job,
-            state="failed" if state == "running" and error else state,  # it was killed, and could not say so
+            state="failed" if state == "running" and error else state,  # a killed job could not record its end
             error=run.status["error"] or error,
-            values=tuple(read_objective(aim.name, run.report, run.config, minutes) for aim in aims),
+            values=tuple(read_objective(objective.name, run.report, run.config, minutes) for objective in objectives),
             headline=run.headline[1] if run.headline else {},
             minutes=minutes,
         )
@@ -114,16 +116,16 @@ class SweepFolder:
             raise ConfigError(f"{file} cannot be read; name another folder with run.dir=DIR")
         if (record["command"], record["strategy"]) != (self.command, self.strategy):
             held = " ".join([*record["command"], f"by {record['strategy']}"])
-            raise ConfigError(f"run.dir={self.dir} holds another sweep ({held}); name another folder")
+            raise ConfigError(f"run.dir={self.dir} contains another sweep ({held}); name another folder")
         self.jobs = {job["number"]: SweepJob(job["number"], job["point"]) for job in record["jobs"]}
 
 
 def unfinished(parent: Path, command: Sequence[str], strategy: str) -> Path | None:
-    """Return the latest folder, `parent/DATE/TIME`, of the same sweep with a job that is not done; None without one."""
+    """Return the latest folder `parent/DATE/TIME` of the same sweep with an unfinished job; None if there is none."""
     for file in sorted(parent.glob(f"*/*/{RECORD}"), reverse=True):
         record = _record(file)
         if record is None:
-            log.warning("%s cannot be read, and is passed over", file)
+            log.warning("%s cannot be read and is skipped", file)
         elif (record["command"], record["strategy"]) == (list(command), strategy):
             open_jobs = [job for job in record["jobs"] if read_state(file.parent / str(job["number"])) not in ENDED]
             return file.parent if open_jobs or not record["complete"] else None
@@ -131,7 +133,7 @@ def unfinished(parent: Path, command: Sequence[str], strategy: str) -> Path | No
 
 
 def _record(file: Path) -> dict[str, Any] | None:
-    """Return a sweep's record, None where it is none."""
+    """Return a sweep's record; None if the file is not one."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -140,7 +142,7 @@ def _record(file: Path) -> dict[str, Any] | None:
 
 
 def _minutes(status: Mapping[str, Any]) -> float | None:
-    """Return how long a run that has ended took, over all its attempts."""
+    """Return how long all attempts of a run took; None if it has not ended."""
     return status["seconds"] / 60 if status.get("finished") and "seconds" in status else None
 
 

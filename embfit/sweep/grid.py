@@ -1,4 +1,4 @@
-"""Every combination of the values named."""
+"""A sweep over every combination of the given values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from embfit.errors import ConfigError
 from embfit.sweep.job import Result, SweepJob
-from embfit.sweep.objective import Aim, Direction, aims
+from embfit.sweep.objective import Direction, Objective, pair_objectives
 from embfit.sweep.space import Space
 
 
@@ -19,47 +19,47 @@ class Grid:
     """Runs every combination, the last key varying fastest.
 
     Args:
-        objective: by which the summary ranks the jobs: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number
-            in `report.json`; or several, of which the first ranks and all make the front.
-        direction: whether more or less of it is better; one for each objective.
+        objective: the number by which the summary ranks the jobs: `dev.METRIC`, `minutes`, `config.KEY`, or the path of
+            a number in `report.json`. With a list, the first entry ranks the jobs and all of them make the front.
+        direction: whether a larger or a smaller value is better; a list has one entry for each objective.
     """
 
     objective: str | Sequence[str] = "dev.ndcg@10"
     direction: Direction | Sequence[Direction] = "maximize"
 
     def __post_init__(self) -> None:
-        aims(self.objective, self.direction)  # refuses unequal numbers before anything is run
+        pair_objectives(self.objective, self.direction)  # refuses lists of different lengths before anything runs
 
     @property
-    def aims(self) -> tuple[Aim, ...]:
-        """What is looked for."""
-        return aims(self.objective, self.direction)
+    def objectives(self) -> tuple[Objective, ...]:
+        """The numbers by which jobs are compared, the most important one first."""
+        return pair_objectives(self.objective, self.direction)
 
     @property
-    def needs_aims(self) -> bool:
-        """The objective that was asked for must be there; without the default one, a grid is a table still."""
+    def requires_objectives(self) -> bool:
+        """Whether jobs without the objectives are useless: only if the user chose them; the table is useful anyway."""
         return self.objective != Grid.objective
 
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
-        """No job ends early: every combination was asked for."""
+        """Return None: every combination was asked for, so no job ends early."""
         return None
 
-    def foreseen(self, space: Space) -> list[SweepJob]:
+    def known_jobs(self, space: Space) -> list[SweepJob]:
         """Return all jobs.
 
         Raises:
-            ConfigError: a key is given an interval, which has no end of values.
+            ConfigError: a key has an interval, which contains infinitely many values.
         """
         for axis in space.axes:
             if not axis.values:
                 raise ConfigError(
-                    f"{axis.key} is given an interval, of which a grid has no end of values; name some "
-                    f"({axis.key}=a,b), or search it with sweep=optuna"
+                    f"{axis.key} is an interval, and a grid cannot run infinitely many values; give some "
+                    f"({axis.key}=a,b), or search the interval with sweep=optuna"
                 )
         keys = [axis.key for axis in space.axes]
         points = itertools.product(*(axis.values for axis in space.axes))
         return [SweepJob(number, dict(zip(keys, point, strict=True))) for number, point in enumerate(points)]
 
     def proposals(self, space: Space, folder: Path) -> Generator[list[SweepJob], Mapping[int, Result], None]:
-        """Yield all jobs at once; what comes back is not looked at."""
-        yield self.foreseen(space)
+        """Yield all jobs at once; their results are not used."""
+        yield self.known_jobs(space)

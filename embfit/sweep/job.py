@@ -1,4 +1,4 @@
-"""One run of a sweep, and what became of it."""
+"""One run of a sweep and its result."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-WAITING = "waiting"  # the state of a job that was not begun
-ENDED = ("done", "pruned")  # states that need no more work
+WAITING = "waiting"  # the state of a job that has not started
+ENDED = ("done", "pruned")  # states of jobs that need no more work
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class SweepJob:
     """A run to do.
 
     Args:
-        number: names its folder.
+        number: the job's number, which is also the name of its folder.
         point: the varied keys with their values, as the command line writes them.
     """
 
@@ -25,15 +25,15 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job.
+    """The result of a job.
 
     Args:
-        job: which.
-        state: `done`, `pruned`, `failed` or `interrupted`; `waiting` when it was not begun.
-        error: why not `done`.
-        values: of each objective of the sweep; None where the run has none.
-        headline: the report's first metric by system, such as `tuned`.
-        minutes: it took.
+        job: the job.
+        state: `done`, `pruned`, `failed` or `interrupted`; `waiting` if the job has not started.
+        error: the reason why the job is not done; None if it is.
+        values: the value of each objective; None for those that the run does not have.
+        headline: system (such as `tuned`) → the value of the report's first metric.
+        minutes: how long the job took; None if it has not ended.
     """
 
     job: SweepJob
@@ -45,6 +45,6 @@ class Result:
 
     @property
     def found(self) -> tuple[float, ...] | None:
-        """The objectives of a finished job, if it has all of them."""
+        """The objectives' values of a finished job; None if one of them is missing."""
         values = tuple(value for value in self.values if value is not None)
         return values if self.state == "done" and values and len(values) == len(self.values) else None

@@ -21,31 +21,31 @@ from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
 
-SWEEP = "sweep"  # who wrote a value, in its provenance
+SWEEP = "sweep"  # the writer of a value in its provenance
 
 
 class Launcher(Protocol):
-    """Runs jobs somewhere."""
+    """Runs jobs, in this process, in others or on a cluster."""
 
     def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
-        """Run jobs; return the error of each, None for those that went well.
+        """Run jobs and return the error of each; None for those that ended well.
 
         Args:
-            jobs: to run.
-            folder: of the sweep.
-            ended: is called whenever one has ended; when it raises, those at work are stopped and no other begins.
+            jobs: the jobs to run.
+            folder: the sweep's folder.
+            ended: called whenever a job has ended; if it raises, running jobs are stopped and no further job starts.
         """
 
 
 class Jobs:
-    """Runs the jobs of a sweep.
+    """Checks the jobs of a sweep and runs them.
 
     Args:
-        loader: composes each.
-        space: of their points.
-        folder: of the sweep.
-        launcher: runs them.
-        pruning: the callback with which they look at one another while they train, as a node of configuration.
+        loader: the loader that composes each job's configuration.
+        space: the space that the jobs are points of.
+        folder: the sweep's folder.
+        launcher: the launcher that runs the jobs.
+        pruning: the configuration of the callback that may end a job early; None if no job is pruned.
     """
 
     def __init__(
@@ -59,36 +59,36 @@ class Jobs:
         self._ready: dict[tuple[object, ...], PreparedJob] = {}
 
     def check(self, jobs: Sequence[SweepJob]) -> None:
-        """Compose jobs, all of them before any is held to its code, which takes a while to import.
+        """Compose and check jobs. All are composed before any is checked against its code, which is slow to import.
 
         Raises:
-            ConfigError: what is wrong with them, each problem once.
+            ConfigError: some jobs are wrong; the message names each problem once.
         """
         new = [job for job in jobs if _key(job) not in self._ready]
-        settled = gather(partial(self._settled, job) for job in new)
+        resolved = gather(partial(self._resolved, job) for job in new)
         groups = self.loader.groups()
-        gather(partial(check, found.values, found.origins, groups, found.raw) for _, found in settled)
-        for job, (overrides, found) in zip(new, settled, strict=True):
+        gather(partial(check, found.values, found.origins, groups, found.raw) for _, found in resolved)
+        for job, (overrides, found) in zip(new, resolved, strict=True):
             record = found.origins.record(found.values)
             self._ready[_key(job)] = PreparedJob(job.number, found.values, record, overrides)
 
     def launch(self, jobs: Sequence[SweepJob], ended: Callable[[], None]) -> list[str | None]:
-        """Run jobs that were checked; return the error of each, None for those that went well.
+        """Run jobs that were checked and return the error of each; None for those that ended well.
 
         Args:
-            jobs: to run.
-            ended: is called whenever one has ended; when it raises, those at work are stopped and no other begins.
+            jobs: the jobs to run.
+            ended: called whenever a job has ended; if it raises, running jobs are stopped and no further job starts.
         """
         log.info("sweep in %s: %s", self.folder, f"job {jobs[0].number}" if len(jobs) == 1 else f"{len(jobs)} jobs")
         return self.launcher.launch([self._ready.pop(_key(job)) for job in jobs], self.folder, ended)
 
     @property
     def configs(self) -> list[Mapping[str, Any]]:
-        """The configurations of the jobs that were checked and not yet launched."""
+        """The configurations of the jobs that were checked and are not launched yet."""
         return [prepared.values for prepared in self._ready.values()]
 
-    def _settled(self, job: SweepJob) -> tuple[list[str], ResolvedConfig]:
-        """Settle a job here, so that wherever and whenever it runs it is what was asked for."""
+    def _resolved(self, job: SweepJob) -> tuple[list[str], ResolvedConfig]:
+        """Resolve a job's configuration now, so that it does not depend on where and when the job runs."""
         overrides = self.space.overrides(job.point)
         config = compose(self.loader, overrides)
         with open_dict(config):
@@ -97,12 +97,12 @@ class Jobs:
         refuse_resume_in_files(found.values, found.origins)
         if isinstance(self.launcher, Slurm):
             trainer = config.hydra.runtime.choices.get("trainer"), found.values.get("trainer") or {}
-            misfits = self.launcher.misfits(*trainer)
-            refuse(replace(problem, place=found.origins.find(problem.key)) for problem in misfits)
+            problems = self.launcher.trainer_problems(*trainer)
+            refuse(replace(problem, place=found.origins.find(problem.key)) for problem in problems)
         return overrides_of(config), found
 
     def _own(self, job: SweepJob, config: DictConfig) -> dict[str, Any]:
-        """Return what the sweep adds to a job: its folder, and what looks at it while it trains."""
+        """Return what the sweep adds to a job's configuration: its folder, and the callback that may end it early."""
         folder = self.folder.absolute()
         own: dict[str, Any] = {"run": {"dir": str(folder / str(job.number)), "sweep": str(folder)}}
         if self.pruning and isinstance(config.get("trainer"), DictConfig):

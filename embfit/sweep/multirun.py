@@ -1,8 +1,9 @@
-"""`-m`: from a command line with several values to a sweep that ends in a summary.
+"""`-m`: from a command line with several values to a sweep that ends with a summary.
 
-This is embfit's own, and no sweeper plugin of Hydra's: the released one for Optuna is held to an Optuna and an
-SQLAlchemy of years ago, Hydra's basic one forgets what it has done, and both stop telling after the first failure. Nor
-are Hydra's launchers used, which compose each job again where it runs. The grammar of `-m` stays Hydra's.
+embfit does not use Hydra's sweeper plugins. The released plugin for Optuna requires outdated versions of Optuna and
+SQLAlchemy, Hydra's basic sweeper does not record what it has done, and both stop reporting after the first failure.
+Hydra's launchers are not used either, because they compose each job again where it runs. The grammar of `-m` is
+Hydra's.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from embfit.compose.preflight import check_group
 from embfit.compose.problems import refuse
 from embfit.compose.provenance import trace
 from embfit.errors import ConfigError, UserError
-from embfit.launcher import Here
+from embfit.launcher import InProcess
 from embfit.run.console import listen
 from embfit.run.unique_folder import unique_folder
-from embfit.sweep.against_default import against_default
-from embfit.sweep.best import write_experiment
+from embfit.sweep.best_experiment import write_experiment
+from embfit.sweep.default_comparison import compare_with_default
 from embfit.sweep.folder import SweepFolder, unfinished
 from embfit.sweep.grid import Grid
 from embfit.sweep.job import WAITING
@@ -43,20 +44,20 @@ from embfit.sweep.summary import Summary
 
 
 def sweep(loader: Loader, overrides: Sequence[str]) -> None:
-    """Run the sweep that a command line asks for; tell at the end what became of its jobs, also when interrupted.
+    """Run the sweep that a command line asks for and report its results at the end, also after an interruption.
 
     Args:
-        loader: composes it and each of its jobs.
+        loader: the loader that composes the sweep and each of its jobs.
         overrides: the command line.
 
     Raises:
         ConfigError: the space or a job is wrong; nothing was run.
-        UserError: which jobs did not end well; each has told its own error.
+        UserError: some jobs failed; the message names them, and each has shown its own error.
     """
     listen()
     config = compose(loader, _placed(loader, overrides), multirun=True)
     _refuse_plugins(config)
-    typed = _typed(config)
+    typed = _all_overrides(config)
     parsed = OverridesParser.create(loader).parse_overrides(typed)
     origins = trace(loader, [str(one.input_line) for one in parsed if not one.is_sweep_override()])
     strategy: Sweep = _made(config, "sweep", origins) or Grid()
@@ -71,12 +72,12 @@ def sweep(loader: Loader, overrides: Sequence[str]) -> None:
             try:
                 run_sweep(strategy, folder, jobs)
             finally:
-                results = [folder.result(job, strategy.aims) for job in folder.jobs.values()]
+                results = [folder.result(job, strategy.objectives) for job in folder.jobs.values()]
                 told = shlex.join(["python", "-m", "embfit", "-m", *named, *typed])
-                summary = Summary(told, strategy.aims, results)
+                summary = Summary(told, strategy.objectives, results)
                 if any(result.state != WAITING for result in results):
                     summary = _compared(summary, jobs.space, dir)
-                    _tell(summary, dir, loader, space)
+                    _report(summary, dir, loader, space)
     if failed := [" ".join(space.overrides(result.job.point)) for result in summary.unfinished]:
         raise UserError(f"{len(failed)} of the sweep's jobs failed: {'; '.join(failed)}")
 
@@ -84,20 +85,20 @@ def sweep(loader: Loader, overrides: Sequence[str]) -> None:
 def _checked(
     loader: Loader, config: DictConfig, origins: Origins, strategy: Sweep, space: Space, folder: SweepFolder
 ) -> Jobs:
-    """Return what runs the jobs of a sweep, when those that can be foreseen are sound."""
-    foreseen = strategy.foreseen(space)
-    waiting = [job for job in foreseen if not folder.is_done(job)]
+    """Return the sweep's `Jobs` after checking those that are known before the sweep starts."""
+    known_jobs = strategy.known_jobs(space)
+    waiting = [job for job in known_jobs if not folder.is_done(job)]
     space = with_default(space, compose(loader, space.fixed))
-    launcher = _made(config, "launcher", origins) or Here()
+    launcher = _made(config, "launcher", origins) or InProcess()
     jobs = Jobs(loader, space, folder.dir, launcher, strategy.pruning(folder.dir))
     jobs.check(waiting)
-    if waiting == foreseen:  # else a job that is done may have what no other has
-        refuse(unknown_objectives(strategy.aims, jobs.configs, origins.find("sweep.objective")))
+    if waiting == known_jobs:  # otherwise a finished job may have an objective that these lack
+        refuse(unknown_objectives(strategy.objectives, jobs.configs, origins.find("sweep.objective")))
     return jobs
 
 
 def _placed(loader: Loader, overrides: Sequence[str]) -> list[str]:
-    """Return overrides in which `run.dir`, the folder of what is asked for, is that of the sweep."""
+    """Return the overrides with `run.dir` translated to the sweep's folder."""
     refuse_ignored(overrides, ("hydra.run.dir",))
     found = []
     for override in overrides:
@@ -106,7 +107,7 @@ def _placed(loader: Loader, overrides: Sequence[str]) -> list[str]:
             with readable_errors(loader, overrides, multirun=True):
                 parsed = OverridesParser.create(loader).parse_override(override)
             if parsed.is_sweep_override():
-                raise ConfigError(f"{override}: a sweep has one folder, and its jobs have theirs in it; name one")
+                raise ConfigError(f"{override}: a sweep has one folder, which holds its jobs' folders; name one folder")
             if parsed.value() in ("", None):
                 raise ConfigError(f"{key}: is empty; name a folder ({COMMAND_LINE})")
             override = f"hydra.sweep.dir={folder}"
@@ -115,23 +116,25 @@ def _placed(loader: Loader, overrides: Sequence[str]) -> list[str]:
 
 
 def _refuse_plugins(config: DictConfig) -> None:
-    """Refuse Hydra's plugins for what embfit does itself: they would run jobs past its folders and its summary."""
+    """Refuse Hydra's sweeper and launcher plugins, whose jobs would bypass embfit's folders and summary."""
     for part, remedy in {"sweeper": "sweep=grid or sweep=optuna", "launcher": "a launcher of embfit's"}.items():
         target = str(config.hydra[part]._target_)
         if not target.startswith("hydra._internal."):
-            raise ConfigError(f"hydra/{part} chooses {target}, which embfit does not use; choose {remedy} instead")
+            raise ConfigError(f"hydra/{part}={target} is not supported; choose {remedy} instead")
 
 
 def _compared(summary: Summary, space: Space, folder: Path) -> Summary:
-    """Add how the best compares with the default, where anything but the seed is varied."""
+    """Add the comparison of the best point with the default, if anything besides the seed is varied."""
     if summary.best is None or not summary.best.point:
         return summary
-    metric = summary.aims[0].name.rpartition(".")[2]
-    return replace(summary, verdict=against_default(summary.best, summary.candidates, space.default, folder, metric))
+    metric = summary.objectives[0].name.rpartition(".")[2]
+    return replace(
+        summary, verdict=compare_with_default(summary.best, summary.candidates, space.default, folder, metric)
+    )
 
 
-def _tell(summary: Summary, folder: Path, loader: Loader, space: Space) -> None:
-    """Print and write the summary, and the best point as an experiment."""
+def _report(summary: Summary, folder: Path, loader: Loader, space: Space) -> None:
+    """Print the summary, and write it and the best point as an experiment."""
     from embfit.sweep.page import write_page
 
     summary.write(folder)
@@ -144,15 +147,15 @@ def _tell(summary: Summary, folder: Path, loader: Loader, space: Space) -> None:
     print(f"summary  {page}", flush=True)
 
 
-def _typed(config: DictConfig) -> list[str]:
-    """Return the overrides, those that a file gives under `hydra.sweeper.params` first."""
+def _all_overrides(config: DictConfig) -> list[str]:
+    """Return the overrides of `hydra.sweeper.params` in a file, followed by those of the command line."""
     parameters = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(parameters, dict)
     return [*(f"{key!s}={value}" for key, value in parameters.items()), *overrides_of(config)]
 
 
 def _made(config: DictConfig, group: str, origins: Origins) -> Any:
-    """Return what a choice of a group is made of, None where nothing is chosen."""
+    """Return the object that a group's choice describes; None if nothing is chosen."""
     if config.get(group) is None:
         return None
     values = OmegaConf.to_container(config[group], resolve=True)
@@ -161,24 +164,26 @@ def _made(config: DictConfig, group: str, origins: Origins) -> Any:
 
 
 def _name(strategy: Sweep) -> str:
-    """Return a strategy's class, by which a folder knows it again."""
+    """Return the name of a strategy's class, by which the sweep's folder identifies it."""
     kind = type(strategy)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 @contextmanager
 def _folder(config: DictConfig, origins: Origins, command: Sequence[str], strategy: str) -> Iterator[Path]:
-    """Return the folder named, else that of the same sweep where it stopped, else a new one.
+    """Return the folder that the command line names, or else that of the same unfinished sweep, or else a new one.
 
     Raises:
-        ConfigError: a file gives a name.
+        ConfigError: a file, not the command line, names the folder.
     """
     folder = Path(str(config.hydra.sweep.dir))
     if any(key_and_value(str(text))[0] == "hydra.sweep.dir" for text in config.hydra.overrides.hydra):
         yield folder
     elif not origins.is_default("run.dir"):
         place = origins.find("run.dir")
-        raise ConfigError(f"run.dir: would be ignored under -m; name the sweep's folder with run.dir=DIR ({place})")
+        raise ConfigError(
+            f"run.dir: a file cannot name a sweep's folder; give run.dir=DIR on the command line ({place})"
+        )
     elif (stopped := unfinished(folder.parent.parent, command, strategy)) is not None:
         yield stopped
     else:

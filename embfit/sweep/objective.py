@@ -1,4 +1,4 @@
-"""What a sweep looks for: numbers of a run, and whether more or less of each is better."""
+"""Objectives: the numbers by which a sweep compares runs, and whether a larger or a smaller value is better."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MINUTES = "minutes"
 
 
 @dataclass(frozen=True)
-class Aim:
-    """One number to look at.
+class Objective:
+    """A number by which runs are compared.
 
     Args:
         name: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number in `report.json`.
-        direction: whether more or less of it is better.
+        direction: whether a larger or a smaller value is better.
     """
 
     name: str
@@ -33,43 +33,47 @@ class Aim:
 
     @property
     def sign(self) -> int:
-        """What to multiply it by, so that less is better."""
+        """The factor that turns a value into a cost, of which less is better."""
         return -1 if self.direction == "maximize" else 1
 
 
-def aims(objective: str | Sequence[str], direction: Direction | Sequence[Direction]) -> tuple[Aim, ...]:
-    """Pair objectives with directions, as a configuration writes both.
+def pair_objectives(
+    objective: str | Sequence[str], direction: Direction | Sequence[Direction]
+) -> tuple[Objective, ...]:
+    """Return the objectives of a configuration, each with its direction.
 
     Raises:
-        ConfigError: there are not as many of one as of the other.
+        ConfigError: the numbers of objectives and directions differ.
     """
     names = [objective] if isinstance(objective, str) else list(objective)
     ways: list[Direction] = [direction] if isinstance(direction, str) else list(direction)
     if not names or len(names) != len(ways):
         raise ConfigError(
-            f"sweep.objective names {len(names)} and sweep.direction {len(ways)}; give each objective its direction, "
-            "such as sweep.objective=[dev.ndcg@10,minutes] sweep.direction=[maximize,minimize]"
+            f"sweep.objective has {len(names)} entries and sweep.direction has {len(ways)}; give each objective its "
+            "direction, such as sweep.objective=[dev.ndcg@10,minutes] sweep.direction=[maximize,minimize]"
         )
-    return tuple(Aim(name, way) for name, way in zip(names, ways, strict=True))
+    return tuple(Objective(name, way) for name, way in zip(names, ways, strict=True))
 
 
-def unknown_objectives(aims: Sequence[Aim], configs: Sequence[Mapping[str, Any]], place: str) -> Iterator[Problem]:
-    """Yield the objectives that no job can have: metrics that are not measured on dev, and keys that are not there.
+def unknown_objectives(
+    objectives: Sequence[Objective], configs: Sequence[Mapping[str, Any]], place: str
+) -> Iterator[Problem]:
+    """Yield the objectives that no job can have: metrics that are not measured on dev, and keys that do not exist.
 
     Args:
-        aims: what is looked for.
-        configs: of the jobs.
+        objectives: the sweep's objectives.
+        configs: the configurations of the jobs.
         place: where `sweep.objective` was written.
     """
-    for aim in aims:
-        known = set().union(*(_foreseen(aim.name, config) or {aim.name} for config in configs))
-        if configs and aim.name not in known:
-            what = "no such metric is measured" if aim.name.startswith(DEV) else "there is no number at this key"
-            yield Problem("sweep.objective", f"{aim.name}: {what}{suggestion(aim.name, known)}", place)
+    for objective in objectives:
+        known = set().union(*(_possible_objectives(objective.name, config) or {objective.name} for config in configs))
+        if configs and objective.name not in known:
+            what = "no such metric is measured" if objective.name.startswith(DEV) else "there is no number at this key"
+            yield Problem("sweep.objective", f"{objective.name}: {what}{suggestion(objective.name, known)}", place)
 
 
-def _foreseen(objective: str, config: Mapping[str, Any]) -> set[str]:
-    """Return the objectives of the same kind that a job will have; nothing where only its report can tell."""
+def _possible_objectives(objective: str, config: Mapping[str, Any]) -> set[str]:
+    """Return the objectives of the same kind that a job will have; empty if only its report can tell."""
     evaluator = config.get("evaluator") or {}
     if objective.startswith(DEV) and evaluator.get("_target_") == "embfit.evaluator.Retrieval":
         dims = [f"{DEV}{VALIDATION_METRIC}/{dim}" for dim in evaluator.get("dims") or ()]
@@ -92,15 +96,16 @@ def numbers(report: Mapping[str, Any]) -> list[str]:
 def read_objective(
     objective: str, report: Mapping[str, Any], config: Mapping[str, Any], minutes: float | None
 ) -> float | None:
-    """Return one number of a run, None when it is not there.
+    """Return an objective's value in a run; None if the run does not have it.
 
     Args:
-        objective: `dev.METRIC` for the best validation of the training, which the test split has no part in; `minutes`
-            for how long the run took; `config.KEY` for a setting, such as `config.training.batch_size`; else the path
-            of a number in the report, such as `systems.tuned.metrics.ndcg@10` or `timings.train`.
-        report: `report.json`.
-        config: `config.yaml`.
-        minutes: that the run took.
+        objective: the objective's name: `dev.METRIC` is the best validation of the training, in which the test split
+            has no part; `minutes` is how long the run took; `config.KEY` is a setting, such as
+            `config.training.batch_size`; anything else is the path of a number in the report, such as
+            `systems.tuned.metrics.ndcg@10` or `timings.train`.
+        report: the content of `report.json`.
+        config: the content of `config.yaml`.
+        minutes: how long the run took; None if it is not known.
     """
     if objective == MINUTES:
         return minutes

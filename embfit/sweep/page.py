@@ -1,4 +1,4 @@
-"""`summary.html`: a sweep's table and plots, in the form of a run's report."""
+"""`summary.html`: the table and plots of a sweep, in the style of a run's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = "summary.html"
 
 
 def write_page(summary: Summary, folder: Path) -> Path:
-    """Write the page into a sweep's folder."""
+    """Write the page into a sweep's folder and return its path."""
     rooms = ChoiceLoader([PackageLoader("embfit", room) for room in ("sweep", "report")])
     environment = Environment(
         loader=rooms, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -26,7 +26,7 @@ def write_page(summary: Summary, folder: Path) -> Path:
         sentences=[*summary.sentence.splitlines(), *summary.verdict_lines],
         head=head,
         rows=[(_kind(summary, result), row) for result, row in zip(summary.ranked, rows, strict=True)],
-        plots=plots(summary.candidates, summary.aims),
+        plots=plots(summary.candidates, summary.objectives),
     )
     write_text(folder / FILE, page)
     return folder / FILE

@@ -1,4 +1,4 @@
-"""Pictures of a sweep: which values go with which result, what matters most, what the front looks like."""
+"""Plots of a sweep: which values lead to which results, which keys matter most, and the front."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from matplotlib.ticker import MaxNLocator
 
 from embfit.report.drawing import FAINT, GAIN, INK, SOFT, SYSTEMS, Plot, draw
 from embfit.sweep.candidates import SweepCandidate, front
-from embfit.sweep.objective import Aim
+from embfit.sweep.objective import Objective
 
-FEWEST = 3  # points, below which there is nothing to see
-LARGE = 10.0  # the largest value through the smallest, from where a logarithmic axis shows more
+FEWEST = 3  # points that a plot needs
+LARGE = 10.0  # ratio of the largest to the smallest value from which on an axis is logarithmic
 
 
-def plots(found: Sequence[SweepCandidate], aims: Sequence[Aim]) -> list[Plot]:
-    """Draw what can be drawn of these points; nothing of fewer than three."""
+def plots(found: Sequence[SweepCandidate], objectives: Sequence[Objective]) -> list[Plot]:
+    """Return the plots that these points allow; none for fewer than three points."""
     if len(found) < FEWEST or not found[0].point:
         return []
-    drawn = [_lines(found, aims[0])]
-    if shares := _importances(found, aims[0]):
-        drawn.append(_bars(shares, aims[0]))
-    return [*drawn, *(_front(found, aims, other) for other in range(1, len(aims)))]
+    drawn = [_lines(found, objectives[0])]
+    if shares := _importances(found, objectives[0]):
+        drawn.append(_bars(shares, objectives[0]))
+    return [*drawn, *(_front(found, objectives, other) for other in range(1, len(objectives)))]
 
 
-def _lines(found: Sequence[SweepCandidate], aim: Aim) -> Plot:
-    """Draw each point as a line through its values (parallel coordinates), the best one above the others."""
-    ordered = sorted(found, key=lambda one: aim.sign * one.values[0])[::-1]  # the best last, of equal ones the first
+def _lines(found: Sequence[SweepCandidate], objective: Objective) -> Plot:
+    """Draw each point as a line through its values (parallel coordinates), with the best one on top."""
+    ordered = sorted(found, key=lambda one: objective.sign * one.values[0])[
+        ::-1
+    ]  # the best last, of equal ones the first
     columns = {key: [one.point[key] for one in ordered] for key in ordered[0].point}
-    columns[aim.name] = [f"{one.values[0]:.4f}" for one in ordered]
+    columns[objective.name] = [f"{one.values[0]:.4f}" for one in ordered]
     scales = {key: _scale(texts) for key, texts in columns.items()}
 
     def onto(axes: Axes) -> None:
@@ -50,15 +52,15 @@ def _lines(found: Sequence[SweepCandidate], aim: Aim) -> Plot:
         axes.set_xlim(-0.1, len(scales) - 0.5)  # room for the labels of the last axis
         axes.spines["bottom"].set_visible(False)
 
-    title = "Which values go with which result"
+    title = "Which values lead to which results"
     return Plot(
-        f"{title}: each line is a point, the stronger the better; the best has a colour of its own.",
+        f"{title}: each line is a point; stronger lines are better points, and the best has its own colour.",
         draw(title, onto, height=3.2),
     )
 
 
 def _scale(texts: Sequence[str]) -> dict[str, float]:
-    """Return the height from 0 to 1 of each value: by size where all are numbers, else evenly spaced."""
+    """Return the height of each value from 0 to 1: by size if all values are numbers, otherwise evenly spaced."""
     numbers = [_number(text) for text in texts]
     known = [number for number in numbers if number is not None]
     if len(known) < len(numbers):
@@ -71,7 +73,7 @@ def _scale(texts: Sequence[str]) -> dict[str, float]:
 
 
 def _labels(scale: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    """Yield the values that can stand at an axis without touching each other, both ends among them."""
+    """Yield the values that fit on an axis without touching each other, including both ends."""
     ordered = sorted(scale.items(), key=lambda item: item[1])
     shown = [ordered[0]]
     for text, height in ordered[1:-1]:
@@ -80,8 +82,8 @@ def _labels(scale: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     yield from dict([*shown, ordered[-1]]).items()
 
 
-def _importances(found: Sequence[SweepCandidate], aim: Aim) -> dict[str, float]:
-    """Return the share of the first objective that each key explains; nothing without Optuna or without differences."""
+def _importances(found: Sequence[SweepCandidate], objective: Objective) -> dict[str, float]:
+    """Return the share of an objective that each key explains; empty without Optuna or if all results are equal."""
     try:
         import optuna
     except ImportError:
@@ -99,7 +101,7 @@ def _importances(found: Sequence[SweepCandidate], aim: Aim) -> dict[str, float]:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        study = optuna.create_study(direction=aim.direction)
+        study = optuna.create_study(direction=objective.direction)
         for one in found:
             point = {key: places[key][one.point[key]] if numeric[key] else one.point[key] for key in keys}
             study.add_trial(optuna.create_trial(params=point, distributions=space, value=one.values[0]))
@@ -112,7 +114,7 @@ def _importances(found: Sequence[SweepCandidate], aim: Aim) -> dict[str, float]:
         optuna.logging.set_verbosity(before)
 
 
-def _bars(shares: Mapping[str, float], aim: Aim) -> Plot:
+def _bars(shares: Mapping[str, float], objective: Objective) -> Plot:
     def onto(axes: Axes) -> None:
         names = list(shares)[::-1]
         axes.barh(names, [shares[name] for name in names], color=SYSTEMS[0], height=0.5)
@@ -122,25 +124,25 @@ def _bars(shares: Mapping[str, float], aim: Aim) -> Plot:
         axes.set_xlim(0, 1)
 
     title = "What matters most"
-    caption = f"{title}: the share of {aim.name} that each key explains (PED-ANOVA, Watanabe et al. 2023)."
+    caption = f"{title}: the share of {objective.name} that each key explains (PED-ANOVA, Watanabe et al. 2023)."
     return Plot(caption, draw(title, onto, height=0.7 + 0.3 * len(shares)))
 
 
-def _front(found: Sequence[SweepCandidate], aims: Sequence[Aim], other: int) -> Plot:
-    best = front(found, aims)
+def _front(found: Sequence[SweepCandidate], objectives: Sequence[Objective], other: int) -> Plot:
+    best = front(found, objectives)
 
     def onto(axes: Axes) -> None:
         for one in found:
             color, fill = (GAIN, "full") if one in best else (SOFT, "none")
             axes.plot(one.values[other], one.values[0], "o", color=color, fillstyle=fill, markersize=5)
-        axes.set_xlabel(aims[other].name)
-        axes.set_ylabel(aims[0].name)
+        axes.set_xlabel(objectives[other].name)
+        axes.set_ylabel(objectives[0].name)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(5))
 
     title = "The front"
     return Plot(
-        f"{title}: of the filled points none is better in one objective without being worse in another.",
+        f"{title}: no point is better than a filled one in one objective without being worse in another.",
         draw(title, onto),
     )
 

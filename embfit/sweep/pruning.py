@@ -1,7 +1,7 @@
-"""Ends a training of a search that the others have left behind, by Optuna's median rule (Golovin et al. 2017, Vizier).
+"""Ends trainings of a search that are worse than the others, by Optuna's median rule (Golovin et al. 2017, Vizier).
 
-Added to the trainer's callbacks of each job. The jobs know of each other through the study's file alone, so it is one
-whether they run one after another, side by side, or on several machines with one disk.
+The callback is added to the trainer of each job. Jobs share results through the study's file only, so it works the same
+whether they run one after another, side by side, or on several machines with a shared disk.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from embfit.training.fit.validation import Validation
 
 
 class Pruning(pl.Callback):
-    """Reports each validation, and stops the training where the median of the other jobs is better.
+    """Reports each validation to the study, and stops the training if the median of the other jobs is better.
 
-    Validations are counted, not steps, so that jobs of different batch sizes can be compared. What a training had
-    reached when it was pruned is in its folder, and `resume=` goes on with it to its end.
+    Validations are counted instead of steps, so that jobs with different batch sizes can be compared. The best weights
+    of a pruned training are in its folder, and `resume=` trains it to the end.
 
     Args:
-        study: Optuna's SQLite file.
-        number: of the job, which is the trial's.
-        metric: of the validation.
-        after: validations of a training before it can be pruned.
-        startup: jobs that must have ended before any is pruned.
+        study: the path of Optuna's SQLite file.
+        number: the job's number, which is also the trial's.
+        metric: the validation metric to report.
+        after: the number of validations in a training before it can be pruned.
+        startup: the number of jobs that must have ended before any is pruned.
     """
 
     def __init__(self, study: str, number: int, metric: str, after: int = 1, startup: int = 5) -> None:
@@ -41,7 +41,7 @@ class Pruning(pl.Callback):
         self._reported = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the job's trial; one that has ended already (the run is resumed by hand) is left alone."""
+        """Find the job's trial; a trial that has ended already (its run is being resumed by hand) is left alone."""
         import optuna
 
         pruner = optuna.pruners.MedianPruner(n_startup_trials=self.startup, n_warmup_steps=self.after + 1)
@@ -54,7 +54,7 @@ class Pruning(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report what validation has measured since; it has had its turn before the trainer's own callbacks."""
+        """Report the latest validation, which runs before the trainer's own callbacks."""
         history = next((item.history for item in _callbacks(trainer) if isinstance(item, Validation)), [])
         validations = len(history) - 1  # the first one measures the weights that training starts from
         if self._trial is None or validations <= self._reported or self.metric not in history[-1]:
@@ -68,10 +68,10 @@ class Pruning(pl.Callback):
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the run, now that all its ranks have stopped.
+        """End a pruned run, after all its ranks have stopped.
 
         Raises:
-            Pruned: it was.
+            Pruned: the training was pruned.
         """
         if self.reason is not None:
             raise Pruned(self.reason)

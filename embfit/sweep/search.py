@@ -1,8 +1,8 @@
 """Values that a sampler proposes from the results so far, with Optuna.
 
-Optuna is asked for a point and told its value (its ask-and-tell interface), so that jobs are Hydra's as in any other
-sweep. The study is an SQLite file in the sweep's folder. A trial is told only when it has ended: one that failed or was
-interrupted stays open there, and is what a resumed sweep runs first, in the same folder.
+Optuna is asked for a point and told its value (its ask-and-tell interface), so jobs are composed by Hydra as in any
+other sweep. The study is an SQLite file in the sweep's folder. A trial's value is reported only when the job has ended.
+A trial whose job failed or was interrupted stays open, and a resumed sweep runs it first, in the same folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field
 from embfit.errors import ConfigError
 from embfit.records import Seed
 from embfit.sweep.job import Result, SweepJob
-from embfit.sweep.objective import DEV, Aim, Direction, aims
+from embfit.sweep.objective import DEV, Direction, Objective, pair_objectives
 from embfit.sweep.space import SEED, Axis, Space
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STUDY = "study.db"
-NAME = "sweep"  # of the study in its file
-AIMS = "aims"  # of the study: what it was begun to look for
+NAME = "sweep"  # the study's name in its file
+OBJECTIVES = "objectives"  # the study's attribute with the objectives that it was begun with
 CALLBACK = "embfit.sweep.pruning.Pruning"
 
 
@@ -38,19 +38,21 @@ class Optuna:
     """Searches a space for the best objective, or for the best trade between several.
 
     Args:
-        objective: what is made best: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number in `report.json`;
-            or several.
-        direction: whether more or less of it is better; one for each objective.
-        trials: points proposed in all, repeated ones and those of earlier calls of the same sweep counted.
-        max_parallel: jobs proposed before their results are known; for launchers that run several at a time.
-        sampler: tpe (Bergstra et al. 2011), or random to compare with.
-        startup: trials drawn at random before TPE has something to learn from.
-        default_first: the first trial is what a run without the sweep would be, if the space holds it.
-        pruner: median ends a training whose dev metric is worse than the median of the others at the same validation;
-            auto does so where the only objective is a dev metric.
-        prune_after: validations of a training before it can be pruned.
-        prune_startup: jobs that must have ended before any is pruned.
-        seed: of the sampler.
+        objective: the number to optimise: `dev.METRIC`, `minutes`, `config.KEY`, or the path of a number in
+            `report.json`; a list optimises several.
+        direction: whether a larger or a smaller value is better; a list has one entry for each objective.
+        trials: the number of points to propose in all, including repeated ones and those of earlier calls of the same
+            sweep.
+        max_parallel: the number of jobs to propose before their results are known, for launchers that run several at a
+            time.
+        sampler: the sampler: `tpe` (Bergstra et al. 2011), or `random` for comparison.
+        startup: the number of random trials before TPE starts to learn from results.
+        default_first: whether the first trial is the run that would happen without the sweep, if the space contains it.
+        pruner: the rule that ends a training early: `median` ends it when its dev metric is worse than the median of
+            the others at the same validation; `auto` does so if the only objective is a dev metric; `none` never does.
+        prune_after: the number of validations in a training before it can be pruned.
+        prune_startup: the number of jobs that must have ended before any is pruned.
+        seed: the seed of the sampler.
     """
 
     objective: str | Sequence[str] = "dev.ndcg@10"
@@ -68,66 +70,66 @@ class Optuna:
     def __post_init__(self) -> None:
         if self.pruner == "median" and not self._dev_alone:
             raise ConfigError(
-                "sweep.pruner=median looks at the dev metric that is the only objective; set "
-                "sweep.objective=dev.ndcg@10, or leave the pruner out"
+                "sweep.pruner=median needs a dev metric as the only objective; set sweep.objective=dev.ndcg@10, or "
+                "leave sweep.pruner out"
             )
 
     @property
-    def aims(self) -> tuple[Aim, ...]:
-        """What is looked for."""
-        return aims(self.objective, self.direction)
+    def objectives(self) -> tuple[Objective, ...]:
+        """The numbers to optimise, the most important one first."""
+        return pair_objectives(self.objective, self.direction)
 
     @property
-    def needs_aims(self) -> bool:
-        """A search has nothing to go by without them."""
+    def requires_objectives(self) -> bool:
+        """Whether jobs without the objectives are useless; a search learns nothing from them."""
         return True
 
     @property
     def _dev_alone(self) -> bool:
-        return len(self.aims) == 1 and self.aims[0].name.startswith(DEV)
+        return len(self.objectives) == 1 and self.objectives[0].name.startswith(DEV)
 
     def pruning(self, folder: Path) -> Mapping[str, Any] | None:
-        """Return the callback that trainings get, as a node of configuration; None where none is pruned."""
+        """Return the configuration of the callback that ends trainings early; None if no training is pruned."""
         if self.pruner == "none" or not self._dev_alone:
             return None
         return {
             "_target_": CALLBACK,
             "study": str((folder / STUDY).absolute()),
-            "metric": self.aims[0].name.removeprefix(DEV),
+            "metric": self.objectives[0].name.removeprefix(DEV),
             "after": self.prune_after,
             "startup": self.prune_startup,
         }
 
-    def foreseen(self, space: Space) -> list[SweepJob]:
-        """Return jobs that have every value, and both ends of every range and interval, among them.
+    def known_jobs(self, space: Space) -> list[SweepJob]:
+        """Return jobs that together contain every value, and both ends of every range and interval.
 
         Raises:
-            ConfigError: nothing is varied, or the seed is.
+            ConfigError: nothing is varied, or the seed is varied.
         """
         if not space.axes:
             raise ConfigError(
-                "sweep=optuna has nothing to vary; name values or an interval: training.lr=interval(1e-5,1e-4)"
+                "sweep=optuna has nothing to vary; give values or an interval: training.lr=interval(1e-5,1e-4)"
             )
         if any(axis.key == SEED for axis in space.axes):
             raise ConfigError(
-                f"sweep=optuna would look for the luckiest {SEED}; leave it out, and run the best one again over "
-                f"seeds: -m experiment=best {SEED}=0,1,2"
+                f"sweep=optuna would search for the luckiest {SEED}; leave {SEED} out, and run the best job again with "
+                f"several seeds: -m experiment=best {SEED}=0,1,2"
             )
         return [SweepJob(number, point) for number, point in enumerate(space.samples())]
 
     def proposals(self, space: Space, folder: Path) -> Generator[list[SweepJob], Mapping[int, Result], None]:
-        """Yield jobs, first those that an earlier call left open; take what became of them.
+        """Yield jobs, first those that an earlier call left open, and receive their results.
 
-        A point that is proposed again is no new job: the same run would end the same.
+        A point that is proposed again is not run again, because the same run would give the same result.
 
         Raises:
-            ConfigError: Optuna is not installed, or the folder's study looks for something else.
+            ConfigError: Optuna is not installed, or the folder's study has other objectives.
         """
         study = self._study(folder)
         waiting = [trial.number for trial in study.trials if not trial.state.is_finished()]
         while waiting or len(study.trials) < self.trials:
             numbers, waiting = waiting[: self.max_parallel], waiting[self.max_parallel :]
-            repeated: dict[int, int] = {}  # trial → the one of these jobs that has its point
+            repeated: dict[int, int] = {}  # trial → the job among these with the same point
             while len(numbers) + len(repeated) < self.max_parallel and not waiting and len(study.trials) < self.trials:
                 new = self._ask(study, space)
                 twin = _twin(study, new)
@@ -153,24 +155,24 @@ class Optuna:
         except ImportError as error:
             raise ConfigError("sweep=optuna needs Optuna; install it with: pip install 'embfit[sweep]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        wanted = [[aim.name, aim.direction] for aim in self.aims]
+        wanted = [[objective.name, objective.direction] for objective in self.objectives]
         study = optuna.create_study(
             storage=storage(folder / STUDY),
             study_name=NAME,
-            directions=[aim.direction for aim in self.aims],
+            directions=[objective.direction for objective in self.objectives],
             load_if_exists=True,
         )
-        begun = study.user_attrs.get(AIMS, wanted)
+        begun = study.user_attrs.get(OBJECTIVES, wanted)
         if begun != wanted:
-            was, now = (", ".join(" ".join(reversed(aim)) for aim in both) for both in (begun, wanted))
+            was, now = (", ".join(" ".join(reversed(objective)) for objective in both) for both in (begun, wanted))
             raise ConfigError(
-                f"{folder / STUDY} was begun to {was}, and not to {now}; name another folder with run.dir=DIR"
+                f"{folder / STUDY} was begun to {was}, not to {now}; name another folder with run.dir=DIR"
             )
-        study.set_user_attr(AIMS, wanted)
+        study.set_user_attr(OBJECTIVES, wanted)
         return study
 
     def _sampler(self, number: int, space: Space) -> Any:
-        """Return the sampler of one trial: seeded by its number, so that a resumed search draws what it would have."""
+        """Return the sampler of one trial, seeded by its number, so that a resumed search makes the same draws."""
         import optuna
         from optuna.samplers import PartialFixedSampler, RandomSampler, TPESampler
 
@@ -202,7 +204,7 @@ def _tell(study: Study, number: int, result: Result) -> None:
 
 
 def _twin(study: Study, number: int) -> FrozenTrial | None:
-    """Return an earlier trial at the same point, one that has ended if there is one."""
+    """Return an earlier trial at the same point, preferably one that has ended; None if there is none."""
     earlier = [trial for trial in study.trials[:number] if trial.params == study.trials[number].params]
     return min(earlier, key=lambda trial: not trial.state.is_finished(), default=None)
 

@@ -12,13 +12,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose.provenance import plain
 
-SEED = "seed"  # a key that is no choice: what differs by it differs by luck
-SWEEP = ("sweep", "launcher", "hydra")  # how to run jobs; no part of them
+SEED = "seed"  # a key that is not a choice: results that differ by it differ by chance
+SWEEP = ("sweep", "launcher", "hydra")  # groups that say how to run jobs and are not part of a job
 
 
 @dataclass(frozen=True)
 class Span:
-    """Numbers from `low` to `high`, both within; in steps, if there is one."""
+    """A range of numbers.
+
+    Args:
+        low: the smallest number.
+        high: the largest number.
+        step: the distance between two numbers; None for an interval.
+        log: whether the numbers are spread on a logarithmic scale.
+    """
 
     low: float
     high: float
@@ -27,7 +34,7 @@ class Span:
 
     @property
     def whole(self) -> bool:
-        """Whether the numbers are whole ones."""
+        """Whether all numbers in the range are whole numbers."""
         return all(isinstance(value, int) for value in (self.low, self.high, self.step or 1))
 
 
@@ -37,8 +44,8 @@ class Axis:
 
     Args:
         key: a group (`miner`) or a key (`training.lr`).
-        values: each as the command line would write it; empty for an interval, which has no end of them.
-        span: of a range or an interval.
+        values: the values as the command line would write them; empty for an interval.
+        span: the numbers of a range or an interval; None for a list of values.
     """
 
     key: str
@@ -47,7 +54,7 @@ class Axis:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The values, or the ends of a range or an interval."""
+        """All values of a list, or the two ends of a range or an interval."""
         if self.span is None:
             return self.values
         ends = (self.values[0], self.values[-1]) if self.values else (repr(self.span.low), repr(self.span.high))
@@ -56,12 +63,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Space:
-    """What a sweep holds still and what it varies.
+    """The values that a sweep fixes and those that it varies.
 
     Args:
-        fixed: overrides that all jobs share.
-        axes: in the order of the command line.
-        default: what a run that varies nothing has at the axes; only those whose values hold it.
+        fixed: the overrides that all jobs share.
+        axes: the varied keys, in the order of the command line.
+        default: key → the value that a run without the sweep would have; only keys whose axis contains that value.
     """
 
     fixed: tuple[str, ...]
@@ -69,17 +76,17 @@ class Space:
     default: Mapping[str, str] = field(default_factory=dict)
 
     def overrides(self, point: Mapping[str, str]) -> list[str]:
-        """Return the command line of the job at a point."""
+        """Return the overrides of the job at a point."""
         return [*self.fixed, *(f"{key}={value}" for key, value in point.items())]
 
     def samples(self) -> Iterator[dict[str, str]]:
-        """Yield points, as few as have each value that is named among them."""
+        """Yield as few points as it takes to contain every named value."""
         for place in range(max((len(axis.named) for axis in self.axes), default=0)):
             yield {axis.key: axis.named[min(place, len(axis.named) - 1)] for axis in self.axes}
 
 
 def read_space(overrides: Sequence[Override]) -> Space:
-    """Tell apart what is varied and what is not; the last mention of a key counts."""
+    """Return the space of a command line; if it names a key twice, the last one counts."""
     last = {override.get_key_element(): override for override in overrides}
     fixed, axes = [], []
     for key, override in last.items():
@@ -91,7 +98,7 @@ def read_space(overrides: Sequence[Override]) -> Space:
 
 
 def with_default(space: Space, config: DictConfig) -> Space:
-    """Add what a configuration composed of the fixed overrides alone has at the axes."""
+    """Add the axes' default values, read from a configuration that only the fixed overrides compose."""
     choices = config.hydra.runtime.choices
     found = {}
     for axis in space.axes:
@@ -103,7 +110,7 @@ def with_default(space: Space, config: DictConfig) -> Space:
 
 
 def _written(axis: Axis, value: Any) -> str | None:
-    """Return a value as the axis writes it, None where the axis does not hold it."""
+    """Return a value as the axis writes it; None if the axis does not contain it."""
     if axis.values:
         parse = OverridesParser.create().parse_override
         texts = [text for text in axis.values if plain(parse(f"{axis.key}={text}").value()) == value]

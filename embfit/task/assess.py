@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -16,22 +15,23 @@ from torch import nn
 from embfit.assess.advice import conclude
 from embfit.assess.candidates import ModelCandidate, measure_candidate
 from embfit.assess.chunking import compare_chunks, piece_sizes
-from embfit.assess.labels import examine
-from embfit.assess.power import foresee
-from embfit.assess.vocabulary import cover
+from embfit.assess.labels import judgement_gaps
+from embfit.assess.power import statistical_power
+from embfit.assess.vocabulary import vocabulary_coverage
+from embfit.compose.tasks import task
 from embfit.errors import UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem, evaluate_other
 from embfit.model import Encoder, Pretrained, tokenized
 from embfit.model.location import find_model
 from embfit.records import Collection, Evaluation, Report
-from embfit.report import print_table, write_report
+from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
+from embfit.task.closing import REPORT, close
 from embfit.task.facts import count_truncated, describe, warn_of_sources
-from embfit.task.parts import Data, Miner
+from embfit.task.parts import Data, EmbeddingLoss, Miner
 from embfit.training import Training
-from embfit.training.ranks.layout import layout_of
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -41,13 +41,15 @@ Positive = Annotated[int, Field(ge=1)]
 Found = TypeVar("Found")
 
 
+@task(outputs=REPORT)
 def assess(
     data: Data,
     model: Pretrained,
     miner: Miner,
-    loss: nn.Module,
+    loss: EmbeddingLoss,
     training: Training,
     trainer: partial[pl.Trainer],
+    devices: Devices,
     evaluator: Retrieval,
     store: Store,
     run: RunFolder,
@@ -69,6 +71,7 @@ def assess(
         loss: likewise.
         training: likewise.
         trainer: likewise.
+        devices: all of them encode.
         evaluator: measures, and knows the systems by name.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
@@ -84,12 +87,11 @@ def assess(
         hoped_gain: of the first metric.
         price_per_hour: of this machine, in any currency; None leaves prices out.
     """
-    devices = layout_of(trainer).devices
     with run.stage("load data"):
         collection = data.load(store)
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
-    context = evaluator.context(collection, store, model, devices)
+    context = evaluator.context(collection, store, model, devices.all)
     users = context.on(evaluator.production) if evaluator.production else None
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("load model"):
@@ -114,9 +116,9 @@ def assess(
         chunks = compare_chunks(context, sizes, chunk_documents, evaluator.compare_all) if is_cut else {}
     with run.stage("read words and labels"):
         read = {
-            "vocabulary": cover(context),
-            "labels": examine(context, evaluations),
-            "power": foresee(base, evaluations[1:], hoped_gain),
+            "vocabulary": vocabulary_coverage(context),
+            "labels": judgement_gaps(context, evaluations),
+            "power": statistical_power(base, evaluations[1:], hoped_gain),
         }
     with run.stage("time training"):
         cost = _time(context, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
@@ -132,15 +134,7 @@ def assess(
         sections={"assessment": conclusion, **evaluator.gap(evaluations, production, collection)},
         production=production,
     )
-    write_report(report, run.dir, run.config, run.origins, collection, run.command)
-    print_table(report)
-    print(_said(conclusion["reasons"], run.dir))
-    return report
-
-
-def _said(reasons: Sequence[str], folder: Path) -> str:
-    listed = "\n".join(f"- {reason}" for reason in reasons)
-    return f"{listed}\nreport   {folder / 'report.html'}\nnumbers  {folder / 'report.json'}"
+    return close(report, run, collection, sentences=[f"- {reason}" for reason in conclusion["reasons"]])
 
 
 def _rerankers(evaluator: Retrieval) -> list[str]:

@@ -1,29 +1,80 @@
-"""The last lines of a training: where things are, and what to do with them."""
+"""The end of a task that reports: files, the table in the terminal, and where things are."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+from embfit.compose.command_line import override
+from embfit.records import Collection, Report
+from embfit.report import print_table, write_report
 from embfit.run.folder import RunFolder
 
+REPORT = ("report.json", "report.html", "rankings")
+"""What `close` leaves in a run folder."""
 
-def where_things_are(run: RunFolder, use: str, about: Sequence[str]) -> str:
-    """Name what a run folder has for a person.
+
+@dataclass(frozen=True)
+class Usage:
+    """How a trained model is used.
 
     Args:
-        run: made the model.
-        use: the overrides that make use of it; it stands in the place of `{}`.
-        about: groups of the run whose overrides these need as well, to be about the same things.
+        words: overrides as they are typed.
+        key: the key that names the model's folder.
+        about: the groups of the run whose overrides these need as well, to be about the same things.
     """
+
+    words: str
+    key: str
+    about: tuple[str, ...] = ()
+
+
+def close(
+    report: Report,
+    run: RunFolder,
+    collection: Collection,
+    made: Sequence[tuple[str, str]] = (),
+    usage: Usage | None = None,
+    card: Callable[[Report, RunFolder], None] | None = None,
+    sentences: Sequence[str] = (),
+) -> Report:
+    """Write a report, print it, and say where things are.
+
+    Args:
+        report: what the task found out.
+        run: the folder of the run.
+        collection: what the report is about.
+        made: name and place of what the task made besides the report.
+        usage: how the model that the task trained is used.
+        card: writes the model's card.
+        sentences: what is said between the table and the places.
+
+    Returns:
+        The report.
+    """
+    with run.stage("report"):
+        write_report(report, run.dir, run.config, run.origins, collection, run.command)
+        if card is not None:
+            card(report, run)
+    print_table(report)
+    for sentence in sentences:
+        print(sentence)
+    rows = [*made, *_places(run, usage)]
+    width = max(len(name) for name, _ in rows)
+    for name, place in rows:
+        print(f"{name:{width}}  {place}")
+    return report
+
+
+def _places(run: RunFolder, usage: Usage | None) -> Iterator[tuple[str, str]]:
     model = run.dir / "model"
-    same = [word for word in run.overrides if re.split(r"[.=@]", word.lstrip("+~"))[0] in about]
-    return "\n".join(
-        [
-            f"model    {model}",
-            f"report   {run.dir / 'report.html'}",
-            f"numbers  {run.dir / 'report.json'}",
-            f"use it   python -m embfit {' '.join([use.format(model), *map(shlex.quote, same)])}",
-        ]
-    )
+    if usage is not None:
+        yield "model", str(model)
+    yield "report", str(run.dir / "report.html")
+    yield "numbers", str(run.dir / "report.json")
+    if usage is not None:
+        same = [word for word in run.overrides if re.split(r"[.=@]", word.lstrip("+~"))[0] in usage.about]
+        typed = map(shlex.quote, [override(usage.key, str(model)), *same])
+        yield "use it", " ".join(["python -m embfit", usage.words, *typed])

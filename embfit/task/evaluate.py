@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
+from embfit.compose.tasks import task
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judged_by
 from embfit.model import Pretrained
 from embfit.records import Report
-from embfit.report import print_table, write_report
+from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
+from embfit.task.closing import REPORT, close
 from embfit.task.facts import count_truncated, describe, warn_of_sources
 from embfit.task.parts import Data
-from embfit.training.ranks.layout import layout_of
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
 
 
+@task(outputs=REPORT)
 def evaluate(
     data: Data,
     model: Pretrained,
     evaluator: Retrieval,
     store: Store,
     run: RunFolder,
-    trainer: partial[pl.Trainer],
+    devices: Devices,
     systems: Annotated[Sequence[str], Field(min_length=1)] | None = None,
     changed: Annotated[int, Field(ge=0)] = 10,
     qrels: str | None = None,
@@ -43,21 +41,20 @@ def evaluate(
         evaluator: measures, and knows the systems by name.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
-        trainer: says on which devices, all of which encode.
+        devices: all of them encode.
         systems: names of `evaluator.systems`; the others are compared with the first. None is `base`, and `bm25` if the
             evaluator reports it.
         changed: queries listed that improved most, and that worsened most, in each comparison.
         qrels: a qrels file, BEIR's or TREC's: judgements to measure by, in the place of the split's own.
     """
     names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))
-    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
         if qrels is not None:
             collection = judged_by(collection, evaluator.split, Path(qrels))
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
-    context = evaluator.context(collection, store, model, layout.devices)
+    context = evaluator.context(collection, store, model, devices.all)
     truncated = {}
     if "base" in names:
         with run.stage("load model"):
@@ -78,7 +75,4 @@ def evaluate(
         sections={"changes": evaluator.changes(evaluations, changed), **gap},
         production=production,
     )
-    write_report(report, run.dir, run.config, run.origins, collection, run.command)
-    print_table(report)
-    print(f"report   {run.dir / 'report.html'}\nnumbers  {run.dir / 'report.json'}")
-    return report
+    return close(report, run, collection)

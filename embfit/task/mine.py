@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from embfit.compose.tasks import task
 from embfit.errors import UserError
-from embfit.miner import most_suspect, write_negatives
+from embfit.miner import closest_examples, write_negatives
 from embfit.miner.export_formats import ExportFormat
 from embfit.miner.hidden_positives import estimate
 from embfit.model import Encoder, Pretrained
 from embfit.records import Collection, Report, Seed
-from embfit.report import write_report
+from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
+from embfit.task.closing import REPORT, close
 from embfit.task.facts import describe
 from embfit.task.parts import Data, Miner
-from embfit.training.ranks.layout import layout_of
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 
 
+@task(outputs=(*REPORT, "negatives.jsonl", "negatives.parquet"))
 def mine(
     data: Data,
     model: Pretrained,
     miner: Miner,
     store: Store,
     run: RunFolder,
-    trainer: partial[pl.Trainer],
+    devices: Devices,
     seed: Seed,
     hidden_share: Annotated[float, Field(gt=0, lt=1)] | None = 0.5,
     examples: Annotated[int, Field(ge=0)] = 20,
@@ -48,18 +46,17 @@ def mine(
         miner: what is asked.
         store: keeps what was mined.
         run: gets `negatives.jsonl`, `negatives.parquet` and the report.
-        trainer: says on which devices, all of which encode.
+        devices: all of them encode.
         seed: of the positives hidden.
         hidden_share: of the positives of each query that has several: hidden from a second mining, to see how many of
             them it takes for negatives; None leaves that out.
         examples: shown in the report, those whose negatives come closest to a positive.
         format: of the files: `records` has texts, scores, ranks and sources; the others are read by other trainers.
     """
-    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):
-        encoder = model.load(*layout.devices)
+        encoder = model.load(*devices.all)
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
         lines, table = run.dir / "negatives.jsonl", run.dir / "negatives.parquet"
@@ -71,13 +68,11 @@ def mine(
         task="mine",
         evaluations=[],
         comparisons=[],
-        mining={**training_set.facts, **hidden, "examples": most_suspect(training_set, examples)},
+        mining={**training_set.facts, **hidden, "examples": closest_examples(training_set, examples)},
         data=describe(collection),
         timings=run.timings,
     )
-    write_report(report, run.dir, run.config, run.origins, collection, run.command)
-    print(f"negatives  {lines}, .parquet\nreport     {run.dir / 'report.html'}")
-    return report
+    return close(report, run, collection, made=[("negatives", f"{lines}, .parquet")])
 
 
 def _false_negatives(

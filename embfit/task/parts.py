@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Annotated, Protocol, TypeAlias
 
+from torch import nn
+
+from embfit.hints import ChosenBy, Having
 from embfit.miner.miner import Mines
 from embfit.records import Collection
 from embfit.store import Store
@@ -18,3 +21,9 @@ class Data(Protocol):
 
 Miner: TypeAlias = Mines
 """What makes training examples with negatives."""
+
+EmbeddingLoss: TypeAlias = Annotated[nn.Module, Having("on_lists", False)]
+"""A loss of vectors, for models that embed."""
+
+ListLoss: TypeAlias = Annotated[nn.Module, Having("on_lists"), ChosenBy("loss=listwise or loss=binary")]
+"""A loss of the scores of lists, for cross-encoders; one of a user's own says `on_lists = True`."""

@@ -5,40 +5,38 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.index import ExactIndex
 from embfit.model import Encoder, Pretrained, embed
 from embfit.model.folder import holds_cross_encoder
 from embfit.records import Collection
+from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.run.record import read_record, read_state, run_folders
 from embfit.store import Store
 from embfit.task.parts import Data
-from embfit.training.ranks.layout import layout_of
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 
 SHOWN = 160  # characters of a document
 
 
+@task(free_text=("query",))
 def search(
     data: Data,
     model: Pretrained,
     store: Store,
     run: RunFolder,
-    trainer: partial[pl.Trainer],
+    devices: Devices,
     query: str | None,
     tuned: str | None,
     runs: str,
@@ -51,7 +49,7 @@ def search(
         model: the base model.
         store: keeps embeddings, so that the second search is quick.
         run: records what was asked.
-        trainer: says on which devices, all of which encode.
+        devices: all of them encode.
         query: what to look for.
         tuned: a model folder; by default the newest encoder under `runs` that a finished fine-tuning on the same
             documents left.
@@ -63,7 +61,6 @@ def search(
     """
     if not query:
         raise ConfigError('task=search needs a query: query="how do I ..."')
-    layout = layout_of(trainer)
     with run.stage("load data"):
         collection = data.load(store)
     models = {"base": model}
@@ -79,7 +76,7 @@ def search(
     found = {}
     with run.stage("search"):
         for name, choice in models.items():
-            encoder = choice.load(*layout.devices)
+            encoder = choice.load(*devices.all)
             found[name] = _top(encoder, collection, query, min(documents, len(collection.corpus)), store)
     Console().print(_side_by_side(query, found, collection))
 

@@ -14,6 +14,10 @@ from embfit.run.folder import RunFolder
 from embfit.store import write_text
 from embfit.training import Fit
 
+COSTLY = ("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json")
+TRAINED = ("checkpoints", "training.json", "training-*.json", "model")
+"""What training leaves in a run folder, and what of it takes hours."""
+
 log = logging.getLogger(__name__)
 
 

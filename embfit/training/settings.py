@@ -134,10 +134,10 @@ class TrainingSettings:
             UserError: as `fit_module`, or the trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """
+        from embfit.run.devices import devices_of
         from embfit.training.fit.fit import fit_module  # Lightning takes seconds to import
-        from embfit.training.ranks.layout import layout_of
 
-        layout = layout_of(trainer)
+        layout = devices_of(trainer.keywords)
         batch_size = self.batch_size * layout.size
         examples = ExampleArrays(training_set, self.max_positives)
         found = data(examples, batch_size)

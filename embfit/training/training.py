@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from embfit.errors import ConfigError, UserError
+from embfit.hints import Location
 from embfit.loss import Matryoshka
 from embfit.model import Encoder, embed, tokenized
 from embfit.records import TrainingSet
@@ -48,7 +49,7 @@ class Training(TrainingSettings):
 
     batch_size: Annotated[int, Field(ge=2)] = 64
     batching: Batching = "random"
-    guide: str | None = None
+    guide: Annotated[str | None, Location()] = None
     guide_margin: Annotated[float, Field(ge=-2, le=2)] = 0.0
     remine_every: Annotated[int, Field(ge=1)] | None = None
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from embfit.assess.candidates import measure_candidate
-from embfit.assess.labels import examine
-from embfit.assess.power import foresee
+from embfit.assess.labels import judgement_gaps
+from embfit.assess.power import statistical_power
 from embfit.assess.trial import Trial, estimate
-from embfit.assess.vocabulary import cover
+from embfit.assess.vocabulary import vocabulary_coverage
 from embfit.evaluator.power import queries_needed
 from embfit.model import Encoder
 from embfit.records import Evaluation, Ranking
@@ -34,7 +34,7 @@ def evaluation(system: str, values: dict[str, float], ranking: Ranking | None = 
 def test_gaps_and_copies_are_counted(tiny_encoder: Encoder, store: Store) -> None:
     shown = {"q1": [("d1", 1.0), ("d3", 0.9)], "q2": [("d5", 1.0), ("d4", 0.5)], "q3": [("d1", 0.1)]}
     base = evaluation("base", {"q1": 1.0, "q2": 0.5, "q3": 0.0}, Ranking(shown))
-    found = examine(context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES), [base])
+    found = judgement_gaps(context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES), [base])
     assert found == {
         "queries": 3,
         "relevant_per_query": 1.0,
@@ -45,7 +45,7 @@ def test_gaps_and_copies_are_counted(tiny_encoder: Encoder, store: Store) -> Non
 
 
 def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> None:
-    found = cover(context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES))
+    found = vocabulary_coverage(context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES))
     # the (5), heart (4), pumps (3), blood (5), of (1), zzxqy (1): 19 word occurrences by document
     assert found["words"] == 6
     lengths = {
@@ -59,7 +59,7 @@ def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> 
     assert found["queries_with_rare"] == pytest.approx(1 / 3)
     assert found["queries_with_absent"] == pytest.approx(1 / 3)
     typos = {"q1": "heartt blood", "q2": "heart bloodd", "q3": "the zzxqy"}
-    found = cover(context(tiny_encoder, store, DOCUMENTS, typos, GRADES))
+    found = vocabulary_coverage(context(tiny_encoder, store, DOCUMENTS, typos, GRADES))
     assert (found["query_rare_share"], found["query_absent_share"]) == pytest.approx((1 / 6, 2 / 6))
     assert (found["queries_with_rare"], found["queries_with_absent"]) == pytest.approx((1 / 3, 2 / 3))
 
@@ -67,22 +67,24 @@ def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> 
 def test_the_deviation_is_the_median_of_those_seen() -> None:
     base = evaluation("base", {"a": 0.0, "b": 0.0})
     others = [evaluation(str(gap), {"a": gap, "b": -gap}) for gap in (0.1, 0.2, 0.5)]
-    found = foresee(base, others, 0.05)
+    found = statistical_power(base, others, 0.05)
     assert found["deviations"] == pytest.approx({str(gap): gap * 2**0.5 for gap in (0.1, 0.2, 0.5)})
     assert found["deviation"] == pytest.approx(0.2 * 2**0.5)
     assert found["needed"] == queries_needed(0.2 * 2**0.5, 0.05)
-    assert foresee(evaluation("base", {"a": 0.0, "b": 1.0}), [], 0.05)["deviation"] == pytest.approx(0.5**0.5)
+    assert statistical_power(evaluation("base", {"a": 0.0, "b": 1.0}), [], 0.05)["deviation"] == pytest.approx(0.5**0.5)
 
 
 @pytest.mark.parametrize("values", [{"a": 0.5}, {"a": 0.5, "b": 0.7, "c": 0.1}])
 def test_one_query_or_no_difference_tells_nothing(values: dict[str, float]) -> None:
     base = evaluation("base", values)
-    found = foresee(base, [evaluation("same", {query: value + 0.1 for query, value in values.items()})], 0.03)
+    found = statistical_power(base, [evaluation("same", {query: value + 0.1 for query, value in values.items()})], 0.03)
     assert (found["deviation"], found["needed"], found["smallest"]) == (None, None, None)
     assert set(found["table"].values()) == {None}
     if len(values) > 1:  # a system that is the base says nothing of others
         other = evaluation("other", dict.fromkeys(values, 0.2))
-        assert foresee(base, [base, other], 0.03)["deviation"] == pytest.approx(float(np.std([0.5, 0.7, 0.1], ddof=1)))
+        assert statistical_power(base, [base, other], 0.03)["deviation"] == pytest.approx(
+            float(np.std([0.5, 0.7, 0.1], ddof=1))
+        )
 
 
 def test_estimates_grow_with_the_corpus() -> None:

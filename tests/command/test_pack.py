@@ -47,7 +47,7 @@ def test_the_test_of_a_new_pack():
     ("arguments", "told"),
     [
         (["new", "Legal"], "'Legal' cannot name a pack"),
-        (["new", "json"], "there is a Python package json already"),
+        (["new", "json"], "a Python package json exists already"),
         (["new", "taken"], "taken is there already"),
         (["check", "nowhere"], "nowhere is neither a pack's project"),
         (["check", "empty"], "names no pack; add [project.entry-points"),
@@ -105,7 +105,7 @@ def test_a_pack_without_choices_does_not_pass(capsys):
     folder = Path("bare/bare_pack/conf")
     folder.mkdir(parents=True)
     assert main(["pack", "check", "bare"]) == 2
-    assert f"there are no choices in {folder.absolute()}; add GROUP/NAME.yaml" in capsys.readouterr().err
+    assert f"{folder.absolute()} has no choices; add a file GROUP/NAME.yaml" in capsys.readouterr().err
     write("elsewhere/right.yaml", "# When.\n# python -m embfit model=right\ndefaults: [minilm]\n")
     (folder / "model").symlink_to(Path("elsewhere").absolute())
     assert main(["pack", "check", "bare"]) == 0
@@ -125,7 +125,7 @@ def test_a_pack_counts_as_installed_only_while_it_is_tried():
 
 def test_no_packs(capsys):
     assert main(["pack", "list"]) == 0
-    assert "embfit pack new NAME begins a pack" in capsys.readouterr().out
+    assert "embfit pack new NAME creates a pack" in capsys.readouterr().out
 
 
 def test_a_project_that_is_no_project():

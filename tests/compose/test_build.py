@@ -10,7 +10,7 @@ from embfit.run.folder import RunFolder
 def bound(house, *overrides):
     values = resolve(without_hydra(compose(make_loader(), [*overrides, "run.dir=out"])), {})
     run = RunFolder(house / "out", values, {})
-    return bind_task(values, run), run
+    return bind_task(values, {"run": lambda: run}), run
 
 
 def test_a_task_gets_what_it_names(house):

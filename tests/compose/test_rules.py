@@ -3,6 +3,7 @@ import pytest
 from embfit.compose.rules import RULES
 
 INFONCE = {"_target_": "embfit.loss.InfoNCE"}
+DENSE = {"_target_": "embfit.evaluator.systems.DenseSystem"}
 FINETUNE = {"_target_": "embfit.task.finetune.finetune"}
 
 
@@ -83,7 +84,7 @@ def found(**values):
                 "training": {"guide": "owner/name"},
                 "tuned": "./nowhere",
                 "task": {"systems": ["a"]},
-                "evaluator": {"systems": {"a": {"path": "~/nowhere"}, "b": {"path": "/nowhere"}}},
+                "evaluator": {"systems": {"a": {**DENSE, "path": "~/nowhere"}, "b": {**DENSE, "path": "/nowhere"}}},
             },
             [
                 ("miner.model", "/nowhere/ranker: there is no such file or folder"),
@@ -193,6 +194,41 @@ def found(**values):
         (
             {"task": FINETUNE, "model": {"_target_": "embfit.model.PretrainedCrossEncoder"}, "loss": INFONCE},
             [("loss", "model=cross-encoder wants loss=listwise or loss=binary")],
+        ),
+        (
+            {
+                "task": FINETUNE,
+                "model": {"_target_": "embfit.model.Pretrained", "path": "x"},
+                "training": {"_target_": "embfit.training.ListTraining"},
+                "loss": {"_target_": "embfit.loss.Binary"},
+            },
+            [
+                ("loss", "is for model=cross-encoder; choose another one"),
+                ("training", "is for model=cross-encoder; choose another one"),
+            ],
+        ),
+        (
+            {
+                "task": {"_target_": "embfit.task.assess.assess"},
+                "model": {"_target_": "embfit.model.PretrainedCrossEncoder"},
+                "training": {"_target_": "embfit.training.ListTraining"},
+            },
+            [
+                (
+                    "model",
+                    "cross-encoder is for task=finetune; elsewhere name its folder: miner.model=FOLDER to mine, "
+                    "evaluator.systems.reranked.path=FOLDER to measure",
+                ),
+                ("training", "task=assess takes a Training, and ListTraining is none; choose another training"),
+            ],
+        ),
+        (
+            {"task": {"_target_": "embfit.task.mine.mine"}, "miner": {"_target_": "embfit.loss.InfoNCE"}},
+            [("miner", "task=mine takes a Mines, and InfoNCE is none; choose another miner")],
+        ),
+        (
+            {"data": {"_target_": "embfit.data.Pairs", "path": {"train": "/nowhere/a.csv", "test": "b.csv"}}},
+            [("data.path.train", "/nowhere/a.csv: there is no such file or folder")],
         ),
         ({"task": FINETUNE, "model": {"_target_": "acme.Ranker"}, "loss": {"_target_": "acme.Loss"}}, []),
         ({"task": {"_target_": "embfit.task.search.search"}, "query": "what"}, []),

@@ -123,8 +123,8 @@ def test_unknown_ids_can_be_skipped(beir_folder, store):
     with pytest.raises(UserError) as error:
         load(folder, store)
     assert str(error.value) == (
-        f'{folder}/qrels/train.tsv:3: the document "d9" is not in the corpus (2 judgements name what there is not); '
-        "mend the ids, or leave such judgements out: data.skip_unknown=true"
+        f'{folder}/qrels/train.tsv:3: the document "d9" is not in the corpus (2 judgements have unknown ids); '
+        "correct the ids, or skip such judgements with data.skip_unknown=true"
     )
     collection = load(folder, store, skip_unknown=True)
     assert collection.qrels["train"] == {"q1": {"d1": 1}}
@@ -143,23 +143,27 @@ def test_splits_can_be_chosen_and_validation_is_dev(beir_folder, store):
     ("file", "content", "message"),
     [
         ("corpus.jsonl", b'{"_id": "d1", "text": "one"}\n{"_id"', "small/corpus.jsonl:2: not valid JSON: "),
-        ("corpus.jsonl", b'{"_id": "d1", "body": "one"}', 'small/corpus.jsonl:1: no "text"; it has _id, body'),
+        (
+            "corpus.jsonl",
+            b'{"_id": "d1", "body": "one"}',
+            'small/corpus.jsonl:1: there is no "text"; the record has _id, body',
+        ),
         ("corpus.jsonl", b'{"_id": "", "text": "one"}', 'small/corpus.jsonl:1: the "_id" is empty'),
         ("corpus.jsonl", b'{"_id": "d1", "text": "caf\xe9"}', "corpus.jsonl:1: not UTF-8 (byte 0xe9 at position 27)"),
         (
             "corpus.jsonl",
             b'{"_id": "d1", "text": "\\ud83d"}',
-            'corpus.jsonl:1: the "text" has half of a character (\\ud83d)',
+            'corpus.jsonl:1: the "text" contains half of a character (\\ud83d)',
         ),
-        ("corpus.jsonl", b"", "small/corpus.jsonl holds no documents"),
-        ("corpus.jsonl", b'{"_id": "d7", "text": ""}', "small/corpus.jsonl holds no documents"),
+        ("corpus.jsonl", b"", "small/corpus.jsonl has no documents"),
+        ("corpus.jsonl", b'{"_id": "d7", "text": ""}', "small/corpus.jsonl has no documents"),
         ("corpus.jsonl", 2 * b'{"_id": "d1", "text": "a"}\n\n', 'corpus.jsonl:3: the id "d1" is already used in /'),
-        ("queries.jsonl", b"", "small/queries.jsonl holds no queries"),
+        ("queries.jsonl", b"", "small/queries.jsonl has no queries"),
         ("queries.jsonl", 2 * b'{"_id": "q1", "text": "a"}\n', 'queries.jsonl:2: the id "q1" is already used in /'),
         ("queries.jsonl", b'{"_id": "q7", "text": "a"}', 'test.tsv:2: the query "q2" is not among the queries (2 judg'),
         ("qrels/test.tsv", b"query-id\tcorpus-id\tscore\nq1\td1\n", "qrels/test.tsv:2: expected 3 columns, got 2"),
-        ("qrels/test.tsv", b"query-id\tcorpus-id\tscore\n", "small/qrels/test.tsv holds no judgements"),
-        ("qrels/test.tsv", b"q2\td9\t1\n", 'qrels/test.tsv:1: the document "d9" is not in the corpus; mend'),
+        ("qrels/test.tsv", b"query-id\tcorpus-id\tscore\n", "small/qrels/test.tsv has no judgements"),
+        ("qrels/test.tsv", b"q2\td9\t1\n", 'qrels/test.tsv:1: the document "d9" is not in the corpus; correct'),
     ],
 )
 def test_bad_input_is_named(beir_folder, store, file, content, message):

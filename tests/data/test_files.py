@@ -18,11 +18,11 @@ def test_every_json_object_comes_with_its_line(tmp_path):
     ("line", "message"),
     [
         (b'{"a" 1}', "not valid JSON: Expecting ':' delimiter at position 6"),
-        (b"[1, 2]", "expected one JSON object a line, got a list"),
-        (b"3", "expected one JSON object a line, got int"),
+        (b"[1, 2]", "expected one JSON object per line, got a list"),
+        (b"3", "expected one JSON object per line, got int"),
         (b'{"a": "caf\xe9"}', "not UTF-8 (byte 0xe9 at position 11); convert the file, for example with `iconv"),
-        (b"[" * 200_000, "JSON that cannot be read: maximum recursion depth exceeded"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "JSON that cannot be read: Exceeds the limit (4300 digits)"),
+        (b"[" * 200_000, "the JSON cannot be read: maximum recursion depth exceeded"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "the JSON cannot be read: Exceeds the limit (4300 digits)"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, line, message):
@@ -40,7 +40,7 @@ def test_an_array_is_not_json_lines(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError) as error:
         list(JsonLines(path))
-    said = "expected one JSON object a line, got an array; write each of its objects on a line of its own, with `jq"
+    said = "expected one JSON object per line, got an array; put each object on its own line with `jq"
     assert str(error.value) == f"{path}:1: {said} -c '.[]'`"
 
 
@@ -50,7 +50,7 @@ def test_utf_16_is_named(tmp_path, encoding):
     path.write_text('\ufeff{"a": 1}\n', encoding=encoding)
     with pytest.raises(UserError) as error:
         list(read_lines(path))
-    assert str(error.value) == f"{path}: is UTF-16; convert the file, with `iconv -f utf-16 -t utf-8`"
+    assert str(error.value) == f"{path}: the file is UTF-16; convert it with `iconv -f utf-16 -t utf-8`"
 
 
 def test_a_text_of_many_lines_in_csv_counts_all_of_them(tmp_path):
@@ -100,7 +100,7 @@ def test_parquet_rows_are_numbered(tmp_path):
         (f"{path}: row 2", {"q": "b", "n": None}),
     ]
     path.write_text("not that")
-    with pytest.raises(UserError, match=r"a.parquet: not a Parquet file that can be read: "):
+    with pytest.raises(UserError, match=r"a.parquet: cannot be read as a Parquet file: "):
         list(Parquet(path))
 
 
@@ -118,7 +118,7 @@ def test_text_fields():
     assert text_of("here", record, "null") == ""
     assert text_of("here", record, "id") == "7"
     assert text_of("here", record, "title", "none") == "none"
-    with pytest.raises(UserError, match=r'^here: no "title"; it has text, null, id, list, yes$'):
+    with pytest.raises(UserError, match=r'^here: there is no "title"; the record has text, null, id, list, yes$'):
         text_of("here", record, "title")
     with pytest.raises(UserError, match=r'^here: "list" must be a text, got a list$'):
         text_of("here", record, "list")

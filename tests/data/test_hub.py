@@ -82,7 +82,7 @@ def test_what_is_not_there(mteb, store):
         Hub().load(store)
     with pytest.raises(UserError, match=r"cannot load \"en-corpus\" of .*: BuilderConfig 'en-corpus' not found"):
         Hub(str(mteb), corpus_config="en-corpus").load(store)
-    with pytest.raises(UserError, match=r"\"default\" of .* has 2 splits \(train, test\); expected one table"):
+    with pytest.raises(UserError, match=r"\"default\" of .* has 2 splits \(train, test\), and one is expected"):
         Hub(str(mteb), corpus_config="default").load(store)
     with pytest.raises(UserError, match=r"has no split \"dev\"; it has train, test"):
         Hub(str(mteb), splits=["dev"]).load(store)

@@ -69,7 +69,7 @@ def test_columns_that_nobody_asked_for_are_named_once(tmp_path, store, caplog):
     write_jsonl(path, [{"query": "x", "positive": "good", "lang": "en"}, {"query": "y", "positive": "better", "n": 2}])
     assert len(Pairs(str(path), **WHOLE).load(store).qrels["train"]) == 2
     assert [record.getMessage().split(": ")[1:] for record in caplog.records if "not read" in record.getMessage()] == [
-        ["columns that are not read", "lang, n"]
+        ["these columns are not read", "lang, n"]
     ]
 
 
@@ -78,7 +78,7 @@ def test_negatives_under_that_name_are_read_unasked(tmp_path, store, caplog):
     path = tmp_path / "a.jsonl"
     write_jsonl(path, [{"query": "x", "positive": "good", "negatives": ["bad"], "label": 1, "lang": "en"}])
     assert Pairs(str(path), **WHOLE).load(store).qrels["train"] == {"q1": {"d1": 1, "d2": 0}}
-    assert "a.jsonl: columns that are not read: label, lang" in caplog.text
+    assert "a.jsonl: these columns are not read: label, lang" in caplog.text
     assert Pairs(str(path), negatives=[], **WHOLE).load(store).qrels["train"] == {"q1": {"d1": 1}}
 
 
@@ -155,18 +155,26 @@ def test_an_untitled_negative_is_the_titled_document_of_its_text(tmp_path, store
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
-        ("question,positive\nx,y\n", {}, 'a.csv:1: no column "query" (data.query); there are: question, positive'),
-        ("query,answer\nx,y\n", {}, 'a.csv:1: no column "positive" (data.positive); there are: query, answer'),
-        ("query,positive\nx,y\n", {"negatives": ["no"]}, 'a.csv:1: no column "no" (data.negatives); there'),
+        (
+            "question,positive\nx,y\n",
+            {},
+            'a.csv:1: there is no column "query" (data.query); the columns are question, positive',
+        ),
+        (
+            "query,answer\nx,y\n",
+            {},
+            'a.csv:1: there is no column "positive" (data.positive); the columns are query, answer',
+        ),
+        ("query,positive\nx,y\n", {"negatives": ["no"]}, 'a.csv:1: there is no column "no" (data.negatives); the'),
         ("query,positive,g\nx,y,0.7\n", {"label": "g"}, "a.csv:2: \"g\" must be a whole number, got '0.7'"),
         ("query,positive\nx\n", {}, "a.csv:2: expected 2 columns, got 1"),
         (
             "query,positive\n,y\n",
             {},
-            "a.csv: 1 rows were read, and none has both a query and a positive; check data.query",
+            "a.csv: none of the 1 rows has both a query and a positive; check data.query",
         ),
-        ("", {}, "/a.csv; a row is a query and a document that answers it"),
-        ("query,positive\n", {}, "/a.csv; a row is a query and a document that answers it"),
+        ("", {}, "/a.csv; a row holds a query and a document that answers it"),
+        ("query,positive\n", {}, "/a.csv; a row holds a query and a document that answers it"),
         ("query,positive,i\nx,y,1\nz,w,1\n", {"document_id": "i"}, 'a.csv:3: the id "1" stands for another text in an'),
     ],
 )
@@ -181,7 +189,7 @@ def test_bad_input_is_named(tmp_path, store, content, settings, message):
 
 def test_lists_must_match(tmp_path, store):
     write_jsonl(tmp_path / "a.jsonl", [{"query": "x", "positive": ["a", "b"], "id": ["1"]}])
-    with pytest.raises(UserError, match=r'a.jsonl:1: 2 "positive" and 1 "id" in one row'):
+    with pytest.raises(UserError, match=r'a.jsonl:1: the row has 2 "positive" and 1 "id"'):
         Pairs(str(tmp_path / "a.jsonl"), document_id="id").load(store)
     write_jsonl(tmp_path / "b.jsonl", [{"query": "x", "positive": ["a", {}]}])
     with pytest.raises(UserError, match=r'b.jsonl:1, "positive": "1" must be a text, got an object'):
@@ -193,7 +201,7 @@ def test_missing_and_unknown_files(tmp_path, store):
         Pairs().load(store)
     with pytest.raises(UserError, match=r"cannot read .*/a\.csv: No such file or directory"):
         Pairs(str(tmp_path / "a.csv")).load(store)
-    with pytest.raises(UserError, match=r'a\.txt: the suffix "\.txt" says no format; use \.jsonl'):
+    with pytest.raises(UserError, match=r'a\.txt: the suffix "\.txt" is not a known format; use \.jsonl'):
         Pairs(str(tmp_path / "a.txt")).load(store)
 
 

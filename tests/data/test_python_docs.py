@@ -104,7 +104,7 @@ def test_nothing_to_read(tmp_path, store):
     with pytest.raises(ConfigError, match=r"data\.packages=\[NAME"):
         PythonDocs(packages=[]).load(store)
     (tmp_path / "a.py").write_text('"""Only a summary."""')
-    with pytest.raises(UserError, match=r"no pairs in the 1 documentation strings of "):
+    with pytest.raises(UserError, match=r"none of the 1 documentation strings in "):
         PythonDocs(path=str(tmp_path)).load(store)
 
 

@@ -35,7 +35,7 @@ def test_places_are_lines(tmp_path):
         ("q\td\n", "test.tsv:1: expected 3 columns, got 2"),
         (
             "query-id,corpus-id,score\nq,d,1\n",
-            "test.tsv:1: expected 3 columns, got 1; columns are parted by tabs, and not by commas",
+            "test.tsv:1: expected 3 columns, got 1; separate columns with tabs, not commas",
         ),
         ("q 0 d 1\nq d 1\n", "test.tsv:2: expected 4 columns, got 3"),
         ("q1\td1\t0.5\nq2\td2\t1\n", 'test.tsv:1: the grade "0.5" is not a whole number'),
@@ -58,7 +58,7 @@ def test_a_file_is_read_as_a_collection_is(tmp_path):
     path.write_text("query-id\tcorpus-id\tscore\nq1\ta\t1.0\nq1\tb\t-2\nq1\ta\t2\nq2\ta\t1\n")
     assert read_qrels(path) == {"q1": {"a": 2, "b": 0}, "q2": {"a": 1}}
     path.write_text("query-id\tcorpus-id\tscore\n")
-    with pytest.raises(UserError, match=r"test\.tsv holds no judgements"):
+    with pytest.raises(UserError, match=r"test\.tsv has no judgements"):
         read_qrels(path)
     with pytest.raises(UserError, match=r"cannot read .*missing: No such file"):
         read_qrels(tmp_path / "missing")

@@ -59,7 +59,7 @@ def test_dev_is_held_out_where_the_published_one_is_the_test_split(beir_folder, 
     assert (collection.facts["held_out"], collection.facts["dev_queries_removed"]) == ("dev", 1)
     assert "t" not in collection.qrels["dev"]
     assert len(collection.qrels["dev"]) == 2
-    assert "dev queries removed, as another evaluation split has them too: 1" in caplog.messages
+    assert "dev queries removed because another evaluation split has them too: 1" in caplog.messages
 
 
 def test_given_negatives_bind_nothing_and_stay_with_their_query(beir_folder, store):
@@ -96,7 +96,7 @@ def test_leaks_are_removed_before_dev_is_cut(beir_folder, store, caplog):
     assert (facts["train_queries"], facts["dev_queries"]) == (19, 20)
     assert caplog.messages[:2] == [
         "small: 40 documents; queries (pairs) train 19 (19), dev 20 (20), test 2 (2)",
-        "training queries removed, as they are evaluation queries too: 1",
+        "training queries removed because they are evaluation queries too: 1",
     ]
 
 
@@ -176,7 +176,7 @@ def test_too_few_queries_are_said(beir_folder, store, caplog):
         "evaluator.split=test: small has no split 'test'; none of the 30 training queries could be held out for it "
         "(data.test_share); its splits: train"
     )
-    assert "0 of 30 queries could be held out as dev, and data.dev_share=0.1 asks for more" in caplog.text
+    assert "only 0 of 30 queries could be held out as dev, fewer than data.dev_share=0.1 asks for" in caplog.text
 
 
 def test_shares_must_leave_something(chain, store):

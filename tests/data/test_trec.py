@@ -56,7 +56,7 @@ def test_ids_with_spaces_are_parted_by_tabs(tmp_path: Path) -> None:
 
 
 def test_ids_that_no_line_can_carry_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the id 'a\\tb' holds a tab or a line break"):
+    with pytest.raises(UserError, match=r"the id 'a\\tb' contains a tab or a line break"):
         write_run(tmp_path / "run", Ranking.of({"q": [("a\tb", 1.0)]}), "x")
     assert list(tmp_path.iterdir()) == []
 
@@ -77,8 +77,8 @@ def test_a_run_of_other_tools_is_ranked_by_score(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("q Q0 a 1 2 x\nq Q0 b 2\n", r"run:2: expected 6 columns, got 4"),
-        ("q Q0 a 1 high x\n", r"run:1: expected a finite number as score, got 'high'"),
-        ("q Q0 a 1 nan x\n", r"run:1: expected a finite number as score, got 'nan'"),
+        ("q Q0 a 1 high x\n", r"run:1: the score must be a finite number, got 'high'"),
+        ("q Q0 a 1 nan x\n", r"run:1: the score must be a finite number, got 'nan'"),
         ("q Q0 a 1 2 x\n\nq Q0 a 2 1 x\n", r"run:3: document 'a' is ranked twice for query 'q'"),
         ("\n", r"run: the file is empty"),
     ],

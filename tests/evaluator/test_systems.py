@@ -131,7 +131,7 @@ def test_a_file_of_another_tool_is_a_system(context: EvaluationContext, tmp_path
     with pytest.raises(UserError, match=r"none of its 1 queries is in split 'test' of small"):
         with_systems(context, file=TrecFileSystem(str(run))).evaluation("file")
     write_run(run, Ranking({"q10": [("x", 1.0)]}), "other")
-    with pytest.raises(UserError, match=r"query 'q10' ranks 'x', which is no document of small"):
+    with pytest.raises(UserError, match=r"query 'q10' ranks 'x', which is not a document of small"):
         with_systems(context, file=TrecFileSystem(str(run))).evaluation("file")
 
 

@@ -79,7 +79,7 @@ def test_jobs_of_a_sweep_that_was_lost_are_found_again(tmp_path, cluster):
     lost.wait(timeout=30)
     with (tmp_path / "said.txt").open("w") as said:
         again = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=said)
-    wait_for(lambda: "job 1 (model.path=nap) is there already, as " in (tmp_path / "said.txt").read_text())
+    wait_for(lambda: "job 1 (model.path=nap) was submitted before, as " in (tmp_path / "said.txt").read_text())
     (tmp_path / "awake").touch()
     assert again.wait(timeout=60) == 0
     assert (tmp_path / SWEEP / "1" / "log.txt").read_text().count("counting") == 1
@@ -169,7 +169,7 @@ def test_the_ranks_of_a_job_are_named_before_it_has_an_environment(house, capsys
     ],
 )
 def test_the_trainer_has_the_launchers_ranks(launcher, trainer, keys):
-    assert [problem.key for problem in Slurm(**launcher).misfits("ddp", trainer)] == keys
+    assert [problem.key for problem in Slurm(**launcher).trainer_problems("ddp", trainer)] == keys
 
 
 def test_no_cluster_is_a_debugger(house, capsys):  # noqa: F811

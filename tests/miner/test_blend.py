@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embfit.errors import ConfigError
-from embfit.miner import BlendMiner, BM25Miner, DenseMiner, RandomMiner, RunFileMiner, most_suspect
+from embfit.miner import BlendMiner, BM25Miner, DenseMiner, RandomMiner, RunFileMiner, closest_examples
 from embfit.miner import examples as examples_module
 from embfit.miner.blend import mistakes
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
@@ -105,7 +105,7 @@ def test_examples_are_compared_by_the_first_source_alone(
     sources = {"a": Given(4, name="a", max_score=-1.0), "b": Given(4, name="b")}
     training_set = BlendMiner(sources, {"a": 0.5, "b": 0.5}, negatives=4).mine(collection, tiny_encoder, store)
     assert "a" not in training_set.facts["scores"]
-    assert [example["query"]["id"] for example in most_suspect(training_set, 2)] == ["q00", "q01"]  # not q09, q19
+    assert [example["query"]["id"] for example in closest_examples(training_set, 2)] == ["q00", "q01"]  # not q09, q19
 
 
 def test_the_focus_goes_to_the_most_mistaken_queries(
@@ -277,7 +277,7 @@ def test_each_source_draws_by_its_own_seed(collection: Collection, store: Store,
 @pytest.mark.parametrize(
     ("shares", "focus", "message"),
     [
-        ({"a": 1.0}, None, "miner.shares names a, and miner.sources a, b; give each source its share"),
+        ({"a": 1.0}, None, "miner.shares names a, and miner.sources names a, b; give each source a share"),
         ({"a": 0.7, "b": 0.2}, None, r"miner.shares add up to 0.9 \(a 0.7, b 0.2\); they must add up to 1"),
         ({"a": 0.7, "b": 0.3}, "c", "miner.focus=c is not a source after the first; choose b"),
         ({"a": 0.7, "b": 0.3}, "a", "miner.focus=a is not a source after the first; choose b"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embfit.miner import BM25Miner, NoNegatives, most_suspect
+from embfit.miner import BM25Miner, NoNegatives, closest_examples
 from embfit.miner.hidden_positives import FalseNegatives, estimate, hide
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
@@ -70,10 +70,10 @@ def test_the_closest_negatives_come_first(store: Store, tiny_encoder: Encoder) -
         {"train": {"far": {"a": 1}, "near": {"d": 1}, "none": {"b": 1}}},
     )
     training_set = BM25Miner(negatives=1, depth=4).mine(collection, tiny_encoder, store)
-    shown = most_suspect(training_set, 3)
+    shown = closest_examples(training_set, 3)
     assert [example["query"]["id"] for example in shown] == ["near", "far", "none"]
     assert shown[0]["negatives"][0]["score"] > shown[0]["positives"][0]["score"]
     assert len(shown[0]["positives"][0]["text"]) == 401
-    assert [example["query"]["id"] for example in most_suspect(training_set, 1)] == ["near"]
+    assert [example["query"]["id"] for example in closest_examples(training_set, 1)] == ["near"]
     nothing = NoNegatives().mine(collection, tiny_encoder, store)
-    assert [example["query"]["id"] for example in most_suspect(nothing, 2)] == ["far", "near"]
+    assert [example["query"]["id"] for example in closest_examples(nothing, 2)] == ["far", "near"]

@@ -377,6 +377,6 @@ def test_unreached_queries_are_not_all_dropped(
     unlike = {"train": {asked: {small_collection.document_ids[-1]: 1}}}
     collection = replace(small_collection, qrels=unlike)
     with pytest.raises(
-        UserError, match=r"^bm25 ranks no positive of any of the 1 training queries.*set unreached=keep"
+        UserError, match=r"^bm25 finds no positive of any of the 1 training queries.*set miner.unreached=keep"
     ):
         BM25Miner(1, depth=1, unreached="drop").mine(collection, tiny_encoder, store)

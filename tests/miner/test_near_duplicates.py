@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embfit.miner import BM25Miner, near_duplicates
-from embfit.miner.near_duplicates import unlike
+from embfit.miner.near_duplicates import dissimilar
 from embfit.model import Encoder
 from embfit.ragged import Ragged
 from embfit.store import Store
@@ -29,20 +29,20 @@ def test_similarity_by_hand(similarity: float, passing: list[int], monkeypatch: 
     rows = np.tile([1, 2, 3], (3, 1))
     positives = Ragged(np.array([0, 3, 0]), np.array([0, 1, 2, 3]))
     passed = np.ones(rows.shape, bool)
-    found = unlike(rows, passed, positives, COLLECTION, similarity)
+    found = dissimilar(rows, passed, positives, COLLECTION, similarity)
     assert found[0].tolist() == found[2].tolist() == [bool(one) for one in passing]
     assert found[1].tolist() == [True, True, False]  # d itself
 
 
 def test_one_of_several_positives_is_enough() -> None:
     for positives in ([0, 3], [3, 0]):
-        found = unlike(np.array([[1, 2]]), np.ones((1, 2), bool), Ragged.of([positives]), COLLECTION, 0.6)
+        found = dissimilar(np.array([[1, 2]]), np.ones((1, 2), bool), Ragged.of([positives]), COLLECTION, 0.6)
         assert found.tolist() == [[False, True]]  # b is like a, and neither is like d
 
 
 def test_what_was_decided_is_not_read() -> None:
     passed = np.array([[True, False, False]])
-    found = unlike(np.array([[3, 1, -1]]), passed, Ragged(np.array([0]), np.array([0, 1])), COLLECTION, 0.1)
+    found = dissimilar(np.array([[3, 1, -1]]), passed, Ragged(np.array([0]), np.array([0, 1])), COLLECTION, 0.1)
     assert found.tolist() == [[True, True, True]]
 
 

@@ -72,11 +72,11 @@ def test_the_store_knows_the_file(run: Path, store: Store, tiny_encoder: Encoder
     ("text", "message"),
     [
         ("q Q0 a 1 9.0\n", r"them.trec:1: expected 6 columns, got 5"),
-        ("q Q0 a 1 high them\n", r"them.trec:1: expected a finite number as score"),
-        ("q Q0 a 1 1e39 them\n", r"them.trec:1: expected a finite number as score"),
+        ("q Q0 a 1 high them\n", r"them.trec:1: the score must be a finite number"),
+        ("q Q0 a 1 1e39 them\n", r"them.trec:1: the score must be a finite number"),
         (
             "q Q0 a 1 9.0 them\n\nq Q0 zz 2 8 them\n",
-            r"them.trec:3: query 'q' ranks 'zz', which is no document of small",
+            r"them.trec:3: query 'q' ranks 'zz', which is not a document of small",
         ),
         ("p Q0 a 1 9.0 them\n", r"them.trec:1: there is no query 'p' in small"),
         ("q Q0 a 1 9 x\nr Q0 a 1 9 x\nq Q0 a 2 8 x\n", r"them.trec:3: document 'a' is ranked twice for query 'q'"),
@@ -98,9 +98,9 @@ def test_documents_that_loading_left_out_are_passed_over(
     run.write_text("q Q0 empty 1 9.0 them\nq Q0 d 2 8.0 them\n")
     collection = replace(COLLECTION, left_out=frozenset({"empty", "other"}))
     assert RunFileMiner(path=str(run), depth=4).mine(collection, tiny_encoder, store).rows["negatives"][0] == [5, 3]
-    assert "ranks 1 documents that have no text; they are passed over" in caplog.text
+    assert "ranks 1 documents that have no text; they are skipped" in caplog.text
     run.write_text("q Q0 empty 1 9.0 them\nq Q0 strange 2 8.0 them\n")  # two, and two were left out
-    with pytest.raises(UserError, match=r"ranks 'strange', which is no document of \S+ \(1 are not\)"):
+    with pytest.raises(UserError, match=r"ranks 'strange', which is not a document of \S+ \(1 such ids in the file\)"):
         RunFileMiner(path=str(run), depth=4).mine(collection, tiny_encoder, store)
 
 

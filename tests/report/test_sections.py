@@ -1,6 +1,8 @@
 """What the page's sections show of a run."""
 
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +10,10 @@ import pytest
 from embfit.compose.origins import Layer, Origins
 from embfit.evaluator.comparison import compare
 from embfit.evaluator.production import production_gap
+from embfit.report import sections as room
 from embfit.report.findings import efficient
-from embfit.report.page import SECTIONS, page
-from embfit.report.sections import cost, production, reproduction, size, subsets, training
+from embfit.report.page import page
+from embfit.report.sections import cost, production, reproduction, sections, size, subsets, training
 from embfit.report.subject import Subject
 from tests.report.reports import BASE, TUNED, collection, report, system
 
@@ -23,7 +26,25 @@ def subject(**changes: object) -> Subject:
 
 def test_a_run_without_systems_has_no_sections_about_them() -> None:
     bare = Subject(report(evaluations=[], comparisons=[], training={}, timings={}), {}, Origins())
-    assert [name for name, section in SECTIONS.items() if section(bare)] == ["mining", "data", "reproduction"]
+    assert [name for name, section in sections().items() if section(bare)] == ["mining", "data", "reproduction"]
+
+
+def test_the_order_of_the_page() -> None:
+    assert list(sections()) == [
+        *("assessment", "result", "subsets", "production", "curves", "scores", "size", "queries"),
+        *("training", "mining", "data", "cost", "reproduction"),
+    ]
+    assert sorted(file.stem for file in Path(room.__path__[0]).glob("*.html")) == sorted(sections())
+    places = [import_module(f"embfit.report.sections.{name}").PLACE for name in sections()]
+    assert len(set(places)) == len(places)
+
+
+def test_a_file_is_a_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weather.py").write_text("PLACE = 15\n\n\ndef section(subject):\n    return {'title': 'Rain'}\n")
+    monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path)])
+    found = sections.__wrapped__()
+    assert list(found)[:3] == ["assessment", "weather", "result"]
+    assert found["weather"](subject()) == {"title": "Rain"}
 
 
 def test_training_is_drawn_and_its_cost_is_shown_with_the_costs() -> None:
@@ -81,13 +102,14 @@ def test_versions_are_named() -> None:
         "embfit": "0.1.0",
         "python": "3.11.2",
         "platform": "Linux",
-        "git": {"commit": "0123456789abcdef", "clean": False},
+        "embfit_git": {"commit": "fedcba9876543210", "clean": True},
+        "directory_git": {"commit": "0123456789abcdef", "clean": False},
         "packages": {"torch": "2.9", "left-pad": "1"},
     }
     shown = reproduction.section(Subject(report(), {}, Origins(), versions=versions))
     assert shown["versions"] == [
-        ("commit", "0123456789ab, with changes"),
-        ("embfit", "0.1.0"),
+        ("embfit", "0.1.0, commit fedcba987654"),
+        ("working directory", "commit 0123456789ab with changes"),
         ("Python", "3.11.2"),
         ("torch", "2.9"),
         ("machine", "Linux"),
@@ -95,7 +117,13 @@ def test_versions_are_named() -> None:
 
 
 def test_a_resumed_run_is_reproduced_by_what_was_typed_first() -> None:
-    versions = {"overrides": ["seed=3", "query=what is it"], "git": None, "embfit": "", "python": "", "packages": {}}
+    versions = {
+        "overrides": ["seed=3", "query=what is it"],
+        "embfit_git": None,
+        "embfit": "",
+        "python": "",
+        "packages": {},
+    }
     resumed = Subject(report(), {}, Origins(), None, "python -m embfit resume=DIR", versions | {"platform": ""})
     assert reproduction.section(resumed)["command"] == "python -m embfit seed=3 'query=what is it'"
     costs = cost.section(resumed)

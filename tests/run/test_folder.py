@@ -9,15 +9,44 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.run import folder as run_folder
-from embfit.run.folder import RunFolder, read_state, versions
-from embfit.run.record import read_record
+from embfit.run.folder import RunFolder
+from embfit.run.record import read_record, read_state
 from embfit.run.resume import holds_run_of, recorded_config
+from embfit.run.versions import versions
 from embfit.store import write_text
 
-CONFIG = {"seed": 3, "run": {"dir": "out"}, "model": {"prompt": "für"}}
+CONFIG = {
+    "seed": 3,
+    "run": {"dir": "out"},
+    "model": {"prompt": "für"},
+    "task": {"_target_": "tests.run.test_folder.train"},
+}
 ORIGINS = {"seed": "command line", "model.prompt": "conf/model/x.yaml:3"}
+
+
+@task(
+    outputs=("checkpoints", "training.json", "training-*.json", "model", "report.json", "rankings"),
+    costly=("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json"),
+)
+def train() -> None:
+    """A task that trains for hours."""
+
+
+@task(outputs=("queries.parquet", "journal"), paid=("journal",))
+def ask() -> None:
+    """A task that pays for answers."""
+
+
+@task(restarts=True, outputs=("requests.json",))
+def serve() -> None:
+    """A task that is started again and again."""
+
+
+def task_is(name: str) -> dict:
+    return {"task": {"_target_": f"tests.run.test_folder.{name}"}}
 
 
 def make(tmp_path, **more) -> RunFolder:
@@ -40,6 +69,7 @@ def test_what_was_asked_is_written_down(tmp_path):
             "seed": {"value": 3, "source": "command line"},
             "run.dir": {"value": "out", "source": ""},
             "model.prompt": {"value": "für", "source": "conf/model/x.yaml:3"},
+            "task._target_": {"value": "tests.run.test_folder.train", "source": ""},
         },
     }
     found = json.loads((folder / "versions.json").read_text())
@@ -147,7 +177,7 @@ def test_a_run_that_takes_the_place_of_another_leaves_nothing_of_it(tmp_path, ca
     made = ["checkpoints/step.pt", "training.json", "training-fold-0.json", "model/a", "report.json", "rankings/a.trec"]
     folder = interrupted(tmp_path, dict.fromkeys(made, "of A"), seed=4)
     (folder / "notes.md").write_text("mine")
-    with make(tmp_path, anew=True) as run:
+    with make(tmp_path, overwrite=True) as run:
         assert not run.resuming
     assert "was of another configuration; it begins anew" in caplog.text
     assert {path.name for path in folder.iterdir()} == {
@@ -164,7 +194,7 @@ def test_a_run_that_is_killed_while_it_takes_the_place_of_another_leaves_no_mixt
 
     monkeypatch.setattr("shutil.rmtree", killed)
     with pytest.raises(MemoryError):
-        make(tmp_path, anew=True).__enter__()
+        make(tmp_path, overwrite=True).__enter__()
     assert not (folder / "config.yaml").exists()  # else A could be gone on with, or pass for this one
 
 
@@ -190,6 +220,42 @@ def test_a_folder_that_was_no_runs_keeps_what_it_holds(tmp_path):
         RunFolder(tmp_path / "other", CONFIG, ORIGINS).__enter__()
 
 
+def test_what_a_task_makes_is_told_by_that_task(tmp_path):
+    folder = interrupted(tmp_path, {"requests.json": "of B", "report.json": "of B"}, **task_is("serve"))
+    with make(tmp_path):
+        assert not (folder / "requests.json").exists()  # the earlier task's
+        assert not (folder / "report.json").exists()  # this one's, which might pass for it
+    folder = interrupted(tmp_path / "other", {"training.json": "hours"})
+    with pytest.raises(ConfigError, match="holds an unfinished run of another configuration"):
+        RunFolder(folder, CONFIG | task_is("serve"), {}).__enter__()
+
+
+def test_what_was_paid_for_is_never_removed(tmp_path):
+    folder = interrupted(tmp_path, {"queries.parquet": "of A", "journal": "answers"}, **task_is("ask"), seed=4)
+    with RunFolder(folder, CONFIG | task_is("ask"), ORIGINS, overwrite=True):
+        assert not (folder / "queries.parquet").exists()
+        assert (folder / "journal").read_text() == "answers"
+
+
+def test_a_run_of_a_task_that_is_not_there_any_more_is_left_alone(tmp_path):
+    folder = interrupted(tmp_path, {"training.json": "hours"}, seed=4)
+    provenance = (folder / "provenance.json").read_text().replace("test_folder.train", "test_folder.gone")
+    (folder / "provenance.json").write_text(provenance)
+    with pytest.raises(ConfigError, match=r"what that made is not known: tests\.run\.test_folder has no 'gone'"):
+        make(tmp_path, overwrite=True).__enter__()
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_a_task_that_restarts_is_a_new_run_each_time(tmp_path, error):
+    run = RunFolder(tmp_path / "out", CONFIG | task_is("serve"), ORIGINS).__enter__()
+    (tmp_path / "out" / "requests.json").touch()
+    run.__exit__(error, error and error(), None)
+    with RunFolder(tmp_path / "out", CONFIG | task_is("serve"), ORIGINS) as again:
+        assert not again.resuming
+        assert not (tmp_path / "out" / "requests.json").exists()
+    assert status(tmp_path)["state"] == "done"
+
+
 def test_a_run_of_the_same_configuration_goes_on_unasked(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     folder = interrupted(tmp_path, {"checkpoints/step.pt": "hours"})
@@ -208,7 +274,7 @@ def test_a_run_is_gone_on_with_where_its_relative_paths_are(tmp_path, monkeypatc
     folder = interrupted(tmp_path, {"checkpoints/step.pt": "hours"})
     monkeypatch.chdir(second)
     with pytest.raises(ConfigError, match=f"begun in {first}, where its relative paths are; run it from there, or"):
-        make(tmp_path, anew=True).__enter__()
+        make(tmp_path, overwrite=True).__enter__()
     assert (folder / "checkpoints" / "step.pt").is_file()
     first.rename(tmp_path / "renamed")  # there is no other place any more
     with make(tmp_path):
@@ -335,20 +401,43 @@ def test_states_that_cannot_be_read(tmp_path):
     assert read_state(tmp_path) is None
 
 
-def test_git_state_of_the_working_directory(tmp_path, monkeypatch):
+def test_the_commits_of_embfit_and_of_the_working_directory(tmp_path, monkeypatch):
+    own = versions()["embfit_git"]
     monkeypatch.chdir(tmp_path)
-    assert versions()["git"] is None
+    assert versions()["directory_git"] is None
+    assert versions()["embfit_git"] == own
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    assert versions()["git"]["clean"] is True
+    assert versions()["directory_git"]["clean"] is True
     (tmp_path / "new").touch()
-    state = versions()["git"]
+    state = versions()["directory_git"]
     assert (len(state["commit"]), state["clean"]) == (40, False)
+    assert versions()["embfit_git"] == own
+
+
+def test_a_repository_around_an_installed_embfit_is_not_embfits(tmp_path, monkeypatch):
+    package = tmp_path / "env" / "embfit"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(
+        ["git", "-C", str(tmp_path), *identity, "commit", "-q", "--allow-empty", "-m", "a user's"], check=True
+    )
+    monkeypatch.setattr("embfit.__file__", str(package / "__init__.py"))
+    told = SimpleNamespace(read_text=lambda name: '{"url": "https://host/embfit", "vcs_info": {"commit_id": "c0ffee"}}')
+    monkeypatch.setattr("embfit.run.versions.distribution", lambda name: told)
+    assert versions()["embfit_git"] == {"commit": "c0ffee", "clean": True}  # as pip wrote down
+    monkeypatch.setattr("embfit.run.versions.distribution", lambda name: SimpleNamespace(read_text=lambda name: None))
+    assert versions()["embfit_git"] is None
+    subprocess.run(["git", "-C", str(tmp_path), "add", "."], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), *identity, "commit", "-q", "-m", "a checkout"], check=True)
+    assert versions()["embfit_git"]["clean"] is True
 
 
 def test_a_run_that_is_killed_while_it_writes_its_record_is_begun_anew(tmp_path, monkeypatch):
-    config = {"task": {"_target_": "embfit.task.mine"}, "run": {"dir": str(tmp_path)}, "seed": 3}
+    config = {"task": {"_target_": "embfit.task.mine.mine"}, "run": {"dir": str(tmp_path)}, "seed": 3}
 
     def killed(path: Path, text: str) -> None:
         if path.name == "versions.json":

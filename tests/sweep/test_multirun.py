@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import yaml
 from embfit.app import main
 from embfit.compose.composition import compose
 from embfit.compose.loader import make_loader
-from embfit.sweep.best import write_experiment
+from embfit.sweep.best_experiment import write_experiment
 from tests.compose.conftest import house  # noqa: F401
 from tests.test_app import script
 
@@ -122,7 +121,8 @@ def test_a_folder_holds_one_sweep(house, capsys):  # noqa: F811
     assert main(["-m", "task=score", "seed=1,2", "run.dir=outputs/sweeps"]) == 0
     assert main(["-m", "task=score", "seed=1,3", "run.dir=outputs/sweeps"]) == 2
     assert (
-        "holds another sweep (task=score seed=1,2 by embfit.sweep.grid.Grid); name another" in capsys.readouterr().err
+        "contains another sweep (task=score seed=1,2 by embfit.sweep.grid.Grid); name another"
+        in capsys.readouterr().err
     )
 
 
@@ -156,7 +156,7 @@ def test_a_job_of_another_configuration_leaves_nothing_to_the_one_in_its_place(h
 
 def test_an_interval_in_a_grid(house, capsys):  # noqa: F811
     assert main(["-m", "task=score", "model.rate=interval(0,1)"]) == 2
-    assert "model.rate is given an interval" in capsys.readouterr().err
+    assert "model.rate is an interval" in capsys.readouterr().err
 
 
 def test_a_search_goes_on_where_it_was_killed(house, capsys):  # noqa: F811
@@ -184,7 +184,6 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
     running.wait(timeout=30)
     first = (tmp_path / SWEEP / "0" / "status.json").read_text()
     (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")
-    began = time.monotonic()
     done = subprocess.run(
         command,
         cwd=tmp_path,
@@ -195,7 +194,6 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 50
     assert "1 of 3 jobs are done already" in done.stderr
     assert (tmp_path / SWEEP / "0" / "status.json").read_text() == first
     assert "3 of 3 jobs done" in done.stdout
@@ -248,7 +246,7 @@ def test_the_best_is_compared_with_the_default_over_queries_and_seeds(house, cap
     assert "best − default: test ndcg@10 +0.0400 (too few queries for an interval, p = 0.1" in out
     assert yaml.safe_load((SWEEP / "conf/experiment/best.yaml").read_text())["model"] == {"rate": 0.3}
     assert main(["-m", "task=score", "model.rate=0.1,0.2", "run.dir=other"]) == 0
-    assert "no finished job has the default at every key" in capsys.readouterr().out
+    assert "no finished job has the default value of every key" in capsys.readouterr().out
     typed = json.loads(Path("other/summary.json").read_text())["command"]
     assert typed == "python -m embfit -m run.dir=other task=score model.rate=0.1,0.2"
 
@@ -260,7 +258,7 @@ def test_two_objectives_have_a_front(house, capsys):  # noqa: F811
     assert "best dev.ndcg@10 1.0000, config.model.depth 3.0000 in job 0 (model.rate=0.3 model.depth=3)" in out
     assert summary()["front"] == [[0]]
     assert main(["-m", "+sweep=grid", "sweep.objective=[a,b]", "task=score", "seed=1,2"]) == 2
-    assert "sweep.objective names 2 and sweep.direction 1" in capsys.readouterr().err
+    assert "sweep.objective has 2 entries and sweep.direction has 1" in capsys.readouterr().err
 
 
 def test_a_sweep_stops_where_its_first_job_lacks_the_objective(house, capsys):  # noqa: F811
@@ -268,10 +266,10 @@ def test_a_sweep_stops_where_its_first_job_lacks_the_objective(house, capsys):  
     assert main([*command, "sweep.objective=systems.tuned.metrics.ndgc@10"]) == 1
     err = capsys.readouterr().err
     assert (
-        "embfit: error: sweep.objective=systems.tuned.metrics.ndgc@10: job 0 is done and has no such number; "
-        "did you mean 'systems.tuned.metrics.ndcg@10'?\n"
-        "it has dev.ndcg@10, systems.base.metrics.ndcg@10, systems.tuned.metrics.ndcg@10, minutes, and config.KEY; the "
-        "sweep has stopped\n"
+        "embfit: error: sweep.objective=systems.tuned.metrics.ndgc@10: job 0 has ended and its report has no such "
+        "number; did you mean 'systems.tuned.metrics.ndcg@10'?\n"
+        "the sweep has stopped; choose one of dev.ndcg@10, systems.base.metrics.ndcg@10, "
+        "systems.tuned.metrics.ndcg@10, minutes, or config.KEY\n"
     ) in err
     assert [job["state"] for job in summary()["jobs"]] == ["done", "waiting"]
     assert main([*command, "sweep.objective=systems.tuned.metrics.ndcg@10"]) == 0
@@ -283,9 +281,9 @@ def test_without_the_default_objective_a_grid_goes_on_and_a_search_stops(house, 
     pytest.importorskip("optuna")
     command = ["-m", "task=count", "run.dir=sweep"]
     assert main([*command, "+sweep=grid", "seed=1,2"]) == 0
-    assert "no report has dev.ndcg@10, so none is the best (set sweep.objective)" in capsys.readouterr().out
+    assert "no report has dev.ndcg@10, so there is no best job (set sweep.objective)" in capsys.readouterr().out
     assert main([*command, "run.dir=search", "+sweep=optuna", "model.rate=0.1,0.2"]) == 1
-    assert "sweep.objective=dev.ndcg@10: job 0 is done and has no such number" in capsys.readouterr().err
+    assert "sweep.objective=dev.ndcg@10: job 0 has ended and its report has no such number" in capsys.readouterr().err
     assert not Path("search/1").exists()
 
 
@@ -322,7 +320,7 @@ def test_a_grid_and_a_search_of_the_same_values_are_two_sweeps(house, capsys):  
     assert main(["-m", "+sweep=optuna", "task=score", "model.rate=0.1,0.2", f"run.dir={SWEEP}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "holds another sweep (task=score model.rate=0.1,0.2 by embfit.sweep.grid.Grid)" in err
+    assert "contains another sweep (task=score model.rate=0.1,0.2 by embfit.sweep.grid.Grid)" in err
     assert main(["-m", "+sweep=optuna", "task=score"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -348,7 +346,7 @@ def test_a_grid_and_a_search_of_the_same_values_are_two_sweeps(house, capsys):  
         (["run.dir=a,b", "seed=1,2"], ["run.dir=a,b: a sweep has one folder"]),
         (["run.dir=é", "seed=1,2"], ["run.dir: cannot read the value é; quote it: run.dir='\"é\"' (command line)"]),
         (["run.dir=x (1)", "seed=1,2"], ["run.dir: cannot read the value x (1); quote it: run.dir='\"x (1)\"'"]),
-        (["run={dir: x}", "seed=1,2"], ["run.dir: would be ignored under -m; name the sweep's folder with run.dir"]),
+        (["run={dir: x}", "seed=1,2"], ["run.dir: a file cannot name a sweep's folder; give run.dir"]),
         (["++hydra.run.dir=x", "seed=1,2"], ["++hydra.run.dir=x would be ignored; set run.dir=x"]),
         (["loss=[plain,nested]", "seed=1,2"], ["loss takes one choice; -m loss=plain,nested runs one job for each"]),
         (

@@ -3,7 +3,7 @@ import pytest
 from embfit.errors import ConfigError
 from embfit.evaluator import validation
 from embfit.sweep import objective
-from embfit.sweep.objective import Aim, aims, numbers, read_objective, unknown_objectives
+from embfit.sweep.objective import Objective, numbers, pair_objectives, read_objective, unknown_objectives
 
 REPORT = {
     "systems": {"tuned": {"metrics": {"ndcg@10": 0.7}}},
@@ -35,11 +35,11 @@ def test_minutes_and_settings():
 
 
 def test_a_direction_for_each_objective():
-    assert aims("dev.x", "minimize") == (Aim("dev.x", "minimize"),)
-    both = aims(["dev.x", "minutes"], ["maximize", "minimize"])
-    assert [aim.sign for aim in both] == [-1, 1]
-    with pytest.raises(ConfigError, match=r"sweep.objective names 2 and sweep.direction 1; give each"):
-        aims(["dev.x", "minutes"], "maximize")
+    assert pair_objectives("dev.x", "minimize") == (Objective("dev.x", "minimize"),)
+    both = pair_objectives(["dev.x", "minutes"], ["maximize", "minimize"])
+    assert [objective.sign for objective in both] == [-1, 1]
+    with pytest.raises(ConfigError, match=r"sweep.objective has 2 entries and sweep.direction has 1; give each"):
+        pair_objectives(["dev.x", "minutes"], "maximize")
 
 
 def test_what_a_report_has():
@@ -68,7 +68,7 @@ def test_what_no_job_can_have(name, told):
     evaluator = {"_target_": "embfit.evaluator.Retrieval", "metrics": ["mrr@5"], "dims": [64]}
     configs = [{"evaluator": evaluator, "training": {"epochs": 1}}]
     configs.append({**configs[0], "miner": {"depth": 5}})
-    found = [str(problem) for problem in unknown_objectives(aims(name, "maximize"), configs, "command line")]
+    found = [str(problem) for problem in unknown_objectives(pair_objectives(name, "maximize"), configs, "command line")]
     assert found == ([f"sweep.objective: {told} (command line)"] if told else [])
-    assert not [*unknown_objectives(aims("dev.anything", "maximize"), [{"training": {}}], "")]  # who knows?
+    assert not [*unknown_objectives(pair_objectives("dev.anything", "maximize"), [{"training": {}}], "")]  # who knows?
     assert objective.VALIDATION_METRIC == validation.VALIDATION_METRIC

@@ -27,8 +27,8 @@ def test_a_grid_of_nothing_is_one_job(tmp_path):
 
 
 def test_a_grid_has_no_end_of_an_interval():
-    with pytest.raises(ConfigError, match="rate is given an interval"):
-        Grid().foreseen(RATES)
+    with pytest.raises(ConfigError, match="rate is an interval"):
+        Grid().known_jobs(RATES)
 
 
 def ended(job: SweepJob, *values: float | None, state: str = "done") -> Result:
@@ -134,18 +134,18 @@ def test_a_point_that_failed_is_tried_again_when_it_is_proposed_again(tmp_path):
 
 def test_the_seed_is_nothing_to_search():
     space = Space((), (Axis("lr", ("1", "2")), Axis("seed", ("0", "1"))))
-    with pytest.raises(ConfigError, match=r"would look for the luckiest seed; leave it out, .* seed=0,1,2"):
-        Optuna().foreseen(space)
+    with pytest.raises(ConfigError, match=r"would search for the luckiest seed; leave seed out, .* seed=0,1,2"):
+        Optuna().known_jobs(space)
 
 
 def test_nothing_to_vary():
     with pytest.raises(ConfigError, match="sweep=optuna has nothing to vary"):
-        Optuna().foreseen(Space((), ()))
+        Optuna().known_jobs(Space((), ()))
 
 
 def test_what_is_foreseen_has_every_value_and_both_ends():
     axes = (Axis("miner", ("bm25", "dense", "none")), Axis("lr", span=Span(0.25, 0.5)), Axis("epochs", ("1",)))
-    assert Optuna().foreseen(Space((), axes)) == [
+    assert Optuna().known_jobs(Space((), axes)) == [
         SweepJob(0, {"miner": "bm25", "lr": "0.25", "epochs": "1"}),
         SweepJob(1, {"miner": "dense", "lr": "0.5", "epochs": "1"}),
         SweepJob(2, {"miner": "none", "lr": "0.5", "epochs": "1"}),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from embfit.sweep.job import Result, SweepJob
-from embfit.sweep.objective import Aim
+from embfit.sweep.objective import Objective
 from embfit.sweep.page import write_page
 from embfit.sweep.summary import Summary
 
@@ -18,7 +18,7 @@ RESULTS = [
 
 
 def summary(**changes) -> Summary:
-    return Summary(**{"command": "c", "aims": [Aim("dev.x", "maximize")], "results": RESULTS} | changes)
+    return Summary(**{"command": "c", "objectives": [Objective("dev.x", "maximize")], "results": RESULTS} | changes)
 
 
 def test_the_best_first_and_what_is_not_done_last():
@@ -31,7 +31,7 @@ def test_the_best_first_and_what_is_not_done_last():
     ]
     assert summary().sentence == "2 of 4 jobs done; best dev.x 0.7500 in job 2 (lr=3)"
     assert [result.job.number for result in summary().unfinished] == [1, 3]
-    least = summary(aims=[Aim("dev.x", "minimize")]).best
+    least = summary(objectives=[Objective("dev.x", "minimize")]).best
     assert least is not None
     assert least.results[0].job.number == 0
 
@@ -39,7 +39,7 @@ def test_the_best_first_and_what_is_not_done_last():
 def test_no_objective_is_said():
     found = summary(results=[Result(SweepJob(0, {}), "done", values=(None,)), RESULTS[1]])
     assert found.best is None
-    assert found.sentence == "1 of 2 jobs done; no report has dev.x, so none is the best (set sweep.objective)"
+    assert found.sentence == "1 of 2 jobs done; no report has dev.x, so there is no best job (set sweep.objective)"
     assert summary(results=RESULTS[1:2]).sentence == "0 of 1 jobs done"
 
 
@@ -80,7 +80,7 @@ def test_seeds_are_averaged_and_none_wins_by_a_lucky_one():
     assert (found.best.point, found.best.values) == ({"lr": "2"}, (0.6,))
     assert found.sentence == (
         "5 of 6 jobs done, 1 pruned; best dev.x 0.6000 (mean of 2 seeds) in jobs 2, 3 (lr=2)\n"
-        "not compared, since other points have more seeds: lr=3 (job 4)"
+        "not compared, because other points have more seeds: lr=3 (job 4)"
     )
     assert found.unfinished == []
     assert found.record()["best_jobs"] == [2, 3]
@@ -111,15 +111,15 @@ def test_a_front_of_two_objectives():
         done(2, (0.6, 3.0), size="odd"),  # the small one is better and quicker
         done(3, (0.75, 2.0), size="fine"),
     ]
-    found = summary(aims=[Aim("dev.x", "maximize"), Aim("minutes", "minimize")], results=results)
+    found = summary(objectives=[Objective("dev.x", "maximize"), Objective("minutes", "minimize")], results=results)
     assert [one.point["size"] for one in found.front] == ["large", "fine"]
     assert [row[-1] for row in found.table()] == ["", "front", "front", "", ""]
     assert found.record()["front"] == [[0], [3]]
     assert found.sentence.splitlines() == [
         "4 of 4 jobs done; best dev.x 0.8000, minutes 9.0000 in job 0 (size=large)",
-        "no other point is better in one objective without being worse in another: "
+        "the front (no other point is better in one objective without being worse in another): "
         "job 0: dev.x 0.8000, minutes 9.0000; job 3: dev.x 0.7500, minutes 2.0000",
-        "called the best is the one with the best dev.x",
+        "the best is the point of the front with the best dev.x",
     ]
 
 
@@ -141,13 +141,13 @@ def test_plots_are_in_the_page(tmp_path):
     one = [replace(result, values=result.values[:1]) for result in results]
     page = write_page(summary(results=one), tmp_path).read_text()
     assert page.count("<svg") == 2
-    assert "Which values go with which result" in page
+    assert "Which values lead to which results" in page
     assert "What matters most" in page
     assert "var(--gain)" in page  # they follow the page into the dark
     assert not re.search(r"#[0-9a-f]{6}", "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S)))
     assert "http:" not in page
     assert "https:" not in page
-    two = summary(aims=[Aim("dev.x", "maximize"), Aim("minutes", "minimize")], results=results)
+    two = summary(objectives=[Objective("dev.x", "maximize"), Objective("minutes", "minimize")], results=results)
     assert write_page(two, tmp_path).read_text().count("<svg") == 3
     same = [done(number, (0.5,), lr=str(number)) for number in range(4)]
     assert write_page(summary(results=same), tmp_path).read_text().count("<svg") >= 1

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
-from embfit.model import Encoder, save_encoder
-from tests.conftest import TEXTS
+from embfit.app import main
+from embfit.model import save_encoder
+from tests.conftest import TEXTS, new_encoder
 
 SPLITS = {"train": range(24), "dev": range(24, 30), "test": range(30, 36)}
+
+
+ALL_TEXTS = [f"{text} {ending}" for ending in ("often", "rarely", "in children") for text in TEXTS]
 
 
 @pytest.fixture
 def texts() -> list[str]:
     """Thirty-six documents: each sentence with one of three endings."""
-    return [f"{text} {ending}" for ending in ("often", "rarely", "in children") for text in TEXTS]
+    return ALL_TEXTS
 
 
 @pytest.fixture(autouse=True)
@@ -24,26 +33,25 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-@pytest.fixture
-def command(tiny_encoder: Encoder, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The overrides that name a tiny model and a collection in the BEIR layout; the working directory is empty."""
-    save_encoder(tiny_encoder, tmp_path / "tiny")
-    folder = tmp_path / "collection"
+def write_command(parent: Path, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Write a tiny model, a collection in the BEIR layout and a folder `work`; return overrides that name the two."""
+    save_encoder(new_encoder(tokenizer), parent / "tiny")
+    folder = parent / "collection"
     (folder / "qrels").mkdir(parents=True)
-    documents = [{"_id": f"d{row}", "title": "", "text": text} for row, text in enumerate(texts)]
+    documents = [{"_id": f"d{row}", "title": "", "text": text} for row, text in enumerate(ALL_TEXTS)]
     queries = [
-        {"_id": f"q{row}", "text": " ".join([*text.split()[2:6], text.split()[-1]])} for row, text in enumerate(texts)
+        {"_id": f"q{row}", "text": " ".join([*text.split()[2:6], text.split()[-1]])}
+        for row, text in enumerate(ALL_TEXTS)
     ]
     for name, rows in (("corpus", documents), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for split, rows in SPLITS.items():
         lines = "".join(f"q{row}\td{row}\t1\n" for row in rows)
         (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + lines)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (parent / "work").mkdir()
     return [
         "model=custom",
-        f"model.path={tmp_path / 'tiny'}",
+        f"model.path={parent / 'tiny'}",
         "model.precision=fp32",
         "data=beir",
         f"data.path={folder}",
@@ -53,3 +61,45 @@ def command(tiny_encoder: Encoder, texts: list[str], tmp_path: Path, monkeypatch
         "trainer=cpu",
         "evaluator.resamples=200",
     ]
+
+
+@pytest.fixture
+def command(tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The overrides that name a tiny model and a collection; the working directory is empty."""
+    overrides = write_command(tmp_path, tokenizer)
+    monkeypatch.chdir(tmp_path / "work")
+    return overrides
+
+
+class FineTuning(NamedTuple):
+    """A finished fine-tuning by the overrides of `command` and nothing else.
+
+    Args:
+        command: the overrides, which name a model and a collection of its own.
+        work: its working directory, with the run in `run` and the store in `outputs`.
+        output: what it printed.
+    """
+
+    command: list[str]
+    work: Path
+    output: str
+
+
+@pytest.fixture(scope="session")
+def _fine_tuning(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> FineTuning:
+    """One default fine-tuning for all tests that only read what it leaves."""
+    parent = tmp_path_factory.mktemp("fine-tuning")
+    overrides = write_command(parent, tokenizer)
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        patch.chdir(parent / "work")
+        assert main([*overrides, "run.dir=run"]) == 0
+    return FineTuning(overrides, parent / "work", output.getvalue())
+
+
+@pytest.fixture
+def fine_tuning(_fine_tuning: FineTuning, command: list[str]) -> FineTuning:
+    """A default fine-tuning, whose run and store are copied into the working directory."""
+    shutil.copytree(_fine_tuning.work, Path(), dirs_exist_ok=True)
+    return _fine_tuning

@@ -14,8 +14,8 @@ from embfit.app import main
 from embfit.errors import UserError
 from embfit.model import CrossEncoder, save_cross_encoder
 from embfit.records import Collection, TrainingSet
-from embfit.task import finetune_cross_encoder as module
-from embfit.task.finetune_cross_encoder import folds_of
+from embfit.task import cross_encoder_trainee as module
+from embfit.task.cross_encoder_trainee import folds_of
 from embfit.training import Fit
 from tests.conftest import make_collection
 from tests.task.test_tasks import report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from embfit.app import main
 from embfit.model import Encoder, Pretrained
 from embfit.training import Training
-from tests.task.conftest import SPLITS
+from tests.task.conftest import SPLITS, FineTuning
 
 
 def report(folder: str) -> dict:
@@ -38,10 +39,7 @@ def test_an_adapter_saved_alone_evaluates_as_it_did_when_it_was_trained(command:
     assert report("again")["systems"]["base"]["metrics"] == tuned
 
 
-def test_finetune_leaves_what_scripts_rely_on(
-    command: list[str], texts: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*command, "run.dir=run"]) == 0
+def test_finetune_leaves_what_scripts_rely_on(fine_tuning: FineTuning) -> None:
     found = report("run")
     assert {"base", "tuned", "bm25"} <= found["systems"].keys()
     assert {"ndcg@10", "mrr@10", "recall@10", "recall@100"} <= found["systems"]["base"]["metrics"].keys()
@@ -51,16 +49,15 @@ def test_finetune_leaves_what_scripts_rely_on(
     assert sorted(path.name for path in Path("run/rankings").glob("*.trec")) == ["base.trec", "bm25.trec", "tuned.trec"]
     assert list(Path("run/tensorboard").glob("events*"))
     assert not Path("run/checkpoints").exists()
-    shown = capsys.readouterr().out
-    assert f"{found['systems']['tuned']['metrics']['ndcg@10']:.4f}" in shown
-    assert "run/model" in shown
+    assert f"{found['systems']['tuned']['metrics']['ndcg@10']:.4f}" in fine_tuning.output
+    assert "run/model" in fine_tuning.output
     card = Path("run/model/README.md").read_text()
     assert f"| tuned | {found['systems']['tuned']['metrics']['ndcg@10']:.4f} |" in card
     assert found["data"]["corpus_sha256"] in card
 
 
+@pytest.mark.usefixtures("fine_tuning")
 def test_the_saved_model_is_the_one_that_was_measured(command: list[str]) -> None:
-    assert main([*command, "run.dir=run"]) == 0
     assert main([*command, "task=evaluate", "model.path=run/model", "run.dir=again"]) == 0
     tuned, again = report("run")["systems"]["tuned"], report("again")["systems"]["base"]
     assert again["metrics"] == tuned["metrics"]
@@ -90,28 +87,27 @@ def test_any_systems_are_compared_with_the_first(command: list[str]) -> None:
     assert main([*evaluate, "task.systems=[file]", file, "task.qrels=other.qrels", "run.dir=four"]) == 1
 
 
-def test_sentence_transformers_measures_the_same(command: list[str], texts: list[str]) -> None:
+@pytest.mark.usefixtures("fine_tuning")
+def test_sentence_transformers_measures_the_same(texts: list[str]) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    assert main([*command, "run.dir=run"]) == 0
     theirs = sentence_transformers.SentenceTransformer("run/model", device="cpu").encode(texts)
     ours = Pretrained("run/model", precision="fp32").load("cpu").encode(texts, "document")
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.usefixtures("fine_tuning")
 def test_a_second_run_reuses_the_first(command: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    assert main([*command, "run.dir=one"]) == 0
-    caplog.clear()
     assert main([*command, "run.dir=two", "loss.temperature=0.02"]) == 0
     for kind in ("negatives", "rankings", "tokens"):
         assert f"reusing {kind} from the store" in caplog.text
-    assert report("one")["systems"]["base"]["metrics"] == report("two")["systems"]["base"]["metrics"]
+    assert report("run")["systems"]["base"]["metrics"] == report("two")["systems"]["base"]["metrics"]
 
 
+@pytest.mark.usefixtures("fine_tuning")
 def test_the_same_seed_gives_the_same_numbers(command: list[str]) -> None:
-    assert main([*command, "run.dir=one"]) == 0
     assert main([*command, "run.dir=two", "store.enabled=false"]) == 0
-    assert report("one")["systems"] == {
-        name: {**system, "facts": report("one")["systems"][name]["facts"]}
+    assert report("run")["systems"] == {
+        name: {**system, "facts": report("run")["systems"][name]["facts"]}
         for name, system in report("two")["systems"].items()
     }
 
@@ -186,23 +182,20 @@ def test_what_was_mined_is_reported_though_no_false_negatives_can_be_estimated(
     assert "ranks documents for none of the 1 training queries" in caplog.text
 
 
-def test_a_fine_tuning_ends_with_a_command_on_the_same_data(
-    command: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*command, "training.epochs=1", "run.dir=run"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
+def test_a_fine_tuning_ends_with_a_command_on_the_same_data(fine_tuning: FineTuning) -> None:
+    last = fine_tuning.output.splitlines()[-1]
     words = shlex.split(last.removeprefix("use it   python -m embfit "))
     assert words[:3] == ["task=search", "query=...", "tuned=run/model"]
-    assert words[3:] == [word for word in command if word.startswith(("model", "data", "store"))]
+    assert words[3:] == [word for word in fine_tuning.command if word.startswith(("model", "data", "store"))]
     assert main([*words, "run.dir=search"]) == 0
 
 
+@pytest.mark.usefixtures("fine_tuning")
 def test_search_shows_base_and_tuned(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     search = [*command, "task=search", "query=kidneys filter the blood", "task.documents=2"]
     assert main([*search, "run.dir=first"]) == 0
     assert "tuned" not in capsys.readouterr().out.splitlines()[2]
-    assert main([*command, "run.dir=outputs/finetune/run"]) == 0
-    capsys.readouterr()
+    shutil.move("run", "outputs/finetune/run")
     assert main([*search, "run.dir=second"]) == 0
     shown = capsys.readouterr().out
     assert "base" in shown
@@ -210,6 +203,7 @@ def test_search_shows_base_and_tuned(command: list[str], capsys: pytest.CaptureF
     assert "kidneys filter the blood" in shown
 
 
+@pytest.mark.usefixtures("fine_tuning")
 def test_ctrl_c_in_training_and_on_again(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Training.fit
 
@@ -217,12 +211,11 @@ def test_ctrl_c_in_training_and_on_again(command: list[str], monkeypatch: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Training, "fit", interrupted)
-    assert main([*command, "run.dir=run"]) == 130
-    assert json.loads(Path("run/status.json").read_text())["state"] == "interrupted"
+    assert main([*command, "run.dir=stopped"]) == 130
+    assert json.loads(Path("stopped/status.json").read_text())["state"] == "interrupted"
     monkeypatch.setattr(Training, "fit", whole)
-    assert main(["resume=run"]) == 0
-    assert main([*command, "run.dir=straight"]) == 0
-    assert report("run")["systems"]["tuned"]["metrics"] == report("straight")["systems"]["tuned"]["metrics"]
+    assert main(["resume=stopped"]) == 0
+    assert report("stopped")["systems"]["tuned"]["metrics"] == report("run")["systems"]["tuned"]["metrics"]
 
 
 def test_a_failure_after_training_does_not_train_again(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,12 @@ def train(folder: Path, lr: float, interrupted: bool = False, **how: bool) -> Ma
             raise KeyboardInterrupt
         return Facts(lr)
 
-    run = RunFolder(folder, {"training": {"lr": lr}, "run": {"dir": str(folder)}}, {}, **how).__enter__()
+    config = {
+        "task": {"_target_": "embfit.task.finetune.finetune"},
+        "training": {"lr": lr},
+        "run": {"dir": str(folder)},
+    }
+    run = RunFolder(folder, config, {}, **how).__enter__()
     try:
         return train_once(run, fit, lambda: (folder / "model").mkdir())[0]
     finally:
@@ -41,5 +46,5 @@ def test_a_run_does_not_report_the_model_of_another_configuration(tmp_path):
         train(tmp_path, 0.9, interrupted=True)
     assert train(tmp_path, 1e-5) == {"lr": 1e-5}  # the first one is gone on with, and trains no more
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, 0.9, interrupted=True, anew=True)  # as a job of a sweep does
+        train(tmp_path, 0.9, interrupted=True, overwrite=True)  # as a job of a sweep does
     assert train(tmp_path, 0.9, resuming=True) == {"lr": 0.9}

@@ -13,6 +13,7 @@ from embfit.evaluator.funnel import measure_funnel
 from embfit.evaluator.judging import FunnelSettings
 from embfit.evaluator.metrics import mean, per_query
 from embfit.evaluator.systems.context import EvaluationContext
+from embfit.hints import Location
 from embfit.index.exact import ExactIndex
 from embfit.index.protocol import Hits
 from embfit.model.embed import embed
@@ -45,7 +46,7 @@ class DenseSystem:
         max_length: tokens read of a text.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location()] = None
     revision: str | None = None
     pooling: Pooling | None = None
     query_prompt: str | None = None

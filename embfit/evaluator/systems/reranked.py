@@ -12,6 +12,7 @@ from pydantic import Field
 from embfit.errors import ConfigError
 from embfit.evaluator.reranking import rerank
 from embfit.evaluator.systems.context import EvaluationContext
+from embfit.hints import Location
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.scoring import score_pairs
 from embfit.records import Evaluation
@@ -31,7 +32,7 @@ class RerankedSystem:
     """
 
     of: str = "hybrid"
-    path: str | None = None
+    path: Annotated[str | None, Location()] = None
     revision: str | None = None
     top: Annotated[int, Field(ge=1)] = 100
     max_length: Annotated[int, Field(ge=4)] | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from embfit.data.trec import check_unknown, read_run
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator.systems.context import EvaluationContext
+from embfit.hints import Location
 from embfit.records import Evaluation, Ranking
 
 
@@ -19,7 +21,7 @@ class TrecFileSystem:
         path: the file.
     """
 
-    path: str | None = None
+    path: Annotated[str | None, Location()] = None
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Read the file, cut it at the evaluator's depth and measure; queries that it lacks count as 0.

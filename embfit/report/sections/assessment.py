@@ -9,6 +9,8 @@ from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 from embfit.report.wording import duration
 
+PLACE = 10
+
 MEGABYTE = 1e6
 WORDS = {
     "words": ("different words in the corpus", "{:,}"),

@@ -8,6 +8,8 @@ from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 from embfit.report.wording import duration
 
+PLACE = 120
+
 MEASURED = ("seconds", "validation_seconds", "pairs_per_second", "peak_memory_gb")  # of what training records
 
 

@@ -13,6 +13,8 @@ from embfit.report.findings import same_pair
 from embfit.report.plots import PlotLine
 from embfit.report.subject import Subject
 
+PLACE = 50
+
 DEPTHS = (1, 3, 5, 10, 20, 50, 100)  # of the curves by k
 
 

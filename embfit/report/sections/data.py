@@ -7,6 +7,8 @@ from typing import Any
 from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 
+PLACE = 110
+
 NOTHING = ("0", "none")  # said in one line
 
 

@@ -13,6 +13,8 @@ from embfit.report.drawing import Plot
 from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 
+PLACE = 100
+
 DRAWN = ("scores", "by_source", "removed", "examples", "false_negatives")
 
 

@@ -9,6 +9,8 @@ from embfit.records import Comparison
 from embfit.report.production import production_sentences
 from embfit.report.subject import Subject
 
+PLACE = 40
+
 
 def section(subject: Subject) -> dict[str, Any] | None:
     """Return each system's first metric on both query sets, and the differences on the production one."""

@@ -9,6 +9,8 @@ from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Evaluation
 from embfit.report.subject import Subject
 
+PLACE = 80
+
 QUERIES = 200  # embedded in the page, which stays near a megabyte
 DOCUMENTS = 10  # shown of each ranking
 CHARACTERS = 300  # of a text

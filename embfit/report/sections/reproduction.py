@@ -11,6 +11,8 @@ from typing import Any
 from embfit.compose.origins import COMMAND_LINE
 from embfit.report.subject import Subject
 
+PLACE = 130
+
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "faiss-cpu", "bm25s", "numpy")
 
 
@@ -70,15 +72,19 @@ def _values(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Value]:
 def _versions(versions: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not versions:
         return
-    git = versions["git"]
-    if git:
-        yield "commit", f"{git['commit'][:12]}{'' if git['clean'] else ', with changes'}"
-    yield "embfit", versions["embfit"]
+    yield "embfit", ", ".join([versions["embfit"], *_commit(versions.get("embfit_git"))])
+    for commit in _commit(versions.get("directory_git")):
+        yield "working directory", commit
     yield "Python", versions["python"]
     for name in PACKAGES:
         if name in versions["packages"]:
             yield name, versions["packages"][name]
     yield "machine", versions["platform"]
+
+
+def _commit(git: Mapping[str, Any] | None) -> list[str]:
+    """Say at which commit a repository was; nothing where there was none."""
+    return [] if git is None else [f"commit {git['commit'][:12]}{'' if git['clean'] else ' with changes'}"]
 
 
 def _json(value: Any) -> str:

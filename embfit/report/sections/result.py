@@ -7,6 +7,8 @@ from typing import Any
 from embfit.report.findings import pairs
 from embfit.report.subject import Subject
 
+PLACE = 20
+
 
 def section(subject: Subject) -> dict[str, Any] | None:
     """Return the systems and the comparisons of all queries."""

@@ -14,6 +14,8 @@ from embfit.report import plots
 from embfit.report.drawing import Plot
 from embfit.report.subject import Subject
 
+PLACE = 60
+
 BINS = 40  # of a histogram
 
 

@@ -10,6 +10,8 @@ from embfit.report.drawing import Plot
 from embfit.report.findings import efficient
 from embfit.report.subject import Subject
 
+PLACE = 70
+
 
 def section(subject: Subject) -> dict[str, Any] | None:
     """Return each system's settings as a plot, and as a table those that nothing cheaper equals."""

@@ -8,6 +8,8 @@ from embfit.report.contents import subset_metrics
 from embfit.report.findings import same_pair
 from embfit.report.subject import Subject
 
+PLACE = 30
+
 
 def section(subject: Subject) -> dict[str, Any] | None:
     """Return the main pair's comparisons in the first metric with both means: all queries, then each subset."""

@@ -11,6 +11,8 @@ from embfit.report.facts import fact_rows
 from embfit.report.sections.cost import MEASURED
 from embfit.report.subject import Subject
 
+PLACE = 90
+
 DRAWN = ("history", "curve")
 CURVES = {
     "loss": "Loss",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
+from embfit.run.devices import Devices
 from embfit.training.fit.checkpoint import Checkpoints, read_checkpoint, restore
 from embfit.training.fit.curve import Curve
 from embfit.training.fit.interruption import Interruption
@@ -18,7 +19,6 @@ from embfit.training.fit.progress import TrainingProgress
 from embfit.training.fit.time_limit import TimeLimit
 from embfit.training.fit.validation import Validation
 from embfit.training.ranks.launch import launch_ranks
-from embfit.training.ranks.layout import Layout
 from embfit.training.step.memory import GIGABYTE, peak_bytes
 from embfit.training.step.module import TrainingModule
 
@@ -30,7 +30,7 @@ def fit_module(
     plan: TrainingPlan,
     identity: str,
     validate: Callable[[Any], Mapping[str, float]] | None,
-    layout: Layout,
+    layout: Devices,
     trainer: Mapping[str, Any],
     folder: Path,
 ) -> Fit:

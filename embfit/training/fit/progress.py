@@ -35,7 +35,7 @@ class TrainingProgress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start showing; a run that goes on has some steps behind it."""
-        shown = progress("training", self.steps, "steps", self._note, behind=trainer.global_step)
+        shown = progress("training", self.steps, "steps", self._note, completed=trainer.global_step)
         self._advance = self._shown.enter_context(shown)
 
     def on_train_batch_end(

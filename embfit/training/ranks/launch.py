@@ -26,10 +26,10 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from embfit.errors import UserError
 from embfit.run.child_process import ChildProcess
+from embfit.run.devices import Devices
 from embfit.run.launch_environment import LaunchEnvironment, launch_environment
 from embfit.training.fit.loop import Job
 from embfit.training.ranks.collectives import Ranks
-from embfit.training.ranks.layout import OURS, Layout
 from embfit.training.ranks.rendezvous import ARRIVAL, await_ranks, cancel, failure
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 PATIENCE = timedelta(days=7)  # for a validation, or another trial of a sweep; a rank that ends is noticed at once
 GRACE = 10.0  # seconds for a rank to end by itself
 END = "end"  # in the place of a job's file: no more of them
+OURS = ("callbacks", "logger", "profiler", "plugins", "strategy", "devices", "num_nodes")  # not the other ranks'
 RELIEF = "lower trainer.devices or training.memory_gb"
 
 
@@ -51,12 +52,12 @@ class RankJob:
     """
 
     job: Job
-    layout: Layout
+    layout: Devices
     threads: int
 
 
 @contextmanager
-def launch_ranks(job: Job, layout: Layout) -> Iterator[Ranks]:
+def launch_ranks(job: Job, layout: Devices) -> Iterator[Ranks]:
     """Have all ranks of a layout train; inside, this process is the first of the ranks that are returned.
 
     Args:
@@ -95,7 +96,7 @@ def launch_ranks(job: Job, layout: Layout) -> Iterator[Ranks]:
 
 
 @contextmanager
-def on_device_of_rank(layout: Layout, local_rank: int, threads: int) -> Iterator[None]:
+def on_device_of_rank(layout: Devices, local_rank: int, threads: int) -> Iterator[None]:
     """Compute on the device of a rank's place.
 
     Args:
@@ -104,7 +105,7 @@ def on_device_of_rank(layout: Layout, local_rank: int, threads: int) -> Iterator
         threads: how many threads a rank on a CPU computes with.
     """
     before = torch.get_num_threads()
-    device = torch.device(layout.devices[local_rank])
+    device = torch.device(layout.all[local_rank])
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -116,7 +117,7 @@ def on_device_of_rank(layout: Layout, local_rank: int, threads: int) -> Iterator
 
 
 @contextmanager
-def in_process_group(rank: int, layout: Layout, store: Store) -> Iterator[Ranks]:
+def in_process_group(rank: int, layout: Devices, store: Store) -> Iterator[Ranks]:
     """Join the process group of all ranks and return them.
 
     The group is left when the block ends well. After a failure it is the caller's to `abort_process_group`.
@@ -191,7 +192,7 @@ def _announced(path: Path, world: LaunchEnvironment) -> Iterator[tuple[Store, di
 
 
 @contextmanager
-def _posted(path: Path, layout: Layout, folder: Path) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
+def _posted(path: Path, layout: Devices, folder: Path) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
     """Start the other ranks as processes of this machine, which end with the block."""
     store = TCPStore("127.0.0.1", 0, layout.size, is_master=True, timeout=PATIENCE, wait_for_workers=False)
     children: dict[int, ChildProcess] = {}
@@ -206,14 +207,14 @@ def _posted(path: Path, layout: Layout, folder: Path) -> Iterator[tuple[Store, d
             child.end(GRACE if sys.exc_info()[0] is None else 0.1)
 
 
-def _look(children: Mapping[int, ChildProcess], layout: Layout) -> None:
+def _look(children: Mapping[int, ChildProcess], layout: Devices) -> None:
     """Refuse to wait for a rank that has ended before it was there."""
     for rank, child in children.items():
         if child.over:
             raise UserError(_told(rank, child, layout))
 
 
-def _lost(children: Mapping[int, ChildProcess], store: Store, layout: Layout) -> str:
+def _lost(children: Mapping[int, ChildProcess], store: Store, layout: Devices) -> str:
     """Say which rank was the first to fail and why, giving all a moment to do so; empty if none did.
 
     Those after it have lost their connection to it.
@@ -226,5 +227,5 @@ def _lost(children: Mapping[int, ChildProcess], store: Store, layout: Layout) ->
     return "" if first is None else _told(first, children[first], layout)
 
 
-def _told(rank: int, child: ChildProcess, layout: Layout) -> str:
+def _told(rank: int, child: ChildProcess, layout: Devices) -> str:
     return f"rank {rank} of {layout.size} failed: {child.error_summary(RELIEF)}"

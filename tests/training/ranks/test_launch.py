@@ -18,8 +18,8 @@ from torch.distributed import HashStore
 from embfit.errors import DEVICE_MEMORY
 from embfit.model import Encoder, save_encoder
 from embfit.run.child_process import ChildProcess
+from embfit.run.devices import Devices
 from embfit.training.ranks import launch
-from embfit.training.ranks.layout import Layout
 from tests.conftest import TEXTS
 
 ROOT = Path(__file__).parents[3]
@@ -114,7 +114,7 @@ def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
         os.utime(path, ns=(moment, moment))
         process = subprocess.Popen([sys.executable, "-c", f"exit({codes[rank]})"])
         children[rank] = ChildProcess(process, path)
-    found = launch._lost(children, HashStore(), Layout(("cpu",) * 4))
+    found = launch._lost(children, HashStore(), Devices(("cpu",) * 4))
     assert found == f"rank 2 of 4 failed: {DEVICE_MEMORY} ({tmp_path / 'rank-2.txt'})"
 
 

@@ -10,11 +10,11 @@ from torch import distributed, nn
 
 from embfit.errors import ConfigError, UserError
 from embfit.run import child_process
+from embfit.run.devices import Devices, find_devices
 from embfit.run.launch_environment import LaunchEnvironment, first_host, launch_environment
 from embfit.training.fit.loop import Job
 from embfit.training.ranks import launch, worker
 from embfit.training.ranks.collectives import Ranks, deal
-from embfit.training.ranks.layout import Layout, plan
 
 
 def test_dear_pieces_are_dealt_first() -> None:
@@ -41,22 +41,22 @@ def test_alone_nothing_changes() -> None:
 
 
 def test_devices_become_ranks() -> None:
-    two = plan({"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, None)
-    assert (two.size, two.local_size, two.devices) == (2, 2, ("cpu", "cpu"))
+    two = find_devices({"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, None)
+    assert (two.size, two.local_size, two.all) == (2, 2, ("cpu", "cpu"))
     assert two.settings({"accelerator": "cpu", "devices": 2, "strategy": "ddp", "num_nodes": 1}, 1) == {
         "accelerator": "cpu",
         "devices": 1,
         "strategy": "auto",
         "num_nodes": 1,
     }
-    assert plan({"accelerator": "cpu", "devices": "auto", "strategy": "ddp"}, None).size == 1
+    assert find_devices({"accelerator": "cpu", "devices": "auto", "strategy": "ddp"}, None).size == 1
 
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "single_device"])
 def test_one_rank_has_no_strategy_of_several(strategy: str) -> None:
     asked = {"accelerator": "cpu", "devices": 1, "strategy": strategy, "profiler": "simple"}
     expected = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "profiler": "simple", "num_nodes": 1}
-    assert plan(asked, None).settings(asked, 0) == expected
+    assert find_devices(asked, None).settings(asked, 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_one_rank_has_no_strategy_of_several(strategy: str) -> None:
 )
 def test_strategies_that_cannot_train_are_refused(strategy: str, devices: int) -> None:
     with pytest.raises(UserError, match=f"trainer.strategy={strategy} cannot train here"):
-        plan({"accelerator": "cpu", "devices": devices, "strategy": strategy}, None)
+        find_devices({"accelerator": "cpu", "devices": devices, "strategy": strategy}, None)
 
 
 @pytest.fixture
@@ -81,19 +81,19 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_gpus_asked_for_are_used(devices: object, expected: list[str]) -> None:
     asked = {"accelerator": "auto", "devices": devices, "strategy": "ddp"}
-    layout = plan(asked, None)
-    assert (layout.first, list(layout.devices)) == (expected[0], expected)
+    layout = find_devices(asked, None)
+    assert (layout.first, list(layout.all)) == (expected[0], expected)
     last = layout.settings(asked, len(expected) - 1)
     assert (last["accelerator"], last["devices"]) == ("cuda", [int(expected[-1][-1])])
-    assert plan({"accelerator": "gpu", "devices": -1}, None).size == 4
-    assert plan({"accelerator": "cpu", "devices": 1}, None).first == "cpu"
+    assert find_devices({"accelerator": "gpu", "devices": -1}, None).size == 4
+    assert find_devices({"accelerator": "cpu", "devices": 1}, None).first == "cpu"
 
 
 @pytest.mark.usefixtures("four_gpus")
 @pytest.mark.parametrize("devices", [5, [4], 0, [], "x", None, [0, 0]])
 def test_gpus_that_are_not_there_are_an_error(devices: object) -> None:
     with pytest.raises(UserError, match="this machine has 4 GPUs; give a number of them"):
-        plan({"accelerator": "auto", "devices": devices}, None)
+        find_devices({"accelerator": "auto", "devices": devices}, None)
 
 
 @pytest.fixture
@@ -106,29 +106,29 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps", "tpu"])
 def test_an_accelerator_that_is_not_there_is_an_error(accelerator: str) -> None:
     with pytest.raises(UserError, match=f"trainer.accelerator={accelerator}: PyTorch finds none here"):
-        plan({"accelerator": accelerator, "devices": 1}, None)
+        find_devices({"accelerator": accelerator, "devices": 1}, None)
 
 
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("devices", [[0, 1], -1, "0,1", 0])
 def test_gpus_asked_of_a_cpu_are_an_error(devices: object) -> None:
     with pytest.raises(UserError, match=r"training is on the CPU here, .* set trainer.devices=1"):
-        plan({"accelerator": "auto", "devices": devices}, None)
+        find_devices({"accelerator": "auto", "devices": devices}, None)
 
 
 def test_an_apple_gpu_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     asked = {"accelerator": "auto", "devices": "auto"}
-    assert plan(asked, None).devices == ("mps",)
-    assert plan(asked, None).settings(asked, 0)["devices"] == 1
+    assert find_devices(asked, None).all == ("mps",)
+    assert find_devices(asked, None).settings(asked, 0)["devices"] == 1
     with pytest.raises(UserError, match="there is one Apple GPU"):
-        plan({"accelerator": "gpu", "devices": 2}, None)
+        find_devices({"accelerator": "gpu", "devices": 2}, None)
 
 
 def test_more_machines_need_a_launcher() -> None:
     with pytest.raises(UserError, match="with torchrun or srun"):
-        plan({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, None)
+        find_devices({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, None)
 
 
 class Child:
@@ -168,7 +168,7 @@ def test_after_a_failure_the_others_are_ended_before_the_group_is_left(
     queue = SimpleNamespace(_get_backend=lambda device: SimpleNamespace(abort=lambda: done.append("abort")))
     monkeypatch.setattr(distributed, "group", SimpleNamespace(WORLD=queue))
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: done.append("leave"))
-    with suppress(KeyError), launch.launch_ranks(Job(nn.Identity(), {}, 1, tmp_path), Layout(("cpu", "cpu"))):
+    with suppress(KeyError), launch.launch_ranks(Job(nn.Identity(), {}, 1, tmp_path), Devices(("cpu", "cpu"))):
         if fails:
             raise KeyError
     assert done == expected
@@ -177,12 +177,12 @@ def test_after_a_failure_the_others_are_ended_before_the_group_is_left(
 
 def test_as_many_ranks_as_processes() -> None:
     world = LaunchEnvironment(0, 4, 0, 2, "localhost", 1234, has_store=True)
-    assert plan({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, world).size == 4
+    assert find_devices({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, world).size == 4
     started = "4 processes were started, 2 on a machine, and trainer.devices"
     with pytest.raises(UserError, match=rf"{started}=2 on trainer.num_nodes=1 makes 2"):
-        plan({"accelerator": "cpu", "devices": 2}, world)
+        find_devices({"accelerator": "cpu", "devices": 2}, world)
     with pytest.raises(UserError, match=rf"{started}=1 on trainer.num_nodes=4 makes 4"):
-        plan({"accelerator": "cpu", "devices": 1, "num_nodes": 4}, world)
+        find_devices({"accelerator": "cpu", "devices": 1, "num_nodes": 4}, world)
 
 
 TORCHRUN = {
@@ -229,7 +229,7 @@ def test_a_rank_computes_on_the_device_of_its_place_on_its_machine(
 ) -> None:
     """Under `srun --distribution=cyclic` rank 1 of four is the first on the second machine."""
     job = Job(nn.Identity(), {}, 3, tmp_path)
-    torch.save(launch.RankJob(job, Layout(("cuda:4", "cuda:5"), nodes=2), threads=1), tmp_path / "job.pt")
+    torch.save(launch.RankJob(job, Devices(("cuda:4", "cuda:5"), nodes=2), threads=1), tmp_path / "job.pt")
     taken: list[object] = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(distributed, "init_process_group", lambda *names, **settings: taken.append(settings["rank"]))

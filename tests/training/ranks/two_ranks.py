@@ -20,6 +20,7 @@ from embfit.loss import InfoNCE, Matryoshka
 from embfit.model import Encoder
 from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
+from embfit.run.devices import find_devices
 from embfit.store import Store
 from embfit.training import Training
 from embfit.training.batches import EpochBatches, ExampleArrays
@@ -28,7 +29,6 @@ from embfit.training.grouping import RandomGrouping, Topical
 from embfit.training.guide import make_guide
 from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.ranks.launch import launch_ranks
-from embfit.training.ranks.layout import plan
 from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
 from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
@@ -120,7 +120,7 @@ def steps(
     )
     compute = ComputeSettings(token_budget, memory_gb, dropout=dropout, precision="fp32", seed=0)
     module = InBatch(model, loss, data, STILL, compute)
-    layout = plan(settings, None)
+    layout = find_devices(settings, None)
     taken: list[dict] = []
     job = Job(module, layout.settings(settings, 0), 3, folder)
     with launch_ranks(job, layout) as ranks:

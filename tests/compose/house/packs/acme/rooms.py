@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from embfit.compose.tasks import task
 from embfit.errors import UserError
 
 
@@ -51,6 +52,11 @@ class Callback:
     patience: int = 1
 
 
+@task(
+    outputs=("result.txt", "checkpoints", "training.json"),
+    costly=("checkpoints/step.pt", "training.json"),
+    free_text=("query",),
+)
 def count(model, loss, run, seed, store, query=None, top: int = 3):
     """A task that ends as model.path says."""
     with run.stage("counting"):
@@ -80,6 +86,7 @@ def count(model, loss, run, seed, store, query=None, top: int = 3):
     (run.dir / "result.txt").write_text(f"{top} {run.resuming} {query}")
 
 
+@task(outputs=("report.json",))
 def score(model, loss, run, store):
     """A task that does best at a rate of 0.3 and a temperature of 0.05, and fails or stops as model.path says."""
     with run.stage("scoring"):

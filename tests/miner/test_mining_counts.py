@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from embfit.miner.examples import TrainingQueries
+from embfit.miner.mining_counts import MiningCounts, histogram
 from embfit.miner.selection import Negatives
-from embfit.miner.tally import Tally, histogram
 from embfit.ragged import Ragged
 
 
@@ -26,10 +26,10 @@ def test_blocks_are_counted_by_source_without_what_is_dropped() -> None:
         unreached=np.array([False, True, True]),
         dropped=np.array([False, False, True]),
     )
-    tally = Tally(wanted=3)
-    tally.add(examples, found)
-    tally.add(examples, found)
-    facts = tally.facts()
+    counts = MiningCounts(wanted=3)
+    counts.add(examples, found)
+    counts.add(examples, found)
+    facts = counts.facts()
     scores = facts.pop("scores")["dense"]
     assert facts == {
         "mined": 4,

@@ -1,4 +1,4 @@
-"""Documents, queries and judgements that name each other: written to tables, with every reference checked."""
+"""Records of documents, queries and judgements, written as a collection's tables with every reference checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embfit.data.tables import CORPUS, LEFT_OUT, QUERIES, TableWriter, write_jud
 from embfit.errors import UserError
 
 
-def ingest(
+def write_collection(
     folder: Path,
     documents: Records,
     queries: Records,
@@ -26,18 +26,20 @@ def ingest(
 ) -> None:
     """Write the tables of a collection.
 
-    A document without text is left out unless it is judged; a query without text is left out with its judgements; a
-    judgement made twice counts once, in its higher grade; a grade below zero is zero. All of them are counted.
+    A document without text is left out unless it is judged. A query without text is left out with its judgements. A
+    judgement made twice counts once, with the higher grade. A grade below zero becomes zero. All of these are counted.
 
     Args:
-        folder: where the tables go.
-        documents: records with `_id`, `text` and perhaps `title`.
+        folder: the folder to write the tables to.
+        documents: records with `_id`, `text` and optionally `title`.
         queries: records with `_id` and `text`.
-        judgements: by split; read again when one of them is wrong.
-        skip_unknown: leave out judgements that name a document or query that there is not, and count them.
+        judgements: the judgements of each split; they are read a second time if one of them is wrong.
+        skip_unknown: whether judgements that name an unknown document or query are left out and counted; false makes
+            the first of them an error.
 
     Raises:
-        UserError: an id is missing, empty, used twice or (unless skipped) unknown; a field is no text; nothing is left.
+        UserError: an id is missing, empty, used twice or (unless skipped) unknown; a field is not a text; or there are
+            no documents or no queries.
     """
     qrels, facts = _read_judgements(judgements)
     judged_documents = {document for judged in qrels.values() for found in judged.values() for document in found}
@@ -88,7 +90,7 @@ def _write_documents(path: Path, records: Records, judged: Container[str]) -> di
                 kept += 1
             table.add((name, title, text), place)
     if not table.rows:
-        raise UserError(f"{records} holds no documents")
+        raise UserError(f"{records} has no documents")
     if left_out:
         path.with_name(LEFT_OUT).write_text(json.dumps(left_out))
     return {"documents_without_text_left_out": len(left_out), "judged_documents_without_text": kept}
@@ -105,22 +107,22 @@ def _write_queries(path: Path, records: Records) -> set[str]:
             else:
                 without_text.add(name)
     if not table.rows:
-        raise UserError(f"{records} holds no queries")
+        raise UserError(f"{records} has no queries")
     return without_text
 
 
 def _id(place: str, record: Mapping[str, object]) -> str:
     name = text_of(place, record, "_id")
     if not name.strip():
-        raise UserError(f'{place}: the "_id" is empty')
+        raise UserError(f'{place}: the "_id" is empty; every record needs an id')
     return name
 
 
 def _unique_ids(path: Path, records: Records) -> pa.ChunkedArray:
-    """Return the ids of a table, which are compared in Arrow's memory: a set of 10 million texts would take a gigabyte.
+    """Return the ids of a table as an Arrow column, since a Python set of 10 million ids would take a gigabyte.
 
     Raises:
-        UserError: an id is used twice; names both places.
+        UserError: an id is used twice; the message names both places.
     """
     with pa.memory_map(str(path)) as file:
         ids = pa.ipc.open_stream(file).read_all()["_id"]
@@ -155,6 +157,6 @@ def _count_unknown(
             if query in queries
             else f'the document "{document}" is not in the corpus'
         )
-        more = f" ({len(wrong)} judgements name what there is not)" if len(wrong) > 1 else ""
-        raise UserError(f"{place}: {what}{more}; mend the ids, or leave such judgements out: data.skip_unknown=true")
+        more = f" ({len(wrong)} judgements have unknown ids)" if len(wrong) > 1 else ""
+        raise UserError(f"{place}: {what}{more}; correct the ids, or skip such judgements with data.skip_unknown=true")
     return len(wrong)

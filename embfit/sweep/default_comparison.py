@@ -1,8 +1,8 @@
-"""Is the best of a sweep better than what a run without the sweep gives, or did it win by chance?
+"""The best job of a sweep compared with the default: is it better, or did it win by chance?
 
-The best was chosen on dev queries, so it is compared on the report's split, which had no part in the choice. The values
-of each query are first averaged over the seeds, since one query under three seeds is not three queries; then the paired
-tests of `embfit.evaluator.significance` compare the two over the queries.
+The best job was chosen on dev queries. It is compared on the report's split, which had no part in the choice. The
+values of each query are first averaged over the seeds, because one query under three seeds is not three queries. Then
+the paired tests of `embfit.evaluator.significance` compare the two over the queries.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from embfit.sweep.candidates import SweepCandidate, without_seed
 from embfit.sweep.job import Result
 from embfit.sweep.space import SEED
 
-SAMPLES = 10_000  # of bootstrap and randomisation test
+SAMPLES = 10_000  # for the bootstrap and the randomisation test
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The best against the default.
+class DefaultComparison:
+    """The difference between the best point of a sweep and the default.
 
     Args:
-        metric: compared, of the system that the report is about.
-        split: whose queries.
-        queries: how many there are.
-        difference: best minus default.
-        ci95: its interval; None of queries too few for one.
-        p: that chance makes such a difference.
-        by_seed: the difference of each pair of runs with one seed.
+        metric: the metric that is compared, measured for the report's main system.
+        split: the split whose queries are compared.
+        queries: the number of queries.
+        difference: the best point's mean minus the default's.
+        ci95: the 95 % interval of the difference; None if there are too few queries for one.
+        p: the p-value of the paired randomisation test.
+        by_seed: the difference of each pair of runs with the same seed.
     """
 
     metric: str
@@ -44,7 +44,7 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """What there is to say in a line."""
+        """The comparison in one line."""
         from embfit.report.wording import certainty
 
         seeds = "one seed"
@@ -56,22 +56,22 @@ class Verdict:
         )
 
 
-def against_default(
+def compare_with_default(
     best: SweepCandidate, found: Sequence[SweepCandidate], default: Mapping[str, str], folder: Path, metric: str
-) -> Verdict | str:
-    """Compare the best of a sweep with the default; return why not, in a line, where they cannot be compared.
+) -> DefaultComparison | str:
+    """Compare the best point of a sweep with the default, or return in one line why they cannot be compared.
 
     Args:
-        best: the candidate chosen.
-        found: all candidates.
-        default: what a run without the sweep has at the varied keys, as far as they hold it.
-        folder: of the sweep.
-        metric: to compare, if the reports have it by query; else their first one.
+        best: the best point.
+        found: all points with a finished job.
+        default: key → the value that a run without the sweep would have, for the varied keys that contain it.
+        folder: the sweep's folder.
+        metric: the metric to compare; if the reports do not have it by query, their first metric is compared.
     """
     point = without_seed(default)
     other = next((one for one in found if one.point == point), None)
     if other is None:
-        return "no finished job has the default at every key, so the best is not compared with it"
+        return "no finished job has the default value of every key, so the best is not compared with the default"
     if other.point == best.point:
         return "the best is the default"
     pairs = [(_judged(folder, a, metric), _judged(folder, b, metric)) for a, b in _paired(other, best)]
@@ -82,7 +82,7 @@ def against_default(
 
 @dataclass(frozen=True)
 class _Judged:
-    """A run's values by query."""
+    """A run's values of one metric by query."""
 
     metric: str
     split: str
@@ -90,7 +90,7 @@ class _Judged:
 
 
 def _paired(one: SweepCandidate, other: SweepCandidate) -> list[tuple[Result, Result]]:
-    """Return the runs of two candidates that have one seed."""
+    """Return the pairs of runs, one of each point, that have the same seed."""
     by_seed = {result.job.point.get(SEED): result for result in other.results}
     return [(result, by_seed[seed]) for result in one.results if (seed := result.job.point.get(SEED)) in by_seed]
 
@@ -106,7 +106,7 @@ def _judged(folder: Path, result: Result, metric: str) -> _Judged | None:
     return _Judged(name, str(system.get("split", "")), by_query[name]) if by_query.get(name) else None
 
 
-def _verdict(pairs: Sequence[tuple[_Judged, _Judged]]) -> Verdict:
+def _verdict(pairs: Sequence[tuple[_Judged, _Judged]]) -> DefaultComparison:
     import numpy as np
 
     from embfit.evaluator.significance import bootstrap_interval, randomisation_p
@@ -115,7 +115,7 @@ def _verdict(pairs: Sequence[tuple[_Judged, _Judged]]) -> Verdict:
     queries = list(first.values)
     differences = np.array([[b.values[query] - a.values[query] for query in queries] for a, b in pairs])  # [S, Q]
     by_query = differences.mean(axis=0)  # [Q]
-    return Verdict(
+    return DefaultComparison(
         metric=first.metric,
         split=first.split,
         queries=len(queries),

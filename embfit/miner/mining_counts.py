@@ -1,4 +1,4 @@
-"""What mining counts: negatives by source, candidates that each filter removed, scores as histograms."""
+"""What mining counts: negatives by source, candidates removed by each filter, and histograms of scores."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from embfit.miner.examples import TrainingQueries
-from embfit.miner.judged import JUDGED
+from embfit.miner.judged_negatives import JUDGED
 from embfit.miner.selection import Negatives
 
 BINS = 40
 
 
-class Tally:
-    """Counts of all blocks so far; scores are kept as they are, four bytes each, until all are there.
+class MiningCounts:
+    """The counts of all blocks so far. Scores are kept at four bytes each, because histograms need all of them.
 
     Args:
-        wanted: negatives per query, of which a shortfall is counted.
+        wanted: the negatives wanted per query; queries with fewer are counted.
     """
 
     def __init__(self, wanted: int) -> None:
@@ -31,7 +31,7 @@ class Tally:
         self.scores: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
 
     def add(self, examples: TrainingQueries, found: Negatives) -> None:
-        """Count a block; examples that are dropped count as dropped and unreached alone."""
+        """Add a block; dropped examples only count as dropped and unreached."""
         kept = ~found.dropped
         counted = kept[found.rows.owners]
         sources, owners = found.sources[counted], found.rows.owners[counted]
@@ -60,9 +60,9 @@ class Tally:
     def facts(self) -> dict[str, Any]:
         """Return the counts as JSON values.
 
-        `by_source` has each source's `negatives` and `queries`; `removed` the candidates by filter, of `candidates`;
-        `scores`, by source, the `edges` of bins and how many `positives` and `negatives` are in each; `scored_by`
-        the source whose scores of the positives the examples have, None without any.
+        `by_source` has the `negatives` and `queries` of each source. `removed` has the number of candidates that each
+        filter removed, out of `candidates`. `scores` has, by source, the `edges` of bins and how many `positives` and
+        `negatives` are in each bin. `scored_by` names the source that scored the positives, or is None.
         """
         drawn = {name: histogram(*map(np.concatenate, parts)) for name, parts in self.scores.items()}
         first = next(iter(self.scores))
@@ -78,7 +78,7 @@ class Tally:
 
 
 def histogram(positives: np.ndarray, negatives: np.ndarray) -> Mapping[str, list[float]] | None:
-    """Return how both kinds of scores are spread over common bins; None where a kind has no score."""
+    """Return histograms of both kinds of scores over common bins; None if one kind has no scores."""
     positives, negatives = (one[np.isfinite(one)].astype(np.float64) for one in (positives, negatives))
     if not len(positives) or not len(negatives):
         return None

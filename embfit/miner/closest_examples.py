@@ -1,4 +1,4 @@
-"""Examples to look at: the queries whose negatives come closest to a positive, where a wrong setting shows first."""
+"""Examples to read: the queries whose negatives come closest to a positive, where a wrong setting shows first."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import numpy as np
 from embfit.miner.negatives_file import readable
 from embfit.records import TrainingSet
 
-CHARACTERS = 400  # shown of a text
+CHARACTERS = 400  # of a text that are shown
 
 
-def most_suspect(training_set: TrainingSet, count: int) -> list[dict[str, Any]]:
-    """Return the examples of the smallest difference between lowest positive and highest negative score.
+def closest_examples(training_set: TrainingSet, count: int) -> list[dict[str, Any]]:
+    """Return the examples with the smallest difference between the lowest positive and the highest negative score.
 
-    Only scores of the source that scored the positives are compared. Without any, the first examples are returned.
+    Only scores of the source that scored the positives are compared. If there are none, the first examples are
+    returned.
+
+    Args:
+        training_set: the mined examples.
+        count: examples to return at most.
     """
     order = np.argsort(_gaps(training_set), kind="stable")[:count]  # NaN, of those without scores, comes last
     some = replace(training_set, rows=training_set.rows.select(order.tolist()))
@@ -29,7 +34,7 @@ def most_suspect(training_set: TrainingSet, count: int) -> list[dict[str, Any]]:
 
 
 def _gaps(training_set: TrainingSet) -> np.ndarray:
-    """Return the lowest positive score less the highest negative score ([N]), NaN where one is missing."""
+    """Return each example's lowest positive score minus its highest negative score ([N]); NaN if one is missing."""
     columns = training_set.rows.select_columns(["positive_scores", "negative_scores", "negative_sources"])[:]
     gaps = np.full(len(training_set), np.nan)
     first = training_set.facts["scored_by"]

@@ -1,4 +1,4 @@
-"""Jobs in this process, one after another: what a sweep does when no launcher is chosen."""
+"""Jobs in this process, one after another: the way a sweep runs if no launcher is chosen."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from embfit.launcher.prepared import PreparedJob
 from embfit.run.console import report
 
 
-class Here:
-    """Runs jobs one after another; one that fails does not end the others."""
+class InProcess:
+    """Runs jobs one after another; if one fails, the others still run."""
 
     def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
-        """Run jobs; return the error of each, None for those that went well.
+        """Run jobs and return the error of each; None for those that ended well.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; the job that ran can be gone on with.
+            KeyboardInterrupt: the user pressed Ctrl-C; the job that was running can be resumed.
         """
         errors = []
         for job in jobs:

@@ -1,4 +1,4 @@
-"""The best job of a sweep as an experiment that anyone can choose."""
+"""The best job of a sweep, written as an experiment that anyone can choose."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NAME = "best"
 
 
 def write_experiment(loader: Loader, overrides: Sequence[str], sentence: str, folder: Path) -> Path:
-    """Write `conf/experiment/best.yaml` into a folder, whose `conf` is then one for `EMBFIT_CONFIG_PATH`.
+    """Write `conf/experiment/best.yaml` into a folder; `EMBFIT_CONFIG_PATH` can then name the folder's `conf`.
 
     Args:
-        loader: knows which keys are groups.
-        overrides: of the job.
-        sentence: what it is the best of.
-        folder: of the sweep.
+        loader: the loader, which knows which keys are groups.
+        overrides: the overrides of the best job.
+        sentence: the file's second line, which says what the job is the best of.
+        folder: the sweep's folder.
     """
     builds_on: list[str] = []
     defaults: list[Any] = []

@@ -1,0 +1,215 @@
+"""A cross-encoder in a fine-tuning: how much better it orders what a first stage found."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+
+from embfit.data.held_out import cut_folds
+from embfit.errors import UserError
+from embfit.evaluator.judging import judge
+from embfit.evaluator.metrics import VALIDATION_METRIC
+from embfit.evaluator.reranking import pairs_of, rerank
+from embfit.evaluator.systems import EvaluationContext
+from embfit.hints import ChosenBy
+from embfit.model import CrossEncoder, Pretrained, save_cross_encoder, score_pairs
+from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
+from embfit.model.teacher import FOLDS, write_assignment
+from embfit.records import Evaluation, Report, TrainingSet
+from embfit.report.model_card import write_card
+from embfit.run.folder import RunFolder
+from embfit.task.closing import Usage
+from embfit.task.parts import ListLoss
+from embfit.task.train_once import train_once
+from embfit.task.trainee import Fitting, Measured
+from embfit.training import Fit, ListTraining
+
+log = logging.getLogger(__name__)
+
+LARGEST_FOLD = 1.5  # times its share of the queries, from which on it is told
+
+FitRanker: TypeAlias = Callable[[CrossEncoder, TrainingSet, Path], Fit]
+"""Trains a cross-encoder in place, on a training set, keeping checkpoints in a folder."""
+
+
+@dataclass(frozen=True)
+class CrossEncoderTrainee:
+    """A cross-encoder, compared with the ranking of the first stage that it puts in order.
+
+    Args:
+        model: what becomes the cross-encoder, and the first stage.
+        loss: the loss of its scores.
+        training: how it is trained, on lists.
+    """
+
+    model: Annotated[PretrainedCrossEncoder, ChosenBy("model=cross-encoder")]
+    loss: ListLoss
+    training: Annotated[ListTraining, ChosenBy("training=lists")]
+
+    @property
+    def first_stage(self) -> Pretrained:
+        """The encoder whose documents are reranked, unless another system's are."""
+        return self.model.first_stage
+
+    @property
+    def base_system(self) -> str:
+        """The system whose documents are reranked."""
+        return self.model.candidates
+
+    @property
+    def usage(self) -> Usage:
+        """Teach an encoder with it, on the same documents."""
+        return Usage("experiment=distill", "miner.model", ("data", "store"))
+
+    def load(self, context: EvaluationContext) -> CrossEncoder:
+        """Load what training starts from.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        return self.model.load(context.devices[0])
+
+    def count_truncated(self, ranker: CrossEncoder, context: EvaluationContext) -> Mapping[str, int]:
+        """Count nothing: what is cut off depends on the pair."""
+        return {}
+
+    def measure_before(self, ranker: CrossEncoder, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:
+        """Measure the first stage, and the cross-encoder as it is where it is one already."""
+        untuned = {"untuned": self._reranked("untuned", ranker, contexts)} if ranker.trained else {}
+        return {"base": list(map(self._found, contexts)), **untuned}
+
+    def train(self, ranker: CrossEncoder, fitting: Fitting) -> tuple[CrossEncoder, Mapping[str, Any]]:
+        """Train the cross-encoder in place and save it, or read what an interrupted run had saved.
+
+        Where `training.folds` asks for it, one cross-encoder is trained for each fold of the queries besides.
+        """
+        training, examples, run, dev = self.training, fitting.training_set, fitting.run, fitting.dev
+        folds = None if training.folds is None else folds_of(examples, training.folds, training.seed)
+        validate = None if dev is None else _validation(dev, self.model.candidates, self.model.dev_depth)
+
+        def fit(ranker: CrossEncoder, training_set: TrainingSet, folder: Path) -> Fit:
+            return training.fit(ranker, self.loss, training_set, validate, fitting.trainer, folder)
+
+        with run.stage("train"):
+            ranker, facts = _train(ranker, self.model, fit, examples, run)
+        if folds is not None:
+            with run.stage("train folds"):
+                _train_folds(folds, partial(self.model.load, str(ranker.device)), fit, examples, run)
+        return ranker, facts
+
+    def measure_tuned(self, ranker: CrossEncoder, contexts: Sequence[EvaluationContext]) -> Measured:
+        """Measure what the cross-encoder makes of the first stage's rankings."""
+        return self._reranked("tuned", ranker, contexts)
+
+    def write_card(self, report: Report, run: RunFolder) -> None:
+        """Write the model's card into its folder."""
+        write_card(run.dir / "model", self.model.start, report, run.config, cross_encoder=True)
+
+    def _found(self, context: EvaluationContext) -> Evaluation:
+        """Return the first stage's evaluation on one split; the context measures it once."""
+        return replace(context.evaluation(self.model.candidates), system="base")
+
+    def _reranked(self, name: str, ranker: CrossEncoder, contexts: Sequence[EvaluationContext]) -> Measured:
+        """Measure what a cross-encoder makes of the first stage's rankings, one of each split."""
+        evaluations = []
+        for context in contexts:
+            first = self._found(context)
+            started = time.monotonic()
+            score = partial(score_pairs, ranker, context.collection, store=context.store, label="reranking")
+            ranking = rerank(first.ranking, context.collection, self.model.depth, score)
+            facts = {"reranked": self.model.depth, "seconds": round(time.monotonic() - started, 3)}
+            evaluations.append(context.judge(name, ranking, facts))
+        return evaluations
+
+
+def _train(
+    ranker: CrossEncoder, model: PretrainedCrossEncoder, fit: FitRanker, training_set: TrainingSet, run: RunFolder
+) -> tuple[CrossEncoder, Mapping[str, Any]]:
+    """Train and save the cross-encoder, or take what an interrupted run had saved already."""
+    folder = run.dir / "model"
+    facts, was_trained = train_once(
+        run, partial(fit, ranker, training_set), partial(save_cross_encoder, ranker, folder)
+    )
+    _warn_of_chance(ranker, facts, "the cross-encoder")
+    return (model.load_saved(folder, str(ranker.device)) if was_trained else ranker), facts
+
+
+def _train_folds(
+    folds: np.ndarray, fresh: Callable[[], CrossEncoder], fit: FitRanker, training_set: TrainingSet, run: RunFolder
+) -> None:
+    """Train one cross-encoder for each fold, on the other folds' queries, and save them in the model's folder."""
+    rows, count = training_set.rows, int(folds.max()) + 1
+    folder = run.dir / "model" / FOLDS
+    write_assignment(folder, training_set.collection.query_texts(rows["query"][:]), folds, count)
+    for fold in range(count):
+        ranker = fresh()
+        others = replace(training_set, rows=rows.select(np.flatnonzero(folds != fold)))
+        save = partial(save_cross_encoder, ranker, folder / str(fold))
+        facts, _ = train_once(run, partial(fit, ranker, others), save, f"fold-{fold}")
+        _warn_of_chance(ranker, facts, f"the cross-encoder of fold {fold}")
+
+
+def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
+    """Return the fold of each example ([N]), cut by document; warn where so much hangs together that one is large.
+
+    Documents of the same text are one. No fold is empty: there are fewer where fewer groups of queries are.
+
+    Raises:
+        UserError: all queries hang together, so none can be left out without the others.
+    """
+    rows, copies = training_set.rows, training_set.collection.document_copies
+    queries = list(map(str, rows["query"][:]))
+    positives = (copies[documents].tolist() for documents in rows["positives"][:])
+    fold_of = cut_folds(dict(zip(queries, positives, strict=True)), count, seed)
+    folds = np.array([fold_of[query] for query in queries])
+    largest = int(np.bincount(folds).max())
+    if largest == len(folds):
+        raise UserError(
+            f"training.folds={count}: all {len(folds)} queries hang together through documents that are relevant to "
+            "several of them, so none can be kept out of a training; set training.folds=null"
+        )
+    if largest > LARGEST_FOLD * len(folds) / count:
+        log.warning(
+            "%d of %d queries hang together through their documents and are one of %d folds: the cross-encoder that "
+            "scores them is trained on the other %d alone",
+            largest,
+            len(folds),
+            count,
+            len(folds) - largest,
+        )
+    return folds
+
+
+def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -> None:
+    """Warn where nothing was better on the dev split than a head drawn at random, so that this is what was kept."""
+    if not ranker.trained and facts["best_step"] == 0:
+        log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)
+
+
+def _validation(context: EvaluationContext, candidates: str, top: int) -> Callable[[CrossEncoder], dict[str, float]]:
+    """Return what measures a cross-encoder on the context's split, its weights being others in each call."""
+    collection, ranking = context.collection, context.evaluation(candidates).ranking
+    rows = pairs_of(ranking, collection, top)
+    queries, query_places = np.unique(rows[:, 0], return_inverse=True)
+    documents, document_places = np.unique(rows[:, 1], return_inverse=True)
+    places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
+    metrics = [*dict.fromkeys([*context.judging.metrics, VALIDATION_METRIC])]
+
+    def validate(ranker: CrossEncoder) -> dict[str, float]:
+        asked = ranker.tokenize(collection.query_texts(queries.tolist()))
+        read = ranker.tokenize(collection.document_texts(documents.tolist()))
+
+        def score(_: np.ndarray) -> np.ndarray:
+            return ranker.score_tokens(ranker.pairs(asked, read, places))
+
+        found = rerank(ranking, collection, top, score)
+        return dict(judge("validation", collection, context.split, found, metrics).metrics)
+
+    return validate

@@ -1,0 +1,98 @@
+"""A bi-encoder in a fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from embfit.evaluator.systems import EvaluationContext, evaluate_encoder
+from embfit.evaluator.validation import validate
+from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.records import Report
+from embfit.report.model_card import write_card
+from embfit.run.folder import RunFolder
+from embfit.task import facts
+from embfit.task.closing import Usage
+from embfit.task.parts import EmbeddingLoss
+from embfit.task.train_once import train_once
+from embfit.task.trainee import Fitting, Measured
+from embfit.training import Fit, Training
+
+
+@dataclass(frozen=True)
+class EncoderTrainee:
+    """A bi-encoder, compared with itself before training.
+
+    Args:
+        model: which encoder, and what of it is trained.
+        loss: the loss of its vectors.
+        training: how it is trained.
+    """
+
+    model: Pretrained
+    loss: EmbeddingLoss
+    training: Training
+
+    @property
+    def first_stage(self) -> Pretrained:
+        """The encoder itself."""
+        return self.model
+
+    @property
+    def base_system(self) -> str:
+        """The encoder itself, before training."""
+        return "base"
+
+    @property
+    def usage(self) -> Usage:
+        """Search with it, on the same documents."""
+        return Usage("task=search query='...'", "tuned", ("data", "model", "experiment", "store"))
+
+    def load(self, context: EvaluationContext) -> Encoder:
+        """Load the encoder.
+
+        Raises:
+            ConfigError: the loss cannot train it.
+            UserError: it cannot be loaded, or has not the parts that are to be trained.
+        """
+        encoder = context.encoder
+        self.model.check(encoder)
+        self.training.check_loss(encoder, self.loss)
+        return encoder
+
+    def count_truncated(self, encoder: Encoder, context: EvaluationContext) -> Mapping[str, int]:
+        """Return how many documents and queries are longer than what the encoder reads; warn where there are any."""
+        return facts.count_truncated(encoder, context.collection, context.store)
+
+    def measure_before(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:
+        """Measure the encoder as it is."""
+        return {"base": [evaluate_encoder("base", encoder, context) for context in contexts]}
+
+    def train(self, encoder: Encoder, fitting: Fitting) -> tuple[Encoder, Mapping[str, Any]]:
+        """Train the encoder in place and save it, or read what an interrupted run had saved."""
+        run, dev, examples = fitting.run, fitting.dev, fitting.training_set
+        best = None if dev is None else partial(validate, dev.judging, collection=dev.collection)
+
+        def fit(folder: Path) -> Fit:
+            with self.model.trainable(encoder):
+                return self.training.fit(
+                    encoder, self.loss, examples, best, fitting.trainer, fitting.store, folder, remine=fitting.remine
+                )
+
+        with run.stage("train"):
+            folder = run.dir / "model"
+            found, was_trained = train_once(run, fit, partial(save_encoder, encoder, folder))
+            if not was_trained:
+                return encoder, found
+            return self.model.load_saved(folder, *encoder.devices), found
+
+    def measure_tuned(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Measured:
+        """Measure the encoder as training left it."""
+        return [evaluate_encoder("tuned", encoder, context) for context in contexts]
+
+    def write_card(self, report: Report, run: RunFolder) -> None:
+        """Write the model's card into its folder."""
+        write_card(run.dir / "model", str(self.model.path), report, run.config)

@@ -1,0 +1,102 @@
+"""What a fine-tuning asks of a kind of model: how it is loaded, measured, trained and saved.
+
+A new kind is one file beside this one, with a frozen dataclass that has these attributes and methods, and an entry in
+`finetune.TRAINEES`. Its first field is the model; the type hints of its fields say which losses and trainings go with
+it, and the preflight holds the configuration to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from torch import nn
+
+from embfit.compose.suitability import accepts
+from embfit.compose.targets import type_hints
+from embfit.errors import ConfigError
+from embfit.evaluator.systems import EvaluationContext
+from embfit.model import Encoder, Pretrained
+from embfit.records import Evaluation, Report, TrainingSet
+from embfit.run.folder import RunFolder
+from embfit.store import Store
+from embfit.task.closing import Usage
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+Model = TypeVar("Model")
+Measured: TypeAlias = list[Evaluation]
+"""A system's evaluations: one on the split that is reported, and one on the production split where there is one."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a trainee is trained with besides its own settings.
+
+    Args:
+        trainer: Lightning's Trainer, still to be given what the training owns.
+        store: keeps tokens and vectors.
+        training_set: what the miner made.
+        remine: makes a training set of the same queries again, with the encoder that it is given.
+        dev: the split that chooses the best weights; None keeps the last ones.
+        run: keeps the stages, the checkpoints and the model.
+    """
+
+    trainer: partial[pl.Trainer]
+    store: Store
+    training_set: TrainingSet
+    remine: Callable[[Encoder], TrainingSet]
+    dev: EvaluationContext | None
+    run: RunFolder
+
+
+class Trainee(Protocol[Model]):
+    """A kind of model in a fine-tuning. Each method is given the model that `load` or `train` returned."""
+
+    @property
+    def first_stage(self) -> Pretrained:
+        """The encoder that finds documents, and that miners which search with a model mine with."""
+
+    @property
+    def base_system(self) -> str:
+        """The system of `evaluator.systems` that `base` is."""
+
+    @property
+    def usage(self) -> Usage:
+        """How the trained model is used."""
+
+    def load(self, context: EvaluationContext) -> Model:
+        """Load what training starts from, and refuse what it cannot train, before there is any work."""
+
+    def count_truncated(self, model: Model, context: EvaluationContext) -> Mapping[str, int]:
+        """Return how many texts are longer than what the model reads of them, where that is counted."""
+
+    def measure_before(self, model: Model, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:
+        """Measure what the tuned model is compared with, by system; the first is `base`."""
+
+    def train(self, model: Model, fitting: Fitting) -> tuple[Model, Mapping[str, Any]]:
+        """Train and save the model, or read what an interrupted run had saved; return it with the training's facts."""
+
+    def measure_tuned(self, model: Model, contexts: Sequence[EvaluationContext]) -> Measured:
+        """Measure the tuned model."""
+
+    def write_card(self, report: Report, run: RunFolder) -> None:
+        """Write the model's card into its folder."""
+
+
+def trainee_of(
+    kinds: Iterable[Callable[..., Trainee[Any]]], model: Any, loss: nn.Module, training: Any
+) -> Trainee[Any]:
+    """Return the trainee of the first kind that takes the model, the loss and the training.
+
+    Raises:
+        ConfigError: they do not go together.
+    """
+    for kind in kinds:
+        if all(map(accepts, type_hints(kind).values(), map(type, (model, loss, training)))):
+            return kind(model, loss, training)
+    named = ", ".join(type(part).__name__ for part in (model, loss, training))
+    raise ConfigError(f"{named} do not go together in a fine-tuning")
