@@ -101,7 +101,11 @@ class Server:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             message = f"{self._address} answers {error.code} {error.reason}: {_said(error)}"
-            raise BusyError(message, pause_asked(error.headers.get("Retry-After", ""))) if error.code in BUSY else UserError(message) from error
+            raise (
+                BusyError(message, pause_asked(error.headers.get("Retry-After", "")))
+                if error.code in BUSY
+                else UserError(message)
+            ) from error
         except (urllib.error.URLError, TimeoutError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, TimeoutError):

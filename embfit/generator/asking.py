@@ -6,7 +6,7 @@ What becomes of a request:
 - 408, 5xx, a broken connection, no answer in time: it is asked again after a pause that doubles, by all its tries.
 - 429 and 503: likewise, but all requests pause, fewer are under way from then on, and no try is used up.
 - 401 and 403: nothing more is sent. What is under way is waited for, and recorded.
-- any other status: it is set aside with the server's words. Where nothing was ever answered, the first few stop the run.
+- any other status: it is set aside with the server's words. Where nothing was ever answered, a few stop the run.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class AskingSettings:
     concurrency: int = 8
     tries: int = 6
     patience: float = 600.0
-    budget: Budget = Budget()
-    price: Price = Price()
+    budget: Budget = field(default_factory=Budget)
+    price: Price = field(default_factory=Price)
 
     def body(self, request: QueryRequest, structured: Structured, again: int = 0) -> dict[str, Any]:
         """Return what is sent for a request, `again` being the number of answers that were malformed."""
@@ -123,7 +123,9 @@ class Asking:
         seed: draws the pauses.
     """
 
-    def __init__(self, client: ApiClient, journal: Journal, settings: AskingSettings, scope: str, seed: int = 0) -> None:
+    def __init__(
+        self, client: ApiClient, journal: Journal, settings: AskingSettings, scope: str, seed: int = 0
+    ) -> None:
         self.client, self.journal, self.settings, self.scope = client, journal, settings, scope
         self.chance = random.Random(seed)
         self.pace = Pace(settings.concurrency, self.chance, time.monotonic)
@@ -269,7 +271,9 @@ class Asking:
         self._failed_in_a_row += 1
         log.warning("no answer about %s in %d tries: %s", sending.request.document.id, sending.failures, message)
         if not self._answers or self._failed_in_a_row >= self.settings.concurrency:
-            raise UserError(f"{self.client.address} does not answer: {message}; is generator.url right, and the server up?")
+            raise UserError(
+                f"{self.client.address} does not answer: {message}; is generator.url right, and the server up?"
+            )
         return None
 
     def _after_overload(self, sending: _Sending, sent: float, answer: ServerAnswer) -> None:
@@ -279,7 +283,7 @@ class Asking:
             asked = f" and asks for a pause of {answer.pause:.0f} s" if answer.pause else ""
             raise UserError(
                 f"{self.client.address} is busy: it has answered nothing for {waited:.0f} s{asked} "
-                f"({answer.refusal}); run the same command later, or raise generator.patience={self.settings.patience:g}"
+                f"({answer.refusal}); run the same command later, or raise generator.patience"
             )
         self.pace.busy(sent, answer.pause)
         self._queue.appendleft(sending)
@@ -292,8 +296,8 @@ class Asking:
             if len(self._refused) >= ALL_REFUSED or (not self._queue and self.pace.active == 1):
                 self.journal.reopen(self._refused)  # the remedy is another setting, not another document
                 raise UserError(
-                    f"{self.client.address} refuses every request: {answer.refusal}; are generator.url, generator.model "
-                    "and generator.form right?"
+                    f"{self.client.address} refuses every request: {answer.refusal}; are generator.url, "
+                    "generator.model and generator.form right?"
                 )
         self._advance()
 

@@ -71,5 +71,6 @@ class Budget:
         )
         for name, limit, used, wanted in limits:
             if limit is not None and used + wanted > limit:
-                return f"generator.budget.{name}={limit:g}: {used:g} is used or reserved, and a request may take {wanted:g}"
+                room = f"{used:g} is used or reserved, and a request may take {wanted:g}"
+                return f"generator.budget.{name}={limit:g}: {room}"
         return None

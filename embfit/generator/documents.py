@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
@@ -69,8 +68,8 @@ class DocumentChoice:
         )
         if not len(rows):
             raise UserError(
-                f"none of the {len(collection.corpus)} documents has the generator.documents.min_words={self.min_words} "
-                "words that a query can be written about; lower it"
+                f"none of the {len(collection.corpus)} documents has the {self.min_words} words "
+                "(generator.documents.min_words) that a query can be written about; lower it"
             )
         if self.limit is None or self.limit >= len(rows):
             return rows

@@ -1,9 +1,9 @@
 """The record of every request for queries, on disk before it is sent and again when it is answered.
 
 A journal is one SQLite file in WAL mode, which any number of processes of one machine share. A request is `planned`,
-then `sent` by one of them, then `answered`, `malformed` (no try gave queries) or `refused` (the server said no). Nothing
-that was answered is asked for again. What a killed process had sent is found by the lock that it no longer holds: those
-requests are planned again, and their reservations stay charged.
+then `sent` by one of them, then `answered`, `malformed` (no try gave queries) or `refused` (the server said no).
+Nothing that was answered is asked for again. What a killed process had sent is found by the lock that it no longer
+holds: those requests are planned again, and their reservations stay charged.
 
 Every request is known by a digest of all that its answer depends on, so the journal serves any number of data sets.
 SQLite's WAL mode needs shared memory: a journal on a network drive belongs to one machine.
@@ -168,7 +168,9 @@ class Journal:
         except sqlite3.DatabaseError as error:
             if is_disk_full(error) or isinstance(error, sqlite3.OperationalError):
                 raise
-            raise UserError(f"{self.path} is no journal ({error}); move it, or name another: generator.journal=FILE") from error
+            raise UserError(
+                f"{self.path} is no journal ({error}); move it, or name another: generator.journal=FILE"
+            ) from error
 
     def plan(self, entries: Sequence[JournalEntry], scope: str, again: Iterable[State] = ()) -> None:
         """Write down what is to be asked for; what is known already stays as it is.
@@ -188,7 +190,8 @@ class Journal:
             database.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", [(entry.id,) for entry in entries])
             marks = ", ".join("?" * len(states))
             database.execute(
-                f"UPDATE requests SET state = 'planned' WHERE state IN ({marks}) AND id IN (SELECT id FROM wanted)", states
+                f"UPDATE requests SET state = 'planned' WHERE state IN ({marks}) AND id IN (SELECT id FROM wanted)",
+                states,
             )
             database.execute(
                 "INSERT OR REPLACE INTO spending SELECT ?, coalesce(sum(requests), 0), coalesce(sum(tokens), 0), "
@@ -265,7 +268,9 @@ class Journal:
                 ],
             )
             kept = None if state == "planned" else text
-            database.execute("UPDATE requests SET state = ?, owner = NULL, text = ? WHERE id = ?", [state, kept, request])
+            database.execute(
+                "UPDATE requests SET state = ?, owner = NULL, text = ? WHERE id = ?", [state, kept, request]
+            )
             self._charge(database, scope, cost, Spending(*reserved))
 
     def reopen(self, requests: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ LONGEST_PAUSE = 60.0
 
 
 def pause_before(tries: int, chance: random.Random) -> float:
-    """Return the seconds to wait after so many failures in a row: doubled each time, and drawn, so that clients part."""
+    """Return the seconds to wait after so many failures in a row: doubled each time, and then drawn."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries - 1, 16)) * chance.uniform(0.5, 1.0)
 
 

@@ -98,8 +98,7 @@ def share_out(shares: Mapping[str, float], count: int, document: str, seed: int)
     ends = np.cumsum(list(shares.values()))
     places = np.minimum(np.searchsorted(ends, points, side="right"), len(ends) - 1)
     names = list(shares)
-    found = {names[place]: int((places == place).sum()) for place in sorted(set(places.tolist()))}
-    return found
+    return {names[place]: int((places == place).sum()) for place in sorted(set(places.tolist()))}
 
 
 def plan_request(

@@ -80,7 +80,7 @@ class FewShot:
             return []
         if self.split not in collection.qrels:
             raise ConfigError(
-                f"generator.examples.split={self.split}: {collection.name} has {', '.join(collection.qrels) or 'no split'}"
+                f"generator.examples.split={self.split}: {collection.name} has {', '.join(collection.qrels) or 'none'}"
             )
         judged = collection.qrels[self.split]
         best = {query: max(grades, key=lambda name: (grades[name], name)) for query, grades in judged.items() if grades}
@@ -101,7 +101,9 @@ class FewShot:
         """
         fitting = [example for example in pool if example.style in (None, style)]
         turned = document if self.rotate else ""
-        order = sorted(fitting, key=lambda example: (digest_text(f"{seed} {turned} {example.digest.hex()}"), example.query))
+        order = sorted(
+            fitting, key=lambda example: (digest_text(f"{seed} {turned} {example.digest.hex()}"), example.query)
+        )
         return order[: self.count]
 
 
@@ -113,7 +115,9 @@ def _of(collection: Collection, query: str, document: str) -> StyleExample:
 
 def _read(file: Path) -> Iterator[StyleExample]:
     if not file.is_file():
-        raise UserError(f"generator.examples.file={file} is not there; name JSON lines with the keys query and document")
+        raise UserError(
+            f"generator.examples.file={file} is not there; name JSON lines with the keys query and document"
+        )
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue

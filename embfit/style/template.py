@@ -63,7 +63,9 @@ def read_template(name: str) -> Template:
     for number, line in enumerate(text.splitlines(), start=1):
         for found in _PLACEHOLDER.findall(line):
             if found not in PLACEHOLDERS:
-                raise UserError(f"{file}:{number}: there is no placeholder {{{found}}}{suggestion(found, PLACEHOLDERS)}")
+                raise UserError(
+                    f"{file}:{number}: there is no placeholder {{{found}}}{suggestion(found, PLACEHOLDERS)}"
+                )
     if "{document}" not in text:
         raise UserError(f"{file} has no {{document}}, so all documents would be asked about alike; add it")
     return Template(text)
@@ -79,7 +81,9 @@ def find_template(name: str) -> Path:
     if path.is_file():
         return path
     if len(path.parts) > 1:
-        raise UserError(f"the template {name} is not there; name a Markdown file, or one in a folder {GROUP} by its name")
+        raise UserError(
+            f"the template {name} is not there; name a Markdown file, or one in a folder {GROUP} by its name"
+        )
     folders = [source.folder / GROUP for source in (house(), *added_sources())]
     found = [folder / name for folder in folders if (folder / name).is_file()]
     if len(found) > 1:

@@ -15,7 +15,9 @@ STYLE = Style(template="question.md", label="Question")
 def new_requests(count: int, queries: int = 2, form: str = "chat", **settings: object) -> list[QueryRequest]:
     """Return requests about `doc0`, `doc1`, and so on."""
     documents = [
-        SourceDocument(row, f"d{row}", f"doc{row} is about the heart", "", f"doc{row} is about the heart", f"digest{row}")
+        SourceDocument(
+            row, f"d{row}", f"doc{row} is about the heart", "", f"doc{row} is about the heart", f"digest{row}"
+        )
         for row in range(count)
     ]
     known = {"model": "tiny", "form": form, **settings}

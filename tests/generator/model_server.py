@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,9 +42,10 @@ def says(text: str) -> Answer:
 
 
 def about(body: Mapping[str, Any]) -> str:
-    """Return the word that stands for the document of a request: `doc7`."""
+    """Return the word that stands for the document of a request, such as `doc7`; else the document."""
     prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
-    return re.findall(r"doc\d+", prompt)[-1]
+    found = re.findall(r"doc\d+", prompt)
+    return found[-1] if found else prompt.split('"""')[1]
 
 
 class ModelServer:
@@ -127,10 +129,8 @@ class ModelServer:
                     self.wfile.flush()
 
             def handle(self) -> None:
-                try:
+                with suppress(OSError):  # the client has gone
                     super().handle()
-                except OSError:
-                    pass  # the client has gone
 
             def log_message(self, *_: object) -> None:
                 pass
