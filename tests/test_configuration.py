@@ -159,6 +159,8 @@ def test_every_choice_passes(file):
     }
     if name(file) in ("loss/listwise", "loss/binary", "training/lists"):
         overrides.append("model=cross-encoder")  # which alone they train
+    if name(file) == "task/generate":
+        overrides.append("generator=extractive")
     if key := needs.get(name(file)):
         overrides.append(f"{key if '.' in key else f'{file.parent.name}.{key}'}=somewhere")
     loader = make_loader()

@@ -103,6 +103,20 @@ def query_to_search(values: Values) -> Iterator[Problem]:
         yield Problem("query", f'task={name} needs a question: query="how to open a file"')
 
 
+def generator_is_named(values: Values) -> Iterator[Problem]:
+    """`task=generate` needs what writes queries, and a server has an address and a model."""
+    if (values.get("task") or {}).get("_target_", "") != "embfit.task.generate.generate":
+        return
+    if _class(values, "generator") in ("", "NoGenerator"):
+        message = "task=generate needs what writes queries: generator=extractive, or generator=api with a server"
+        yield Problem("generator", message)
+    elif _class(values, "generator") == "ApiGenerator":
+        remedies = {"url": "http://localhost:8000/v1, the server's address", "model": "NAME, as the server knows it"}
+        for key, remedy in remedies.items():
+            if not values["generator"].get(key):
+                yield Problem(f"generator.{key}", f"is not set; add generator.{key}={remedy}")
+
+
 def strategy_trains(values: Values) -> Iterator[Problem]:
     """Strategies that want the same number of backward passes of every rank cannot train in micro-batches."""
     strategy = str((values.get("trainer") or {}).get("strategy", "auto"))
@@ -204,6 +218,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     folders_can_be,
     best_weights_chosen_apart,
     query_to_search,
+    generator_is_named,
     strategy_trains,
     weights_can_move,
     adapter_dropout_is_on,

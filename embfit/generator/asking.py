@@ -167,6 +167,10 @@ class Asking:
                     self._elsewhere.clear()
         if self._stop is not None:
             raise self._stop
+        if self.out_of_budget is not None:
+            log.warning("the budget is used up (%s); raise it, and the same command goes on", self.out_of_budget)
+        elif self.failed:
+            log.warning("%d requests got no answer; the same command asks for them again", self.failed)
 
     async def _work(self) -> None:
         """Send one request after the other, until there is none or something stands in the way of all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
@@ -42,7 +42,7 @@ class DocumentChoice:
         collection: Collection,
         vectors: Callable[[np.ndarray], np.ndarray],
         seed: int,
-        apart_from: Container[int] = (),
+        apart_from: Sequence[int] = (),
     ) -> np.ndarray:
         """Return the rows of the documents that get queries, ascending ([N] int64).
 
@@ -94,4 +94,5 @@ def _stratified(vectors: np.ndarray, wanted: int, random: np.random.Generator, s
     order = random.permutation(len(matrix))
     order = order[np.argsort(nearest[order, 0], kind="stable")]  # by cluster, in any order inside
     # every (N / wanted)-th of them: each cluster gives its share, rounded up or down
-    return order[((np.arange(wanted) + random.random()) * len(order) / wanted).astype(np.int64)]
+    chosen: np.ndarray = order[((np.arange(wanted) + random.random()) * len(order) / wanted).astype(np.int64)]
+    return chosen
