@@ -89,12 +89,10 @@ class ExtractiveGenerator:
     def _of(self, document: SourceDocument, wanted: int, rarity: Mapping[str, float]) -> Iterator[GeneratedQuery]:
         random = np.random.default_rng([self.seed, int(document.digest[:12], 16)])
         candidates = {part: list(_parts(part, document, wanted, rarity, random)) for part in self.parts}
-        in_turn = [
-            (part, texts[place])
-            for place in range(wanted * MORE_SPANS)
-            for part, texts in candidates.items()
-            if place < len(texts)
-        ]
+        spans = candidates.pop("span", [])
+        rounds = range(max(map(len, candidates.values()), default=0))
+        in_turn = [(part, texts[place]) for place in rounds for part, texts in candidates.items() if place < len(texts)]
+        in_turn += [("span", text) for text in spans]
         taken: list[tuple[Part, str]] = []
         for part, text in in_turn:
             if len(taken) < wanted and not any(text in other or other in text for _, other in taken):
@@ -138,7 +136,7 @@ def _parts(
     elif part == "keywords":
         yield from [" ".join(found)] if (found := _keywords(document.body, rarity)) else []
     else:
-        yield from _spans(document.body.split(), wanted, random)
+        yield from _spans(_HEADING.sub("", document.body).split(), wanted, random)
 
 
 def _spans(text: Sequence[str], wanted: int, random: np.random.Generator) -> Iterator[str]:

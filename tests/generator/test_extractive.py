@@ -21,8 +21,8 @@ The installer asks for a folder. It copies files there and writes a log.
 
 ## When it fails
 
-Read the log beside the installer, which names the file that could not be written, and start it again with more room on
-the disk. Permissions of the folder are the second cause. An antivirus program that holds a file open is the third cause.
+Read the log beside the installer, which names the file that could not be written, and start it again with more room
+on the disk. Permissions of the folder are the second cause. An antivirus program that holds a file is the third cause.
 """
 OTHER = "A printer is set up with its driver. The driver asks for a port."
 
@@ -50,7 +50,7 @@ def test_parts_of_a_document_in_turn(collection: Collection) -> None:
     ]
     assert dict(first)["keywords"].split() != []
     assert ("heading", "When it fails") in first
-    assert [style for style, _ in first].count("span") == 2
+    assert [style for style, _ in first].count("span") == 3
     assert len(first) == 8
     assert {query.style for query in found if query.document.id == "d1"} == {"sentence", "keywords"}
     assert found == made(collection, queries=8, masked=1.0)

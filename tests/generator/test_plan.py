@@ -42,8 +42,8 @@ def test_an_id_depends_on_all_that_an_answer_depends_on() -> None:
 
     def planned(**changed: object) -> str:
         values = {
-            "document": document, "style": "question", "chosen": STYLE, "examples": [], "count": 2, "settings": settings,
-            "language": None, "seed": 0, "repeat": 0,
+            "document": document, "style": "question", "chosen": STYLE, "examples": [], "count": 2,
+            "settings": settings, "language": None, "seed": 0, "repeat": 0,
         }  # fmt: skip
         return plan_request(**{**values, **changed}).id
 
@@ -80,7 +80,7 @@ def test_shards_part_all_requests() -> None:
     parts = [
         [request for request in requests if in_shard(request, read_shard(shard))] for shard in ("0/3", "1/3", "2/3")
     ]
-    assert sorted(sum(parts, [])) == sorted(requests)
+    assert sorted(request for part in parts for request in part) == sorted(requests)
     assert min(map(len, parts)) > 40
     for wrong in ("3/3", "1", "a/b", "1/0", "-1/2"):
         with pytest.raises(ValueError, match="expected NUMBER/COUNT"):

@@ -36,7 +36,7 @@ def test_a_teams_folder_brings_templates(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_template("legal.md") == folder / "legal.md"
     assert read_template(str(folder / "legal.md")).fill({"document": "D", "count": "3"}) == "D asks 3"
     (folder / "claim.md").write_text("{document}")
-    with pytest.raises(UserError, match="claim.md is there several times"):
+    with pytest.raises(UserError, match=r"claim\.md is there several times"):
         find_template("claim.md")
 
 
