@@ -12,6 +12,7 @@ from pydantic import Field
 
 from embfit.errors import UserError
 from embfit.records import Collection
+from embfit.vectors import Vectors
 
 Sampling: TypeAlias = Literal["clusters", "random"]
 
@@ -40,7 +41,7 @@ class DocumentChoice:
     def choose(
         self,
         collection: Collection,
-        vectors: Callable[[np.ndarray], np.ndarray],
+        vectors: Callable[[np.ndarray], Vectors[np.ndarray]],
         seed: int,
         apart_from: Sequence[int] = (),
     ) -> np.ndarray:
@@ -48,7 +49,7 @@ class DocumentChoice:
 
         Args:
             collection: has the documents.
-            vectors: returns the vectors of some rows ([n, D] floats); called only where clusters are wanted.
+            vectors: returns the vectors of some rows' documents; called only where clusters are wanted.
             seed: of what is drawn.
             apart_from: rows of documents that get none.
 
@@ -75,13 +76,24 @@ class DocumentChoice:
             return rows
         random = np.random.default_rng(seed)
         if self.sample == "random":
-            return np.sort(random.choice(rows, self.limit, replace=False))
-        return rows[np.sort(_stratified(vectors(rows), self.limit, random, seed))]
+            drawn: np.ndarray = np.sort(random.choice(rows, self.limit, replace=False))
+            return drawn
+        return rows[np.sort(_stratified(_means(vectors(rows)), self.limit, random, seed))]
 
     def read(self, text: str) -> str:
         """Return what is read of a document."""
         words = text.split()
         return text if len(words) <= self.max_words else " ".join(words[: self.max_words])
+
+
+def _means(vectors: Vectors[np.ndarray]) -> np.ndarray:
+    """Return one vector of each text, the mean of those that it has ([N, D] floats)."""
+    if vectors.single:
+        return vectors.flat()
+    owners = np.repeat(np.arange(len(vectors)), vectors.counts)
+    means = np.zeros((len(vectors), vectors.width), np.float32)
+    np.add.at(means, owners, vectors.flat())
+    return means / np.maximum(vectors.counts, 1)[:, None]
 
 
 def _stratified(vectors: np.ndarray, wanted: int, random: np.random.Generator, seed: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from embfit.model import Encoder
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.text_digests import normalise
+from embfit.vectors import Vectors, unit_length
 
 ORDER = ("form", "mention", "leak", "copy", "duplicate", "general", "similar", "round_trip")
 
@@ -196,15 +197,14 @@ def _repeated(queries: Sequence[FilteredText], texts: Sequence[str], marks: Sequ
     return found
 
 
-def _alike(rows: Sequence[int], vectors: np.ndarray, limit: float) -> list[bool]:
+def _alike(rows: Sequence[int], vectors: Vectors[np.ndarray], limit: float) -> list[bool]:
     """Say of each query whether its vector is too close to that of an earlier one of its document that is kept."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    units = Vectors(unit_length(vectors.flat()), vectors.starts)
     kept: dict[int, list[int]] = {}
     found = []
     for place, row in enumerate(rows):
         others = kept.setdefault(row, [])
-        close = bool(others) and float((units[others] @ units[place]).max()) > limit
+        close = bool(others) and float(units.take([place]).scores(units.take(others)).max()) > limit
         found.append(close)
         if not close:
             others.append(place)

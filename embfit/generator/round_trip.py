@@ -13,8 +13,10 @@ from embfit.index.lexical import Language, index_words
 from embfit.model import Encoder, embed
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.vectors import Vectors
 
 DEPTH = 100  # ranks that are looked at
+BLOCK = 64  # queries of several vectors that are scored at once
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,11 @@ class RoundTrip:
 
     Args:
         ranks: by ranker, each query's rank of its document, from 1; None beyond the first hundred.
-        vectors: the queries' vectors ([Q, D] floats); None where no encoder was there.
+        vectors: the queries' vectors; None where no encoder was there.
     """
 
     ranks: Mapping[str, Sequence[int | None]]
-    vectors: np.ndarray | None = None
+    vectors: Vectors[np.ndarray] | None = None
 
     def by_query(self) -> Iterator[tuple[int | None, ...]]:
         """Yield each query's ranks."""
@@ -62,14 +64,25 @@ def source_ranks(
         asked = Collection(
             "generated queries", collection.corpus, Dataset.from_dict({"_id": names, "text": list(texts)}), {}
         )
-        vectors = np.asarray(embed(encoder, asked, "query", store).vectors.rows)
+        vectors = embed(encoder, asked, "query", store).vectors
         if "dense" in rankers:
-            documents = embed(encoder, collection, "document", store).vectors.rows
-            ranks["dense"] = _ranks(search(vectors, documents, k)[1], sources, collection)
+            documents = embed(encoder, collection, "document", store).vectors
+            ranks["dense"] = _ranks(_nearest(vectors, documents, k), sources, collection)
     if "bm25" in rankers:
         found = index_words(collection, store, language).search(texts, k)[1]
         ranks["bm25"] = _ranks(found, sources, collection)
     return RoundTrip(ranks, vectors)
+
+
+def _nearest(queries: Vectors[np.ndarray], documents: Vectors[np.ndarray], k: int) -> np.ndarray:
+    """Return the rows of each query's k best documents, best first ([Q, k] int64)."""
+    if queries.single and documents.single:
+        return search(queries.flat(), documents.rows, k)[1]
+    found = [np.empty((0, k), np.int64)]
+    for start in range(0, len(queries), BLOCK):
+        scores = queries.part(start, min(start + BLOCK, len(queries))).scores(documents)  # [n, D]
+        found.append(np.argsort(-scores, axis=1, kind="stable")[:, :k])
+    return np.concatenate(found)
 
 
 def _ranks(rows: np.ndarray, sources: Sequence[int], collection: Collection) -> list[int | None]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Annotated, Any
 
-import numpy as np
 import pytorch_lightning as pl
 from pydantic import Field
 
@@ -72,7 +71,7 @@ def generate(
         pool = generator.example_pool(collection)
         rows = generator.documents.choose(
             collection,
-            lambda chosen: np.asarray(embed(encoder.model, collection, "document", store).vectors.rows[chosen]),
+            lambda chosen: embed(encoder.model, collection, "document", store).vectors.take(chosen),
             generator.seed,
             [example.document_row for example in pool if example.document_row is not None],
         )

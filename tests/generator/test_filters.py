@@ -9,11 +9,14 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.generator import DocumentChoice, Filters
+from embfit.generator.documents import _means
 from embfit.generator.filters import FilteredText
+from embfit.generator.round_trip import _nearest
 from embfit.generator.wording import longest_run, mentions_document
 from embfit.model import Encoder
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.vectors import Vectors
 from tests.conftest import TEXTS, make_collection
 
 WORDS = Filters(similar=None, rankers=("bm25",), copy_words=4)
@@ -106,18 +109,29 @@ def test_documents_are_drawn_from_every_cluster(monkeypatch: pytest.MonkeyPatch)
         0, 0.01, (240, 2)
     )
     choice = DocumentChoice(limit=12, min_words=3)
-    rows = choice.choose(collection, lambda chosen: vectors[chosen], 0)
+    rows = choice.choose(collection, lambda chosen: Vectors(vectors[chosen]), 0)
     assert len(set(rows.tolist())) == 12
     assert (np.diff(rows) > 0).all()
     assert (rows >= 200).sum() == 2
-    drawn = DocumentChoice(limit=12, sample="random", min_words=3).choose(collection, lambda _: vectors[:0], 0)
+    drawn = DocumentChoice(limit=12, sample="random", min_words=3).choose(collection, lambda _: Vectors(vectors[:0]), 0)
     assert len(set(drawn.tolist())) == 12
-    assert DocumentChoice(min_words=3).choose(collection, lambda _: vectors[:0], 0).tolist() == list(range(240))
+    assert DocumentChoice(min_words=3).choose(collection, lambda _: Vectors(vectors[:0]), 0).tolist() == list(
+        range(240)
+    )
 
 
 def test_short_documents_copies_and_those_of_examples_get_no_queries(collection: Collection) -> None:
-    rows = DocumentChoice(min_words=8).choose(collection, lambda _: np.empty((0, 0)), 0, [2])
+    rows = DocumentChoice(min_words=8).choose(collection, lambda _: Vectors(np.empty((0, 0))), 0, [2])
     assert rows.tolist() == [row for row, text in enumerate(TEXTS) if len(text.split()) >= 8 and row != 2]
     assert DocumentChoice(max_words=3).read("a b c d") == "a b c"
     with pytest.raises(UserError, match="none of the 13 documents has the 99 words"):
-        DocumentChoice(min_words=99).choose(collection, lambda _: np.empty((0, 0)), 0)
+        DocumentChoice(min_words=99).choose(collection, lambda _: Vectors(np.empty((0, 0))), 0)
+
+
+def test_several_vectors_of_a_text_are_ranked_and_clustered() -> None:
+    """The best inner product with any vector of a document, averaged over those of the query, by hand."""
+    queries = Vectors(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), np.array([0, 2, 3]))
+    documents = Vectors(np.array([[1.0, 0.0], [0.0, 0.9], [0.6, 0.8], [1.0, 0.0]]), np.array([0, 1, 3, 4]))
+    # query 0 scores 0.5, (0.6 + 0.9) / 2 and 0.5; query 1 scores 0, 0.9 and 0
+    assert _nearest(queries, documents, 2).tolist() == [[1, 0], [1, 0]]
+    assert _means(documents) == pytest.approx(np.array([[1.0, 0.0], [0.3, 0.85], [1.0, 0.0]]))
