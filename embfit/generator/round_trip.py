@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset
 
-from embfit.index.exact import search
-from embfit.index.lexical import Language, index_words
+from embfit.index import ExactIndex, index_words
+from embfit.index.lexical import Language
 from embfit.model import Encoder, embed
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.vectors import Vectors
 
 DEPTH = 100  # ranks that are looked at
-BLOCK = 64  # queries of several vectors that are scored at once
 
 
 @dataclass(frozen=True)
@@ -66,23 +65,12 @@ def source_ranks(
         )
         vectors = embed(encoder, asked, "query", store).vectors
         if "dense" in rankers:
-            documents = embed(encoder, collection, "document", store).vectors
-            ranks["dense"] = _ranks(_nearest(vectors, documents, k), sources, collection)
+            documents = ExactIndex(embed(encoder, collection, "document", store).vectors)
+            ranks["dense"] = _ranks(documents.search(vectors, k, "searching by vectors")[1], sources, collection)
     if "bm25" in rankers:
-        found = index_words(collection, store, language).search(texts, k)[1]
+        found = index_words(collection, store, language).search(texts, k, "searching by words")[1]
         ranks["bm25"] = _ranks(found, sources, collection)
     return RoundTrip(ranks, vectors)
-
-
-def _nearest(queries: Vectors[np.ndarray], documents: Vectors[np.ndarray], k: int) -> np.ndarray:
-    """Return the rows of each query's k best documents, best first ([Q, k] int64)."""
-    if queries.single and documents.single:
-        return search(queries.flat(), documents.rows, k)[1]
-    found = [np.empty((0, k), np.int64)]
-    for start in range(0, len(queries), BLOCK):
-        scores = queries.part(start, min(start + BLOCK, len(queries))).scores(documents)  # [n, D]
-        found.append(np.argsort(-scores, axis=1, kind="stable")[:, :k])
-    return np.concatenate(found)
 
 
 def _ranks(rows: np.ndarray, sources: Sequence[int], collection: Collection) -> list[int | None]:

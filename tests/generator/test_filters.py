@@ -11,7 +11,6 @@ from embfit.errors import UserError
 from embfit.generator import DocumentChoice, Filters
 from embfit.generator.documents import _means
 from embfit.generator.filters import FilteredText
-from embfit.generator.round_trip import _nearest
 from embfit.generator.wording import longest_run, mentions_document
 from embfit.model import Encoder
 from embfit.records import Collection
@@ -128,10 +127,6 @@ def test_short_documents_copies_and_those_of_examples_get_no_queries(collection:
         DocumentChoice(min_words=99).choose(collection, lambda _: Vectors(np.empty((0, 0))), 0)
 
 
-def test_several_vectors_of_a_text_are_ranked_and_clustered() -> None:
-    """The best inner product with any vector of a document, averaged over those of the query, by hand."""
-    queries = Vectors(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), np.array([0, 2, 3]))
+def test_clusters_take_the_mean_of_a_texts_vectors() -> None:
     documents = Vectors(np.array([[1.0, 0.0], [0.0, 0.9], [0.6, 0.8], [1.0, 0.0]]), np.array([0, 1, 3, 4]))
-    # query 0 scores 0.5, (0.6 + 0.9) / 2 and 0.5; query 1 scores 0, 0.9 and 0
-    assert _nearest(queries, documents, 2).tolist() == [[1, 0], [1, 0]]
     assert _means(documents) == pytest.approx(np.array([[1.0, 0.0], [0.3, 0.85], [1.0, 0.0]]))
