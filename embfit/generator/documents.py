@@ -78,7 +78,9 @@ class DocumentChoice:
         if self.sample == "random":
             drawn: np.ndarray = np.sort(random.choice(rows, self.limit, replace=False))
             return drawn
-        return rows[np.sort(_stratified(_means(vectors(rows)), self.limit, random, seed))]
+        places = np.sort(_stratified(_means(vectors(rows)), self.limit, random, seed))
+        chosen: np.ndarray = rows[places]
+        return chosen
 
     def read(self, text: str) -> str:
         """Return what is read of a document."""
@@ -91,9 +93,10 @@ def _means(vectors: Vectors[np.ndarray]) -> np.ndarray:
     if vectors.single:
         return vectors.flat()
     owners = np.repeat(np.arange(len(vectors)), vectors.counts)
-    means = np.zeros((len(vectors), vectors.width), np.float32)
+    means: np.ndarray = np.zeros((len(vectors), vectors.width), np.float32)
     np.add.at(means, owners, vectors.flat())
-    return means / np.maximum(vectors.counts, 1)[:, None]
+    means /= np.maximum(vectors.counts, 1)[:, None]
+    return means
 
 
 def _stratified(vectors: np.ndarray, wanted: int, random: np.random.Generator, seed: int) -> np.ndarray:
