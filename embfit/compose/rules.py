@@ -107,10 +107,11 @@ def generator_is_named(values: Values) -> Iterator[Problem]:
     """`task=generate` needs what writes queries, and a server has an address and a model."""
     if (values.get("task") or {}).get("_target_", "") != "embfit.task.generate.generate":
         return
-    if _class(values, "generator") in ("", "NoGenerator"):
+    writer = str((values.get("generator") or {}).get("_target_", "")).rpartition(".")[2]
+    if writer in ("", "NoGenerator"):
         message = "task=generate needs what writes queries: generator=extractive, or generator=api with a server"
         yield Problem("generator", message)
-    elif _class(values, "generator") == "ApiGenerator":
+    elif writer == "ApiGenerator":
         remedies = {"url": "http://localhost:8000/v1, the server's address", "model": "NAME, as the server knows it"}
         for key, remedy in remedies.items():
             if not values["generator"].get(key):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Annotated, Any
 
-import pytorch_lightning as pl
 from pydantic import Field
 
+from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.generator.dataset import evaluation_splits, write_dataset, write_queries
 from embfit.generator.extractive import masked_documents
@@ -19,23 +20,24 @@ from embfit.generator.nothing import NoGenerator
 from embfit.generator.tally import describe_generation
 from embfit.model import Encoder, Pretrained, embed
 from embfit.records import Collection, Report
-from embfit.report import write_report
+from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
+from embfit.task.closing import REPORT, close
 from embfit.task.facts import describe
 from embfit.task.parts import Data
-from embfit.training.ranks.layout import layout_of
 
 log = logging.getLogger(__name__)
 
 
+@task(outputs=(*REPORT, "dataset", "queries.parquet"), paid=("generation",))
 def generate(
     data: Data,
     model: Pretrained,
     generator: Generates | NoGenerator,
     store: Store,
     run: RunFolder,
-    trainer: partial[pl.Trainer],
+    devices: Devices,
     dry_run: bool = False,
     labels: bool = False,
     masked: bool = False,
@@ -49,7 +51,7 @@ def generate(
         generator: writes the queries.
         store: keeps requests, answers and embeddings.
         run: gets `dataset/`, `queries.parquet` and the report.
-        trainer: says on which devices, all of which encode.
+        devices: all of them encode.
         dry_run: say what is still to be asked, and what it would cost, and ask nothing.
         labels: keep the collection's own training pairs beside the generated ones.
         masked: pair queries that are parts of a document with the document without them, as a document of its own.
@@ -65,7 +67,7 @@ def generate(
         )
     with run.stage("load data"):
         collection = data.load(store)
-    encoder = _LoadedLater(model, layout_of(trainer).devices)
+    encoder = _LoadedLater(model, devices.all)
     journals = (store.dir if store.enabled else run.dir) / "generation"  # what was paid for outlives a store in memory
     with run.stage("choose documents"):
         pool = generator.example_pool(collection)
@@ -101,10 +103,9 @@ def generate(
         with run.stage("write data set"):
             added = masked_documents(kept) if masked else {}
             write_dataset(run.dir / "dataset", collection, kept, splits, added)
-    write_report(report, run.dir, run.config, run.origins, collection, run.command)
+    close(report, run, collection, made=_made(run, facts, generator.name) if kept else ())
     if not kept:
         raise UserError(_nothing_kept(facts, run))
-    print(_where_things_are(run, facts, generator.name))
     return report
 
 
@@ -153,16 +154,15 @@ def _estimated(found: Estimate) -> str:
     return "\n".join(lines)
 
 
-def _where_things_are(run: RunFolder, facts: Mapping[str, Any], name: str) -> str:
+def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+    """Return what the task leaves besides the report, and how the data set is used."""
     folder = run.dir / "dataset"
-    return "\n".join(
-        [
-            f"queries  {facts['kept']:,} kept of {facts['generated']:,}: {run.dir / 'queries.parquet'}",
-            f"data     {folder}",
-            f"report   {run.dir / 'report.html'}",
-            f"use it   python -m embfit data=beir data.path={folder} 'data.queries_from={{train: {name}}}'",
-        ]
-    )
+    source = shlex.quote(f"data.queries_from={{train: {name}}}")
+    return [
+        ("queries", f"{facts['kept']:,} kept of {facts['generated']:,}: {run.dir / 'queries.parquet'}"),
+        ("data", str(folder)),
+        ("use it", f"python -m embfit data=beir data.path={shlex.quote(str(folder))} {source}"),
+    ]
 
 
 def _nothing_kept(facts: Mapping[str, Any], run: RunFolder) -> str:
