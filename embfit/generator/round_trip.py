@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import Dataset
 
 from embfit.index import ExactIndex, index_words
 from embfit.index.lexical import Language
@@ -59,6 +58,10 @@ def source_ranks(
     vectors = None
     k = min(DEPTH, len(collection.corpus))
     if encoder is not None:
+        from datasets import (
+            Dataset,
+        )  # when queries are searched for: it brings pandas, and a run's start is to be quick
+
         names = [str(number) for number in range(len(texts))]
         asked = Collection(
             "generated queries", collection.corpus, Dataset.from_dict({"_id": names, "text": list(texts)}), {}

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from embfit.compose.command_line import override
 from embfit.compose.tasks import task
 from embfit.errors import UserError
 from embfit.generator.dataset import evaluation_splits, write_dataset, write_queries
@@ -151,12 +150,13 @@ def _estimated(found: Estimate) -> str:
 
 
 def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+    """Return what the task leaves besides the report, and how the data set is used."""
     folder = run.dir / "dataset"
-    typed = map(shlex.quote, [override("data.path", str(folder)), f"data.queries_from={{train: {name}}}"])
+    source = shlex.quote(f"data.queries_from={{train: {name}}}")
     return [
         ("queries", f"{facts['kept']:,} kept of {facts['generated']:,}: {run.dir / 'queries.parquet'}"),
         ("data", str(folder)),
-        ("use it", " ".join(["python -m embfit data=beir", *typed])),
+        ("use it", f"python -m embfit data=beir data.path={shlex.quote(str(folder))} {source}"),
     ]
 
 

@@ -154,7 +154,7 @@ URL = "generator.url=http://127.0.0.1:9/v1"
         ("", "generator: task=generate needs what writes queries"),
         ("generator=api", "generator.url: is not set; add generator.url=http://localhost:8000/v1"),
         (
-            "generator=api generator.model=x generator.url=http://127.0.0.1:9/v1 generator.key_variable=sk-abc",
+            f"generator=api generator.model=x {URL} generator.key_variable=sk-abc",
             "expected the name of an environment variable",
         ),
         (f"generator=api generator.model=x {URL} generator.key_variable=NOT_SET", "environment variable NOT_SET"),

@@ -8,6 +8,7 @@ from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
 
 PLACE = 95
+
 DRAWN = ("dropped", "styles", "examples", "source_first")
 MEANINGS = {
     "kept": "Kept",
