@@ -8,46 +8,35 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from embfit.errors import ConfigError
-from embfit.hints import Location
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.dense import DenseMiner
 from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
 from embfit.miner.scored import with_teacher_scores
-from embfit.model import Encoder, Teacher, load_teacher
-from embfit.model.precision import Precision
+from embfit.miner.teacher_settings import TeacherSettings
+from embfit.model import Encoder, Teacher
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 
 
 @dataclass(frozen=True)
-class CrossEncoderMiner(RankedMiner):
+class CrossEncoderMiner(TeacherSettings, RankedMiner):
     """Reranks another miner's candidates, and gives its scores to losses that learn from a teacher.
 
-    `RankedMiner` documents the other parameters. Ranks, margins and `max_score` refer to the cross-encoder's scores. If
-    the cross-encoder's folder holds models trained on folds, a query is scored by a fold that was not trained on it.
+    `RankedMiner` and `TeacherSettings` document the other parameters. Ranks, margins and `max_score` refer to the
+    cross-encoder's scores. If the cross-encoder's folder holds models trained on folds, a query is scored by a fold
+    that was not trained on it.
 
     Args:
         absolute_margin: a negative may score at most the lowest score of a positive minus this margin, in logits; None
             sets no such limit.
         depth: the number of candidates per query to rerank.
         candidates: the miner that finds the candidates; its filters and sampling are not used.
-        model: the cross-encoder's folder or its name on the Hub.
-        revision: a branch, tag or commit of the model on the Hub; None is its main branch.
-        trust_remote_code: whether to run Python code that comes with the model.
-        max_length: the tokens read of a pair; None is the cross-encoder's own limit, 512 at most.
-        precision: the number format in which the cross-encoder computes.
     """
 
     absolute_margin: Annotated[float, Field(ge=0)] | None = 0.0
     depth: Annotated[int, Field(ge=1)] = 30
     candidates: RankedMiner = field(default_factory=DenseMiner)
-    model: Annotated[str | None, Location(required=True)] = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    max_length: Annotated[int, Field(ge=8)] | None = None
-    precision: Precision = "auto"
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:
         """Return the candidates in the cross-encoder's order; scores are stored under its fingerprint.
@@ -56,12 +45,8 @@ class CrossEncoderMiner(RankedMiner):
             ConfigError: the configuration names no cross-encoder.
             UserError: the cross-encoder cannot be found or read.
         """
-        if self.model is None:
-            raise ConfigError("miner=cross-encoder needs a cross-encoder: miner.model=FOLDER_OR_NAME")
         found = replace(self.candidates, depth=self.depth, negatives=1, skip=0).source(collection, encoder, store)
-        teacher = load_teacher(
-            self.model, self.max_length, self.precision, str(encoder.device), self.revision, self.trust_remote_code
-        )
+        teacher = self.load_teacher(encoder)
 
         def prepare(examples: TrainingQueries) -> Propose:
             propose = found.prepare(examples)

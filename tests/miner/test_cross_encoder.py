@@ -89,7 +89,7 @@ def test_taught_leaves_the_choice_to_the_miner(
     small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
 ) -> None:
     dense = DenseMiner(negatives=3, relative_margin=None)
-    found = ScoredMiner(dense, folder, precision="fp32").mine(small_collection, tiny_encoder, store)
+    found = ScoredMiner(dense, model=folder, precision="fp32").mine(small_collection, tiny_encoder, store)
     plain = dense.mine(small_collection, tiny_encoder, store)
     assert found.rows["negatives"][:] == plain.rows["negatives"][:]
     assert found.rows.column_names == plain.rows.column_names
