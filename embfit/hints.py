@@ -16,9 +16,11 @@ class Location:
 
     Args:
         required: whether the value must be set, though the choice's YAML, made for a user's own thing, sets none.
+        example: what to write, for the message.
     """
 
     required: bool = False
+    example: str = "..."
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import count, islice
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -17,6 +20,7 @@ log = logging.getLogger(__name__)
 
 PAUSES = (1.0, 5.0)  # seconds before the second and the third try, if the server does not ask for a pause itself
 LONGEST_PAUSE = 120.0  # seconds; a server that asks for more is given up
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may give another one later
 
 
 class BusyError(UserError):
@@ -106,3 +110,26 @@ def _pause(error: BaseException, tries: int) -> float | None:
         return None
     pause = PAUSES[tries] if error.pause is None else error.pause
     return pause if pause <= LONGEST_PAUSE else None
+
+
+def is_address(url: str) -> bool:
+    """Say whether a text is the address of a server."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in url
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return False
+
+
+def pause_asked(retry_after: str) -> float | None:
+    """Return the seconds that a server asks to be left alone for, None where it does not say.
+
+    Args:
+        retry_after: the header `Retry-After`: seconds, or a date.
+    """
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 OTHER_ROOMS = {
+    "generator": ("embfit.generator", "embfit.style"),  # in whose styles queries are written
     "miner": ("embfit.miner", "embfit.model"),  # another encoder than the one in training may mine
     "trainer": ("embfit.sweep.pruning", "pytorch_lightning"),
     "logger": ("embfit.logger", "pytorch_lightning.loggers"),

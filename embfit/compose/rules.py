@@ -53,7 +53,7 @@ def locations_given(values: Values) -> Iterator[Problem]:
     """Choices for a user's own model or data name none by themselves."""
     for key, value, mark in _locations(values):
         if mark.required and value in (None, ""):
-            yield Problem(key, f"is not set; add {key}=...")
+            yield Problem(key, f"is not set; add {key}={mark.example}")
 
 
 def systems_exist(values: Values) -> Iterator[Problem]:

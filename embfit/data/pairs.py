@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from embfit.data.distinct_texts import CorpusTexts, GivenText
+from embfit.data.documents import Documents, corpus_texts
 from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
-from embfit.data.pair_rows import GivenText, PairRow, write_pairs
+from embfit.data.pair_rows import PairRow, write_pairs
 from embfit.data.qrels import grade_of
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
@@ -41,6 +43,9 @@ class Pairs(CollectionSource):
         query_id: the column with the query's id; None numbers the queries q1, q2, …
         document_id: the column with the positive's id, a list if the positive is a list; None numbers the documents d1,
             d2, …
+        corpus: documents beside those of the rows, so that pairs are mined and measured among all of them: a folder,
+            file or table that is read as `data=documents` reads it, or a choice of its own with other settings. A
+            document of the rows that is one of its pieces, or nearly, becomes that piece.
     """
 
     path: Annotated[str | dict[str, str] | None, Location(required=True)] = None
@@ -51,6 +56,7 @@ class Pairs(CollectionSource):
     title: str | None = None
     query_id: str | None = None
     document_id: str | None = None
+    corpus: str | Documents | None = None
 
     def read(self, store: Store) -> Tables:
         """Return the files' tables; files are parsed once, and read from the store until a file or a column changes."""
@@ -65,7 +71,10 @@ class Pairs(CollectionSource):
             "columns": self.columns,
             "negatives_if_there": self.negatives is None,
         }
-        entry = store.entry("collection", key, lambda folder: write_pairs(folder, rows), version=TABLES_VERSION)
+        corpus: CorpusTexts | None = None
+        if self.corpus:
+            corpus, key["corpus"] = corpus_texts(self.corpus, store)
+        entry = store.entry("collection", key, lambda folder: write_pairs(folder, rows, corpus), version=TABLES_VERSION)
         return Tables(next(iter(files.values())).stem, entry)
 
     @property

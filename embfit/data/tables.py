@@ -25,6 +25,7 @@ BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
 TABLES_VERSION = 5  # of the collections in the store, whichever source they were read from
 
 CORPUS = ("_id", "title", "text")
+DOCUMENTS = (*CORPUS, "source", "position")  # of a corpus that was read from files: which one, and where in it
 QUERIES = ("_id", "text")
 LEFT_OUT = "left_out.json"  # ids of documents without text
 _QRELS = pa.schema({"split": pa.string(), "query": pa.string(), "document": pa.string(), "grade": pa.int32()})
@@ -54,7 +55,7 @@ class TableWriter:
         self.rows = 0
         self.columns = columns
         self._schema = pa.schema([(name, pa.string()) for name in columns])
-        if columns == CORPUS:
+        if columns[: len(CORPUS)] == CORPUS:
             self._schema = pa.unify_schemas([self._schema, DIGESTS])
         self._writer = pa.ipc.new_stream(str(path), self._schema)
         self._block: list[Sequence[str]] = []
@@ -92,8 +93,8 @@ class TableWriter:
         try:
             texts = list(zip(*self._block, strict=True))
             columns = [pa.array(values, pa.string()) for values in texts]
-            if self.columns == CORPUS:
-                columns += digest_documents(*texts[1:]).columns
+            if self.columns[: len(CORPUS)] == CORPUS:
+                columns += digest_documents(*texts[1 : len(CORPUS)]).columns
         except UnicodeEncodeError as error:
             raise UserError(self._half_character()) from error
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))

@@ -75,6 +75,11 @@ def judgements(collection: Collection, split: str, key: str | None = None) -> Qr
         UserError: there is no such split, or none of its queries has a relevant document.
     """
     place = f"{key}={split}: " if key else ""
+    if not collection.qrels:
+        raise UserError(
+            f"{collection.name} has documents and no queries, so there is nothing to measure or to train on; "
+            "task=search searches it, and data=pairs data.path=FILE data.corpus=DIR adds queries to it"
+        )
     if split not in collection.qrels:
         raise UserError(f"{place}{collection.name} has no split {split!r}; {_instead(collection, split)}")
     qrels = collection.qrels[split]

@@ -8,20 +8,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from embfit.errors import UserError
-from embfit.http_requests import BusyError, answers
+from embfit.http_requests import BUSY, BusyError, answers, is_address, pause_asked
 from embfit.progress import progress
 from embfit.vectors import unit_length
-
-BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may give another one later
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class Server:
             if self.key_variable not in os.environ:
                 raise UserError(f"the server's key is not set: put it in the environment variable {self.key_variable}")
             headers["Authorization"] = f"Bearer {os.environ[self.key_variable].strip()}"
-        if not _is_address(self._address):
+        if not is_address(self._address):
             raise UserError(f"{self.url!r} is no address of a server, such as http://localhost:8080/v1")
         return urllib.request.Request(self._address, json.dumps(body).encode(), headers)
 
@@ -106,7 +101,11 @@ class Server:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             message = f"{self._address} answers {error.code} {error.reason}: {_said(error)}"
-            raise BusyError(message, _asked_pause(error)) if error.code in BUSY else UserError(message) from error
+            raise (
+                BusyError(message, pause_asked(error.headers.get("Retry-After", "")))
+                if error.code in BUSY
+                else UserError(message)
+            ) from error
         except (urllib.error.URLError, TimeoutError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, TimeoutError):
@@ -119,31 +118,12 @@ class Server:
             raise UserError(f"{self._address}: its answer is no JSON ({error})") from error
 
 
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in url
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        return False
-
-
 def _said(refusal: urllib.error.HTTPError) -> str:
     """Return the beginning of what a refusal says; its code stands where the connection breaks off meanwhile."""
     try:
         return refusal.read(300).decode(errors="replace").strip()
     except (OSError, HTTPException):
         return "(the rest of its answer did not arrive)"
-
-
-def _asked_pause(refusal: urllib.error.HTTPError) -> float | None:
-    """Return the seconds that a server asks to be left alone for; None where it does not say."""
-    said = refusal.headers.get("Retry-After", "")
-    if said.isdecimal():
-        return float(said)
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ One process's training is `fit/`:
 
 Several processes are `ranks/`:
 
-- `layout`: how many ranks there are, and the device of each; `launch` starts or calls the others, `worker` is what they
+- `launch` starts or calls the other ranks (`run.devices` says how many there are, and where), `worker` is what they
   run, `rendezvous` is where they meet; `collectives`: what they exchange in a step.
 """
 

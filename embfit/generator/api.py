@@ -1,0 +1,284 @@
+"""Queries from any server that speaks OpenAI's API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from embfit.errors import ConfigError
+from embfit.generator.answers import Form, read_queries
+from embfit.generator.asking import AskingSettings, Structured, ask_all
+from embfit.generator.budget import Budget, Price
+from embfit.generator.client import check_address, read_key
+from embfit.generator.documents import DocumentChoice
+from embfit.generator.filters import Filters
+from embfit.generator.generated import Estimate, GeneratedQuery, Generation
+from embfit.generator.journal import Journal, State
+from embfit.generator.plan import (
+    QueryRequest,
+    SourceDocument,
+    Wanted,
+    in_shard,
+    plan_request,
+    queries_per_document,
+    read_shard,
+    scope_of,
+    share_out,
+)
+from embfit.hints import Location
+from embfit.records import Collection, Seed
+from embfit.style import FewShot, Style, StyleExample
+
+JOURNAL = "journal.sqlite"
+BYTES_PER_TOKEN = 4  # of prose, for an estimate
+TOKENS_PER_QUERY = 25  # likewise
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiGenerator:
+    """Asks a server for queries: several in one answer of a model that follows instructions, or one from a base model.
+
+    Args:
+        url: the server's address up to the version, such as http://localhost:8000/v1.
+        model: the name that the server knows the model by.
+        key_variable: the *name* of the environment variable that holds the server's key; None for a server without.
+        form: `chat` for models that follow instructions, `completion` for base models.
+        structured: what tells the server that answers are JSON: a `schema`, `object`, `none` (the template's words), or
+            `auto`, a schema where the server takes one.
+        temperature: how freely the model draws its words; None leaves it to the server.
+        top_p: the share of the likeliest words that it draws from; None leaves it to the server.
+        max_tokens: the number of tokens of an answer at most.
+        length_field: what the server calls that limit (`max_completion_tokens` for some models).
+        send_seed: send a seed with each request, for servers that answer equal requests alike.
+        extra: further fields of each request, as the server wants them; never a key, since they are recorded.
+        concurrency: the number of requests under way at once, at most; a busy server gets fewer.
+        timeout: seconds that a request may take in all.
+        tries: the number of times that a request is sent while it gets no answer.
+        patience: seconds that a server may be busy without answering anything.
+        budget: the limits of what the data set's requests may cost.
+        price: of the tokens.
+        queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
+        styles: the kinds of queries, each with its share.
+        examples: few-shot examples.
+        language: the language of the queries ("German"); None for each document's own.
+        documents: which documents get queries.
+        filters: which queries are kept.
+        journal: the file that records requests and answers; None is one in the store.
+        again: ask again for what was `malformed` or `refused` before.
+        shard: the part of the requests that this machine asks for, such as 0/2 and 1/2; None for all.
+        seed: of whatever is drawn, and of the seeds that are sent.
+
+    Raises:
+        ValueError: a value is wrong.
+    """
+
+    styles: dict[str, Style]
+    url: Annotated[str | None, Location(required=True, example="http://localhost:8000/v1, the server's address")] = None
+    model: Annotated[str | None, Location(required=True, example="NAME, as the server knows it")] = None
+    key_variable: str | None = None
+    form: Form = "chat"
+    structured: Structured = "auto"
+    temperature: Annotated[float, Field(ge=0)] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.95
+    max_tokens: Annotated[int, Field(ge=8)] = 400
+    length_field: str = "max_tokens"
+    send_seed: bool = True
+    extra: dict[str, Any] | None = None
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    tries: Annotated[int, Field(ge=1)] = 6
+    patience: Annotated[float, Field(ge=0)] = 600.0
+    budget: Budget = field(default_factory=Budget)
+    price: Price = field(default_factory=Price)
+    queries: Wanted = "auto"
+    examples: FewShot = field(default_factory=FewShot)
+    language: str | None = None
+    documents: DocumentChoice = field(default_factory=DocumentChoice)
+    filters: Filters = field(default_factory=Filters)
+    journal: str | None = None
+    again: list[str] | None = None
+    shard: str | None = None
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable):
+            raise ValueError(
+                "key_variable: expected the name of an environment variable that holds the key"
+            )  # not its value
+        if not sum(style.share for style in self.styles.values()):
+            raise ValueError("styles: no style has a share above 0")
+        if wrong := set(self.again or ()) - {"malformed", "refused"}:
+            raise ValueError(f"again: expected malformed, refused or both, got {', '.join(sorted(wrong))}")
+        if self.shard is not None:
+            read_shard(self.shard)
+        if self.budget.cost is not None and self.price == Price():
+            raise ValueError("budget.cost is set and no price is; set generator.price.input and generator.price.output")
+
+    @property
+    def name(self) -> str:
+        """What it is called where queries say who wrote them."""
+        return f"api ({self.model})"
+
+    def example_pool(self, collection: Collection) -> list[StyleExample]:
+        """Return the examples that requests may show."""
+        return self.examples.load(collection, self.seed)
+
+    def plan(self, collection: Collection, documents: Sequence[SourceDocument]) -> list[QueryRequest]:
+        """Return all requests, in the order of the documents.
+
+        Raises:
+            ConfigError: no model is named.
+            UserError: a template or the examples cannot be read.
+        """
+        if self.model is None:
+            raise ConfigError("generator=api needs a model: generator.model=NAME, as the server knows it")
+        pool = self.example_pool(collection)
+        wanted = queries_per_document(self.queries, len(collection.corpus))
+        return [request for document in documents for request in self._requests(document, pool, wanted)]
+
+    def _requests(self, document: SourceDocument, pool: Sequence[StyleExample], wanted: int) -> Iterator[QueryRequest]:
+        shares = {name: style.share for name, style in self.styles.items()}
+        for style, count in share_out(shares, wanted, document.digest, self.seed).items():
+            shown = self.examples.choose(pool, style, document.digest, self.seed)
+            alike = [(1, repeat) for repeat in range(count)] if self.form == "completion" else [(count, 0)]
+            for queries, repeat in alike:
+                yield plan_request(
+                    document,
+                    style,
+                    self.styles[style],
+                    shown,
+                    queries,
+                    self._settings,
+                    self.language,
+                    self.seed,
+                    repeat,
+                )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What an answer depends on beside its prompt."""
+        return {"model": self.model, "form": self.form, "max_tokens": self.max_tokens, **self._sampling}
+
+    @property
+    def _sampling(self) -> dict[str, Any]:
+        drawn = {"temperature": self.temperature, "top_p": self.top_p}
+        return {**{name: value for name, value in drawn.items() if value is not None}, **(self.extra or {})}
+
+    @property
+    def _asking(self) -> AskingSettings:
+        return AskingSettings(
+            model=str(self.model),
+            form=self.form,
+            structured=self.structured,
+            sampling=self._sampling,
+            length_field=self.length_field,
+            max_tokens=self.max_tokens,
+            send_seed=self.send_seed,
+            concurrency=self.concurrency,
+            tries=self.tries,
+            patience=self.patience,
+            budget=self.budget,
+            price=self.price,
+        )
+
+    def _open(self, folder: Path) -> Journal:
+        path = Path(self.journal).expanduser() if self.journal else folder / JOURNAL
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Journal(path)
+
+    def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
+        """Return what queries about some documents would take; nothing is asked."""
+        requests = self._own(self.plan(collection, documents))
+        with self._open(folder) as journal:
+            waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
+            seconds = journal.seconds_per_answer(str(self.model))
+        read = sum(len(request.prompt.encode()) // BYTES_PER_TOKEN for request in waiting)
+        written = sum(request.entry.count * TOKENS_PER_QUERY for request in waiting)
+        return Estimate(
+            documents=len(documents),
+            queries=queries_per_document(self.queries, len(collection.corpus)),
+            requests=len(requests),
+            answered=len(requests) - len(waiting),
+            tokens=read + written,
+            cost=None if self.price == Price() else self.price.of(read, written),
+            minutes=None if seconds is None else len(waiting) * seconds / self.concurrency / 60,
+        )
+
+    def generate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Generation:
+        """Return queries about some documents; only what the journal has no answer to is asked.
+
+        Raises:
+            ConfigError: no server or model is named, or the key is not set.
+            UserError: the server denies access, cannot be reached, or answers nothing.
+            OSError: the journal cannot be written.
+        """
+        address = f"{check_address(self.url)}/{'chat/completions' if self.form == 'chat' else 'completions'}"
+        key = read_key(self.key_variable)
+        requests = self._own(self.plan(collection, documents))
+        scope = scope_of(requests)
+        again: list[State] = [state for state in ("malformed", "refused") if state in (self.again or ())]
+        facts: dict[str, Any] = {}
+        with self._open(folder) as journal:
+            journal.plan([request.entry for request in requests], scope, again)
+            waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
+            if waiting:
+                done = len(requests) - len(waiting)
+                asked = ask_all(address, key, self.timeout, journal, self._asking, scope, waiting, done, self.seed)
+                facts = {"out_of_budget": asked.out_of_budget, "slowed_down": asked.pace.decreases}
+            return self._read(journal, requests, scope, facts, self.example_pool(collection))
+
+    def _own(self, requests: list[QueryRequest]) -> list[QueryRequest]:
+        """Return the requests of this machine's shard."""
+        if self.shard is None:
+            return requests
+        part = read_shard(self.shard)
+        return [request for request in requests if in_shard(request.id, part)]
+
+    def _read(
+        self,
+        journal: Journal,
+        requests: Sequence[QueryRequest],
+        scope: str,
+        facts: Mapping[str, Any],
+        pool: Sequence[StyleExample],
+    ) -> Generation:
+        found: list[GeneratedQuery] = []
+        counts = dict.fromkeys(("answered", "malformed", "refused", "planned", "sent"), 0)
+        for request in requests:
+            answer = journal.answer(request.entry)
+            counts[answer.state] += 1
+            if answer.state == "answered" and answer.text is not None:
+                texts = read_queries(answer.text, request.entry.count, self.form)
+                found += [self._query(request, answer.id, place, text) for place, text in enumerate(texts)]
+        waiting = counts.pop("planned") + counts.pop("sent")
+        spent = journal.spent(scope)
+        told = {
+            "requests": len(requests),
+            **counts,
+            "waiting": waiting,
+            "sent": spent.requests,
+            "tokens": spent.tokens,
+            "cost": spent.cost if self.price != Price() else None,
+        }
+        return Generation(found, {**told, **facts}, pool)
+
+    def _query(self, request: QueryRequest, answered: str, place: int, text: str) -> GeneratedQuery:
+        return GeneratedQuery(
+            id=f"{answered}-{place}",
+            text=text,
+            document=request.document,
+            style=request.style,
+            request=answered,
+            may_copy=self.styles[request.style].may_copy,
+            provenance={
+                "model": self.model,
+                "temperature": self.temperature,
+                "language": self.language,
+                "seed": request.seed,
+            },
+        )

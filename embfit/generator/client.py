@@ -1,0 +1,167 @@
+"""One request to an OpenAI-compatible server: its answer within a hard time limit, or the reason that there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from embfit.errors import ConfigError, UserError
+from embfit.http_requests import is_address, pause_asked
+
+MOST_BYTES = 1 << 22  # of an answer: a server that never ends one must not fill the memory
+SHOWN = 300  # characters of a refusal
+
+
+class UnreachableError(UserError):
+    """No request can get an answer: a wrong address, or a certificate that is not trusted."""
+
+
+class LostError(Exception):
+    """A request has no answer.
+
+    Args:
+        message: why.
+        sent: the server may have read it, and charges for it.
+    """
+
+    def __init__(self, message: str, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+@dataclass(frozen=True)
+class ServerAnswer:
+    """What a server has answered, with its key taken out.
+
+    Args:
+        status: the HTTP status.
+        text: the body.
+        pause: the seconds that the server asks to be left alone for; None where it does not say.
+    """
+
+    status: int
+    text: str
+    pause: float | None
+
+    @property
+    def refusal(self) -> str:
+        """The status, and the beginning of what the server says about it."""
+        said = " ".join(self.text.split())[:SHOWN]
+        return f"{self.status} {httpx2.codes.get_reason_phrase(self.status)}".strip() + (f": {said}" if said else "")
+
+
+class ApiClient:
+    """Sends requests to one address; an asynchronous context manager.
+
+    Args:
+        address: where requests go.
+        key: what the server wants to see; None for a server without keys. It is in no message of this class.
+        timeout: seconds that a request may take in all, also while its answer drips in.
+        connections: the number of connections that are kept.
+    """
+
+    def __init__(self, address: str, key: str | None, timeout: float, connections: int) -> None:
+        self.address, self.timeout = address, timeout
+        self._key = key
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._client = httpx2.AsyncClient(headers=headers, timeout=None, limits=limits, follow_redirects=False)
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, traceback)
+
+    async def post(self, body: Mapping[str, Any]) -> ServerAnswer:
+        """Send a request, and return the server's answer, whatever its status.
+
+        Raises:
+            LostError: there is no answer, or not within the time limit.
+            UnreachableError: the certificate is not trusted.
+        """
+        try:
+            async with (
+                asyncio.timeout(self.timeout),
+                self._client.stream("POST", self.address, json=dict(body)) as answer,
+            ):
+                read = bytearray()
+                async for part in answer.aiter_bytes():
+                    read += part
+                    if len(read) > MOST_BYTES:
+                        raise LostError(f"the answer is longer than {MOST_BYTES:,} bytes", sent=True)
+                text = self._without_key(read.decode("utf-8", errors="replace"))
+                return ServerAnswer(answer.status_code, text, pause_asked(answer.headers.get("Retry-After", "")))
+        except TimeoutError as error:
+            raise LostError(f"no answer within {self.timeout:g} s (generator.timeout)", sent=True) from error
+        except httpx2.ConnectError as error:
+            if (cause := _certificate(error)) is not None:
+                raise UnreachableError(
+                    f"{self.address}: its certificate is not trusted ({cause}); SSL_CERT_FILE names a file with yours"
+                ) from error
+            raise LostError(f"cannot connect ({error})", sent=False) from error
+        except httpx2.DecodingError as error:
+            raise LostError(f"the answer cannot be decompressed ({error})", sent=True) from error
+        except httpx2.HTTPError as error:
+            raise LostError(f"the connection broke off ({error or type(error).__name__})", sent=True) from error
+
+    def _without_key(self, text: str) -> str:
+        """Take the key out of a text: some servers repeat it in a refusal."""
+        return text if self._key is None else text.replace(self._key, "[key]")
+
+
+def check_address(url: str | None) -> str:
+    """Return the address of a server without a final slash.
+
+    Raises:
+        ConfigError: none is named, it is none, or it holds a secret.
+    """
+    if url is None:
+        raise ConfigError(
+            "generator=api needs a server: generator.url=URL, up to the version, such as http://localhost:8000/v1"
+        )
+    if not is_address(url):
+        raise ConfigError("generator.url is no address of a server, such as http://localhost:8000/v1")
+    if re.search(r"//[^/]*@|[?#]", url):  # it would stand in the run's records
+        raise ConfigError(
+            "generator.url holds a name, a key or a query; give the address alone, and the key in the environment "
+            "variable that generator.key_variable names"
+        )
+    return url.rstrip("/")
+
+
+def read_key(variable: str | None) -> str | None:
+    """Return the key that an environment variable holds, None where none is named.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"the server's key is not set: put it in the environment variable {variable}")
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"the key in the environment variable {variable} has characters that no header can hold")
+    return key
+
+
+def _certificate(error: BaseException) -> str | None:
+    """Return what is wrong with a server's certificate, None where something else is."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return seen.verify_message
+        seen = seen.__cause__ or seen.__context__
+    return "certificate verify failed" if "CERTIFICATE_VERIFY_FAILED" in str(error) else None

@@ -1,0 +1,147 @@
+"""The data set that generated queries become: a folder in the BEIR layout, and a table of every query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embfit.generator.filters import Marks
+from embfit.generator.generated import GeneratedQuery
+from embfit.records import Collection, Qrels
+from embfit.store import replacing, replacing_folder
+
+COLUMNS = pa.schema(
+    {
+        "_id": pa.string(), "text": pa.string(), "document_id": pa.string(), "document_digest": pa.string(),
+        "style": pa.string(), "generator": pa.string(), "model": pa.string(), "language": pa.string(),
+        "temperature": pa.float32(), "request_id": pa.string(), "seed": pa.int64(), "rank_dense": pa.int32(),
+        "rank_bm25": pa.int32(), "copied_words": pa.int32(), "dropped_by": pa.string(), "positive": pa.string(),
+    }
+)  # fmt: skip
+HEADER = "query-id\tcorpus-id\tscore\n"
+BLOCK = 4096
+
+
+def write_queries(path: Path, queries: Sequence[GeneratedQuery], marks: Marks, generator: str) -> None:
+    """Write every query, kept or dropped, with what wrote it, what it was written about and what filters say of it.
+
+    Args:
+        path: the Parquet file.
+        queries: what was generated.
+        marks: what filters say.
+        generator: what wrote them.
+    """
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, COLUMNS) as writer:
+        for block in _blocks(_rows(queries, marks, generator)):
+            writer.write_table(pa.Table.from_pylist(block, schema=COLUMNS))
+
+
+def write_dataset(
+    folder: Path,
+    collection: Collection,
+    queries: Sequence[GeneratedQuery],
+    splits: Mapping[str, Qrels],
+    instead: Mapping[str, tuple[str, str]] | None = None,
+) -> None:
+    """Write a folder in the BEIR layout; it is whole or not there.
+
+    Args:
+        folder: gets `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv`.
+        collection: has the documents and the queries of its own.
+        queries: those that train, each relevant to its document.
+        splits: judgements of the collection's own queries that go with them.
+        instead: by the query's id, id and text of a document that takes the place of its own, and joins the corpus.
+    """
+    instead = instead or {}
+    own = {query for judged in splits.values() for query in judged}
+    with replacing_folder(folder) as unfinished:
+        (unfinished / "qrels").mkdir()
+        _write_lines(unfinished / "corpus.jsonl", _all_documents(collection, instead.values()))
+        _write_lines(unfinished / "queries.jsonl", _all_queries(collection, own, queries))
+        train = dict(splits.get("train", {}))
+        lines: dict[str, dict[str, int]] = {query: dict(judged) for query, judged in train.items()}
+        for query in queries:
+            document, _ = instead.get(query.id, (query.document.id, ""))
+            lines.setdefault(query.id, {})[document] = 1
+        for split, judged in {**splits, "train": lines}.items():
+            with (unfinished / "qrels" / f"{split}.tsv").open("w", encoding="utf-8") as file:
+                file.write(HEADER)
+                for name, grades in judged.items():
+                    file.writelines(f"{name}\t{document}\t{grade}\n" for document, grade in grades.items())
+
+
+def evaluation_splits(
+    collection: Collection, example_queries: AbstractSet[str], labels: bool
+) -> tuple[dict[str, Qrels], int]:
+    """Return the collection's own judgements that go with generated queries, and how many queries leave evaluation.
+
+    Args:
+        collection: has them.
+        example_queries: ids of the queries that a model was shown; they evaluate nothing any more.
+        labels: keep the training split, too.
+    """
+    kept: dict[str, Qrels] = {}
+    left_out = 0
+    for split, judged in collection.qrels.items():
+        if split == "train" and not labels:
+            continue
+        kept[split] = {
+            query: grades for query, grades in judged.items() if split == "train" or query not in example_queries
+        }
+        left_out += len(judged) - len(kept[split])
+    return {split: judged for split, judged in kept.items() if judged}, left_out
+
+
+def _all_documents(collection: Collection, added: Iterable[tuple[str, str]]) -> Iterator[dict[str, str]]:
+    for block in collection.corpus.select_columns(["_id", "title", "text"]).iter(BLOCK):
+        for values in zip(*block.values(), strict=True):
+            yield dict(zip(block, values, strict=True))
+    for name, text in added:
+        yield {"_id": name, "title": "", "text": text}
+
+
+def _all_queries(
+    collection: Collection, own: AbstractSet[str], queries: Sequence[GeneratedQuery]
+) -> Iterator[dict[str, str]]:
+    for name, text in zip(collection.query_ids, collection.query_texts(), strict=True):
+        if name in own:
+            yield {"_id": name, "text": text}
+    yield from ({"_id": name, "text": text} for name, text in {query.id: query.text for query in queries}.items())
+
+
+def _rows(queries: Sequence[GeneratedQuery], marks: Marks, generator: str) -> Iterator[dict[str, Any]]:
+    nothing = [None] * len(queries)
+    dense, words = (marks.ranks.get(name, nothing) for name in ("dense", "bm25"))
+    for query, dropped, run, near, worded in zip(queries, marks.dropped_by, marks.runs, dense, words, strict=True):
+        yield {
+            **dict.fromkeys(COLUMNS.names),
+            "_id": query.id,
+            "text": query.text,
+            "document_id": query.document.id,
+            "document_digest": query.document.digest,
+            "style": query.style,
+            "generator": generator,
+            "request_id": query.request or None,
+            "rank_dense": near,
+            "rank_bm25": worded,
+            "copied_words": run,
+            "dropped_by": dropped,
+            **query.provenance,
+        }
+
+
+def _write_lines(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _blocks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while block := list(islice(rows, BLOCK)):
+        yield block

@@ -1,0 +1,113 @@
+"""Which documents get queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+import faiss
+import numpy as np
+from pydantic import Field
+
+from embfit.errors import UserError
+from embfit.records import Collection
+from embfit.vectors import Vectors
+
+Sampling: TypeAlias = Literal["clusters", "random"]
+
+MOST_CLUSTERS = 256
+PER_CLUSTER = 40  # documents for each cluster, below which clusters say little
+ROUNDS = 10  # of k-means
+
+
+@dataclass(frozen=True)
+class DocumentChoice:
+    """The documents that queries are written about. Of documents with the same text, the first.
+
+    Args:
+        limit: the number of documents at most; None for all.
+        sample: how they are drawn where there are more: from each cluster of the base model's vectors in proportion to
+            its size, or from all alike.
+        min_words: the number of words below which a document gets no queries.
+        max_words: the number of words of a document that are read, from its beginning.
+    """
+
+    limit: Annotated[int, Field(ge=1)] | None = None
+    sample: Sampling = "clusters"
+    min_words: Annotated[int, Field(ge=0)] = 20
+    max_words: Annotated[int, Field(ge=1)] = 350
+
+    def choose(
+        self,
+        collection: Collection,
+        vectors: Callable[[np.ndarray], Vectors[np.ndarray]],
+        seed: int,
+        apart_from: Sequence[int] = (),
+    ) -> np.ndarray:
+        """Return the rows of the documents that get queries, ascending ([N] int64).
+
+        Args:
+            collection: has the documents.
+            vectors: returns the vectors of some rows' documents; called only where clusters are wanted.
+            seed: of what is drawn.
+            apart_from: rows of documents that get none.
+
+        Raises:
+            UserError: no document is long enough.
+        """
+        left_out = {int(collection.document_copies[row]) for row in apart_from}
+        firsts = np.flatnonzero(collection.document_copies == np.arange(len(collection.document_copies)))
+        texts = collection.document_texts(firsts.tolist())
+        rows = np.array(
+            [
+                row
+                for row, text in zip(firsts.tolist(), texts, strict=True)
+                if row not in left_out and len(text.split()) >= self.min_words
+            ],
+            np.int64,
+        )
+        if not len(rows):
+            raise UserError(
+                f"none of the {len(collection.corpus)} documents has the {self.min_words} words "
+                "(generator.documents.min_words) that a query can be written about; lower it"
+            )
+        if self.limit is None or self.limit >= len(rows):
+            return rows
+        random = np.random.default_rng(seed)
+        if self.sample == "random":
+            drawn: np.ndarray = np.sort(random.choice(rows, self.limit, replace=False))
+            return drawn
+        places = np.sort(_stratified(_means(vectors(rows)), self.limit, random, seed))
+        chosen: np.ndarray = rows[places]
+        return chosen
+
+    def read(self, text: str) -> str:
+        """Return what is read of a document."""
+        words = text.split()
+        return text if len(words) <= self.max_words else " ".join(words[: self.max_words])
+
+
+def _means(vectors: Vectors[np.ndarray]) -> np.ndarray:
+    """Return one vector of each text, the mean of those that it has ([N, D] floats)."""
+    if vectors.single:
+        return vectors.flat()
+    owners = np.repeat(np.arange(len(vectors)), vectors.counts)
+    means: np.ndarray = np.zeros((len(vectors), vectors.width), np.float32)
+    np.add.at(means, owners, vectors.flat())
+    means /= np.maximum(vectors.counts, 1)[:, None]
+    return means
+
+
+def _stratified(vectors: np.ndarray, wanted: int, random: np.random.Generator, seed: int) -> np.ndarray:
+    """Return the places of some vectors, drawn from k-means clusters in proportion to their sizes ([wanted] int64)."""
+    clusters = max(1, min(MOST_CLUSTERS, wanted, len(vectors) // PER_CLUSTER))
+    matrix = np.ascontiguousarray(vectors, np.float32)
+    means = faiss.Kmeans(matrix.shape[1], clusters, niter=ROUNDS, seed=seed % (1 << 31), min_points_per_centroid=1)
+    means.train(matrix)
+    _, nearest = means.index.search(matrix, 1)  # [N, 1]
+    order = random.permutation(len(matrix))
+    order = order[np.argsort(nearest[order, 0], kind="stable")]  # by cluster, in any order inside
+    # every (N / wanted)-th of them: each cluster gives its share, rounded up or down
+    chosen: np.ndarray = order[((np.arange(wanted) + random.random()) * len(order) / wanted).astype(np.int64)]
+    return chosen

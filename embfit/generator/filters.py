@@ -1,0 +1,218 @@
+"""Which generated queries are fit to train on. A filter marks and never deletes, so thresholds can be set again.
+
+They are applied in the order of `ORDER`, the cheap ones first, and a query is marked with the first that drops it. The
+round trip follows Promptagator (Dai et al. 2022) with the looser rank of CADET (Tamber et al. 2025): on small
+collections rank 1 costs more than it gains.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from pydantic import Field
+
+from embfit.generator.round_trip import RoundTrip, source_ranks
+from embfit.generator.wording import longest_run, mentions_document, misshapen
+from embfit.index.lexical import Language
+from embfit.index.words import words
+from embfit.model import Encoder
+from embfit.records import Collection
+from embfit.store import Store
+from embfit.text_digests import normalise
+from embfit.vectors import Vectors, unit_length
+
+ORDER = ("form", "mention", "leak", "copy", "duplicate", "general", "similar", "round_trip")
+
+Ranker: TypeAlias = Literal["dense", "bm25"]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is asked of a generated query.
+
+    Args:
+        min_words: the number of words below which a query is dropped.
+        max_words: the number of words above which a query is dropped.
+        mention: drop queries that speak of "this document".
+        copy_words: the number of words in a row that a query may take from its document without being dropped; None
+            drops none for that. Styles that copy by their nature (`may_copy`) are left alone.
+        copy_share: the share of the query's words that such a sequence must be, too.
+        general: the number of documents that may have one and the same query; beyond it is too general.
+        similar: the cosine from which on two queries of a document are one; None compares words alone.
+        round_trip: the rank, by any of `rankers`, at which a query must find its document; None asks for none.
+        rankers: who ranks the documents: the base model, or BM25.
+        language: of BM25's stemmer and stop words; None for neither.
+    """
+
+    min_words: Annotated[int, Field(ge=1)] = 2
+    max_words: Annotated[int, Field(ge=1)] = 40
+    mention: bool = True
+    copy_words: Annotated[int, Field(ge=1)] | None = 8
+    copy_share: Annotated[float, Field(ge=0, le=1)] = 0.6
+    general: Annotated[int, Field(ge=1)] = 3
+    similar: Annotated[float, Field(gt=0, le=1)] | None = 0.95
+    round_trip: Annotated[int, Field(ge=1, le=100)] | None = 20
+    rankers: tuple[Ranker, ...] = ("dense", "bm25")
+    language: Language | None = "english"
+
+    def __post_init__(self) -> None:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words={self.min_words} is above max_words={self.max_words}; lower it")
+        if self.round_trip is not None and not self.rankers:
+            raise ValueError(
+                "rankers is empty, so no query could pass; name dense, bm25 or both, or set round_trip=null"
+            )
+
+    @property
+    def need_encoder(self) -> bool:
+        """Whether queries and documents are embedded."""
+        return self.similar is not None or (self.round_trip is not None and "dense" in self.rankers)
+
+    def apply(
+        self,
+        queries: Sequence[FilteredText],
+        collection: Collection,
+        never: Iterable[str],
+        encoder: Callable[[], Encoder],
+        store: Store,
+    ) -> Marks:
+        """Mark each query with what drops it.
+
+        Args:
+            queries: what was generated.
+            collection: has the documents.
+            never: texts that no query may equal: those that evaluate, and examples.
+            encoder: loads the base model; called only where it is needed.
+            store: keeps embeddings and words.
+        """
+        marks: list[str | None] = [self._mark(query) for query in queries]
+        forbidden = {normalise(text) for text in never}
+        texts = [normalise(query.text) for query in queries]
+        _mark_where(marks, "leak", [text in forbidden for text in texts])
+        runs = [longest_run(words(query.text), words(query.document_text)) for query in queries]
+        _mark_where(marks, "copy", [self._copies(query, run) for query, run in zip(queries, runs, strict=True)])
+        _mark_where(marks, "duplicate", _repeated(queries, texts, marks))
+        spread = Counter(text for (_, text) in {(query.row, text) for query, text in zip(queries, texts, strict=True)})
+        _mark_where(marks, "general", [spread[text] > self.general for text in texts])
+        left = [place for place, mark in enumerate(marks) if mark is None]
+        trip = self._trip([queries[place] for place in left], collection, encoder, store)
+        if self.similar is not None and trip.vectors is not None:
+            alike = _alike([queries[place].row for place in left], trip.vectors, self.similar)
+            _mark_where(marks, "similar", alike, left)
+        if self.round_trip is not None:
+            found = [any(rank is not None and rank <= self.round_trip for rank in ranks) for ranks in trip.by_query()]
+            _mark_where(marks, "round_trip", [not one for one in found], left)
+        ranks = {name: _spread(values, left, len(queries)) for name, values in trip.ranks.items()}
+        return Marks(marks, ranks, runs)
+
+    def _mark(self, query: FilteredText) -> str | None:
+        if misshapen(query.text, self.min_words, self.max_words):
+            return "form"
+        return "mention" if self.mention and mentions_document(query.text) else None
+
+    def _copies(self, query: FilteredText, run: int) -> bool:
+        wanted = self.copy_words
+        return (
+            wanted is not None and not query.may_copy and run >= max(wanted, self.copy_share * len(words(query.text)))
+        )
+
+    def _trip(
+        self, queries: Sequence[FilteredText], collection: Collection, encoder: Callable[[], Encoder], store: Store
+    ) -> RoundTrip:
+        rankers = self.rankers if self.round_trip is not None else ()
+        if not queries:
+            return RoundTrip({})
+        return source_ranks(
+            [query.text for query in queries],
+            [query.row for query in queries],
+            collection,
+            encoder() if self.need_encoder else None,
+            store,
+            rankers,
+            self.language,
+        )
+
+
+@dataclass(frozen=True)
+class FilteredText:
+    """A query, as filters look at it.
+
+    Args:
+        text: the query.
+        row: the row of its document.
+        document_text: what the document says.
+        may_copy: it may consist of the document's words.
+    """
+
+    text: str
+    row: int
+    document_text: str
+    may_copy: bool = False
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What filters have found out, one entry for each query.
+
+    Args:
+        dropped_by: the filter that drops it; None where it is kept.
+        ranks: by ranker, the rank of its document, None beyond the first hundred or where it was not searched for.
+        runs: the number of words in the longest sequence that it shares with its document.
+    """
+
+    dropped_by: Sequence[str | None]
+    ranks: Mapping[str, Sequence[int | None]]
+    runs: Sequence[int]
+    counts: Mapping[str, int] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        counted = Counter(mark for mark in self.dropped_by if mark is not None)
+        object.__setattr__(self, "counts", {name: counted[name] for name in ORDER})
+
+    @property
+    def kept(self) -> int:
+        """The number of queries that no filter drops."""
+        return sum(mark is None for mark in self.dropped_by)
+
+
+def _mark_where(marks: list[str | None], name: str, drop: Sequence[bool], places: Sequence[int] | None = None) -> None:
+    """Mark what is not marked yet, at all places or those given."""
+    for place, dropped in zip(range(len(marks)) if places is None else places, drop, strict=True):
+        if dropped and marks[place] is None:
+            marks[place] = name
+
+
+def _repeated(queries: Sequence[FilteredText], texts: Sequence[str], marks: Sequence[str | None]) -> list[bool]:
+    """Say of each query whether an earlier one of its document that is kept has the same text."""
+    seen: set[tuple[int, str]] = set()
+    found = []
+    for query, text, mark in zip(queries, texts, marks, strict=True):
+        found.append((query.row, text) in seen)
+        if mark is None:
+            seen.add((query.row, text))
+    return found
+
+
+def _alike(rows: Sequence[int], vectors: Vectors[np.ndarray], limit: float) -> list[bool]:
+    """Say of each query whether its vector is too close to that of an earlier one of its document that is kept."""
+    units = Vectors(unit_length(vectors.flat()), vectors.starts)
+    kept: dict[int, list[int]] = {}
+    found = []
+    for place, row in enumerate(rows):
+        others = kept.setdefault(row, [])
+        close = bool(others) and float(units.take([place]).scores(units.take(others)).max()) > limit
+        found.append(close)
+        if not close:
+            others.append(place)
+    return found
+
+
+def _spread(values: Sequence[int | None], places: Sequence[int], count: int) -> list[int | None]:
+    whole: list[int | None] = [None] * count
+    for place, value in zip(places, values, strict=True):
+        whole[place] = value
+    return whole

@@ -1,0 +1,361 @@
+"""The record of every request for queries, on disk before it is sent and again when it is answered.
+
+A journal is one SQLite file in WAL mode, which any number of processes of one machine share. A request is `planned`,
+then `sent` by one of them, then `answered`, `malformed` (no try gave queries) or `refused` (the server said no).
+Nothing that was answered is asked for again. What a killed process had sent is found by the lock that it no longer
+holds: those requests are planned again, and their reservations stay charged.
+
+Every request is known by a digest of all that its answer depends on, so the journal serves any number of data sets.
+SQLite's WAL mode needs shared memory: a journal on a network drive belongs to one machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from embfit.errors import UserError, is_disk_full
+from embfit.generator.budget import Budget, Spending
+
+VERSION = 1  # of the tables
+PATIENCE = 60.0  # seconds that a transaction waits for that of another process
+
+State: TypeAlias = Literal["planned", "sent", "answered", "malformed", "refused"]
+Outcome: TypeAlias = Literal["answered", "malformed", "refused", "busy", "failed", "unsent"]
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS requests (
+    id TEXT PRIMARY KEY,          -- digest of all that the answer depends on
+    family TEXT NOT NULL,         -- the same digest without the number of queries
+    count INTEGER NOT NULL,       -- queries asked for
+    document TEXT NOT NULL,
+    style TEXT NOT NULL,
+    model TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'planned',
+    owner TEXT,                   -- the process that has sent it
+    text TEXT                     -- the model's raw answer, or the server's refusal
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_family ON requests (family, count);
+CREATE INDEX IF NOT EXISTS by_owner ON requests (owner) WHERE owner IS NOT NULL;
+CREATE TABLE IF NOT EXISTS attempts (
+    attempt INTEGER PRIMARY KEY,
+    request TEXT NOT NULL,
+    started REAL NOT NULL,
+    seconds REAL,
+    outcome TEXT NOT NULL DEFAULT 'sent',
+    requests INTEGER NOT NULL,    -- these three: reserved, and from the answer on what it has cost
+    tokens INTEGER NOT NULL,
+    cost REAL NOT NULL,
+    text TEXT                     -- what came back where it was no answer
+);
+CREATE INDEX IF NOT EXISTS by_request ON attempts (request);
+CREATE TABLE IF NOT EXISTS spending (scope TEXT PRIMARY KEY, requests INTEGER, tokens INTEGER, cost REAL);
+"""
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """A request as the journal knows it.
+
+    Args:
+        id: identifies all that the answer depends on.
+        family: identifies the same without the number of queries: an answer with more queries than are wanted serves.
+        count: the number of queries that are asked for.
+        document: the id of the document, for people.
+        style: the name of the style, for people.
+        model: the name of the model, for people.
+    """
+
+    id: str
+    family: str
+    count: int
+    document: str
+    style: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What came of the wish to send a request.
+
+    Args:
+        state: the request's state before; `planned` where it is this process's to send now.
+        attempt: the number under which the attempt is reported back; None where it must not be sent.
+        refusal: the limit of the budget that stands in the way.
+    """
+
+    state: State
+    attempt: int | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class JournalAnswer:
+    """What the journal has for a request.
+
+    Args:
+        id: the request that was answered: the one asked about, or one of its family with more queries.
+        state: how far the request is.
+        text: the model's raw answer, or a refusal; None where there is none yet.
+    """
+
+    id: str
+    state: State
+    text: str | None
+
+
+class Journal:
+    """The requests of any number of data sets; a context manager.
+
+    Args:
+        path: the SQLite file; made, with its folder, when the journal is entered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.owner = uuid4().hex
+        self._owners = path.with_name(f"{path.name}-owners")
+        self._lock = FileLock(self._owners / self.owner)
+        self._opened: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        self._owners.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        with self._naming(), FileLock(self.path.with_name(f"{self.path.name}-opening")):  # WAL is set once, by one
+            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            try:
+                self._set_up(database)
+            except BaseException:
+                database.close()
+                raise
+        self._opened = database
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+        self._lock.release()
+        if error is None:  # else what it had sent is to be found
+            (self._owners / self.owner).unlink(missing_ok=True)
+
+    def _set_up(self, database: sqlite3.Connection) -> None:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")  # an answer that was paid for survives a power cut
+            [version] = database.execute("PRAGMA user_version").fetchone()
+            if version not in (0, VERSION):
+                raise UserError(
+                    f"{self.path} was written by another version of embfit (its tables are of version {version}, these "
+                    f"of {VERSION}); name another file: generator.journal=FILE"
+                )
+            database.executescript(TABLES)
+            database.execute(f"PRAGMA user_version = {VERSION}")
+            database.execute("CREATE TEMP TABLE wanted (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        except sqlite3.DatabaseError as error:
+            if is_disk_full(error) or isinstance(error, sqlite3.OperationalError):
+                raise
+            raise UserError(
+                f"{self.path} is no journal ({error}); move it, or name another: generator.journal=FILE"
+            ) from error
+
+    def plan(self, entries: Sequence[JournalEntry], scope: str, again: Iterable[State] = ()) -> None:
+        """Write down what is to be asked for; what is known already stays as it is.
+
+        Args:
+            entries: all requests of a data set.
+            scope: identifies the data set: its processes share one budget.
+            again: ask again for requests in these states, `malformed` or `refused`.
+        """
+        states = sorted(set(again) & {"malformed", "refused"})
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR IGNORE INTO requests (id, family, count, document, style, model) VALUES (?, ?, ?, ?, ?, ?)",
+                [(e.id, e.family, e.count, e.document, e.style, e.model) for e in entries],
+            )
+            database.execute("DELETE FROM wanted")
+            database.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", [(entry.id,) for entry in entries])
+            marks = ", ".join("?" * len(states))
+            database.execute(
+                f"UPDATE requests SET state = 'planned' WHERE state IN ({marks}) AND id IN (SELECT id FROM wanted)",
+                states,
+            )
+            database.execute(
+                "INSERT OR REPLACE INTO spending SELECT ?, coalesce(sum(requests), 0), coalesce(sum(tokens), 0), "
+                "coalesce(sum(cost), 0) FROM attempts WHERE request IN (SELECT id FROM wanted)",
+                [scope],
+            )
+        self.release_lost()
+
+    def release_lost(self) -> int:
+        """Plan again what processes had sent that are no more; return how many requests that are.
+
+        Their reservations stay charged: nobody knows whether the server has answered.
+        """
+        rows = self._database.execute("SELECT DISTINCT owner FROM requests WHERE owner IS NOT NULL").fetchall()
+        dead = [owner for (owner,) in rows if owner != self.owner and not self._is_alive(owner)]
+        released = 0
+        for owner in dead:
+            with self._transaction() as database:
+                found = database.execute(
+                    "UPDATE requests SET state = 'planned', owner = NULL WHERE owner = ? AND state = 'sent'", [owner]
+                )
+                released += found.rowcount
+            (self._owners / owner).unlink(missing_ok=True)
+        return released
+
+    def claim(self, request: str, reserved: Spending, budget: Budget, scope: str) -> Claim:
+        """Take a request for this process to send, if nobody else has and the budget has room; reserve its cost.
+
+        Args:
+            request: its id.
+            reserved: the most that it can cost.
+            budget: of the data set.
+            scope: identifies the data set.
+        """
+        with self._transaction() as database:
+            [state] = database.execute("SELECT state FROM requests WHERE id = ?", [request]).fetchone()
+            if state != "planned":
+                return Claim(state)
+            spent = self._spent(database, scope)
+            if refusal := budget.refusal(spent, reserved):
+                return Claim(state, refusal=refusal)
+            attempt = database.execute(
+                "INSERT INTO attempts (request, started, requests, tokens, cost) VALUES (?, ?, ?, ?, ?)",
+                [request, time.time(), reserved.requests, reserved.tokens, reserved.cost],
+            ).lastrowid
+            database.execute("UPDATE requests SET state = 'sent', owner = ? WHERE id = ?", [self.owner, request])
+            self._charge(database, scope, reserved, Spending())
+        return Claim(state, attempt)
+
+    def record(
+        self, attempt: int, scope: str, outcome: Outcome, state: State, text: str, spent: Spending | None = None
+    ) -> None:
+        """Write down how an attempt ended.
+
+        Args:
+            attempt: the number that `claim` gave.
+            scope: identifies the data set.
+            outcome: of the attempt.
+            state: of the request from now on; `planned` where it is to be asked again.
+            text: what came back; the request's answer, or refusal, unless it is planned again.
+            spent: what the attempt has cost; None where that is not known, and its reservation stays charged.
+        """
+        with self._transaction() as database:
+            request, *reserved = database.execute(
+                "SELECT request, requests, tokens, cost FROM attempts WHERE attempt = ?", [attempt]
+            ).fetchone()
+            cost = spent or Spending(*reserved)
+            database.execute(
+                "UPDATE attempts SET outcome = ?, seconds = ? - started, requests = ?, tokens = ?, cost = ?, text = ? "
+                "WHERE attempt = ?",
+                [
+                    *(outcome, time.time(), cost.requests, cost.tokens, cost.cost),
+                    *(None if outcome == "answered" else text, attempt),
+                ],
+            )
+            kept = None if state == "planned" else text
+            database.execute(
+                "UPDATE requests SET state = ?, owner = NULL, text = ? WHERE id = ?", [state, kept, request]
+            )
+            self._charge(database, scope, cost, Spending(*reserved))
+
+    def reopen(self, requests: Sequence[str]) -> None:
+        """Plan again what a server has refused."""
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE requests SET state = 'planned', text = NULL WHERE id = ? AND state = 'refused'",
+                [(request,) for request in requests],
+            )
+
+    def spent(self, scope: str) -> Spending:
+        """Return what the requests of a data set have cost, with what is reserved."""
+        return self._spent(self._database, scope)
+
+    def answer(self, entry: JournalEntry) -> JournalAnswer:
+        """Return what is known of a request; an answer with more queries than it asks for is one, too."""
+        found = self._database.execute(
+            "SELECT id, state, text FROM requests WHERE id = ?1 OR (family = ?2 AND count > ?3 AND state = 'answered') "
+            "ORDER BY state != 'answered', count LIMIT 1",
+            [entry.id, entry.family, entry.count],
+        ).fetchone()
+        return JournalAnswer(entry.id, "planned", None) if found is None else JournalAnswer(*found)
+
+    def outcomes(self, request: str) -> list[str]:
+        """Return how the attempts at a request ended, oldest first; `sent` where that is not known."""
+        rows = self._database.execute("SELECT outcome FROM attempts WHERE request = ? ORDER BY attempt", [request])
+        return [outcome for (outcome,) in rows]
+
+    def seconds_per_answer(self, model: str) -> float | None:
+        """Return how long a model's last hundred answers took on average, None where it has given none."""
+        [seconds] = self._database.execute(
+            "SELECT avg(seconds) FROM (SELECT seconds FROM attempts JOIN requests ON request = id "
+            "WHERE outcome = 'answered' AND model = ? ORDER BY attempt DESC LIMIT 100)",
+            [model],
+        ).fetchone()
+        return None if seconds is None else float(seconds)
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if self._opened is None:
+            raise RuntimeError("the journal is entered with `with` before it is used")
+        return self._opened
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the journal against all other writers while the block runs; undo all of it if it fails."""
+        database = self._database
+        with self._naming():
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:  # a full disk ends it by itself
+                    database.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Tell a full disk, and a file that cannot be written, by the journal's name."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if is_disk_full(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
+            raise UserError(f"{self.path} cannot be used: {error}") from error
+
+    def _is_alive(self, owner: str) -> bool:
+        """Say whether the process of an owner runs: its lock goes with it, however it ends."""
+        lock = FileLock(self._owners / owner)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    @staticmethod
+    def _spent(database: sqlite3.Connection, scope: str) -> Spending:
+        found = database.execute("SELECT requests, tokens, cost FROM spending WHERE scope = ?", [scope]).fetchone()
+        return Spending(*found) if found else Spending()
+
+    @staticmethod
+    def _charge(database: sqlite3.Connection, scope: str, now: Spending, before: Spending) -> None:
+        database.execute(
+            "UPDATE spending SET requests = requests + ?, tokens = tokens + ?, cost = cost + ? WHERE scope = ?",
+            [now.requests - before.requests, now.tokens - before.tokens, now.cost - before.cost, scope],
+        )

@@ -1,0 +1,62 @@
+"""What a generation counted, for its report: shares of the filters and styles, and queries to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embfit.generator.filters import Marks
+from embfit.generator.generated import GeneratedQuery, Generation
+
+SHOWN = 300  # characters of a document
+
+
+def describe_generation(generator: str, made: Generation, marks: Marks, examples: int) -> dict[str, Any]:
+    """Return what `report.json` says under `generation`.
+
+    Args:
+        generator: what wrote the queries.
+        made: what it made.
+        marks: what filters say.
+        examples: the number of queries shown, kept and of each filter.
+    """
+    ranked = {name: sum(rank is not None and rank == 1 for rank in ranks) for name, ranks in marks.ranks.items()}
+    return {
+        "generator": generator,
+        **made.facts,
+        "documents": len({query.document.row for query in made.queries}),
+        "generated": len(made.queries),
+        "kept": marks.kept,
+        "dropped": dict(marks.counts),
+        "source_first": ranked,
+        "styles": _styles(made.queries, marks),
+        "examples": _examples(made.queries, marks, examples),
+    }
+
+
+def _styles(queries: Sequence[GeneratedQuery], marks: Marks) -> dict[str, dict[str, int]]:
+    made = Counter(query.style for query in queries)
+    kept = Counter(query.style for query, mark in zip(queries, marks.dropped_by, strict=True) if mark is None)
+    return {style: {"generated": count, "kept": kept[style]} for style, count in made.items()}
+
+
+def _examples(queries: Sequence[GeneratedQuery], marks: Marks, count: int) -> dict[str, list[Mapping[str, Any]]]:
+    """Return queries by the filter that drops them, `kept` first, spread evenly over the documents."""
+    places: dict[str, list[int]] = {"kept": [], **{name: [] for name in marks.counts}}
+    for place, mark in enumerate(marks.dropped_by):
+        places[mark or "kept"].append(place)
+    return {
+        name: [_shown(queries[place], marks, place) for place in found[:: max(1, len(found) // max(count, 1))][:count]]
+        for name, found in places.items()
+        if found and count
+    }
+
+
+def _shown(query: GeneratedQuery, marks: Marks, place: int) -> dict[str, Any]:
+    return {
+        "query": query.text,
+        "style": query.style,
+        "document": {"id": query.document.id, "text": query.document.text[:SHOWN]},
+        "ranks": {name: ranks[place] for name, ranks in marks.ranks.items()},
+    }

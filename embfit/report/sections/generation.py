@@ -1,0 +1,51 @@
+"""What was asked of a generator, what it wrote, what filters dropped, and queries to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embfit.report.facts import fact_rows
+from embfit.report.subject import Subject
+
+PLACE = 95
+
+DRAWN = ("dropped", "styles", "examples", "source_first")
+MEANINGS = {
+    "kept": "Kept",
+    "form": "Too short, too long, or a refusal",
+    "mention": "Speak of the document itself",
+    "leak": "Equal to a query that evaluates, or to an example",
+    "copy": "Copied from the document",
+    "duplicate": "The same words twice for one document",
+    "general": "The same query for too many documents",
+    "similar": "Nearly the same as another query of the document",
+    "round_trip": "Do not find their document",
+}
+RANKERS = {"dense": "the base model", "bm25": "BM25"}
+
+
+def section(subject: Subject) -> dict[str, Any] | None:
+    """Return what was counted, each filter's share, each style's, and examples."""
+    facts = subject.report.sections.get("generation")
+    if not facts:
+        return None
+    whole = max(1, facts["generated"])
+    outcomes = {"kept": facts["kept"], **facts["dropped"]}
+    return {
+        "title": "Generated queries",
+        "rows": fact_rows({name: value for name, value in facts.items() if value is not None}, drawn=DRAWN),
+        "outcomes": [
+            {"name": MEANINGS[name], "count": count, "share": count / whole}
+            for name, count in outcomes.items()
+            if count
+        ],
+        "styles": [
+            {"name": name, "count": one["kept"], "share": one["kept"] / one["generated"]}
+            for name, one in facts["styles"].items()
+        ],
+        "first": [
+            {"name": RANKERS[name], "count": count, "share": count / whole}
+            for name, count in facts["source_first"].items()
+        ],
+        "examples": [{"name": MEANINGS[name], "queries": found} for name, found in facts["examples"].items()],
+    }

@@ -1,0 +1,7 @@
+"""The kinds of queries that a generator is asked to write, each with a template that a team can edit and share."""
+
+from embfit.style.examples import FewShot, StyleExample
+from embfit.style.style import Style
+from embfit.style.template import Template
+
+__all__ = ["FewShot", "Style", "StyleExample", "Template"]

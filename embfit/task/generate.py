@@ -1,0 +1,166 @@
+"""`task=generate`: queries for documents that have none, as a data set to train on, and how good they are."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from embfit.compose.tasks import task
+from embfit.errors import UserError
+from embfit.generator.dataset import evaluation_splits, write_dataset, write_queries
+from embfit.generator.extractive import masked_documents
+from embfit.generator.filters import FilteredText
+from embfit.generator.generated import Estimate, Generates, Generation, source_documents
+from embfit.generator.tally import describe_generation
+from embfit.hints import Having
+from embfit.model import Encoder, Pretrained, embed
+from embfit.records import Collection, Report
+from embfit.run.devices import Devices
+from embfit.run.folder import RunFolder
+from embfit.store import Store
+from embfit.task.closing import REPORT, close
+from embfit.task.facts import describe
+from embfit.task.parts import Data
+
+log = logging.getLogger(__name__)
+
+
+@task(outputs=(*REPORT, "dataset", "queries.parquet"), paid=("generation",))
+def generate(
+    data: Data,
+    model: Pretrained,
+    generator: Annotated[Generates, Having("generate")],
+    store: Store,
+    run: RunFolder,
+    devices: Devices,
+    dry_run: bool = False,
+    labels: bool = False,
+    masked: bool = False,
+    examples: Annotated[int, Field(ge=0)] = 10,
+) -> Report | None:
+    """Write queries about documents, mark those that are unfit, and make a data set of the others.
+
+    Args:
+        data: has the documents.
+        model: tells by vectors which documents differ, which queries are alike, and what a query finds.
+        generator: writes the queries.
+        store: keeps requests, answers and embeddings.
+        run: gets `dataset/`, `queries.parquet` and the report.
+        devices: all of them encode.
+        dry_run: say what is still to be asked, and what it would cost, and ask nothing.
+        labels: keep the collection's own training pairs beside the generated ones.
+        masked: pair queries that are parts of a document with the document without them, as a document of its own.
+        examples: the number of queries shown in the report that are kept, and of those that each filter drops.
+
+    Raises:
+        UserError: the documents are too short, the server denies access, or no query is kept.
+    """
+    with run.stage("load data"):
+        collection = data.load(store)
+    encoder = _LoadedLater(model, devices.all)
+    journals = (store.dir if store.enabled else run.dir) / "generation"  # what was paid for outlives a store in memory
+    with run.stage("choose documents"):
+        pool = generator.example_pool(collection)
+        rows = generator.documents.choose(
+            collection,
+            lambda chosen: embed(encoder.model, collection, "document", store).vectors.take(chosen),
+            generator.seed,
+            [example.document_row for example in pool if example.document_row is not None],
+        )
+        documents = source_documents(collection, rows.tolist(), generator.documents)
+    if dry_run:
+        print(_estimated(generator.estimate(collection, documents, journals)))
+        return None
+    with run.stage("generate queries"):
+        made = generator.generate(collection, documents, journals)
+    with run.stage("filter queries"):
+        shown = {collection.query_ids[example.query_row] for example in pool if example.query_row is not None}
+        splits, left = evaluation_splits(collection, shown, labels)
+        never = [*_evaluating(collection), *(example.query for example in made.examples)]
+        marks = generator.filters.apply(list(_looked_at(made)), collection, never, lambda: encoder.model, store)
+    write_queries(run.dir / "queries.parquet", made.queries, marks, generator.name)
+    kept = [query for query, mark in zip(made.queries, marks.dropped_by, strict=True) if mark is None]
+    facts = describe_generation(generator.name, made, marks, examples) | {"queries_left_out_of_evaluation": left}
+    report = Report(
+        task="generate",
+        evaluations=[],
+        comparisons=[],
+        data=describe(collection),
+        timings=run.timings,
+        sections={"generation": facts},
+    )
+    if kept:
+        with run.stage("write data set"):
+            added = masked_documents(kept) if masked else {}
+            write_dataset(run.dir / "dataset", collection, kept, splits, added)
+    close(report, run, collection, made=_made(run, facts, generator.name) if kept else ())
+    if not kept:
+        raise UserError(_nothing_kept(facts, run))
+    return report
+
+
+class _LoadedLater:
+    """The base model, loaded when it is first asked for: some generators and filters need none.
+
+    Args:
+        choice: the model.
+        devices: encode.
+    """
+
+    def __init__(self, choice: Pretrained, devices: Sequence[str]) -> None:
+        self.choice, self.devices = choice, devices
+
+    @cached_property
+    def model(self) -> Encoder:
+        """The encoder."""
+        return self.choice.load(*self.devices)
+
+
+def _looked_at(made: Generation) -> Iterator[FilteredText]:
+    for query in made.queries:
+        document = query.document
+        yield FilteredText(query.text, document.row, f"{document.title} {document.body}", query.may_copy)
+
+
+def _evaluating(collection: Collection) -> Iterator[str]:
+    """Yield the texts of the queries that evaluate: those of every split but train."""
+    names = {query for split, judged in collection.qrels.items() if split != "train" for query in judged}
+    yield from collection.query_texts([collection.query_rows[name] for name in sorted(names)])
+
+
+def _estimated(found: Estimate) -> str:
+    lines = [
+        f"documents  {found.documents:,}, {found.queries} queries each",
+        f"requests   {found.requests:,}, of which {found.answered:,} are answered",
+    ]
+    if found.requests:
+        price = (
+            "set generator.price.input and generator.price.output to see one"
+            if found.cost is None
+            else f"{found.cost:,.2f}"
+        )
+        time = "known once the model has answered" if found.minutes is None else f"about {found.minutes:,.0f} minutes"
+        lines += [f"tokens     about {found.tokens:,}", f"price      {price}", f"time       {time}"]
+    return "\n".join(lines)
+
+
+def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+    """Return what the task leaves besides the report, and how the data set is used."""
+    folder = run.dir / "dataset"
+    source = shlex.quote(f"data.queries_from={{train: {name}}}")
+    return [
+        ("queries", f"{facts['kept']:,} kept of {facts['generated']:,}: {run.dir / 'queries.parquet'}"),
+        ("data", str(folder)),
+        ("use it", f"python -m embfit data=beir data.path={shlex.quote(str(folder))} {source}"),
+    ]
+
+
+def _nothing_kept(facts: Mapping[str, Any], run: RunFolder) -> str:
+    dropped = ", ".join(f"{name} {count:,}" for name, count in facts["dropped"].items() if count)
+    reason = f"filters dropped all of them: {dropped}" if facts["generated"] else "none was written"
+    return f"no query is kept: {reason}; {run.dir / 'report.html'} shows examples"

@@ -1,0 +1,132 @@
+"""What filters drop, and in which order; the round trip by words and by vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embfit.errors import UserError
+from embfit.generator import DocumentChoice, Filters
+from embfit.generator.documents import _means
+from embfit.generator.filters import FilteredText
+from embfit.generator.wording import longest_run, mentions_document
+from embfit.model import Encoder
+from embfit.records import Collection
+from embfit.store import Store
+from embfit.vectors import Vectors
+from tests.conftest import TEXTS, make_collection
+
+WORDS = Filters(similar=None, rankers=("bm25",), copy_words=4)
+
+
+@pytest.fixture
+def collection() -> Collection:
+    return make_collection({f"d{row}": text for row, text in enumerate([*TEXTS, TEXTS[0]])}, {}, {})
+
+
+def never_loaded() -> Encoder:
+    raise AssertionError("no filter asks for vectors")
+
+
+def written(*rows: tuple[str, int]) -> list[FilteredText]:
+    return [FilteredText(text, row, TEXTS[row % len(TEXTS)]) for text, row in rows]
+
+
+def test_each_filter_drops_what_it_is_for(collection: Collection, tmp_path: Path) -> None:
+    asked = written(
+        ("what pumps blood", 0),
+        ("heart", 0),
+        ("I'm sorry, but the heart pumps blood", 0),
+        ("what does this document say of the heart", 0),
+        ("Is the heart a pump?", 0),
+        ("the heart pumps blood through arteries", 0),
+        ("What pumps  blood?", 0),
+        *[("blood of patients", row) for row in (1, 4, 7, 11)],
+        ("antibiotics against a virus", 9),
+        ("bile and toxins", 6),
+    )
+    marks = WORDS.apply(asked, collection, ["is the heart a pump"], never_loaded, Store(tmp_path))
+    assert marks.dropped_by == [
+        None, "form", "form", "mention", "leak", "copy", "duplicate", *["general"] * 4, "round_trip", None,
+    ]  # fmt: skip
+    assert marks.counts == {
+        "form": 2, "mention": 1, "leak": 1, "copy": 1, "duplicate": 1, "general": 4, "similar": 0, "round_trip": 1,
+    }  # fmt: skip
+    assert marks.kept == 2
+    assert marks.ranks["bm25"][0] == 1
+    assert marks.ranks["bm25"][11:] == [None, 1]
+    assert marks.runs[5] == 6
+    loose = Filters(similar=None, round_trip=None, copy_words=None, general=9, mention=False, min_words=1)
+    again = loose.apply(asked, collection, [], never_loaded, Store(tmp_path))
+    assert [mark for mark in again.dropped_by if mark] == ["form", "duplicate"]
+
+
+def test_a_copy_of_the_document_counts_as_the_document(collection: Collection, tmp_path: Path) -> None:
+    marks = WORDS.apply(written(("heart arteries veins", 12)), collection, [], never_loaded, Store(tmp_path))
+    assert marks.ranks["bm25"] == [1]  # row 0, which has the same text
+
+
+def test_vectors_tell_what_is_alike(collection: Collection, tiny_encoder: Encoder, tmp_path: Path) -> None:
+    filters = Filters(similar=0.9999, rankers=("dense",), round_trip=13, copy_words=None)
+    asked = written((f"{TEXTS[2]} x", 2), ("lungs and oxygen", 2), (f"{TEXTS[2]} X", 2))
+    marks = filters.apply(asked, collection, [], lambda: tiny_encoder, Store(tmp_path))
+    assert marks.dropped_by == [None, None, "duplicate"]
+    same = Filters(similar=0.01, rankers=("dense",), round_trip=13, copy_words=None)
+    marks = same.apply(asked[:2], collection, [], lambda: tiny_encoder, Store(tmp_path))
+    assert marks.dropped_by == [None, "similar"]
+    assert all(1 <= rank <= 13 for rank in marks.ranks["dense"])
+
+
+def test_runs_of_words() -> None:
+    assert longest_run(["a", "b", "c", "x"], ["z", "a", "b", "c", "d"]) == 3
+    assert longest_run(["ab"], ["a", "b", "abc"]) == 0
+    assert longest_run([], ["a"]) == 0
+    assert longest_run(["a"] * 5, ["a"] * 3) == 3
+
+
+@pytest.mark.parametrize("query", ["what does this study find", "what the authors show", "according to the text, who"])
+def test_queries_about_the_document_itself(query: str) -> None:
+    assert mentions_document(query)
+    assert not mentions_document("how to open a document in a text editor")
+
+
+def test_values_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="min_words=9 is above max_words=3"):
+        Filters(min_words=9, max_words=3)
+    with pytest.raises(ValueError, match="rankers is empty"):
+        Filters(rankers=())
+
+
+def test_documents_are_drawn_from_every_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred documents of one subject and forty of another: twelve are drawn in proportion."""
+    monkeypatch.setattr("embfit.generator.documents.PER_CLUSTER", 120)  # two clusters
+    texts = {f"d{row}": f"document number {row} about a subject" for row in range(240)}
+    collection = make_collection(texts, {}, {})
+    vectors = np.where(np.arange(240)[:, None] < 200, [[1.0, 0.0]], [[0.0, 1.0]]) + np.random.default_rng(0).normal(
+        0, 0.01, (240, 2)
+    )
+    choice = DocumentChoice(limit=12, min_words=3)
+    rows = choice.choose(collection, lambda chosen: Vectors(vectors[chosen]), 0)
+    assert len(set(rows.tolist())) == 12
+    assert (np.diff(rows) > 0).all()
+    assert (rows >= 200).sum() == 2
+    drawn = DocumentChoice(limit=12, sample="random", min_words=3).choose(collection, lambda _: Vectors(vectors[:0]), 0)
+    assert len(set(drawn.tolist())) == 12
+    assert DocumentChoice(min_words=3).choose(collection, lambda _: Vectors(vectors[:0]), 0).tolist() == list(
+        range(240)
+    )
+
+
+def test_short_documents_copies_and_those_of_examples_get_no_queries(collection: Collection) -> None:
+    rows = DocumentChoice(min_words=8).choose(collection, lambda _: Vectors(np.empty((0, 0))), 0, [2])
+    assert rows.tolist() == [row for row, text in enumerate(TEXTS) if len(text.split()) >= 8 and row != 2]
+    assert DocumentChoice(max_words=3).read("a b c d") == "a b c"
+    with pytest.raises(UserError, match="none of the 13 documents has the 99 words"):
+        DocumentChoice(min_words=99).choose(collection, lambda _: Vectors(np.empty((0, 0))), 0)
+
+
+def test_clusters_take_the_mean_of_a_texts_vectors() -> None:
+    documents = Vectors(np.array([[1.0, 0.0], [0.0, 0.9], [0.6, 0.8], [1.0, 0.0]]), np.array([0, 1, 3, 4]))
+    assert _means(documents) == pytest.approx(np.array([[1.0, 0.0], [0.3, 0.85], [1.0, 0.0]]))

@@ -1,0 +1,172 @@
+"""`task=generate` from the command line, with and without a server."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from embfit.app import main
+from tests.generator.model_server import Answer, ModelServer, queries
+
+KEY = "sk-a-key-that-nobody-may-see"
+
+
+@pytest.fixture
+def generating(command: list[str]) -> list[str]:
+    kept = [word for word in command if not word.startswith("training.")]
+    return [*kept, "task=generate", "generator.documents.min_words=3", "generator.queries=2"]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("TEAM_KEY", KEY)
+
+    def answer(body: dict[str, Any], _: int) -> Answer:
+        text = body["messages"][0]["content"].split('"""')[1]
+        words = text.split()
+        return queries(" ".join(words[1:4]), " ".join(words[-4:]))
+
+    with ModelServer(answer) as started:
+        yield started
+
+
+@pytest.fixture
+def asking(generating: list[str], server: ModelServer) -> list[str]:
+    api = [f"generator.url={server.url}", "generator.model=tiny-writer", "generator.key_variable=TEAM_KEY"]
+    return [*generating, "generator=api", *api, "generator.styles.question.share=1", "generator.filters.similar=null"]
+
+
+def report(run: str) -> dict[str, Any]:
+    return json.loads((Path(run) / "report.json").read_text())["generation"]
+
+
+def test_queries_of_a_server_become_a_data_set(asking: list[str], server: ModelServer, capsys: Any) -> None:
+    assert main([*asking, "run.dir=one", "generator.styles.keywords.share=0", "generator.styles.claim.share=0"]) == 0
+    told = capsys.readouterr().out
+    assert (
+        "use it   python -m embfit data=beir data.path=one/dataset 'data.queries_from={train: api (tiny-writer)}'"
+        in told
+    )
+    found = report("one")
+    assert (found["requests"], found["answered"], found["generated"], found["tokens"]) == (36, 36, 72, 36 * 50)
+    assert found["kept"] + sum(found["dropped"].values()) == 72
+    assert found["styles"] == {"question": {"generated": 72, "kept": found["kept"]}}
+    table = pq.read_table("one/queries.parquet").to_pylist()
+    assert len(table) == 72
+    assert sum(row["dropped_by"] is None for row in table) == found["kept"] > 36
+    assert {row["model"] for row in table} == {"tiny-writer"}
+    lines = Path("one/dataset/qrels/train.tsv").read_text().splitlines()[1:]
+    assert {tuple(line.split("\t")[:2]) for line in lines} == {
+        (row["_id"], row["document_id"]) for row in table if row["dropped_by"] is None
+    }
+    assert {file.stem for file in Path("one/dataset/qrels").iterdir()} == {"train", "dev", "test"}
+    assert server.keys == {f"Bearer {KEY}"}
+    everything = [file for place in ("one", "outputs") for file in Path(place).rglob("*") if file.is_file()]
+    assert len(everything) > 10
+    assert [file for file in everything if KEY.encode() in file.read_bytes()] == []
+    page = Path("one/report.html").read_text()
+    assert "Generated queries" in page
+    assert "These queries are synthetic" in page
+
+
+def test_nothing_is_asked_twice_and_a_dry_run_says_what_is_left(
+    asking: list[str], server: ModelServer, capsys: Any
+) -> None:
+    price = ["generator.price.input=1", "generator.price.output=2"]
+    assert main([*asking, *price, "run.dir=dry", "task.dry_run=true"]) == 0
+    told = capsys.readouterr().out
+    assert server.requests == 0
+    assert "documents  36, 2 queries each\nrequests   " in told
+    assert "time       known once the model has answered" in told
+    assert main([*asking, "run.dir=one"]) == 0
+    asked = server.requests
+    assert asked >= 36
+    assert main([*asking, "run.dir=two", "generator.filters.round_trip=1", "generator.concurrency=2"]) == 0
+    assert server.requests == asked  # thresholds apply again without a request
+    assert report("two")["kept"] < report("one")["kept"]
+    capsys.readouterr()
+    assert main([*asking, *price, "run.dir=dry again", "task.dry_run=true"]) == 0
+    told = capsys.readouterr().out
+    assert f"requests   {asked}, of which {asked} are answered\ntokens     about 0\nprice      0.00\n" in told
+
+
+def test_a_changed_document_is_asked_about_alone(asking: list[str], server: ModelServer, tmp_path: Path) -> None:
+    assert main([*asking, "run.dir=one"]) == 0
+    asked = server.requests
+    corpus = tmp_path / "collection" / "corpus.jsonl"
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    rows[3]["text"] = "an entirely new text about the skin and its layers"
+    rows.append({"_id": "d99", "title": "Skin", "text": "what is under the skin of the hands and feet"})
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    assert main([*asking, "run.dir=two"]) == 0
+    news = [body["messages"][0]["content"] for body in server.bodies[asked:]]
+    assert 2 <= len(news) <= 4
+    assert all("skin" in text for text in news)
+
+
+def test_an_interrupted_run_goes_on(asking: list[str], server: ModelServer, capsys: Any) -> None:
+    right = server.answer
+
+    def denied(body: dict[str, Any], before: int) -> Answer:
+        time.sleep(0.01)
+        return right(body, before) if server.requests < 20 else Answer(401, b"expired")
+
+    server.answer = denied
+    assert main([*asking, "run.dir=one"]) == 1
+    assert "denies access: 401 Unauthorized: expired; see generator.key_variable" in capsys.readouterr().err
+    answered = sum(server.answered.values())
+    server.answer = right
+    before = server.requests
+    assert main([*asking, "run.dir=one"]) == 0
+    found = report("one")
+    assert server.requests - before == found["requests"] - answered
+
+
+def test_a_budget_ends_with_what_there_is(asking: list[str], server: ModelServer, capsys: Any) -> None:
+    assert main([*asking, "run.dir=one", "generator.budget.requests=10"]) == 0
+    found = report("one")
+    assert (server.requests, found["answered"]) == (10, 10)
+    assert found["waiting"] == found["requests"] - 10
+    assert "the budget is used up (generator.budget.requests=10: 10 is used" in capsys.readouterr().err
+
+
+def test_without_a_model_parts_of_the_documents_are_queries(generating: list[str]) -> None:
+    parts = ["generator=extractive", "generator.parts=[sentence, keywords]", "task.masked=true", "generator.masked=1"]
+    assert main([*generating, *parts, "run.dir=one"]) == 0
+    found = report("one")
+    assert found["generator"] == "extractive"
+    assert (found["requests"], found["documents"]) == (0, 36)
+    assert found["styles"]["keywords"]["generated"] == 36
+    assert len(Path("one/dataset/corpus.jsonl").read_text().splitlines()) == 36  # each sentence is its whole document
+
+
+URL = "generator.url=http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "generator: task=generate needs what writes queries"),
+        ("generator=api", "generator.url: is not set; add generator.url=http://localhost:8000/v1"),
+        (
+            f"generator=api generator.model=x {URL} generator.key_variable=sk-abc",
+            "expected the name of an environment variable",
+        ),
+        (f"generator=api generator.model=x {URL} generator.key_variable=NOT_SET", "environment variable NOT_SET"),
+        ("generator=api generator.model=x generator.url=http://a:b@c/v1", "generator.url holds a name, a key"),
+        (f"generator=api generator.model=x {URL} generator.budget.cost=3", "budget.cost is set and no price is"),
+        (f"generator=api generator.model=x {URL} generator.styles.question.template=nil.md", "no template nil.md"),
+        ("generator=extractive generator.documents.min_words=99", "has the 99 words"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(generating: list[str], words: str, said: str, capsys: Any) -> None:
+    base = generating if words else [word for word in generating if not word.startswith("generator.")]
+    assert main([*base, *words.split(), "run.dir=one"]) in (1, 2)
+    error = capsys.readouterr().err
+    assert said in error
+    assert "sk-abc" not in error
