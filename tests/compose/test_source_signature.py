@@ -33,7 +33,7 @@ def test_the_source_says_what_the_class_takes(name):
     for key, parameter in parameters.items():
         assert (read.parameters[key].kind, read.parameters[key].default) == (parameter.kind, parameter.default)
     hints = type_hints(found)
-    for key, hint in read.hints.items():  # typing keeps unions in a cache, so that their order is that of their first use
+    for key, hint in read.hints.items():  # a union's order is that of its first use, which typing remembers
         assert sorted(wanted(hint).split(" or ")) == sorted(wanted(hints[key]).split(" or ")), key
 
 
