@@ -6,13 +6,14 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, NamedTuple
 
 from embfit.data.near_copies import NearCopies
 from embfit.data.tables import CORPUS, DOCUMENTS, TableWriter
 from embfit.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BLOCK = 4096  # rows
 

@@ -33,7 +33,8 @@ def test_the_source_says_what_the_class_takes(name):
     for key, parameter in parameters.items():
         assert (read.parameters[key].kind, read.parameters[key].default) == (parameter.kind, parameter.default)
     hints = type_hints(found)
-    assert {key: wanted(hint) for key, hint in read.hints.items()} == {key: wanted(hints[key]) for key in read.hints}
+    for key, hint in read.hints.items():  # a union's order is that of its first use, which typing remembers
+        assert sorted(wanted(hint).split(" or ")) == sorted(wanted(hints[key]).split(" or ")), key
 
 
 def test_values_are_held_to_what_was_read():
