@@ -48,7 +48,7 @@ def test_the_test_of_a_new_pack():
     [
         (["new", "Legal"], "'Legal' cannot name a pack"),
         (["new", "json"], "a Python package json exists already"),
-        (["new", "taken"], "taken is there already"),
+        (["new", "taken"], "taken exists already"),
         (["check", "nowhere"], "nowhere is neither a pack's project"),
         (["check", "empty"], "names no pack; add [project.entry-points"),
         (["check", "gone"], "names the package gone_pack.conf, and there is no such folder"),
