@@ -83,7 +83,7 @@ def test_sizes_that_the_model_does_not_read_are_named(caplog: pytest.LogCaptureF
     assert piece_sizes([24, 999, 24], 32) == [24]
     assert "task.chunk_sizes: 999 is left out, because the model reads 32 tokens; raise model.max_length" in caplog.text
     with pytest.raises(
-        ConfigError, match=r"task.chunk_sizes=\[999, 64\]: the model reads 32 tokens, and each of them is"
+        ConfigError, match=r"task.chunk_sizes=\[999, 64\]: every size exceeds the 32 tokens that the model reads"
     ):
         piece_sizes([64, 999], 32)
 

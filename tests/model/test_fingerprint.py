@@ -15,6 +15,7 @@ from embfit.model.fingerprint import read_weights
 from embfit.records import Collection
 from embfit.store import Store
 from tests.conftest import TEXTS
+from tests.evaluator.measured import evaluate
 
 
 @pytest.fixture
@@ -142,7 +143,8 @@ def test_the_device_is_no_part_of_it(tiny_encoder: Encoder) -> None:
 def test_one_evaluation_reads_the_weights_once(
     tiny_encoder: Encoder, small_collection: Collection, store: Store, read: list[torch.nn.Module]
 ) -> None:
-    Retrieval(dims=(8, 16, 24), funnel=(5,), resamples=10).evaluate("base", tiny_encoder, small_collection, store)
+    evaluator = Retrieval(dims=(8, 16, 24), funnel=(5,), resamples=10)
+    evaluate(evaluator, tiny_encoder, small_collection, store)
     assert read == [tiny_encoder]
 
 

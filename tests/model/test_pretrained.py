@@ -201,7 +201,7 @@ def test_a_package_stands_for_one_name_alone(folder: Path, packaged: dict[str, s
 
 def test_a_folder_beside_the_default_choice_of_model(folder: Path) -> None:
     said = yaml.safe_load((Path(__file__).parents[2] / "conf" / "model" / "minilm.yaml").read_text())
-    choice = {key: said[key] for key in ("path", "revision", "packages", "sha256")} | {"path": str(folder)}
+    choice = {key: said[key] for key in ("path", "packages", "sha256")} | {"path": str(folder)}
     with pytest.raises(UserError, match=r"model=custom model\.path=FOLDER_OR_NAME takes any"):
         Pretrained(**choice).load("cpu")
     assert Pretrained(**choice | {"sha256": None}).load("cpu").source == str(folder)
