@@ -50,7 +50,8 @@ class RunFolder:
 
     Raises:
         ConfigError: (when entered) a finished run, or one that is at work, is in the folder; or an unfinished one that
-            has trained something under another configuration, or was begun in another directory.
+            has trained something under another configuration, or was begun in another directory; or the folder cannot
+            be made.
         OSError: (when entered) the folder cannot be written.
     """
 
@@ -94,7 +95,14 @@ class RunFolder:
             self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - started
 
     def __enter__(self) -> Self:
-        self.dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise ConfigError(
+                f"run.dir={self.dir} cannot be made ({error.strerror}); name a folder that you may write to"
+            ) from error
         self._take()
         try:
             self._begin()

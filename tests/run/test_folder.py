@@ -453,3 +453,12 @@ def test_a_run_that_is_killed_while_it_writes_its_record_is_begun_anew(tmp_path,
         assert not run.resuming
     assert read_record(tmp_path).config == config
     assert holds_run_of(tmp_path, config)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_key(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused = pytest.raises(
+        ConfigError, match=r"run\.dir=.*/file/run cannot be made \(Not a directory\); name a folder"
+    )
+    with refused, RunFolder(tmp_path / "file" / "run", {}, {}):
+        pass
