@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 from pydantic import Field
 
 from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
@@ -124,7 +125,9 @@ def _interrupt(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    """Return the number of cores that this process may use; macOS does not tell, so there all of them count."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
 
 
 def _visible() -> list[str]:

@@ -6,9 +6,9 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -73,7 +73,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch gives it again
         return int(torch.cuda.mem_get_info(device)[0]) + cached
-    return min(_system_bytes(), bytes_left())
+    return min(int(psutil.virtual_memory().available), bytes_left())
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -82,12 +82,3 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
-
-
-def _system_bytes() -> int:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 8_000_000_000  # a system that does not tell: assume a small machine
