@@ -38,7 +38,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 def default_token_budget(device: torch.device) -> int:
     """Return how many padded tokens to compute at once: on a CPU few, so that activations stay in its caches.
 
-    `scripts/benchmarks/portions.py` compares them. A GPU wants large ones.
+    `scripts/benchmarks/token_budget.py` compares them. A GPU wants large ones.
     """
     return 1_024 if device.type == "cpu" else 16_384
 

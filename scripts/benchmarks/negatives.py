@@ -31,7 +31,7 @@ from measuring import mean_and_interval, read
 from torch import nn
 
 from embfit.loss import KL, InfoNCE
-from embfit.loss import BlendMiner as BlendOfLosses
+from embfit.loss import Distillation
 from embfit.miner import BlendMiner, BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, RandomMiner, ScoredMiner
 from embfit.model.precision import Precision
 from embfit.report.wording import interval
@@ -91,7 +91,7 @@ def _taught(given: Given) -> ScoredMiner:
 
 
 def _distilled() -> nn.Module:
-    return BlendOfLosses(InfoNCE(), KL())
+    return Distillation(InfoNCE(), KL())
 
 
 SETTINGS: Mapping[str, Setting] = {

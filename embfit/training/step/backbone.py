@@ -55,7 +55,7 @@ def training_backbone(encoder: Encoder | CrossEncoder, checkpointing: bool) -> I
 def training_attention(backbone: PreTrainedModel, asked: Attention, max_length: int) -> Iterator[None]:
     """Have a backbone attend by plain matrix products on a CPU, and elsewhere as it was loaded.
 
-    The backward pass of the fused kernel is slower on a CPU (`scripts/benchmarks/portions.py`).
+    The backward pass of the fused kernel is slower on a CPU (`scripts/benchmarks/token_budget.py`).
 
     Args:
         backbone: is changed in this context.
