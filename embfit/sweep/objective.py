@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 from embfit.compose.origins import leaves
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError
-from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.nearest import suggestion
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
@@ -74,6 +73,8 @@ def unknown_objectives(
 
 def _possible_objectives(objective: str, config: Mapping[str, Any]) -> set[str]:
     """Return the objectives of the same kind that a job will have; empty if only its report can tell."""
+    from embfit.evaluator.metrics import VALIDATION_METRIC  # brings torch, which an error need not wait for
+
     evaluator = config.get("evaluator") or {}
     if objective.startswith(DEV) and evaluator.get("_target_") == "embfit.evaluator.Retrieval":
         dims = [f"{DEV}{VALIDATION_METRIC}/{dim}" for dim in evaluator.get("dims") or ()]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.records import Seed
 from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.objective import DEV, Direction, Objective, pair_objectives
 from embfit.sweep.space import SEED, Axis, Space
@@ -65,7 +64,7 @@ class Optuna:
     pruner: Literal["auto", "median", "none"] = "auto"
     prune_after: Annotated[int, Field(ge=0)] = 1
     prune_startup: Annotated[int, Field(ge=1)] = 5
-    seed: Seed = 0
+    seed: Annotated[int, Field(ge=0)] = 0  # records.Seed without its module, which brings NumPy
 
     def __post_init__(self) -> None:
         if self.pruner == "median" and not self._dev_alone:

@@ -152,7 +152,7 @@ def test_the_ranks_of_a_job_are_named_before_it_has_an_environment(house, capsys
     file.write_text("# When.\n# python -m embfit\n_target_: acme.rooms.Trainer\n_partial_: true\n")
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
     assert main(["-m", "+launcher=slurm", "task=score", "trainer=slurm", "seed=1,2"]) == 2
-    assert capsys.readouterr().err.count("trainer: slurm reads its ranks from a job's environment") == 1
+    assert capsys.readouterr().err.count("trainer: trainer=slurm reads the environment of a running job") == 1
     assert main(["-m", "+launcher=slurm", "launcher.ranks=2", "task=score", "seed=1,2"]) == 2
     assert "trainer.devices: auto is not the 2 processes that launcher.ranks starts on each" in capsys.readouterr().err
 

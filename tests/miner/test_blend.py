@@ -286,5 +286,5 @@ def test_each_source_draws_by_its_own_seed(collection: Collection, store: Store,
 def test_a_blend_that_cannot_be(shares: dict[str, float], focus: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         BlendMiner({"a": Given(), "b": Given()}, shares, focus=focus)
-    with pytest.raises(ConfigError, match=r"miner.sources.judged: the data's own negatives have that name"):
+    with pytest.raises(ConfigError, match=r"miner.sources.judged: the name is reserved for the data's own negatives"):
         BlendMiner({"judged": Given()}, {"judged": 1.0})

@@ -1,8 +1,6 @@
 import pytest
 
 from embfit.errors import ConfigError
-from embfit.evaluator import validation
-from embfit.sweep import objective
 from embfit.sweep.objective import Objective, numbers, pair_objectives, read_objective, unknown_objectives
 
 REPORT = {
@@ -71,4 +69,3 @@ def test_what_no_job_can_have(name, told):
     found = [str(problem) for problem in unknown_objectives(pair_objectives(name, "maximize"), configs, "command line")]
     assert found == ([f"sweep.objective: {told} (command line)"] if told else [])
     assert not [*unknown_objectives(pair_objectives("dev.anything", "maximize"), [{"training": {}}], "")]  # who knows?
-    assert objective.VALIDATION_METRIC == validation.VALIDATION_METRIC

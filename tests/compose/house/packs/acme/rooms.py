@@ -86,7 +86,7 @@ def count(model, loss, run, seed, store, query=None, top: int = 3):
     (run.dir / "result.txt").write_text(f"{top} {run.resuming} {query}")
 
 
-@task(outputs=("report.json",))
+@task(outputs=("report.json", "checkpoints", "training.json"))
 def score(model, loss, run, store):
     """A task that does best at a rate of 0.3 and a temperature of 0.05, and fails or stops as model.path says."""
     with run.stage("scoring"):
