@@ -30,8 +30,7 @@ from cross_validation import START, append, case_of, measure, parser, was_run
 from measuring import mean_and_interval, read
 from torch import nn
 
-from embfit.loss import KL, InfoNCE
-from embfit.loss import Distillation
+from embfit.loss import KL, Distillation, InfoNCE
 from embfit.miner import BlendMiner, BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, RandomMiner, ScoredMiner
 from embfit.model.precision import Precision
 from embfit.report.wording import interval
