@@ -127,7 +127,7 @@ def _interrupt(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def _cores() -> int:
     """Return the number of cores that this process may use; macOS does not tell, so there all of them count."""
     process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
 def _visible() -> list[str]:

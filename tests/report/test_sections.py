@@ -32,7 +32,7 @@ def test_a_run_without_systems_has_no_sections_about_them() -> None:
 def test_the_order_of_the_page() -> None:
     assert list(sections()) == [
         *("assessment", "result", "subsets", "production", "curves", "scores", "size", "queries"),
-        *("training", "mining", "data", "cost", "reproduction"),
+        *("training", "generation", "mining", "data", "cost", "reproduction"),
     ]
     assert sorted(file.stem for file in Path(room.__path__[0]).glob("*.html")) == sorted(sections())
     places = [import_module(f"embfit.report.sections.{name}").PLACE for name in sections()]
