@@ -170,6 +170,8 @@ def test_every_choice_passes(file):
         overrides.append("model=cross-encoder")  # which alone they train
     if name(file) == "task/generate":
         overrides.append("generator=extractive")
+    if name(file) == "generator/api" or file.parent.name == "style":
+        overrides += ["generator.url=http://localhost/v1", "generator.model=somewhere"]
     if key := needs.get(name(file)):
         overrides.append(f"{key if '.' in key else f'{file.parent.name}.{key}'}=somewhere")
     loader = make_loader()
