@@ -10,6 +10,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from embfit.compose.build import GIVEN
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.help import purpose
 from embfit.compose.loader import make_loader
@@ -88,7 +89,7 @@ def test_targets_live_in_their_own_room(file):
 
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_each_file_lists_every_parameter_with_the_codes_own_default(file):
-    known = {*GROUPS, "run", "store", *text(CONF / "config.yaml")} if file.parent.name == "task" else set()
+    known = {*GROUPS, *GIVEN, "store", *text(CONF / "config.yaml")} if file.parent.name == "task" else set()
     defaults = {re.split(r"[@ ]", entry if isinstance(entry, str) else next(iter(entry)))[-1] for entry in listed(file)}
     for node, target in targets(file):
         if not target.module.startswith("embfit."):
