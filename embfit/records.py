@@ -210,6 +210,19 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class DevQuality:
+    """What a validation found of weights that change from one validation to the next.
+
+    Args:
+        metrics: metric → its mean over the dev split, with `ndcg@10`, which training watches.
+        queries: `ndcg@10` of each query, in the same order at each validation.
+    """
+
+    metrics: Mapping[str, float]
+    queries: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """System `b` against system `a` on the same queries: paired difference, interval and p-value of one metric.
 

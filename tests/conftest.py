@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, P
 
 from embfit.model import CrossEncoder, Encoder, Settings
 from embfit.model.cross_encoder import PairSettings
-from embfit.records import Collection
+from embfit.records import Collection, DevQuality
 from embfit.store import Store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -93,6 +93,11 @@ def new_encoder(tokenizer: PreTrainedTokenizerFast, dropout: float = 0.0, **chan
         "precision": "fp32",
     }
     return Encoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
+
+
+def steady(value: float) -> DevQuality:
+    """Return the dev quality of a model that reaches the same nDCG@10 with each of 30 queries: any change counts."""
+    return DevQuality({"ndcg@10": value}, [value] * 30)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def systems_exist(values: Values) -> Iterator[Problem]:
 
 
 def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
-    """The split that chooses the best weights flatters them, so it is not reported."""
+    """The split that chooses the weights flatters them, so it is not reported."""
     evaluator = values.get("evaluator") or {}
     trains = _declared(values).trains
     for key in ("split", "production"):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping
 
 from embfit.data.components import components
 from embfit.records import Qrels
 
 
 def hold_out(
-    judged: Qrels, bonds: Mapping[str, Iterable[Hashable]], shares: Mapping[str, float], seed: int
-) -> dict[str, Qrels]:
+    judged: Qrels,
+    bonds: Mapping[str, Iterable[Hashable]],
+    shares: Mapping[str, float],
+    seed: int,
+    staying: Collection[str] = (),
+) -> dict[str, dict[str, Mapping[str, int]]]:
     """Cut splits from the training data so that no two of them share a bond (a relevant document, a module).
 
     Queries that share bonds, directly or through other queries, form a component. Components are never cut. In an order
@@ -24,6 +29,7 @@ def hold_out(
         bonds: for each query that may be held out, whatever binds it to other queries.
         shares: split name → share of the queries in `bonds` that the split gets.
         seed: seeds the order of the components.
+        staying: queries whose components stay in training.
 
     Returns:
         The judgements of every split in `shares` (a split may be empty) and of `train`.
@@ -32,14 +38,35 @@ def hold_out(
     largest = {split: max(10, size // 10) for split, size in room.items()}
     taken: dict[str, str] = {}
     for group in sorted(components(bonds), key=lambda group: _draw(seed, min(group))):
-        split = next((split for split in room if len(group) <= min(room[split], largest[split])), "train")
+        fitting = (split for split in room if len(group) <= min(room[split], largest[split]))
+        split = "train" if any(query in staying for query in group) else next(fitting, "train")
         taken.update(dict.fromkeys(group, split))
         if split in room:
             room[split] -= len(group)
     cut: dict[str, dict[str, Mapping[str, int]]] = {split: {} for split in ("train", *shares)}
     for query, documents in judged.items():
         cut[taken.get(query, "train")][query] = documents
-    return {**cut}
+    return cut
+
+
+def hold_out_seen(documents: Mapping[str, Iterable[Hashable]], most: int, seed: int) -> set[str]:
+    """Choose queries to hold out whose documents training still sees: each stays relevant to a query that is not chosen.
+
+    Args:
+        documents: for each query that may be held out, the documents relevant to it.
+        most: how many queries are chosen, at most.
+        seed: seeds the order in which queries are looked at.
+    """
+    wanted = {query: set(its_documents) for query, its_documents in documents.items()}
+    left = Counter(document for its_documents in wanted.values() for document in its_documents)
+    chosen: set[str] = set()
+    for query in sorted(wanted, key=lambda query: _draw(seed, query)):
+        if len(chosen) == most:
+            break
+        if wanted[query] and all(left[document] > 1 for document in wanted[query]):
+            chosen.add(query)
+            left.subtract(wanted[query])
+    return chosen
 
 
 def cut_folds(bonds: Mapping[str, Iterable[Hashable]], count: int, seed: int) -> dict[str, int]:

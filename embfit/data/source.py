@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from embfit.data.held_out import hold_out, sample
+from embfit.data.held_out import hold_out, hold_out_seen, sample
 from embfit.data.judged_texts import document_contents, query_texts
 from embfit.data.judgements import (
     merge_queries,
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-SPLITS_VERSION = 3  # of the splits in the store
+SPLITS_VERSION = 4  # of the splits in the store
 DEV_NAMES = ("validation", "valid", "val")  # other names for the dev split
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -42,6 +42,8 @@ class CollectionSource(ABC):
 
     Args:
         dev_share: share of the training queries to hold out as `dev` if the data has no such split; 0 holds out none.
+        dev_seen_share: share of a held-out `dev` whose documents training sees with other queries; the rest of `dev` asks
+            for documents that training never sees. Fewer where the data have fewer such queries.
         test_share: share of the training queries to hold out as `test` if the data has no such split; 0 holds out none.
         split_seed: seeds the choice of held-out queries. It differs from the run's seed, so that runs with different
             seeds are evaluated on the same queries.
@@ -53,6 +55,7 @@ class CollectionSource(ABC):
     """
 
     dev_share: Share = 0.1
+    dev_seen_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     test_share: Share = 0.1
     split_seed: Seed = 0
     max_train: Annotated[int, Field(ge=1)] | None = None
@@ -88,6 +91,7 @@ class CollectionSource(ABC):
         key = {
             "tables": tables.folder.name,  # a digest of everything that the tables were made from
             "dev_share": self.dev_share,
+            "dev_seen_share": self.dev_seen_share,
             "test_share": self.test_share,
             "split_seed": self.split_seed,
             "max_train": self.max_train,
@@ -133,15 +137,30 @@ class CollectionSource(ABC):
 
     def _hold_out(self, qrels: Mapping[str, Qrels], contents: Mapping[str, bytes]) -> tuple[Qrels, dict[str, Qrels]]:
         """Return what stays in training, and the missing splits, which are empty if no query could be held out."""
+        documents: dict[str, set[Hashable]] = {}
         bonds: dict[str, set[Hashable]] = {}
-        for query, documents in qrels["train"].items():
-            gold = relevant(documents)
+        for query, grades in qrels["train"].items():
+            gold = relevant(grades)
             if gold:  # nothing can be evaluated by a query with nothing to find
-                bonds[query] = {("content", contents[document]) for document in gold}
+                documents[query] = {contents[document] for document in gold}
+                bonds[query] = {("content", content) for content in documents[query]}
                 bonds[query].update(("unit", self.unit(document)) for document in gold)
         shares = {"test": self.test_share, "dev": self.dev_share}
         missing = {split: share for split, share in shares.items() if share and split not in qrels}
-        cut = hold_out(qrels["train"], bonds, missing, self.split_seed)
+        cut = hold_out(
+            qrels["train"], bonds, {split: missing[split] for split in missing if split != "dev"}, self.split_seed
+        )
+        if "dev" in missing:
+            left = [query for query in cut["train"] if query in bonds]
+            room = round(self.dev_share * len(bonds))
+            seen = hold_out_seen(
+                {query: documents[query] for query in left}, round(room * self.dev_seen_share), self.split_seed
+            )
+            share = (room - len(seen)) / max(1, len(left))
+            rest = {query: bonds[query] for query in left}
+            cut |= hold_out(cut["train"], rest, {"dev": share}, self.split_seed, staying=seen)
+            for query in seen:
+                cut["dev"][query] = cut["train"].pop(query)
         for split, share in missing.items():
             if len(cut[split]) < share * len(bonds) / 2:
                 log.warning(

@@ -88,6 +88,27 @@ def randomisation_p(differences: np.ndarray, samples: int, seed: int) -> float:
     return (1 + extreme) / (1 + samples)
 
 
+def t_bounds(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval of the mean difference by Student's t; None of fewer than two queries.
+
+    It is quick and needs no seed, so training can ask at each validation.
+
+    Args:
+        differences: one paired difference a query ([Q]).
+        confidence: the share of intervals that hold the true mean.
+    """
+    from scipy.stats import t  # takes a second to import
+
+    count = len(differences)
+    if count < 2:
+        return None
+    reach = float(t.ppf((1 + confidence) / 2, count - 1) * differences.std(ddof=1) / count**0.5)
+    if reach < TIE:  # the values are the same but for rounding
+        reach = 0.0
+    center = float(differences.mean())
+    return center - reach, center + reach
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number, in the order given (Holm 1979).
 

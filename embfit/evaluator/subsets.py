@@ -56,8 +56,24 @@ def by_training(collection: Collection, split: str, near: float | None, store: S
     return found if len(found) > 1 else {}
 
 
+def seen_by_training(collection: Collection, split: str) -> set[str]:
+    """Return the split's answerable queries that have a relevant document which is relevant to a training query, too.
+
+    Documents of exactly the same text are one. Without training data no query is seen.
+    """
+    if TRAIN not in collection.qrels or split == TRAIN:
+        return set()
+    trained = _trained(collection)
+    gold = _gold(collection, answerable(collection.qrels[split]))
+    return {query for query, rows in gold.items() if rows & trained}
+
+
+def _trained(collection: Collection) -> set[int]:
+    return {copy for rows in _gold(collection, collection.qrels[TRAIN]).values() for copy in rows}
+
+
 def _parts(collection: Collection, split: str, near: float | None) -> dict[str, list[str]]:
-    trained = {copy for rows in _gold(collection, collection.qrels[TRAIN]).values() for copy in rows}
+    trained = _trained(collection)
     gold = _gold(collection, answerable(collection.qrels[split]))
     parts: dict[str, list[str]] = {"unseen": [], "near-copy": [], "seen": []}
     near_documents = _near_documents(collection, gold, trained, near) if near is not None else set()

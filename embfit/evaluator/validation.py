@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from embfit.evaluator.judging import Judging, judge, query_rows
-from embfit.evaluator.metrics import VALIDATION_METRIC
+from embfit.evaluator.metrics import VALIDATION_METRIC, mean
 from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.subcorpus import subcorpus
+from embfit.evaluator.subsets import seen_by_training
 from embfit.index.exact import ExactIndex
 from embfit.model.encoder import Encoder
-from embfit.records import Collection
+from embfit.records import Collection, DevQuality, Evaluation
 
 
-def validate(judging: Judging, encoder: Encoder, collection: Collection) -> dict[str, float]:
-    """Return the metrics on the dev split, embedding everything anew: weights change between two calls.
+def validate(judging: Judging, encoder: Encoder, collection: Collection) -> DevQuality:
+    """Return the quality on the dev split, embedding everything anew: weights change between two calls.
 
     `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of
-    `judging.dims`: texts are embedded once, and the vectors cut. Documents are the judged ones and a sample of the
+    `judging.dims`: texts are embedded once, and the vectors cut. Where the split asks for documents that training sees and
+    for others, `ndcg@10/seen` and `ndcg@10/unseen` are among them. Documents are the judged ones and a sample of the
     others, the same in each call, up to `dev_documents`. That is quick, and too easy: values are higher than over the
     whole corpus, and to be compared with each other alone.
 
@@ -30,13 +33,27 @@ def validate(judging: Judging, encoder: Encoder, collection: Collection) -> dict
     queries = encoder.embed(collection.query_texts(rows), "query")
     documents = encoder.embed(collection.document_texts(chosen.tolist()), "document")
 
-    def at(dim: int, metrics: Sequence[str]) -> Mapping[str, float]:
+    def at(dim: int, metrics: Sequence[str]) -> Evaluation:
         scores, places = search.nearest(queries.cut(dim), ExactIndex(documents.cut(dim)))
         ranking = search.ranking(rows, (scores, chosen[places]))
-        return judge("validation", collection, split, ranking, metrics).metrics
+        return judge("validation", collection, split, ranking, metrics)
 
-    found = dict(at(encoder.width, [*dict.fromkeys([*judging.metrics, VALIDATION_METRIC])]))
+    whole = at(encoder.width, [*dict.fromkeys([*judging.metrics, VALIDATION_METRIC])])
+    quality = dev_quality(whole, collection)
+    found = dict(quality.metrics)
     for dim in sorted(judging.dims or ()):
         if dim < encoder.width:
-            found[f"{VALIDATION_METRIC}/{dim}"] = at(dim, [VALIDATION_METRIC])[VALIDATION_METRIC]
-    return found
+            found[f"{VALIDATION_METRIC}/{dim}"] = at(dim, [VALIDATION_METRIC]).metrics[VALIDATION_METRIC]
+    return replace(quality, metrics=found)
+
+
+def dev_quality(evaluation: Evaluation, collection: Collection) -> DevQuality:
+    """Return what training needs of an evaluation of the dev split: its means, those of its parts, and each query's."""
+    by_query = evaluation.per_query[VALIDATION_METRIC]
+    metrics = dict(evaluation.metrics)
+    seen = seen_by_training(collection, evaluation.split)
+    parts = {"seen": seen, "unseen": by_query.keys() - seen}
+    if all(parts.values()):
+        for part, queries in parts.items():
+            metrics[f"{VALIDATION_METRIC}/{part}"] = mean(by_query[query] for query in sorted(queries))
+    return DevQuality(metrics, list(by_query.values()))

@@ -115,12 +115,12 @@ def _said(found: Comparison) -> str:
 
 def _training(report: Report) -> str:
     facts = report.training
-    kept = ", the best on the dev split" if facts["history"] else ""
+    kept = ", which the dev split chose" if facts["history"] else ""
     digests = {key: value for key, value in report.data.items() if key.endswith("_sha256")}
     return "\n".join(
         [
             f"- {facts['steps']} steps ({facts['epochs']:.2f} epochs); the weights are those of step "
-            f"{facts['best_step']}{kept}.",
+            f"{facts['kept_step']}{kept}.",
             f"- Negatives: {report.mining['miner']}.",
             *(f"- {name}: `{value}`" for name, value in digests.items()),
         ]

@@ -38,11 +38,11 @@ def _reached(evaluation: Evaluation) -> str:
 
 
 def _untrained(report: Report) -> list[str]:
-    if report.training.get("best_step") != 0:
+    if report.training.get("kept_step") != 0:
         return []
     return [
-        "No validation was better than the model before training, so what was saved is that model, unchanged: try more "
-        "data, epochs or another training.lr."
+        "Every validation was worse than the model before training, beyond chance, so what was saved is that model, "
+        "unchanged: try more data or a lower training.lr."
     ]
 
 

@@ -100,8 +100,8 @@ def read_objective(
     """Return an objective's value in a run; None if the run does not have it.
 
     Args:
-        objective: the objective's name: `dev.METRIC` is the best validation of the training, in which the test split
-            has no part; `minutes` is how long the run took; `config.KEY` is a setting, such as
+        objective: the objective's name: `dev.METRIC` is the validation of the weights that were kept, in which the test
+            split has no part; `minutes` is how long the run took; `config.KEY` is a setting, such as
             `config.training.batch_size`; anything else is the path of a number in the report, such as
             `systems.tuned.metrics.ndcg@10` or `timings.train`.
         report: the content of `report.json`.
@@ -112,8 +112,9 @@ def read_objective(
         return minutes
     if objective.startswith(DEV):
         metric = objective.removeprefix(DEV)
-        history = (report.get("training") or {}).get("history", [])
-        return max((entry[metric] for entry in history if entry.get(metric) is not None), default=None)
+        training = report.get("training") or {}
+        kept = (entry for entry in training.get("history", []) if entry["step"] == training["kept_step"])
+        return next((entry.get(metric) for entry in kept), None)
     if objective.startswith(CONFIG):
         return _number(config, objective.removeprefix(CONFIG))
     return _number(report, objective)

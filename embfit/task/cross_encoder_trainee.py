@@ -189,11 +189,11 @@ def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
 
 def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -> None:
     """Warn where nothing was better on the dev split than a head drawn at random, so that this is what was kept."""
-    if not ranker.trained and facts["best_step"] == 0:
+    if not ranker.trained and facts["kept_step"] == 0:
         log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)
 
 
-def _validation(context: EvaluationContext, candidates: str, top: int) -> Callable[[CrossEncoder], dict[str, float]]:
+def _validation(context: EvaluationContext, candidates: str, top: int) -> Callable[[CrossEncoder], DevQuality]:
     """Return what measures a cross-encoder on the context's split, its weights being others in each call."""
     collection, ranking = context.collection, context.evaluation(candidates).ranking
     rows = pairs_of(ranking, collection, top)
@@ -202,7 +202,7 @@ def _validation(context: EvaluationContext, candidates: str, top: int) -> Callab
     places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
     metrics = [*dict.fromkeys([*context.judging.metrics, VALIDATION_METRIC])]
 
-    def validate(ranker: CrossEncoder) -> dict[str, float]:
+    def validate(ranker: CrossEncoder) -> DevQuality:
         asked = ranker.tokenize(collection.query_texts(queries.tolist()))
         read = ranker.tokenize(collection.document_texts(documents.tolist()))
 
@@ -210,6 +210,6 @@ def _validation(context: EvaluationContext, candidates: str, top: int) -> Callab
             return ranker.score_tokens(ranker.pairs(asked, read, places))
 
         found = rerank(ranking, collection, top, score)
-        return dict(judge("validation", collection, context.split, found, metrics).metrics)
+        return dev_quality(judge("validation", collection, context.split, found, metrics), collection)
 
     return validate

@@ -38,7 +38,7 @@ def warn_of_sources(collection: Collection, splits: Iterable[str]) -> None:
 
 
 def can_validate(collection: Collection, split: str) -> bool:
-    """Tell whether a split can choose the best weights; warn where it cannot.
+    """Tell whether a split can choose the weights to keep; warn where it cannot.
 
     Raises:
         UserError: the split was named, and there is none.

@@ -45,5 +45,5 @@ def train_once(
     facts = asdict(fit(own))
     save()
     write_text(record, json.dumps(facts, indent=2) + "\n")
-    shutil.rmtree(checkpoints)  # the best weights are the model's now
+    shutil.rmtree(checkpoints)  # the kept weights are the model's now
     return facts, False

@@ -41,7 +41,7 @@ class Fitting:
         store: keeps tokens and vectors.
         training_set: what the miner made.
         remine: makes a training set of the same queries again, with the encoder that it is given.
-        dev: the split that chooses the best weights; None keeps the last ones.
+        dev: the split that chooses which weights are kept; None keeps the last ones.
         run: keeps the stages, the checkpoints and the model.
     """
 

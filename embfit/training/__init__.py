@@ -1,4 +1,4 @@
-"""Training: from a training set to the best weights, for bi-encoders and cross-encoders.
+"""Training: from a training set to the weights that are kept, for bi-encoders and cross-encoders.
 
 `Training` (`training.py`) and `ListTraining` (`list_training.py`) are the two choices of the `training` group. What
 they have in common is in `settings.py`, whose `fit_on` is a training in six lines.
@@ -19,7 +19,7 @@ One optimizer step is `in_batch.InBatch.training_step` (or that of `lists`), and
 
 One process's training is `fit/`:
 
-- `fit`: from the first step, or a checkpoint, to the best weights; `loop`: Lightning's Trainer around it;
+- `fit`: from the first step, or a checkpoint, to the weights that are kept; `loop`: Lightning's Trainer around it;
 - the callbacks: `validation`, `checkpoint`, `interruption`, `time_limit`, `progress`; and the `curve` for the report.
 
 Several processes are `ranks/`:

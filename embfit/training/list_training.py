@@ -50,24 +50,24 @@ class ListTraining(TrainingSettings):
         ranker: CrossEncoder,
         loss: nn.Module,
         training_set: TrainingSet,
-        validate: Callable[[CrossEncoder], Mapping[str, float]] | None,
+        validate: Callable[[CrossEncoder], DevQuality] | None,
         trainer: partial[pl.Trainer],
         folder: Path,
     ) -> Fit:
-        """Train a cross-encoder in place and leave the best weights in it.
+        """Train a cross-encoder in place and leave the kept weights in it.
 
         Args:
-            ranker: is trained in place; has the best weights measured (without `validate`, the last) on return.
+            ranker: is trained in place; has the kept weights (without `validate`, the last) on return.
             loss: is called on scores and labels of lists.
             training_set: what the miner made.
-            validate: returns a cross-encoder's metrics, with `ndcg@10`.
+            validate: returns a cross-encoder's quality on the dev split.
             trainer: Lightning's Trainer, still to be given what this class owns.
-            folder: keeps the best weights and where training stands; what an interrupted training left there is gone
+            folder: keeps weights and where training stands; what an interrupted training left there is gone
                 on with, to the same end.
 
         Raises:
             ConfigError: the loss is one of embeddings.
-            UserError: no example has a negative, the loss became NaN, the best weights could not be read back, or the
+            UserError: no example has a negative, the loss became NaN, the kept weights could not be read back, or the
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """

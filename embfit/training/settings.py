@@ -75,8 +75,9 @@ class TrainingSettings:
         gradient_checkpointing: layers keep their inputs alone and compute the rest again: a micro-batch's memory falls
             to about a layer's, for a third more computation. It is for models whose smallest micro-batch does not fit.
         validations_per_epoch: how often nDCG@10 on the dev split is measured.
-        patience: training stops after this many measurements without a gain; None never stops.
-        min_gain: the gain of nDCG@10 that counts as one.
+        patience: training stops after this many measurements in a row that gain nothing beyond chance;
+            None never stops.
+        min_gain: the nDCG@10 that counts as a gain.
         checkpoint_every: how many steps pass until it is written where training stands; None writes at each validation,
             or where one would be.
         max_time: how long the whole training may take, `"HH:MM:SS"` or minutes; then it ends as if it had been planned
@@ -115,20 +116,20 @@ class TrainingSettings:
         encoder: Trained,
         data: Callable[[ExampleArrays, int], Data],
         module: Callable[[Data, Optimization, ComputeSettings], TrainingModule],
-        validate: Callable[[Any], Mapping[str, float]] | None,
+        validate: Callable[[Any], DevQuality] | None,
         trainer: partial[pl.Trainer],
         folder: Path,
     ) -> Fit:
-        """Train an encoder in place and leave the best weights in it.
+        """Train an encoder in place and leave the kept weights in it.
 
         Args:
             training_set: what the miner made.
             encoder: is trained in place.
             data: makes what the module is trained on of examples and the batch size of all ranks.
             module: makes what trains the encoder.
-            validate: returns an encoder's metrics, with `ndcg@10`.
+            validate: returns an encoder's quality on the dev split.
             trainer: Lightning's Trainer, still to be given what training owns.
-            folder: keeps the best weights and where training stands.
+            folder: keeps weights and where training stands.
 
         Raises:
             UserError: as `fit_module`, or the trainer's devices cannot train together.

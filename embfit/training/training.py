@@ -65,28 +65,28 @@ class Training(TrainingSettings):
         encoder: Encoder,
         loss: nn.Module,
         training_set: TrainingSet,
-        validate: Callable[[Encoder], Mapping[str, float]] | None,
+        validate: Callable[[Encoder], DevQuality] | None,
         trainer: partial[pl.Trainer],
         store: Store,
         folder: Path,
         remine: Callable[[Encoder], TrainingSet] | None = None,
     ) -> Fit:
-        """Train an encoder in place and leave the best weights in it.
+        """Train an encoder in place and leave the kept weights in it.
 
         Args:
-            encoder: is trained in place; has the best weights measured (without `validate`, the last) on return.
+            encoder: is trained in place; has the kept weights (without `validate`, the last) on return.
             loss: is called on vectors and relations.
             training_set: what the miner made.
-            validate: returns an encoder's metrics, with `ndcg@10`.
+            validate: returns an encoder's quality on the dev split.
             trainer: Lightning's Trainer, still to be given what this class owns.
             store: keeps tokens and vectors.
-            folder: keeps the best weights and where training stands; what an interrupted training left there is gone
+            folder: keeps weights and where training stands; what an interrupted training left there is gone
                 on with, to the same end.
             remine: makes a new training set of the same queries with an encoder, for `remine_every`.
 
         Raises:
             ConfigError: as `check_loss`.
-            UserError: the loss became NaN or lacks a teacher's scores, the best weights could not be read back, or the
+            UserError: the loss became NaN or lacks a teacher's scores, the kept weights could not be read back, or the
                 trainer's devices cannot train together.
             KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
         """

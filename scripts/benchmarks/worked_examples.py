@@ -164,7 +164,7 @@ def _training(report: Mapping[str, Any]) -> Iterator[str]:
     training = report["training"]
     yield (
         f"{training['steps']} steps, {training['epochs']:.2g} epochs, {training['pairs_per_second']:.1f} pairs per "
-        f"second, {training['peak_memory_gb']:.2f} GB at most; the weights of step {training['best_step']} were kept. "
+        f"second, {training['peak_memory_gb']:.2f} GB at most; the weights of step {training['kept_step']} were kept. "
         f"The whole run took {duration(sum(report['timings'].values()))}.\n"
     )
 

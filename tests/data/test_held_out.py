@@ -3,7 +3,7 @@ import random
 import pytest
 
 from embfit.data.components import components
-from embfit.data.held_out import cut_folds, hold_out, sample
+from embfit.data.held_out import cut_folds, hold_out, hold_out_seen, sample
 
 
 def test_components_follow_bonds():
@@ -54,6 +54,32 @@ def test_what_would_decide_a_split_stays_in_training():
 
 def test_queries_without_bonds_to_cut_stay():
     assert hold_out({"q": {"d": 0}}, {}, {"test": 0.5}, seed=0) == {"train": {"q": {"d": 0}}, "test": {}}
+
+
+def test_queries_of_seen_documents_leave_one_query_to_each_document():
+    draw = random.Random(2)
+    documents = {f"q{n}": {draw.randrange(60), draw.randrange(60)} for n in range(100)} | {"alone": {99}, "none": set()}
+    for seed in range(3):
+        chosen = hold_out_seen(documents, 1000, seed)
+        left = {document for query in documents.keys() - chosen for document in documents[query]}
+        assert chosen
+        assert all(documents[query] <= left for query in chosen)
+        others = documents.keys() - chosen - {"none"}
+        uses = [sum(document in documents[query] for query in others) for document in range(100)]
+        assert all(any(uses[document] == 1 for document in documents[query]) for query in others)  # no more fit
+        few = hold_out_seen(documents, 7, seed)
+        assert len(few) == 7
+        assert few < chosen
+    assert hold_out_seen(documents, 7, 0) != hold_out_seen(documents, 7, 1)
+    assert hold_out_seen(documents, 0, 0) == set()
+
+
+def test_components_that_are_to_stay_are_not_cut():
+    bonds = {f"q{n}": [n // 2] for n in range(20)}
+    judged = {query: {"d": 1} for query in bonds}
+    cut = hold_out(judged, bonds, {"dev": 0.9}, seed=0, staying={"q0", "q3"})
+    assert set(cut["train"]) == {"q0", "q1", "q2", "q3"}
+    assert len(cut["dev"]) == 16
 
 
 @pytest.mark.parametrize("most", [0, 3, 99])

@@ -17,13 +17,35 @@ def documents_of(judged):
 
 
 def test_missing_splits_are_cut_by_document(chain, store):
-    collection = Beir(str(chain), dev_share=0.2, test_share=0.3).load(store)
+    collection = Beir(str(chain), dev_share=0.2, dev_seen_share=0, test_share=0.3).load(store)
     assert list(collection.qrels) == ["train", "dev", "test"]
     assert [len(collection.qrels[split]) for split in collection.qrels] == [20, 8, 12]
     documents = [documents_of(judged) for judged in collection.qrels.values()]
     assert sum(map(len, documents)) == len(set.union(*documents)) == 20  # none of them is on two sides
     assert collection.facts["held_out"] == "test, dev"
     assert collection.facts["test_queries_seen_in_train"] == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_dev_asks_for_documents_that_training_sees(chain, store, share):
+    collection = Beir(str(chain), dev_share=0.2, dev_seen_share=share, test_share=0.3).load(store)
+    without = Beir(str(chain), dev_share=0.2, dev_seen_share=0, test_share=0.3).load(store)
+    assert collection.qrels["test"] == without.qrels["test"]
+    trained = documents_of(collection.qrels["train"].values())
+    dev = collection.qrels["dev"]
+    seen = [query for query, grades in dev.items() if grades.keys() <= trained]
+    assert (len(dev), len(seen)) == (8, round(8 * share))
+    assert not any(dev[query].keys() & trained for query in dev.keys() - set(seen))
+    assert collection.facts["dev_queries_seen_in_train"] == len(seen)
+
+
+def test_dev_is_unseen_where_each_document_has_one_query(beir_folder, store):
+    documents = {f"d{n}": f"text {n}" for n in range(40)}
+    queries = {f"q{n}": f"question {n}" for n in range(40)}
+    folder = beir_folder(documents, queries, train=[f"q{n}\td{n}\t1" for n in range(40)])
+    loaded = [Beir(str(folder), dev_share=0.2, dev_seen_share=share).load(store) for share in (0, 0.5)]
+    assert loaded[0].qrels == loaded[1].qrels
+    assert len(loaded[0].qrels["dev"]) == 8
 
 
 def test_copies_of_a_document_are_on_one_side(beir_folder, store):

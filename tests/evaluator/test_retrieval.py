@@ -194,18 +194,18 @@ def test_vectors_that_are_not_numbers_are_the_models_fault(store: Store) -> None
 def test_validation_measures_the_dev_split_without_keeping_anything() -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, dev={"q2": {"y": 1}}, test={"q1": {"x": 1}})
     encoder = Numbers()
-    assert validate(Retrieval(metrics=["mrr@10"]).judging, encoder, collection) == pytest.approx(
-        {"mrr@10": 1 / 2, "ndcg@10": 1 / np.log2(3)}
-    )
+    found = validate(Retrieval(metrics=["mrr@10"]).judging, encoder, collection)
+    assert found.metrics == pytest.approx({"mrr@10": 1 / 2, "ndcg@10": 1 / np.log2(3)})
+    assert found.queries == pytest.approx([1 / np.log2(3)])
     assert encoder.encoded == {"query": 1, "document": 4}
 
 
 def test_validation_searches_the_judged_documents_and_a_sample() -> None:
     collection = collect(CORPUS, {"q1": "1 0", "q2": "0 1"}, dev={"q2": {"y": 1}})
     everything = validate(Retrieval(dev_documents=None).judging, Numbers(), collection)
-    assert everything["ndcg@10"] == pytest.approx(1 / np.log2(3))
+    assert everything.metrics["ndcg@10"] == pytest.approx(1 / np.log2(3))
     encoder = Numbers()
-    assert validate(Retrieval(dev_documents=1).judging, encoder, collection)["ndcg@10"] == 1.0  # y alone
+    assert validate(Retrieval(dev_documents=1).judging, encoder, collection).metrics["ndcg@10"] == 1.0  # y alone
     assert encoder.encoded["document"] == 1
     assert subcorpus(collection, "dev", 3).tolist() == subcorpus(collection, "dev", 3).tolist()
     assert len(subcorpus(collection, "dev", 3)) == 3
@@ -219,6 +219,18 @@ def test_runs_that_differ_in_their_seed_are_validated_on_the_same_documents() ->
     collection = collect(documents, {"q": "1 0"}, dev={"q": {"y": 1}})
     found = [validate(Retrieval(dev_documents=5, seed=seed).judging, Numbers(), collection) for seed in range(5)]
     assert all(one == found[0] for one in found)
+
+
+def test_validation_reports_documents_that_training_sees_and_others() -> None:
+    corpus = {**CORPUS, "copy": CORPUS["x"]}
+    queries = {"t": "2 0", "q1": "1 0", "q2": "0 1", "q3": "3 0"}
+    dev = {"q1": {"copy": 1}, "q2": {"y": 1}, "q3": {"y": 1, "x": 1}}
+    collection = collect(corpus, queries, train={"t": {"x": 1}}, dev=dev)
+    found = validate(Retrieval(metrics=["mrr@10"]).judging, Numbers(), collection)
+    values = dict(zip(("q1", "q2", "q3"), found.queries, strict=True))
+    assert found.metrics["ndcg@10/seen"] == pytest.approx((values["q1"] + values["q3"]) / 2)
+    assert found.metrics["ndcg@10/unseen"] == pytest.approx(values["q2"])
+    assert found.metrics["ndcg@10"] == pytest.approx(sum(found.queries) / 3)
 
 
 def test_bm25_retrieves_only_documents_that_share_a_word(store: Store) -> None:
@@ -286,7 +298,7 @@ def test_validation_measures_each_dimension_of_one_embedding() -> None:
     found = validate(Retrieval(metrics=["mrr@10"], dims=[1, 2, 3]).judging, encoder, collection)
     # `left` is first; cut to two dimensions it is third, cut to one it ties with the others and is second by id.
     expected = {"mrr@10": 1.0, "ndcg@10": 1.0, "ndcg@10/1": 1 / np.log2(3), "ndcg@10/2": 1 / 2}
-    assert found == pytest.approx(expected)
+    assert found.metrics == pytest.approx(expected)
     assert encoder.encoded == {"query": 1, "document": 3}
 
 

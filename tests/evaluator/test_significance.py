@@ -2,13 +2,14 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, ttest_1samp
 
 from embfit.evaluator import significance
 from embfit.evaluator.significance import (
     bootstrap_interval,
     holm,
     randomisation_p,
+    t_bounds,
     unpaired_interval,
     wins_ties_losses,
 )
@@ -178,3 +179,13 @@ def test_the_unpaired_interval_of_many_queries_is_the_normal_one() -> None:
     )
     with pytest.raises(ValueError, match="no queries"):
         unpaired_interval(before, np.array([]), 10, seed=0)
+
+
+def test_t_bounds_are_those_of_the_paired_t_test() -> None:
+    differences = np.random.default_rng(0).normal(0.1, 1.0, 50)
+    for confidence in (0.9, 0.95):
+        expected = ttest_1samp(differences, 0.0).confidence_interval(confidence)
+        assert t_bounds(differences, confidence) == pytest.approx((expected.low, expected.high))
+    assert t_bounds(np.array([0.3])) is None
+    assert t_bounds(np.full(9, 0.1)) == pytest.approx((0.1, 0.1))
+    assert t_bounds(np.full(9, 0.1) - np.full(9, 0.1)) == (0.0, 0.0)

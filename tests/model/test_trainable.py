@@ -22,7 +22,7 @@ from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.model.layers import layer_stack
 from embfit.model.lora import has_adapter
 from embfit.training import Fit
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, steady
 
 STACKS = {
     "bge-m3": ("embeddings", "encoder.layer"),
@@ -224,12 +224,12 @@ def test_the_best_weights_of_an_adapter_come_back(chosen: Callable[..., Pretrain
     encoder = model.load("cpu")
     seen: list[np.ndarray] = []
 
-    def validate(encoder: Encoder) -> dict[str, float]:
+    def validate(encoder: Encoder) -> DevQuality:
         seen.append(encoder.encode(TEXTS, "query"))
-        return {"ndcg@10": [0.1, 0.9, 0.5][len(seen) - 1]}
+        return steady([0.1, 0.9, 0.5][len(seen) - 1])
 
     fit = train(model, encoder, validate=validate, steps=2, validations_per_epoch=2)
-    assert fit.best_step == 1
+    assert fit.kept_step == 1
     np.testing.assert_array_equal(encoder.encode(TEXTS, "query"), seen[1])
 
 

@@ -41,7 +41,7 @@ def report(**changes: object) -> Report:
         "comparisons": [*compare(base, tuned, 1_000, 0), *compare(bm25, tuned, 1_000, 0)],
         "training": {
             "epochs": 3.0,
-            "best_step": 10,
+            "kept_step": 10,
             "history": [{"step": 0, "ndcg@10": 0.5}, {"step": 10, "ndcg@10": 0.6}],
         },
         "mining": {"negatives": 12},

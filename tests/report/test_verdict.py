@@ -46,7 +46,7 @@ def test_the_difference_in_plain_words(change: dict[str, object], sentence: str)
 
 
 def test_that_nothing_was_learnt_is_said_first() -> None:
-    first, second = verdict(report(comparisons=[FOUND], training={"best_step": 0}))
+    first, second = verdict(report(comparisons=[FOUND], training={"kept_step": 0}))
     assert first == (
         "No validation was better than the model before training, so what was saved is that model, unchanged: try more "
         "data, epochs or another training.lr."

@@ -5,7 +5,10 @@ from embfit.sweep.objective import Objective, numbers, pair_objectives, read_obj
 
 REPORT = {
     "systems": {"tuned": {"metrics": {"ndcg@10": 0.7}}},
-    "training": {"history": [{"step": 0, "ndcg@10": 0.5}, {"step": 4, "ndcg@10": 0.6}, {"step": 8, "ndcg@10": 0.55}]},
+    "training": {
+        "kept_step": 4,
+        "history": [{"step": 0, "ndcg@10": 0.5}, {"step": 4, "ndcg@10": 0.6}, {"step": 8, "ndcg@10": 0.55}],
+    },
     "timings": {"train": 12},
 }
 

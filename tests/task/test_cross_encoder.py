@@ -132,7 +132,7 @@ def test_no_fold_is_trained_on_its_own_queries(
 
     def fit(ranker: CrossEncoder, training_set: TrainingSet, folder: Path) -> Fit:
         trained[folder.name] = training_set.rows["query"][:]
-        return Fit(1, 1.0, 1, [], [], "finished", 1.0, 0.0, 1.0, 1.0)
+        return Fit(1, 1.0, 1, [], None, [], "finished", 1.0, 0.0, 1.0, 1.0)
 
     saved: list[str] = []
     monkeypatch.setattr(module, "save_cross_encoder", lambda ranker, folder: saved.append(folder.name))
@@ -148,7 +148,7 @@ def test_without_a_dev_split_the_last_weights_are_saved(crossed: list[str], capl
     changes = ["data.splits=[train,test]", "data.dev_share=0", "training.steps=2", "evaluator.bm25=false"]
     assert main([*crossed, *changes, "run.dir=run"]) == 0
     training = report("run")["training"]
-    assert (training["best_step"], training["steps"], training["history"]) == (2, 2, [])
+    assert (training["kept_step"], training["steps"], training["history"]) == (2, 2, [])
     assert caplog.text.count("has no split 'dev' with a relevant document") == 1
 
 

@@ -33,7 +33,7 @@ def test_an_adapter_saved_alone_evaluates_as_it_did_when_it_was_trained(command:
     assert sorted(path.name for path in Path("run/model").glob("*.safetensors")) == ["adapter_model.safetensors"]
     assert "pip install peft" in Path("run/model/README.md").read_text()
     tuned = report("run")["systems"]["tuned"]["metrics"]
-    assert report("run")["training"]["best_step"] > 0
+    assert report("run")["training"]["kept_step"] > 0
     rest = [part for part in command if not part.startswith("model.path")]
     assert main([*rest, "task=evaluate", "model.path=run/model", "run.dir=again"]) == 0
     assert report("again")["systems"]["base"]["metrics"] == tuned
@@ -245,7 +245,7 @@ def test_without_a_dev_split_the_last_weights_are_saved(
     changes = ["data.splits=[train,test]", "data.dev_share=0", "evaluator.bm25=false", "run.dir=run"]
     assert main([*command, *changes]) == 0, capsys.readouterr().err
     training = report("run")["training"]
-    assert (training["best_step"], training["steps"], training["history"]) == (6, 6, [])
+    assert (training["kept_step"], training["steps"], training["history"]) == (6, 6, [])
     assert caplog.text.count("has no split 'dev' with a relevant document") == 1
     card = Path("run/model/README.md").read_text()
     assert "the weights are those of step 6." in card

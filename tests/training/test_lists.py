@@ -18,13 +18,13 @@ from embfit.model import CrossEncoder
 from embfit.model.cross_encoder import PairSettings
 from embfit.model.settings import Attention
 from embfit.ragged import Ragged
-from embfit.records import Collection, TrainingSet
+from embfit.records import Collection, DevQuality, TrainingSet
 from embfit.training import ListTraining
 from embfit.training.batches import ExampleArrays
 from embfit.training.lists import EpochLists, ListData, Lists, list_batch
 from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
-from tests.conftest import new_ranker
+from tests.conftest import new_ranker, steady
 from tests.model.architectures import qwen3_embedding
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
@@ -176,20 +176,20 @@ def test_training_puts_positives_first(
     ranker, found = new_ranker(tokenizer), training_set(small_collection)
     queries, documents = list(small_collection.query_texts()), list(small_collection.document_texts())
 
-    def first(ranker: CrossEncoder) -> dict[str, float]:
+    def first(ranker: CrossEncoder) -> DevQuality:
         right = [
             scores[row["positives"][0]] > max(scores[other] for other in row["negatives"])
             for row in found.rows
             if row["negatives"]
             for scores in [ranker.score([(queries[row["query"]], document) for document in documents])]
         ]
-        return {"ndcg@10": sum(right) / len(right)}
+        return steady(sum(right) / len(right))
 
-    before = first(ranker)["ndcg@10"]
+    before = first(ranker).metrics["ndcg@10"]
     fit = ListTraining(epochs=30, batch_size=4, lr=2e-3, precision="fp32", patience=None, validations_per_epoch=1)
     facts = fit.fit(ranker, Listwise(), found, first, TRAINER, tmp_path)
     assert before < 0.7
-    assert first(ranker)["ndcg@10"] == 1.0
+    assert first(ranker).metrics["ndcg@10"] == 1.0
     assert facts.history[0]["ndcg@10"] == before
     assert facts.pairs_per_second > 0
 

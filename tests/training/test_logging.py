@@ -14,10 +14,11 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from embfit.loss import InfoNCE
 from embfit.model import Encoder
-from embfit.records import Collection, TrainingSet
+from embfit.records import Collection, DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.training import Training
 from embfit.training.step.schedule import learning_rate_share
+from tests.conftest import steady
 
 
 class Log(DummyLogger):
@@ -48,9 +49,9 @@ def logged(
     def train(every: int, scores: Mapping[int, float], pause: float = 0.0, **settings: object) -> Log:
         log, values = Log(), iter(scores.values())
 
-        def validate(encoder: Encoder) -> dict[str, float]:
+        def validate(encoder: Encoder) -> DevQuality:
             time.sleep(pause)
-            return {"ndcg@10": next(values)}
+            return steady(next(values))
 
         trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=log, log_every_n_steps=every)
         training = Training(batch_size=4, lr=1e-3, epochs=3, precision="fp32", patience=None, **settings)

@@ -20,7 +20,7 @@ from torch import nn
 from embfit.errors import ConfigError, UserError
 from embfit.loss import KL, Distillation, InfoNCE, Matryoshka
 from embfit.model import Encoder
-from embfit.records import Collection, TrainingSet
+from embfit.records import Collection, DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.tokens import plan_batches
 from embfit.training import Fit, Training
@@ -36,7 +36,7 @@ from embfit.training.step.gradients import ComputeSettings, Inputs
 from embfit.training.step.memory import GIGABYTE, measure_graph
 from embfit.training.step.optimization import Optimization
 from embfit.vectors import Vectors
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, steady
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False)
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
@@ -347,12 +347,12 @@ def test_the_best_weights_are_loaded(make_encoder: Callable[..., Encoder], fit: 
     scores = iter([0.1, 0.2, 0.5, 0.4, 0.3])
     seen: list[str] = []
 
-    def validate(encoder: Encoder) -> dict[str, float]:
+    def validate(encoder: Encoder) -> DevQuality:
         seen.append(encoder.fingerprint("document"))
-        return {"ndcg@10": next(scores)}
+        return steady(next(scores))
 
     fitted = fit(encoder, validate=validate, epochs=4, validations_per_epoch=1, patience=None)
-    assert fitted.best_step == 4
+    assert fitted.kept_step == 4
     assert encoder.fingerprint("document") == seen[2]
     assert [entry["step"] for entry in fitted.history] == [0, 2, 4, 6, 8]
 
@@ -372,16 +372,14 @@ def test_each_training_compiles_anew(
 
 def test_a_plateau_ends_the_run(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
     scores = iter([0.5, 0.6, 0.6, 0.59, 0.7])
-    fitted = fit(
-        make_encoder(), validate=lambda encoder: {"ndcg@10": next(scores)}, validations_per_epoch=1, patience=2
-    )
-    assert (fitted.stopped, fitted.steps, fitted.best_step) == ("plateau", 6, 2)
+    fitted = fit(make_encoder(), validate=lambda encoder: steady(next(scores)), validations_per_epoch=1, patience=2)
+    assert (fitted.stopped, fitted.steps, fitted.kept_step) == ("plateau", 6, 2)
 
 
 def test_small_gains_add_up_to_one(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit]) -> None:
     scores = iter([0.5, 0.504, 0.508, 0.512, 0.511])  # steps 0, 2, 4, 6, 8: gains of 0.008 at 4 and then of 0.004
-    fitted = fit(make_encoder(), validate=lambda encoder: {"ndcg@10": next(scores)}, patience=2, min_gain=0.005)
-    assert (fitted.stopped, fitted.steps, fitted.best_step) == ("plateau", 8, 6)
+    fitted = fit(make_encoder(), validate=lambda encoder: steady(next(scores)), patience=2, min_gain=0.005)
+    assert (fitted.stopped, fitted.steps, fitted.kept_step) == ("plateau", 8, 6)
 
 
 def test_weights_that_never_beat_the_base_are_the_base(
@@ -390,19 +388,19 @@ def test_weights_that_never_beat_the_base_are_the_base(
     encoder = make_encoder()
     base = encoder.fingerprint("document")
     scores = iter([0.9, *[0.1] * 20])
-    assert fit(encoder, validate=lambda encoder: {"ndcg@10": next(scores)}, patience=None).best_step == 0
+    assert fit(encoder, validate=lambda encoder: steady(next(scores)), patience=None).kept_step == 0
     assert encoder.fingerprint("document") == base
 
 
 def test_best_weights_that_cannot_be_read_are_an_error(
     make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path
 ) -> None:
-    def validate(encoder: Encoder) -> dict[str, float]:
-        if (tmp_path / "best-0.safetensors").exists():
-            (tmp_path / "best-0.safetensors").write_bytes(b"damaged")
-        return {"ndcg@10": 0.5}
+    def validate(encoder: Encoder) -> DevQuality:
+        if (tmp_path / "kept-0.safetensors").exists():
+            (tmp_path / "kept-0.safetensors").write_bytes(b"damaged")
+        return steady(0.5)
 
-    with pytest.raises(UserError, match=r"the best weights .* cannot be read"):
+    with pytest.raises(UserError, match=r"the kept weights .* cannot be read"):
         fit(make_encoder(), validate=validate)
 
 
@@ -444,21 +442,21 @@ def test_the_best_weights_come_back_to_the_device_of_training(
     monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda strategy: torch.device("cpu:0")))
     note(pl.LightningModule, "cpu")
     note(pl.LightningModule, "to")
-    note(Validation, "restore_best")
+    note(Validation, "restore_kept")
     note(fit_file, "peak_bytes")
-    fit(make_encoder(), validate=lambda encoder: {"ndcg@10": 0.5}, steps=2)
-    assert done == ["to cpu:0", "cpu", "to cpu:0", "restore_best", "peak_bytes cpu"]
+    fit(make_encoder(), validate=lambda encoder: steady(0.5), steps=2)
+    assert done == ["to cpu:0", "cpu", "to cpu:0", "restore_kept", "peak_bytes cpu"]
 
 
 def test_ctrl_c_is_ctrl_c(make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], tmp_path: Path) -> None:
     calls = 0
 
-    def validate(encoder: Encoder) -> dict[str, float]:
+    def validate(encoder: Encoder) -> DevQuality:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return {"ndcg@10": calls / 10}
+        return steady(calls / 10)
 
     with pytest.raises(KeyboardInterrupt):
         fit(make_encoder(), validate=validate)
@@ -514,7 +512,7 @@ def test_progress_goes_to_the_log(
     make_encoder: Callable[..., Encoder], fit: Callable[..., Fit], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        fit(make_encoder(), validate=lambda encoder: {"ndcg@10": 0.5}, patience=None)
+        fit(make_encoder(), validate=lambda encoder: steady(0.5), patience=None)
     assert "training on 8 examples: 8 steps of up to 4" in caplog.text
     assert "step 8: dev ndcg@10 0.5000" in caplog.text
 

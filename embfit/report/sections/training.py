@@ -41,7 +41,7 @@ def _dev(subject: Subject) -> Iterator[Plot]:
     metric = next(name for name in subject.report.evaluations[0].metrics if name in history[0])
     caption = f"{wording.metric_label(metric)} on the dev split; the dotted line is the step that was kept"
     points = {int(entry["step"]): float(entry[metric]) for entry in history}
-    yield Plot(caption, plots.series(caption, points, mark=subject.report.training.get("best_step"), dots=True))
+    yield Plot(caption, plots.series(caption, points, mark=subject.report.training.get("kept_step"), dots=True))
 
 
 def _curves(facts: Mapping[str, Any]) -> Iterator[Plot]:
@@ -50,4 +50,4 @@ def _curves(facts: Mapping[str, Any]) -> Iterator[Plot]:
         return
     for name, caption in CURVES.items():
         points = {int(entry["step"]): float(entry[name]) for entry in curve}
-        yield Plot(caption, plots.series(caption, points, mark=facts.get("best_step")))
+        yield Plot(caption, plots.series(caption, points, mark=facts.get("kept_step")))

@@ -146,7 +146,7 @@ class Checkpoints(pl.Callback):
         with replacing(self.path) as temporary:
             torch.save(vars(checkpoint), temporary)
         if self.validation is not None:
-            self.validation.forget_all_but_best()  # a checkpoint may name only weights that are there
+            self.validation.remove_other_weights()  # a checkpoint may name only weights that are there
 
 
 class Continue(pl.Callback):

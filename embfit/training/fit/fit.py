@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
+from embfit.records import DevQuality
 from embfit.run.devices import Devices
 from embfit.training.fit.checkpoint import Checkpoints, read_checkpoint, restore
 from embfit.training.fit.curve import Curve
@@ -17,7 +18,7 @@ from embfit.training.fit.loop import Job, run
 from embfit.training.fit.plan import Fit, TrainingPlan
 from embfit.training.fit.progress import TrainingProgress
 from embfit.training.fit.time_limit import TimeLimit
-from embfit.training.fit.validation import Validation
+from embfit.training.fit.validation import Validation, warn_of_chance
 from embfit.training.ranks.launch import launch_ranks
 from embfit.training.step.memory import GIGABYTE, peak_bytes
 from embfit.training.step.module import TrainingModule
@@ -29,25 +30,25 @@ def fit_module(
     module: TrainingModule,
     plan: TrainingPlan,
     identity: str,
-    validate: Callable[[Any], Mapping[str, float]] | None,
+    validate: Callable[[Any], DevQuality] | None,
     layout: Devices,
     trainer: Mapping[str, Any],
     folder: Path,
 ) -> Fit:
-    """Train a module in place and leave the best weights in its encoder.
+    """Train a module in place and leave the kept weights in its encoder.
 
     Args:
-        module: its encoder has the best weights measured (without `validate`, the last) on return.
+        module: its encoder has the kept weights (without `validate`, the last) on return.
         plan: says when to validate, to write and to stop.
         identity: identifies what is trained on; a checkpoint of another training is refused.
-        validate: returns an encoder's metrics, with `ndcg@10`.
+        validate: returns an encoder's quality on the dev split.
         layout: where the ranks compute.
         trainer: the settings of Lightning's Trainer.
-        folder: keeps the best weights and where training stands; what an interrupted training left there is gone on
+        folder: keeps weights and where training stands; what an interrupted training left there is gone on
             with, to the same end.
 
     Raises:
-        UserError: the loss became NaN, or the best weights or the checkpoint cannot be read.
+        UserError: the loss became NaN, or the kept weights or the checkpoint cannot be read.
         KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
     """
     steps = plan.steps
@@ -75,13 +76,15 @@ def fit_module(
     spent = clock.elapsed()
     validating = validation.seconds if validation else 0.0
     if validation is not None:
-        validation.restore_best(module.encoder)
+        validation.restore_kept(module.encoder)
+        warn_of_chance(validation.change)
     module.encoder.eval()
     return Fit(
         steps=module.steps_taken,
         epochs=module.steps_taken / plan.per_epoch,
-        best_step=validation.best_step if validation else module.steps_taken,
+        kept_step=validation.kept_step if validation else module.steps_taken,
         history=validation.history if validation else [],
+        dev_change=validation.change if validation else None,
         curve=curve.points,
         stopped=_reason(validation, clock.reached or (start is not None and start.over)),
         seconds=spent - validating,

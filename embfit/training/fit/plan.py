@@ -10,14 +10,33 @@ MOST_MINUTES = 1440  # YAML reads 12:00:00 without quotes as 43200, and 30:00 as
 
 
 @dataclass(frozen=True)
+class DevChange:
+    """What training changed on the dev split, query by query.
+
+    Args:
+        queries: how many queries the split has.
+        difference: the mean nDCG@10 of the kept weights less that of the weights before training.
+        low: the lower end of its 95 % interval; None of a single query.
+        high: the upper end.
+    """
+
+    queries: int
+    difference: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Fit:
     """What training did.
 
     Args:
         steps: how many optimizer steps were taken.
         epochs: how many passes over the examples that was, as a fraction.
-        best_step: the step whose weights the encoder has now; 0 are those it started from.
+        kept_step: the step whose weights the encoder has now; 0 are those it started from.
         history: has one entry a validation: `step` and the metrics.
+        dev_change: what the kept weights changed on the dev split; None without one, or where they are those before
+            training.
         curve: has points of `step`, `loss`, `accuracy` (the share of positives above all their negatives) and `lr`, a
             few hundred at most, each the mean of the steps since the one before.
         stopped: `finished`, `plateau`, or `time` when `max_time` was over.
@@ -29,8 +48,9 @@ class Fit:
 
     steps: int
     epochs: float
-    best_step: int
+    kept_step: int
     history: list[dict[str, float]]
+    dev_change: DevChange | None
     curve: list[dict[str, float]]
     stopped: Literal["finished", "plateau", "time"]
     seconds: float
@@ -47,8 +67,9 @@ class TrainingPlan:
         steps: how many optimizer steps there are, at most.
         per_epoch: how many of them an epoch has.
         validations_per_epoch: how often an epoch is validated, evenly spread; the last step always is.
-        patience: stops training after this many validations without a gain; None never stops.
-        min_gain: the gain of nDCG@10 that counts as one.
+        patience: stops training after this many validations in a row that gain nothing beyond chance; None never
+            stops.
+        min_gain: the nDCG@10 that counts as a gain.
         checkpoint_every: how many steps are between two checkpoints; None writes one at each validation, or where one
             would be.
         limit: how many seconds the whole training may take; None is no limit.

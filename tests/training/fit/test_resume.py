@@ -22,12 +22,12 @@ from datasets import Dataset
 from embfit.errors import UserError
 from embfit.loss import InfoNCE
 from embfit.model import Encoder, save_encoder
-from embfit.records import Collection, TrainingSet
+from embfit.records import Collection, DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.training import Fit, Training
 from embfit.training.fit.plan import seconds
 from embfit.training.fit.time_limit import TimeLimit
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, steady
 
 # 8 examples in batches of 3, 3 and 2: four epochs are twelve steps, and 3, 6, 9 and 12 end one
 TRAINING = Training(
@@ -88,16 +88,16 @@ def train(
     return run
 
 
-def scores(folder: Path) -> Callable[[Encoder], dict[str, float]]:
+def scores(folder: Path) -> Callable[[Encoder], DevQuality]:
     """Return a validation whose value depends on the weights, as a real one's: the same weights, the same value."""
     seen: dict[str, float] = {}
     values: Iterator[float] = iter(SCORES)
 
-    def validate(encoder: Encoder) -> dict[str, float]:
+    def validate(encoder: Encoder) -> DevQuality:
         path = folder.parent / f"{encoder.fingerprint('document')}.score"
         if not path.exists():
             path.write_text(str(next(values)))
-        return {"ndcg@10": seen.setdefault(path.name, float(path.read_text()))}
+        return steady(seen.setdefault(path.name, float(path.read_text())))
 
     return validate
 
@@ -116,7 +116,7 @@ def test_killed_at_any_step_it_ends_bit_equal(
     assert fit.curve == expected[0].curve
     assert [point["step"] for point in fit.curve] == [*range(1, 13)]
     assert [entry["step"] for entry in fit.history] == [0, 2, 3, 4, 6, 8, 9, 10, 12]
-    assert (fit.best_step, fit.steps, fit.epochs, fit.stopped) == (4, 12, 4.0, "finished")
+    assert (fit.kept_step, fit.steps, fit.epochs, fit.stopped) == (4, 12, 4.0, "finished")
 
 
 def test_without_validation_checkpoints_are_written_where_one_would_be(
@@ -209,7 +209,7 @@ def test_one_checkpoint_and_the_best_weights_are_kept(
 ) -> None:
     with pytest.raises(KilledError):
         train("killed", 11)
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["best-4.safetensors", "step.pt"]
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["kept-4.safetensors", "step.pt"]
 
 
 def test_a_plateau_before_the_interruption_stays_the_end(train: Callable[..., tuple[Fit, str, float]]) -> None:
@@ -228,7 +228,7 @@ def test_what_led_to_a_plateau_is_remembered(train: Callable[..., tuple[Fit, str
     with pytest.raises(KilledError):
         train("killed", 7, training)
     fit, *others = train("killed", training=training)
-    assert (fit.stopped, fit.steps, fit.best_step) == ("plateau", 8, 4)
+    assert (fit.stopped, fit.steps, fit.kept_step) == ("plateau", 8, 4)
     assert fit.history == expected[0].history
     assert tuple(others) == expected[1:]
 

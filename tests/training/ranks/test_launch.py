@@ -67,8 +67,8 @@ def test_two_ranks_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
 
 def test_ranks_stop_together_and_keep_the_best_weights(tmp_path: Path) -> None:
     one, two = on_one_and_two("fit", tmp_path)
-    assert (two["stopped"], two["steps"], two["best_step"]) == ("plateau", 12, 6)
-    assert (one["stopped"], one["steps"], one["best_step"]) == ("plateau", 12, 6)
+    assert (two["stopped"], two["steps"], two["kept_step"]) == ("plateau", 12, 6)
+    assert (one["stopped"], one["steps"], one["kept_step"]) == ("plateau", 12, 6)
     torch.testing.assert_close(two["vectors"], one["vectors"], atol=1e-3, rtol=0)
 
 

@@ -31,7 +31,7 @@ from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.ranks.launch import launch_ranks
 from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
-from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer
+from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer, steady
 
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
 ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
@@ -144,12 +144,12 @@ def fitted(settings: dict, folder: Path) -> dict:
         batch_size=4 // settings["devices"], lr=1e-3, epochs=9, patience=2, precision="fp32", validations_per_epoch=1
     )
     trainer = partial(pl.Trainer, **settings)
-    validate = lambda encoder: {"ndcg@10": next(scores)}  # noqa: E731
+    validate = lambda encoder: steady(next(scores))  # noqa: E731
     fit = training.fit(model, InfoNCE(), training_set(), validate, trainer, Store(folder / "store"), folder)
     return {
         "stopped": fit.stopped,
         "steps": fit.steps,
-        "best_step": fit.best_step,
+        "kept_step": fit.kept_step,
         "vectors": torch.from_numpy(model.encode(TEXTS, "document")),
     }
 

@@ -103,7 +103,7 @@ def score(model, loss, run, store):
             "base": {"metrics": {"ndcg@10": 0.2}},
             "tuned": {"metrics": tuned, "split": "test", "per_query": queries},
         }
-        report = {"systems": systems, "training": {"history": history}}
+        report = {"systems": systems, "training": {"kept_step": 5, "history": history}}
         (run.dir / "report.json").write_text(json.dumps(report))
 
 
