@@ -50,7 +50,9 @@ def hold_out(
 
 
 def hold_out_seen(documents: Mapping[str, Iterable[Hashable]], most: int, seed: int) -> set[str]:
-    """Choose queries to hold out whose documents training still sees: each stays relevant to a query that is not chosen.
+    """Choose queries to hold out whose documents training still sees.
+
+    Each document relevant to a chosen query stays relevant to a query that is not chosen.
 
     Args:
         documents: for each query that may be held out, the documents relevant to it.

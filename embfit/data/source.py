@@ -42,8 +42,8 @@ class CollectionSource(ABC):
 
     Args:
         dev_share: share of the training queries to hold out as `dev` if the data has no such split; 0 holds out none.
-        dev_seen_share: share of a held-out `dev` whose documents training sees with other queries; the rest of `dev` asks
-            for documents that training never sees. Fewer where the data have fewer such queries.
+        dev_seen_share: share of a held-out `dev` whose documents training sees with other queries; the rest of `dev`
+            asks for documents that training never sees. Fewer where the data have fewer such queries.
         test_share: share of the training queries to hold out as `test` if the data has no such split; 0 holds out none.
         split_seed: seeds the choice of held-out queries. It differs from the run's seed, so that runs with different
             seeds are evaluated on the same queries.
@@ -172,7 +172,8 @@ class CollectionSource(ABC):
                     split,
                     share,
                 )
-        return cut.pop("train"), cut
+        train = cut.pop("train")
+        return train, {**cut}
 
 
 def choose_splits(found: Mapping[str, Found], wanted: Sequence[str] | None, place: str) -> dict[str, Found]:

@@ -19,10 +19,10 @@ def validate(judging: Judging, encoder: Encoder, collection: Collection) -> DevQ
     """Return the quality on the dev split, embedding everything anew: weights change between two calls.
 
     `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of
-    `judging.dims`: texts are embedded once, and the vectors cut. Where the split asks for documents that training sees and
-    for others, `ndcg@10/seen` and `ndcg@10/unseen` are among them. Documents are the judged ones and a sample of the
-    others, the same in each call, up to `dev_documents`. That is quick, and too easy: values are higher than over the
-    whole corpus, and to be compared with each other alone.
+    `judging.dims`: texts are embedded once, and the vectors cut. Where the split asks for documents that training sees
+    and for others, `ndcg@10/seen` and `ndcg@10/unseen` are among them. Documents are the judged ones and a sample of
+    the others, the same in each call, up to `dev_documents`. That is quick, and too easy: values are higher than over
+    the whole corpus, and to be compared with each other alone.
 
     Raises:
         UserError: there is no such split, none of its queries has a relevant document, or a score is no number.

@@ -18,11 +18,12 @@ from embfit.evaluator.judging import judge
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.reranking import pairs_of, rerank
 from embfit.evaluator.systems import EvaluationContext
+from embfit.evaluator.validation import dev_quality
 from embfit.hints import ChosenBy
 from embfit.model import CrossEncoder, Pretrained, save_cross_encoder, score_pairs
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.teacher import FOLDS, write_assignment
-from embfit.records import Evaluation, Report, TrainingSet
+from embfit.records import DevQuality, Evaluation, Report, TrainingSet
 from embfit.report.model_card import write_card
 from embfit.run.folder import RunFolder
 from embfit.task.closing import Usage

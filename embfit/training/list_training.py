@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import nn
 
 from embfit.errors import ConfigError, UserError
 from embfit.model import CrossEncoder
-from embfit.records import TrainingSet
+from embfit.records import DevQuality, TrainingSet
 from embfit.training.batches import ExampleArrays
 from embfit.training.fit.plan import Fit
 from embfit.training.settings import TrainingSettings

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from embfit.errors import UserError
 from embfit.model.precision import Precision, default_token_budget
-from embfit.records import Seed, TrainingSet
+from embfit.records import DevQuality, Seed, TrainingSet
 from embfit.store import digest
 from embfit.training.batches import ExampleArrays
 from embfit.training.fit.plan import Fit, TrainingPlan, seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
 from embfit.loss import Matryoshka
 from embfit.model import Encoder, embed, tokenized
-from embfit.records import TrainingSet
+from embfit.records import DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.training.batches import ExampleArrays
 from embfit.training.fit.plan import Fit

@@ -21,6 +21,7 @@ from embfit.errors import UserError
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.model.layers import layer_stack
 from embfit.model.lora import has_adapter
+from embfit.records import DevQuality
 from embfit.training import Fit
 from tests.conftest import TEXTS, steady
 

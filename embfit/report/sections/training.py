@@ -13,7 +13,7 @@ from embfit.report.subject import Subject
 
 PLACE = 90
 
-DRAWN = ("history", "curve")
+DRAWN = ("history", "curve", "dev_change")
 CURVES = {
     "loss": "Loss",
     "accuracy": "Accuracy in the batch: positives above all their negatives",
@@ -40,6 +40,11 @@ def _dev(subject: Subject) -> Iterator[Plot]:
         return
     metric = next(name for name in subject.report.evaluations[0].metrics if name in history[0])
     caption = f"{wording.metric_label(metric)} on the dev split; the dotted line is the step that was kept"
+    if change := subject.report.training.get("dev_change"):
+        caption += (
+            f", {wording.signed(change['difference'], 3)} nDCG@10 against before training "
+            f"({wording.certainty(change['bounds'], 3)}, {wording.count(change['queries'], 'query', 'queries')})"
+        )
     points = {int(entry["step"]): float(entry[metric]) for entry in history}
     yield Plot(caption, plots.series(caption, points, mark=subject.report.training.get("kept_step"), dots=True))
 

@@ -16,14 +16,12 @@ class DevChange:
     Args:
         queries: how many queries the split has.
         difference: the mean nDCG@10 of the kept weights less that of the weights before training.
-        low: the lower end of its 95 % interval; None of a single query.
-        high: the upper end.
+        bounds: its 95 % interval; None of a single query.
     """
 
     queries: int
     difference: float
-    low: float | None
-    high: float | None
+    bounds: tuple[float, float] | None
 
 
 @dataclass(frozen=True)

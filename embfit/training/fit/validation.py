@@ -80,9 +80,7 @@ class Validation(pl.Callback):
             return None
         kept = next(index for index, entry in enumerate(self.history) if entry["step"] == self.kept_step)
         differences = self._differences(kept, 0)
-        bounds = t_bounds(differences)
-        low, high = bounds if bounds is not None else (None, None)
-        return DevChange(len(differences), float(differences.mean()), low, high)
+        return DevChange(len(differences), float(differences.mean()), t_bounds(differences))
 
     def state(self) -> dict[str, Any]:
         """Return what it has found, as plain values."""
@@ -184,9 +182,9 @@ class Validation(pl.Callback):
 
 def warn_of_chance(change: DevChange | None) -> None:
     """Say where the dev split cannot tell the kept weights from those that training started from."""
-    if change is None or (change.low is not None and (change.low > 0 or change.high < 0)):
+    if change is None or (change.bounds is not None and not change.bounds[0] <= 0 <= change.bounds[1]):
         return
-    shown = "" if change.low is None else f" ({change.low:+.4f} to {change.high:+.4f})"
+    shown = "" if change.bounds is None else f" ({change.bounds[0]:+.4f} to {change.bounds[1]:+.4f})"
     log.log(
         logging.WARNING if change.queries < FEWEST else logging.INFO,
         "the dev split cannot tell the kept weights from the model before training: %s %+.4f%s on %d queries; more dev "

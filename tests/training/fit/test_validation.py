@@ -70,7 +70,7 @@ def test_of_steps_that_cannot_be_told_apart_the_last_is_kept(validated: Callable
     assert found.change is not None
     assert (found.change.queries, found.change.difference) == (QUERIES, pytest.approx(-0.003))
     half = 1.9905 * 0.2 * (QUERIES / (QUERIES - 1)) ** 0.5 / QUERIES**0.5  # Student's t of 79 degrees of freedom
-    assert (found.change.low, found.change.high) == pytest.approx((-0.003 - half, -0.003 + half), abs=1e-5)
+    assert found.change.bounds == pytest.approx((-0.003 - half, -0.003 + half), abs=1e-5)
 
 
 def test_the_base_is_kept_where_training_is_worse_beyond_chance(validated: Callable[..., Validation]) -> None:
@@ -127,11 +127,11 @@ def test_state_is_all_that_a_choice_depends_on(validated: Callable[..., Validati
 @pytest.mark.parametrize(
     ("change", "level"),
     [
-        (DevChange(80, 0.002, -0.02, 0.024), logging.INFO),
-        (DevChange(5, 0.1, -0.2, 0.4), logging.WARNING),
-        (DevChange(1, 0.5, None, None), logging.WARNING),
-        (DevChange(80, 0.1, 0.05, 0.15), None),
-        (DevChange(80, -0.1, -0.15, -0.05), None),
+        (DevChange(80, 0.002, (-0.02, 0.024)), logging.INFO),
+        (DevChange(5, 0.1, (-0.2, 0.4)), logging.WARNING),
+        (DevChange(1, 0.5, None), logging.WARNING),
+        (DevChange(80, 0.1, (0.05, 0.15)), None),
+        (DevChange(80, -0.1, (-0.15, -0.05)), None),
         (None, None),
     ],
 )
