@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import httpx2
-
 from embfit.errors import ConfigError, UserError
 from embfit.http_requests import is_address, pause_asked
 
@@ -54,6 +52,8 @@ class ServerAnswer:
     @property
     def refusal(self) -> str:
         """The status, and the beginning of what the server says about it."""
+        import httpx2  # takes a sixth of a second to import
+
         said = " ".join(self.text.split())[:SHOWN]
         return f"{self.status} {httpx2.codes.get_reason_phrase(self.status)}".strip() + (f": {said}" if said else "")
 
@@ -69,6 +69,8 @@ class ApiClient:
     """
 
     def __init__(self, address: str, key: str | None, timeout: float, connections: int) -> None:
+        import httpx2
+
         self.address, self.timeout = address, timeout
         self._key = key
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -91,6 +93,8 @@ class ApiClient:
             LostError: there is no answer, or not within the time limit.
             UnreachableError: the certificate is not trusted.
         """
+        import httpx2
+
         try:
             async with (
                 asyncio.timeout(self.timeout),

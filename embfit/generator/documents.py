@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-import faiss
 import numpy as np
 from pydantic import Field
 
@@ -101,6 +100,8 @@ def _means(vectors: Vectors[np.ndarray]) -> np.ndarray:
 
 def _stratified(vectors: np.ndarray, wanted: int, random: np.random.Generator, seed: int) -> np.ndarray:
     """Return the places of some vectors, drawn from k-means clusters in proportion to their sizes ([wanted] int64)."""
+    import faiss  # takes a third of a second to import
+
     clusters = max(1, min(MOST_CLUSTERS, wanted, len(vectors) // PER_CLUSTER))
     matrix = np.ascontiguousarray(vectors, np.float32)
     means = faiss.Kmeans(matrix.shape[1], clusters, niter=ROUNDS, seed=seed % (1 << 31), min_points_per_centroid=1)

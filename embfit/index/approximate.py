@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import faiss
 import numpy as np
 
 from embfit.index.exact import ExactIndex
@@ -22,6 +21,9 @@ from embfit.progress import progress
 from embfit.records import Embeddings
 from embfit.store import Store, digest, replacing
 from embfit.vectors import Vectors
+
+if TYPE_CHECKING:
+    import faiss
 
 Approximation: TypeAlias = Literal["ivf", "hnsw"]
 """Lists of near vectors, quick to build; a graph of neighbours, quick to search."""
@@ -88,6 +90,8 @@ class ApproximateIndex:
         Raises:
             ValueError: documents have several vectors each.
         """
+        import faiss  # takes a third of a second to import
+
         check_single(documents, "an approximate index")
         count = len(documents)
         lists = max(1, min(4 * math.isqrt(count), count // PER_LIST, MOST_LISTS))
@@ -139,6 +143,8 @@ class ApproximateIndex:
 
     def save(self, folder: Path) -> None:
         """Write the index and the vectors into a folder."""
+        import faiss
+
         with replacing(folder / FILE) as path:
             faiss.write_index(self.index, str(path))
         write_vectors(folder, self.documents)
@@ -147,11 +153,15 @@ class ApproximateIndex:
     @classmethod
     def load(cls, folder: Path) -> ApproximateIndex:
         """Open a saved index; its vectors are memory-mapped."""
+        import faiss
+
         settings = read_settings(folder)
         index = faiss.read_index(str(folder / FILE))
         return cls(index, read_vectors(folder), settings["method"], settings["source"], settings["seed"])
 
     def _rescored(self, queries: Vectors[np.ndarray], k: int) -> Hits:
+        import faiss
+
         wanted = min(OVERSHOOT * k, len(self))
         if isinstance(self.index, faiss.IndexHNSW):
             faiss.ParameterSpace().set_index_parameter(self.index, "efSearch", max(2 * wanted, 4 * LINKS))
@@ -162,6 +172,8 @@ class ApproximateIndex:
 
 def search_key(method: Method, documents: int) -> dict[str, Any]:
     """Return what a search's results depend on besides the vectors and the seed, for keys of the store."""
+    import faiss
+
     chosen = choose(method, documents)
     if chosen == "exact":
         return {"search": chosen}
@@ -181,6 +193,8 @@ def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 
     Raises:
         ValueError: an approximate search is asked for of documents that have several vectors each.
     """
+    import faiss
+
     vectors, source = documents.vectors, documents.fingerprint
     chosen = choose(method, len(vectors))
     if chosen == "exact" or (method == "auto" and not vectors.single):

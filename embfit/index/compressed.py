@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-import faiss
 import numpy as np
 
 from embfit.index.files import read_settings, write_settings
@@ -57,6 +56,8 @@ class CompressedIndex:
         Raises:
             ValueError: documents have several vectors each.
         """
+        import faiss  # takes a third of a second to import
+
         check_single(documents, "a compressed index")
         width = documents.width
         index: Any
@@ -104,6 +105,8 @@ class CompressedIndex:
 
     def score(self, queries: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
         """Return the scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
+        import faiss
+
         unique = np.unique(rows[rows >= 0])
         places = np.where(rows < 0, rows, np.searchsorted(unique, rows))
         if self.form != "binary":
@@ -115,6 +118,8 @@ class CompressedIndex:
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder."""
+        import faiss
+
         write = faiss.write_index_binary if self.form == "binary" else faiss.write_index
         with replacing(folder / FILE) as path:
             write(self.index, str(path))
@@ -123,6 +128,8 @@ class CompressedIndex:
     @classmethod
     def load(cls, folder: Path) -> CompressedIndex:
         """Open a saved index."""
+        import faiss
+
         settings = read_settings(folder)
         read = faiss.read_index_binary if settings["format"] == "binary" else faiss.read_index
         return cls(read(str(folder / FILE)), settings["format"], settings["width"], settings["source"])

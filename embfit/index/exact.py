@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from embfit.index.files import read_settings, read_vectors, write_settings, write_vectors
@@ -158,6 +157,8 @@ def _add(found: Hits, queries: np.ndarray, chunk: np.ndarray, start: int, k: int
         k: how many documents are kept.
         apart: [Q] how far two scores of one pair can be from each other.
     """
+    import faiss  # takes a third of a second to import
+
     wanted = min(k + SPARE, len(chunk))
     rough, places = faiss.knn(queries, chunk, wanted, metric=faiss.METRIC_INNER_PRODUCT)  # [Q, wanted]
     if found[0].shape[1] == k:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import bm25s
 import numpy as np
 import Stemmer
 
@@ -23,6 +22,9 @@ from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store, digest
 from embfit.vectors import LOWEST
+
+if TYPE_CHECKING:
+    import bm25s
 
 Language: TypeAlias = Literal[
     "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
@@ -76,6 +78,8 @@ class BM25Index:
         Raises:
             UserError: no document has a word.
         """
+        import bm25s  # takes a second to import, with scipy
+
         split = _word_splitter(language)
         vocabulary: dict[str, int] = {}
         numbers = [  # arrays: lists of Python's integers would be several times as large
@@ -165,6 +169,8 @@ class BM25Index:
     @classmethod
     def load(cls, folder: Path) -> BM25Index:
         """Open a saved index; its matrix is memory-mapped."""
+        import bm25s
+
         settings = read_settings(folder)
         scorer = bm25s.BM25.load(folder, mmap=True, show_progress=False)
         return cls(scorer, settings["language"], settings["source"])
@@ -216,6 +222,8 @@ def _word_splitter(language: Language | None) -> Callable[[str], list[str]]:
 
 def _stop_words(language: Language | None) -> Iterable[str]:
     """Return NLTK's list for the language, empty where there is none."""
+    import bm25s
+
     name = "EN_PLUS" if language == "english" else str(language).upper()  # bm25s's plain EN is Lucene's short list
     found: Iterable[str] = getattr(bm25s.stopwords, f"STOPWORDS_{name}", ())
     return found

@@ -1,7 +1,8 @@
 """How long a command takes to answer what is wrong with it, and a run to reach its first stage, beside `import torch`.
 
 Each command is a process of its own; commands alternate, and the processor time of each (user and system, so that
-other work on the machine matters little) is compared with that of `python -c "import torch"` of the same round.
+other work on the machine matters little) is compared with that of `python -c "import torch"` of the same round. As in
+an installed package, all modules have their bytecode: a first round writes it and is not counted.
 
     python scripts/benchmarks/startup.py --rounds 5
 """
@@ -9,10 +10,11 @@ other work on the machine matters little) is compared with that of `python -c "i
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -40,10 +42,14 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with TemporaryDirectory() as folder:
         commands = commands_in(Path(folder))
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment = {**kept, "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
+        for command, code in commands.values():
+            processor_seconds(command, code, environment)
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, (command, code) in commands.items():
-                seconds[name].append(processor_seconds(command, code))
+                seconds[name].append(processor_seconds(command, code, environment))
     first = next(iter(commands))
     print(f"{'command':42}  seconds  times import torch")
     for name, found in seconds.items():
@@ -65,10 +71,10 @@ def commands_in(folder: Path) -> dict[str, tuple[list[str], int]]:
     }
 
 
-def processor_seconds(command: Sequence[str], code: int) -> float:
+def processor_seconds(command: Sequence[str], code: int, environment: Mapping[str, str]) -> float:
     """Run Python with these arguments and return its processor time; another exit code than expected is an error."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != code:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")

@@ -31,7 +31,7 @@ def test_a_share_of_dev_asks_for_documents_that_training_sees(chain, store, shar
     collection = Beir(str(chain), dev_share=0.2, dev_seen_share=share, test_share=0.3).load(store)
     without = Beir(str(chain), dev_share=0.2, dev_seen_share=0, test_share=0.3).load(store)
     assert collection.qrels["test"] == without.qrels["test"]
-    trained = documents_of(collection.qrels["train"].values())
+    trained = documents_of(collection.qrels["train"])
     dev = collection.qrels["dev"]
     seen = [query for query, grades in dev.items() if grades.keys() <= trained]
     assert (len(dev), len(seen)) == (8, round(8 * share))
