@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Generic
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from embfit.ragged import Array, gather, owners_of, part_of, take_from
 
+STARTS = "starts.npy"  # beside a file of vectors, where texts have several
 LOWEST = float("-inf")  # the score of a document without any vector
 
 
@@ -35,6 +37,16 @@ class Vectors(Generic[Array]):
     rows: Array
     starts: np.ndarray | None = None
     dim: int | None = None
+
+    @staticmethod
+    def open(path: Path) -> Vectors[np.ndarray]:
+        """Open the vectors of a `.npy` file ([V, W]), memory-mapped.
+
+        Args:
+            path: the file; beside it, `starts.npy` has the starts where texts have several vectors.
+        """
+        starts = path.with_name(STARTS)
+        return Vectors(np.load(path, mmap_mode="r"), np.load(starts) if starts.is_file() else None)
 
     def __len__(self) -> int:
         """Return the number of texts."""

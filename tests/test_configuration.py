@@ -2,18 +2,19 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose.build import GIVEN
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.help import purpose
-from embfit.compose.loader import make_loader
+from embfit.compose.loader import Loader, make_loader
 from embfit.compose.renamed import RENAMED
 from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, owned_elsewhere, room
 from embfit.compose.targets import Target, find_target
@@ -60,11 +61,30 @@ def targets(file: Path) -> Iterator[tuple[dict[str, Any], Target]]:
         yield node, find_target(node["_target_"])
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
+@pytest.fixture(scope="module", autouse=True)
+def alone(tmp_path_factory):
     """Nothing of the user's own is composed."""
-    monkeypatch.delenv("EMBFIT_CONFIG_PATH", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("EMBFIT_CONFIG_PATH", raising=False)
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def loader(alone) -> Loader:
+    return make_loader()
+
+
+@pytest.fixture(scope="module")
+def composed(loader) -> Callable[[Path], tuple[DictConfig, list[str]]]:
+    """Compose a choice with what it needs, once; return that and the overrides that it was composed with."""
+
+    @cache
+    def compose_choice(file: Path) -> tuple[DictConfig, list[str]]:
+        overrides = [*chosen(file), *needed(file)]
+        return compose(loader, overrides), overrides
+
+    return compose_choice
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
@@ -138,49 +158,53 @@ def test_every_type_hint_can_be_held_to(file):
                 assert complaint(object, hint) is not None, key  # what no hint allows
 
 
-def test_the_default_configuration_passes():
-    loader = make_loader()
+def test_the_default_configuration_passes(loader):
     check_composed(loader, compose(loader, []), [])
 
 
 @pytest.mark.parametrize("key", ["seed", "training.seed", "miner.seed", "data.split_seed", "model.lora.seed"])
-def test_no_seed_is_below_0(key):
-    loader, overrides = make_loader(), [f"{key}=-1"]
+def test_no_seed_is_below_0(loader, key):
+    overrides = [f"{key}=-1"]
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)}: expected a whole number of at least 0, got -1"):
         check_composed(loader, compose(loader, overrides), overrides)
 
 
-@pytest.mark.parametrize("file", CHOICES, ids=name)
-def test_every_choice_passes(file):
-    overrides = [*chosen(file), 'query="what"']
-    needs = {
-        "data/beir": "path",
-        "data/clicks": "path",
-        "data/documents": "path",
-        "data/pairs": "path",
-        "data/hub": "name",
-        "model/custom": "path",
-        "miner/file": "path",
-        "miner/cross-encoder": "model",
-        "miner/scored": "model",
-        "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
-        "experiment/distill": "miner.model",
-        "experiment/labelled-pairs": "data.path",
-    }
+NEEDS = {
+    "data/beir": "path",
+    "data/clicks": "path",
+    "data/documents": "path",
+    "data/pairs": "path",
+    "data/hub": "name",
+    "model/custom": "path",
+    "miner/file": "path",
+    "miner/cross-encoder": "model",
+    "miner/scored": "model",
+    "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
+    "experiment/distill": "miner.model",
+    "experiment/labelled-pairs": "data.path",
+}
+
+
+def needed(file: Path) -> Iterator[str]:
+    """Yield the overrides without which a choice is not whole."""
+    yield 'query="what"'
     if name(file) in ("loss/listwise", "loss/binary", "training/lists"):
-        overrides.append("model=cross-encoder")  # which alone they train
+        yield "model=cross-encoder"  # which alone they train
     if name(file) == "task/generate":
-        overrides.append("generator=extractive")
+        yield "generator=extractive"
     if name(file) == "generator/api" or file.parent.name == "style":
-        overrides += ["generator.url=http://localhost/v1", "generator.model=somewhere"]
-    if key := needs.get(name(file)):
-        overrides.append(f"{key if '.' in key else f'{file.parent.name}.{key}'}=somewhere")
-    loader = make_loader()
-    check_composed(loader, compose(loader, overrides), overrides)
+        yield from ("generator.url=http://localhost/v1", "generator.model=somewhere")
+    if key := NEEDS.get(name(file)):
+        yield f"{key if '.' in key else f'{file.parent.name}.{key}'}=somewhere"
 
 
-def test_knobs_that_errors_name_exist():
-    config = compose(make_loader(), [])
+@pytest.mark.parametrize("file", CHOICES, ids=name)
+def test_every_choice_passes(file, loader, composed):
+    check_composed(loader, *composed(file))
+
+
+def test_knobs_that_errors_name_exist(loader):
+    config = compose(loader, [])
     for knob in filter(None, NOT_THE_TRAINERS.values()):
         group, _, key = knob.partition(".")
         assert key in config[group] if key else group.split("=")[0] in config
@@ -215,11 +239,9 @@ def test_keys_that_a_guide_names_exist(page, known_keys):
 
 
 @pytest.fixture(scope="module")
-def known_keys() -> set[str]:
+def known_keys(composed) -> set[str]:
     """The keys of every choice, from the top of the configuration down."""
-    loader = make_loader()
-    configurations = [compose(loader, chosen(file)) for file in CHOICES]
-    return {key for config in configurations for key in keys(OmegaConf.to_container(config))}
+    return {key for file in CHOICES for key in keys(OmegaConf.to_container(composed(file)[0]))}
 
 
 def keys(value: Any, prefix: str = "") -> Iterator[str]:
@@ -235,10 +257,10 @@ def test_a_run_folder_is_what_tasks_think_it_is():
     assert all(hasattr(run, attribute) for attribute in attributes)
 
 
-def test_slurm_says_how_many_ranks_there_are(monkeypatch):
+def test_slurm_says_how_many_ranks_there_are(loader, monkeypatch):
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
-    trainer = OmegaConf.to_container(compose(make_loader(), ["trainer=slurm"]), resolve=False)["trainer"]
+    trainer = OmegaConf.to_container(compose(loader, ["trainer=slurm"]), resolve=False)["trainer"]
     node = OmegaConf.create({"trainer": trainer})
     assert (node.trainer.devices, node.trainer.num_nodes, node.trainer.strategy) == (4, 2, "ddp")
     monkeypatch.delenv("SLURM_NNODES")
@@ -258,14 +280,13 @@ def test_slurm_says_how_many_ranks_there_are(monkeypatch):
         ),
     ],
 )
-def test_names_of_before_and_of_elsewhere_are_known(override, told):
+def test_names_of_before_and_of_elsewhere_are_known(loader, override, told):
     with pytest.raises(ConfigError) as error:
-        compose(make_loader(), [override])
+        compose(loader, [override])
     assert str(error.value) == told
 
 
-def test_new_names_exist():
-    loader = make_loader()
+def test_new_names_exist(loader):
     for new in RENAMED.values():
         group, _, choice = new.partition("=")
         assert (

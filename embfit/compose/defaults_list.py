@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from embfit.compose.loader import Loader
 from embfit.compose.problems import Problem
@@ -54,7 +55,7 @@ def entries(tree: yaml.Node | None) -> Iterator[Entry]:
             yield Entry(line, (), None, package or None, name)
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             if match := re.fullmatch(r"((?:override |optional )*)(/?[^@]+)(?:@(.+))?", key.value):
-                chosen = yaml.safe_load(yaml.serialize(value))
+                chosen = SafeConstructor().construct_document(value)
                 yield Entry(key.start_mark.line + 1, tuple(match[1].split()), match[2], match[3], chosen)
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.defaults_list import DefaultsList
 from hydra._internal.utils import create_config_search_path
-from hydra.core.default_element import GroupDefault
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from embfit.compose import search_path
@@ -21,12 +27,55 @@ from embfit.compose import search_path
 CONFIG = "config"  # the primary file: conf/config.yaml
 
 
+class ReadOnce(ConfigRepository):
+    """Files of choices, each read and parsed once: a command composes several times, and a sweep for every job."""
+
+    _of_packages: ClassVar[dict[tuple[str, str], ConfigResult | None]] = {}  # Hydra's own, the same for all loaders
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Look in these folders from now on."""
+        super().initialize_sources(config_search_path)
+        self._read: dict[tuple[str, str], ConfigResult | None] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return a choice, which is only looked at."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None:
+            return None
+        read = self._of_packages if source.scheme() == "pkg" else self._read
+        key = (source.path, config_path)
+        if key not in read:
+            read[key] = super().load_config(config_path)
+        return read[key]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReadOnce:
+        """Return a repository that looks in the same folders; Hydra makes one for every composition."""
+        return copy.copy(self)
+
+
 class Loader(ConfigLoaderImpl):
     """Hydra's loader, for which `GROUP=null` leaves a group out (Hydra wants `~GROUP`, and tells nobody)."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.repository = ReadOnce(config_search_path)
+        self._defaults_lists: dict[tuple[str | None, tuple[str, ...], RunMode], DefaultsList] = {}
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any) -> DictConfig:
         """Compose; Hydra's own, with the overrides as above."""
         return super().load_configuration(config_name, self.normal(overrides), *rest, **named)
+
+    def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
+        """Return which files these overrides compose, in their order; found once for the same overrides."""
+        key = (config_name, tuple(overrides), run_mode)
+        if key not in self._defaults_lists:
+            self._defaults_lists[key] = super().compute_defaults_list(config_name, overrides, run_mode)
+        return self._defaults_lists[key]
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        """Return a file as it is merged, which changes it: so it is a copy of what is read once."""
+        loaded = super()._load_single_config(default, repo)
+        return copy.deepcopy(loaded) if loaded is repo.load_config(str(default.config_path)) else loaded
 
     def normal(self, overrides: Sequence[str]) -> list[str]:
         """Write overrides in Hydra's own words."""

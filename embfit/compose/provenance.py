@@ -7,8 +7,9 @@ of each key, and lets later layers overwrite earlier ones as the merge does.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ class _File:
     name: str
     package: str
     place: str
-    text: str
     tree: yaml.MappingNode
+    values: Mapping[str, Any]
 
 
 def trace(loader: Loader, overrides: Sequence[str]) -> Origins:
@@ -58,16 +59,22 @@ def _read(loader: ConfigLoaderImpl, name: str, package: str) -> _File | None:
     if source is None or source.scheme() != "file":
         return None
     file = Path(source.path) / f"{name}.yaml"
-    text = file.read_text(encoding="utf-8")
+    parsed = _parsed(file.read_text(encoding="utf-8"))
+    return None if parsed is None else _File(name, package, _shown(source.provider, file, name), *parsed)
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[yaml.MappingNode, Mapping[str, Any]] | None:
+    """Return a YAML mapping as a tree and as plain values, which are only looked at; None where it is no mapping."""
     tree = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(tree, yaml.MappingNode):
         return None
-    return _File(name, package, _shown(source.provider, file, name), text, tree)
+    return tree, OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[return-value]  # a mapping, as its tree is
 
 
 def _add_file(origins: Origins, file: _File) -> None:
     prefix = f"{file.package}." if file.package else ""
-    written = dict(leaves(OmegaConf.to_container(OmegaConf.create(file.text)), prefix))  # type: ignore[arg-type]  # a mapping, as its tree is
+    written = dict(leaves(file.values, prefix))
     for key, line in _lines(file.tree, prefix):
         if key != "defaults" and not key.startswith(("hydra.", f"{file.package}.defaults")):
             origins.put(key, f"{file.place}:{line}", written.get(key))

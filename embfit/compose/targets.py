@@ -7,8 +7,9 @@ import importlib
 import inspect
 import traceback
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -79,6 +80,11 @@ def _target(
 
 def type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the type hints of what a call takes; a hint that cannot be evaluated is left out."""
+    return _type_hints(call) if isinstance(call, Hashable) else _type_hints.__wrapped__(call)
+
+
+@lru_cache(maxsize=1024)
+def _type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
     function = call.__init__ if inspect.isclass(call) else call
     function = inspect.unwrap(function)
     # a dataclass may inherit fields from another module, whose names its own __init__ does not know

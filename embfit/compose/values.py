@@ -8,6 +8,7 @@ import math
 import re
 import types
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -86,6 +87,14 @@ def _finite(value: Any) -> bool:
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+    try:
+        return _made_once(hint)
+    except TypeError:  # a hint that cannot be hashed
+        return _made_once.__wrapped__(hint)
+
+
+@lru_cache(maxsize=1024)
+def _made_once(hint: Any) -> TypeAdapter[Any] | None:
     for config in (ConfigDict(arbitrary_types_allowed=True), None):
         try:
             return TypeAdapter(hint, config=config)

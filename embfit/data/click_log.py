@@ -14,8 +14,8 @@ from pydantic import Field
 from embfit.data.click_grades import ClickCount, Grading, examination_weight
 from embfit.data.click_rows import SPLITS, ClickColumns, ClickRow, splits_of_sessions
 from embfit.data.distinct_texts import CorpusTexts, DistinctTexts, GivenText
-from embfit.data.documents import Documents, corpus_texts, table_of
-from embfit.data.files import Records, content_digest
+from embfit.data.documents import Documents, corpus_texts
+from embfit.data.files import Records, content_digest, table_of
 from embfit.data.source import CollectionSource
 from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError

@@ -18,7 +18,7 @@ from pydantic import Field
 from embfit.data.distinct_texts import CorpusTexts
 from embfit.data.document_files import ChangedFileError, DocumentFile, find_documents
 from embfit.data.document_tables import Cutting, ParsedDocument, write_documents
-from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
+from embfit.data.files import Records, content_digest, table_of, text_of
 from embfit.data.formats.block import Block
 from embfit.data.formats.plain_text import read_plain_text
 from embfit.data.formats.readers import UnreadableError, read_blocks, whole_characters
@@ -111,9 +111,10 @@ class Documents:
         path = Path(self.path).expanduser()
         if not path.exists():
             raise UserError(f"{path}: there is no such file or folder (data.path)")
+        table = table_of(path) if path.is_file() else None
         for attempt in range(ATTEMPTS):
             try:
-                entry = self._read_table(path, store) if table_of(path) else self._read_files(path, store)
+                entry = self._read_files(path, store) if table is None else self._read_table(path, table, store)
                 break
             except ChangedFileError as error:
                 if attempt == ATTEMPTS - 1:
@@ -137,10 +138,8 @@ class Documents:
         key = {"files": [[file.name, file.digest] for file in files], "left_out": left_out.counts}
         return store.entry("collection", self._key("documents", {"found": digest(key)}), build, version=TABLES_VERSION)
 
-    def _read_table(self, path: Path, store: Store) -> Path:
+    def _read_table(self, path: Path, records: Records, store: Store) -> Path:
         def build(entry: Path) -> None:
-            records = table_of(path)
-            assert records is not None
             counts = write_documents(entry, self._rows(records, path.name), self._cutting)
             self._finish(entry, path, counts, LeftOutFiles(self.max_megabytes))
 
@@ -209,20 +208,6 @@ def corpus_texts(corpus: str | Documents, store: Store, **settings: Any) -> tupl
     documents = Documents(corpus, **settings) if isinstance(corpus, str) else corpus
     tables = documents.read(store)
     return CorpusTexts(documents.open(tables).corpus, documents.near_copies), tables.folder.name
-
-
-def table_of(path: Path) -> Records | None:
-    """Return the records of a table, None for a folder or a file of another kind."""
-    match path.suffix.lower() if path.is_file() else "":
-        case ".jsonl":
-            return JsonLines(path)
-        case ".csv":
-            return Delimited(path, ",")
-        case ".tsv":
-            return Delimited(path, "\t")
-        case ".parquet":
-            return Parquet(path)
-    return None
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -169,6 +169,20 @@ class Parquet:
             raise UserError(f"{self.path}: cannot be read as a Parquet file: {str(error).splitlines()[0]}") from error
 
 
+def table_of(path: Path) -> Records | None:
+    """Return the records of a file whose suffix says that it is a table, None where it says nothing of the kind."""
+    match path.suffix.lower():
+        case ".jsonl":
+            return JsonLines(path)
+        case ".csv":
+            return Delimited(path, ",")
+        case ".tsv":
+            return Delimited(path, "\t")
+        case ".parquet":
+            return Parquet(path)
+    return None
+
+
 def text_of(place: str, record: Mapping[str, Any], key: str, default: str | None = None) -> str:
     """Return a text field of a record; null becomes an empty text, and a whole number (probably an id) its digits.
 

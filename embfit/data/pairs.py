@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from embfit.data.distinct_texts import CorpusTexts, GivenText
 from embfit.data.documents import Documents, corpus_texts
-from embfit.data.files import Delimited, JsonLines, Parquet, Records, content_digest, text_of
+from embfit.data.files import Delimited, Records, content_digest, table_of, text_of
 from embfit.data.pair_rows import PairRow, write_pairs
 from embfit.data.qrels import grade_of
 from embfit.data.source import CollectionSource, choose_splits
@@ -171,15 +171,8 @@ def _table(path: Path) -> Records:
         beir = (path / "corpus.jsonl").is_file()
         remedy = f"read it with data=beir data.path={path}" if beir else "name a file: data.path=FILE"
         raise UserError(f"{path} is a folder; {remedy}")
-    match path.suffix.lower():
-        case ".jsonl":
-            return JsonLines(path)
-        case ".csv":
-            return Delimited(path, ",")
-        case ".tsv":
-            return Delimited(path, "\t")
-        case ".parquet":
-            return Parquet(path)
+    if (records := table_of(path)) is not None:
+        return records
     raise UserError(f'{path}: the suffix "{path.suffix}" is not a known format; use .jsonl, .csv, .tsv or .parquet')
 
 

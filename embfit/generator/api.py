@@ -12,13 +12,15 @@ from pydantic import Field
 
 from embfit.errors import ConfigError
 from embfit.generator.answers import Form, read_queries
-from embfit.generator.asking import AskingSettings, Structured, ask_all
+from embfit.generator.asking import ask_all
+from embfit.generator.asking_settings import AskingSettings, Structured
 from embfit.generator.budget import Budget, Price
 from embfit.generator.client import check_address, read_key
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
 from embfit.generator.generated import Estimate, GeneratedQuery, Generation
-from embfit.generator.journal import Journal, State
+from embfit.generator.journal import Journal
+from embfit.generator.journal_tables import State
 from embfit.generator.plan import (
     QueryRequest,
     SourceDocument,

@@ -14,18 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import signal
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from embfit.errors import UserError
-from embfit.generator.answers import SCHEMA, Form, MalformedError, ModelReply, read_queries, read_reply
-from embfit.generator.budget import Budget, Price, Spending
+from embfit.generator.answers import MalformedError, read_queries, read_reply
+from embfit.generator.asking_settings import AskingSettings, Structured
+from embfit.generator.budget import Spending
 from embfit.generator.client import ApiClient, LostError, ServerAnswer, UnreachableError
+from embfit.generator.interruption import until_interrupted
 from embfit.generator.journal import Journal
 from embfit.generator.pace import Pace, pause_before
 from embfit.generator.plan import QueryRequest
@@ -33,74 +33,13 @@ from embfit.progress import Advance, progress
 
 log = logging.getLogger(__name__)
 
-Structured: TypeAlias = Literal["auto", "schema", "object", "none"]
-
 DENIED = (401, 403)
 OVERLOADED = (429, 503)
 WORTH_ANOTHER_TRY = (408, 425, *range(500, 600))
 NOT_UNDERSTOOD = (400, 404, 415, 422, 501)  # what servers answer to a response_format that they do not know
 MALFORMED_TRIES = 3
 ALL_REFUSED = 5  # requests, after which a server that answers none is thought to be asked wrongly
-OVERHEAD = 200  # tokens of a chat template around a prompt, at most
 ELSEWHERE = 0.2  # seconds between looks at what other processes have sent
-
-
-@dataclass(frozen=True)
-class AskingSettings:
-    """How a server is asked.
-
-    Args:
-        model: the name that the server knows the model by.
-        form: `chat` for models that follow instructions, `completion` for base models.
-        structured: what says that the answer is JSON of a certain form.
-        sampling: the body's fields that say how the model draws its words.
-        length_field: the body's field for the number of tokens that may be written.
-        max_tokens: the number of tokens that may be written.
-        send_seed: send a seed with each request.
-        concurrency: the number of requests under way at once, at most.
-        tries: the number of times that a request is sent while it gets no answer.
-        patience: seconds that a server may be busy without answering anything.
-        budget: the limits of what all requests may cost.
-        price: of the tokens.
-    """
-
-    model: str
-    form: Form = "chat"
-    structured: Structured = "auto"
-    sampling: dict[str, Any] = field(default_factory=dict)
-    length_field: str = "max_tokens"
-    max_tokens: int = 400
-    send_seed: bool = True
-    concurrency: int = 8
-    tries: int = 6
-    patience: float = 600.0
-    budget: Budget = field(default_factory=Budget)
-    price: Price = field(default_factory=Price)
-
-    def body(self, request: QueryRequest, structured: Structured, again: int = 0) -> dict[str, Any]:
-        """Return what is sent for a request, `again` being the number of answers that were malformed."""
-        body: dict[str, Any] = {"model": self.model, self.length_field: self.max_tokens, **self.sampling}
-        if self.send_seed:
-            body["seed"] = request.seed + again  # else the same words would come back
-        if self.form == "completion":
-            return {**body, "prompt": request.prompt, "stop": ["\n"]}
-        if structured == "object":
-            body["response_format"] = {"type": "json_object"}
-        elif structured in ("auto", "schema"):
-            schema = {"name": "queries", "strict": True, "schema": SCHEMA}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return {**body, "messages": [{"role": "user", "content": request.prompt}]}
-
-    def most(self, request: QueryRequest) -> Spending:
-        """Return the most that a request can cost: no tokenizer makes more tokens of a text than it has bytes."""
-        read = len(request.prompt.encode()) + OVERHEAD
-        return Spending(1, read + self.max_tokens, self.price.of(read, self.max_tokens))
-
-    def cost(self, reply: ModelReply) -> Spending | None:
-        """Return what an answer has cost, None where the server does not say."""
-        if reply.input is None or reply.output is None:
-            return None
-        return Spending(1, reply.input + reply.output, self.price.of(reply.input, reply.output))
 
 
 @dataclass
@@ -349,27 +288,6 @@ def ask_all(
 
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line of its own for each request
     try:
-        return asyncio.run(_until_interrupted(run()))
+        return asyncio.run(until_interrupted(run()))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-
-
-async def _until_interrupted(work: Coroutine[Any, Any, Asking]) -> Asking:
-    """Let Ctrl-C and SIGTERM end the work where it waits, so that an answer that has come is recorded.
-
-    A signal handler that raises could do so after an answer has come and before it is on disk.
-    """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handled: list[signal.Signals] = []
-    try:
-        with suppress(RuntimeError, ValueError):  # outside the main thread, where no signal arrives
-            for number in before:
-                loop.add_signal_handler(number, task.cancel)
-                handled.append(number)
-        return await work
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before[number])

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from embfit.generator.journal import JournalEntry
+from embfit.generator.journal_tables import JournalEntry
 from embfit.style import Style, StyleExample
 
 Wanted: TypeAlias = Annotated[int, Field(ge=1)] | Literal["auto"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from embfit.index.exact import ExactIndex
-from embfit.index.files import read_settings, read_vectors, write_settings, write_vectors
+from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import NOTHING, Hits, VectorIndex, check_depth, check_single
 from embfit.progress import progress
@@ -157,7 +157,7 @@ class ApproximateIndex:
 
         settings = read_settings(folder)
         index = faiss.read_index(str(folder / FILE))
-        return cls(index, read_vectors(folder), settings["method"], settings["source"], settings["seed"])
+        return cls(index, Vectors.open(folder / VECTORS), settings["method"], settings["source"], settings["seed"])
 
     def _rescored(self, queries: Vectors[np.ndarray], k: int) -> Hits:
         import faiss

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embfit.index.files import read_settings, read_vectors, write_settings, write_vectors
+from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, inner_products, pair_scores
 from embfit.index.protocol import NOTHING, Hits, check_depth
 from embfit.progress import progress
@@ -103,7 +103,7 @@ class ExactIndex:
     @classmethod
     def load(cls, folder: Path) -> ExactIndex:
         """Open a saved index; its vectors are memory-mapped."""
-        return cls(read_vectors(folder), read_settings(folder)["source"])
+        return cls(Vectors.open(folder / VECTORS), read_settings(folder)["source"])
 
     def _chunks(self) -> Iterator[tuple[int, Vectors[np.ndarray], float]]:
         """Yield the documents in chunks, with the row of the first and the length of the longest vector."""

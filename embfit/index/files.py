@@ -11,11 +11,10 @@ import numpy as np
 
 from embfit.errors import UserError
 from embfit.store import replacing, write_text
-from embfit.vectors import Vectors
+from embfit.vectors import STARTS, Vectors
 
 SETTINGS = "index.json"  # written last: a folder that has it is whole
 VECTORS = "vectors.npy"
-STARTS = "starts.npy"  # where each text's vectors begin; missing where each has one
 CHUNK = 32_768  # vectors written at once
 
 
@@ -51,9 +50,3 @@ def write_vectors(folder: Path, vectors: Vectors[np.ndarray]) -> None:
     if vectors.starts is not None:
         with replacing(folder / STARTS) as path, path.open("wb") as file:
             np.save(file, vectors.starts)
-
-
-def read_vectors(folder: Path) -> Vectors[np.ndarray]:
-    """Open written vectors, memory-mapped."""
-    starts = np.load(folder / STARTS) if (folder / STARTS).is_file() else None
-    return Vectors(np.load(folder / VECTORS, mmap_mode="r"), starts)

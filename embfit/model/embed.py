@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from embfit.model.encoder import Encoder, Kind
-from embfit.model.encoding import MATRIX, STARTS, check_written, new_matrix, read_vectors
+from embfit.model.encoding import MATRIX, check_written, new_matrix
 from embfit.model.fingerprint import tokenizer_fingerprint
 from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from embfit.tokens import Tokens
+from embfit.vectors import STARTS, Vectors
 
 TOKENS = 1  # version of the store's tokens
 EMBEDDINGS = 1  # and of its embeddings
@@ -74,4 +75,4 @@ def embed(
                 other.unlink()
 
     folder = store.entry("embeddings", key, build, version=EMBEDDINGS, resumable=True)
-    return Embeddings(read_vectors(folder), folder.name)
+    return Embeddings(Vectors.open(folder / MATRIX), folder.name)

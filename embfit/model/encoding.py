@@ -24,7 +24,6 @@ from embfit.tokens import Tokens
 from embfit.vectors import Vectors
 
 MATRIX = "matrix.npy"
-STARTS = "starts.npy"  # beside it where texts have several vectors
 SECONDS = 20.0  # of work that a crash may lose
 BLOCK = 4096  # rows written at a time
 
@@ -82,7 +81,7 @@ def check_written(folder: Path) -> None:
     Raises:
         UserError: a text has none, or one of NaN; how far the parts were is forgotten.
     """
-    vectors = read_vectors(folder)
+    vectors = Vectors.open(folder / MATRIX)
     missing = np.flatnonzero(np.isnan(vectors.rows[:, 0]))
     if len(missing):
         for marker in folder.glob("encoded-*.json"):
@@ -92,12 +91,6 @@ def check_written(folder: Path) -> None:
             f"{len(np.unique(texts))} of {len(vectors)} texts have no vector, or one of NaN (the first: row "
             f"{int(texts[0])}); run again to encode them anew, and set model.precision=fp32 if that is no help"
         )
-
-
-def read_vectors(folder: Path) -> Vectors[np.ndarray]:
-    """Open the vectors of a folder, memory-mapped."""
-    starts = np.load(folder / STARTS) if (folder / STARTS).is_file() else None
-    return Vectors(np.load(folder / MATRIX, mmap_mode="r"), starts)
 
 
 def _identity(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:

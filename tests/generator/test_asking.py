@@ -16,7 +16,8 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.generator.answers import MalformedError, read_queries, read_reply
-from embfit.generator.asking import Asking, AskingSettings, ask_all
+from embfit.generator.asking import Asking, ask_all
+from embfit.generator.asking_settings import AskingSettings
 from embfit.generator.budget import Budget, Price, Spending
 from embfit.generator.client import ApiClient
 from embfit.generator.journal import Journal
@@ -192,10 +193,10 @@ def test_what_passes_is_asked_again(tmp_path: Path, make_requests: Make, fault: 
         return fault if about(body) in ("doc1", "doc4") and before < 2 else queries("a")
 
     with ModelServer(answer) as server:
-        began = time.monotonic()
         asking, found = ask(server, tmp_path / "j", requests, timeout=1.5 if fault.drip else 5.0)
     assert set(found.values()) == {"answered"}
-    assert time.monotonic() - began < 40
+    with Journal(tmp_path / "j") as journal:  # what drips is given up: it does not come whole, and malformed
+        assert journal.outcomes(requests[1].id) == ["failed", "failed", "answered"]
     assert asking.failed == 0
     assert (server.asked["doc1"], server.asked["doc4"], server.requests) == (3, 3, 10)
     lost = fault.reset or fault.drip is not None

@@ -10,7 +10,8 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.generator.budget import Budget, Spending
-from embfit.generator.journal import Journal, JournalAnswer, JournalEntry
+from embfit.generator.journal import Journal
+from embfit.generator.journal_tables import JournalAnswer, JournalEntry
 
 ENTRIES = [JournalEntry(f"r{number}", f"f{number}", 2, f"d{number}", "question", "tiny") for number in range(4)]
 RESERVED = Spending(1, 100, 0.5)

@@ -12,7 +12,8 @@ from random import Random
 
 import pytest
 
-from embfit.generator.asking import AskingSettings, ask_all
+from embfit.generator.asking import ask_all
+from embfit.generator.asking_settings import AskingSettings
 from embfit.generator.budget import Budget
 from embfit.generator.journal import Journal
 from embfit.generator.plan import scope_of

@@ -31,7 +31,7 @@ def fit_module(
     plan: TrainingPlan,
     identity: str,
     validate: Callable[[Any], DevQuality] | None,
-    layout: Devices,
+    devices: Devices,
     trainer: Mapping[str, Any],
     folder: Path,
 ) -> Fit:
@@ -42,7 +42,7 @@ def fit_module(
         plan: says when to validate, to write and to stop.
         identity: identifies what is trained on; a checkpoint of another training is refused.
         validate: returns an encoder's quality on the dev split.
-        layout: where the ranks compute.
+        devices: where the ranks compute.
         trainer: the settings of Lightning's Trainer.
         folder: keeps weights and where training stands; what an interrupted training left there is gone on
             with, to the same end.
@@ -62,13 +62,13 @@ def fit_module(
         restore(module, start, validation, curve)
     written = Checkpoints(folder, identity, points, plan.checkpoint_every, validation, curve, clock.elapsed)
     interruption = Interruption(written)
-    settings = layout.settings(trainer, 0)
+    settings = devices.settings(trainer, 0)
     shown = TrainingProgress(steps)
     own: list[pl.Callback | None] = [shown, clock, validation, written, interruption]
     callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
     if start is None or not (start.step == steps or start.over):
         job = Job(module, settings, steps, folder, start)
-        with launch_ranks(job, layout) as ranks, interruption.awaited():
+        with launch_ranks(job, devices) as ranks, interruption.awaited():
             lightning = run(job, ranks, callbacks, [curve.watch, shown.watch])  # the first rank's alone
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
         if interruption.asked:  # after the last step: the run goes on from its last checkpoint

@@ -1,1 +1,1 @@
-"""Training in several processes: their layout, how they are launched and meet, and what they exchange."""
+"""Training in several processes: how they are launched and meet, and what they exchange."""

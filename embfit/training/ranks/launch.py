@@ -47,45 +47,45 @@ class RankJob:
 
     Args:
         job: the training.
-        layout: where the ranks compute.
+        devices: where the ranks compute.
         threads: how many threads a rank on a CPU computes with.
     """
 
     job: Job
-    layout: Devices
+    devices: Devices
     threads: int
 
 
 @contextmanager
-def launch_ranks(job: Job, layout: Devices) -> Iterator[Ranks]:
-    """Have all ranks of a layout train; inside, this process is the first of the ranks that are returned.
+def launch_ranks(job: Job, devices: Devices) -> Iterator[Ranks]:
+    """Have all ranks train; inside, this process is the first of the ranks that are returned.
 
     Args:
         job: the training of the first rank, this process.
-        layout: where the ranks compute.
+        devices: where the ranks compute.
 
     Raises:
         UserError: another rank failed.
     """
-    if layout.size == 1:
+    if devices.size == 1:
         yield Ranks()
         return
-    threads = max(1, torch.get_num_threads() // layout.local_size)
+    threads = max(1, torch.get_num_threads() // devices.local_size)
     shared = {name: value for name, value in job.settings.items() if name not in OURS}
     path = job.folder / "job.pt"
-    torch.save(RankJob(replace(job, settings=shared), layout, threads), path)
+    torch.save(RankJob(replace(job, settings=shared), devices, threads), path)
     world = launch_environment()
     try:
-        with _posted(path, layout, job.folder) if world is None else _announced(path, world) as (store, children):
+        with _posted(path, devices, job.folder) if world is None else _announced(path, world) as (store, children):
             try:
-                with on_device_of_rank(layout, 0, threads):
-                    await_ranks(store, layout.size, partial(_look, children, layout))
-                    with in_process_group(0, layout, store) as ranks:
+                with on_device_of_rank(devices, 0, threads):
+                    await_ranks(store, devices.size, partial(_look, children, devices))
+                    with in_process_group(0, devices, store) as ranks:
                         yield ranks
             except torch.OutOfMemoryError:
                 raise  # this rank's own, which the others lose with it
             except RuntimeError as error:
-                if words := _lost(children, store, layout):
+                if words := _lost(children, store, devices):
                     raise UserError(words) from error
                 raise
             finally:
@@ -96,16 +96,16 @@ def launch_ranks(job: Job, layout: Devices) -> Iterator[Ranks]:
 
 
 @contextmanager
-def on_device_of_rank(layout: Devices, local_rank: int, threads: int) -> Iterator[None]:
+def on_device_of_rank(devices: Devices, local_rank: int, threads: int) -> Iterator[None]:
     """Compute on the device of a rank's place.
 
     Args:
-        layout: where the ranks compute.
+        devices: where the ranks compute.
         local_rank: this rank's number on its machine.
         threads: how many threads a rank on a CPU computes with.
     """
     before = torch.get_num_threads()
-    device = torch.device(layout.all[local_rank])
+    device = torch.device(devices.all[local_rank])
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -117,26 +117,26 @@ def on_device_of_rank(layout: Devices, local_rank: int, threads: int) -> Iterato
 
 
 @contextmanager
-def in_process_group(rank: int, layout: Devices, store: Store) -> Iterator[Ranks]:
+def in_process_group(rank: int, devices: Devices, store: Store) -> Iterator[Ranks]:
     """Join the process group of all ranks and return them.
 
     The group is left when the block ends well. After a failure it is the caller's to `abort_process_group`.
 
     Args:
         rank: the number of this process.
-        layout: where the ranks compute.
+        devices: where the ranks compute.
         store: the place through which the ranks meet.
     """
-    on_gpu = torch.device(layout.first).type == "cuda"
+    on_gpu = torch.device(devices.first).type == "cuda"
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
         rank=rank,
-        world_size=layout.size,
+        world_size=devices.size,
         timeout=None if on_gpu else PATIENCE,
     )
     control = distributed.new_group(backend="gloo", timeout=PATIENCE)
-    yield Ranks(rank, layout.size, layout.local_size, control)
+    yield Ranks(rank, devices.size, devices.local_size, control)
     distributed.destroy_process_group()
 
 
@@ -192,29 +192,29 @@ def _announced(path: Path, world: LaunchEnvironment) -> Iterator[tuple[Store, di
 
 
 @contextmanager
-def _posted(path: Path, layout: Devices, folder: Path) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
+def _posted(path: Path, devices: Devices, folder: Path) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
     """Start the other ranks as processes of this machine, which end with the block."""
-    store = TCPStore("127.0.0.1", 0, layout.size, is_master=True, timeout=PATIENCE, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, devices.size, is_master=True, timeout=PATIENCE, wait_for_workers=False)
     children: dict[int, ChildProcess] = {}
     try:
-        for rank in range(1, layout.size):
+        for rank in range(1, devices.size):
             arguments = [str(path), str(store.port), str(rank)]
             children[rank] = ChildProcess.start("embfit.training.ranks.worker", arguments, folder / f"rank-{rank}.txt")
-        log.info("training on %d ranks", layout.size)
+        log.info("training on %d ranks", devices.size)
         yield store, children
     finally:
         for child in children.values():
             child.end(GRACE if sys.exc_info()[0] is None else 0.1)
 
 
-def _look(children: Mapping[int, ChildProcess], layout: Devices) -> None:
+def _look(children: Mapping[int, ChildProcess], devices: Devices) -> None:
     """Refuse to wait for a rank that has ended before it was there."""
     for rank, child in children.items():
         if child.over:
-            raise UserError(_told(rank, child, layout))
+            raise UserError(_told(rank, child, devices))
 
 
-def _lost(children: Mapping[int, ChildProcess], store: Store, layout: Devices) -> str:
+def _lost(children: Mapping[int, ChildProcess], store: Store, devices: Devices) -> str:
     """Say which rank was the first to fail and why, giving all a moment to do so; empty if none did.
 
     Those after it have lost their connection to it.
@@ -224,8 +224,8 @@ def _lost(children: Mapping[int, ChildProcess], store: Store, layout: Devices) -
     end = time.monotonic() + GRACE
     failed = [rank for rank, child in children.items() if child.failed(max(0.0, end - time.monotonic()))]
     first = min(failed, key=lambda rank: children[rank].words.stat().st_mtime_ns, default=None)
-    return "" if first is None else _told(first, children[first], layout)
+    return "" if first is None else _told(first, children[first], devices)
 
 
-def _told(rank: int, child: ChildProcess, layout: Devices) -> str:
-    return f"rank {rank} of {layout.size} failed: {child.error_summary(RELIEF)}"
+def _told(rank: int, child: ChildProcess, devices: Devices) -> str:
+    return f"rank {rank} of {devices.size} failed: {child.error_summary(RELIEF)}"

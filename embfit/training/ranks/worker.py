@@ -42,11 +42,11 @@ def train_as_rank(path: Path, place: tuple[int, int], store: Store) -> None:
     """
     rank, local_rank = place
     found = _read(path)
-    job, layout = found.job, found.layout
-    settings = {**layout.settings(job.settings, local_rank), "logger": False}
-    with on_device_of_rank(layout, local_rank, found.threads):
+    job, devices = found.job, found.devices
+    settings = {**devices.settings(job.settings, local_rank), "logger": False}
+    with on_device_of_rank(devices, local_rank, found.threads):
         if arrive(store, rank):
-            with in_process_group(rank, layout, store) as ranks:
+            with in_process_group(rank, devices, store) as ranks:
                 run(replace(job, settings=settings), ranks)
 
 

@@ -1,9 +1,10 @@
-"""Two gloo processes against one. Each case is a process of its own with a time limit, so that ranks that wait fail."""
+"""Two gloo processes against one, in processes of their own with a time limit, so that ranks that wait fail."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch.distributed import HashStore
 
+from embfit.app import main
 from embfit.errors import DEVICE_MEMORY
 from embfit.model import Encoder, save_encoder
 from embfit.run.child_process import ChildProcess
@@ -23,33 +25,46 @@ from embfit.training.ranks import launch
 from tests.conftest import TEXTS
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 240  # most of what a case takes is importing torch, in each process
+SECONDS = 240
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def limited(*arguments: str | Path, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python on one thread, in its own session, and fail if it is not over in time."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two processes have written what each case of `two_ranks.py` did."""
+    folder = tmp_path_factory.mktemp("cases")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.training.ranks.two_ranks", str(folder)]
+    said = [folder / "0.txt", folder / "1.txt"]
+    processes = []
+    for rank, words in enumerate(said):
+        place = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        told = {name: str(value) for name, value in (place | meeting).items()}
+        with words.open("w") as output:
+            processes.append(
+                subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | told, stdout=output, stderr=subprocess.STDOUT)
+            )
+    try:
+        codes = [process.wait(SECONDS) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0, 0], "\n".join(words.read_text()[-3000:] for words in said)
+    return folder
 
 
-def on_one_and_two(case: str, folder: Path) -> tuple[Any, Any]:
-    limited("-m", "tests.training.ranks.two_ranks", case, folder)
+def on_one_and_two(case: str, cases: Path) -> tuple[Any, Any]:
+    folder = cases / case
+    assert (folder / "found.pt").exists(), (folder / "failure.txt").read_text()
     found = torch.load(folder / "found.pt", weights_only=False)
     assert not list(folder.rglob("job.pt"))
     return found[1], found[2]
 
 
-def test_two_ranks_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
-    one, two = on_one_and_two("at rest", tmp_path)
+def test_two_ranks_have_the_loss_and_gradients_of_one(cases: Path) -> None:
+    one, two = on_one_and_two("at rest", cases)
     assert one.keys() == two.keys()
     assert len(one) == 5
     for case in one:
@@ -65,33 +80,33 @@ def test_two_ranks_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
         assert all(step["loss"] > 0.01 for step in one[case])
 
 
-def test_ranks_stop_together_and_keep_the_best_weights(tmp_path: Path) -> None:
-    one, two = on_one_and_two("fit", tmp_path)
+def test_ranks_stop_together_and_keep_the_best_weights(cases: Path) -> None:
+    one, two = on_one_and_two("fit", cases)
     assert (two["stopped"], two["steps"], two["kept_step"]) == ("plateau", 12, 6)
     assert (one["stopped"], one["steps"], one["kept_step"]) == ("plateau", 12, 6)
     torch.testing.assert_close(two["vectors"], one["vectors"], atol=1e-3, rtol=0)
 
 
-def test_what_fails_on_every_rank_is_told_as_on_one(tmp_path: Path) -> None:
-    one, two = on_one_and_two("failing", tmp_path)
+def test_what_fails_on_every_rank_is_told_as_on_one(cases: Path) -> None:
+    one, two = on_one_and_two("failing", cases)
     assert one == two
     assert one.startswith("UserError: the loss is nan in step")
 
 
-def test_ranks_go_on_together(tmp_path: Path) -> None:
-    for whole, killed in on_one_and_two("resumed", tmp_path):
+def test_ranks_go_on_together(cases: Path) -> None:
+    for whole, killed in on_one_and_two("resumed", cases):
         assert torch.equal(whole, killed)
 
 
-def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
-    one, two = on_one_and_two("dying", tmp_path)
+def test_a_rank_that_fails_ends_the_others(cases: Path) -> None:
+    one, two = on_one_and_two("dying", cases)
     assert one == "none"
-    assert two == f"UserError: rank 1 of 2 failed: MemoryError: no more ({tmp_path / '2' / 'rank-1.txt'})"
+    assert two == f"UserError: rank 1 of 2 failed: MemoryError: no more ({cases / 'dying' / '2' / 'rank-1.txt'})"
 
 
-def test_a_rank_that_is_lost_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_rank_that_is_lost_is_named_with_what_to_do(cases: Path) -> None:
     """It dies before it has joined the others, or among them, and nobody waits for it."""
-    one, two = on_one_and_two("lost", tmp_path)
+    one, two = on_one_and_two("lost", cases)
     assert one == {"strange": "none", "killed early": "none", "killed": "none"}
     killed = "it was killed by signal 9 (SIGKILL), as by a machine without memory; lower trainer.devices or"
     for name, words in {
@@ -100,7 +115,7 @@ def test_a_rank_that_is_lost_is_named_with_what_to_do(tmp_path: Path) -> None:
         "killed": killed,
     }.items():
         assert two[name].startswith(f"UserError: rank 1 of 2 failed: {words} ")
-        assert two[name].endswith(f" ({tmp_path / '2' / name / 'rank-1.txt'})")
+        assert two[name].endswith(f" ({cases / 'lost' / '2' / name / 'rank-1.txt'})")
 
 
 def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
@@ -125,21 +140,35 @@ def sweep(make_encoder: Callable[..., Encoder], tmp_path: Path) -> list[str]:
     pairs = [{"query": " ".join(text.split()[:4]), "positive": text} for text in TEXTS]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     return [
-        *("-m", "embfit", "-m", "training.lr=1e-3,1e-4", "model=custom", f"model.path={tmp_path / 'tiny'}"),
+        *("-m", "training.lr=1e-3,1e-4", "model=custom", f"model.path={tmp_path / 'tiny'}"),
         *("data=pairs", f"data.path={tmp_path / 'pairs.jsonl'}", "miner=none", "training.steps=3"),
         *("training.batch_size=2", "training.precision=fp32", "logger=csv", "evaluator.bm25=false"),
         *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "run.dir=sweep"),
     ]
 
 
-@pytest.mark.parametrize(
-    "launcher", [(), ("-m", "torch.distributed.run", "--nproc-per-node=2")], ids=["own", "torchrun"]
-)
+def run_here(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().err
+
+
+def run_by_torchrun(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "embfit", *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+@pytest.mark.parametrize("run", [run_here, run_by_torchrun])
 def test_a_sweep_on_two_ranks_trains_each_trial_once(
-    launcher: tuple[str, ...], sweep: list[str], tmp_path: Path
+    run: Callable[..., str],
+    sweep: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = limited(*launcher, *sweep, folder=tmp_path)
-    assert done.stderr.count("step 3: dev ndcg@10") == 2
+    monkeypatch.chdir(tmp_path)
+    assert run(sweep, capsys).count("step 3: dev ndcg@10") == 2
     for trial in ("0", "1"):
         folder = tmp_path / "sweep" / trial
         assert json.loads((folder / "status.json").read_text())["state"] == "done"

@@ -1,11 +1,17 @@
-"""Trains the tiny encoder on one rank and on two, and writes what both did; `test_launch.py` runs it, with a limit."""
+"""Trains the tiny encoder on one rank and on two, and writes what both did; `test_launch.py` runs it, with a limit.
+
+It is run as two processes, of which the second waits for what the first one trains, as torchrun's do: so many trainings
+take the time of one start. The cases of `OWN` are about processes that a training starts by itself.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +22,7 @@ import torch
 from datasets import Dataset
 from torch import distributed
 
+from embfit.launcher.distributed import on_first_rank
 from embfit.loss import InfoNCE, Matryoshka
 from embfit.model import Encoder
 from embfit.model.lora import LoRA, attach
@@ -36,6 +43,17 @@ from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer, s
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
 ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
 TWO = ONE | {"devices": 2, "strategy": "ddp"}
+STARTED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what torchrun tells the processes that it starts
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hide the second process, so that a training on two ranks starts one of its own."""
+    hidden = {name: os.environ.pop(name) for name in STARTED if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def training_set() -> TrainingSet:
@@ -120,10 +138,10 @@ def steps(
     )
     compute = ComputeSettings(token_budget, memory_gb, dropout=dropout, precision="fp32", seed=0)
     module = InBatch(model, loss, data, STILL, compute)
-    layout = find_devices(settings, None)
+    devices = find_devices(settings, None)
     taken: list[dict] = []
-    job = Job(module, layout.settings(settings, 0), 3, folder)
-    with launch_ranks(job, layout) as ranks:
+    job = Job(module, devices.settings(settings, 0), 3, folder)
+    with launch_ranks(job, devices) as ranks:
         move = module._move
 
         def watch(loss: torch.Tensor) -> torch.Tensor:
@@ -214,7 +232,7 @@ class Kill(pl.Callback):
 
 
 def resumed(settings: dict, folder: Path) -> list[torch.Tensor]:
-    """Return the vectors of a training without and with an interruption."""
+    """Return the vectors of a training without an interruption, and of one with it, whose ranks are its own."""
 
     def fit(name: str, callbacks: list[pl.Callback]) -> torch.Tensor:
         model = encoder(0.3)
@@ -225,9 +243,10 @@ def resumed(settings: dict, folder: Path) -> list[torch.Tensor]:
         return torch.from_numpy(model.encode(TEXTS, "document"))
 
     whole = fit("whole", [])
-    with suppress(KeyError):
-        fit("killed", [Kill()])
-    return [whole, fit("killed", [])]
+    with alone():
+        with suppress(KeyError):
+            fit("killed", [Kill()])
+        return [whole, fit("killed", [])]
 
 
 def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
@@ -250,12 +269,26 @@ CASES = {
     "dying": lambda settings, folder: failing(settings, folder, Dying(), 1e-3),
 }
 
-if __name__ == "__main__":
-    from tests.training.ranks.two_ranks import CASES  # under the name by which the other rank finds what is in here
+OWN = ("failing", "lost", "dying")
 
-    case, folder = sys.argv[1], Path(sys.argv[2])
-    found = {}
-    for ranks, settings in ((1, ONE), (2, TWO)):
-        (folder / str(ranks)).mkdir()
-        found[ranks] = CASES[case](settings, folder / str(ranks))
-    torch.save(found, folder / "found.pt")
+
+def write_cases(folder: Path) -> None:
+    """Write what each case did on one rank and on two into a folder of its own, or the traceback of its failure."""
+    for name, case in CASES.items():
+        found = {}
+        try:
+            for ranks, settings in ((1, ONE), (2, TWO)):
+                place = folder / name / str(ranks)
+                place.mkdir(parents=True)
+                with alone() if ranks == 1 or name in OWN else nullcontext():
+                    found[ranks] = case(settings, place)
+        except Exception:
+            (folder / name / "failure.txt").write_text(traceback.format_exc())
+        else:
+            torch.save(found, folder / name / "found.pt")
+
+
+if __name__ == "__main__":
+    from tests.training.ranks.two_ranks import write_cases  # under the name by which other ranks find what is in here
+
+    on_first_rank(partial(write_cases, Path(sys.argv[1])))
