@@ -155,14 +155,19 @@ def make_collection(
     )
 
 
-@pytest.fixture
-def small_collection() -> Collection:
-    """Twelve documents, each with a query of its first words; eight for training, two each for dev and test."""
+def new_collection() -> Collection:
+    """Make a collection of twelve documents, each with a query of its first words; two each are for dev and test."""
     documents = {f"d{row}": text for row, text in enumerate(TEXTS)}
     queries = {f"q{row}": " ".join(text.split()[:4]) for row, text in enumerate(TEXTS)}
     splits = {"train": range(8), "dev": range(8, 10), "test": range(10, 12)}
     qrels = {split: {f"q{row}": {f"d{row}": 1} for row in rows} for split, rows in splits.items()}
     return make_collection(documents, queries, qrels)
+
+
+@pytest.fixture
+def small_collection() -> Collection:
+    """Twelve documents, each with a query of its first words; eight for training, two each for dev and test."""
+    return new_collection()
 
 
 @pytest.fixture

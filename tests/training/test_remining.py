@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+from transformers import PreTrainedTokenizerFast
 
 from embfit.errors import UserError
 from embfit.loss import InfoNCE
@@ -17,6 +18,7 @@ from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 from embfit.training import Fit, Training
+from tests.conftest import new_collection, new_encoder
 
 # 8 examples in batches of 3, 3 and 2: five epochs are fifteen steps
 TRAINING = Training(
@@ -39,42 +41,51 @@ class Kill(pl.Callback):
             raise KilledError
 
 
-@pytest.fixture
-def train(
-    make_encoder: Callable[..., Encoder], small_collection: Collection, tmp_path: Path
-) -> Callable[..., tuple[Fit, str, list[str]]]:
+Trained = tuple[Fit, str, list[str]]
+
+
+def train_in(
+    parent: Path, tokenizer: PreTrainedTokenizerFast, folder: str, kill: int | None = None, devices: int = 1
+) -> Trained:
     """Train a fresh encoder; return what training did, the weights' fingerprint, and who mined."""
     miner = DenseMiner(negatives=3, depth=9, relative_margin=None)
+    encoder, collection, store = new_encoder(tokenizer), new_collection(), Store(parent / f"store-{folder}-{kill}")
+    miners: list[str] = []
 
-    def run(folder: str, kill: int | None = None, devices: int = 1) -> tuple[Fit, str, list[str]]:
-        encoder, miners, store = make_encoder(), [], Store(tmp_path / f"store-{folder}-{kill}")
+    def remine(encoder: Encoder) -> TrainingSet:
+        miners.append(encoder.fingerprint("document"))
+        return miner.mine(collection, encoder, store)
 
-        def remine(encoder: Encoder) -> TrainingSet:
-            miners.append(encoder.fingerprint("document"))
-            return miner.mine(small_collection, encoder, store)
-
-        callbacks = [Kill(kill)] if kill else []
-        trainer = partial(pl.Trainer, accelerator="cpu", devices=devices, logger=False, callbacks=callbacks)
-        (tmp_path / folder).mkdir(exist_ok=True)
-        first = miner.mine(small_collection, encoder, store)
-        fit = TRAINING.fit(encoder, InfoNCE(), first, None, trainer, store, tmp_path / folder, remine)
-        return fit, encoder.fingerprint("document"), miners
-
-    return run
+    callbacks = [Kill(kill)] if kill else []
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=devices, logger=False, callbacks=callbacks)
+    (parent / folder).mkdir(exist_ok=True)
+    first = miner.mine(collection, encoder, store)
+    fit = TRAINING.fit(encoder, InfoNCE(), first, None, trainer, store, parent / folder, remine)
+    return fit, encoder.fingerprint("document"), miners
 
 
-def test_the_model_of_that_moment_mines(
-    train: Callable[..., tuple[Fit, str, list[str]]], make_encoder: Callable[..., Encoder]
-) -> None:
-    fit, last, miners = train("whole")
+@pytest.fixture
+def train(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Callable[..., Trained]:
+    """Train in a folder of the test's own."""
+    return partial(train_in, tmp_path, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def whole(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A training without an interruption."""
+    return train_in(tmp_path_factory.mktemp("whole"), tokenizer, "whole")
+
+
+def test_the_model_of_that_moment_mines(whole: Trained, make_encoder: Callable[..., Encoder]) -> None:
+    fit, last, miners = whole
     assert fit.steps == 15
     assert len(miners) == 2  # after epochs 2 and 4
     assert len({*miners, last, make_encoder().fingerprint("document")}) == 4
 
 
 @pytest.mark.parametrize("kill", [5, 6, 7, 11, 12, 14])
-def test_killed_at_any_step_it_ends_bit_equal(train: Callable[..., tuple[Fit, str, list[str]]], kill: int) -> None:
-    _, expected, miners = train("whole")
+def test_killed_at_any_step_it_ends_bit_equal(train: Callable[..., Trained], whole: Trained, kill: int) -> None:
+    _, expected, miners = whole
     with pytest.raises(KilledError):
         train("killed", kill)
     _, weights, again = train("killed")
@@ -83,9 +94,7 @@ def test_killed_at_any_step_it_ends_bit_equal(train: Callable[..., tuple[Fit, st
     assert len(again) == {5: 2, 6: 2, 7: 1, 11: 1, 12: 1, 14: 0}[kill]
 
 
-def test_what_was_mined_and_is_gone_is_one_message(
-    train: Callable[..., tuple[Fit, str, list[str]]], tmp_path: Path
-) -> None:
+def test_what_was_mined_and_is_gone_is_one_message(train: Callable[..., Trained], tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train("killed", 8)
     (tmp_path / "killed" / "mined-2.pt").unlink()
@@ -93,7 +102,7 @@ def test_what_was_mined_and_is_gone_is_one_message(
         train("killed")
 
 
-def test_two_ranks_train_on_what_the_first_has_mined(train: Callable[..., tuple[Fit, str, list[str]]]) -> None:
+def test_two_ranks_train_on_what_the_first_has_mined(train: Callable[..., Trained]) -> None:
     fit, _, miners = train("ranks", devices=2)
     assert fit.steps == 10  # of twice the size
     assert len(miners) == 2

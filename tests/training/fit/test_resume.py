@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,16 +20,17 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
 
 from embfit.errors import UserError
 from embfit.loss import InfoNCE
 from embfit.model import Encoder, save_encoder
-from embfit.records import Collection, DevQuality, TrainingSet
+from embfit.records import DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.training import Fit, Training
 from embfit.training.fit.plan import seconds
 from embfit.training.fit.time_limit import TimeLimit
-from tests.conftest import TEXTS, steady
+from tests.conftest import TEXTS, new_collection, new_encoder, steady
 
 # 8 examples in batches of 3, 3 and 2: four epochs are twelve steps, and 3, 6, 9 and 12 end one
 TRAINING = Training(
@@ -60,33 +62,62 @@ class Kill(pl.Callback):
             raise KilledError
 
 
-@pytest.fixture
-def train(
-    make_encoder: Callable[..., Encoder], small_collection: Collection, store: Store, tmp_path: Path
-) -> Callable[..., tuple[Fit, str, float]]:
+Train = Callable[..., tuple[Fit, str, float]]
+
+
+def train_in(
+    parent: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str,
+    kill: int | pl.Callback | None = None,
+    training: Training = TRAINING,
+    validated: bool = True,
+    **settings: object,
+) -> tuple[Fit, str, float]:
     """Train a fresh encoder in a folder; return what training did, the weights' fingerprint and the temperature."""
     rows = [
         {"query": row, "positives": [row, row + 1], "negatives": [row + 2], "scores": [], "weight": 1.0, "source": "x"}
         for row in range(8)
     ]
-    examples = TrainingSet(small_collection, Dataset.from_list(rows), {row: frozenset([row]) for row in range(8)})
+    examples = TrainingSet(new_collection(), Dataset.from_list(rows), {row: frozenset([row]) for row in range(8)})
+    encoder, loss = new_encoder(tokenizer, dropout=0.3), InfoNCE(0.05, learn_temperature=True)
+    callbacks = [Kill(kill) if isinstance(kill, int) else kill] if kill else []
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False, callbacks=callbacks, **settings)
+    (parent / folder).mkdir(exist_ok=True)
+    validate = scores(parent / folder) if validated else None
+    fit = training.fit(encoder, loss, examples, validate, trainer, Store(parent / "store"), parent / folder)
+    return fit, encoder.fingerprint("document"), loss.temperature.item()
 
-    def run(
-        folder: str,
-        kill: int | pl.Callback | None = None,
-        training: Training = TRAINING,
-        validated: bool = True,
-        **settings: object,
-    ):
-        encoder, loss = make_encoder(dropout=0.3), InfoNCE(0.05, learn_temperature=True)
-        callbacks = [Kill(kill) if isinstance(kill, int) else kill] if kill else []
-        trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False, callbacks=callbacks, **settings)
-        (tmp_path / folder).mkdir(exist_ok=True)
-        validate = scores(tmp_path / folder) if validated else None
-        fit = training.fit(encoder, loss, examples, validate, trainer, store, tmp_path / folder)
-        return fit, encoder.fingerprint("document"), loss.temperature.item()
+
+@pytest.fixture
+def train(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Train:
+    """Train in a folder of the test's own."""
+    return partial(train_in, tmp_path, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def _wholes(
+    tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Training, bool], tuple[Path, tuple[Fit, str, float]]]:
+    @cache
+    def run(training: Training, validated: bool) -> tuple[Path, tuple[Fit, str, float]]:
+        parent = tmp_path_factory.mktemp("whole")
+        return parent, train_in(parent, tokenizer, "whole", training=training, validated=validated)
 
     return run
+
+
+@pytest.fixture
+def whole(_wholes: Callable[[Training, bool], tuple[Path, tuple[Fit, str, float]]], tmp_path: Path) -> Train:
+    """Train without an interruption, once for the same training; weights that it has measured have the same value."""
+
+    def find(training: Training = TRAINING, validated: bool = True) -> tuple[Fit, str, float]:
+        parent, found = _wholes(training, validated)
+        for file in parent.glob("*.score"):
+            shutil.copy(file, tmp_path)
+        return found
+
+    return find
 
 
 def scores(folder: Path) -> Callable[[Encoder], DevQuality]:
@@ -104,11 +135,9 @@ def scores(folder: Path) -> Callable[[Encoder], DevQuality]:
 
 
 @pytest.mark.parametrize(("every", "kill"), [(1, 1), (1, 3), (1, 7), (2, 5), (2, 9), (None, 1), (None, 7), (None, 12)])
-def test_killed_at_any_step_it_ends_bit_equal(
-    train: Callable[..., tuple[Fit, str, float]], kill: int, every: int | None
-) -> None:
+def test_killed_at_any_step_it_ends_bit_equal(train: Train, whole: Train, kill: int, every: int | None) -> None:
     training = replace(TRAINING, checkpoint_every=every)
-    expected = train("whole", training=training)
+    expected = whole(training)
     with pytest.raises(KilledError):
         train("killed", kill, training)
     fit, weights, temperature = train("killed", training=training)
@@ -121,9 +150,9 @@ def test_killed_at_any_step_it_ends_bit_equal(
 
 
 def test_without_validation_checkpoints_are_written_where_one_would_be(
-    train: Callable[..., tuple[Fit, str, float]], tmp_path: Path
+    train: Train, whole: Train, tmp_path: Path
 ) -> None:
-    expected = train("whole", validated=False)
+    expected = whole(validated=False)
     with pytest.raises(KilledError):
         train("killed", 7, validated=False)
     assert torch.load(tmp_path / "killed" / "step.pt")["step"] == 6
@@ -146,10 +175,10 @@ class Signal(pl.Callback):
 
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 5), (signal.SIGTERM, 7), (signal.SIGINT, 3)])
 def test_an_interruption_waits_for_the_checkpoint_of_its_step(
-    train: Callable[..., tuple[Fit, str, float]], tmp_path: Path, number: int, step: int
+    train: Train, whole: Train, tmp_path: Path, number: int, step: int
 ) -> None:
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    expected = train("whole")
+    expected = whole()
     with pytest.raises(KeyboardInterrupt):
         train("stopped", Signal(number, step))
     assert torch.load(tmp_path / "stopped" / "step.pt")["step"] == step
@@ -160,14 +189,14 @@ def test_an_interruption_waits_for_the_checkpoint_of_its_step(
     assert fit.stopped == "finished"
 
 
-def test_interrupted_twice_it_stops_at_once(train: Callable[..., tuple[Fit, str, float]], tmp_path: Path) -> None:
+def test_interrupted_twice_it_stops_at_once(train: Train, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train("stopped", Signal(signal.SIGINT, 5, times=2))
     assert torch.load(tmp_path / "stopped" / "step.pt")["step"] == 4
 
 
 def test_what_the_process_was_started_to_ignore_does_not_stop_it(
-    train: Callable[..., tuple[Fit, str, float]],
+    train: Train,
 ) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a script's `&` do
     try:
@@ -184,36 +213,34 @@ class LateSignal(pl.Callback):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_interruption_after_the_last_step_is_one(train: Callable[..., tuple[Fit, str, float]]) -> None:
-    expected = train("whole")
+def test_an_interruption_after_the_last_step_is_one(train: Train, whole: Train) -> None:
+    expected = whole()
     with pytest.raises(KeyboardInterrupt):
         train("stopped", LateSignal())
     assert train("stopped")[1:] == expected[1:]
 
 
-def test_killed_thrice(train: Callable[..., tuple[Fit, str, float]]) -> None:
+def test_killed_thrice(train: Train, whole: Train) -> None:
     training = replace(TRAINING, checkpoint_every=1)
-    expected = train("whole", training=training)
+    expected = whole(training)
     for kill in (4, 5, 8):
         with pytest.raises(KilledError):
             train("killed", kill, training)
     assert train("killed", training=training)[1:] == expected[1:]
 
 
-def test_epochs_are_whole_whatever_lightning_is_told(train: Callable[..., tuple[Fit, str, float]]) -> None:
+def test_epochs_are_whole_whatever_lightning_is_told(train: Train, whole: Train) -> None:
     settings = {"limit_train_batches": 2, "overfit_batches": 1, "fast_dev_run": 1}
-    assert train("short", **settings)[1:] == train("whole")[1:]
+    assert train("short", **settings)[1:] == whole()[1:]
 
 
-def test_one_checkpoint_and_the_best_weights_are_kept(
-    train: Callable[..., tuple[Fit, str, float]], tmp_path: Path
-) -> None:
+def test_one_checkpoint_and_the_best_weights_are_kept(train: Train, tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train("killed", 11)
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["kept-4.safetensors", "step.pt"]
 
 
-def test_a_plateau_before_the_interruption_stays_the_end(train: Callable[..., tuple[Fit, str, float]]) -> None:
+def test_a_plateau_before_the_interruption_stays_the_end(train: Train) -> None:
     training = replace(TRAINING, patience=2)
     first = train("folder", training=training)
     again = train("folder", training=training)
@@ -222,10 +249,10 @@ def test_a_plateau_before_the_interruption_stays_the_end(train: Callable[..., tu
     assert first[1] == again[1]
 
 
-def test_what_led_to_a_plateau_is_remembered(train: Callable[..., tuple[Fit, str, float]]) -> None:
+def test_what_led_to_a_plateau_is_remembered(train: Train, whole: Train) -> None:
     """The last gain is at step 4; it is killed between the two measurements without one, at 6 and 8."""
     training = replace(TRAINING, patience=2)
-    expected = train("whole", training=training)
+    expected = whole(training)
     with pytest.raises(KilledError):
         train("killed", 7, training)
     fit, *others = train("killed", training=training)
@@ -240,7 +267,7 @@ def test_time_before_an_interruption_counts(monkeypatch: pytest.MonkeyPatch) -> 
     assert TimeLimit(None, spent=5.0).elapsed() == 12.0
 
 
-def test_another_training_is_not_gone_on_with(train: Callable[..., tuple[Fit, str, float]]) -> None:
+def test_another_training_is_not_gone_on_with(train: Train) -> None:
     train("folder")
     with pytest.raises(UserError, match=r"step.pt \(step 12\) is of another training"):
         train("folder", training=replace(TRAINING, seed=1))
@@ -248,16 +275,14 @@ def test_another_training_is_not_gone_on_with(train: Callable[..., tuple[Fit, st
         train("folder", training=replace(TRAINING, batch_size=4))
 
 
-def test_a_damaged_checkpoint(train: Callable[..., tuple[Fit, str, float]], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint(train: Train, tmp_path: Path) -> None:
     train("folder")
     (tmp_path / "folder" / "step.pt").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"step.pt: cannot be read .*; remove it"):
         train("folder")
 
 
-def test_time_that_is_over_ends_training_and_measures(
-    train: Callable[..., tuple[Fit, str, float]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_time_that_is_over_ends_training_and_measures(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     fit, _, _ = train("folder", training=replace(TRAINING, max_time=1e-6))
     assert (fit.stopped, fit.steps) == ("time", 1)
     assert [entry["step"] for entry in fit.history] == [0, 1]
