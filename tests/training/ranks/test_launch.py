@@ -25,7 +25,7 @@ from embfit.training.ranks import launch
 from tests.conftest import TEXTS
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 600  # all cases; nearly all of it is importing torch, in each process
+SECONDS = 900  # all cases; nearly all of it is importing torch, in each process
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 pytestmark = pytest.mark.timeout(SECONDS + 60)
