@@ -51,7 +51,7 @@ def train_centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
         max_points_per_centroid=len(sample),  # no second, smaller sample
     )
     kmeans.train(np.ascontiguousarray(sample, np.float32))
-    return np.unique(kmeans.centroids.astype(np.float16), axis=0).astype(np.float32)
+    return np.unique(np.asarray(kmeans.centroids, np.float16), axis=0).astype(np.float32)
 
 
 class NearestCentroid:

@@ -17,7 +17,6 @@ import numpy as np
 from embfit.index.token_vectors.centroids import NearestCentroid, train_centroids
 from embfit.index.token_vectors.levels import fit_levels
 from embfit.index.token_vectors.payloads import TINY, EightBits, HalfPrecision, Levels, Payload
-from embfit.vectors import unit_length
 
 TokenFormat: TypeAlias = Literal["float16", "int8", "residual4", "residual2", "ternary"]
 """What is kept of a vector: all of it, or its centroid and a residual of 4 bits, 2 bits or one of three levels."""
@@ -109,7 +108,9 @@ class TokenCodec:
         rest = self.payload.decode(packed[:, CODE:])
         if self.form not in LEVELS:
             return rest
-        return unit_length(rest + self.centroids[self.codes(packed)])
+        rest += self.centroids[self.codes(packed)]
+        rest /= np.maximum(np.sqrt(np.einsum("nd,nd->n", rest, rest)), TINY)[:, None]
+        return rest
 
     def codes(self, packed: np.ndarray) -> np.ndarray:
         """Return the numbers of the vectors' centroids: [N, width] uint8 → [N] uint16."""

@@ -7,28 +7,28 @@ between leaves the index as it was. Objects keep showing what they opened: a cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
-from itertools import pairwise
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from embfit.index.inner_products import ROUNDING, Matches, best_matches
+from embfit.index.inner_products import Matches, best_matches
 from embfit.index.protocol import NOTHING, Hits, check_depth
-from embfit.index.rescoring import add_best_of_several, longest_vectors, readable, roundings
+from embfit.index.rescoring import longest_vectors, readable
 from embfit.index.token_vectors.changes import add, build, check_source, compact, copy, delete
 from embfit.index.token_vectors.codec import TokenCodec
 from embfit.index.token_vectors.codec_files import read_codec
+from embfit.index.token_vectors.documents import EncodedDocuments
 from embfit.index.token_vectors.manifest import Manifest
-from embfit.index.token_vectors.postings import propose
-from embfit.index.token_vectors.segment import CHUNK, Segment
+from embfit.index.token_vectors.scoring import best_among, best_of_all
+from embfit.index.token_vectors.segment import Segment
 from embfit.index.token_vectors.settings import EXACT_BELOW, TokenIndexing
 from embfit.index.token_vectors.storage import check_contents, check_sizes, opened
 from embfit.progress import progress
-from embfit.ragged import offsets_of
 from embfit.store import digest
 from embfit.vectors import LOWEST, Vectors
+
+log = logging.getLogger(__name__)
 
 OUTGROWN = 4  # times as many vectors as the codec was fitted to: twice as many centroids would be right
 
@@ -49,13 +49,11 @@ class TokenIndex:
         self.folder = folder
         self.manifest = manifest
         self.settings = manifest.settings
-        self.codec = read_codec(folder, manifest)
+        codec = read_codec(folder, manifest)
         proposing = manifest.candidates == "centroids"
-        self._segments = [Segment.open(folder / segment.name, proposing) for segment in manifest.segments]
-        self._bounds = offsets_of([len(segment) for segment in self._segments])
-        self._alive = np.ones(manifest.documents, bool)
-        if manifest.deleted is not None:
-            self._alive[opened(folder / manifest.deleted)] = False
+        segments = [Segment.open(folder / segment.name, proposing) for segment in manifest.segments]
+        deleted = np.empty(0, np.int64) if manifest.deleted is None else opened(folder / manifest.deleted)
+        self._documents = EncodedDocuments(codec, segments, deleted)
 
     @classmethod
     def build(
@@ -102,12 +100,17 @@ class TokenIndex:
 
     def __len__(self) -> int:
         """Return the number of documents, without deleted ones."""
-        return int(self._alive.sum())
+        return len(self._documents.rows)
 
-    @cached_property
+    @property
+    def codec(self) -> TokenCodec:
+        """Reads and writes the vectors; `build` takes it for documents that are to be encoded as these are."""
+        return self._documents.codec
+
+    @property
     def rows(self) -> np.ndarray:
         """The rows of the documents, ascending; deleted ones are missing ([len(self)] int64)."""
-        return np.flatnonzero(self._alive)
+        return self._documents.rows
 
     @property
     def fingerprint(self) -> str:
@@ -164,17 +167,19 @@ class TokenIndex:
         """
         check_depth(k, len(self))
         asked, lengths = self._asked(queries)
-        if among is not None:
-            self._check_rows(among)
-        elif self.manifest.candidates == "exact":
-            return self._search_all(asked, lengths, k, label)
+        if among is None and self.manifest.candidates == "exact":
+            return best_of_all(self._documents, asked, lengths, k, label)
+        most, probes = max(k, self.settings.shortlist), self.settings.probes
         scores = np.zeros((len(asked), k), np.float32)
         rows = np.full((len(asked), k), NOTHING, np.int64)
         with progress(label, total=len(asked), unit="queries") as advance:
             for query in range(len(asked)):
-                one = asked.part(query, query + 1)
-                candidates = self._proposed(one, max(k, self.settings.shortlist)) if among is None else among[query]
-                found, found_rows = self._best_among(one, lengths[query : query + 1], self._present(candidates), k)
+                one, length = asked.part(query, query + 1), lengths[query : query + 1]
+                if among is None:
+                    candidates = self._documents.proposed(one, most, probes)
+                else:
+                    candidates = self._documents.present(among[query])
+                found, found_rows = best_among(self._documents, one, length, candidates, k)
                 scores[query, : len(found)], rows[query, : len(found)] = found, found_rows
                 advance()
         return scores, rows
@@ -186,11 +191,10 @@ class TokenIndex:
             ValueError: the widths differ, a query is not finite, or a row is beyond the last.
         """
         asked, _ = self._asked(queries)
-        self._check_rows(rows)
         scores = np.full(rows.shape, LOWEST, np.float32)
         for query, chosen in enumerate(rows):
-            present = self._present(chosen)
-            found = best_matches(asked.part(query, query + 1), self._stored(present)).scores
+            present = self._documents.present(chosen)
+            found = best_matches(asked.part(query, query + 1), self._documents.decoded(present)).scores
             known = np.isin(chosen, present)
             scores[query, known] = found[np.searchsorted(present, chosen[known])]
         return scores
@@ -216,11 +220,8 @@ class TokenIndex:
         Raises:
             ValueError: there is no document of a row.
         """
-        self._check_rows(rows)
-        present = self._present(rows)
-        if (missing := ~np.isin(rows, present)).any():
-            raise ValueError(f"the index has no document of row {rows[missing][0]}: it is deleted or negative")
-        return self._stored(present).take(np.searchsorted(present, rows))
+        present = self._documents.all_present(rows)
+        return self._documents.decoded(present).take(np.searchsorted(present, rows))
 
     def add(self, documents: Vectors[np.ndarray], source: str = "", label: str | None = None) -> TokenIndex:
         """Write further documents, which get the rows after the last, and return the index with them.
@@ -236,7 +237,15 @@ class TokenIndex:
             UserError: the vectors are another model's, or the index was changed since it was opened.
             ValueError: the widths differ, a vector is not finite, or it is not what the format can keep.
         """
-        return TokenIndex(self.folder, add(self.folder, self.manifest, self.codec, documents, source, label))
+        grown = TokenIndex(self.folder, add(self.folder, self.manifest, self.codec, documents, source, label))
+        if grown.outgrown and not self.outgrown:
+            log.warning(
+                "%s was built for %d vectors and holds %d; build it anew, so that centroids and format fit them",
+                self.folder,
+                self.manifest.fitted,
+                grown.manifest.vectors,
+            )
+        return grown
 
     def delete(self, rows: np.ndarray) -> TokenIndex:
         """Mark documents as deleted and return the index without them; the others keep their rows.
@@ -245,11 +254,8 @@ class TokenIndex:
             UserError: the index was changed since it was opened.
             ValueError: there is no document of a row.
         """
-        self._check_rows(rows)
-        if (absent := ~np.isin(rows, self.rows)).any():
-            raise ValueError(f"the index has no document of row {rows[absent][0]}: it is deleted or negative")
-        alive = self._alive.copy()
-        alive[rows] = False
+        alive = self._documents.alive.copy()
+        alive[self._documents.all_present(rows)] = False
         return TokenIndex(self.folder, delete(self.folder, self.manifest, np.flatnonzero(~alive)))
 
     def compact(self) -> TokenIndex:
@@ -261,10 +267,7 @@ class TokenIndex:
         Raises:
             UserError: the index was changed since it was opened.
         """
-        kept = [
-            (segment, np.flatnonzero(self._alive[first:end]))
-            for segment, (first, end) in zip(self._segments, pairwise(self._bounds), strict=True)
-        ]
+        kept = self._documents.kept()
         return TokenIndex(self.folder, compact(self.folder, self.manifest, self.codec, kept))
 
     def save(self, folder: Path) -> None:
@@ -287,83 +290,3 @@ class TokenIndex:
             )
         asked = readable(queries)
         return asked, longest_vectors(asked, "queries", 0)
-
-    def _check_rows(self, rows: np.ndarray) -> None:
-        if rows.size and rows.max() >= len(self._alive):
-            raise ValueError(f"row {rows.max()} is beyond the index's last row {len(self._alive) - 1}")
-
-    def _present(self, rows: np.ndarray) -> np.ndarray:
-        """Return those rows that have a document, ascending and each once."""
-        unique = np.unique(rows[rows >= 0])
-        return unique[self._alive[unique]]
-
-    def _stored(self, rows: np.ndarray) -> Vectors[np.ndarray]:
-        """Return the decoded vectors of documents whose rows ascend."""
-        parts = [
-            segment.take(rows[(rows >= first) & (rows < end)] - first)
-            for segment, (first, end) in zip(self._segments, pairwise(self._bounds), strict=True)
-        ]
-        counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.starts) for part in parts)])
-        packed = np.concatenate([np.empty((0, self.codec.width), np.uint8), *(part.packed for part in parts)])
-        return Vectors(self.codec.decode(packed), offsets_of(counts))
-
-    def _proposed(self, query: Vectors[np.ndarray], most: int) -> np.ndarray:
-        """Return the rows of the documents that the centroids propose, the `most` of highest estimate."""
-        assert self.codec.centroids is not None
-        postings = [segment.postings for segment in self._segments if segment.postings is not None]
-        products = query.flat() @ self.codec.centroids.T  # [Vq, K]
-        rows, sums = propose(products, postings, self._bounds, self.settings.probes)
-        rows, sums = rows[self._alive[rows]], sums[self._alive[rows]]
-        if len(rows) <= most:
-            return rows
-        least = np.partition(sums, len(sums) - most)[len(sums) - most]
-        above = rows[sums > least]
-        return np.concatenate([above, rows[sums == least][: most - len(above)]])
-
-    def _best_among(
-        self, query: Vectors[np.ndarray], length: np.ndarray, rows: np.ndarray, k: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores and rows of one query's k best of some documents, or of fewer where there are fewer."""
-        nothing = np.empty((1, 0), np.float32), np.empty((1, 0), np.int64)
-        if not len(rows):
-            return nothing[0][0], nothing[1][0]
-        read = self._stored(rows)
-        apart = self._apart(query, length, read)
-        (scores,), (places,) = add_best_of_several(nothing, query, read, 0, k, apart)
-        filled = scores > LOWEST  # documents without vectors are not found
-        return scores[filled], rows[places[filled]]
-
-    def _search_all(self, queries: Vectors[np.ndarray], lengths: np.ndarray, k: int, label: str | None) -> Hits:
-        """Return each query's k best of all documents."""
-        found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        if not len(queries):
-            return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-        with progress(label, total=len(self), unit="documents") as advance:
-            for place, read in self._parts():
-                apart = self._apart(queries, lengths, read)
-                found = add_best_of_several(found, queries, read, place, k, apart)
-                advance(len(read))
-        scores, places = found
-        lacking = scores == LOWEST  # documents without vectors
-        return np.where(lacking, np.float32(0), scores), np.where(lacking, NOTHING, self.rows[places])
-
-    def _parts(self) -> Iterator[tuple[int, Vectors[np.ndarray]]]:
-        """Yield all documents, decoded, in parts, each with the number of its first among those not deleted."""
-        place = 0
-        for segment, first in zip(self._segments, self._bounds[:-1], strict=True):
-            row = first
-            for part in segment.parts(CHUNK):
-                alive = self._alive[row : row + len(part)]
-                row += len(part)
-                kept = part if alive.all() else part.take(np.flatnonzero(alive))
-                if len(kept):
-                    yield place, Vectors(self.codec.decode(kept.packed), kept.starts)
-                place += len(kept)
-
-    def _apart(self, queries: Vectors[np.ndarray], lengths: np.ndarray, read: Vectors[np.ndarray]) -> np.ndarray:
-        """Return how far two scores of one pair can be from each other by rounding ([Q])."""
-        longest = self.codec.longest
-        if longest is None:
-            longest = float(longest_vectors(read, "documents", 0).max(initial=0))
-        found: np.ndarray = 2 * ROUNDING * roundings(queries) * lengths * longest
-        return found

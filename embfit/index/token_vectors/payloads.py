@@ -107,7 +107,8 @@ class Levels:
         """Return [N, width] uint8 as [N, D] float32."""
         table = self._table  # [width · 256, P]
         entries = packed + self._begins  # [N, width]
-        return table.take(entries, axis=0).reshape(len(packed), -1)[:, : len(self.scales)]
+        decoded: np.ndarray = table.take(entries, axis=0).reshape(len(packed), -1)[:, : len(self.scales)]
+        return decoded
 
     @cached_property
     def _begins(self) -> np.ndarray:

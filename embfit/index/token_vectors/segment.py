@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ def encode_segment(
             advance(len(chunk))
 
 
-def copy_segments(folder: Path, segments: list[tuple[Segment, np.ndarray]], width: int) -> None:
+def copy_segments(folder: Path, segments: Sequence[tuple[Segment, np.ndarray]], width: int) -> None:
     """Write chosen documents of several segments as one, in their order.
 
     Args:
