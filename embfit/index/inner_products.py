@@ -9,6 +9,7 @@ import numpy as np
 from embfit.index.protocol import NOTHING, Hits
 from embfit.vectors import LOWEST, Vectors
 
+PAIRS = 1 << 16  # multiplied at once, one by one
 ROUNDING = 2.0**-24  # of a float32 sum, for each of its terms and in parts of the two lengths' product
 
 
@@ -107,15 +108,22 @@ def best_matches(query: Vectors[np.ndarray], documents: Vectors[np.ndarray]) -> 
     begins, counts = starts[filled], np.diff(starts)[filled]
     lengths = np.sqrt(np.einsum("vd,vd->v", read, read).max()) * np.linalg.norm(asked, axis=1)  # [Vq]
     apart = 2 * ROUNDING * asked.shape[1] * lengths
-    for number, products in enumerate(asked @ read.T):  # [Vd]
-        highest = np.maximum.reduceat(products, begins)
-        near = np.flatnonzero(products >= np.repeat(highest - apart[number], counts))
-        again = inner_products(asked[number : number + 1], read, near[None])[0]
-        parts = np.searchsorted(near, begins)  # where each document's near vectors begin
-        best = np.maximum.reduceat(again, parts)
-        winners = near[again == np.repeat(best, np.diff([*parts, len(near)]))]
-        similarities[number, filled] = best
-        positions[number, filled] = winners[np.searchsorted(winners, begins)] - begins
+    products = asked @ read.T  # [Vq, Vd]
+    highest = np.maximum.reduceat(products, begins, axis=1)  # [Vq, F]
+    of, near = np.nonzero(products >= np.repeat(highest - apart[:, None], counts, axis=1))  # pairs, by query vector
+    again = np.concatenate(
+        [
+            inner_products(asked[of[first : first + PAIRS]], read, near[first : first + PAIRS, None])[:, 0]
+            for first in range(0, len(near), PAIRS)
+        ]
+    )
+    part = of * len(filled) + np.repeat(np.arange(len(filled)), counts)[near - begins[0]]  # each has a pair, or several
+    first_pairs = np.searchsorted(part, np.arange(highest.size))
+    best = np.maximum.reduceat(again, first_pairs)
+    winners = np.flatnonzero(again == best[part])
+    places = near[winners[np.searchsorted(part[winners], np.arange(highest.size))]]
+    similarities[:, filled] = best.reshape(highest.shape)
+    positions[:, filled] = places.reshape(highest.shape) - begins
     return Matches(similarities, positions)
 
 

@@ -108,9 +108,10 @@ class TokenCodec:
         rest = self.payload.decode(packed[:, CODE:])
         if self.form not in LEVELS:
             return rest
-        rest += self.centroids[self.codes(packed)]
-        rest /= np.maximum(np.sqrt(np.einsum("nd,nd->n", rest, rest)), TINY)[:, None]
-        return rest
+        whole = self.centroids.take(self.codes(packed), axis=0)
+        whole += rest
+        whole /= np.maximum(np.sqrt(np.einsum("nd,nd->n", whole, whole)), TINY)[:, None]
+        return whole
 
     def codes(self, packed: np.ndarray) -> np.ndarray:
         """Return the numbers of the vectors' centroids: [N, width] uint8 → [N] uint16."""

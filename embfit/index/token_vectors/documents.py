@@ -14,7 +14,7 @@ from embfit.index.token_vectors.segment import CHUNK, Segment
 from embfit.ragged import offsets_of
 from embfit.vectors import Vectors
 
-BLOCK = 2_048  # vectors decoded at once to be scored: a megabyte at 128 dimensions, which stays in the cache
+BLOCK = 4_096  # vectors decoded at once to be scored: two megabytes at 128 dimensions, which stay in the cache
 
 
 class EncodedDocuments:
