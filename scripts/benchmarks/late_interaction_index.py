@@ -60,7 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, help="judged ones first; all by default (scale: 1,000,000)")
     parser.add_argument("--queries", type=int, default=200, help="of the training split, drawn at random")
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 96, 48], help="of the token vectors")
-    parser.add_argument("--formats", nargs="+", default=["residual2"], help="for `candidates` and `scale`")
+    parser.add_argument("--formats", nargs="+", default=TOKEN_FORMATS, help="one alone for `scale`")
     parser.add_argument("--probes", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--shortlists", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--pool-factors", type=int, nargs="+", default=[1])
@@ -236,7 +236,7 @@ def _projected(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:
 def _indexes(study: Study, arguments: argparse.Namespace) -> Iterator[tuple[str, TokenIndex]]:
     """Yield an index of each format, of residual formats with levels at equal shares too, and pooled ones."""
     for factor in arguments.pool_factors:
-        for form in TOKEN_FORMATS:
+        for form in arguments.formats:
             settings = TokenIndexing(format=form, candidates="exact", pool_factor=factor, seed=arguments.seed)
             pooled = "" if factor == 1 else f", pooled by {factor}"
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

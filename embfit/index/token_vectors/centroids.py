@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import faiss
 import numpy as np
 
 from embfit.index.inner_products import ROUNDING, inner_products
@@ -41,6 +40,8 @@ def train_centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
     Returns:
         [K, D] float32, all different.
     """
+    import faiss  # takes a third of a second to import
+
     count = min(count, len(sample))
     kmeans = faiss.Kmeans(
         sample.shape[1],
@@ -74,6 +75,8 @@ class NearestCentroid:
 
         The distance is least where v·c - c·c/2 is greatest.
         """
+        import faiss
+
         raised = np.column_stack([vectors, np.ones(len(vectors), np.float32)]).astype(np.float32, copy=False)
         compared = min(COMPARED, len(self._raised))
         if not len(raised):

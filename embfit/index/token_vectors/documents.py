@@ -100,12 +100,13 @@ class EncodedDocuments:
         products = query.flat() @ self.codec.centroids.T  # [Vq, K]
         rows, estimates = propose(products, postings, self.bounds, probes)
         alive = self.alive[rows]
-        rows, estimates = rows[alive], estimates[alive]
-        if len(rows) <= most:
-            return rows
-        least = np.partition(estimates, len(rows) - most)[len(rows) - most]
-        above = rows[estimates > least]
-        best: np.ndarray = np.sort(np.concatenate([above, rows[estimates == least][: most - len(above)]]))
+        there: np.ndarray = rows[alive]
+        estimates = estimates[alive]
+        if len(there) <= most:
+            return there
+        least = np.partition(estimates, len(there) - most)[len(there) - most]
+        above = there[estimates > least]
+        best: np.ndarray = np.sort(np.concatenate([above, there[estimates == least][: most - len(above)]]))
         return best
 
     def kept(self) -> list[tuple[Segment, np.ndarray]]:

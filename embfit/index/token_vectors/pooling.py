@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.cluster.hierarchy import linkage
 
 from embfit.ragged import offsets_of
 from embfit.vectors import Vectors, unit_length
@@ -46,6 +45,8 @@ def _means(vectors: np.ndarray, clusters: int) -> np.ndarray:
     """Return the means of exactly so many clusters, at length 1: [N, D] → [clusters, D]."""
     if clusters == len(vectors):
         return vectors
+    from scipy.cluster.hierarchy import linkage  # takes a third of a second to import
+
     members = {number: [number] for number in range(len(vectors))}
     joined = linkage(vectors, "ward")[: len(vectors) - clusters, :2].astype(int)  # the nearest first
     for number, (first, second) in enumerate(joined.tolist(), start=len(vectors)):
