@@ -1,4 +1,4 @@
-"""Searching a corpus behind one seam (`protocol.Index`): vectors, exactly, approximately or compressed, and words."""
+"""Searching a corpus behind one seam (`protocol.Index`): vectors, one or several a document, and words."""
 
 from embfit.index.approximate import ApproximateIndex, open_index
 from embfit.index.compressed import CompressedIndex
@@ -6,6 +6,7 @@ from embfit.index.exact import ExactIndex
 from embfit.index.lexical import BM25Index, index_words
 from embfit.index.loading import load_index
 from embfit.index.protocol import Index, TextIndex, VectorIndex
+from embfit.index.token_vectors import TokenIndex, TokenIndexing
 
 __all__ = [
     "ApproximateIndex",
@@ -14,6 +15,8 @@ __all__ = [
     "ExactIndex",
     "Index",
     "TextIndex",
+    "TokenIndex",
+    "TokenIndexing",
     "VectorIndex",
     "index_words",
     "load_index",

@@ -7,7 +7,7 @@ vectors themselves, so scores are those of an exact search, and what is lost are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -17,6 +17,7 @@ from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import NOTHING, Hits, VectorIndex, check_depth, check_single
+from embfit.index.token_vectors import TokenIndex, TokenIndexing
 from embfit.progress import progress
 from embfit.records import Embeddings
 from embfit.store import Store, digest, replacing
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 Approximation: TypeAlias = Literal["ivf", "hnsw"]
 """Lists of near vectors, quick to build; a graph of neighbours, quick to search."""
 
-Method: TypeAlias = Literal["auto", "exact"] | Approximation
-"""How vectors are searched; `auto` decides by their number."""
+Method: TypeAlias = Literal["auto", "exact", "tokens"] | Approximation
+"""How vectors are searched; `auto` decides by their number, and `tokens` is for documents of several vectors each."""
 
 EXACT_UP_TO = 1_000_000  # documents; above, `auto` is approximate
 CHUNK = 32_768  # vectors added at once
@@ -40,10 +41,11 @@ MOST_LISTS = 8192  # so the sample stays below half a gigabyte at 384 dimensions
 PROBED = 64  # lists looked at for each query, at least
 LINKS = 32  # of a document in HNSW's graph
 VERSION = 1  # of the store's indexes
+TOKENS = 1  # and of those of token vectors
 FILE = "index.faiss"
 
 
-def choose(method: Method, documents: int) -> Literal["exact"] | Approximation:
+def choose(method: Method, documents: int) -> Literal["exact", "tokens"] | Approximation:
     """Return what `auto` means for a corpus of that size."""
     if method != "auto":
         return method
@@ -177,6 +179,8 @@ def search_key(method: Method, documents: int) -> dict[str, Any]:
     chosen = choose(method, documents)
     if chosen == "exact":
         return {"search": chosen}
+    if chosen == "tokens":
+        return {"search": chosen, **asdict(TokenIndexing()), "version": TOKENS, "faiss": faiss.__version__}
     sizes = {"per_list": PER_LIST, "most_lists": MOST_LISTS, "probed": PROBED, "links": LINKS, "overshoot": OVERSHOOT}
     return {"search": chosen, **sizes, "faiss": faiss.__version__}
 
@@ -191,7 +195,8 @@ def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 
         seed: draws the sample that an index is trained on.
 
     Raises:
-        ValueError: an approximate search is asked for of documents that have several vectors each.
+        ValueError: `ivf` or `hnsw` is asked for of documents that have several vectors each, or `tokens` of documents
+            that have one.
     """
     import faiss
 
@@ -199,6 +204,8 @@ def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 
     chosen = choose(method, len(vectors))
     if chosen == "exact" or (method == "auto" and not vectors.single):
         return ExactIndex(vectors, source)
+    if chosen == "tokens":
+        return _open_tokens(vectors, source, store, seed)
 
     def build(folder: Path) -> None:
         built = ApproximateIndex.build(vectors, chosen, source, seed, "indexing")
@@ -206,6 +213,17 @@ def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 
 
     folder = store.entry("indexes", _key(source, vectors, chosen, seed), build, version=VERSION)
     return ApproximateIndex(faiss.read_index(str(folder / FILE)), vectors, chosen, source, seed)
+
+
+def _open_tokens(vectors: Vectors[np.ndarray], source: str, store: Store, seed: int) -> TokenIndex:
+    if vectors.single:
+        raise ValueError("search=tokens is for several vectors a document, and these have one; set search=auto")
+
+    def build(folder: Path) -> None:
+        TokenIndex.build(vectors, folder, TokenIndexing(seed=seed), source, label="indexing")
+
+    key = {"vectors": source, "dim": vectors.width, **search_key("tokens", len(vectors)), "seed": seed}
+    return TokenIndex.load(store.entry("indexes", key, build, version=TOKENS), source)
 
 
 def _key(source: str, documents: Vectors[np.ndarray], method: Approximation, seed: int) -> dict[str, Any]:

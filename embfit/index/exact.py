@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
-from embfit.index.inner_products import best, inner_products, pair_scores
+from embfit.index.inner_products import ROUNDING, inner_products, pair_scores
 from embfit.index.protocol import NOTHING, Hits, check_depth
+from embfit.index.rescoring import SCORES, add_best_of_several, longest_vectors, merge, readable, roundings
 from embfit.progress import progress
 from embfit.store import digest
 from embfit.vectors import LOWEST, Vectors
 
 CHUNK = 32_768  # vectors searched at once: what a Ctrl-C waits for, and what a conversion to float32 costs in memory
 SPARE = 16  # candidates beyond k: enough that ties at the last rank seldom reach further
-SCORES = 1 << 24  # scores held at once (64 MiB) for the queries whose ties reach further
-ROUNDING = 2.0**-24  # of a float32 sum, for each of its terms and in parts of the two lengths' product
 
 
 class ExactIndex:
@@ -68,18 +66,18 @@ class ExactIndex:
             raise ValueError(
                 f"queries of {queries.width} dimensions and documents of {self.documents.width} differ in width"
             )
-        queries = _readable(queries)
-        lengths = _lengths(queries, "queries", 0)
+        queries = readable(queries)
+        lengths = longest_vectors(queries, "queries", 0)
         found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         if not len(queries):
             return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
         with progress(label, total=len(self), unit="documents") as advance:
             for start, chunk, longest in self._chunks():
-                apart = 2 * ROUNDING * _terms(queries) * lengths * longest  # [Q]
+                apart = 2 * ROUNDING * roundings(queries) * lengths * longest  # [Q]
                 if queries.single and chunk.single:
                     found = _add(found, queries.rows, chunk.rows, start, k, apart)
                 else:
-                    found = _add_several(found, queries, chunk, start, k, apart)
+                    found = add_best_of_several(found, queries, chunk, start, k, apart)
                 advance(len(chunk))
         scores, rows = found
         lacking = scores == LOWEST  # documents without vectors
@@ -108,42 +106,10 @@ class ExactIndex:
     def _chunks(self) -> Iterator[tuple[int, Vectors[np.ndarray], float]]:
         """Yield the documents in chunks, with the row of the first and the length of the longest vector."""
         for start, chunk in self.documents.chunks(CHUNK):
-            readable = _readable(chunk)
+            read = readable(chunk)
             if start not in self._longest:  # checked once: it takes nearly as long as searching for one query
-                self._longest[start] = float(_lengths(readable, "documents", start).max(initial=0))
-            yield start, readable, self._longest[start]
-
-
-def _readable(vectors: Vectors[np.ndarray]) -> Vectors[np.ndarray]:
-    """Return the vectors as faiss reads them."""
-    return replace(vectors, rows=np.ascontiguousarray(vectors.flat(), np.float32), dim=None)
-
-
-def _lengths(vectors: Vectors[np.ndarray], name: str, start: int) -> np.ndarray:
-    """Return the length of each text's longest vector ([N]), having checked that all are finite.
-
-    A NaN would be left out of every result.
-    """
-    rows = vectors.rows
-    lengths: np.ndarray = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    if not np.isfinite(lengths).all() and not (finite := np.isfinite(rows).all(axis=1)).all():
-        place = np.flatnonzero(~finite)[0]
-        row = start + int(place if vectors.starts is None else np.searchsorted(vectors.starts, place, "right") - 1)
-        raise ValueError(f"row {row} of the {name} is not finite (NaN or infinity)")
-    if vectors.single:
-        return lengths
-    longest = np.zeros(len(vectors), np.float32)
-    np.maximum.at(longest, np.repeat(np.arange(len(vectors)), vectors.counts), lengths)
-    return longest
-
-
-def _terms(queries: Vectors[np.ndarray]) -> np.ndarray | int:
-    """Return how many roundings a score of each query has at most.
-
-    Two sums of D products each differ from the true one by D roundings at most (Higham 2002, section 3.1); the mean
-    over a query's vectors adds one for each of them and one for the division.
-    """
-    return queries.width if queries.single else queries.width + queries.counts + 1
+                self._longest[start] = float(longest_vectors(read, "documents", start).max(initial=0))
+            yield start, read, self._longest[start]
 
 
 def _add(found: Hits, queries: np.ndarray, chunk: np.ndarray, start: int, k: int, apart: np.ndarray) -> Hits:
@@ -163,7 +129,7 @@ def _add(found: Hits, queries: np.ndarray, chunk: np.ndarray, start: int, k: int
     rough, places = faiss.knn(queries, chunk, wanted, metric=faiss.METRIC_INNER_PRODUCT)  # [Q, wanted]
     if found[0].shape[1] == k:
         places[rough < found[0][:, -1:] - apart[:, None]] = NOTHING  # cannot enter: not worth a second score
-    merged = _merge(found, inner_products(queries, chunk, places), places, start, k)
+    merged = merge(found, inner_products(queries, chunk, places), places, start, k)
     if wanted == len(chunk):
         return merged
     scores, rows = merged
@@ -175,28 +141,5 @@ def _add(found: Hits, queries: np.ndarray, chunk: np.ndarray, start: int, k: int
             one = slice(query, query + 1)
             near = np.flatnonzero(full >= scores[query, -1] - apart[query])[None]  # [1, those that could be among k]
             before = found[0][one], found[1][one]
-            scores[one], rows[one] = _merge(before, inner_products(queries[one], chunk, near), near, start, k)
+            scores[one], rows[one] = merge(before, inner_products(queries[one], chunk, near), near, start, k)
     return scores, rows
-
-
-def _add_several(
-    found: Hits, queries: Vectors[np.ndarray], chunk: Vectors[np.ndarray], start: int, k: int, apart: np.ndarray
-) -> Hits:
-    """Merge like `_add` where texts have several vectors: correct and simple, and slower than an index of tokens."""
-    kept = min(k, found[0].shape[1] + len(chunk))
-    scores, rows = np.empty((len(queries), kept), np.float32), np.empty((len(queries), kept), np.int64)
-    for first, some in queries.chunks(max(1, SCORES // max(1, len(chunk.rows)))):
-        rough = some.scores(chunk)  # [q, N]
-        wanted = min(k, len(chunk))
-        least = np.partition(rough, len(chunk) - wanted, axis=1)[:, len(chunk) - wanted]  # [q]
-        for query, full in enumerate(rough):
-            one = slice(first + query, first + query + 1)
-            near = np.flatnonzero(full >= least[query] - apart[one])[None]  # [1, those that could be among k]
-            near_scores = pair_scores(some.part(query, query + 1), chunk, near)
-            scores[one], rows[one] = _merge((found[0][one], found[1][one]), near_scores, near, start, k)
-    return scores, rows
-
-
-def _merge(found: Hits, scores: np.ndarray, places: np.ndarray, start: int, k: int) -> Hits:
-    """Return the best k of what was found and of a chunk's places, the first of which is row `start`."""
-    return best(np.concatenate([found[0], scores], axis=1), np.concatenate([found[1], places + start], axis=1), k)

@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from embfit.index.protocol import Hits
+from embfit.index.protocol import NOTHING, Hits
 from embfit.vectors import LOWEST, Vectors
+
+PAIRS = 1 << 16  # multiplied at once, one by one
+ROUNDING = 2.0**-24  # of a float32 sum, for each of its terms and in parts of the two lengths' product
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """What each of a query's vectors finds in each of N documents.
+
+    Args:
+        similarities: [Vq, N] float32, the highest inner product with a vector of the document; -inf where it has none.
+        positions: [Vq, N] int64, which of the document's vectors that is, the first of several that are equal; -1
+            where it has none.
+    """
+
+    similarities: np.ndarray
+    positions: np.ndarray
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The documents' scores, as `Vectors.scores` defines them: [N] float32.
+
+        The mean is summed in the order of the query's vectors, so it is the same for one document and for many.
+        """
+        if not len(self.similarities):
+            return np.zeros(self.similarities.shape[1], np.float32)
+        found: np.ndarray = np.cumsum(self.similarities, axis=0)[-1] / np.float32(len(self.similarities))
+        return found
 
 
 def pair_scores(queries: Vectors[np.ndarray], documents: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
@@ -27,7 +57,8 @@ def pair_scores(queries: Vectors[np.ndarray], documents: Vectors[np.ndarray], ro
     scores = np.full(rows.shape, LOWEST, np.float32)
     for query, chosen in enumerate(rows):
         places = np.flatnonzero(chosen >= 0)
-        scores[query, places] = _all_scores(queries.part(query, query + 1), documents.take(chosen[places]))
+        asked, read = queries.part(query, query + 1), documents.take(chosen[places])
+        scores[query, places] = best_matches(asked, read).scores
     return scores
 
 
@@ -57,6 +88,45 @@ def inner_products(queries: np.ndarray, documents: np.ndarray, rows: np.ndarray)
     return scores
 
 
+def best_matches(query: Vectors[np.ndarray], documents: Vectors[np.ndarray]) -> Matches:
+    """Find each query vector's most similar vector in each document.
+
+    A product of matrices tells which vectors could be the most similar, and only those are multiplied again pair by
+    pair (`inner_products`). So equal documents get equal similarities, whatever is asked for beside them.
+
+    Args:
+        query: one text of Vq vectors.
+        documents: N texts.
+    """
+    asked, read = (np.ascontiguousarray(vectors.flat(), np.float32) for vectors in (query, documents))
+    starts = np.arange(len(read) + 1) if documents.starts is None else documents.starts
+    similarities = np.full((len(asked), len(documents)), LOWEST, np.float32)
+    positions = np.full(similarities.shape, NOTHING, np.int64)
+    filled = np.flatnonzero(np.diff(starts))  # reduceat reads an empty part as its first value
+    if not len(filled) or not len(asked):
+        return Matches(similarities, positions)
+    begins, counts = starts[filled], np.diff(starts)[filled]
+    lengths = np.sqrt(np.einsum("vd,vd->v", read, read).max()) * np.linalg.norm(asked, axis=1)  # [Vq]
+    apart = 2 * ROUNDING * asked.shape[1] * lengths
+    products = asked @ read.T  # [Vq, Vd]
+    highest = np.maximum.reduceat(products, begins, axis=1)  # [Vq, F]
+    of, near = np.nonzero(products >= np.repeat(highest - apart[:, None], counts, axis=1))  # pairs, by query vector
+    again = np.concatenate(
+        [
+            inner_products(asked[of[first : first + PAIRS]], read, near[first : first + PAIRS, None])[:, 0]
+            for first in range(0, len(near), PAIRS)
+        ]
+    )
+    part = of * len(filled) + np.repeat(np.arange(len(filled)), counts)[near - begins[0]]  # each has a pair, or several
+    first_pairs = np.searchsorted(part, np.arange(highest.size))
+    best = np.maximum.reduceat(again, first_pairs)
+    winners = np.flatnonzero(again == best[part])
+    places = near[winners[np.searchsorted(part[winners], np.arange(highest.size))]]
+    similarities[:, filled] = best.reshape(highest.shape)
+    positions[:, filled] = places.reshape(highest.shape) - begins
+    return Matches(similarities, positions)
+
+
 def best(scores: np.ndarray, rows: np.ndarray, k: int) -> Hits:
     """Return each query's first k by (-score, row), of [Q, K] in any order."""
     order = np.lexsort((rows, -scores))[:, :k]
@@ -66,11 +136,3 @@ def best(scores: np.ndarray, rows: np.ndarray, k: int) -> Hits:
 def _is_read_in_place(vectors: Vectors[np.ndarray]) -> bool:
     """Whether faiss reads the vectors where they are; others are converted first."""
     return vectors.dim is None and vectors.rows.dtype == np.float32 and vectors.rows.flags.c_contiguous
-
-
-def _all_scores(query: Vectors[np.ndarray], documents: Vectors[np.ndarray]) -> np.ndarray:
-    """Return one query's scores of all documents ([D])."""
-    asked, read = query.flat(), documents.flat()
-    pairs = inner_products(asked, read, np.broadcast_to(np.arange(len(read)), (len(asked), len(read))))  # [Vq, Vd]
-    scores: np.ndarray = query.combined(pairs, documents)[0]
-    return scores

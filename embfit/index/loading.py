@@ -13,12 +13,14 @@ from embfit.index.exact import ExactIndex
 from embfit.index.files import SETTINGS, read_settings
 from embfit.index.lexical import BM25Index
 from embfit.index.protocol import Index
+from embfit.index.token_vectors import TokenIndex
 
 KINDS: Mapping[str, Callable[[Path], Index[Any]]] = {
     "exact": ExactIndex.load,
     "approximate": ApproximateIndex.load,
     "compressed": CompressedIndex.load,
     "words": BM25Index.load,
+    "tokens": TokenIndex.load,
 }
 
 

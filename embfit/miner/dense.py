@@ -33,7 +33,8 @@ class DenseMiner(RankedMiner):
             positives; None sets no such limit.
         encoder: the encoder that mines, such as a larger one; None uses the model in training.
         search: how documents are searched: `exact`, or approximately by `ivf` (quick to build) or `hnsw` (quick to
-            search); `auto` is exact up to a million documents and `ivf` above.
+            search); `tokens`, for several vectors a document, searches their compressed vectors; `auto` is exact up to
+            a million documents and `ivf` above, and exact where a document has several vectors.
     """
 
     relative_margin: Annotated[float, Field(ge=0, le=1)] | None = 0.05

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import pytest
 
-from embfit.index import ApproximateIndex, ExactIndex, approximate, open_index
+from embfit.index import ApproximateIndex, ExactIndex, TokenIndex, approximate, open_index
 from embfit.index.approximate import EXACT_UP_TO, choose, search_key
 from embfit.records import Embeddings
 from embfit.store import Store
@@ -103,3 +103,15 @@ def test_several_vectors_a_document_are_searched_exactly(
     assert isinstance(open_index(several, "auto", store), ExactIndex)
     with pytest.raises(ValueError, match="one vector a document, and these have several; search them exactly"):
         open_index(several, "ivf", store)
+
+
+def test_token_vectors_are_indexed_once(store: Store) -> None:
+    rows = np.random.default_rng(0).standard_normal((90, 8), np.float32)
+    documents = Vectors(rows, np.arange(0, 91, 3))
+    index = open_index(made(documents), "tokens", store)
+    assert isinstance(index, TokenIndex)
+    np.testing.assert_array_equal(index.search(documents, 1)[1], ExactIndex(documents).search(documents, 1)[1])
+    assert open_index(made(documents), "tokens", store).fingerprint == index.fingerprint
+    assert store.built == ["indexes"]
+    with pytest.raises(ValueError, match="search=tokens is for several vectors a document, and these have one"):
+        open_index(made(Vectors(rows)), "tokens", store)

@@ -65,7 +65,7 @@ def test_vectors_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         checked.extend([start] if name == "documents" else [])
         return np.linalg.norm(vectors.rows, axis=1)
 
-    monkeypatch.setattr(exact, "_lengths", lengths)
+    monkeypatch.setattr(exact, "longest_vectors", lengths)
     index = ExactIndex(Vectors(np.random.default_rng(0).standard_normal((150, 8), np.float32)))
     for _ in range(3):
         index.search(Vectors(np.ones((2, 8), np.float32)), 5)

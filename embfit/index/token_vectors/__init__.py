@@ -1,0 +1,7 @@
+"""Searching documents of several vectors each by MaxSim: compressed, memory-mapped, with candidates from centroids."""
+
+from embfit.index.token_vectors.codec import TOKEN_FORMATS, TokenCodec, TokenFormat
+from embfit.index.token_vectors.index import TokenIndex
+from embfit.index.token_vectors.settings import TokenCandidates, TokenIndexing
+
+__all__ = ["TOKEN_FORMATS", "TokenCandidates", "TokenCodec", "TokenFormat", "TokenIndex", "TokenIndexing"]

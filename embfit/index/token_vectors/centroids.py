@@ -1,0 +1,99 @@
+"""Centroids of token vectors: k-means on a sample, and the nearest centroid of each vector."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from embfit.index.inner_products import ROUNDING, inner_products
+
+ROUNDS = 8  # of k-means; PLAID takes 4
+PER_CENTROID = 64  # vectors of the sample
+MOST_SAMPLED = 1 << 20  # vectors: half a gigabyte at 128 dimensions
+MOST = 1 << 16  # centroids: their numbers take two bytes
+COMPARED = 4  # centroids that a second look decides among
+
+
+def centroids_for(vectors: int) -> int:
+    """Return how many centroids so many vectors get: the power of two up to 4·√vectors.
+
+    PLAID (Santhanam et al. 2022) takes four times as many, which a processor without an accelerator pays for in
+    minutes and in milliseconds a query; what is left over is kept as residuals here too.
+    """
+    return int(min(MOST, 2 ** math.floor(math.log2(max(1.0, 4 * math.sqrt(vectors))))))
+
+
+def sampled_for(centroids: int) -> int:
+    """Return how many vectors centroids are trained on."""
+    return min(MOST_SAMPLED, PER_CENTROID * centroids)
+
+
+def train_centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the centroids of a sample by k-means, as half precision can hold them.
+
+    Args:
+        sample: [S, D] float32, finite.
+        count: how many are wanted; there are fewer where the sample has fewer distinct vectors.
+        seed: draws where k-means begins.
+
+    Returns:
+        [K, D] float32, all different.
+    """
+    import faiss  # takes a third of a second to import
+
+    count = min(count, len(sample))
+    kmeans = faiss.Kmeans(
+        sample.shape[1],
+        count,
+        niter=ROUNDS,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(sample),  # no second, smaller sample
+    )
+    kmeans.train(np.ascontiguousarray(sample, np.float32))
+    return np.unique(np.asarray(kmeans.centroids, np.float16), axis=0).astype(np.float32)
+
+
+class NearestCentroid:
+    """Finds the centroid at the least distance, the same for equal vectors wherever they stand.
+
+    Products of matrices, by which near ones are found, round by a row's place; so the nearest few are compared again
+    pair by pair, and where rounding could hide the nearest among the others, all are.
+
+    Args:
+        centroids: [K, D] float32.
+    """
+
+    def __init__(self, centroids: np.ndarray) -> None:
+        half_squares = 0.5 * np.einsum("kd,kd->k", centroids, centroids)
+        self._raised = np.ascontiguousarray(np.column_stack([centroids, -half_squares]), np.float32)  # [K, D + 1]
+        self._longest = float(np.linalg.norm(self._raised, axis=1).max())
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Return each vector's centroid: [N, D] float32 → [N] int64.
+
+        The distance is least where v·c - c·c/2 is greatest.
+        """
+        import faiss
+
+        raised = np.column_stack([vectors, np.ones(len(vectors), np.float32)]).astype(np.float32, copy=False)
+        compared = min(COMPARED, len(self._raised))
+        if not len(raised):
+            return np.empty(0, np.int64)
+        rough, places = faiss.knn(raised, self._raised, compared, metric=faiss.METRIC_INNER_PRODUCT)  # [N, C]
+        nearest = _first_of_best(inner_products(raised, self._raised, places), places)
+        if compared < len(self._raised):
+            apart = 2 * ROUNDING * raised.shape[1] * self._longest * np.linalg.norm(raised, axis=1)
+            for vector in np.flatnonzero(rough[:, 0] - rough[:, -1] <= apart):
+                everything = np.arange(len(self._raised))[None]
+                products = inner_products(raised[vector : vector + 1], self._raised, everything)
+                nearest[vector] = _first_of_best(products, everything)[0]
+        return nearest
+
+
+def _first_of_best(products: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the place of the greatest product, the lowest of several that are equal: [N, C] → [N]."""
+    ties = products == products.max(axis=1, keepdims=True)
+    lowest: np.ndarray = np.where(ties, places, np.iinfo(np.int64).max).min(axis=1)
+    return lowest

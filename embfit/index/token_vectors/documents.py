@@ -1,0 +1,120 @@
+"""The documents of an open index: found by row, decoded, and proposed by their centroids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from embfit.index.token_vectors.codec import TokenCodec
+from embfit.index.token_vectors.postings import propose
+from embfit.index.token_vectors.segment import CHUNK, Segment
+from embfit.ragged import offsets_of
+from embfit.vectors import Vectors
+
+BLOCK = 4_096  # vectors decoded at once to be scored: two megabytes at 128 dimensions, which stay in the cache
+
+
+class EncodedDocuments:
+    """Documents in segments, one after the other, some of them deleted.
+
+    Args:
+        codec: reads their vectors.
+        segments: hold them.
+        deleted: rows that have no document any longer.
+    """
+
+    def __init__(self, codec: TokenCodec, segments: Sequence[Segment], deleted: np.ndarray) -> None:
+        self.codec = codec
+        self.segments = segments
+        self.bounds = offsets_of([len(segment) for segment in segments])  # the first row of each segment, and the end
+        self.alive = np.ones(int(self.bounds[-1]), bool)  # by row
+        self.alive[deleted] = False
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The rows that have a document, ascending."""
+        return np.flatnonzero(self.alive)
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of some rows that have a document, ascending and each once.
+
+        Raises:
+            ValueError: a row is beyond the last.
+        """
+        if rows.size and rows.max() >= len(self.alive):
+            raise ValueError(f"row {rows.max()} is beyond the index's last row {len(self.alive) - 1}")
+        unique = np.unique(rows[rows >= 0])
+        there: np.ndarray = unique[self.alive[unique]]
+        return there
+
+    def all_present(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows, ascending and each once, having checked that each has a document.
+
+        Raises:
+            ValueError: one has none.
+        """
+        present = self.present(rows)
+        if (missing := ~np.isin(rows, present)).any():
+            raise ValueError(f"the index has no document of row {rows[missing][0]}: it is deleted or negative")
+        return present
+
+    def decoded(self, rows: np.ndarray) -> Vectors[np.ndarray]:
+        """Return the vectors of documents whose rows ascend, as they are compared."""
+        parts = [segment.take(local) for segment, local in self._by_segment(rows)]
+        counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.starts) for part in parts)])
+        packed = np.concatenate([np.empty((0, self.codec.width), np.uint8), *(part.packed for part in parts)])
+        return Vectors(self.codec.decode(packed), offsets_of(counts))
+
+    def blocks(self, rows: np.ndarray) -> Iterator[slice]:
+        """Yield parts of some rows whose documents have about `BLOCK` vectors."""
+        vectors = sum(len(segment.packed) for segment in self.segments)
+        size = max(1, BLOCK * len(self.alive) // max(1, vectors))
+        yield from (slice(first, first + size) for first in range(0, len(rows), size))
+
+    def chunks(self) -> Iterator[tuple[int, Vectors[np.ndarray]]]:
+        """Yield all documents, decoded, in parts, each with the place of its first document in `rows`."""
+        place = 0
+        for segment, first in zip(self.segments, self.bounds[:-1], strict=True):
+            row = int(first)
+            for part in segment.parts(CHUNK):
+                alive = self.alive[row : row + len(part)]
+                row += len(part)
+                kept = part if alive.all() else part.take(np.flatnonzero(alive))
+                if len(kept):
+                    yield place, Vectors(self.codec.decode(kept.packed), kept.starts)
+                place += len(kept)
+
+    def proposed(self, query: Vectors[np.ndarray], most: int, probes: int) -> np.ndarray:
+        """Return the rows of the documents that a query's nearest centroids propose, ascending.
+
+        Args:
+            query: one text.
+            most: how many are returned at most: those of the highest estimates.
+            probes: how many centroids each vector of the query looks at.
+        """
+        assert self.codec.centroids is not None
+        postings = [segment.postings for segment in self.segments if segment.postings is not None]
+        products = query.flat() @ self.codec.centroids.T  # [Vq, K]
+        rows, estimates = propose(products, postings, self.bounds, probes)
+        alive = self.alive[rows]
+        there: np.ndarray = rows[alive]
+        estimates = estimates[alive]
+        if len(there) <= most:
+            return there
+        least = np.partition(estimates, len(there) - most)[len(there) - most]
+        above = there[estimates > least]
+        best: np.ndarray = np.sort(np.concatenate([above, there[estimates == least][: most - len(above)]]))
+        return best
+
+    def kept(self) -> list[tuple[Segment, np.ndarray]]:
+        """Return each segment with those of its documents that are not deleted."""
+        return [(segment, local) for segment, local in self._by_segment(self.rows)]
+
+    def _by_segment(self, rows: np.ndarray) -> Iterator[tuple[Segment, np.ndarray]]:
+        """Yield each segment with its share of ascending rows, counted from its first document."""
+        ends = np.searchsorted(rows, self.bounds)
+        for segment, first, (start, end) in zip(self.segments, self.bounds[:-1], pairwise(ends), strict=True):
+            yield segment, rows[start:end] - first

@@ -1,0 +1,292 @@
+"""An index of token vectors: encoded, in files that are mapped, searched by MaxSim and changed without a rebuild.
+
+Documents are addressed by row. What is added gets the rows after the last; what is deleted leaves its row empty until
+`compact` closes the gaps. A change writes new files beside the old ones and the manifest last, so whatever happens in
+between leaves the index as it was. Objects keep showing what they opened: a change returns a new one.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from embfit.index.inner_products import Matches, best_matches
+from embfit.index.protocol import NOTHING, Hits, check_depth
+from embfit.index.rescoring import longest_vectors, readable
+from embfit.index.token_vectors.changes import add, build, check_source, compact, copy, delete
+from embfit.index.token_vectors.codec import TokenCodec
+from embfit.index.token_vectors.codec_files import read_codec
+from embfit.index.token_vectors.documents import EncodedDocuments
+from embfit.index.token_vectors.manifest import Manifest
+from embfit.index.token_vectors.scoring import best_among, best_of_all
+from embfit.index.token_vectors.segment import Segment
+from embfit.index.token_vectors.settings import EXACT_BELOW, TokenIndexing
+from embfit.index.token_vectors.storage import check_contents, check_sizes, opened
+from embfit.progress import progress
+from embfit.store import digest
+from embfit.vectors import LOWEST, Vectors
+
+log = logging.getLogger(__name__)
+
+OUTGROWN = 4  # times as many vectors as the codec was fitted to: twice as many centroids would be right
+
+
+class TokenIndex:
+    """Documents of several vectors each, searched by MaxSim.
+
+    A document's score is the mean over the query's vectors of the highest inner product with one of the document's
+    vectors, as the format keeps them. Equal documents have equal scores, whatever is asked beside them.
+
+    Args:
+        folder: of the index's files.
+        manifest: what it is made of.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        check_sizes(folder, manifest.files)
+        self.folder = folder
+        self.manifest = manifest
+        self.settings = manifest.settings
+        codec = read_codec(folder, manifest)
+        proposing = manifest.candidates == "centroids"
+        segments = [Segment.open(folder / segment.name, proposing) for segment in manifest.segments]
+        deleted = np.empty(0, np.int64) if manifest.deleted is None else opened(folder / manifest.deleted)
+        self._documents = EncodedDocuments(codec, segments, deleted)
+
+    @classmethod
+    def build(
+        cls,
+        documents: Vectors[np.ndarray],
+        folder: Path,
+        settings: TokenIndexing | None = None,
+        source: str = "",
+        codec: TokenCodec | None = None,
+        label: str | None = None,
+    ) -> TokenIndex:
+        """Write an index into a folder, in the place of one that is there.
+
+        Args:
+            documents: their vectors, possibly memory-mapped; a sample is read, then all, in parts.
+            folder: where it is to be; made if missing.
+            settings: how vectors are kept and searched; None for the defaults.
+            source: identifies what made the vectors; only vectors of the same source can be added.
+            codec: one that was fitted before, as to documents that these replace; None fits one.
+            label: the name that progress is shown under; None shows none.
+
+        Raises:
+            ValueError: a vector is not finite or not of length 1 where the format needs that, or there are too few
+                vectors for the format.
+            OSError: the disk is full. Whatever happens, the index that was there stays until the new one is whole.
+        """
+        return cls(folder, build(documents, folder, settings or TokenIndexing(), source, codec, label))
+
+    @classmethod
+    def load(cls, folder: Path, source: str | None = None) -> TokenIndex:
+        """Open an index; its vectors are memory-mapped.
+
+        Args:
+            folder: where it is.
+            source: what its vectors must have been made by; None takes whatever made them.
+
+        Raises:
+            UserError: there is no index, a file is missing or cut short, or the vectors are another model's.
+        """
+        manifest = Manifest.read(folder)
+        if source is not None:
+            check_source(folder, manifest, source)
+        return cls(folder, manifest)
+
+    def __len__(self) -> int:
+        """Return the number of documents, without deleted ones."""
+        return len(self._documents.rows)
+
+    @property
+    def codec(self) -> TokenCodec:
+        """Reads and writes the vectors; `build` takes it for documents that are to be encoded as these are."""
+        return self._documents.codec
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows of the documents, ascending; deleted ones are missing ([len(self)] int64)."""
+        return self._documents.rows
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the stored vectors, which documents are deleted, and the search."""
+        manifest, settings = self.manifest, self.settings
+        by_centroids = {"shortlist": settings.shortlist, "probes": settings.probes}
+        return digest(
+            {
+                "search": "tokens",
+                "vectors": manifest.source,
+                "format": manifest.form,
+                "candidates": by_centroids if manifest.candidates == "centroids" else "exact",
+                "files": [facts.sha256 for facts in manifest.files.values()],
+            }
+        )
+
+    @property
+    def bytes_per_vector(self) -> float:
+        """Bytes of a stored vector, its centroid's number counted and postings not."""
+        return self.codec.width
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(facts.bytes for facts in self.manifest.files.values())
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether the index holds so much more than it was built for that it should be built anew."""
+        manifest = self.manifest
+        unfitted = manifest.candidates == "exact" and self.settings.candidates == "auto"
+        if self.codec.centroids is None:
+            return unfitted and len(self) >= EXACT_BELOW
+        return manifest.vectors > OUTGROWN * manifest.fitted
+
+    def search(
+        self, queries: Vectors[np.ndarray], k: int, label: str | None = None, among: np.ndarray | None = None
+    ) -> Hits:
+        """Return each query's k documents of highest score, sorted by (-score, row).
+
+        Args:
+            queries: Q texts' vectors.
+            k: documents per query, at most `len(self)`.
+            label: the name that progress is shown under; None shows none.
+            among: [Q, S] rows that another search proposes for each query, such as BM25's; negative ones are no
+                document. None lets the index choose its candidates itself.
+
+        Returns:
+            scores [Q, k] float32 and rows [Q, k] int64; row -1 and score 0 where fewer documents were candidates.
+
+        Raises:
+            ValueError: k is not between 1 and the number of documents, the widths differ, a query is not finite, or
+                `among` has a row beyond the last.
+        """
+        check_depth(k, len(self))
+        asked, lengths = self._asked(queries)
+        if among is None and self.manifest.candidates == "exact":
+            return best_of_all(self._documents, asked, lengths, k, label)
+        most, probes = max(k, self.settings.shortlist), self.settings.probes
+        scores = np.zeros((len(asked), k), np.float32)
+        rows = np.full((len(asked), k), NOTHING, np.int64)
+        with progress(label, total=len(asked), unit="queries") as advance:
+            for query in range(len(asked)):
+                one, length = asked.part(query, query + 1), lengths[query : query + 1]
+                if among is None:
+                    candidates = self._documents.proposed(one, most, probes)
+                else:
+                    candidates = self._documents.present(among[query])
+                found, found_rows = best_among(self._documents, one, length, candidates, k)
+                scores[query, : len(found)], rows[query, : len(found)] = found, found_rows
+                advance()
+        return scores, rows
+
+    def score(self, queries: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Return the scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative or deleted.
+
+        Raises:
+            ValueError: the widths differ, a query is not finite, or a row is beyond the last.
+        """
+        asked, _ = self._asked(queries)
+        scores = np.full(rows.shape, LOWEST, np.float32)
+        for query, chosen in enumerate(rows):
+            present = self._documents.present(chosen)
+            found = best_matches(asked.part(query, query + 1), self._documents.decoded(present)).scores
+            known = np.isin(chosen, present)
+            scores[query, known] = found[np.searchsorted(present, chosen[known])]
+        return scores
+
+    def matches(self, query: Vectors[np.ndarray], rows: np.ndarray) -> Matches:
+        """Return which stored vector of each document each of a query's vectors finds.
+
+        Positions count a document's stored vectors. Where vectors were pooled those are no longer tokens: encode the
+        document again to show its words. The mean of a document's similarities is its score.
+
+        Args:
+            query: one text.
+            rows: [K] of documents.
+
+        Raises:
+            ValueError: the widths differ, the query is not finite, or there is no document of a row.
+        """
+        return best_matches(self._asked(query)[0], self.vectors(rows))
+
+    def vectors(self, rows: np.ndarray) -> Vectors[np.ndarray]:
+        """Return the vectors of documents as the format keeps them, float32, in the order of the rows.
+
+        Raises:
+            ValueError: there is no document of a row.
+        """
+        present = self._documents.all_present(rows)
+        return self._documents.decoded(present).take(np.searchsorted(present, rows))
+
+    def add(self, documents: Vectors[np.ndarray], source: str = "", label: str | None = None) -> TokenIndex:
+        """Write further documents, which get the rows after the last, and return the index with them.
+
+        They are encoded as those before them; `outgrown` says when the index should be built anew.
+
+        Args:
+            documents: their vectors.
+            source: identifies what made them.
+            label: the name that progress is shown under; None shows none.
+
+        Raises:
+            UserError: the vectors are another model's, or the index was changed since it was opened.
+            ValueError: the widths differ, a vector is not finite, or it is not what the format can keep.
+        """
+        grown = TokenIndex(self.folder, add(self.folder, self.manifest, self.codec, documents, source, label))
+        if grown.outgrown and not self.outgrown:
+            log.warning(
+                "%s was built for %d vectors and holds %d; build it anew, so that centroids and format fit them",
+                self.folder,
+                self.manifest.fitted,
+                grown.manifest.vectors,
+            )
+        return grown
+
+    def delete(self, rows: np.ndarray) -> TokenIndex:
+        """Mark documents as deleted and return the index without them; the others keep their rows.
+
+        Raises:
+            UserError: the index was changed since it was opened.
+            ValueError: there is no document of a row.
+        """
+        alive = self._documents.alive.copy()
+        alive[self._documents.all_present(rows)] = False
+        return TokenIndex(self.folder, delete(self.folder, self.manifest, np.flatnonzero(~alive)))
+
+    def compact(self) -> TokenIndex:
+        """Write the documents that are left as one part and return that index.
+
+        The document of row `rows[i]` gets row i. The files are those that a build of these documents with the same
+        codec would write.
+
+        Raises:
+            UserError: the index was changed since it was opened.
+        """
+        kept = self._documents.kept()
+        return TokenIndex(self.folder, compact(self.folder, self.manifest, self.codec, kept))
+
+    def save(self, folder: Path) -> None:
+        """Copy the index into another folder, in the place of one that is there."""
+        copy(self.folder, self.manifest, folder)
+
+    def verify(self) -> None:
+        """Hold every file to the digest that was recorded when it was written; this reads them all.
+
+        Raises:
+            UserError: a file has another content.
+        """
+        check_contents(self.folder, self.manifest.files)
+
+    def _asked(self, queries: Vectors[np.ndarray]) -> tuple[Vectors[np.ndarray], np.ndarray]:
+        """Return the queries as they are compared, and the length of each one's longest vector."""
+        if queries.width != self.manifest.dim:
+            raise ValueError(
+                f"queries of {queries.width} dimensions and documents of {self.manifest.dim} differ in width"
+            )
+        asked = readable(queries)
+        return asked, longest_vectors(asked, "queries", 0)

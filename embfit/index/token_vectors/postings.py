@@ -1,0 +1,91 @@
+"""Which documents have a vector near which centroid, and the documents that a query's nearest centroids propose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from embfit.index.token_vectors.storage import opened, write, writing
+from embfit.ragged import Ragged, offsets_of, owners_of, take_from
+
+DOCUMENTS, BEGINS = "postings.npy", "posting-starts.npy"
+
+Pairs = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
+"""Yields parts of a segment: each vector's document, ascending, and its centroid."""
+
+
+def write_postings(folder: Path, pairs: Pairs, centroids: int) -> None:
+    """Write each centroid's documents, ascending; a document stands once, however many of its vectors are near.
+
+    Args:
+        folder: of the segment.
+        pairs: gives the segment's vectors, in parts that hold whole documents. It is read twice: memory holds a part.
+        centroids: how many there are.
+    """
+    counts = np.zeros(centroids, np.int64)
+    for documents, codes in pairs():
+        counts += np.bincount(_distinct(documents, codes)[1], minlength=centroids)
+    begins = offsets_of(counts)
+    write(folder / BEGINS, begins)
+    following = begins[:-1].copy()  # where each centroid's next document goes
+    with writing(folder / DOCUMENTS, "<i4", (int(begins[-1]),)) as postings:
+        for documents, codes in pairs():
+            some, of = _distinct(documents, codes)
+            order = np.argsort(of, kind="stable")
+            sizes = np.bincount(of, minlength=centroids)
+            within = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            postings[following[of[order]] + within] = some[order]
+            following += sizes
+
+
+def read_postings(folder: Path) -> Ragged:
+    """Open written postings, memory-mapped."""
+    return Ragged(opened(folder / DOCUMENTS), np.asarray(opened(folder / BEGINS)))
+
+
+def propose(
+    products: np.ndarray, postings: Sequence[Ragged], bounds: np.ndarray, probes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the scores of the documents that have a vector near one of the query's nearest centroids.
+
+    Each vector of the query gives a document the highest product with one of its nearest centroids that the document
+    has a vector near, and otherwise the product with the last of them, which no other centroid's exceeds (as WARP does;
+    Scheerer et al. 2025, section 4.2).
+
+    Args:
+        products: [Vq, K] of the query's vectors and the centroids.
+        postings: of each segment, with documents counted from the segment's first.
+        bounds: [segments + 1] the first document of each segment.
+        probes: how many centroids each vector of the query looks at.
+
+    Returns:
+        rows [U] of documents, ascending, and the sums of what the query's vectors give them, [U].
+    """
+    probes = min(probes, products.shape[1])
+    nearest = np.argpartition(-products, probes - 1, axis=1)[:, :probes]  # [Vq, P]
+    given = np.take_along_axis(products, nearest, axis=1)
+    order = np.argsort(given, axis=1)  # rising, so that the highest is written last
+    nearest, given = np.take_along_axis(nearest, order, axis=1), np.take_along_axis(given, order, axis=1)
+    rows, sums = [], []
+    for segment, (first, end) in zip(postings, pairwise(bounds), strict=True):
+        documents, starts = take_from(segment.values, segment.offsets, nearest.ravel())
+        found = np.zeros(end - first, bool)
+        found[documents] = True
+        some = np.flatnonzero(found)
+        places = np.empty(end - first, np.int32)
+        places[some] = np.arange(len(some))
+        probe = owners_of(starts)  # of each posting
+        best = np.repeat(given[:, :1], len(some), axis=1)  # [Vq, documents found]
+        best[probe // probes, places[documents]] = given.ravel()[probe]
+        rows.append(some + first)
+        sums.append(best.sum(axis=0))
+    return np.concatenate([np.empty(0, np.int64), *rows]), np.concatenate([np.empty(0, np.float32), *sums])
+
+
+def _distinct(documents: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each pair of document and centroid once, by document and then centroid."""
+    combined = np.unique(documents.astype(np.int64) << 16 | codes)  # a centroid's number has 16 bits
+    return combined >> 16, combined & 0xFFFF

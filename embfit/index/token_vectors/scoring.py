@@ -1,0 +1,76 @@
+"""The best documents of an index for a query: rough scores of decoded blocks, then exact ones of the few that count."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embfit.index.inner_products import ROUNDING, best, best_matches
+from embfit.index.protocol import NOTHING, Hits
+from embfit.index.rescoring import add_best_of_several, longest_vectors, roundings
+from embfit.index.token_vectors.documents import EncodedDocuments
+from embfit.progress import progress
+from embfit.vectors import LOWEST, Vectors
+
+
+def best_of_all(
+    documents: EncodedDocuments, queries: Vectors[np.ndarray], lengths: np.ndarray, k: int, label: str | None
+) -> Hits:
+    """Return each query's k best of all documents: scores [Q, k] and rows [Q, k].
+
+    Args:
+        documents: what is searched.
+        queries: Q texts.
+        lengths: [Q] of each query's longest vector.
+        k: how many documents are returned for each.
+        label: the name that progress is shown under; None shows none.
+    """
+    if not len(queries):
+        return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+    found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    with progress(label, total=len(documents.rows), unit="documents") as advance:
+        for place, read in documents.chunks():
+            apart = _apart(documents, queries, lengths, read)
+            found = add_best_of_several(found, queries, read, place, k, apart)
+            advance(len(read))
+    scores, places = found
+    lacking = scores == LOWEST  # documents without vectors
+    return np.where(lacking, np.float32(0), scores), np.where(lacking, NOTHING, documents.rows[places])
+
+
+def best_among(
+    documents: EncodedDocuments, query: Vectors[np.ndarray], lengths: np.ndarray, rows: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores and rows of one query's k best of some documents, or of fewer where there are fewer.
+
+    Documents are decoded a block at a time; the few that rounding leaves among the first k are decoded again and scored
+    pair by pair.
+
+    Args:
+        documents: hold those that are scored.
+        query: one text.
+        lengths: [1] of its longest vector.
+        rows: of documents that are there, ascending.
+        k: how many are returned.
+    """
+    rough, apart = np.empty(len(rows), np.float32), 0.0
+    for block in documents.blocks(rows):
+        read = documents.decoded(rows[block])
+        rough[block] = query.scores(read)[0]
+        apart = max(apart, float(_apart(documents, query, lengths, read)[0]))
+    least = np.partition(rough, len(rows) - k)[len(rows) - k] if k < len(rows) else LOWEST
+    near = rows[rough >= least - apart]
+    scores = best_matches(query, documents.decoded(near)).scores
+    (scores,), (near,) = best(scores[None], near[None], k)
+    found = scores > LOWEST  # documents without vectors are not found
+    return scores[found], near[found]
+
+
+def _apart(
+    documents: EncodedDocuments, queries: Vectors[np.ndarray], lengths: np.ndarray, read: Vectors[np.ndarray]
+) -> np.ndarray:
+    """Return how far two scores of one pair can be from each other by rounding ([Q])."""
+    longest = documents.codec.longest
+    if longest is None:
+        longest = float(longest_vectors(read, "documents", 0).max(initial=0))
+    found: np.ndarray = 2 * ROUNDING * roundings(queries) * lengths * longest
+    return found
