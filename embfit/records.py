@@ -208,6 +208,11 @@ class Evaluation:
     dims: Mapping[int, Evaluation] = field(default_factory=dict)
     funnel: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def found_any(self) -> bool:
+        """Whether the system found a document for any query."""
+        return int(self.facts.get("queries_without_result", 0)) < int(self.facts.get("queries", 1))
+
 
 @dataclass(frozen=True)
 class DevQuality:

@@ -30,6 +30,8 @@ from embfit.errors import is_disk_full
 
 log = logging.getLogger(__name__)
 
+CACHE_TAG = "CACHEDIR.TAG"  # marks a folder of what can be made again (https://bford.info/cachedir)
+CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# embfit's store: results that can be computed again\n"
 DAY = 24 * 3600
 ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
 
@@ -77,7 +79,7 @@ class Store:
         name = digest(key)
         final = self.dir / kind / name
         if not final.is_dir():
-            final.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(final.parent)
             lock = FileLock(_lock_of(final))
             with _held(lock, kind):
                 if not final.is_dir():
@@ -104,7 +106,7 @@ class Store:
         """
         key = {**key, "version": version}
         folder = self.dir / kind / digest(key)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder(folder.parent)
         with _held(FileLock(_lock_of(folder)), kind):
             if folder not in self._seen:
                 self._seen.add(folder)
@@ -112,6 +114,12 @@ class Store:
             folder.mkdir(exist_ok=True)
             _record(folder, key)
             yield folder
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder in the store, which is marked as what need not be backed up or searched for runs."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (self.dir / CACHE_TAG).exists():
+            write_text(self.dir / CACHE_TAG, CACHE_SIGNATURE)
 
     def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool) -> None:
         unfinished = final.with_suffix(".resumable" if resumable else ".unfinished")

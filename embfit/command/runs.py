@@ -10,7 +10,7 @@ from pathlib import Path
 from embfit.compose.command_line import Parser
 from embfit.compose.explain import aligned, value_table
 from embfit.errors import UserError
-from embfit.run.record import RunRecord, find_runs, read_record
+from embfit.run.record import RunSummary, find_runs, read_record
 
 ERROR_WIDTH = 60  # characters of an error in a row; the run's log has the whole text
 
@@ -54,17 +54,17 @@ def _list(given: argparse.Namespace) -> None:
     print("\n".join(aligned([_row(found) for found in runs])))
 
 
-def _row(found: RunRecord) -> tuple[str, ...]:
+def _row(found: RunSummary) -> tuple[str, ...]:
     """Return a run's folder, task, start, results or error, and overrides."""
     results = []
-    if found.measured:
-        metric, values = found.measured
-        results.append(f"{metric} " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    if values := found.headline.get("systems"):
+        named = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        results.append(f"{found.headline['metric']} {named}")
     if found.state not in ("done", "running"):
         error = textwrap.shorten(str(found.status.get("error")), ERROR_WIDTH, placeholder=" …")
         results.append(f"{found.state} at {found.status.get('stage')}: {error}")
-    started, overrides = str(found.status.get("started") or ""), " ".join(found.versions.get("overrides", ()))
-    return str(found.dir), found.task, started, "; ".join(results) or found.state, overrides
+    started = str(found.status.get("started") or "")
+    return str(found.dir), found.task, started, "; ".join(results) or found.state, " ".join(found.overrides)
 
 
 def _explain(given: argparse.Namespace) -> None:

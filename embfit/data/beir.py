@@ -9,7 +9,7 @@ from typing import Annotated
 from embfit.data.files import JsonLines, content_digest
 from embfit.data.qrels import QrelsFile
 from embfit.data.source import CollectionSource, choose_splits
-from embfit.data.tables import TABLES_VERSION, Tables
+from embfit.data.tables import TABLES_VERSION, SourceSplit, Tables
 from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
@@ -44,7 +44,8 @@ class Beir(CollectionSource):
         for file in (corpus, queries):
             if not file.is_file():
                 raise UserError(f"{file} is missing; {LAYOUT}")
-        found = {file.stem: file for file in sorted((folder / "qrels").glob("*.tsv"))}
+        files = sorted((folder / "qrels").glob("*.tsv"))
+        found = {file.stem: file for file in files if not file.name.startswith(".")}  # macOS writes ._test.tsv
         if not found:
             raise UserError(f"{folder}/qrels has no .tsv file; {LAYOUT}")
         qrels = choose_splits(found, self.splits, f"{folder}/qrels")
@@ -60,4 +61,6 @@ class Beir(CollectionSource):
             "qrels": {split: content_digest(file) for split, file in qrels.items()},
             "skip_unknown": self.skip_unknown,
         }
-        return Tables(folder.resolve().name, store.entry("collection", key, build, version=TABLES_VERSION))
+        entry = store.entry("collection", key, build, version=TABLES_VERSION)
+        splits = {split: SourceSplit(file.stem, f"qrels/{file.name}") for split, file in qrels.items()}
+        return Tables(folder.resolve().name, entry, splits)

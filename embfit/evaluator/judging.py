@@ -96,7 +96,10 @@ def _instead(collection: Collection, split: str) -> str:
     said = ""
     if split in str(collection.facts.get("not_held_out", "")).split(", "):
         queries = len(collection.qrels["train"])
-        said = f"none of the {queries} training queries could be held out for it (data.{split}_share); "
+        if answerable(collection.qrels["train"]):
+            said = f"none of the {queries} training queries could be held out for it (data.{split}_share); "
+        else:
+            said = f"none of the {queries} training queries has a relevant document (grade 1 or more) to hold out; "
     elif meant := nearest(split, collection.qrels):
         said = f"did you mean {meant!r}? "
     return f"{said}its splits: {', '.join(sorted(collection.qrels)) or 'none'}"
@@ -178,5 +181,11 @@ def judge(
         per_query=values,
         subsets=subsets or {},
         ranking=ranking,
-        facts={"queries": queries, "left_out": len(qrels) - queries, **(facts or {})},
+        facts={"queries": queries, "left_out": len(qrels) - queries, **_unanswered(ranking, qrels), **(facts or {})},
     )
+
+
+def _unanswered(ranking: Ranking, qrels: Qrels) -> dict[str, int]:
+    """Count the queries for which nothing was found, if there are any."""
+    count = sum(not ranking.documents.get(query) for query in answerable(qrels))
+    return {"queries_without_result": count} if count else {}

@@ -87,7 +87,7 @@ class EncoderTrainee:
             found, was_trained = train_once(run, fit, partial(save_encoder, encoder, folder))
             if not was_trained:
                 return encoder, found
-            return self.model.load_saved(folder, *encoder.devices), found
+            return self.model.another(str(folder)).load(*encoder.devices), found
 
     def measure_tuned(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Measured:
         """Measure the encoder as training left it."""

@@ -34,7 +34,7 @@ def test_search_takes_the_newest_encoder_of_the_same_documents(
     save_encoder(tiny_encoder, tmp_path / "encoder")
     save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     runs, here = tmp_path / "runs", small_collection.corpus_digest
-    assert _newest_encoder(runs, small_collection, store) is None
+    assert _newest_encoder(runs, small_collection) is None
     finished(runs / "older", tmp_path / "encoder", here)
     wanted = finished(runs / "newer", tmp_path / "encoder", here)
     finished(runs / "ranker", tmp_path / "ranker", here)
