@@ -146,7 +146,7 @@ def test_a_failed_run_says_so_beside_its_numbers_and_in_a_short_row(tmp_path, ca
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("status.json", "{}"), ("status.json", "[1]"), ("provenance.json", "{}"), ("report.json", "[1]")],
+    [("status.json", "{}"), ("status.json", "[1]"), ("report.json", "[1]")],
 )
 def test_what_another_program_left_is_passed_over(tmp_path, capsys, name, text):
     make(tmp_path / "ours", 1e-5, [0.5] * 20)
@@ -167,3 +167,10 @@ def test_a_list_reads_the_headline_and_neither_the_report_nor_stores(tmp_path, c
     assert main(["runs", "list", str(tmp_path)]) == 0
     [row] = capsys.readouterr().out.splitlines()
     assert "ndcg@10 base 0.2500, tuned 0.5000, bm25 0.2500" in row
+
+
+def test_a_configuration_of_another_program_is_no_runs(tmp_path):
+    theirs = make(tmp_path / "theirs", 1e-5, [0.5] * 20)
+    (theirs / "config.yaml").write_text("a: 1")
+    with pytest.raises(UserError, match="theirs is not the folder of a run: its files are another program's"):
+        read_record(theirs)
