@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -157,13 +158,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader, or a crash, finds the old content or the new one and never a part.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
+    temporary.touch(exist_ok=False)  # readable by those whom the umask lets read; mkstemp's files are private
     try:
         with _naming(path):
             yield temporary
-        temporary.chmod(0o644)  # mkstemp makes it private
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embfit.data.distinct_texts import CorpusTexts, DistinctTexts, GivenText
-from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TableWriter, write_judgements
+from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TAGGED, TableWriter, write_judgements
 from embfit.errors import UserError
 from embfit.records import Qrels
 
@@ -30,7 +30,9 @@ class PairRow(NamedTuple):
     negatives: Sequence[GivenText]
 
 
-def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]], corpus: CorpusTexts | None = None) -> None:
+def write_pairs(
+    folder: Path, rows: Mapping[str, Iterable[PairRow]], corpus: CorpusTexts | None = None, tagged: bool = False
+) -> None:
     """Write the tables of a collection.
 
     Rows without a query or any document are left out and counted. A pair that stands in several rows gets the highest
@@ -42,13 +44,14 @@ def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]], corpus: Cor
         rows: the rows of each split. They are read a second time for the negatives, so that a text keeps the id that it
             has as a positive.
         corpus: further documents. A document of the rows that is one of them, or a near copy of one, becomes that one.
+        tagged: whether queries have a source and a weight; those of a query's first row count.
 
     Raises:
         UserError: an id stands for two texts, no row is left, or no pair of a split is relevant.
     """
     with (
         TableWriter(folder / "corpus.arrow", DOCUMENTS if corpus else CORPUS) as table,
-        TableWriter(folder / "queries.arrow", QUERIES) as query_table,
+        TableWriter(folder / "queries.arrow", TAGGED if tagged else QUERIES) as query_table,
     ):
         documents, queries = DistinctTexts(table, "d", corpus), DistinctTexts(query_table, "q")
         qrels: dict[str, dict[str, dict[str, int]]] = {split: {} for split in rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,9 @@ class Pairs(CollectionSource):
         query_id: the column with the query's id; None numbers the queries q1, q2, …
         document_id: the column with the positive's id, a list if the positive is a list; None numbers the documents d1,
             d2, …
+        source: the column with the source of the query (a product, a team, a tool), which `training.batching=by_source`
+            keeps apart; None if there is none.
+        weight: the column with how much a query counts in training, a number above 0; None counts all alike.
         corpus: documents beside those of the rows, so that pairs are mined and measured among all of them: a folder,
             file or table that is read as `data=documents` reads it, or a choice of its own with other settings. A
             document of the rows that is one of its pieces, or nearly, becomes that piece.
@@ -61,6 +65,8 @@ class Pairs(CollectionSource):
     title: str | None = None
     query_id: str | None = None
     document_id: str | None = None
+    source: str | None = None
+    weight: str | None = None
     corpus: str | Documents | None = None
 
     def read(self, store: Store) -> Tables:
@@ -79,7 +85,9 @@ class Pairs(CollectionSource):
         corpus: CorpusTexts | None = None
         if self.corpus:
             corpus, key["corpus"] = corpus_texts(self.corpus, store)
-        entry = store.entry("collection", key, lambda folder: write_pairs(folder, rows, corpus), version=TABLES_VERSION)
+        entry = store.entry(
+            "collection", key, lambda folder: write_pairs(folder, rows, corpus, self._tagged), version=TABLES_VERSION
+        )
         return Tables(next(iter(files.values())).stem, entry)
 
     @property
@@ -93,8 +101,29 @@ class Pairs(CollectionSource):
             "title": self.title,
             "query_id": self.query_id,
             "document_id": self.document_id,
+            "source": self.source,
+            "weight": self.weight,
         }
         return {name: [value] if isinstance(value, str) else value for name, value in given.items() if value}
+
+    @property
+    def _tagged(self) -> bool:
+        return self.source is not None or self.weight is not None
+
+    def _tags(self, place: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return source and weight of a row's query, as texts; an empty weight is that of all others."""
+        if not self._tagged:
+            return ()
+        source = text_of(place, record, self.source) if self.source else ""
+        if self.weight is None or record.get(self.weight) in (None, ""):
+            return source, ""
+        try:
+            weight = float(record[self.weight])
+        except (TypeError, ValueError):
+            weight = math.nan
+        if not 0 < weight < math.inf:
+            raise UserError(f'{place}: "{self.weight}" must be a number above 0, got {record[self.weight]!r}')
+        return source, repr(weight)
 
     def row(self, place: str, record: Mapping[str, Any]) -> PairRow:
         """Return a record as a row of pairs.
@@ -121,7 +150,9 @@ class Pairs(CollectionSource):
         return PairRow(
             place=place,
             query=GivenText(
-                text_of(place, record, self.query), id=id_of(place, record, self.query_id) if self.query_id else None
+                text_of(place, record, self.query),
+                id=id_of(place, record, self.query_id) if self.query_id else None,
+                tags=self._tags(place, record),
             ),
             documents=documents,
             grade=max(0, grade),

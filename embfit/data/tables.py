@@ -27,6 +27,7 @@ TABLES_VERSION = 6  # of the collections in the store, whichever source they wer
 CORPUS = ("_id", "title", "text")
 DOCUMENTS = (*CORPUS, "source", "position")  # of a corpus that was read from files: which one, and where in it
 QUERIES = ("_id", "text")
+TAGGED = (*QUERIES, "source", "weight")  # of queries that say where they came from, and how much they count in training
 LEFT_OUT = "left_out.json"  # ids of documents without text
 _QRELS = pa.schema({"split": pa.string(), "query": pa.string(), "document": pa.string(), "grade": pa.int32()})
 

@@ -14,7 +14,7 @@ import pyarrow.compute
 from embfit.data.files import Record, Records, text_of
 from embfit.data.identifiers import id_of
 from embfit.data.qrels import Judgement, judgements_of
-from embfit.data.tables import CORPUS, LEFT_OUT, QUERIES, TableWriter, write_judgements
+from embfit.data.tables import CORPUS, LEFT_OUT, TAGGED, TableWriter, write_judgements
 from embfit.errors import UserError
 
 ID_KEYS = ("_id", "id")  # BEIR's name of an id, and that of MTEB's newer data sets
@@ -35,7 +35,7 @@ def write_collection(
     Args:
         folder: the folder to write the tables to.
         documents: records with `_id` (or `id`), `text` and optionally `title`.
-        queries: records with `_id` (or `id`) and `text`.
+        queries: records with `_id` (or `id`), `text` and optionally `source`.
         judgements: the judgements of each split; they are read a second time if one of them is wrong.
         skip_unknown: whether judgements that name an unknown document or query are left out and counted; false makes
             the first of them an error.
@@ -105,11 +105,11 @@ def _write_documents(path: Path, records: Records, judged: Container[str]) -> di
 def _write_queries(path: Path, records: Records) -> set[str]:
     """Write the queries and return the ids of those without text."""
     without_text = set()
-    with TableWriter(path, QUERIES) as table:
+    with TableWriter(path, TAGGED) as table:
         for place, record in records:
             name, text = _id(place, record), text_of(place, record, "text")
             if text.strip():
-                table.add((name, text), place)
+                table.add((name, text, str(record.get("source") or ""), ""), place)
             else:
                 without_text.add(name)
     if not table.rows:

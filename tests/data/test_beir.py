@@ -279,3 +279,9 @@ def test_what_loading_merges_and_leaves_out_is_told_by_reason(beir_folder, store
         "grades below zero, which count as 0: 1",
         "queries merged into one of the same text: 1",
     ]
+
+
+def test_queries_may_say_where_they_came_from(beir_folder, store):
+    folder = beir_folder(DOCUMENTS, {}, test=["q1\td1\t1", "q2\td2\t1"])
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "a", "source": "faq"}\n{"_id": "q2", "text": "b"}\n')
+    assert load(folder, store).query_sources == ["faq", ""]

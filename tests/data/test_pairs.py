@@ -261,3 +261,24 @@ def test_the_rows_that_were_read_are_told(tmp_path, store, caplog):
     write_jsonl(tmp_path / "a.jsonl", [{"query": f"q {number % 5}", "positive": f"d {number}"} for number in range(9)])
     Pairs(str(tmp_path / "a.jsonl"), **WHOLE).load(store)
     assert "rows read: 9, with 5 queries and 9 documents that differ" in caplog.messages
+
+
+def test_queries_have_the_source_and_the_weight_of_their_first_row(tmp_path, store):
+    rows = [
+        {"query": "a", "positive": "1", "team": "faq", "w": 0.5},
+        {"query": "b", "positive": "2", "team": "mail", "w": None},
+        {"query": "a", "positive": "3", "team": "mail", "w": 2},
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    collection = Pairs(str(tmp_path / "a.jsonl"), source="team", weight="w", **WHOLE).load(store)
+    assert collection.query_sources == ["faq", "mail"]
+    assert collection.query_weights.tolist() == [0.5, 1.0]
+    plain = Pairs(str(tmp_path / "a.jsonl"), **WHOLE).load(store)
+    assert (plain.query_sources, plain.query_weights) == (None, None)
+
+
+@pytest.mark.parametrize("weight", [0, -1, "heavy", "nan", "inf"])
+def test_a_weight_is_a_number_above_zero(tmp_path, store, weight):
+    write_jsonl(tmp_path / "a.jsonl", [{"query": "a", "positive": "1", "w": weight}])
+    with pytest.raises(UserError, match=r'a\.jsonl:1: "w" must be a number above 0'):
+        Pairs(str(tmp_path / "a.jsonl"), weight="w", **WHOLE).load(store)
