@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CACHE_TAG = "CACHEDIR.TAG"  # marks a folder of what can be made again (https://bford.info/cachedir)
 CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# embfit's store: results that can be computed again\n"
+KEY = "key.json"  # what an entry was made of; its time is that of the entry's last use
 DAY = 24 * 3600
 ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
 
@@ -90,6 +92,8 @@ class Store:
         if final not in self._seen:
             self._seen.add(final)
             self.reused.append(kind)
+            with suppress(OSError):  # a store that may only be read
+                os.utime(final / KEY)  # used now, which pruning goes by
             log.info("reusing %s from the store (%s)", kind, name[:12])
         return final
 
@@ -139,6 +143,51 @@ class Store:
         finally:
             if not resumable:
                 shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """An entry of a store, as it lies on disk.
+
+    Args:
+        path: its folder, within that of its kind.
+        bytes: the size of its files.
+        used: when it was last made or found again, in seconds since 1970.
+        finished: whether it is whole; another one was left by a process that failed or was killed, or is being built.
+    """
+
+    path: Path
+    bytes: int
+    used: float
+    finished: bool
+
+
+def stored_entries(dir: Path) -> list[StoredEntry]:
+    """Return the entries of the store in a folder, those that were not used for longest first."""
+    found = []
+    for folder in dir.glob("*/*/"):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        key = folder / KEY
+        used = (key if key.is_file() else folder).stat().st_mtime
+        size = sum(path.stat().st_size for path in files)
+        found.append(StoredEntry(folder, size, used, folder.suffix not in ABANDONED))
+    return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
+
+
+def remove_entry(entry: StoredEntry) -> bool:
+    """Remove an entry, unless a process is building it; return whether it is gone."""
+    try:
+        with FileLock(_lock_of(entry.path)).acquire(timeout=0):
+            if entry.finished:  # no reader finds a part of it, and what a crash leaves is removed as abandoned
+                unfinished = entry.path.with_suffix(".unfinished")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                entry.path.rename(unfinished)
+                shutil.rmtree(unfinished)
+            else:
+                shutil.rmtree(entry.path)
+    except Timeout:
+        return False
+    return True
 
 
 def digest(key: Mapping[str, Any]) -> str:
@@ -214,7 +263,7 @@ def _put_back(old: Path, folder: Path) -> None:
 
 def _record(folder: Path, key: Mapping[str, Any]) -> None:
     """Write down what an entry was made of, for people."""
-    write_text(folder / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
+    write_text(folder / KEY, json.dumps(key, indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager

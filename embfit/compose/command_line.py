@@ -23,7 +23,8 @@ from embfit.errors import ConfigError
 HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
 COMMANDS: Mapping[str, str] = {
     "pack": "share choices between teams: new, check, list",
-    "runs": "what was run: list, explain, diff",
+    "runs": "what was run: list, explain, diff, clean",
+    "store": "what the store keeps: list, prune",
     "doctor": "what this machine has, and what the next run would do",
     "schema": "JSON schemas, with which editors complete and check YAML files",
 }

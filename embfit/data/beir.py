@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from embfit.compose.command_line import typed
 from embfit.data.files import JsonLines, content_digest
 from embfit.data.qrels import QrelsFile
 from embfit.data.source import CollectionSource, choose_splits
@@ -41,9 +42,14 @@ class Beir(CollectionSource):
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; data.path must name one ({LAYOUT})")
         corpus, queries = folder / "corpus.jsonl", folder / "queries.jsonl"
-        for file in (corpus, queries):
-            if not file.is_file():
-                raise UserError(f"{file} is missing; {LAYOUT}")
+        if not corpus.is_file():
+            raise UserError(f"{corpus} is missing; {LAYOUT}")
+        if not queries.is_file():
+            alone = typed("data.path", str(corpus))
+            raise UserError(
+                f"{queries} is missing; {LAYOUT}. The documents alone can be searched: task=search data=documents "
+                f"{alone}"
+            )
         files = sorted((folder / "qrels").glob("*.tsv"))
         found = {file.stem: file for file in files if not file.name.startswith(".")}  # macOS writes ._test.tsv
         if not found:

@@ -12,7 +12,7 @@ from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
 from embfit.index.compressed import Format
-from embfit.index.lexical import Language
+from embfit.index.language import LanguageChoice
 from embfit.nearest import nearest
 from embfit.records import Collection, Evaluation, Qrels, Ranking
 
@@ -45,7 +45,8 @@ class Judging:
         dims: dimensions that vectors are also cut to; None for none.
         funnel: what smaller vectors are measured for; None measures nothing.
         bm25: whether BM25 is reported beside a model.
-        language: the language of words (stemmer, stop words); None takes words as they are.
+        language: the language of words (stemmer, stop words); auto is that of the documents, None takes words as they
+            are.
         near_copy: the similarity from which a text that training saw counts as the same; None for exact copies alone.
         seed: seeds whatever is drawn.
     """
@@ -58,7 +59,7 @@ class Judging:
     dims: Sequence[int] | None = None
     funnel: FunnelSettings | None = None
     bm25: bool = True
-    language: Language | None = "english"
+    language: LanguageChoice = "auto"
     near_copy: float | None = None
     seed: int = 0
 

@@ -30,7 +30,7 @@ from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.closing import REPORT, close
-from embfit.task.facts import count_truncated, describe, warn_of_sources
+from embfit.task.facts import count_truncated, describe, warn_of_language, warn_of_sources
 from embfit.task.parts import Data, EmbeddingLoss, Miner
 from embfit.training import Training
 
@@ -100,6 +100,7 @@ def assess(
         there = partial(find_model, packages=model.packages)
         found, missing = _each(_named(models, [*names]), lambda name, path: (path, there(path)))
         truncated = count_truncated(context.encoder, collection, store)
+        warn_of_language(context.encoder, collection, store)
         is_cut = truncated["truncated_documents"] > 0
         sizes = piece_sizes(chunk_sizes, context.encoder.max_length) if is_cut else []
     with run.stage("measure systems"):

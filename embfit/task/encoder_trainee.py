@@ -59,6 +59,7 @@ class EncoderTrainee:
             UserError: it cannot be loaded, or has not the parts that are to be trained.
         """
         encoder = context.encoder
+        facts.warn_of_language(encoder, context.collection, context.store)
         self.model.check(encoder)
         self.training.check_loss(encoder, self.loss)
         return encoder

@@ -64,7 +64,7 @@ def test_everything_is_measured_and_one_thing_recommended(
     found = report["assessment"]
     assert found["recommendation"].startswith("Improve the set-up before the model. Hybrid")
     assert found["action"] == "set-up"
-    assert (found["cost"]["gain"]["metric"], found["cost"]["gain"]["queries"]) == ("ndcg@10", 6)
+    assert (found["cost"]["gain"]["metric"], found["cost"]["gain"]["queries"]) == ("ndcg@10", 2)
     assert [one["system"] for one in found["candidates"]] == ["base", "tiny"]
     base = found["candidates"][0]
     assert (base["dimensions"], base["bytes_per_document"], base["truncated"]) == (32, 128, pytest.approx(1 / 3))
