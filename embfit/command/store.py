@@ -16,6 +16,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.store import CACHE_TAG, DAY, StoredEntry, remove_entry, stored_entries
 
 STORE = Path("outputs/store")
+PAID = ("generation", "served")  # kinds of results that a server was paid for, which are never removed
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -67,7 +68,7 @@ def _prune(given: argparse.Namespace) -> None:
     """List, and with `--yes` remove, the results that match any condition given."""
     if given.older_than is None and given.max_size is None and not given.unfinished:
         raise ConfigError("embfit store prune: say what: --older-than DAYS, --max-size GB, --unfinished, or several")
-    entries = _entries(given.folder)
+    entries = [entry for entry in _entries(given.folder) if entry.path.parent.name not in PAID]
     chosen = chosen_entries(entries, time.time(), given.older_than, given.max_size, given.unfinished)
     rows = [
         (str(one.path), megabytes(one.bytes), f"used {time.strftime('%F', time.localtime(one.used))}") for one in chosen
