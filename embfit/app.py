@@ -21,7 +21,7 @@ from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check, check_keys
 from embfit.errors import ConfigError
 from embfit.launcher.distributed import on_first_rank
-from embfit.run.console import report
+from embfit.run.console import accept_any_character, report
 from embfit.run.process import perform, termination_interrupts
 from embfit.run.resume import read_run, resume_folder
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Nothing is raised; errors are shown on stderr.
     """
+    accept_any_character()
     try:
         with termination_interrupts():
             if run := command(arguments[0]) if arguments else None:

@@ -40,7 +40,8 @@ class Collection:
         name: for reports and file names.
         corpus: Arrow table with the string columns `_id`, `title` and `text`, and perhaps the digests of
             `embfit.text_digests`; ids are unique.
-        queries: Arrow table with the string columns `_id` and `text`; ids are unique.
+        queries: Arrow table with the string columns `_id` and `text`, and perhaps `source` (where a query came from)
+            and `weight` (how much it counts in training, empty for 1); ids are unique.
         qrels: split name (`train`, `dev`, `test`, or any other, such as `production`) → judgements. Every id in them
             is in the tables.
         facts: what loading counted and changed (`queries_merged: 3`); goes to the report.
@@ -65,6 +66,21 @@ class Collection:
     def query_ids(self) -> list[str]:
         """Query ids in row order."""
         return list(self.queries["_id"])
+
+    @property
+    def query_sources(self) -> list[str] | None:
+        """Where the queries came from, in row order; None where no query says so."""
+        return self._query_tags("source")
+
+    @property
+    def query_weights(self) -> np.ndarray | None:
+        """How much the queries count in training, in row order ([Q] float32); None where all count alike."""
+        weights = self._query_tags("weight")
+        return None if weights is None else np.array([float(weight or 1) for weight in weights], np.float32)
+
+    def _query_tags(self, column: str) -> list[str] | None:
+        tags = list(self.queries[column]) if column in self.queries.column_names else []
+        return tags if any(tags) else None
 
     @cached_property
     def document_rows(self) -> Mapping[str, int]:
@@ -207,6 +223,11 @@ class Evaluation:
     facts: Mapping[str, Any] = field(default_factory=dict)
     dims: Mapping[int, Evaluation] = field(default_factory=dict)
     funnel: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def found_any(self) -> bool:
+        """Whether the system found a document for any query."""
+        return int(self.facts.get("queries_without_result", 0)) < int(self.facts.get("queries", 1))
 
 
 @dataclass(frozen=True)

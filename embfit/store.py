@@ -16,11 +16,13 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from embfit.errors import is_disk_full
 
 log = logging.getLogger(__name__)
 
+CACHE_TAG = "CACHEDIR.TAG"  # marks a folder of what can be made again (https://bford.info/cachedir)
+CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# embfit's store: results that can be computed again\n"
+KEY = "key.json"  # what an entry was made of; its time is that of the entry's last use
 DAY = 24 * 3600
 ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
 
@@ -77,7 +82,7 @@ class Store:
         name = digest(key)
         final = self.dir / kind / name
         if not final.is_dir():
-            final.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(final.parent)
             lock = FileLock(_lock_of(final))
             with _held(lock, kind):
                 if not final.is_dir():
@@ -87,6 +92,8 @@ class Store:
         if final not in self._seen:
             self._seen.add(final)
             self.reused.append(kind)
+            with suppress(OSError):  # a store that may only be read
+                os.utime(final / KEY)  # used now, which pruning goes by
             log.info("reusing %s from the store (%s)", kind, name[:12])
         return final
 
@@ -104,7 +111,7 @@ class Store:
         """
         key = {**key, "version": version}
         folder = self.dir / kind / digest(key)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder(folder.parent)
         with _held(FileLock(_lock_of(folder)), kind):
             if folder not in self._seen:
                 self._seen.add(folder)
@@ -112,6 +119,12 @@ class Store:
             folder.mkdir(exist_ok=True)
             _record(folder, key)
             yield folder
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder in the store, which is marked as what need not be backed up or searched for runs."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (self.dir / CACHE_TAG).exists():
+            write_text(self.dir / CACHE_TAG, CACHE_SIGNATURE)
 
     def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool) -> None:
         unfinished = final.with_suffix(".resumable" if resumable else ".unfinished")
@@ -132,6 +145,51 @@ class Store:
                 shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
 
 
+@dataclass(frozen=True)
+class StoredEntry:
+    """An entry of a store, as it lies on disk.
+
+    Args:
+        path: its folder, within that of its kind.
+        bytes: the size of its files.
+        used: when it was last made or found again, in seconds since 1970.
+        finished: whether it is whole; another one was left by a process that failed or was killed, or is being built.
+    """
+
+    path: Path
+    bytes: int
+    used: float
+    finished: bool
+
+
+def stored_entries(dir: Path) -> list[StoredEntry]:
+    """Return the entries of the store in a folder, those that were not used for longest first."""
+    found = []
+    for folder in dir.glob("*/*/"):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        key = folder / KEY
+        used = (key if key.is_file() else folder).stat().st_mtime
+        size = sum(path.stat().st_size for path in files)
+        found.append(StoredEntry(folder, size, used, folder.suffix not in ABANDONED))
+    return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
+
+
+def remove_entry(entry: StoredEntry) -> bool:
+    """Remove an entry, unless a process is building it; return whether it is gone."""
+    try:
+        with FileLock(_lock_of(entry.path)).acquire(timeout=0):
+            if entry.finished:  # no reader finds a part of it, and what a crash leaves is removed as abandoned
+                unfinished = entry.path.with_suffix(".unfinished")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                entry.path.rename(unfinished)
+                shutil.rmtree(unfinished)
+            else:
+                shutil.rmtree(entry.path)
+    except Timeout:
+        return False
+    return True
+
+
 def digest(key: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a mapping of JSON values, equal for equal mappings whatever their order."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -149,13 +207,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader, or a crash, finds the old content or the new one and never a part.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
+    temporary.touch(exist_ok=False)  # readable by those whom the umask lets read; mkstemp's files are private
     try:
         with _naming(path):
             yield temporary
-        temporary.chmod(0o644)  # mkstemp makes it private
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
@@ -207,7 +263,7 @@ def _put_back(old: Path, folder: Path) -> None:
 
 def _record(folder: Path, key: Mapping[str, Any]) -> None:
     """Write down what an entry was made of, for people."""
-    write_text(folder / "key.json", json.dumps(key, indent=2, sort_keys=True) + "\n")
+    write_text(folder / KEY, json.dumps(key, indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager

@@ -183,3 +183,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no collections in {folder}; EMBFIT_DATA=DIR names their folder (CONTRIBUTING.md)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder of small inputs that went wrong; a test that asks for it is skipped where there is none."""
+    folder = Path(os.environ.get("EMBFIT_CASES", Path(__file__).parents[2] / "shared" / "cases"))
+    if not folder.is_dir():
+        pytest.skip(f"no cases in {folder}; EMBFIT_CASES=DIR names their folder (CONTRIBUTING.md)")
+    return folder

@@ -12,7 +12,7 @@ import embfit
 PACKAGE = Path(embfit.__file__).parent
 
 FLOORS = (
-    {"errors", "hints", "nearest", "text_digests", "ragged", "__init__"},
+    {"errors", "hints", "nearest", "text_digests", "ragged", "random_streams", "__init__"},
     {"vectors"},
     {"records", "progress", "http_requests"},
     {"store"},

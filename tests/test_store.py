@@ -268,3 +268,21 @@ def test_a_folder_that_a_killed_process_had_moved_aside_is_back(tmp_path: Path) 
     with suppress(KeyError), replacing_folder(tmp_path / "model"):
         raise KeyError
     assert (tmp_path / "model" / "weights").read_text() == "old"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_files_are_readable_by_those_whom_the_umask_lets_read(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a", "text")
+        entry = Store(tmp_path / "store").entry("kept", {"a": 1}, lambda folder: None, version=1)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+    assert (entry / "key.json").stat().st_mode & 0o777 == mode
+
+
+def test_a_store_is_marked_as_what_need_not_be_kept(tmp_path):
+    Store(tmp_path / "store").entry("kept", {"a": 1}, lambda folder: None, version=1)
+    tag = (tmp_path / "store" / "CACHEDIR.TAG").read_text()
+    assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55\n")

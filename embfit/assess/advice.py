@@ -50,6 +50,7 @@ class Findings:
         power: the result of `statistical_power`.
         examples: the number of training queries.
         estimates: the result of `estimate`; empty without a trial.
+        gain: the result of `trial_gain`; None without a trial or a dev split.
         failed: base model → why it could not be measured.
     """
 
@@ -64,6 +65,7 @@ class Findings:
     examples: int
     estimates: Sequence[Mapping[str, Any]]
     failed: Mapping[str, str]
+    gain: Mapping[str, Any] | None = None
 
     @property
     def value(self) -> float:
@@ -79,6 +81,13 @@ class Findings:
     def ndcg(self) -> float | None:
         """The base model's nDCG@10, which tells whether there is room to improve; None if it is not measured."""
         return self.base.metrics.get("ndcg@10")
+
+    @property
+    def shown_gain(self) -> float:
+        """What the trial's training gained on dev, if that is not by chance; else 0."""
+        if self.gain is None or self.gain["p"] >= LEVEL:
+            return 0.0
+        return max(0.0, float(self.gain["difference"]))
 
     @property
     def is_high(self) -> bool:
@@ -130,6 +139,7 @@ def conclude(
             power=power,
             examples=cost["examples"],
             estimates=cost["estimates"],
+            gain=cost["gain"],
             failed=measured["failed"],
         )
     )
@@ -139,12 +149,16 @@ def conclude(
 def advise(found: Findings) -> Advice:
     """Apply the rules in order; the first that holds gives the recommendation.
 
-    1. The base's nDCG@10 is measured and above 0.70: there is little to gain, so look at chunking, hybrid search and
+    1. The split has one query: judge more.
+    2. The trial's training gains what is hoped for on dev, significantly, and no less than hybrid search, reranking or
+       pieces: fine-tune.
+    3. Hybrid search, reranking or pieces already gain what is hoped for, significantly: use them first.
+    4. The split is known to be too small to show the gain hoped for: judge more queries first. On so few queries the
+       base's value decides nothing.
+    5. The base's nDCG@10 is measured and above 0.70: there is little to gain, so look at chunking, hybrid search and
        reranking first.
-    2. Hybrid search, reranking or pieces already gain what is hoped for, significantly: use them first.
-    3. The split has one query, or is known to be too small to show the gain hoped for: judge more queries first.
-    4. There are few training queries: make some first.
-    5. Otherwise fine-tune, from the best base model measured.
+    6. There are few training queries: make some first.
+    7. Otherwise fine-tune, from the best base model measured.
     """
     action, recommendation = _recommend(found)
     return Advice(action, recommendation, list(_reasons(found)))
@@ -152,36 +166,42 @@ def advise(found: Findings) -> Advice:
 
 def _recommend(found: Findings) -> tuple[Action, str]:
     power, hoped = found.power, found.power["hoped"]
-    if found.is_high:
-        return "set-up", (
-            f"The set-up before the model: the base reaches nDCG@10 {plain(found.ndcg or 0)}, above {CEILING:.2f}, so "
-            f"less is left to gain. {_set_up(found) or 'Look at chunking, hybrid search and reranking first.'} "
-            "A short fine-tuning (training.steps=40) tells whether one pays all the same."
-        )
-    if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
-        return "set-up", f"Improve the set-up before the model. {better}"
     if power["queries"] < 2:
         return "judge", "Judge more queries first: one query shows no gain, whatever its size."
+    if found.shown_gain >= max(hoped, _set_up_gain(found)):
+        return "fine-tune", _fine_tune(found)
+    if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
+        return "set-up", f"Improve the set-up before the model. {better}"
     if power["needed"] is not None and power["queries"] < power["needed"]:
         return "judge", (
             f"Judge more queries first: {count(power['queries'], 'query', 'queries')} show gains of "
             f"{power['smallest']:.3f} {found.metric} or more, and the {hoped:g} hoped for takes about "
             f"{power['needed']:,}."
         )
+    if found.is_high:
+        tried = "" if found.gain else " A short fine-tuning (training.steps=40) tells whether one pays all the same."
+        return "set-up", (
+            f"The set-up before the model: the base reaches nDCG@10 {plain(found.ndcg or 0)}, above {CEILING:.2f}, so "
+            f"less is left to gain. {better or 'Look at chunking, hybrid search and reranking first.'}{tried}"
+        )
     if found.examples < FEW_EXAMPLES:
         return "data", (
             f"Make training data first: {count(found.examples, 'training query', 'training queries')} are too few to "
             f"learn a domain from."
         )
-    start = found.best(models=True)
-    room = "" if found.ndcg is None else f": at nDCG@10 {plain(found.ndcg)} there is room"
+    return "fine-tune", _fine_tune(found)
+
+
+def _fine_tune(found: Findings) -> str:
+    start, why = found.best(models=True), ""
+    if found.shown_gain:
+        why = f": a short one gains {signed(found.shown_gain, 3)} {found.metric} on dev"
+    elif found.ndcg is not None:
+        why = f": at nDCG@10 {plain(found.ndcg)} there is room"
     where = (
         f"from {start.b} ({found.metric} {signed(start.difference, 3)} above the base)" if start else "from the base"
     )
-    return (
-        "fine-tune",
-        f"Fine-tune, {where}{room}. {_set_up(found)}".strip(),
-    )
+    return f"Fine-tune, {where}{why}. {_set_up(found)}".strip()
 
 
 def _set_up(found: Findings) -> str:
@@ -232,6 +252,14 @@ def _reasons(found: Findings) -> Iterator[str]:
         yield (
             f"Queries differ by {power['deviation']:.3f} (standard deviation of paired differences), so {queries} show "
             f"gains of {power['smallest']:.3f} or more; {power['hoped']:g} takes about {power['needed']:,}."
+        )
+    if found.gain:
+        gain = found.gain
+        told = "better" if found.shown_gain else ("worse" if gain["p"] < LEVEL else "no significant difference")
+        yield (
+            f"A short fine-tuning changes {metric_label(gain['metric'])} by {signed(gain['difference'], 3)} "
+            f"({bounds(gain['ci95'], 3)}, p = {probability(gain['p'])}) on "
+            f"{count(gain['queries'], 'query', 'queries')} of dev, {told}."
         )
     if found.estimates:
         here, *larger = found.estimates

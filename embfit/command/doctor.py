@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import urllib.error
 import urllib.request
@@ -104,7 +105,7 @@ def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
     with hydra_session(loader):
         check_composed(loader, compose(loader, overrides), overrides)
         values, origins = resolve_all(loader, overrides)
-    yield "next run", " ".join(["python -m embfit", *overrides])
+    yield "next run", " ".join(["python -m embfit", *map(shlex.quote, overrides)])
     for group, layers in origins.choices.items():
         yield f"  {group}", f"{layers[0].value or 'none'} ({layers[0].source})"
     yield "  weights", _weights(values.get("model") or {}, hub)

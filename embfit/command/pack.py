@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def _parser() -> Parser:
 def _new(given: argparse.Namespace) -> None:
     folder = write_pack(given.name, given.dir)
     print(f"{folder} is a new pack; its README.md explains the files")
-    print(f"check it     embfit pack check {folder}\ninstall it   pip install -e {folder}")
+    place = shlex.quote(str(folder))
+    print(f"check it     embfit pack check {place}\ninstall it   pip install -e {place}")
     print(f"choose it    python -m embfit experiment={given.name}")
 
 

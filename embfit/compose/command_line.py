@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from embfit.errors import ConfigError
 HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
 COMMANDS: Mapping[str, str] = {
     "pack": "share choices between teams: new, check, list",
-    "runs": "what was run: list, explain, diff",
+    "runs": "what was run: list, explain, diff, clean",
+    "store": "what the store keeps: list, prune",
     "doctor": "what this machine has, and what the next run would do",
     "schema": "JSON schemas, with which editors complete and check YAML files",
 }
@@ -184,9 +186,16 @@ def _in_hydras_grammar(override: str, free_text: set[str]) -> str:
         paths = value.split(",")  # several in a sweep
         at_home = all(re.fullmatch(r"~(/.*)?", path) for path in paths)
         return f"{written}=" + ",".join(quoted(str(Path(path).expanduser())) for path in paths) if at_home else override
-    if not equals or value in ("", "null") or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
+    if not equals or value in ("", "null") or _is_one_quoted_text(override):
         return override
     return f"{written}={quoted(value.replace('${', chr(92) + '${'))}"
+
+
+def _is_one_quoted_text(override: str) -> bool:
+    """Say whether the whole value stands in quotes, and not just its first and its last word."""
+    with suppress(HydraException):
+        return isinstance(OverridesParser.create().parse_override(override)._value, QuotedString)
+    return False
 
 
 def override(key: str, text: str) -> str:
@@ -196,6 +205,11 @@ def override(key: str, text: str) -> str:
         if OverridesParser.create().parse_override(plain).value() == text:
             return plain
     return f"{key}={quoted(text)}"
+
+
+def typed(key: str, text: str) -> str:
+    """Write an override as it is typed in a shell, for commands that are printed to be pasted."""
+    return shlex.quote(override(key, text))
 
 
 def quoted(text: str, quote: Quote = Quote.single) -> str:

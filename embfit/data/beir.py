@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from embfit.compose.command_line import typed
 from embfit.data.files import JsonLines, content_digest
 from embfit.data.qrels import QrelsFile
 from embfit.data.source import CollectionSource, choose_splits
-from embfit.data.tables import TABLES_VERSION, Tables
+from embfit.data.tables import TABLES_VERSION, SourceSplit, Tables
 from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
@@ -41,10 +42,16 @@ class Beir(CollectionSource):
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; data.path must name one ({LAYOUT})")
         corpus, queries = folder / "corpus.jsonl", folder / "queries.jsonl"
-        for file in (corpus, queries):
-            if not file.is_file():
-                raise UserError(f"{file} is missing; {LAYOUT}")
-        found = {file.stem: file for file in sorted((folder / "qrels").glob("*.tsv"))}
+        if not corpus.is_file():
+            raise UserError(f"{corpus} is missing; {LAYOUT}")
+        if not queries.is_file():
+            alone = typed("data.path", str(corpus))
+            raise UserError(
+                f"{queries} is missing; {LAYOUT}. The documents alone can be searched: task=search data=documents "
+                f"{alone}"
+            )
+        files = sorted((folder / "qrels").glob("*.tsv"))
+        found = {file.stem: file for file in files if not file.name.startswith(".")}  # macOS writes ._test.tsv
         if not found:
             raise UserError(f"{folder}/qrels has no .tsv file; {LAYOUT}")
         qrels = choose_splits(found, self.splits, f"{folder}/qrels")
@@ -60,4 +67,6 @@ class Beir(CollectionSource):
             "qrels": {split: content_digest(file) for split, file in qrels.items()},
             "skip_unknown": self.skip_unknown,
         }
-        return Tables(folder.resolve().name, store.entry("collection", key, build, version=TABLES_VERSION))
+        entry = store.entry("collection", key, build, version=TABLES_VERSION)
+        splits = {split: SourceSplit(file.stem, f"qrels/{file.name}") for split, file in qrels.items()}
+        return Tables(folder.resolve().name, entry, splits)

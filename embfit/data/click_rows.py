@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from embfit.data.files import Record, text_of
+from embfit.data.identifiers import id_of
 from embfit.errors import UserError
 
 SPLITS = ("train", "dev", "test")  # a query belongs to the first of those that it occurs in
@@ -86,7 +87,7 @@ class ClickColumns:
             query=text_of(place, record, self.query),
             document="" if self.document is None else text_of(place, record, self.document),
             title="" if self.title is None else text_of(place, record, self.title, ""),
-            id=None if self.document_id is None else text_of(place, record, self.document_id),
+            id=None if self.document_id is None else id_of(place, record, self.document_id),
             clicks=1.0 if self.clicks is None else _number(place, record, self.clicks),
             impressions=0.0 if self.impressions is None else _number(place, record, self.impressions),
             position=position,

@@ -19,11 +19,15 @@ BLOCK = 4096  # rows
 
 
 class GivenText(NamedTuple):
-    """A text as a row gives it, with its title and id where it has them."""
+    """A text as a row gives it, with its title and id where it has them.
+
+    `tags` are what further columns of the table say of it, in their order.
+    """
 
     text: str
     title: str = ""
     id: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def readable(self) -> bool:
@@ -130,7 +134,7 @@ class DistinctTexts:
 
     def _add(self, name: str, given: GivenText, place: str) -> None:
         is_document = self._table.columns[: len(CORPUS)] == CORPUS
-        texts = (given.title, given.text) if is_document else (given.text,)
+        texts = (given.title, given.text) if is_document else (given.text, *given.tags)
         source, _, line = place.rpartition(":")
         origin = (source, f"line {line}") if self._table.columns == DOCUMENTS else ()
         self._table.add((name, *texts, *origin), place)

@@ -22,6 +22,7 @@ from embfit.data.files import Records, content_digest, table_of, text_of
 from embfit.data.formats.block import Block
 from embfit.data.formats.plain_text import read_plain_text
 from embfit.data.formats.readers import UnreadableError, read_blocks, whole_characters
+from embfit.data.identifiers import identifier
 from embfit.data.left_out_files import LeftOutFiles
 from embfit.data.tables import TABLES_VERSION, Tables, open_collection
 from embfit.errors import ConfigError, UserError
@@ -170,7 +171,7 @@ class Documents:
 
     def _rows(self, records: Records, name: str) -> Iterator[ParsedDocument]:
         for number, (place, record) in enumerate(records, 1):
-            given = text_of(place, record, self.document_id, "").strip() or str(number)
+            given = identifier(text_of(place, record, self.document_id, "")) or str(number)
             title, text = text_of(place, record, self.title, ""), text_of(place, record, self.text)
             position = place.rpartition(":")[2].strip()
             where = position if position.startswith("row") else f"line {position}"

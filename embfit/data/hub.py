@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from huggingface_hub.utils import logging as hub_logging
 
-from embfit.data.files import BLOCK, Record, text_of
+from embfit.data.files import BLOCK, Record
+from embfit.data.identifiers import id_of
 from embfit.data.qrels import Judgement, grade_of
 from embfit.data.source import CollectionSource, choose_splits
-from embfit.data.tables import TABLES_VERSION, Tables
+from embfit.data.tables import TABLES_VERSION, SourceSplit, Tables
 from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 log = logging.getLogger(__name__)
+
+QUERY_COLUMNS = ("query-id", "query_id")
+DOCUMENT_COLUMNS = ("corpus-id", "corpus_id")
+QRELS_CONFIGS = ("default", "qrels")  # the configurations that hold judgements, in older and in newer data sets
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class Hub(CollectionSource):
         qrels: the data set with the judgements; None means NAME-qrels for `BeIR/…` and `name` itself for all others.
         corpus_config: the configuration that holds the documents.
         queries_config: the configuration that holds the queries.
-        qrels_config: the configuration that holds the judgements.
+        qrels_config: the configuration that holds the judgements; None means `default`, or `qrels` where there is no
+            `default`.
         revision: a branch, tag or commit of `name`; None is its main branch.
         splits: the splits of the judgements to read; None reads all.
         skip_unknown: whether judgements that name an unknown document or query are left out and counted; false makes
@@ -50,7 +57,7 @@ class Hub(CollectionSource):
     qrels: str | None = None
     corpus_config: str = "corpus"
     queries_config: str = "queries"
-    qrels_config: str = "default"
+    qrels_config: str | None = None
     revision: str | None = None
     splits: list[str] | None = None
     skip_unknown: bool = True
@@ -60,19 +67,16 @@ class Hub(CollectionSource):
         if self.name is None:
             raise ConfigError("data=hub needs a data set: data.name=ORGANISATION/NAME, for example BeIR/scifact")
         judged = self.qrels or (f"{self.name}-qrels" if self.name.startswith("BeIR/") else self.name)
-        corpus = _HubRows(f"{self.name} {self.corpus_config}", self._only_split(self.name, self.corpus_config))
-        queries = _HubRows(f"{self.name} {self.queries_config}", self._only_split(self.name, self.queries_config))
-        found = _load(judged, self.qrels_config, self.revision if judged == self.name else None)
-        judgements = {
-            split: _Judgements(_HubRows(f"{judged} {split}", table))
-            for split, table in choose_splits(found, self.splits, judged).items()
-        }
+        corpus, queries = (self._texts(self.name, config) for config in (self.corpus_config, self.queries_config))
+        found = self._load_judgements(judged, self.revision if judged == self.name else None)
+        named = {name: (SourceSplit(name, f"{judged} {name}"), table) for name, table in found.items()}
+        chosen = choose_splits(named, self.splits, judged)
+        judgements = {split: _Judgements(_HubRows({own.place: table})) for split, (own, table) in chosen.items()}
         key = {
             "reader": "hub",
-            # `datasets` derives a fingerprint from the commit, the configuration and the files
-            "corpus": corpus.table._fingerprint,
-            "queries": queries.table._fingerprint,
-            "qrels": {split: lines.rows.table._fingerprint for split, lines in judgements.items()},
+            "corpus": corpus.fingerprints,
+            "queries": queries.fingerprints,
+            "qrels": {split: lines.rows.fingerprints for split, lines in judgements.items()},
             "skip_unknown": self.skip_unknown,
         }
         entry = store.entry(
@@ -81,33 +85,72 @@ class Hub(CollectionSource):
             lambda folder: write_collection(folder, corpus, queries, judgements, self.skip_unknown),
             version=TABLES_VERSION,
         )
-        return Tables(self.name.rstrip("/").rpartition("/")[-1], entry)
+        return Tables(
+            self.name.rstrip("/").rpartition("/")[-1], entry, {split: own for split, (own, _) in chosen.items()}
+        )
 
-    def _only_split(self, name: str, config: str) -> Dataset:
+    def _texts(self, name: str, config: str) -> _HubRows:
+        """Return the rows of all splits of a configuration: newer data sets cut texts as they cut judgements."""
         found = _load(name, config, self.revision)
-        if len(found) != 1:
-            raise UserError(
-                f'"{config}" of {name} has {len(found)} splits ({", ".join(found)}), and one is expected; name another '
-                "configuration with data.corpus_config or data.queries_config"
-            )
-        return next(iter(found.values()))
+        if len(found) == 1:
+            return _HubRows({f"{name} {config}": table for table in found.values()})
+        log.info("%s of %s has the splits %s, which are read as one", config, name, ", ".join(found))
+        return _HubRows({f"{name} {config} {split}": table for split, table in found.items()})
+
+    def _load_judgements(self, name: str, revision: str | None) -> DatasetDict:
+        if self.qrels_config is not None:
+            return _load(name, self.qrels_config, revision)
+        default, newer = QRELS_CONFIGS
+        try:
+            return _load(name, default, revision)
+        except _NoConfigError:
+            return _load(name, newer, revision)
+
+
+class _NoConfigError(UserError):
+    """A data set has no configuration of the name."""
 
 
 @dataclass(frozen=True)
 class _HubRows:
-    """The rows of a table as records."""
+    """The rows of tables as records; a text that stands in several tables alike is read once.
 
-    name: str
-    table: Dataset
+    Args:
+        tables: by the name that error messages give each.
+    """
+
+    tables: Mapping[str, Dataset]
 
     def __str__(self) -> str:
-        return self.name
+        return next(iter(self.tables))
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Identify the tables: `datasets` derives a fingerprint from the commit, the configuration and the files."""
+        return [table._fingerprint for table in self.tables.values()]
 
     def __iter__(self) -> Iterator[Record]:
-        for start in range(0, len(self.table), BLOCK):
-            block = self.table[start : start + BLOCK]
-            for at, values in enumerate(zip(*block.values(), strict=True), start + 1):
-                yield f"{self.name}: row {at}", dict(zip(block, values, strict=True))
+        seen: set[bytes] = set()
+        for name, table in self.tables.items():
+            for place, record in _records(name, table):
+                if len(self.tables) > 1:
+                    digest = _digest(record)
+                    if digest in seen:
+                        continue
+                    seen.add(digest)
+                yield place, record
+
+
+def _records(name: str, table: Dataset) -> Iterator[Record]:
+    for start in range(0, len(table), BLOCK):
+        block = table[start : start + BLOCK]
+        for at, values in enumerate(zip(*block.values(), strict=True), start + 1):
+            yield f"{name}: row {at}", dict(zip(block, values, strict=True))
+
+
+def _digest(record: Mapping[str, Any]) -> bytes:
+    """Return 16 bytes that stand for a record's fields."""
+    return hashlib.blake2b(repr(sorted(record.items())).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -121,10 +164,8 @@ class _Judgements:
 
     def __iter__(self) -> Iterator[Judgement]:
         for place, record in self.rows:
-            grade = grade_of(record.get("score"))
-            if grade is None:
-                raise UserError(f'{place}: "score" must be a whole number, got {record.get("score")!r}')
-            yield Judgement(place, text_of(place, record, "query-id"), text_of(place, record, "corpus-id"), grade)
+            query, document = (id_of(place, record, *names) for names in (QUERY_COLUMNS, DOCUMENT_COLUMNS))
+            yield Judgement(place, query, document, grade_of(place, "score", record.get("score")))
 
 
 def _load(name: str, config: str, revision: str | None) -> DatasetDict:
@@ -143,7 +184,13 @@ def _load(name: str, config: str, revision: str | None) -> DatasetDict:
             "or use files: data=beir data.path=DIR"
         ) from error
     except (FileNotFoundError, ValueError, RuntimeError, DatasetsError) as error:
-        raise UserError(f'cannot load "{config}" of {name}: {str(error).splitlines()[0]}') from error
+        said = str(error).splitlines()[0]
+        if said.startswith("BuilderConfig"):
+            raise _NoConfigError(
+                f'cannot load "{config}" of {name}: {said}; name the configurations that it has with '
+                "data.corpus_config, data.queries_config and data.qrels_config"
+            ) from error
+        raise UserError(f'cannot load "{config}" of {name}: {said}') from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ documents with different ids count as one. The functions return new judgements a
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 from embfit.records import Qrels
 from embfit.text_digests import normalise
@@ -55,7 +56,7 @@ def without_self(qrels: Mapping[str, Qrels]) -> dict[str, Qrels]:
 
 def remove_leaks(
     qrels: Mapping[str, Qrels], texts: Mapping[str, str], contents: Mapping[str, Hashable]
-) -> tuple[dict[str, Qrels], dict[str, int]]:
+) -> tuple[dict[str, Qrels], dict[str, Any]]:
     """Remove the queries of every other split from training, and those of the remaining evaluation splits from dev.
 
     Two queries are the same if their normalised texts are. Dev is cleaned too because it chooses the weights that the
@@ -63,19 +64,29 @@ def remove_leaks(
 
     Returns:
         The judgements, and three counts: `leaked_queries_removed`, `leaked_pairs_removed` (how many relevant pairs of
-        the removed queries an evaluation split has, too) and `dev_queries_removed`.
+        the removed queries an evaluation split has, too) and `dev_queries_removed`. Where training queries were
+        removed, `training_queries_also_in` says by evaluation split how many it has.
     """
-    counts = {"leaked_queries_removed": 0, "leaked_pairs_removed": 0, "dev_queries_removed": 0}
+    counts: dict[str, Any] = {"leaked_queries_removed": 0, "leaked_pairs_removed": 0, "dev_queries_removed": 0}
     cleaned = dict(qrels)
     if "train" in qrels:
-        others = [judged for split, judged in qrels.items() if split != "train"]
-        cleaned["train"], counts["leaked_pairs_removed"] = _not_asked(qrels["train"], others, texts, contents)
+        others = {split: judged for split, judged in qrels.items() if split != "train"}
+        cleaned["train"], counts["leaked_pairs_removed"] = _not_asked(qrels["train"], others.values(), texts, contents)
         counts["leaked_queries_removed"] = len(qrels["train"]) - len(cleaned["train"])
+        if counts["leaked_queries_removed"]:
+            counts["training_queries_also_in"] = _shared_queries(qrels["train"], others, texts)
     if "dev" in qrels:
-        others = [judged for split, judged in qrels.items() if split not in ("train", "dev")]
-        cleaned["dev"], _ = _not_asked(qrels["dev"], others, texts, contents)
+        others = {split: judged for split, judged in qrels.items() if split not in ("train", "dev")}
+        cleaned["dev"], _ = _not_asked(qrels["dev"], others.values(), texts, contents)
         counts["dev_queries_removed"] = len(qrels["dev"]) - len(cleaned["dev"])
     return {split: judged for split, judged in cleaned.items() if judged or split != "dev"}, counts
+
+
+def _shared_queries(train: Qrels, others: Mapping[str, Qrels], texts: Mapping[str, str]) -> dict[str, int]:
+    """Count the training queries that each evaluation split has, too; splits that have none are left out."""
+    trained = {normalise(texts[query]) for query in train}
+    shared = {split: len(trained & {normalise(texts[query]) for query in judged}) for split, judged in others.items()}
+    return {split: count for split, count in shared.items() if count}
 
 
 def _not_asked(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embfit.data.distinct_texts import CorpusTexts, DistinctTexts, GivenText
-from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TableWriter, write_judgements
+from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TAGGED, TableWriter, write_judgements
 from embfit.errors import UserError
+from embfit.records import Qrels
 
 
 class PairRow(NamedTuple):
@@ -29,25 +30,28 @@ class PairRow(NamedTuple):
     negatives: Sequence[GivenText]
 
 
-def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]], corpus: CorpusTexts | None = None) -> None:
+def write_pairs(
+    folder: Path, rows: Mapping[str, Iterable[PairRow]], corpus: CorpusTexts | None = None, tagged: bool = False
+) -> None:
     """Write the tables of a collection.
 
     Rows without a query or any document are left out and counted. A pair that stands in several rows gets the highest
-    of its grades, so a document that is a positive in one row is never a negative of the same query. Negatives come
-    without a title; a negative whose text is that of a titled document is that document.
+    of its grades, so a document that is a positive in one row is never a negative of the same query. A
+    negative without a title whose text is that of a titled document is that document.
 
     Args:
         folder: the folder to write the tables to.
         rows: the rows of each split. They are read a second time for the negatives, so that a text keeps the id that it
             has as a positive.
         corpus: further documents. A document of the rows that is one of them, or a near copy of one, becomes that one.
+        tagged: whether queries have a source and a weight; those of a query's first row count.
 
     Raises:
-        UserError: an id stands for two texts, or no row is left.
+        UserError: an id stands for two texts, no row is left, or no pair of a split is relevant.
     """
     with (
         TableWriter(folder / "corpus.arrow", DOCUMENTS if corpus else CORPUS) as table,
-        TableWriter(folder / "queries.arrow", QUERIES) as query_table,
+        TableWriter(folder / "queries.arrow", TAGGED if tagged else QUERIES) as query_table,
     ):
         documents, queries = DistinctTexts(table, "d", corpus), DistinctTexts(query_table, "q")
         qrels: dict[str, dict[str, dict[str, int]]] = {split: {} for split in rows}
@@ -76,8 +80,24 @@ def write_pairs(folder: Path, rows: Mapping[str, Iterable[PairRow]], corpus: Cor
         raise UserError(
             f"{files}: none of the {read} rows has both a query and a positive; check data.query and data.positive"
         )
+    _check_relevant(rows, qrels)
     facts = {"rows": read, "rows_without_text_left_out": read - used, "given_negatives": given, **documents.facts}
     write_judgements(folder, qrels, facts)
+
+
+def _check_relevant(rows: Mapping[str, Iterable[PairRow]], qrels: Mapping[str, Qrels]) -> None:
+    """Refuse a split without a relevant pair, which is a wrong column of labels rather than a choice.
+
+    Raises:
+        UserError: there is such a split.
+    """
+    for split, judged in qrels.items():
+        grades = [grade for documents in judged.values() for grade in documents.values()]
+        if grades and max(grades) < 1:
+            raise UserError(
+                f"{rows[split]}: none of the {len(grades)} pairs is relevant (data.label): each has the grade 0, and 1 "
+                "or more is relevant"
+            )
 
 
 def _usable(row: PairRow) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from embfit.compose.command_line import typed
 from embfit.data.distinct_texts import CorpusTexts, GivenText
 from embfit.data.documents import Documents, corpus_texts
 from embfit.data.files import Delimited, Records, content_digest, table_of, text_of
+from embfit.data.identifiers import id_of, identifier
 from embfit.data.pair_rows import PairRow, write_pairs
 from embfit.data.qrels import grade_of
 from embfit.data.source import CollectionSource, choose_splits
@@ -20,6 +23,8 @@ from embfit.hints import Location
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
+
+OBJECT_IDS = ("docid", "_id", "id")  # names of the id of a document that is an object
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,10 @@ class Pairs(CollectionSource):
         path: a file of training data from which splits are held out, or split → file (`{train: a.jsonl, test:
             b.jsonl}`). The suffix tells the format: .jsonl, .csv, .tsv or .parquet.
         query: the column with the query.
-        positive: the column with the relevant document; in JSONL and Parquet it holds a text or a list of texts.
-        negatives: the column or columns with documents that look relevant and are not: texts (empty ones are skipped)
-            or lists of texts. They become judgements of grade 0, which miners use as given negatives. None reads the
+        positive: the column with the relevant document; in JSONL and Parquet it holds a text, an object with `text` and
+            perhaps `title` and `docid`, or a list of these.
+        negatives: the column or columns with documents that look relevant and are not: what `positive` may hold (empty
+            texts are skipped). They become judgements of grade 0, which miners use as given negatives. None reads the
             column `negatives` if the file has one; an empty list reads none.
         label: the column with the positive's grade: 0 is not relevant, 1 is relevant, higher is better. None makes
             every grade 1.
@@ -43,6 +49,9 @@ class Pairs(CollectionSource):
         query_id: the column with the query's id; None numbers the queries q1, q2, …
         document_id: the column with the positive's id, a list if the positive is a list; None numbers the documents d1,
             d2, …
+        source: the column with the source of the query (a product, a team, a tool), which `training.batching=by_source`
+            keeps apart; None if there is none.
+        weight: the column with how much a query counts in training, a number above 0; None counts all alike.
         corpus: documents beside those of the rows, so that pairs are mined and measured among all of them: a folder,
             file or table that is read as `data=documents` reads it, or a choice of its own with other settings. A
             document of the rows that is one of its pieces, or nearly, becomes that piece.
@@ -56,6 +65,8 @@ class Pairs(CollectionSource):
     title: str | None = None
     query_id: str | None = None
     document_id: str | None = None
+    source: str | None = None
+    weight: str | None = None
     corpus: str | Documents | None = None
 
     def read(self, store: Store) -> Tables:
@@ -74,7 +85,9 @@ class Pairs(CollectionSource):
         corpus: CorpusTexts | None = None
         if self.corpus:
             corpus, key["corpus"] = corpus_texts(self.corpus, store)
-        entry = store.entry("collection", key, lambda folder: write_pairs(folder, rows, corpus), version=TABLES_VERSION)
+        entry = store.entry(
+            "collection", key, lambda folder: write_pairs(folder, rows, corpus, self._tagged), version=TABLES_VERSION
+        )
         return Tables(next(iter(files.values())).stem, entry)
 
     @property
@@ -88,8 +101,29 @@ class Pairs(CollectionSource):
             "title": self.title,
             "query_id": self.query_id,
             "document_id": self.document_id,
+            "source": self.source,
+            "weight": self.weight,
         }
         return {name: [value] if isinstance(value, str) else value for name, value in given.items() if value}
+
+    @property
+    def _tagged(self) -> bool:
+        return self.source is not None or self.weight is not None
+
+    def _tags(self, place: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return source and weight of a row's query, as texts; an empty weight is that of all others."""
+        if not self._tagged:
+            return ()
+        source = text_of(place, record, self.source) if self.source else ""
+        if self.weight is None or record.get(self.weight) in (None, ""):
+            return source, ""
+        try:
+            weight = float(record[self.weight])
+        except (TypeError, ValueError):
+            weight = math.nan
+        if not 0 < weight < math.inf:
+            raise UserError(f'{place}: "{self.weight}" must be a number above 0, got {record[self.weight]!r}')
+        return source, repr(weight)
 
     def row(self, place: str, record: Mapping[str, Any]) -> PairRow:
         """Return a record as a row of pairs.
@@ -101,30 +135,32 @@ class Pairs(CollectionSource):
         Raises:
             UserError: a column is missing, or its value has the wrong type.
         """
-        texts = _texts(place, record, self.positive)
-        ids: list[str | None] = [*_texts(place, record, self.document_id)] if self.document_id else [None] * len(texts)
-        if len(ids) != len(texts):
-            raise UserError(
-                f'{place}: the row has {len(texts)} "{self.positive}" and {len(ids)} "{self.document_id}"; give each '
-                "document one id"
-            )
-        title = text_of(place, record, self.title, "") if self.title else ""
-        label = record.get(self.label) if self.label else 1
-        grade = grade_of(label)
-        if grade is None:
-            raise UserError(f'{place}: "{self.label}" must be a whole number, got {label!r}')
+        documents = _texts(place, record, self.positive)
+        if self.document_id:
+            ids = [identifier(one.text) for one in _texts(place, record, self.document_id)]
+            if len(ids) != len(documents):
+                raise UserError(
+                    f'{place}: the row has {len(documents)} "{self.positive}" and {len(ids)} "{self.document_id}"; '
+                    "give each document one id"
+                )
+            documents = [given._replace(id=name) for given, name in zip(documents, ids, strict=True)]
+        if self.title and (title := text_of(place, record, self.title, "")):
+            documents = [given._replace(title=title) for given in documents]
+        grade = grade_of(place, self.label, record.get(self.label)) if self.label else 1
         return PairRow(
             place=place,
             query=GivenText(
-                text_of(place, record, self.query), id=text_of(place, record, self.query_id) if self.query_id else None
+                text_of(place, record, self.query),
+                id=id_of(place, record, self.query_id) if self.query_id else None,
+                tags=self._tags(place, record),
             ),
-            documents=[GivenText(text, title, name) for text, name in zip(texts, ids, strict=True)],
+            documents=documents,
             grade=max(0, grade),
             negatives=[
-                GivenText(text)
+                given
                 for column in (["negatives"] if self.negatives is None else self.columns.get("negatives", []))
                 if record.get(column) is not None
-                for text in _texts(place, record, column)
+                for given in _texts(place, record, column)
             ],
         )
 
@@ -169,15 +205,32 @@ class _PairRows:
 def _table(path: Path) -> Records:
     if path.is_dir():
         beir = (path / "corpus.jsonl").is_file()
-        remedy = f"read it with data=beir data.path={path}" if beir else "name a file: data.path=FILE"
+        remedy = f"read it with data=beir {typed('data.path', str(path))}" if beir else "name a file: data.path=FILE"
         raise UserError(f"{path} is a folder; {remedy}")
     if (records := table_of(path)) is not None:
         return records
     raise UserError(f'{path}: the suffix "{path.suffix}" is not a known format; use .jsonl, .csv, .tsv or .parquet')
 
 
-def _texts(place: str, record: Mapping[str, Any], column: str) -> list[str]:
+def _texts(place: str, record: Mapping[str, Any], column: str) -> list[GivenText]:
+    """Return what a column holds: a text, an object with a text, or a list of these."""
     value = record.get(column)
+    if isinstance(value, Mapping):
+        return [_text_of_object(f'{place}, "{column}"', value)]
     if not isinstance(value, list):
-        return [text_of(place, record, column)]
-    return [text_of(f'{place}, "{column}"', {str(at): text}, str(at)) for at, text in enumerate(value)]
+        return [GivenText(text_of(place, record, column))]
+    within = f'{place}, "{column}"'
+    return [
+        _text_of_object(f"{within} {at}", one)
+        if isinstance(one, Mapping)
+        else GivenText(text_of(within, {str(at): one}, str(at)))
+        for at, one in enumerate(value)
+    ]
+
+
+def _text_of_object(place: str, found: Mapping[str, Any]) -> GivenText:
+    """Return a document that is an object, as Tevatron and the BEIR layout write one: its text, title and id."""
+    name = next((key for key in OBJECT_IDS if found.get(key) is not None), None)
+    return GivenText(
+        text_of(place, found, "text"), text_of(place, found, "title", ""), id_of(place, found, name) if name else None
+    )

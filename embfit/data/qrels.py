@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embfit.data.files import read_lines
+from embfit.data.identifiers import columns_of
 from embfit.errors import UserError
 from embfit.records import Qrels
 
 QUERY_NAMES = ("query", "queryid", "qid", "topic", "topicid")
+MAX_GRADE = 1_000_000  # measures keep a number for each grade up to the highest; timestamps are larger
 GRADE_NAMES = ("score", "grade", "label", "rel", "relevance", "relevancy", "judgement", "judgment", "rating")
 
 
@@ -42,14 +44,14 @@ class QrelsFile:
         """Read from the start.
 
         Raises:
-            UserError: a line has the wrong number of columns, or its grade is not a whole number.
+            UserError: a line has the wrong number of columns, or its grade is no grade.
         """
         width = 0
         for number, line in read_lines(self.path):
             if line.isspace():
                 continue
             place = f"{self.path}:{number}"
-            columns = [column.strip() for column in line.split("\t" if "\t" in line else None)]
+            columns = columns_of(line, by_tabs="\t" in line)
             if not width:
                 width = 4 if len(columns) == 4 else 3
                 if len(columns) == width and _is_header(columns):
@@ -57,15 +59,12 @@ class QrelsFile:
             if len(columns) != width:
                 hint = "; separate columns with tabs, not commas" if len(columns) == 1 and "," in line else ""
                 raise UserError(f"{place}: expected {width} columns, got {len(columns)}{hint}")
-            grade = grade_of(columns[-1])
-            if grade is None:
-                raise UserError(f'{place}: the grade "{columns[-1]}" is not a whole number')
-            yield Judgement(place, columns[0], columns[-2], grade)
+            yield Judgement(place, columns[0], columns[-2], grade_of(place, "grade", columns[-1]))
 
 
 def _is_header(columns: list[str]) -> bool:
     """Say whether the first line is a header; a judgement with a malformed grade must not be mistaken for one."""
-    if grade_of(columns[-1]) is not None:
+    if _whole_number(columns[-1]) is not None:
         return False
     first, last = (re.sub("[^a-z]", "", column.lower()) for column in (columns[0], columns[-1]))
     return first in QUERY_NAMES or last in GRADE_NAMES
@@ -100,10 +99,31 @@ def read_qrels(path: Path) -> Qrels:
     return judgements_of(QrelsFile(path))[0]
 
 
-def grade_of(value: object) -> int | None:
-    """Return a value as a whole number (`1`, `"1"` and `"1.0"` are 1), or None if it is not one."""
+def grade_of(place: str, name: str, value: object) -> int:
+    """Return a grade: a whole number (`1`, `"1"` and `"1.0"` are 1).
+
+    Args:
+        place: where the grade stands, for error messages.
+        name: what its column is called.
+        value: what the column holds.
+
+    Raises:
+        UserError: it is not a whole number, or exceeds `MAX_GRADE`.
+    """
+    number = _whole_number(value)
+    if number is None:
+        raise UserError(f'{place}: "{name}" must be a whole number, got {value!r}')
+    if abs(number) > MAX_GRADE:
+        raise UserError(
+            f'{place}: "{name}" is {number:,}, and a grade of relevance is at most {MAX_GRADE:,}; is this the column '
+            "of grades?"
+        )
+    return number
+
+
+def _whole_number(value: object) -> int | None:
     try:
         number = float(value)  # type: ignore[arg-type]  # what is no number raises
     except (TypeError, ValueError):
         return None
-    return int(number) if number.is_integer() and abs(number) < 2**31 else None
+    return int(number) if number.is_integer() else None

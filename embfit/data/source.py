@@ -21,6 +21,7 @@ from embfit.data.judgements import (
     split_sizes,
     without_self,
 )
+from embfit.data.loading_summary import loading_summary, refuse_empty_training
 from embfit.data.tables import Tables, open_collection, write_judgements
 from embfit.errors import ConfigError, UserError
 from embfit.records import Collection, Qrels, Seed
@@ -102,7 +103,8 @@ class CollectionSource(ABC):
         if self.queries_from:
             sources = {**collection.facts.get("queries_from", {}), **self.queries_from}
             collection = replace(collection, facts={**collection.facts, "queries_from": sources})
-        _log_sizes(collection)
+        for line in loading_summary(collection, tables.splits):
+            log.log(logging.WARNING if line.warns else logging.INFO, "%s", line.text)
         return collection
 
     def _split(self, tables: Tables, folder: Path) -> None:
@@ -111,7 +113,9 @@ class CollectionSource(ABC):
         qrels, merged = merge_queries(raw.qrels, texts)
         if self.exclude_self:
             qrels = without_self(qrels)
+        training_queries = len(qrels.get("train", ()))
         qrels, leaks = remove_leaks(qrels, texts, contents)
+        refuse_empty_training(training_queries, leaks, tables.splits)
         held_out: dict[str, Qrels] = {}
         too_few: list[str] = []
         left_out = 0
@@ -130,6 +134,7 @@ class CollectionSource(ABC):
             "train_queries_left_out": left_out,
             "queries_merged": merged,
             **leaks,
+            **({"training_queries_before_removal": training_queries} if leaks["leaked_queries_removed"] else {}),
             **_seen_in_train(qrels, contents),
             **raw.facts,
         }
@@ -210,21 +215,3 @@ def _seen_in_train(qrels: Mapping[str, Qrels], contents: Mapping[str, bytes]) ->
         for split, judged in qrels.items()
         if split != "train"
     }
-
-
-def _log_sizes(collection: Collection) -> None:
-    facts, splits = collection.facts, collection.qrels
-    sizes = ", ".join(f"{split} {facts[f'{split}_queries']:,} ({facts[f'{split}_pairs']:,})" for split in splits)
-    log.info("%s: %s documents; queries (pairs) %s", collection.name, f"{facts['documents']:,}", sizes)
-    if facts["train_queries_left_out"]:
-        log.info("data.max_train leaves %d training queries out", facts["train_queries_left_out"])
-    if facts["leaked_queries_removed"]:
-        log.info(
-            "training queries removed because they are evaluation queries too: %d", facts["leaked_queries_removed"]
-        )
-    if facts["dev_queries_removed"]:
-        log.info("dev queries removed because another evaluation split has them too: %d", facts["dev_queries_removed"])
-    for split in splits:
-        seen = facts.get(f"{split}_queries_seen_in_train", 0)
-        if seen:
-            log.info("%s queries with a document seen in training: %d of %d", split, seen, facts[f"{split}_queries"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
@@ -22,13 +22,26 @@ from embfit.text_digests import DIGESTS, digest_documents
 BLOCK_ROWS = 4096
 BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
 
-TABLES_VERSION = 5  # of the collections in the store, whichever source they were read from
+TABLES_VERSION = 6  # of the collections in the store, whichever source they were read from
 
 CORPUS = ("_id", "title", "text")
 DOCUMENTS = (*CORPUS, "source", "position")  # of a corpus that was read from files: which one, and where in it
 QUERIES = ("_id", "text")
+TAGGED = (*QUERIES, "source", "weight")  # of queries that say where they came from, and how much they count in training
 LEFT_OUT = "left_out.json"  # ids of documents without text
 _QRELS = pa.schema({"split": pa.string(), "query": pa.string(), "document": pa.string(), "grade": pa.int32()})
+
+
+class SourceSplit(NamedTuple):
+    """A split as its source has it.
+
+    Args:
+        name: the name by which `data.splits` chooses it.
+        place: where it stands, as messages name it (`qrels/test.tsv`).
+    """
+
+    name: str
+    place: str
 
 
 class Tables(NamedTuple):
@@ -37,10 +50,13 @@ class Tables(NamedTuple):
     Args:
         name: the collection's name, as reports show it.
         folder: the folder with its tables.
+        splits: the splits that were chosen by name, with what the source calls them; empty for a source that does not
+            let them be chosen.
     """
 
     name: str
     folder: Path
+    splits: Mapping[str, SourceSplit] = MappingProxyType({})
 
 
 class TableWriter:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from embfit.data.files import read_lines
+from embfit.data.identifiers import columns_of, identifier
 from embfit.errors import UserError
 from embfit.records import Collection, Qrels, Ranking
 from embfit.store import write_text
@@ -31,7 +32,7 @@ def write_run(path: Path, ranking: Ranking, system: str) -> None:
     order.
 
     Raises:
-        UserError: an id contains a tab or a line break.
+        UserError: an id contains a tab or a line break, or begins or ends with a blank.
     """
     lines = [
         (query, "Q0", document, str(place), f"{score:.9g}", "_".join(system.split()))
@@ -91,7 +92,7 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
     """Write a qrels file, whole or not at all.
 
     Raises:
-        UserError: an id contains a tab or a line break.
+        UserError: an id contains a tab or a line break, or begins or ends with a blank.
     """
     lines = [
         (query, "0", document, str(grade)) for query, grades in qrels.items() for document, grade in grades.items()
@@ -116,13 +117,18 @@ def falling(documents: Sequence[tuple[str, float]]) -> np.ndarray:
 
 
 def _write(path: Path, lines: Sequence[tuple[str, ...]]) -> None:
-    if unwritable := next((field for fields in lines for field in fields if set(field) & set("\t\r\n")), None):
+    if unwritable := next((field for fields in lines for field in fields if not _can_be_read_back(field)), None):
         raise UserError(
-            f"{path}: the id {unwritable!r} contains a tab or a line break, which TREC files cannot hold; rename it"
+            f"{path}: the id {unwritable!r} contains a tab or a line break, or begins or ends with a blank, which TREC "
+            "files cannot hold; rename it"
         )
     # Everyone writes spaces, but a space would split an id that contains one; our own reader also accepts tabs.
     separator = "\t" if any(" " in field for fields in lines for field in fields) else " "
     write_text(path, "".join(separator.join(fields) + "\n" for fields in lines))
+
+
+def _can_be_read_back(field: str) -> bool:
+    return identifier(field) == field and not set(field) & set("\t\r\n")
 
 
 def _lines(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
@@ -132,9 +138,9 @@ def _lines(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
         if not line.strip():
             continue
         found = True
-        fields = line.rstrip("\r\n").split("\t")
+        fields = columns_of(line, by_tabs=True)
         if len(fields) != columns:
-            fields = line.split()
+            fields = columns_of(line, by_tabs=False)
         if len(fields) != columns:
             raise UserError(f"{path}:{number}: expected {columns} columns, got {len(fields)}")
         yield f"{path}:{number}", fields

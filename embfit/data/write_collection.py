@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.compute
 
 from embfit.data.files import Record, Records, text_of
+from embfit.data.identifiers import id_of
 from embfit.data.qrels import Judgement, judgements_of
-from embfit.data.tables import CORPUS, LEFT_OUT, QUERIES, TableWriter, write_judgements
+from embfit.data.tables import CORPUS, LEFT_OUT, TAGGED, TableWriter, write_judgements
 from embfit.errors import UserError
+
+ID_KEYS = ("_id", "id")  # BEIR's name of an id, and that of MTEB's newer data sets
 
 
 def write_collection(
@@ -31,8 +34,8 @@ def write_collection(
 
     Args:
         folder: the folder to write the tables to.
-        documents: records with `_id`, `text` and optionally `title`.
-        queries: records with `_id` and `text`.
+        documents: records with `_id` (or `id`), `text` and optionally `title`.
+        queries: records with `_id` (or `id`), `text` and optionally `source`.
         judgements: the judgements of each split; they are read a second time if one of them is wrong.
         skip_unknown: whether judgements that name an unknown document or query are left out and counted; false makes
             the first of them an error.
@@ -49,7 +52,7 @@ def write_collection(
     without_text = _write_queries(folder / "queries.arrow", queries)
     unknown_documents = _missing(judged_documents, _unique_ids(folder / "corpus.arrow", documents))
     unknown_queries = _missing(judged_queries, _unique_ids(folder / "queries.arrow", queries)) - without_text
-    unknown = 0
+    unknown: dict[str, dict[str, int]] = {}
     if unknown_documents or unknown_queries:
         unknown = _count_unknown(judgements, unknown_documents, unknown_queries, skip_unknown)
 
@@ -62,8 +65,11 @@ def write_collection(
         }
         for split, judged in qrels.items()
     }
-    facts |= {"queries_without_text_left_out": len(without_text), "unknown_judgements_left_out": unknown}
-    write_judgements(folder, kept, facts)
+    facts |= {
+        "queries_without_text_left_out": len(without_text),
+        "unknown_judgements_left_out": sum(count["left_out"] for count in unknown.values()),
+    }
+    write_judgements(folder, kept, {**facts, "unknown_judgements": unknown} if unknown else facts)
 
 
 def _read_judgements(
@@ -99,11 +105,11 @@ def _write_documents(path: Path, records: Records, judged: Container[str]) -> di
 def _write_queries(path: Path, records: Records) -> set[str]:
     """Write the queries and return the ids of those without text."""
     without_text = set()
-    with TableWriter(path, QUERIES) as table:
+    with TableWriter(path, TAGGED) as table:
         for place, record in records:
             name, text = _id(place, record), text_of(place, record, "text")
             if text.strip():
-                table.add((name, text), place)
+                table.add((name, text, str(record.get("source") or ""), ""), place)
             else:
                 without_text.add(name)
     if not table.rows:
@@ -112,8 +118,8 @@ def _write_queries(path: Path, records: Records) -> set[str]:
 
 
 def _id(place: str, record: Mapping[str, object]) -> str:
-    name = text_of(place, record, "_id")
-    if not name.strip():
+    name = id_of(place, record, *ID_KEYS)
+    if not name:
         raise UserError(f'{place}: the "_id" is empty; every record needs an id')
     return name
 
@@ -135,7 +141,7 @@ def _unique_ids(path: Path, records: Records) -> pa.ChunkedArray:
 
 
 def _places(records: Iterable[Record], name: str) -> list[str]:
-    return [place for place, record in records if text_of(place, record, "_id") == name]
+    return [place for place, record in records if id_of(place, record, *ID_KEYS) == name]
 
 
 def _missing(names: Iterable[str], ids: pa.ChunkedArray) -> set[str]:
@@ -146,17 +152,25 @@ def _missing(names: Iterable[str], ids: pa.ChunkedArray) -> set[str]:
 
 def _count_unknown(
     judgements: Mapping[str, Iterable[Judgement]], documents: set[str], queries: set[str], skip: bool
-) -> int:
-    wrong = [
-        line for lines in judgements.values() for line in lines if line.document in documents or line.query in queries
-    ]
+) -> dict[str, dict[str, int]]:
+    """Return, for each split that has judgements with unknown ids, how many of how many are left out.
+
+    Raises:
+        UserError: they are not to be skipped.
+    """
+    read = {split: list(lines) for split, lines in judgements.items()}
+    wrong = {
+        split: [line for line in lines if line.document in documents or line.query in queries]
+        for split, lines in read.items()
+    }
     if not skip:
-        place, query, document, _ = wrong[0]
+        every = [line for lines in wrong.values() for line in lines]
+        place, query, document, _ = every[0]
         what = (
             f'the query "{query}" is not among the queries'
             if query in queries
             else f'the document "{document}" is not in the corpus'
         )
-        more = f" ({len(wrong)} judgements have unknown ids)" if len(wrong) > 1 else ""
+        more = f" ({len(every)} judgements have unknown ids)" if len(every) > 1 else ""
         raise UserError(f"{place}: {what}{more}; correct the ids, or skip such judgements with data.skip_unknown=true")
-    return len(wrong)
+    return {split: {"left_out": len(lines), "of": len(read[split])} for split, lines in wrong.items() if lines}

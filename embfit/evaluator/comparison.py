@@ -16,7 +16,8 @@ ALL = "all"
 def compare(a: Evaluation, b: Evaluation, samples: int, seed: int) -> list[Comparison]:
     """Return the paired comparisons of `b` against `a`: all queries first, then each subset; metrics as in `a`.
 
-    A positive difference says that `b` is better. The resamples are the same for every metric of a subset.
+    A positive difference says that `b` is better. The resamples are the same for every metric of a subset. A system
+    that found nothing for any query could not work here, so it is compared with none.
 
     Args:
         a: the system compared with.
@@ -32,6 +33,8 @@ def compare(a: Evaluation, b: Evaluation, samples: int, seed: int) -> list[Compa
     everything = list(next(iter(a.per_query.values())))
     if set(everything) != set(next(iter(b.per_query.values()))):
         raise ValueError(f"{a.system} and {b.system} were evaluated on different queries")
+    if not (a.found_any and b.found_any):
+        return []
     return [
         _compare(a, b, metric, subset, queries, samples, seed)
         for subset, queries in {ALL: everything, **a.subsets}.items()
@@ -49,7 +52,7 @@ def compare_all(evaluations: Sequence[Evaluation], samples: int, seed: int) -> l
         ValueError: they were not evaluated on the same queries and metrics.
     """
     first, *others = evaluations
-    compared = [compare(first, other, samples, seed) for other in others]
+    compared = [found for other in others if (found := compare(first, other, samples, seed))]
     if len(compared) < 2:
         return [found for one in compared for found in one]
     families = [  # transposed: one family a metric and subset

@@ -12,7 +12,7 @@ from embfit.data.qrels import read_qrels
 from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
 from embfit.index.compressed import Format
-from embfit.index.lexical import Language
+from embfit.index.language import LanguageChoice
 from embfit.nearest import nearest
 from embfit.records import Collection, Evaluation, Qrels, Ranking
 
@@ -45,7 +45,8 @@ class Judging:
         dims: dimensions that vectors are also cut to; None for none.
         funnel: what smaller vectors are measured for; None measures nothing.
         bm25: whether BM25 is reported beside a model.
-        language: the language of words (stemmer, stop words); None takes words as they are.
+        language: the language of words (stemmer, stop words); auto is that of the documents, None takes words as they
+            are.
         near_copy: the similarity from which a text that training saw counts as the same; None for exact copies alone.
         seed: seeds whatever is drawn.
     """
@@ -58,7 +59,7 @@ class Judging:
     dims: Sequence[int] | None = None
     funnel: FunnelSettings | None = None
     bm25: bool = True
-    language: Language | None = "english"
+    language: LanguageChoice = "auto"
     near_copy: float | None = None
     seed: int = 0
 
@@ -96,7 +97,10 @@ def _instead(collection: Collection, split: str) -> str:
     said = ""
     if split in str(collection.facts.get("not_held_out", "")).split(", "):
         queries = len(collection.qrels["train"])
-        said = f"none of the {queries} training queries could be held out for it (data.{split}_share); "
+        if answerable(collection.qrels["train"]):
+            said = f"none of the {queries} training queries could be held out for it (data.{split}_share); "
+        else:
+            said = f"none of the {queries} training queries has a relevant document (grade 1 or more) to hold out; "
     elif meant := nearest(split, collection.qrels):
         said = f"did you mean {meant!r}? "
     return f"{said}its splits: {', '.join(sorted(collection.qrels)) or 'none'}"
@@ -178,5 +182,11 @@ def judge(
         per_query=values,
         subsets=subsets or {},
         ranking=ranking,
-        facts={"queries": queries, "left_out": len(qrels) - queries, **(facts or {})},
+        facts={"queries": queries, "left_out": len(qrels) - queries, **_unanswered(ranking, qrels), **(facts or {})},
     )
+
+
+def _unanswered(ranking: Ranking, qrels: Qrels) -> dict[str, int]:
+    """Count the queries for which nothing was found, if there are any."""
+    count = sum(not ranking.documents.get(query) for query in answerable(qrels))
+    return {"queries_without_result": count} if count else {}

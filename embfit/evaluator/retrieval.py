@@ -15,7 +15,7 @@ from embfit.evaluator.metrics import Metric
 from embfit.evaluator.production import production_gap
 from embfit.evaluator.systems import EvaluationContext, System, standard
 from embfit.index.compressed import FORMATS, Format
-from embfit.index.lexical import Language
+from embfit.index.language import LanguageChoice
 from embfit.model.encoder import Encoder
 from embfit.model.pretrained import Pretrained
 from embfit.records import Collection, Comparison, Evaluation, Seed
@@ -43,7 +43,7 @@ class Retrieval:
         formats: how the vectors that the funnel searches are kept.
         quality_kept: the share of the quality of whole vectors that the cheapest setting of the funnel must keep.
         bm25: whether tasks that evaluate an encoder report BM25 beside it.
-        language: chooses BM25's stemmer and stop words; None takes words as they are.
+        language: chooses BM25's stemmer and stop words; auto is the documents' language, None takes words as they are.
         near_copy: the share of four-word sequences (documents) or words (queries) in common from which a text that
             training saw counts as the same; None for exact copies alone.
         resamples: how many resamples the bootstrap draws, and how many random flips the randomisation test.
@@ -65,7 +65,7 @@ class Retrieval:
     formats: Sequence[Format] = FORMATS
     quality_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
     bm25: bool = True
-    language: Language | None = "english"
+    language: LanguageChoice = "auto"
     near_copy: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     resamples: Annotated[int, Field(ge=1)] = 10_000
     seed: Seed = 0

@@ -110,10 +110,12 @@ def _all_documents(collection: Collection, added: Iterable[tuple[str, str]]) -> 
 def _all_queries(
     collection: Collection, own: AbstractSet[str], queries: Sequence[GeneratedQuery]
 ) -> Iterator[dict[str, str]]:
-    for name, text in zip(collection.query_ids, collection.query_texts(), strict=True):
+    sources = collection.query_sources or [""] * len(collection.queries)
+    for name, text, source in zip(collection.query_ids, collection.query_texts(), sources, strict=True):
         if name in own:
-            yield {"_id": name, "text": text}
-    yield from ({"_id": name, "text": text} for name, text in {query.id: query.text for query in queries}.items())
+            yield {"_id": name, "text": text, **({"source": source} if source else {})}
+    for query in {query.id: query for query in queries}.values():
+        yield {"_id": query.id, "text": query.text, "source": query.style}
 
 
 def _rows(queries: Sequence[GeneratedQuery], marks: Marks, generator: str) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from embfit.generator.round_trip import RoundTrip, source_ranks
 from embfit.generator.wording import longest_run, mentions_document, misshapen
-from embfit.index.lexical import Language
+from embfit.index.language import LanguageChoice
 from embfit.index.words import words
 from embfit.model import Encoder
 from embfit.records import Collection
@@ -45,7 +45,7 @@ class Filters:
         similar: the cosine from which on two queries of a document are one; None compares words alone.
         round_trip: the rank, by any of `rankers`, at which a query must find its document; None asks for none.
         rankers: who ranks the documents: the base model, or BM25.
-        language: of BM25's stemmer and stop words; None for neither.
+        language: of BM25's stemmer and stop words; auto is that of the documents, None is for neither.
     """
 
     min_words: Annotated[int, Field(ge=1)] = 2
@@ -57,7 +57,7 @@ class Filters:
     similar: Annotated[float, Field(gt=0, le=1)] | None = 0.95
     round_trip: Annotated[int, Field(ge=1, le=100)] | None = 20
     rankers: tuple[Ranker, ...] = ("dense", "bm25")
-    language: Language | None = "english"
+    language: LanguageChoice = "auto"
 
     def __post_init__(self) -> None:
         if self.min_words > self.max_words:

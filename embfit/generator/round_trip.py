@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embfit.index import ExactIndex, index_words
-from embfit.index.lexical import Language
+from embfit.index.language import LanguageChoice, language_of
 from embfit.model import Encoder, embed
 from embfit.records import Collection
 from embfit.store import Store
@@ -41,7 +41,7 @@ def source_ranks(
     encoder: Encoder | None,
     store: Store,
     rankers: Sequence[str],
-    language: Language | None,
+    language: LanguageChoice,
 ) -> RoundTrip:
     """Search for queries, and return the ranks of the documents that they were written about.
 
@@ -71,7 +71,8 @@ def source_ranks(
             documents = ExactIndex(embed(encoder, collection, "document", store).vectors)
             ranks["dense"] = _ranks(documents.search(vectors, k, "searching by vectors")[1], sources, collection)
     if "bm25" in rankers:
-        found = index_words(collection, store, language).search(texts, k, "searching by words")[1]
+        words_of = language_of(language, collection, store, "generator.filters.language=auto")
+        found = index_words(collection, store, words_of).search(texts, k, "searching by words")[1]
         ranks["bm25"] = _ranks(found, sources, collection)
     return RoundTrip(ranks, vectors)
 

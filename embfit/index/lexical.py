@@ -16,7 +16,7 @@ import Stemmer
 from embfit.errors import UserError
 from embfit.index.files import read_settings, write_settings
 from embfit.index.protocol import NOTHING, Hits, check_depth
-from embfit.index.words import SPLITTING, words
+from embfit.index.words import SPLITTING, search_terms
 from embfit.progress import progress, track
 from embfit.ragged import Ragged
 from embfit.records import Collection
@@ -69,7 +69,7 @@ class BM25Index:
         Args:
             texts: the documents, in row order; read once.
             language: chooses the Snowball stemmer and, where one is known, the list of stop words. None takes words as
-                they are. Words must be set apart by spaces or punctuation.
+                they are. Where a script has no spaces, characters and pairs of them are words.
             k1: how slowly repetitions of a word stop counting.
             b: how much a long document is held back, 0 to 1.
             method: variant of the formula.
@@ -211,7 +211,7 @@ def _word_splitter(language: Language | None) -> Callable[[str], list[str]]:
     stems: dict[str, str] = {}  # a text's words repeat; stemming is what costs
 
     def split(text: str) -> list[str]:
-        found = [word for word in words(text, language) if word not in stop_words]
+        found = [word for word in search_terms(text, language) if word not in stop_words]
         for word in found:
             if word not in stems:
                 stems[word] = stem(word)

@@ -1,7 +1,7 @@
 """Encoders and cross-encoders on transformers: how they read text, their folders, and the engines that run them."""
 
 from embfit.model.cross_encoder import CrossEncoder
-from embfit.model.embed import embed, tokenized
+from embfit.model.embed import embed, tokenized, tokenized_for_pairs
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.fingerprint import frozen
 from embfit.model.lora import LoRA
@@ -29,4 +29,5 @@ __all__ = [
     "save_encoder",
     "score_pairs",
     "tokenized",
+    "tokenized_for_pairs",
 ]

@@ -18,7 +18,7 @@ from embfit.model.pairs import TextPairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
 from embfit.model.settings import PairSettings
 from embfit.progress import progress
-from embfit.tokens import Tokens, plan_batches, tokenize
+from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -153,7 +153,16 @@ class CrossEncoder(nn.Module):
         A text is cut where it alone would fill a pair. Of two that are cut here and again in their pair, which one
         keeps the odd token may differ from transformers, which knows their whole lengths.
         """
-        return tokenize(self.tokenizer, texts, self.max_length - self.template.special, special=False)
+        return tokenize(self.tokenizer, texts, self.text_length, special=False)
+
+    def tokenize_blocks(self, texts: Iterable[str]) -> Iterator[Tokens]:
+        """Tokenise like `tokenize`, a few thousand texts at a time."""
+        return tokenize_blocks(self.tokenizer, texts, self.text_length, special=False)
+
+    @property
+    def text_length(self) -> int:
+        """Tokens kept of one text of a pair, which would fill the pair alone."""
+        return self.max_length - self.template.special
 
     def pairs(self, queries: Tokens, documents: Tokens, rows: np.ndarray) -> TextPairs:
         """Join tokenised texts: `rows` is [P, 2], a query row and a document row each."""

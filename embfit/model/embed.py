@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.encoding import MATRIX, check_written, new_matrix
 from embfit.model.fingerprint import tokenizer_fingerprint
@@ -34,6 +35,25 @@ def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store
     def build(folder: Path) -> None:
         texts = collection.query_texts() if kind == "query" else collection.document_texts()
         Tokens.save_blocks(encoder.tokenize_blocks(texts, kind), folder)
+
+    return Tokens.load(store.entry("tokens", key, build, version=TOKENS))
+
+
+def tokenized_for_pairs(ranker: CrossEncoder, collection: Collection, kind: Kind, store: Store) -> Tokens:
+    """Return the tokens of all queries or documents as parts of pairs, memory-mapped; made once for a tokenizer.
+
+    All cross-encoders of one tokenizer and length share them, and processes that train one together map the same file.
+    """
+    key = {
+        "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
+        "tokenizer": tokenizer_fingerprint(ranker.tokenizer),
+        "max_length": ranker.text_length,
+        "special_tokens": False,
+    }
+
+    def build(folder: Path) -> None:
+        texts = collection.query_texts() if kind == "query" else collection.document_texts()
+        Tokens.save_blocks(ranker.tokenize_blocks(texts), folder)
 
     return Tokens.load(store.entry("tokens", key, build, version=TOKENS))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # of a configuration: where it came from and how it was written, which change nothing that a model computes
 INCIDENTAL = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "sentence_transformers")
 # and of an adapter's; the modules that have one are seen among the weights
+ADAPTER = ".lora_"  # in the names of an adapter's weights
 INCIDENTAL_TO_ADAPTERS = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "target_modules")
 
 
@@ -100,10 +101,25 @@ def _weights_digest(model: nn.Module) -> str:
 def read_weights(model: nn.Module) -> str:
     """Return the digest of all weights: XXH3, which keeps up with the memory where SHA-256 does not."""
     found = xxhash.xxh3_128()
-    for name, tensor in sorted(model.state_dict().items()):
+    tensors = model.state_dict()
+    if has_idle_adapter(tensors):
+        tensors = {name.replace(".base_layer.", "."): one for name, one in tensors.items() if ADAPTER not in name}
+    for name, tensor in sorted(tensors.items()):
         found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()
+
+
+def has_idle_adapter(tensors: Mapping[str, Tensor]) -> bool:
+    """Say whether a low-rank adapter is there that adds nothing yet, so that the model is its base (Hu et al. 2021).
+
+    What the base has embedded is then found in the store by a model that is about to be trained.
+
+    Args:
+        tensors: the model's weights by name.
+    """
+    last = [tensor for name, tensor in tensors.items() if f"{ADAPTER}B." in name]
+    return bool(last) and not any(bool(tensor.any()) for tensor in last)
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
@@ -120,7 +136,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _describe(backbone: PreTrainedModel) -> dict[str, Any]:
     """Return all that is computed differently with equal weights."""
-    adapters = getattr(backbone, "peft_config", {})
+    adapters = {} if has_idle_adapter(backbone.state_dict()) else getattr(backbone, "peft_config", {})
     return {
         "architecture": type(backbone).__name__,
         "config": _without(backbone.config.to_diff_dict(), INCIDENTAL),

@@ -112,13 +112,26 @@ class Pretrained:
         encoder = Encoder(backbone, tokenizer, settings, read_head(folder, said), str(folder), further)
         return encoder.to(choose_device(device)).eval()
 
-    def load_saved(self, folder: Path, device: str = "auto", *further: str) -> Encoder:
-        """Load what a training of this model has saved; arguments as for `load`.
+    def another(self, path: str, revision: str | None = None) -> Pretrained:
+        """Return another model as its own folder says that it is, computed with this one's precision and attention.
 
-        Raises:
-            UserError: it cannot be read.
+        Pooling, prompts, length and unit length are the other model's: with this one's it would give other vectors.
+
+        Args:
+            path: a folder, or a name on the Hub; what a training of this model has saved is another model.
+            revision: the branch, tag or commit on the Hub.
         """
-        return replace(self, path=str(folder), revision=None, sha256=None).load(device, *further)
+        return replace(
+            self,
+            path=path,
+            revision=revision,
+            sha256=None,
+            pooling=None,
+            query_prompt=None,
+            document_prompt=None,
+            max_length=None,
+            normalize=None,
+        )
 
     def check(self, encoder: Encoder) -> None:
         """Refuse to train of a loaded encoder what it has not, before there is any work.

@@ -80,7 +80,7 @@ def _unseen(main: Comparison, report: Report) -> list[str]:
 def _lexical(main: Comparison, report: Report, systems: Mapping[str, Evaluation]) -> list[str]:
     """Say that BM25 leads, where it is above the better of the two systems and not by chance."""
     bm25 = systems.get("bm25")
-    if bm25 is None or "bm25" in (main.a, main.b):
+    if bm25 is None or not bm25.found_any or "bm25" in (main.a, main.b):
         return []
     metric = main.metric
     best = max((systems[main.a], systems[main.b]), key=lambda system: system.metrics[metric])

@@ -13,6 +13,7 @@ from embfit.data.trec import write_qrels, write_run
 from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Evaluation, Report
 from embfit.report.contents import contents
+from embfit.run.record import HEADLINE, headline_of
 from embfit.store import write_text
 
 
@@ -26,7 +27,7 @@ def write_report(
 ) -> None:
     """Write a report into a run folder; every file is whole or not there.
 
-    The numbers come first and the page last, so that a failure to draw loses nothing: `report.json`,
+    The numbers come first and the page last, so that a failure to draw loses nothing: `report.json`, `headline.json`,
     `rankings/SYSTEM.trec`, `rankings/SPLIT.qrels` (the queries measured) and `report.html`.
 
     Args:
@@ -44,8 +45,10 @@ def write_report(
     from embfit.report.page import page  # matplotlib is slow to import
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(contents(report), indent=1, ensure_ascii=False, allow_nan=False)
+    found = contents(report)
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / "report.json", text + "\n")
+    write_text(folder / HEADLINE, json.dumps(headline_of(found)) + "\n")
     rankings = folder / "rankings"
     rankings.mkdir(exist_ok=True)
     runs = [(evaluation.system, evaluation) for evaluation in _with_dims(report)]

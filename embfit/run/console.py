@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import traceback
@@ -28,8 +29,15 @@ class Console(logging.Handler):
             print(f"{level}{record.getMessage()}", file=sys.stderr, flush=True)
 
 
+def accept_any_character() -> None:
+    """Write `?` for a character that stdout cannot encode, as in a Latin-1 terminal: output for people ends no work."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not where a test or a notebook stands in for it
+        sys.stdout.reconfigure(errors="replace")
+
+
 def listen() -> None:
     """Show log lines to the user from now on; safe to call again."""
+    accept_any_character()
     root = logging.getLogger()
     if not any(isinstance(handler, Console) for handler in root.handlers):
         root.addHandler(Console())

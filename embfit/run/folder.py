@@ -23,6 +23,7 @@ from typing import Any, Self
 import yaml
 from filelock import FileLock, Timeout
 
+from embfit.compose.command_line import typed
 from embfit.compose.origins import Origins
 from embfit.compose.targets import MissingTargetError
 from embfit.compose.tasks import TaskDeclaration, declaration
@@ -120,7 +121,7 @@ class RunFolder:
             self._log.handle(record)  # the console shows the message alone
             error.add_note(f"the run's log: {self.dir / 'log.txt'}")
         elif error is not None and end.state != "failed":
-            error.add_note(f"to go on: resume={self.dir}")
+            error.add_note(f"to go on: {typed('resume', str(self.dir))}")
         self._status |= {"state": end.state, "error": end.message or None, "finished": _now()}
         if end.state == "done":
             self._status["stage"] = None
@@ -163,8 +164,9 @@ class RunFolder:
             raise ConfigError(f"run.dir={self.dir} holds {found}, and no run of embfit's; choose another run.dir")
         elif not self.overwrite and self._has_costly():
             raise ConfigError(
-                f"run.dir={self.dir} holds an unfinished run of another configuration; resume={self.dir} goes on with "
-                "that one, or choose another run.dir, or remove the folder"
+                f"run.dir={self.dir} holds an unfinished run of another configuration; "
+                f"{typed('resume', str(self.dir))} goes on with that one, or choose another run.dir, or remove the "
+                "folder"
             )
 
     def _is_a_runs(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,34 @@ from typing import Any
 import yaml
 
 from embfit.errors import UserError
+from embfit.store import CACHE_TAG
+
+HEADLINE = "headline.json"  # the few numbers of a report that lists of runs show; a report may have megabytes
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a list of runs shows of one.
+
+    Args:
+        dir: the run's folder.
+        task: the task's name.
+        status: `status.json`: `state`, `stage`, `error`, `started`, `finished`, `seconds`.
+        overrides: the command line.
+        headline: the first metric (`metric`), its value for each system (`systems`), and the digest of the documents
+            (`corpus_sha256`); empty when nothing was evaluated.
+    """
+
+    dir: Path
+    task: str
+    status: Mapping[str, Any]
+    overrides: Sequence[str]
+    headline: Mapping[str, Any]
+
+    @property
+    def state(self) -> str:
+        """How far it came: `running`, `done`, `pruned`, `failed` or `interrupted`."""
+        return str(self.status["state"])
 
 
 @dataclass(frozen=True)
@@ -54,11 +83,8 @@ class RunRecord:
     @property
     def measured(self) -> tuple[str, dict[str, float]] | None:
         """The first metric, and its value for each system; None when nothing was evaluated."""
-        systems = {name: system["metrics"] for name, system in self.report.get("systems", {}).items()}
-        metric = next((name for metrics in systems.values() for name in metrics), None)
-        if metric is None:
-            return None
-        return metric, {name: metrics[metric] for name, metrics in systems.items() if metric in metrics}
+        found = headline_of(self.report)
+        return (found["metric"], found["systems"]) if "metric" in found else None
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -86,28 +112,70 @@ def read_record(folder: Path) -> RunRecord:
     return found
 
 
-def run_folders(parent: Path, apart_from: Path | None = None) -> Iterator[Path]:
-    """Yield the folders of runs in and below a folder.
-
-    Args:
-        parent: is looked through.
-        apart_from: a folder that is not, such as the store.
-    """
+def run_folders(parent: Path) -> Iterator[Path]:
+    """Yield the folders of runs in and below a folder; stores are not looked through."""
     for folder, inner, files in os.walk(parent):
-        inner[:] = [name for name in inner if Path(folder, name).absolute() != apart_from]
-        if "status.json" in files:
+        if CACHE_TAG in files:
+            inner.clear()
+        elif "status.json" in files:
             yield Path(folder)
 
 
-def find_runs(parent: Path) -> list[RunRecord]:
+def find_runs(parent: Path) -> list[RunSummary]:
     """Return the runs in and below a folder, the one that began last at the end; broken ones are left out."""
     found = []
     for folder in run_folders(parent):
-        try:
-            found.append(read_record(folder))
-        except UserError:
-            continue
+        with suppress(UserError):
+            found.append(read_summary(folder))
     return sorted(found, key=lambda run: (run.status.get("started") or "", str(run.dir)))
+
+
+def read_summary(folder: Path) -> RunSummary:
+    """Read the few small files of a run that a list shows.
+
+    Raises:
+        UserError: the folder is not a run's.
+    """
+    try:
+        provenance, versions = _json(folder / "provenance.json"), _json(folder / "versions.json")
+        found = RunSummary(
+            dir=folder,
+            task=str(provenance["values"]["task._target_"]["value"]).rpartition(".")[2],
+            status=_json(folder / "status.json"),
+            overrides=[str(override) for override in versions.get("overrides", ())],
+            headline=read_headline(folder),
+        )
+        _ = found.state  # what another program wrote has none
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder} is not the folder of a run: {error}") from error
+    return found
+
+
+def read_headline(folder: Path) -> dict[str, Any]:
+    """Return the headline of a run's report, as `headline_of`; that of a run without a report is empty.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError: it cannot be read.
+    """
+    if (folder / HEADLINE).is_file():
+        return dict(_json(folder / HEADLINE))
+    return headline_of(_json(folder / "report.json")) if (folder / "report.json").is_file() else {}
+
+
+def headline_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report's first metric, its value for each system, and the digest of the documents.
+
+    Args:
+        report: the content of `report.json`.
+    """
+    systems = {name: system["metrics"] for name, system in report.get("systems", {}).items()}
+    metric = next((name for metrics in systems.values() for name in metrics), None)
+    corpus = (report.get("data") or {}).get("corpus_sha256")
+    found: dict[str, Any] = {} if corpus is None else {"corpus_sha256": str(corpus)}
+    if metric is not None:
+        values = {name: metrics[metric] for name, metrics in systems.items() if metric in metrics}
+        found |= {"metric": metric, "systems": values}
+    return found
 
 
 def _json(path: Path) -> Any:

@@ -13,8 +13,8 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from embfit.compose.command_line import key_and_value
-from embfit.compose.origins import Origins
+from embfit.compose.command_line import key_and_value, typed
+from embfit.compose.origins import Origins, leaves
 from embfit.errors import ConfigError, first_line
 from embfit.run.record import read_state
 
@@ -63,7 +63,7 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
         if key == "task" and not str(values["task"]["_target_"]).endswith(f".{task}"):
             raise ConfigError(f"resume={folder} is a run of {values['task']['_target_']}, not task={task}")
     if directory := started_elsewhere(folder):
-        there = f"cd {shlex.quote(str(directory))} && python -m embfit resume={shlex.quote(str(folder.absolute()))}"
+        there = f"cd {shlex.quote(str(directory))} && python -m embfit {typed('resume', str(folder.absolute()))}"
         raise ConfigError(
             f"resume={folder} was begun in {directory}, where its relative paths are; go on from there: {there}"
         )
@@ -111,6 +111,22 @@ def holds_run_of(folder: Path, values: Mapping[str, Any]) -> bool:
         return recorded_config(folder, str(values["run"]["dir"])) == values
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return False
+
+
+def changed_values(folder: Path, values: Mapping[str, Any]) -> list[str]:
+    """Return what differs between the configuration of the run in a folder and another one: `KEY was OLD, is NEW`.
+
+    Args:
+        folder: of the run; what has recorded no configuration differs in nothing.
+        values: the other configuration, whose `run.dir` stands for the folder.
+    """
+    try:
+        before = dict(leaves(recorded_config(folder, str(values["run"]["dir"]))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return []
+    now, absent = dict(leaves(values)), "absent"
+    keys = [key for key in {**before, **now} if before.get(key, absent) != now.get(key, absent)]
+    return [f"{key} was {before.get(key, absent)}, is {now.get(key, absent)}" for key in keys]
 
 
 def recorded_task(folder: Path) -> str | None:

@@ -15,12 +15,15 @@ from embfit.compose.composition import ResolvedConfig, compose, overrides_of, re
 from embfit.compose.loader import Loader
 from embfit.compose.preflight import check
 from embfit.compose.problems import gather, refuse
+from embfit.errors import ConfigError
 from embfit.launcher import PreparedJob, Slurm
+from embfit.run.resume import changed_values
 from embfit.sweep.job import SweepJob
 from embfit.sweep.space import Space
 
 log = logging.getLogger(__name__)
 
+SHOWN = 3  # changed values that a message names
 SWEEP = "sweep"  # the writer of a value in its provenance
 
 
@@ -71,6 +74,24 @@ class Jobs:
         for job, (overrides, found) in zip(new, resolved, strict=True):
             record = found.origins.record(found.values)
             self._ready[_key(job)] = PreparedJob(job.number, found.values, record, overrides)
+
+    def refuse_changed(self, jobs: Sequence[SweepJob]) -> None:
+        """Refuse finished jobs that ran under another configuration than they would have now.
+
+        Their results would be ranked together with those of the new configuration.
+
+        Raises:
+            ConfigError: there is one; the message names what has changed.
+        """
+        for job in jobs:
+            now = self._resolved(job)[1].values
+            if changed := changed_values(self.folder / str(job.number), now):
+                shown = ", ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if changed[SHOWN:] else "")
+                raise ConfigError(
+                    f"run.dir={self.folder}: job {job.number} is finished, and its configuration has changed since "
+                    f"({shown}), so its result cannot be ranked with new ones; undo the change, or begin a new sweep "
+                    "with run.dir=DIR"
+                )
 
     def launch(self, jobs: Sequence[SweepJob], ended: Callable[[], None]) -> list[str | None]:
         """Run jobs that were checked and return the error of each; None for those that ended well.

@@ -143,7 +143,8 @@ def _report(summary: Summary, folder: Path, loader: Loader, space: Space) -> Non
     if best := summary.best:
         reason = f"{summary.score(best)}, the best of a sweep of {len(summary.results)} jobs."
         file = write_experiment(loader, space.overrides(best.point), reason, folder)
-        print(f"best     {file}\nuse it   EMBFIT_CONFIG_PATH={file.parents[1]} python -m embfit experiment={file.stem}")
+        place = shlex.quote(f"{file.parents[1]}")
+        print(f"best     {file}\nuse it   EMBFIT_CONFIG_PATH={place} python -m embfit experiment={file.stem}")
     print(f"summary  {page}", flush=True)
 
 

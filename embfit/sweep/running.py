@@ -99,6 +99,7 @@ class _ObjectivesCheck:
 
 def _run(proposed: list[SweepJob], folder: SweepFolder, jobs: Jobs, ended: Callable[[], None]) -> None:
     waiting = [job for job in proposed if not folder.is_done(job)]
+    jobs.refuse_changed([job for job in proposed if job not in waiting])
     jobs.check(waiting)
     folder.begin(proposed)
     if len(waiting) < len(proposed):

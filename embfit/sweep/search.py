@@ -1,8 +1,10 @@
 """Values that a sampler proposes from the results so far, with Optuna.
 
 Optuna is asked for a point and told its value (its ask-and-tell interface), so jobs are composed by Hydra as in any
-other sweep. The study is an SQLite file in the sweep's folder. A trial's value is reported only when the job has ended.
-A trial whose job failed or was interrupted stays open, and a resumed sweep runs it first, in the same folder.
+other sweep. The study is a journal in the sweep's folder, a file that processes of several machines may append to: on a
+shared disk SQLite's locks cannot be relied on (https://www.sqlite.org/faq.html#q5). A trial's value is reported only
+when the job has ended. A trial whose job failed or was interrupted stays open, and a resumed sweep runs it first, in
+the same folder.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-STUDY = "study.db"
+STUDY = "study.journal"
 NAME = "sweep"  # the study's name in its file
 OBJECTIVES = "objectives"  # the study's attribute with the objectives that it was begun with
 CALLBACK = "embfit.sweep.pruning.Pruning"
@@ -187,10 +189,11 @@ class Optuna:
 
 
 def storage(path: Path) -> Any:
-    """Return Optuna's storage in a file, which waits while another job writes to it."""
-    from optuna.storages import RDBStorage
+    """Return Optuna's storage in a file that jobs append to, one at a time, from any machine."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
-    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _tell(study: Study, number: int, result: Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +30,7 @@ from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.closing import REPORT, close
-from embfit.task.facts import count_truncated, describe, warn_of_sources
+from embfit.task.facts import count_truncated, describe, warn_of_language, warn_of_sources
 from embfit.task.parts import Data, EmbeddingLoss, Miner
 from embfit.training import Training
 
@@ -58,7 +59,7 @@ def assess(
     chunk_sizes: Sequence[Annotated[int, Field(ge=32)]] | None = None,
     chunk_documents: Positive = 2000,
     timed_documents: Positive = 256,
-    trial_steps: Annotated[int, Field(ge=0)] = 8,
+    trial_steps: Annotated[int, Field(ge=0)] = 40,
     hoped_gain: Annotated[float, Field(gt=0, lt=1)] = 0.03,
     price_per_hour: Annotated[float, Field(ge=0)] | None = None,
 ) -> Report:
@@ -83,7 +84,8 @@ def assess(
             of it.
         chunk_documents: that those are compared on, unless more are judged.
         timed_documents: embedded against the clock, by each model.
-        trial_steps: of training, against the clock; 0 makes no trial.
+        trial_steps: of training, against the clock, or as many as a fine-tuning has if those are fewer; what they gain
+            on the dev split is measured; 0 makes no trial.
         hoped_gain: of the first metric.
         price_per_hour: of this machine, in any currency; None leaves prices out.
     """
@@ -98,6 +100,7 @@ def assess(
         there = partial(find_model, packages=model.packages)
         found, missing = _each(_named(models, [*names]), lambda name, path: (path, there(path)))
         truncated = count_truncated(context.encoder, collection, store)
+        warn_of_language(context.encoder, collection, store)
         is_cut = truncated["truncated_documents"] > 0
         sizes = piece_sizes(chunk_sizes, context.encoder.max_length) if is_cut else []
     with run.stage("measure systems"):
@@ -121,7 +124,8 @@ def assess(
             "power": statistical_power(base, evaluations[1:], hoped_gain),
         }
     with run.stage("time training"):
-        cost = _time(context, miner, loss, training, trainer, trial_steps, candidates[0], price_per_hour)
+        trial = partial(_try_training, context, miner, loss, training, trainer, evaluator.resamples)
+        cost = trial(trial_steps, candidates[0], price_per_hour)
     conclusion = conclude(
         base, comparisons, candidates, {**read, "chunks": chunks, "cost": cost, "failed": {**missing, **broken}}
     )
@@ -179,31 +183,43 @@ def _try(
     return [evaluate_other(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
 
 
-def _time(
+def _try_training(
     context: EvaluationContext,
     miner: Miner,
     loss: nn.Module,
     training: Training,
     trainer: partial[pl.Trainer],
+    resamples: int,
     steps: int,
     base: ModelCandidate,
     price_per_hour: float | None,
 ) -> dict[str, Any]:
-    """Mine as a fine-tuning would, train for a few steps and extrapolate."""
+    """Mine as a fine-tuning would, train for a few steps, extrapolate their time and measure what they gain."""
     from embfit.assess.trial import estimate, time_training  # Lightning takes seconds to import
+    from embfit.assess.trial_gain import trial_gain
 
     examples = _training_queries(context.collection)
     if not steps or not examples:
         log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
-        return {"examples": examples, "trial": None, "estimates": []}
+        return {"examples": examples, "trial": None, "estimates": [], "gain": None}
     training_set = miner.mine(context.collection, context.encoder, context.store)
     encoder = context.model.load(context.devices[0])
-    trial = time_training(encoder, loss, training, trainer, training_set, context.store, steps)
+    planned = training.steps or training.epochs * math.ceil(len(training_set) / training.batch_size)
+    timed = max(1, min(steps, planned - 1))  # one more warms up
+    trial = time_training(encoder, loss, training, trainer, training_set, context.store, timed)
+    gain = trial_gain(context.encoder, encoder, context.collection, context.judging, resamples)
     epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs
     here = len(context.collection.corpus)
     estimates = estimate(trial, training, here, base.documents_per_second, base.dimensions, price_per_hour)
     fixed = {"steps": training.steps, "max_time": training.max_time}
-    return {"examples": examples, "epochs": epochs, **fixed, "trial": asdict(trial), "estimates": estimates}
+    return {
+        "examples": examples,
+        "epochs": epochs,
+        **fixed,
+        "trial": asdict(trial),
+        "estimates": estimates,
+        "gain": gain,
+    }
 
 
 def _training_queries(collection: Collection) -> int:

@@ -11,8 +11,9 @@ from embfit.compose.command_line import override
 from embfit.records import Collection, Report
 from embfit.report import print_table, write_report
 from embfit.run.folder import RunFolder
+from embfit.run.record import HEADLINE
 
-REPORT = ("report.json", "report.html", "rankings")
+REPORT = ("report.json", HEADLINE, "report.html", "rankings")
 """What `close` leaves in a run folder."""
 
 

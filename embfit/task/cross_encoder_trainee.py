@@ -96,7 +96,7 @@ class CrossEncoderTrainee:
         validate = None if dev is None else _validation(dev, self.model.candidates, self.model.dev_depth)
 
         def fit(ranker: CrossEncoder, training_set: TrainingSet, folder: Path) -> Fit:
-            return training.fit(ranker, self.loss, training_set, validate, fitting.trainer, folder)
+            return training.fit(ranker, self.loss, training_set, validate, fitting.trainer, fitting.store, folder)
 
         with run.stage("train"):
             ranker, facts = _train(ranker, self.model, fit, examples, run)

@@ -59,6 +59,7 @@ class EncoderTrainee:
             UserError: it cannot be loaded, or has not the parts that are to be trained.
         """
         encoder = context.encoder
+        facts.warn_of_language(encoder, context.collection, context.store)
         self.model.check(encoder)
         self.training.check_loss(encoder, self.loss)
         return encoder
@@ -87,7 +88,7 @@ class EncoderTrainee:
             found, was_trained = train_once(run, fit, partial(save_encoder, encoder, folder))
             if not was_trained:
                 return encoder, found
-            return self.model.load_saved(folder, *encoder.devices), found
+            return self.model.another(str(folder)).load(*encoder.devices), found
 
     def measure_tuned(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Measured:
         """Measure the encoder as training left it."""

@@ -17,7 +17,7 @@ from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.closing import REPORT, close
-from embfit.task.facts import count_truncated, describe, warn_of_sources
+from embfit.task.facts import count_truncated, describe, warn_of_language, warn_of_sources
 from embfit.task.parts import Data
 
 
@@ -59,6 +59,7 @@ def evaluate(
     if "base" in names:
         with run.stage("load model"):
             truncated = count_truncated(context.encoder, collection, store)
+            warn_of_language(context.encoder, collection, store)
     with run.stage("evaluate"):
         evaluations = [context.evaluation(name) for name in names]
         users = context.on(evaluator.production) if evaluator.production else None

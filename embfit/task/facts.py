@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judgements
 from embfit.evaluator.metrics import answerable
 from embfit.evaluator.provenance import same_source
+from embfit.index.language import detect_language
 from embfit.model import Encoder, Kind, tokenized
+from embfit.model.languages import model_languages
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -71,3 +74,20 @@ def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> d
                 encoder.max_length,
             )
     return counted
+
+
+def warn_of_language(encoder: Encoder, collection: Collection, store: Store) -> None:
+    """Warn where a model's card names its languages, and the documents are in another one."""
+    made_for = model_languages(Path(encoder.source))
+    if made_for is None:
+        return
+    found = detect_language(collection, store)
+    if found.is_clear and found.code not in made_for:
+        log.warning(
+            "%s is made for %s, as its README.md says, and %.0f%% of the documents are in another language (%s); "
+            "choose a model for it, such as experiment=multilingual",
+            encoder.source,
+            ", ".join(sorted(made_for)),
+            100 * found.share,
+            found.code,
+        )

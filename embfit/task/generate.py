@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from embfit.compose.command_line import typed
 from embfit.compose.tasks import task
 from embfit.errors import UserError
 from embfit.generator.dataset import evaluation_splits, write_dataset, write_queries
@@ -156,7 +157,7 @@ def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str
     return [
         ("queries", f"{facts['kept']:,} kept of {facts['generated']:,}: {run.dir / 'queries.parquet'}"),
         ("data", str(folder)),
-        ("use it", f"python -m embfit data=beir data.path={shlex.quote(str(folder))} {source}"),
+        ("use it", f"python -m embfit data=beir {typed('data.path', str(folder))} {source}"),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from embfit.model.folder import holds_cross_encoder
 from embfit.records import Collection
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
-from embfit.run.record import read_record, read_state, run_folders
+from embfit.run.record import read_headline, read_state, run_folders
 from embfit.store import Store
 from embfit.task.parts import Data
 
@@ -64,8 +64,8 @@ def search(
     with run.stage("load data"):
         collection = data.load(store)
     models = {"base": model}
-    if folder := Path(tuned) if tuned else _newest_encoder(Path(runs), collection, store):
-        models["tuned"] = replace(model, path=str(folder), revision=None, sha256=None)
+    if folder := Path(tuned) if tuned else _newest_encoder(Path(runs), collection):
+        models["tuned"] = model.another(str(folder))
         log.info("tuned is %s", folder)
     else:
         log.info(
@@ -81,9 +81,9 @@ def search(
     Console().print(_side_by_side(query, found, collection))
 
 
-def _newest_encoder(runs: Path, collection: Collection, store: Store) -> Path | None:
+def _newest_encoder(runs: Path, collection: Collection) -> Path | None:
     """Return the newest encoder of a finished fine-tuning on the collection's documents."""
-    finished = [run for run in run_folders(runs, apart_from=store.dir) if read_state(run) == "done"]
+    finished = [run for run in run_folders(runs) if read_state(run) == "done"]
     models = [run / "model" for run in finished if (run / "model").is_dir() and not holds_cross_encoder(run / "model")]
     newest_first = sorted(models, key=lambda folder: folder.stat().st_mtime, reverse=True)
     return next((folder for folder in newest_first if _corpus(folder.parent) == collection.corpus_digest), None)
@@ -91,11 +91,9 @@ def _newest_encoder(runs: Path, collection: Collection, store: Store) -> Path | 
 
 def _corpus(run: Path) -> str | None:
     """Return the digest of the documents that a run was about, None where its record does not say."""
-    try:
-        digest = read_record(run).report.get("data", {}).get("corpus_sha256")
-    except UserError:
-        return None
-    return None if digest is None else str(digest)
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        return read_headline(run).get("corpus_sha256")
+    return None
 
 
 def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: Store) -> list[tuple[int, float]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from embfit.loss import Relations
 from embfit.ragged import Ragged, offsets_of
+from embfit.random_streams import random_stream
 from embfit.records import TrainingSet
 from embfit.training.grouping import Grouping
 
@@ -55,12 +56,16 @@ class ExampleArrays:
     """
 
     def __init__(self, training_set: TrainingSet, max_positives: int) -> None:
-        copies = training_set.collection.document_copies.astype(np.int64)
-        table = training_set.rows
+        collection, table = training_set.collection, training_set.rows
+        copies = collection.document_copies.astype(np.int64)
         self.max_positives = max_positives
         self.queries = np.asarray(table["query"][:], np.int64)  # [N]
         self.weights = np.asarray(table["weight"][:], np.float32)  # [N]
-        self.sources = np.unique(table["source"][:], return_inverse=True)[1]  # [N] numbers of their names
+        if (weights := collection.query_weights) is not None:
+            self.weights = self.weights * weights[self.queries]
+        said = collection.query_sources  # what the data says comes before the miner's name
+        sources = table["source"][:] if said is None else np.asarray(said)[self.queries]
+        self.sources = np.unique(sources, return_inverse=True)[1]  # [N] numbers of their names
         self.positives = _ragged(table, "positives", copies)
         self.negatives = _ragged(table, "negatives", copies)
         self.teacher = _floats(table["scores"][:])
@@ -140,7 +145,7 @@ class EpochBatches(torch.utils.data.Dataset[Batch]):
     def __init__(self, examples: ExampleArrays, grouping: Grouping, seed: int, epoch: int) -> None:
         self.examples = examples
         self.seed = (seed, epoch)
-        self.parts = grouping.draw(np.random.default_rng(self.seed))
+        self.parts = grouping.draw(random_stream("batches of an epoch", *self.seed))
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -148,7 +153,7 @@ class EpochBatches(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, row: int) -> Batch:
         if row >= len(self.parts):
             raise IndexError(row)
-        return self.examples.batch(self.parts[row], np.random.default_rng((*self.seed, row)))
+        return self.examples.batch(self.parts[row], random_stream("positives of a batch", *self.seed, row))
 
 
 def _ragged(table: Dataset, column: str, copies: np.ndarray) -> Ragged:

@@ -5,6 +5,7 @@ A batch is a set of unique texts; `step.gradients` encodes them, and the loss se
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embfit.errors import UserError
 from embfit.loss import Relations
 from embfit.model import Encoder
 from embfit.model.precision import uses_bf16
@@ -27,6 +29,10 @@ from embfit.training.step.loss_parts import LossPart, loss_parts, row_blocks
 from embfit.training.step.module import TrainingModule
 from embfit.training.step.optimization import Optimization
 from embfit.vectors import Vectors
+
+log = logging.getLogger(__name__)
+
+NO_NEGATIVE = "every document of its batch answers each query, or is a copy of one that does"
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ class InBatch(TrainingModule):
         super().__init__(encoder, loss, optimization, compute)
         self.data = data
         self._examples = data.examples  # of the current epoch
+        self._learnt = False  # whether a step of the current epoch could teach anything
+        self._warned = False
 
     def epoch_batches(self) -> EpochBatches:
         """Return the batches of the current epoch."""
@@ -144,12 +152,39 @@ class InBatch(TrainingModule):
         measured: dict[str, Tensor | float] = {
             "train/accuracy": step.batch.correct / positives.sum(),
             "train/masked_share": ignored.sum() / (positives.numel() - positives.sum()).clamp(min=1),
+            "train/negatives": (positives.numel() - positives.sum() - ignored.sum()) / len(positives),
             "train/documents": float(len(batch.documents)),
         }
         temperature = getattr(self.loss, "temperature", None)  # not every loss has one
         if isinstance(temperature, Tensor):
             measured["train/temperature"] = temperature.detach()
         self.record(step, batch.pairs, measured)
+
+    def examine(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Warn, once, of a step in which no query had a negative and nothing was learnt."""
+        learnt = numbers["train/negatives"] > 0 or numbers["train/gradient_norm"] > 0
+        if not (learnt or self._warned):
+            self._warned = True
+            log.warning("no query of step %d has a negative: %s; such a step teaches nothing", step, NO_NEGATIVE)
+        self._learnt |= learnt
+
+    def on_train_epoch_start(self) -> None:
+        """Nothing is learnt in an epoch yet."""
+        self._learnt = self.first_batch > 0  # of an epoch that is gone on with, the beginning is not known
+
+    def on_train_epoch_end(self) -> None:
+        """Stop where no step of the epoch had a negative.
+
+        Raises:
+            UserError: none had.
+        """
+        self.flush()
+        if not self._learnt:
+            raise UserError(
+                f"no step of epoch {self.current_epoch + 1} had a negative: {NO_NEGATIVE}, so nothing can be learnt.\n"
+                "Look at the documents, which may be copies of each other; or choose a miner, such as miner=dense, or "
+                "a larger training.batch_size"
+            )
 
     def _doubted(self, relations: Relations, vectors: tuple[Vectors[Tensor], Vectors[Tensor]] | None) -> Relations:
         """Have the pairs ignored that the guide doubts, by its vectors."""

@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import nn
 
 from embfit.errors import ConfigError, UserError
-from embfit.model import CrossEncoder
+from embfit.model import CrossEncoder, tokenized_for_pairs
 from embfit.records import DevQuality, TrainingSet
+from embfit.store import Store
 from embfit.training.batches import ExampleArrays
 from embfit.training.fit.plan import Fit
 from embfit.training.settings import TrainingSettings
@@ -52,6 +53,7 @@ class ListTraining(TrainingSettings):
         training_set: TrainingSet,
         validate: Callable[[CrossEncoder], DevQuality] | None,
         trainer: partial[pl.Trainer],
+        store: Store,
         folder: Path,
     ) -> Fit:
         """Train a cross-encoder in place and leave the kept weights in it.
@@ -62,6 +64,7 @@ class ListTraining(TrainingSettings):
             training_set: what the miner made.
             validate: returns a cross-encoder's quality on the dev split.
             trainer: Lightning's Trainer, still to be given what this class owns.
+            store: keeps tokens.
             folder: keeps weights and where training stands; what an interrupted training left there is gone
                 on with, to the same end.
 
@@ -81,8 +84,10 @@ class ListTraining(TrainingSettings):
 
         def data(examples: ExampleArrays, batch_size: int) -> ListData:
             _check_negatives(examples)
-            queries, documents = training_set.collection.query_texts(), training_set.collection.document_texts()
-            return ListData(examples, ranker.tokenize(queries), ranker.tokenize(documents), batch_size, self.negatives)
+            collection = training_set.collection
+            queries = tokenized_for_pairs(ranker, collection, "query", store)
+            documents = tokenized_for_pairs(ranker, collection, "document", store)
+            return ListData(examples, queries, documents, batch_size, self.negatives)
 
         return self.fit_on(training_set, ranker, data, partial(Lists, ranker, loss), validate, trainer, folder)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from embfit.model import CrossEncoder
 from embfit.model.precision import uses_bf16
 from embfit.ragged import Ragged
+from embfit.random_streams import random_stream
 from embfit.tokens import Tokens
 from embfit.training.batches import ExampleArrays
 from embfit.training.grouping import RandomGrouping
@@ -60,7 +61,7 @@ class EpochLists(torch.utils.data.Dataset[ListBatch]):
         self.examples = examples
         self.negatives = negatives
         self.seed = (seed, epoch)
-        self.parts = RandomGrouping(len(examples), batch_size).draw(np.random.default_rng(self.seed))
+        self.parts = RandomGrouping(len(examples), batch_size).draw(random_stream("batches of an epoch", *self.seed))
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -68,7 +69,7 @@ class EpochLists(torch.utils.data.Dataset[ListBatch]):
     def __getitem__(self, row: int) -> ListBatch:
         if row >= len(self.parts):
             raise IndexError(row)
-        chosen, random = self.parts[row], np.random.default_rng((*self.seed, row))
+        chosen, random = self.parts[row], random_stream("lists of a batch", *self.seed, row)
         positives = self.examples.positives.take(chosen).sample(self.examples.max_positives, random)
         negatives = self.examples.negatives.take(chosen).sample(self.negatives, random)
         return list_batch(self.examples.queries[chosen], positives, negatives, self.examples.weights[chosen])

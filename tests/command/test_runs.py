@@ -9,7 +9,8 @@ from embfit.command.run_difference import differences
 from embfit.compose.origins import Origins
 from embfit.errors import UserError
 from embfit.run.folder import RunFolder
-from embfit.run.record import find_runs, read_record
+from embfit.run.record import find_runs, headline_of, read_record
+from embfit.store import Store
 
 QUERIES = [f"q{number}" for number in range(20)]
 
@@ -145,7 +146,7 @@ def test_a_failed_run_says_so_beside_its_numbers_and_in_a_short_row(tmp_path, ca
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("status.json", "{}"), ("status.json", "[1]"), ("config.yaml", "a: 1"), ("report.json", "[1]")],
+    [("status.json", "{}"), ("status.json", "[1]"), ("report.json", "[1]")],
 )
 def test_what_another_program_left_is_passed_over(tmp_path, capsys, name, text):
     make(tmp_path / "ours", 1e-5, [0.5] * 20)
@@ -154,3 +155,22 @@ def test_what_another_program_left_is_passed_over(tmp_path, capsys, name, text):
     assert [found.dir.name for found in find_runs(tmp_path)] == ["ours"]
     assert main(["runs", "explain", str(theirs)]) == 1
     assert "theirs is not the folder of a run: its files are another program's" in capsys.readouterr().err
+
+
+def test_a_list_reads_the_headline_and_neither_the_report_nor_stores(tmp_path, capsys):
+    run = make(tmp_path / "a", 1e-5, [0.5] * 20)
+    (run / "headline.json").write_text(json.dumps(headline_of(json.loads((run / "report.json").read_text()))))
+    (run / "report.json").write_text("{ not read")
+    store = Store(tmp_path / "store")
+    store.entry("kept", {"a": 1}, lambda folder: None, version=1)
+    make(store.dir / "kept" / "within", 1e-5, [0.5] * 20)
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    [row] = capsys.readouterr().out.splitlines()
+    assert "ndcg@10 base 0.2500, tuned 0.5000, bm25 0.2500" in row
+
+
+def test_a_configuration_of_another_program_is_no_runs(tmp_path):
+    theirs = make(tmp_path / "theirs", 1e-5, [0.5] * 20)
+    (theirs / "config.yaml").write_text("a: 1")
+    with pytest.raises(UserError, match="theirs is not the folder of a run: its files are another program's"):
+        read_record(theirs)

@@ -201,3 +201,87 @@ def test_a_large_table_is_many_blocks(beir_folder, store):
     assert collection.document_ids == list(documents)
     assert collection.corpus.data.table["_id"].num_chunks == 3  # of 4,096 rows
     assert list(collection.document_texts([9999, 0])) == ["text 9999", "text 0"]
+
+
+def test_hidden_files_are_no_splits(beir_folder, store):
+    folder = beir_folder(DOCUMENTS, QUERIES, train=["q1\td1\t1"], test=["q2\td3\t1"])
+    (folder / "qrels" / "._test.tsv").write_bytes(b"\x00\x05\x16\x07Mac OS X\xff")
+    assert list(load(folder, store).qrels) == ["train", "test"]
+
+
+def test_an_id_is_the_same_in_every_file_whatever_blanks_are_around_it(beir_folder, store):
+    folder = beir_folder({"d1 ": "one", " d\u00a02": "two"}, {"q1 ": "first"}, test=["q1\td1 \t1", "q1 \td\u00a02\t1"])
+    collection = load(folder, store)
+    assert collection.document_ids == ["d1", "d\u00a02"]
+    assert collection.qrels == {"test": {"q1": {"d1": 1, "d\u00a02": 1}}}
+
+
+def test_ids_that_differ_by_blanks_alone_are_one_id_twice(beir_folder, store):
+    folder = beir_folder({"d1": "one", "d1 ": "two"}, QUERIES, test=["q1\td1\t1"])
+    with pytest.raises(UserError, match=r'corpus\.jsonl:2: the id "d1" is already used in .*corpus\.jsonl:1'):
+        load(folder, store)
+
+
+def test_texts_may_call_their_id_id(beir_folder, store):
+    folder = beir_folder({}, {}, test=["q1\td1\t1"])
+    (folder / "corpus.jsonl").write_text('{"id": "d1", "text": "one"}\n')
+    (folder / "queries.jsonl").write_text('{"id": "q1", "text": "first"}\n')
+    assert load(folder, store).qrels == {"test": {"q1": {"d1": 1}}}
+
+
+def lines(count, first=0):
+    return [f"q{number}\td{number}\t1" for number in range(first, first + count)]
+
+
+@pytest.fixture
+def thirty(beir_folder):
+    """Return a function that writes a folder of thirty documents and queries with these judgements."""
+    documents = {f"d{number}": f"document {number}" for number in range(30)}
+    queries = {f"q{number}": f"question {number}" for number in range(30)}
+    return lambda **qrels: beir_folder(documents, queries, **qrels)
+
+
+def test_a_split_that_has_every_training_query_is_refused_with_the_splits_to_name(thirty, store):
+    folder = thirty(train=lines(20), validation=lines(5, 20), test=lines(5, 25), everything=lines(30))
+    with pytest.raises(UserError) as refusal:
+        load(folder, store)
+    assert str(refusal.value) == (
+        "all 20 training queries are also in split everything; name the splits you mean: "
+        "data.splits=[train,validation,test]"
+    )
+    assert len(load(folder, store, splits=["train", "validation", "test"]).qrels["train"]) == 20
+
+
+@pytest.mark.parametrize(("shared", "level"), [(15, "WARNING"), (1, "INFO")])
+def test_training_queries_of_another_split_are_told_warned_of_where_they_are_many(thirty, store, caplog, shared, level):
+    caplog.set_level("INFO")
+    folder = thirty(train=lines(20), dev=lines(5, 20), test=lines(5, 25), sample=lines(shared))
+    assert len(load(folder, store).qrels["train"]) == 20 - shared
+    [record] = [record for record in caplog.records if "training queries" in record.getMessage()]
+    assert record.levelname == level
+    if level == "WARNING":
+        assert record.getMessage() == (
+            "15 of 20 training queries are also in split sample (qrels/sample.tsv) and are not trained on; if it is "
+            "not for evaluation, name the splits you mean: data.splits=[train,dev,test]"
+        )
+
+
+def test_what_loading_merges_and_leaves_out_is_told_by_reason(beir_folder, store, caplog):
+    caplog.set_level("INFO")
+    queries = {"q1": "one", "q2": "One ", "q3": "", "q4": "four"}
+    judged = ["q1\td1\t1", "q1\td1\t2", "q2\td2\t-1", "q2\td1\t1", "q3\td1\t1", "q4\td2\t1"]
+    load(beir_folder({"d1": "a", "d2": "b", "d3": " "}, queries, test=judged), store)
+    told = [record.getMessage() for record in caplog.records]
+    assert told[-5:] == [
+        "documents without text left out: 1",
+        "queries without text left out: 1",
+        "judgements made twice, which count once with the higher grade: 1",
+        "grades below zero, which count as 0: 1",
+        "queries merged into one of the same text: 1",
+    ]
+
+
+def test_queries_may_say_where_they_came_from(beir_folder, store):
+    folder = beir_folder(DOCUMENTS, {}, test=["q1\td1\t1", "q2\td2\t1"])
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "a", "source": "faq"}\n{"_id": "q2", "text": "b"}\n')
+    assert load(folder, store).query_sources == ["faq", ""]

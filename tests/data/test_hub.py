@@ -82,7 +82,9 @@ def test_what_is_not_there(mteb, store):
         Hub().load(store)
     with pytest.raises(UserError, match=r"cannot load \"en-corpus\" of .*: BuilderConfig 'en-corpus' not found"):
         Hub(str(mteb), corpus_config="en-corpus").load(store)
-    with pytest.raises(UserError, match=r"\"default\" of .* has 2 splits \(train, test\), and one is expected"):
+    with pytest.raises(UserError, match=r"name the configurations that it has with data\.corpus_config"):
+        Hub(str(mteb), queries_config="questions").load(store)
+    with pytest.raises(UserError, match=r"there is no \"_id\"; the record has query-id, corpus-id, score"):
         Hub(str(mteb), corpus_config="default").load(store)
     with pytest.raises(UserError, match=r"has no split \"dev\"; it has train, test"):
         Hub(str(mteb), splits=["dev"]).load(store)
@@ -109,3 +111,41 @@ def test_the_local_cache_is_enough(mteb, store, cache):
     (cache / "scifact").rename(cache / "mteb___scifact")  # where the Hub's data set of that name would be
     shutil.rmtree(mteb)
     assert Hub("mteb/scifact").load(store).qrels["test"] == {"q2": {"2": 1}}
+
+
+def test_newer_data_sets_call_ids_id_judgements_qrels_and_cut_the_corpus(tmp_path, store):
+    folder = tmp_path / "newer"
+    texts = [{"id": row["_id"], "text": row["text"]} for row in DOCUMENTS]
+    write_jsonl(folder / "corpus" / "dev.jsonl", texts[:3])
+    write_jsonl(folder / "corpus" / "test.jsonl", texts[2:])  # one stands in both
+    write_jsonl(folder / "queries.jsonl", [{"id": row["_id"], "text": row["text"]} for row in QUERIES])
+    write_jsonl(folder / "qrels.jsonl", [{"query-id": "q0", "corpus-id": "4", "score": 1}])
+    card = readme(
+        corpus={"dev": "corpus/dev.jsonl", "test": "corpus/test.jsonl"},
+        queries={"test": "queries.jsonl"},
+        qrels={"test": "qrels.jsonl"},
+    )
+    (folder / "README.md").write_text(card)
+    collection = Hub(str(folder)).load(store)
+    assert collection.document_ids == ["0", "1", "2", "3", "4"]
+    assert collection.qrels == {"test": {"q0": {"4": 1}}}
+
+
+def test_one_id_for_two_texts_of_a_corpus_in_splits_is_refused(tmp_path, store):
+    folder = tmp_path / "newer"
+    write_jsonl(folder / "a.jsonl", [{"id": "1", "text": "one"}])
+    write_jsonl(folder / "b.jsonl", [{"id": "1", "text": "another"}])
+    write_jsonl(folder / "qrels.jsonl", [{"query-id": "1", "corpus-id": "1", "score": 1}])
+    card = readme(corpus={"a": "a.jsonl", "b": "b.jsonl"}, queries={"a": "a.jsonl"}, qrels={"test": "qrels.jsonl"})
+    (folder / "README.md").write_text(card)
+    with pytest.raises(UserError, match=r'corpus b: row 1: the id "1" is already used in .* corpus a: row 1'):
+        Hub(str(folder)).load(store)
+
+
+def test_judgements_of_what_the_data_lacks_are_told_with_their_share(mteb, store, caplog):
+    judged = [{"query-id": "q2", "corpus-id": name, "score": 1} for name in ("2", "90", "91")]
+    write_jsonl(mteb / "qrels" / "test.jsonl", judged)
+    collection = Hub(str(mteb)).load(store)
+    assert collection.facts["unknown_judgements"] == {"test": {"left_out": 2, "of": 3}}
+    told = [record for record in caplog.records if record.getMessage().startswith("test: 2 of 3 judgements (67%) name")]
+    assert [record.levelname for record in told] == ["WARNING"]

@@ -45,6 +45,8 @@ def test_training_queries_that_are_evaluated_are_removed():
     }
     cleaned, facts = remove_leaks(qrels, TEXTS, CONTENTS)
     assert cleaned == {**qrels, "train": {"d": {"1": 1}}}
+    shared = facts.pop("training_queries_also_in")
+    assert sum(shared.values()) >= 2
     assert facts == {"leaked_queries_removed": 2, "leaked_pairs_removed": 2, "dev_queries_removed": 0}  # 1 and its copy
 
 
@@ -52,6 +54,8 @@ def test_dev_queries_that_are_reported_are_removed():
     qrels = {"train": {"a": {"1": 1}}, "dev": {"b": {"1": 1}, "d": {"2": 1}}, "production": {"e": {"1": 1}}}
     cleaned, facts = remove_leaks(qrels, TEXTS, CONTENTS)
     assert cleaned == {"train": {}, "dev": {"d": {"2": 1}}, "production": {"e": {"1": 1}}}
+    shared = facts.pop("training_queries_also_in")
+    assert max(shared.values()) == 1
     assert facts == {"leaked_queries_removed": 1, "leaked_pairs_removed": 1, "dev_queries_removed": 1}
     assert remove_leaks({"dev": qrels["dev"]}, TEXTS, CONTENTS)[0] == {"dev": qrels["dev"]}
 

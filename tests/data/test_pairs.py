@@ -191,8 +191,8 @@ def test_lists_must_match(tmp_path, store):
     write_jsonl(tmp_path / "a.jsonl", [{"query": "x", "positive": ["a", "b"], "id": ["1"]}])
     with pytest.raises(UserError, match=r'a.jsonl:1: the row has 2 "positive" and 1 "id"'):
         Pairs(str(tmp_path / "a.jsonl"), document_id="id").load(store)
-    write_jsonl(tmp_path / "b.jsonl", [{"query": "x", "positive": ["a", {}]}])
-    with pytest.raises(UserError, match=r'b.jsonl:1, "positive": "1" must be a text, got an object'):
+    write_jsonl(tmp_path / "b.jsonl", [{"query": "x", "positive": ["a", 1.5]}])
+    with pytest.raises(UserError, match=r'b.jsonl:1, "positive": "1" must be a text, got a number'):
         Pairs(str(tmp_path / "b.jsonl")).load(store)
 
 
@@ -225,3 +225,60 @@ def test_other_columns_are_another_entry(tmp_path, store):
     path.write_text("query,positive,other\nx,one,two\n")
     assert list(Pairs(str(path), **WHOLE).load(store).document_texts()) == ["one"]
     assert list(Pairs(str(path), positive="other", **WHOLE).load(store).document_texts()) == ["two"]
+
+
+def test_documents_may_be_objects_with_text_title_and_id(tmp_path, store):
+    rows = [
+        {
+            "query_id": "7 ",
+            "query": "how far?",
+            "positive": [{"docid": "a ", "title": "Miles", "text": "a mile"}, "two steps"],
+            "negatives": {"_id": "n", "text": "an hour"},
+        },
+        {"query_id": "8", "query": "how long?", "positive": {"id": 3, "text": "two hours"}, "negatives": None},
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    collection = Pairs(str(tmp_path / "a.jsonl"), query_id="query_id", **WHOLE).load(store)
+    assert texts(collection) == {"a": "Miles a mile", "d1": "two steps", "3": "two hours", "n": "an hour"}
+    assert collection.qrels == {"train": {"7": {"a": 1, "d1": 1, "n": 0}, "8": {"3": 1}}}
+
+
+def test_an_object_without_a_text_is_named(tmp_path, store):
+    write_jsonl(tmp_path / "a.jsonl", [{"query": "how far?", "positive": [{"docid": "a", "body": "a mile"}]}])
+    with pytest.raises(UserError, match=r'a\.jsonl:1, "positive" 0: there is no "text"; the record has docid, body'):
+        Pairs(str(tmp_path / "a.jsonl"), **WHOLE).load(store)
+
+
+def test_a_column_of_labels_that_makes_nothing_relevant_is_named(tmp_path, store):
+    rows = [{"query": f"q {number}", "positive": f"d {number}", "label": -number} for number in range(6)]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match=r"a\.jsonl: none of the 6 pairs is relevant \(data\.label\)"):
+        Pairs(str(tmp_path / "a.jsonl"), label="label").load(store)
+
+
+def test_the_rows_that_were_read_are_told(tmp_path, store, caplog):
+    caplog.set_level("INFO")
+    write_jsonl(tmp_path / "a.jsonl", [{"query": f"q {number % 5}", "positive": f"d {number}"} for number in range(9)])
+    Pairs(str(tmp_path / "a.jsonl"), **WHOLE).load(store)
+    assert "rows read: 9, with 5 queries and 9 documents that differ" in caplog.messages
+
+
+def test_queries_have_the_source_and_the_weight_of_their_first_row(tmp_path, store):
+    rows = [
+        {"query": "a", "positive": "1", "team": "faq", "w": 0.5},
+        {"query": "b", "positive": "2", "team": "mail", "w": None},
+        {"query": "a", "positive": "3", "team": "mail", "w": 2},
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    collection = Pairs(str(tmp_path / "a.jsonl"), source="team", weight="w", **WHOLE).load(store)
+    assert collection.query_sources == ["faq", "mail"]
+    assert collection.query_weights.tolist() == [0.5, 1.0]
+    plain = Pairs(str(tmp_path / "a.jsonl"), **WHOLE).load(store)
+    assert (plain.query_sources, plain.query_weights) == (None, None)
+
+
+@pytest.mark.parametrize("weight", [0, -1, "heavy", "nan", "inf"])
+def test_a_weight_is_a_number_above_zero(tmp_path, store, weight):
+    write_jsonl(tmp_path / "a.jsonl", [{"query": "a", "positive": "1", "w": weight}])
+    with pytest.raises(UserError, match=r'a\.jsonl:1: "w" must be a number above 0'):
+        Pairs(str(tmp_path / "a.jsonl"), weight="w", **WHOLE).load(store)

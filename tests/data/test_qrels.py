@@ -38,11 +38,11 @@ def test_places_are_lines(tmp_path):
             "test.tsv:1: expected 3 columns, got 1; separate columns with tabs, not commas",
         ),
         ("q 0 d 1\nq d 1\n", "test.tsv:2: expected 4 columns, got 3"),
-        ("q1\td1\t0.5\nq2\td2\t1\n", 'test.tsv:1: the grade "0.5" is not a whole number'),
-        ("q1\td1\tyes\nq2\td2\t1\n", 'test.tsv:1: the grade "yes" is not a whole number'),
-        ("q1\td1\tnan\nq2\td2\t1\n", 'test.tsv:1: the grade "nan" is not a whole number'),
-        ("q\td\t1\nq\td\tyes\n", 'test.tsv:2: the grade "yes" is not a whole number'),
-        ("q\td\t1\nq\td\t0.5\n", 'test.tsv:2: the grade "0.5" is not a whole number'),
+        ("q1\td1\t0.5\nq2\td2\t1\n", "test.tsv:1: \"grade\" must be a whole number, got '0.5'"),
+        ("q1\td1\tyes\nq2\td2\t1\n", "test.tsv:1: \"grade\" must be a whole number, got 'yes'"),
+        ("q1\td1\tnan\nq2\td2\t1\n", "test.tsv:1: \"grade\" must be a whole number, got 'nan'"),
+        ("q\td\t1\nq\td\tyes\n", "test.tsv:2: \"grade\" must be a whole number, got 'yes'"),
+        ("q\td\t1\nq\td\t0.5\n", "test.tsv:2: \"grade\" must be a whole number, got '0.5'"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, text, message):
@@ -67,5 +67,23 @@ def test_a_file_is_read_as_a_collection_is(tmp_path):
 
 
 def test_grades():
-    assert [grade_of(value) for value in (1, "2", "1.0", 3.0, True, -1)] == [1, 2, 1, 3, 1, -1]
-    assert [grade_of(value) for value in (None, "", "x", 0.5, "nan", "inf", [1], "3e9")] == [None] * 8
+    assert [grade_of("x:1", "grade", value) for value in (1, "2", "1.0", 3.0, True, -1)] == [1, 2, 1, 3, 1, -1]
+    assert grade_of("x:1", "grade", "1e6") == 1_000_000
+    for value in (None, "", "x", 0.5, "nan", "inf", [1]):
+        with pytest.raises(UserError, match=r'^x:1: "grade" must be a whole number'):
+            grade_of("x:1", "grade", value)
+
+
+@pytest.mark.parametrize("value", [1_000_001, "1700000000", -2_000_000, "3e9"])
+def test_a_time_is_no_grade(value):
+    with pytest.raises(UserError, match=r'^x:7: "grade" is .*, and a grade of relevance is at most 1,000,000'):
+        grade_of("x:7", "grade", value)
+
+
+@pytest.mark.parametrize("text", ["q\u00a01\tRapport n\u00a0:1\t1\n", "q\u00a01 \t 0\tRapport n\u00a0:1 \t1\n"])
+def test_blanks_within_an_id_stay_and_those_around_it_go(tmp_path, text):
+    path = tmp_path / "test.tsv"
+    path.write_text(text)
+    assert read_qrels(path) == {"q\u00a01": {"Rapport n\u00a0:1": 1}}
+    path.write_text("q\u00a01 d\u2003 1\n")  # without tabs blanks part columns, and no other space does
+    assert read_qrels(path) == {"q\u00a01": {"d\u2003": 1}}

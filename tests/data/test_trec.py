@@ -100,3 +100,19 @@ def test_a_missing_or_undecodable_file_is_named(tmp_path: Path) -> None:
 def test_a_mark_of_the_byte_order_is_no_part_of_a_query(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("\ufeffq1 Q0 a 1 3 x\nq1 Q0 b 2 2 x\n")
     assert read_run(tmp_path / "run").documents == {"q1": [("a", 3.0), ("b", 2.0)]}
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b", "Rapport n\u00a0: 1", "\u2003wide\u2003", "a  b", "tail\u0085"])
+def test_what_is_written_is_read_back_to_the_same_ids(tmp_path: Path, name: str) -> None:
+    ranking = Ranking.of({"q\u00a01": [(name, 2.0), ("plain", 1.0)]})
+    write_run(tmp_path / "run", ranking, "x")
+    assert read_run(tmp_path / "run").documents == ranking.documents
+    write_qrels(tmp_path / "qrels", {"q\u00a01": {name: 1, "plain": 0}})
+    assert read_qrels(tmp_path / "qrels") == {"q\u00a01": {name: 1, "plain": 0}}
+
+
+@pytest.mark.parametrize("name", [" a", "a ", "a\n"])
+def test_an_id_that_would_not_be_read_back_is_not_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="begins or ends with a blank"):
+        write_qrels(tmp_path / "qrels", {"q": {name: 1}})
+    assert list(tmp_path.iterdir()) == []

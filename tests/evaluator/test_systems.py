@@ -265,3 +265,24 @@ def test_the_formula_of_bm25_is_a_choice(context: EvaluationContext) -> None:
     again = evaluate_bm25(changed(chosen))  # what other tasks report beside a model
     assert again.ranking == chosen.evaluation("bm25").ranking
     assert again.facts["reused"]
+
+
+def test_a_system_that_finds_nothing_is_warned_of_and_compared_with_none(
+    context: EvaluationContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    @dataclass(frozen=True)
+    class Silent:
+        def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
+            return context.judge(name, Ranking({}))
+
+    bench = with_systems(context, silent=Silent())
+    silent, base = bench.evaluation("silent"), bench.evaluation("base")
+    assert caplog.messages[0] == (
+        "silent finds no document for any of the 2 queries of test, so it cannot work on this data and is compared "
+        "with no other system"
+    )
+    assert (silent.metrics["ndcg@10"], silent.facts["queries_without_result"]) == (0.0, 2)
+    retrieval = Retrieval()
+    assert retrieval.compare(silent, base) == []
+    assert retrieval.compare_all([base, silent]) == []
+    assert {found.b for found in retrieval.compare_all([base, silent, bench.evaluation("bm25")])} == {"bm25"}

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.index import BM25Index, index_words
-from embfit.index.words import words
+from embfit.index.words import search_terms, words
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
@@ -144,3 +144,31 @@ def test_the_store_keeps_an_index_per_corpus_and_settings(tmp_path: Path) -> Non
     index_words(collection(CATS), store, b=0.5)
     index_words(collection(CATS[::-1]), store)
     assert store.built == ["words"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("北京 BM25 search", ["北", "京", "北京", "bm25", "search"]),
+        ("更换水龙头", ["更", "换", "水", "龙", "头", "更换", "换水", "水龙", "龙头"]),
+        ("コーヒー豆", ["コ", "ー", "ヒ", "ー", "豆", "コー", "ーヒ", "ヒー", "ー豆"]),
+        ("API的文档v2", ["api", "的", "文", "档", "的文", "文档", "v2"]),
+        ("서울 날씨", ["서울", "날씨"]),  # Korean has spaces
+        ("น้ำ", ["น้", "ำ", "น้ำ"]),
+        ("ພາສາ", ["ພ", "າ", "ສ", "າ", "ພາ", "າສ", "ສາ"]),
+        ("ភាសា", ["ភា", "សា", "ភាសា"]),
+        ("हिन्दी naïve", ["हिन्दी", "naïve"]),
+    ],
+)
+def test_scripts_without_spaces_are_searched_by_characters_and_pairs_of_them(text: str, expected: list[str]) -> None:
+    assert search_terms(text) == expected
+
+
+def test_characters_of_scripts_without_spaces_count_as_words() -> None:
+    assert words("水龙头 tap") == ["水", "龙", "头", "tap"]
+
+
+def test_chinese_is_found_without_a_dictionary() -> None:
+    index = BM25Index.build(["关于更换水龙头的密封圈。", "关于北京的长城。", "An English page"], language=None)
+    _, rows = index.search(["如何换水龙头？", "长城在哪里", "north"], k=1)
+    assert rows[:, 0].tolist() == [0, 1, -1]

@@ -376,3 +376,23 @@ def test_a_typo_is_found_before_anything_heavy_is_imported(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == "embfit: error: model=legl: no such choice; did you mean 'legal'? (command line)\n"
+
+
+def test_finished_jobs_of_another_configuration_are_not_ranked_with_new_ones(house, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "conf"))
+    experiment = house / "conf" / "experiment" / "mine.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("# @package _global_\n# Mine.\n# python -m embfit experiment=mine\nmodel:\n  depth: 9\n")
+    command = ["-m", "task=score", "experiment=mine", "model.path=a,bug", "model.rate=0.2"]
+    assert main(command) == 1
+    before = started(0)
+    experiment.write_text(experiment.read_text().replace("9", "7"))
+    capsys.readouterr()
+    assert main(command) == 2
+    assert (
+        f"run.dir={SWEEP}: job 0 is finished, and its configuration has changed since (model.depth was 9, is 7), so "
+        "its result cannot be ranked with new ones; undo the change, or begin a new sweep with run.dir=DIR"
+    ) in capsys.readouterr().err
+    experiment.write_text(experiment.read_text().replace("7", "9"))
+    assert main(command) == 1  # goes on with what failed
+    assert started(0) == before

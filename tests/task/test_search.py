@@ -6,13 +6,17 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
-from embfit.model import CrossEncoder, Encoder, save_cross_encoder, save_encoder
+from embfit.model import CrossEncoder, Encoder, Pretrained, save_cross_encoder, save_encoder
 from embfit.records import Collection
+from embfit.run.devices import Devices
+from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.search import _newest_encoder, _side_by_side
+from embfit.task.search import _newest_encoder, _side_by_side, search
 from tests.conftest import make_collection
 
 
@@ -34,7 +38,7 @@ def test_search_takes_the_newest_encoder_of_the_same_documents(
     save_encoder(tiny_encoder, tmp_path / "encoder")
     save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     runs, here = tmp_path / "runs", small_collection.corpus_digest
-    assert _newest_encoder(runs, small_collection, store) is None
+    assert _newest_encoder(runs, small_collection) is None
     finished(runs / "older", tmp_path / "encoder", here)
     wanted = finished(runs / "newer", tmp_path / "encoder", here)
     finished(runs / "ranker", tmp_path / "ranker", here)
@@ -42,8 +46,35 @@ def test_search_takes_the_newest_encoder_of_the_same_documents(
     finished(store.dir / "kept", tmp_path / "encoder", here)
     failed = finished(runs / "failed", tmp_path / "encoder", here).parent
     (failed / "status.json").write_text(json.dumps({"state": "failed"}))
+    store.entry("kept", {"a": 1}, lambda folder: None, version=1)
     store.dir.rename(runs / "store")
-    assert _newest_encoder(runs, small_collection, Store(runs / "store")) == wanted
+    assert _newest_encoder(runs, small_collection) == wanted
+
+
+def test_the_tuned_model_is_searched_as_what_its_own_folder_says(
+    make_encoder, small_collection: Collection, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_encoder(make_encoder(), tmp_path / "base")
+    save_encoder(make_encoder(pooling="cls", query_prompt="ask: ", max_length=16, normalize=False), tmp_path / "tuned")
+    settings = {}
+
+    def top(encoder, collection, query, k, store):
+        settings[encoder.source] = encoder.settings
+        return []
+
+    monkeypatch.setattr("embfit.task.search._top", top)
+    configured = Pretrained(
+        str(tmp_path / "base"), pooling="mean", query_prompt="query: ", document_prompt="text: ", max_length=8
+    )
+    config = {"task": {"_target_": "embfit.task.search.search"}, "run": {"dir": str(tmp_path / "run")}}
+    with RunFolder(tmp_path / "run", config, {}) as run:
+        source = SimpleNamespace(load=lambda store: small_collection)
+        asked = {"query": "fever", "tuned": str(tmp_path / "tuned"), "runs": str(tmp_path), "documents": 3}
+        search(source, configured, store, run, Devices(("cpu",)), **asked)
+    base, tuned = settings[str(tmp_path / "base")], settings[str(tmp_path / "tuned")]
+    assert (base.pooling, base.query_prompt, base.document_prompt, base.max_length) == ("mean", "query: ", "text: ", 8)
+    assert (tuned.pooling, tuned.query_prompt, tuned.document_prompt) == ("cls", "ask: ", "")
+    assert (tuned.max_length, tuned.normalize) == (16, False)
 
 
 def test_brackets_in_texts_are_not_markup() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from datasets import Dataset
 
+from embfit.random_streams import random_stream
 from embfit.records import TrainingSet
 from embfit.training.batches import EpochBatches, ExampleArrays
 from embfit.training.grouping import ByDocument, RandomGrouping, Topical
@@ -162,3 +165,21 @@ def test_a_score_for_each_document_or_none() -> None:
     rows[0]["scores"] = [5.0]
     with pytest.raises(ValueError, match="example 0 has 2 documents and 1 scores"):
         ExampleArrays(TrainingSet(made.collection, Dataset.from_list(rows), {}), 8)
+
+
+def test_sources_and_weights_are_those_of_the_data() -> None:
+    made = training_set([(0, [0], []), (1, [1], []), (2, [2], [])], {})
+    queries = made.collection.queries.add_column("source", ["faq", "mail", "faq"])
+    queries = queries.add_column("weight", ["", "0.25", "2.0"])
+    examples = ExampleArrays(replace(made, collection=replace(made.collection, queries=queries)), 8)
+    assert examples.sources.tolist() == [0, 1, 0]
+    assert examples.weights.tolist() == [1.0, 0.25, 2.0]
+    assert ExampleArrays(made, 8).sources.tolist() == [0, 0, 0]
+
+
+def test_an_epochs_order_and_what_its_first_batch_draws_are_streams_of_their_own() -> None:
+    order, drawn = random_stream("batches of an epoch", 7, 0), random_stream("positives of a batch", 7, 0, 0)
+    assert order.integers(1 << 62, size=4).tolist() != drawn.integers(1 << 62, size=4).tolist()
+    streams = {random_stream(*key).integers(1 << 62) for key in (("a", 1), ("a", 1, 0), ("a", 10), ("b", 1), ("a", 2))}
+    assert len(streams) == 5
+    assert random_stream("a", 1).integers(1 << 62) == random_stream("a", 1).integers(1 << 62)

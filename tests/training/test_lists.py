@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,12 @@ from transformers import PreTrainedTokenizerFast, Qwen3ForSequenceClassification
 
 from embfit.errors import ConfigError, UserError
 from embfit.loss import Binary, InfoNCE, Listwise
-from embfit.model import CrossEncoder
+from embfit.model import CrossEncoder, tokenized_for_pairs
 from embfit.model.cross_encoder import PairSettings
 from embfit.model.settings import Attention
 from embfit.ragged import Ragged
 from embfit.records import Collection, DevQuality, TrainingSet
+from embfit.store import Store
 from embfit.training import ListTraining
 from embfit.training.batches import ExampleArrays
 from embfit.training.lists import EpochLists, ListData, Lists, list_batch
@@ -171,7 +173,7 @@ def test_a_cpu_trains_with_plain_attention(
 
 
 def test_training_puts_positives_first(
-    tokenizer: PreTrainedTokenizerFast, small_collection: Collection, tmp_path: Path
+    tokenizer: PreTrainedTokenizerFast, small_collection: Collection, store: Store, tmp_path: Path
 ) -> None:
     ranker, found = new_ranker(tokenizer), training_set(small_collection)
     queries, documents = list(small_collection.query_texts()), list(small_collection.document_texts())
@@ -187,7 +189,7 @@ def test_training_puts_positives_first(
 
     before = first(ranker).metrics["ndcg@10"]
     fit = ListTraining(epochs=30, batch_size=4, lr=2e-3, precision="fp32", patience=None, validations_per_epoch=1)
-    facts = fit.fit(ranker, Listwise(), found, first, TRAINER, tmp_path)
+    facts = fit.fit(ranker, Listwise(), found, first, TRAINER, store, tmp_path)
     assert before < 0.7
     assert first(ranker).metrics["ndcg@10"] == 1.0
     assert facts.history[0]["ndcg@10"] == before
@@ -195,18 +197,34 @@ def test_training_puts_positives_first(
 
 
 def test_other_lists_are_another_training(
-    tiny_ranker: CrossEncoder, small_collection: Collection, tmp_path: Path
+    tiny_ranker: CrossEncoder, small_collection: Collection, store: Store, tmp_path: Path
 ) -> None:
     found, lists = training_set(small_collection), ListTraining(steps=1, lr=1e-9, precision="fp32")
-    lists.fit(tiny_ranker, Listwise(), found, None, TRAINER, tmp_path)
+    lists.fit(tiny_ranker, Listwise(), found, None, TRAINER, store, tmp_path)
     for other in ({"negatives": 2}, {"seed": 1}):
         with pytest.raises(UserError, match="is of another training"):
-            replace(lists, **other).fit(tiny_ranker, Listwise(), found, None, TRAINER, tmp_path)
+            replace(lists, **other).fit(tiny_ranker, Listwise(), found, None, TRAINER, store, tmp_path)
 
 
-def test_what_cannot_be_trained_on(tiny_ranker: CrossEncoder, small_collection: Collection, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_on(
+    tiny_ranker: CrossEncoder, small_collection: Collection, store: Store, tmp_path: Path
+) -> None:
     without = training_set(small_collection, negatives=0)
     with pytest.raises(UserError, match="no query has a negative"):
-        ListTraining().fit(tiny_ranker, Listwise(), without, None, TRAINER, tmp_path)
+        ListTraining().fit(tiny_ranker, Listwise(), without, None, TRAINER, store, tmp_path)
     with pytest.raises(ConfigError, match="InfoNCE is a loss of embeddings"):
-        ListTraining().fit(tiny_ranker, InfoNCE(), without, None, TRAINER, tmp_path)
+        ListTraining().fit(tiny_ranker, InfoNCE(), without, None, TRAINER, store, tmp_path)
+
+
+def test_texts_are_tokenised_once_for_all_folds_and_pickled_by_name(
+    tokenizer: PreTrainedTokenizerFast, small_collection: Collection, store: Store
+) -> None:
+    first, second = new_ranker(tokenizer), new_ranker(tokenizer)
+    tokens = tokenized_for_pairs(first, small_collection, "document", store)
+    assert store.built == ["tokens"]
+    again = tokenized_for_pairs(second, small_collection, "document", store)
+    assert store.built == ["tokens"]
+    plain = first.tokenize(small_collection.document_texts())
+    assert again.ids.tolist() == tokens.ids.tolist() == plain.ids.tolist()
+    assert again.starts.tolist() == plain.starts.tolist()
+    assert len(pickle.dumps(tokens)) < 500  # the folder's name, no tokens

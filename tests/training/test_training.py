@@ -553,3 +553,35 @@ def test_a_teachers_ranking_is_learnt(
     queries = encoder.encode([" ".join(text.split()[:4]) for text in TEXTS[:8]], "query")
     scores = queries @ encoder.encode(TEXTS[:8], "document").T
     assert all(scores[row, (row + 1) % 8] > scores[row, row] for row in range(8))
+
+
+@pytest.fixture
+def copies(training_set: TrainingSet) -> TrainingSet:
+    """Eight examples whose documents are all the same text, so that none is a negative of another's query."""
+    same = training_set.collection.corpus.map(lambda row: {"text": "one page"}, load_from_cache_file=False)
+    return replace(training_set, collection=replace(training_set.collection, corpus=same))
+
+
+def test_an_epoch_without_a_negative_ends_the_training(
+    tiny_encoder: Encoder, copies: TrainingSet, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = Training(batch_size=4, epochs=3, precision="fp32")
+    with pytest.raises(UserError, match=r"^no step of epoch 1 had a negative: every document of its batch answers"):
+        training.fit(tiny_encoder, InfoNCE(), copies, None, TRAINER, store, tmp_path)
+    warned = [message for message in caplog.messages if "such a step teaches nothing" in message]
+    assert warned == [
+        "no query of step 1 has a negative: every document of its batch answers each query, or is a copy of one that "
+        "does; such a step teaches nothing"
+    ]
+
+
+def test_one_step_without_a_negative_is_told_and_ends_nothing(
+    tiny_encoder: Encoder, training_set: TrainingSet, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["one page"] * 4 + TEXTS[4:]
+    same = Dataset.from_dict({"_id": training_set.collection.document_ids, "title": [""] * 12, "text": texts})
+    rows = training_set.rows.map(lambda row: {"negatives": [], "source": str(row["query"] < 4)})
+    some = replace(training_set, collection=replace(training_set.collection, corpus=same), rows=rows)
+    training = Training(batch_size=4, epochs=2, precision="fp32", batching="by_source")
+    assert training.fit(tiny_encoder, InfoNCE(), some, None, TRAINER, store, tmp_path).steps == 4
+    assert len([message for message in caplog.messages if "such a step teaches nothing" in message]) == 1

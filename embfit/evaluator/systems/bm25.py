@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from embfit.evaluator.systems.context import EvaluationContext
+from embfit.index.language import language_of
 from embfit.index.lexical import Method, index_words, words_key
 from embfit.index.protocol import Hits
 from embfit.records import Evaluation
@@ -33,7 +34,8 @@ class BM25System:
         Raises:
             UserError: the split cannot be judged, or no document has a word.
         """
-        formula = (context.judging.language, self.k1, self.b, self.method)
+        language = language_of(context.judging.language, context.collection, context.store, "evaluator.language=auto")
+        formula = (language, self.k1, self.b, self.method)
         rows, reach = context.rows, context.search.reach
 
         def find() -> Hits:

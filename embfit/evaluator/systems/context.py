@@ -18,6 +18,7 @@ shuffled]` measures, compares, tests and reports it like any other. What another
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -33,6 +34,10 @@ from embfit.model.encoder import Encoder
 from embfit.model.pretrained import Pretrained
 from embfit.records import Collection, Evaluation, Ranking
 from embfit.store import Store
+
+log = logging.getLogger(__name__)
+
+MANY_WITHOUT_RESULT = 0.5  # share of the queries for which a system finds nothing, from which on it is told
 
 
 @runtime_checkable
@@ -135,7 +140,22 @@ class EvaluationContext:
         """
         judgements(self.collection, self.split)  # a split that cannot be judged is told before it is parted
         parts = by_training(self.collection, self.split, self.judging.near_copy, self.store)
-        return judge(name, self.collection, self.split, ranking, self.judging.metrics, facts, parts)
+        found = judge(name, self.collection, self.split, ranking, self.judging.metrics, facts, parts)
+        self._warn_of_nothing(found)
+        return found
+
+    def _warn_of_nothing(self, found: Evaluation) -> None:
+        """Warn of a system that finds nothing for many queries: it cannot work here, which is not that it lost."""
+        queries, without = found.facts["queries"], found.facts.get("queries_without_result", 0)
+        if without >= MANY_WITHOUT_RESULT * queries:
+            log.warning(
+                "%s finds no document for %s of the %d queries of %s%s",
+                found.system,
+                "any" if without == queries else without,
+                queries,
+                found.split,
+                ", so it cannot work on this data and is compared with no other system" if without == queries else "",
+            )
 
     def judge_hits(self, name: str, key: Mapping[str, Any], find: Callable[[], Hits]) -> Evaluation:
         """Measure what a search finds for the split's queries, or has found before under the same key.

@@ -67,15 +67,11 @@ class DenseSystem:
             short = "tuned=FOLDER" if name == "tuned" else f"evaluator.systems.{name}.path=FOLDER_OR_NAME"
             raise ConfigError(f"evaluator.systems.{name}.path is not set; name the model: {short}")
         return replace(
-            configured,
-            path=self.path,
-            revision=self.revision,
-            sha256=None,
+            configured.another(self.path, self.revision),
             pooling=self.pooling,
             query_prompt=self.query_prompt,
             document_prompt=self.document_prompt,
             max_length=self.max_length,
-            normalize=None,
         )
 
 

@@ -174,10 +174,14 @@ class TrainingModule(pl.LightningModule):
         every = getattr(self.trainer, "log_every_n_steps", 1)  # Lightning does not type it; 0 is never
         for step, numbers in self._metrics.take(self.device, to_the_last):
             check(step, numbers)
+            self.examine(step, numbers)
             for watch in self._watchers:
                 watch(step, numbers)
             if every and step % every == 0:
                 self.log_numbers(step, numbers)
+
+    def examine(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Look at what a step has measured, which is finite; a kind of training that has more to check overrides it."""
 
     def log_numbers(self, step: int, numbers: Mapping[str, float]) -> None:
         """Give the loggers what was measured after a step; on the first rank alone."""

@@ -1,0 +1,32 @@
+"""The languages that a model is made for, as its card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CARD = "README.md"
+ANY = ("multilingual", "mul", "xx")  # what cards of models for many languages say
+
+
+def model_languages(folder: Path) -> frozenset[str] | None:
+    """Return the ISO 639-1 codes of the languages that a model's card names; None where it names none, or many.
+
+    Args:
+        folder: the model's folder, whose `README.md` begins with YAML between lines of `---`, as on the Hub.
+    """
+    card = folder / CARD
+    if not card.is_file():
+        return None
+    head = card.read_text(encoding="utf-8", errors="replace").removeprefix("\ufeff").split("---\n", 2)
+    if len(head) < 3 or head[0].strip():
+        return None
+    try:
+        said: Any = yaml.safe_load(head[1])
+    except yaml.YAMLError:
+        return None
+    named = said.get("language") if isinstance(said, dict) else None
+    codes = {str(name).lower() for name in ([named] if isinstance(named, str) else named or ())}
+    return None if not codes or codes & {*ANY} else frozenset({"eng": "en", "english": "en"}.get(c, c) for c in codes)
