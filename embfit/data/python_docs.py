@@ -15,7 +15,7 @@ from embfit.data.docstring_pairs import docstring_pairs
 from embfit.data.docstrings import Docstring, read_docstrings
 from embfit.data.files import content_digest
 from embfit.data.python_files import PythonFile, folder_files, package_files, stdlib_files
-from embfit.data.source import CollectionSource, Share
+from embfit.data.source import CollectionSource, SeenShare, Share
 from embfit.data.tables import CORPUS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
@@ -33,6 +33,7 @@ class PythonDocs(CollectionSource):
     Args:
         packages: installed packages (`numpy`, `sklearn.metrics`); `stdlib` is Python's standard library.
         path: a folder of Python files to read in place of the packages, such as one's own code.
+        dev_seen_share: as of every source; 0 here, since splits go by module.
         test_share: share of the queries to hold out as `test`. A fifth of the standard library's is enough for a
             comparison to be significant.
         max_train: training queries at most; 600 let a first run take minutes on two cores. None uses all (1,644 in the
@@ -41,6 +42,7 @@ class PythonDocs(CollectionSource):
 
     packages: Sequence[str] = ("stdlib",)
     path: Annotated[str | None, Location()] = None
+    dev_seen_share: SeenShare = field(default=0.0, kw_only=True)
     test_share: Share = field(default=0.2, kw_only=True)
     max_train: Annotated[int, Field(ge=1)] | None = field(default=600, kw_only=True)
 

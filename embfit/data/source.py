@@ -35,6 +35,7 @@ SPLITS_VERSION = 4  # of the splits in the store
 DEV_NAMES = ("validation", "valid", "val")  # other names for the dev split
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+SeenShare = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class CollectionSource(ABC):
     """
 
     dev_share: Share = 0.1
-    dev_seen_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    dev_seen_share: SeenShare = 0.5
     test_share: Share = 0.1
     split_seed: Seed = 0
     max_train: Annotated[int, Field(ge=1)] | None = None

@@ -52,7 +52,7 @@ def test_copies_of_a_document_are_on_one_side(beir_folder, store):
     documents = {f"d{n}": f"text {n % 20}" for n in range(40)}  # each text twice
     queries = {f"q{n}": f"question {n}" for n in range(40)}
     folder = beir_folder(documents, queries, train=[f"q{n}\td{n}\t1" for n in range(40)])
-    qrels = Beir(str(folder), test_share=0.3).load(store).qrels
+    qrels = Beir(str(folder), dev_seen_share=0, test_share=0.3).load(store).qrels
     for judged in qrels.values():
         numbers = {int(name[1:]) for name in judged}
         assert {number % 20 for number in numbers if number < 20} == {number % 20 for number in numbers if number >= 20}
@@ -189,7 +189,7 @@ def test_a_share_of_zero_holds_out_nothing(chain, store):
 def test_too_few_queries_are_said(beir_folder, store, caplog):
     queries = {f"q{n}": f"question {n}" for n in range(30)}
     folder = beir_folder({"d": "the only text"}, queries, train=[f"{name}\td\t1" for name in queries])
-    collection = Beir(str(folder)).load(store)
+    collection = Beir(str(folder), dev_seen_share=0).load(store)
     assert list(collection.qrels) == ["train"]
     assert (collection.facts["held_out"], collection.facts["not_held_out"]) == ("", "test, dev")
     with pytest.raises(UserError) as error:
