@@ -15,7 +15,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from embfit.model import CrossEncoder, Encoder, Settings
+from embfit.model import BiEncoder, CrossEncoder, Encoder, Settings
 from embfit.model.cross_encoder import PairSettings
 from embfit.records import Collection, DevQuality
 from embfit.store import Store
@@ -92,7 +92,7 @@ def new_encoder(tokenizer: PreTrainedTokenizerFast, dropout: float = 0.0, **chan
         "document_prompt": "",
         "precision": "fp32",
     }
-    return Encoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
+    return BiEncoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
 
 
 def steady(value: float) -> DevQuality:
