@@ -180,7 +180,7 @@ class LateInteraction(EncoderChoice):
 
         def length(name: str, asked: int | None, own: int | None, default: int) -> int:
             if limit is not None and asked is not None and asked > limit:
-                raise UserError(f"model.{name}={asked} exceeds the {limit} positions of {self.path}; lower it")
+                raise ConfigError(f"model.{name}={asked} exceeds the {limit} positions of {self.path}; lower it")
             fits = None if own is None else min(own, limit or own)
             return self._choose(name, asked, fits, min(default, limit or default))
 
@@ -227,12 +227,21 @@ def _check_cap(training_length: int | None, length: int) -> None:
 def _add_markers(
     backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, markers: tuple[str, str], seed: int
 ) -> None:
-    """Give a plain encoder the markers that its vocabulary lacks, with random vectors."""
-    new = [marker for marker in dict.fromkeys(markers) if marker and marker not in tokenizer.get_vocab()]
-    if not new:
-        return
-    with tokenizer_lock(tokenizer):  # whole, and not put into small letters
-        tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in new])
+    """Give a plain encoder the markers that its vocabulary lacks, with random vectors.
+
+    Raises:
+        UserError: a marker is a word, which sentence-transformers would join to the first word of a text.
+    """
+    known, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()
+    with tokenizer_lock(tokenizer):
+        for marker in markers:
+            if marker in known and marker not in added and tokenizer.tokenize(marker) == [marker]:
+                raise UserError(
+                    f"the marker {marker!r} is a word of the vocabulary; name a token that no text has, such as '[Q] ' "
+                    "and '[D] '"
+                )
+        new = [marker for marker in dict.fromkeys(markers) if marker and marker not in known]
+        tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in new])  # not put into small letters
     rows = _token_rows(backbone)
     if len(tokenizer) > rows:  # some have rows to spare
         with torch.random.fork_rng(devices=[]):
