@@ -11,9 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from transformers import BertModel, PreTrainedTokenizerFast
 
+from embfit.compose.build import make
+from embfit.compose.composition import compose
+from embfit.compose.loader import make_loader
 from embfit.errors import ConfigError, UserError
 from embfit.model import Encoder, LateInteraction, LateInteractionEncoder, Pretrained, encoder_at, save_encoder
 from embfit.model.late_interaction_folder import holds_late_interaction
@@ -223,6 +227,20 @@ def test_a_new_model_is_the_same_for_the_same_seed(plain: Path) -> None:
     assert len(table) == len(one.tokenizer)  # type: ignore[arg-type]
     markers = [one.tokenizer.convert_tokens_to_ids(one.marker(kind)) for kind in ("query", "document")]
     assert (table[markers[0]] - table[markers[1]]).abs().max() > 1e-3  # type: ignore[index]
+
+
+@pytest.mark.parametrize("choice", ["answerai-colbert-small", "colbertv2", "gte-moderncolbert"])
+def test_published_models_are_what_their_folders_say(choice: str, stanford: Path, tmp_path: Path) -> None:
+    folder = stanford
+    if choice == "gte-moderncolbert":
+        new_folder("gte-modernbert", tmp_path / "plain")
+        folder = tmp_path / "pylate"
+        save_encoder(made(tmp_path / "plain", document_length=40), folder)
+    command = [f"model={choice}", f"model.path={folder}", "model.precision=fp32"]
+    composed = OmegaConf.to_container(compose(make_loader(), command).model, resolve=True)
+    encoder = make(composed, "model").load("cpu")
+    assert (encoder.width, encoder.length("document")) == ((16, 40) if folder.name == "pylate" else (8, 20))
+    as_theirs(encoder, folder)
 
 
 def rewrite(path: Path, **changes: object) -> None:
