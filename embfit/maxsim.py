@@ -35,7 +35,7 @@ def highest_products(queries: Tensor, documents: Tensor, starts: np.ndarray, blo
             last bit of a product.
     """
     most = block or BLOCK.get(queries.device.type, BLOCK["cpu"])
-    best: Tensor = _HighestProducts.apply(queries, documents, starts, most)
+    best: Tensor = _HighestProducts.apply(queries, documents, starts, most)  # type: ignore[no-untyped-call]
     return best
 
 
@@ -64,7 +64,7 @@ class _HighestProducts(torch.autograd.Function):
         return best
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         """Give each query vector the sum of its best ones, and those the sum of the query vectors, by the gradient."""
         queries, documents, places = ctx.saved_tensors
