@@ -8,6 +8,7 @@ what the process had before training; embfit keeps no graph for it (`training.me
 PyLate pins other releases of transformers, so it comes from a folder of its own, in front of this environment:
 
     pip install --target PYLATE --no-deps pylate==1.6.0 sentence-transformers==5.3.0 transformers==5.3.0 ujson
+    pip install --target PYLATE httpx
     python scripts/benchmarks/late_interaction.py speed --data DIR --pylate PYLATE
     python scripts/benchmarks/late_interaction.py memory --data DIR --batches 64,512 --document-length 48
 """
@@ -41,6 +42,7 @@ def main() -> None:
         "--pylate", type=Path, help="the folder that PyLate was installed into; without it, embfit alone"
     )
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--systems", help=f"some of {', '.join(SYSTEMS)}; all by default")
     parser.add_argument("--batches", default="64")
     parser.add_argument("--steps", type=int, default=1, help="measured, after one to warm up")
     parser.add_argument("--negatives", type=int, default=2)
@@ -52,7 +54,8 @@ def main() -> None:
     if arguments.study == "one":
         print(json.dumps(measure(arguments)))
         return
-    systems = SYSTEMS if arguments.study == "speed" and arguments.pylate else SYSTEMS[:1]
+    asked = arguments.systems.split(",") if arguments.systems else SYSTEMS
+    systems = asked if arguments.study == "speed" and arguments.pylate else SYSTEMS[:1]
     with tempfile.TemporaryDirectory() as folder:
         for batch in arguments.batches.split(","):
             prepare(arguments, int(batch), Path(folder) / batch)
