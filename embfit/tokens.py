@@ -6,8 +6,9 @@ cost nothing, and the training loop never sees a string.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BLOCK = 4096  # texts tokenised at a time
+ATTENDED, SCORED = 1, 2  # bits of a token's role: other tokens attend to it; it gives a vector of its own
 _LOCKS: WeakKeyDictionary[PreTrainedTokenizerBase, Lock] = WeakKeyDictionary()
 _LOCKS_LOCK = Lock()  # of the table itself
 
@@ -38,19 +40,22 @@ class Tokens:
         ids: [total tokens] int32, possibly memory-mapped.
         starts: [N + 1] int64; text i is `ids[starts[i]:starts[i + 1]]`.
         truncated: [N] bool; texts that were longer than the limit.
+        roles: [total tokens] uint8, sums of `ATTENDED` and `SCORED`; None where all tokens are attended and a text has
+            one vector.
         folder: that the arrays are in, when they were loaded from one.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     truncated: np.ndarray
+    roles: np.ndarray | None = None
     folder: Path | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle arrays from a folder as its name: other processes map the same memory."""
         if self.folder is not None:
             return Tokens.load, (self.folder,)
-        return Tokens, (self.ids, self.starts, self.truncated)
+        return Tokens, (self.ids, self.starts, self.truncated, self.roles)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -60,17 +65,31 @@ class Tokens:
         """Tokens of each text, special tokens included ([N] int64)."""
         return np.diff(self.starts)
 
+    @property
+    def scored(self) -> np.ndarray:
+        """Tokens of each text that give a vector of their own ([N] int64)."""
+        counts = np.zeros(len(self), np.int64)
+        filled = np.flatnonzero(self.lengths)
+        if self.roles is not None and len(filled):
+            counts[filled] = np.add.reduceat(self.roles & SCORED != 0, self.starts[filled], dtype=np.int64)
+        return counts
+
     def take(self, rows: np.ndarray | Sequence[int]) -> Tokens:
         """Return the texts of some rows, in the order given."""
         chosen = np.asarray(rows, np.int64)
-        return Tokens(*take_from(self.ids, self.starts, chosen), self.truncated[chosen])
+        roles = None if self.roles is None else take_from(self.roles, self.starts, chosen)[0]
+        return Tokens(*take_from(self.ids, self.starts, chosen), self.truncated[chosen], roles)
 
     def part(self, start: int, stop: int) -> Tokens:
         """Return the texts from `start` up to `stop`, without copying their tokens."""
-        return Tokens(*part_of(self.ids, self.starts, start, stop), self.truncated[start:stop])
+        roles = None if self.roles is None else part_of(self.roles, self.starts, start, stop)[0]
+        return Tokens(*part_of(self.ids, self.starts, start, stop), self.truncated[start:stop], roles)
 
     def padded(self, rows: np.ndarray, pad: int, left: bool = False) -> tuple[Tensor, Tensor]:
-        """Return `input_ids` and `attention_mask` ([n, longest] int64) of some rows.
+        """Return the ids and the roles of some rows' tokens ([n, longest] int64 each).
+
+        The role of padding is 0. Where all tokens are attended and nothing else is said of them, roles are the
+        attention mask.
 
         Args:
             rows: [n] row numbers.
@@ -83,27 +102,30 @@ class Tokens:
             columns - (counts.max() - counts)[:, None] if left else np.broadcast_to(columns, (len(rows), len(columns)))
         )
         real = (offsets >= 0) & (offsets < counts[:, None])
-        ids = np.full(real.shape, pad, np.int64)
-        ids[real] = self.ids[(self.starts[rows][:, None] + offsets)[real]]
-        return torch.from_numpy(ids), torch.from_numpy(real.astype(np.int64))
+        ids, roles = np.full(real.shape, pad, np.int64), np.zeros(real.shape, np.int64)
+        places = (self.starts[rows][:, None] + offsets)[real]
+        ids[real] = self.ids[places]
+        roles[real] = ATTENDED if self.roles is None else self.roles[places]
+        return torch.from_numpy(ids), torch.from_numpy(roles)
 
     def save(self, folder: Path) -> None:
         """Write the arrays into a folder, for `load`."""
-        for name in ("ids", "starts", "truncated"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
+        self.save_blocks([self], folder)
 
     @staticmethod
     def save_blocks(blocks: Iterable[Tokens], folder: Path) -> None:
         """Write blocks of texts one after another, for `load`, with one block in memory at a time."""
         starts, truncated = [np.zeros(1, np.int64)], [np.zeros(0, bool)]
-        with (folder / "ids.npy").open("wb") as file:
-            write_array_header_2_0(file, _header(0))
+        with ExitStack() as files:
+            add_ids = files.enter_context(_growing(folder / "ids.npy", np.dtype(np.int32)))
+            add_roles = None
             for block in blocks:
-                file.write(np.ascontiguousarray(block.ids, np.int32).data)
+                add_ids(block.ids)
+                if block.roles is not None:
+                    add_roles = add_roles or files.enter_context(_growing(folder / "roles.npy", np.dtype(np.uint8)))
+                    add_roles(block.roles)
                 starts.append(block.starts[1:] + starts[-1][-1])
                 truncated.append(block.truncated)
-            file.seek(0)
-            write_array_header_2_0(file, _header(int(starts[-1][-1])))  # as long as before: NumPy leaves room
         np.save(folder / "starts.npy", np.concatenate(starts))
         np.save(folder / "truncated.npy", np.concatenate(truncated))
 
@@ -113,19 +135,39 @@ class Tokens:
         ids, starts, truncated = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts", "truncated")
         )
-        return Tokens(ids, starts, truncated, folder.absolute())
+        path = folder / "roles.npy"
+        roles = np.load(path, mmap_mode="r") if path.is_file() else None
+        return Tokens(ids, starts, truncated, roles, folder.absolute())
 
 
-def _header(length: int) -> dict[str, Any]:
-    return {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False, "shape": (length,)}
+@contextmanager
+def _growing(path: Path, kind: np.dtype[Any]) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write an array of one dimension, whose length is known at the end, by adding values to it."""
+    length = 0
+
+    def header() -> dict[str, Any]:
+        return {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (length,)}
+
+    def add(values: np.ndarray) -> None:
+        nonlocal length
+        file.write(np.ascontiguousarray(values, kind).data)
+        length += len(values)
+
+    with path.open("wb") as file:
+        write_array_header_2_0(file, header())
+        yield add
+        file.seek(0)
+        write_array_header_2_0(file, header())  # as long as before: NumPy leaves room
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
-    """Put the texts of several `Tokens` one after another."""
+    """Put the texts of several `Tokens`, which have roles all or none, one after another."""
+    roles = [one.roles for one in parts if one.roles is not None]
     return Tokens(
-        np.concatenate([one.ids for one in parts]),
-        offsets_of(np.concatenate([one.lengths for one in parts])),
-        np.concatenate([one.truncated for one in parts]),
+        np.concatenate([np.zeros(0, np.int32), *(one.ids for one in parts)]),
+        offsets_of(np.concatenate([np.zeros(0, np.int64), *(one.lengths for one in parts)])),
+        np.concatenate([np.zeros(0, bool), *(one.truncated for one in parts)]),
+        np.concatenate(roles) if roles else None,
     )
 
 
@@ -141,8 +183,7 @@ def tokenize(
         prompt: put in front of each text.
         special: add the special tokens of a single text; a text that becomes part of a pair has none of its own.
     """
-    parts = list(tokenize_blocks(tokenizer, texts, max_length, prompt, special=special))
-    return concatenate(parts) if parts else Tokens(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, bool))
+    return concatenate(list(tokenize_blocks(tokenizer, texts, max_length, prompt, special=special)))
 
 
 def tokenize_blocks(

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from embfit.maxsim import LOWEST as LOWEST  # the score of a document without any vector
+from embfit.maxsim import highest_products
 from embfit.ragged import Array, gather, owners_of, part_of, take_from
 
 STARTS = "starts.npy"  # beside a file of vectors, where texts have several
-LOWEST = float("-inf")  # the score of a document without any vector
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,17 @@ class Vectors(Generic[Array]):
 
         Gradients flow through tensors.
         """
-        pairs: Array = self.flat() @ documents.flat().T  # [Vq, Vd]
-        return self.combined(pairs, documents)
+        asked, read = self.flat(), documents.flat()
+        if documents.starts is None:
+            best: Array = asked @ read.T  # [Vq, D]
+        elif isinstance(asked, Tensor):
+            best = highest_products(asked, read, documents.starts)
+        else:
+            best = _highest(asked @ read.T, documents.starts)
+        return best if self.starts is None else _mean(best, self.starts)  # [Q, D]
 
-    def combined(self, pairs: Array, documents: Vectors[Array]) -> Array:
+    def combined(self: Vectors[np.ndarray], pairs: np.ndarray, documents: Vectors[np.ndarray]) -> np.ndarray:
         """Return the scores that inner products of single vectors make: [Vq, Vd] → [Q, D], as `scores` has them."""
-        if self.starts is None and documents.starts is None:
-            return pairs
         best = pairs if documents.starts is None else _highest(pairs, documents.starts)  # [Vq, D]
         return best if self.starts is None else _mean(best, self.starts)  # [Q, D]
 
@@ -154,14 +159,9 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return normalised
 
 
-def _highest(pairs: Array, starts: np.ndarray) -> Array:
+def _highest(pairs: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Return each document's highest score with each query vector: [Vq, Vd] → [Vq, D]."""
-    count = len(starts) - 1
-    if isinstance(pairs, Tensor):
-        column = torch.from_numpy(owners_of(starts)).to(pairs.device).expand(len(pairs), -1)
-        lowest = pairs.new_full((len(pairs), count), LOWEST)
-        return lowest.scatter_reduce(1, column, pairs, "amax")
-    best = np.full((len(pairs), count), LOWEST, pairs.dtype)
+    best = np.full((len(pairs), len(starts) - 1), LOWEST, pairs.dtype)
     filled = np.flatnonzero(np.diff(starts))
     if len(filled):
         best[:, filled] = np.maximum.reduceat(pairs, starts[filled], axis=1)

@@ -15,8 +15,16 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from embfit.model import CrossEncoder, Encoder, Settings
+from embfit.model import (
+    BiEncoder,
+    CrossEncoder,
+    Encoder,
+    LateInteractionEncoder,
+    LateInteractionSettings,
+    Settings,
+)
 from embfit.model.cross_encoder import PairSettings
+from embfit.model.projection import Projection
 from embfit.records import Collection, DevQuality
 from embfit.store import Store
 
@@ -92,12 +100,33 @@ def new_encoder(tokenizer: PreTrainedTokenizerFast, dropout: float = 0.0, **chan
         "document_prompt": "",
         "precision": "fp32",
     }
-    return Encoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
+    return BiEncoder(BertModel(config), tokenizer, Settings(**(settings | changes)), source="tiny").eval()
 
 
 def steady(value: float) -> DevQuality:
     """Return the dev quality of a model that reaches the same nDCG@10 with each of 30 queries: any change counts."""
     return DevQuality({"ndcg@10": value}, [value] * 30)
+
+
+def new_late_encoder(
+    tokenizer: PreTrainedTokenizerFast, dropout: float = 0.0, **changes: object
+) -> LateInteractionEncoder:
+    """Make a late-interaction encoder of 16 dimensions a token on the two layers; words of theirs are its markers."""
+    settings = {
+        "query_marker": "q",
+        "document_marker": "d",
+        "query_length": 12,
+        "document_length": 24,
+        "training_document_length": 24,
+        "expansion": "fixed",
+        "attend_to_expansion": False,
+        "skip": tuple(string.punctuation),
+        "precision": "fp32",
+    }
+    backbone = new_encoder(tokenizer, dropout).backbone
+    head = Projection({"in_features": 32, "out_features": 16, "bias": False, "activation_function": "Identity"})
+    settings = LateInteractionSettings(**(settings | changes))
+    return LateInteractionEncoder(backbone, tokenizer, settings, [head], "tiny late interaction").eval()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ PACKAGE = Path(embfit.__file__).parent
 
 FLOORS = (
     {"errors", "hints", "nearest", "text_digests", "ragged", "random_streams", "__init__"},
+    {"maxsim"},
     {"vectors"},
     {"records", "progress", "http_requests"},
     {"store"},

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embfit.loss import InfoNCE, Matryoshka
-from embfit.model import Encoder
+from embfit.model import BiEncoder, Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.tokens import Tokens
 from embfit.training.batches import Batch, EpochBatches, ExampleArrays
@@ -27,7 +27,7 @@ from embfit.training.step.optimization import Optimization
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=1)
 
 
-class TwoVectors(Encoder):
+class TwoVectors(BiEncoder):
     """Gives a text the vector of a bi-encoder and, beside it, a learned turn of it."""
 
     def __init__(self, plain: Encoder) -> None:

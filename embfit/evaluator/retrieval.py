@@ -17,7 +17,7 @@ from embfit.evaluator.systems import EvaluationContext, System, standard
 from embfit.index.compressed import FORMATS, Format
 from embfit.index.language import LanguageChoice
 from embfit.model.encoder import Encoder
-from embfit.model.pretrained import Pretrained
+from embfit.model.encoder_choice import EncoderChoice
 from embfit.records import Collection, Comparison, Evaluation, Seed
 from embfit.store import Store
 
@@ -101,7 +101,7 @@ class Retrieval:
         self,
         collection: Collection,
         store: Store,
-        model: Pretrained,
+        model: EncoderChoice,
         devices: tuple[str, ...] = ("auto",),
         load: Callable[[], Encoder] | None = None,
     ) -> EvaluationContext:

@@ -13,6 +13,7 @@ from embfit.loss.relations import Relations
 from embfit.vectors import Vectors
 
 NESTED = (64, 128, 256, 512, 768)
+NESTED_OF_TOKENS = (32, 64, 96, 128)  # of one vector a token, which is shorter
 
 
 class Matryoshka(nn.Module):
@@ -23,7 +24,8 @@ class Matryoshka(nn.Module):
 
     Args:
         loss: called on each prefix.
-        dims: prefix lengths; by default 64, 128, 256, 512 and 768 below the model's own width, plus that width.
+        dims: prefix lengths; by default 64, 128, 256, 512 and 768 below the model's own width, plus that width; in late
+            interaction 32, 64, 96 and 128 below it.
         weights: one per prefix, 1 by default. The loss is the weighted mean, so its size does not grow with the number
             of prefixes and a clipping norm keeps its meaning.
         dims_per_step: prefixes drawn at random in each step, without replacement; None takes all. The drawn ones stand
@@ -59,14 +61,18 @@ class Matryoshka(nn.Module):
         temperature: Tensor = self.loss.temperature  # type: ignore[assignment]  # a property of each loss
         return temperature
 
-    def dims_of(self, width: int) -> tuple[int, ...]:
+    def dims_of(self, width: int, single: bool = True) -> tuple[int, ...]:
         """Return the prefix lengths used for embeddings of a width, ascending.
+
+        Args:
+            width: of whole vectors.
+            single: whether each text has one vector.
 
         Raises:
             ValueError: a configured dim exceeds the width.
         """
         if self.dims is None:
-            return (*(dim for dim in NESTED if dim < width), width)
+            return (*(dim for dim in (NESTED if single else NESTED_OF_TOKENS) if dim < width), width)
         if max(self.dims) > width:
             raise ValueError(
                 f"loss.dims has {max(self.dims)}, more than the model's {width} dimensions; lower it, or set null"
@@ -83,7 +89,7 @@ class Matryoshka(nn.Module):
 
         Draws from PyTorch's CPU generator when `dims_per_step` leaves some out; the trainer seeds it for each step.
         """
-        dims = self.dims_of(queries.width)
+        dims = self.dims_of(queries.width, documents.single)
         shares = self.weights or (1.0,) * len(dims)
         chosen = self._draw(list(zip(dims, shares, strict=True)))
         losses = [share * self.loss(queries.cut(dim), documents.cut(dim), relations) for dim, share in chosen]

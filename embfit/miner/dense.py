@@ -13,7 +13,7 @@ from embfit.index.approximate import Method, search_key
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
-from embfit.model import Encoder, Pretrained, embed
+from embfit.model import Encoder, EncoderChoice, embed
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
@@ -38,7 +38,7 @@ class DenseMiner(RankedMiner):
     """
 
     relative_margin: Annotated[float, Field(ge=0, le=1)] | None = 0.05
-    encoder: Pretrained | None = None
+    encoder: EncoderChoice | None = None
     search: Method = "auto"
 
     def source(self, collection: Collection, encoder: Encoder, store: Store) -> CandidateSource:

@@ -23,18 +23,26 @@ EMBEDDINGS = 1  # and of its embeddings
 PLURALS = {"query": "queries", "document": "documents"}
 
 
-def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store) -> Tokens:
-    """Return the tokens of all queries or documents, memory-mapped; made once for a tokenizer, prompt and length."""
+def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store, length: int | None = None) -> Tokens:
+    """Return the tokens of all queries or documents, memory-mapped; made once for a tokenizer and a way to read.
+
+    Args:
+        encoder: reads them.
+        collection: has the texts.
+        kind: says which of them.
+        store: keeps the tokens.
+        length: how many tokens are read of each; None reads what the encoder does.
+    """
+    length = length or encoder.length(kind)
     key = {
         "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
         "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
-        "prompt": encoder.prompt(kind),
-        "max_length": encoder.max_length,
+        **encoder.reading(kind, length),
     }
 
     def build(folder: Path) -> None:
         texts = collection.query_texts() if kind == "query" else collection.document_texts()
-        Tokens.save_blocks(encoder.tokenize_blocks(texts, kind), folder)
+        Tokens.save_blocks(encoder.tokenize_blocks(texts, kind, length), folder)
 
     return Tokens.load(store.entry("tokens", key, build, version=TOKENS))
 

@@ -1,30 +1,30 @@
 """The encoder: texts in, vectors out; one engine for training, mining, evaluation and search.
 
-A bi-encoder gives one vector for each text. What encodes (`encode_tokens`, `embfit.model.embed`) asks `vector_counts`
-how many there are, so an encoder that gives several overrides that method and `forward`.
+Two kinds of encoder stand on it: a bi-encoder (`embfit.model.bi_encoder`) gives one vector for each text, and late
+interaction (`embfit.model.late_interaction`) one for each kept token. A kind says how it reads a text (`read`), how
+many vectors that makes (`vector_counts`) and how they are computed (`forward`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from embfit.errors import UserError
 from embfit.model.compiled import compiled_hidden_states, hidden_states
 from embfit.model.fingerprint import model_fingerprint
-from embfit.model.last_token import check_ends, end_token
 from embfit.model.layers import without_cache
-from embfit.model.pooling import pool
 from embfit.model.precision import autocast, default_token_budget, uses_bf16
 from embfit.model.projection import Projection, UnitLength
-from embfit.model.settings import Settings
+from embfit.model.settings import EncoderSettings
 from embfit.progress import Advance, progress
-from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
+from embfit.ragged import offsets_of, places_of
+from embfit.tokens import Tokens, plan_batches
+from embfit.tokens import concatenate as concatenate_tokens
 from embfit.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -34,22 +34,25 @@ Kind: TypeAlias = Literal["query", "document"]
 
 
 class Encoder(nn.Module):
-    """A transformers model with pooling, prompts and normalisation.
+    """A transformers model that makes vectors of texts.
 
     Args:
         backbone: gives `last_hidden_state`.
         tokenizer: a fast tokenizer of the same model.
-        settings: how text is read and pooled, and what the backbone computes in.
-        head: layers after pooling, in order, as some sentence-transformers models have.
+        settings: how text is read, and what the backbone computes in.
+        head: layers behind the backbone, in order.
         source: where the weights came from, for records and messages.
         further_devices: devices of further processes that share the encoding of many texts with this one.
     """
+
+    single = True  # whether each text has one vector
+    settings: EncoderSettings
 
     def __init__(
         self,
         backbone: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        settings: Settings,
+        settings: EncoderSettings,
         head: Sequence[Projection | UnitLength] = (),
         source: str = "",
         further_devices: Sequence[str] = (),
@@ -63,8 +66,65 @@ class Encoder(nn.Module):
         self.further_devices = tuple(further_devices)
         widths = [layer.linear.out_features for layer in head if isinstance(layer, Projection)]
         self._width = int(widths[-1] if widths else backbone.config.get_text_config().hidden_size)
-        self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None
         self._options = without_cache(backbone)
+
+    def length(self, kind: Kind) -> int:
+        """Return how many tokens are read of a query or of a document, special tokens included."""
+        raise NotImplementedError
+
+    def training_length(self, kind: Kind) -> int:
+        """Return how many tokens are read in training."""
+        return self.length(kind)
+
+    def length_setting(self, kind: Kind) -> str:
+        """Return the setting that says `length`, for messages."""
+        raise NotImplementedError
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors have unit length."""
+        raise NotImplementedError
+
+    def prompt(self, kind: Kind) -> str:
+        """Return the text that is put in front of a query or a document."""
+        return ""
+
+    def reading(self, kind: Kind, length: int) -> Mapping[str, object]:
+        """Return what the tokens of a text depend on besides the tokenizer, as JSON values."""
+        raise NotImplementedError
+
+    def computing(self) -> Mapping[str, object]:
+        """Return what vectors depend on besides the tokens, the weights and the precision, as JSON values."""
+        raise NotImplementedError
+
+    def read(self, texts: Iterable[str], kind: Kind, length: int) -> Iterator[Tokens]:
+        """Tokenise queries or documents, a few thousand at a time.
+
+        Args:
+            texts: read once.
+            kind: which of the two they are.
+            length: how many tokens are read of each, special tokens included.
+        """
+        raise NotImplementedError
+
+    def vector_counts(self, tokens: Tokens) -> np.ndarray | None:
+        """Return how many vectors each text has ([N] int64), which its tokens tell; None says one each."""
+        return None
+
+    def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
+        """Embed token ids.
+
+        Shapes:
+            input_ids and roles [N, L], as `Tokens.padded` has them → [V, D] float32, the vectors of all texts in order.
+        """
+        raise NotImplementedError
+
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool) -> Tensor:
+        """Return the backbone's last hidden states, [N, L] → [N, L, H]; all that follows them is fp32."""
+        # encoding for storage is not compiled: what it gives must not depend on how a model was trained
+        run = compiled_hidden_states if self.compiled and not torch.is_inference_mode_enabled() else hidden_states
+        with autocast(input_ids.device, bf16):
+            return run(self.backbone, input_ids, attention_mask, self._options)
 
     @property
     def device(self) -> torch.device:
@@ -78,8 +138,8 @@ class Encoder(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """Tokens read of a text, special tokens included."""
-        return self.settings.max_length
+        """Tokens read of a text at most, be it a query or a document."""
+        return max(self.length("query"), self.length("document"))
 
     @property
     def width(self) -> int:
@@ -91,38 +151,13 @@ class Encoder(nn.Module):
         """Whether training runs the backbone through `torch.compile`."""
         return self.settings.compile
 
-    def prompt(self, kind: Kind) -> str:
-        """Return what is put in front of a query or a document."""
-        return self.settings.query_prompt if kind == "query" else self.settings.document_prompt
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool = False) -> Tensor:
-        """Embed token ids.
-
-        Shapes:
-            input_ids and attention_mask [N, L] → [V, D] float32, the vectors of all texts in order, of unit length
-            where the model normalises; a bi-encoder has V = N.
-        """
-        # encoding for storage is not compiled: what it gives must not depend on how a model was trained
-        run = compiled_hidden_states if self.compiled and not torch.is_inference_mode_enabled() else hidden_states
-        with autocast(input_ids.device, bf16):  # the backbone alone: pooling and what follows are fp32
-            hidden = run(self.backbone, input_ids, attention_mask, self._options)
-        vectors = pool(hidden, attention_mask, self.settings.pooling)
-        for layer in self.head:
-            vectors = layer(vectors)
-        return functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
-
     def tokenize(self, texts: Iterable[str], kind: Kind) -> Tokens:
-        """Tokenise queries or documents with their prompt."""
-        return self._checked(tokenize(self.tokenizer, texts, self.max_length, self.prompt(kind)))
+        """Tokenise queries or documents."""
+        return concatenate_tokens(list(self.tokenize_blocks(texts, kind)))
 
-    def tokenize_blocks(self, texts: Iterable[str], kind: Kind) -> Iterator[Tokens]:
-        """Tokenise like `tokenize`, a few thousand texts at a time."""
-        blocks = tokenize_blocks(self.tokenizer, texts, self.max_length, self.prompt(kind))
-        return (self._checked(block) for block in blocks)
-
-    def vector_counts(self, tokens: Tokens) -> np.ndarray | None:
-        """Return how many vectors each text has ([N] int64), which its tokens tell; None says one each."""
-        return None
+    def tokenize_blocks(self, texts: Iterable[str], kind: Kind, length: int | None = None) -> Iterator[Tokens]:
+        """Tokenise like `tokenize`, a few thousand texts at a time; `length` reads another number of tokens."""
+        return self.read(texts, kind, length or self.length(kind))
 
     def embed(self, texts: Iterable[str], kind: Kind) -> Vectors[np.ndarray]:
         """Embed texts: their vectors (float32), in the order given.
@@ -160,7 +195,7 @@ class Encoder(nn.Module):
     def vector_starts(self, tokens: Tokens) -> np.ndarray | None:
         """Return where each text's vectors begin ([N + 1] int64); None says one each."""
         counts = self.vector_counts(tokens)
-        return None if counts is None else np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return None if counts is None else offsets_of(counts)
 
     def plan(self, tokens: Tokens) -> list[np.ndarray]:
         """Return the batches, as row numbers, in which texts are encoded: the same for the same texts and device."""
@@ -170,9 +205,6 @@ class Encoder(nn.Module):
     def token_budget(self) -> int:
         """Padded tokens of a batch on the device that the encoder is on."""
         return default_token_budget(self.device)
-
-    def _checked(self, tokens: Tokens) -> Tokens:
-        return check_ends(tokens, self._end) if self.settings.pooling == "lasttoken" else tokens
 
     @torch.inference_mode()
     def encode_batches(
@@ -191,8 +223,9 @@ class Encoder(nn.Module):
         self.eval()
         try:
             for texts in batches:
-                ids, mask = tokens.padded(texts, self.pad_id, self.pads_left)
-                out.rows[places(out.starts, texts)] = self(ids.to(device), mask.to(device), bf16).cpu().numpy()
+                ids, roles = tokens.padded(texts, self.pad_id, self.pads_left)
+                places = texts if out.starts is None else places_of(out.starts, texts)
+                out.rows[places] = self(ids.to(device), roles.to(device), bf16).cpu().numpy()
                 advance(len(texts))
         finally:
             self.train(training)
@@ -210,34 +243,17 @@ class Encoder(nn.Module):
     def fingerprint(self, kind: Kind) -> str:
         """Identify what the vector of a query, or of a document, depends on besides its text.
 
-        That is the weights, the configuration, the tokenizer, pooling, length, precision and that side's prompt. The
-        weights are read anew each time, except within `embfit.model.frozen`.
+        That is the weights, the configuration, the tokenizer, how that side is read, and precision. The weights are
+        read anew each time, except within `embfit.model.frozen`.
         """
         around = {
             "back_end": "torch",
-            "pooling": self.settings.pooling,
             "head": [layer.description for layer in self.head],
-            "normalize": self.settings.normalize,
-            "max_length": self.settings.max_length,
-            "prompt": self.prompt(kind),
             "bf16": uses_bf16(self.settings.precision, self.device),
+            **self.computing(),
+            **self.reading(kind, self.length(kind)),
         }
         return model_fingerprint(self, self.backbone, self.tokenizer, around)
-
-
-def places(starts: np.ndarray | None, texts: np.ndarray) -> np.ndarray:
-    """Return the rows of texts' vectors, text after text.
-
-    Args:
-        starts: [N + 1] int64, where each text's vectors begin; None where each has one.
-        texts: [n] numbers of texts.
-    """
-    if starts is None:
-        return texts
-    counts = starts[texts + 1] - starts[texts]
-    ends = np.cumsum(counts)
-    rows: np.ndarray = np.arange(ends[-1]) + np.repeat(starts[texts] - ends + counts, counts)
-    return rows
 
 
 def concatenate(parts: Sequence[Vectors[np.ndarray]]) -> Vectors[np.ndarray]:
@@ -245,4 +261,4 @@ def concatenate(parts: Sequence[Vectors[np.ndarray]]) -> Vectors[np.ndarray]:
     rows = np.concatenate([part.rows for part in parts])
     if parts[0].starts is None:
         return Vectors(rows)
-    return Vectors(rows, np.concatenate([[0], np.cumsum(np.concatenate([part.counts for part in parts]))]))
+    return Vectors(rows, offsets_of(np.concatenate([part.counts for part in parts])))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from embfit.errors import UserError
@@ -58,11 +59,25 @@ UNREAD: Mapping[str, Mapping[str, Any]] = {
     "Dense": {
         "module_input_name": (None, "sentence_embedding"),
         "module_output_name": (None, "sentence_embedding"),
-        "use_residual": EMPTY,
     },
     "Normalize": {
         "module_input_name": (None, "sentence_embedding"),
         "module_output_name": (None, "sentence_embedding"),
+    },
+    "token Dense": {
+        "module_input_name": (None, "token_embeddings"),
+        "module_output_name": (None, "token_embeddings"),
+    },
+    "token Normalize": {
+        "module_input_name": ("token_embeddings",),
+        "module_output_name": (None, "token_embeddings"),
+    },
+    "MultiVectorMask": {"keep_only_token_ids": EMPTY, "skiplist_tasks": (None, "document", ["document"])},
+    "late interaction": {
+        "__version__": ANY,
+        "model_type": ANY,
+        "similarity_fn_name": ANY,  # the mean and the sum of MaxSim rank alike
+        "default_prompt_name": EMPTY,
     },
 }
 """Keys that embfit does not read, by file or module: the values that change nothing for it."""
@@ -100,17 +115,12 @@ def read_settings(folder: Path) -> FolderSettings:
     if not (folder / "modules.json").is_file():
         return FolderSettings()
     path = folder / "config_sentence_transformers.json"
-    similarity = _read(path).get("similarity_fn_name")
-    if str(similarity).lower() == "maxsim":
-        raise UserError(
-            f"{folder}: this is a late-interaction model (similarity_fn_name: {similarity}), which gives one vector "
-            "for each token; model.path takes one that gives a vector for each text"
-        )
-    said = _read_known(path, ("prompts", "default_prompt_name", "similarity_fn_name"))
+    similarity = read_json(path).get("similarity_fn_name")
+    said = read_known(path, ("prompts", "default_prompt_name", "similarity_fn_name"))
     modules = _modules(folder / "modules.json")
     pooling, head = modules[1:2], modules[2:]
     ends_in_unit_length = bool(head) and head[-1][0] == "Normalize"
-    text = _read_known(_text_settings(folder), ("max_seq_length", "do_lower_case"), TEXT_SETTINGS)
+    text = read_known(text_settings(folder), ("max_seq_length", "do_lower_case"), TEXT_SETTINGS)
     prompts = said.get("prompts") or {}
     default = prompts.get(said.get("default_prompt_name"))
     return FolderSettings(
@@ -127,7 +137,7 @@ def read_settings(folder: Path) -> FolderSettings:
 
 def holds_cross_encoder(folder: Path) -> bool:
     """Say whether a model's folder is a cross-encoder's, and not an encoder's."""
-    architectures = _read(folder / "config.json").get("architectures") or ()
+    architectures = read_json(folder / "config.json").get("architectures") or ()
     return any(name.endswith(HEAD) for name in architectures) and not (folder / "modules.json").is_file()
 
 
@@ -137,7 +147,7 @@ def read_head(folder: Path, settings: FolderSettings) -> list[Projection | UnitL
     Raises:
         UserError: a file is missing, or a layer computes what embfit does not know.
     """
-    return [_read_layer(folder / path) if name == "Dense" else UnitLength() for name, path in settings.head]
+    return [read_layer(folder / path) if name == "Dense" else UnitLength() for name, path in settings.head]
 
 
 def _modules(path: Path) -> list[tuple[Module, str]]:
@@ -147,8 +157,8 @@ def _modules(path: Path) -> list[tuple[Module, str]]:
         UserError: a module is not known, or stands where embfit does not compute it.
     """
     modules = []
-    for entry in _read(path):
-        _check_keys(path, "modules.json", entry, ("type", "path"))
+    for entry in read_json(path):
+        check_keys(path, "modules.json", entry, ("type", "path"))
         kind = str(entry["type"])
         name = kind.rsplit(".", 1)[-1]
         if name not in KNOWN or not kind.startswith(LIBRARY):
@@ -159,7 +169,7 @@ def _modules(path: Path) -> list[tuple[Module, str]]:
         if name == "Transformer" and entry["path"]:
             raise UserError(f"{path}: the Transformer lies in {entry['path']}; only one in the folder itself is read")
         if name == "Normalize":
-            _read_known(path.parent / str(entry["path"]) / "config.json", (), name)
+            read_known(path.parent / str(entry["path"]) / "config.json", (), name)
         modules.append((cast(Module, name), str(entry["path"])))
     names = [name for name, _ in modules]
     if names[:2] not in (["Transformer"], ["Transformer", "Pooling"]) or {*names[2:]} & {*KNOWN[:2]}:
@@ -170,33 +180,45 @@ def _modules(path: Path) -> list[tuple[Module, str]]:
     return modules
 
 
-def _text_settings(folder: Path) -> Path:
+def text_settings(folder: Path) -> Path:
     """Return the file that says how text is read; early releases named it after the kind of backbone."""
     named = [folder / f"sentence_{kind}_config.json" for kind in BACKBONES]
     return next((path for path in named if path.is_file()), folder / TEXT_SETTINGS)
 
 
-def _read_layer(folder: Path) -> Projection:
+def read_layer(folder: Path, module: str = "Dense") -> Projection:
+    """Load a dense layer from its folder.
+
+    Args:
+        folder: has `config.json` and weights.
+        module: whose entry of `UNREAD` says which settings change nothing.
+
+    Raises:
+        UserError: a file is missing, the layer computes what embfit does not know, or its weights do not fit it.
+    """
     weights = next((path for name in DENSE_WEIGHTS if (path := folder / name).is_file()), None)
     if weights is None or not (folder / "config.json").is_file():
         missing = "config.json" if weights else " or ".join(DENSE_WEIGHTS)
         raise UserError(f"{folder}: modules.json names this Dense module, but its {missing} is missing")
-    read = ("in_features", "out_features", "bias", "activation_function")
-    projection = Projection(_read_known(folder / "config.json", read, "Dense"))
-    projection.load_state_dict(
-        load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
-    )
+    read = ("in_features", "out_features", "bias", "activation_function", "use_residual")
+    projection = Projection(read_known(folder / "config.json", read, module))
+    try:
+        projection.load_state_dict(
+            load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
+        )
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{weights}: the weights do not fit its config.json: {error}") from error
     return projection
 
 
 def _length(folder: Path, said: int | None) -> int | None:
-    length = said or _read(folder / "tokenizer_config.json").get("model_max_length")
+    length = said or read_json(folder / "tokenizer_config.json").get("model_max_length")
     return int(length) if length and length < NO_LENGTH else None
 
 
 def _pooling(path: Path) -> Pooling:
     flags = (*POOLING_FLAGS, *(f"pooling_mode_{name}" for name in OTHER_POOLINGS))
-    config = _read_known(path, ("include_prompt", "pooling_mode", *flags), "Pooling")
+    config = read_known(path, ("include_prompt", "pooling_mode", *flags), "Pooling")
     if config.get("include_prompt") is False:
         raise UserError(f"{path}: pooling that leaves the prompt out (include_prompt: false) is not supported")
     chosen = [name for name in flags if config.get(name)]
@@ -211,7 +233,7 @@ def _pooling(path: Path) -> Pooling:
     )
 
 
-def _read_known(path: Path, read: tuple[str, ...], module: str | None = None) -> dict[str, Any]:
+def read_known(path: Path, read: tuple[str, ...], module: str | None = None) -> dict[str, Any]:
     """Read a file of settings that embfit knows.
 
     Args:
@@ -222,12 +244,23 @@ def _read_known(path: Path, read: tuple[str, ...], module: str | None = None) ->
     Raises:
         UserError: the file has another key, with a value that may change what the model computes.
     """
-    config: dict[str, Any] = _read(path)
-    _check_keys(path, module or path.name, config, read)
+    config: dict[str, Any] = read_json(path)
+    check_keys(path, module or path.name, config, read)
     return config
 
 
-def _check_keys(path: Path, kind: str, config: Mapping[str, Any], read: tuple[str, ...]) -> None:
+def check_keys(path: Path, kind: str, config: Mapping[str, Any], read: tuple[str, ...]) -> None:
+    """Refuse settings that embfit does not know.
+
+    Args:
+        path: their file.
+        kind: whose entry of `UNREAD` says which of them change nothing.
+        config: the settings.
+        read: the keys that the caller honours.
+
+    Raises:
+        UserError: there is another key, with a value that may change what the model computes.
+    """
     unread = UNREAD[kind]
     for key, value in config.items():
         allowed = unread.get(key, EMPTY)
@@ -237,7 +270,12 @@ def _check_keys(path: Path, kind: str, config: Mapping[str, Any], read: tuple[st
             )
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a JSON file; one that is not there is empty.
+
+    Raises:
+        UserError: it is not JSON.
+    """
     if not path.is_file():
         return {}
     try:

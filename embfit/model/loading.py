@@ -58,11 +58,12 @@ class Weights:
             check_digest(folder, self.sha256)
         return folder
 
-    def load(self, folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def load(self, folder: Path, quiet: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Load a backbone that gives hidden states, with its adapter if it has one, and its tokenizer.
 
         Args:
             folder: what `find` has found.
+            quiet: keep back transformers' warnings, as of weights that are not the backbone's.
 
         Raises:
             UserError: transformers cannot load it.
@@ -70,7 +71,7 @@ class Weights:
         from transformers import AutoModel  # takes seconds to import
 
         base = read_base(folder)
-        with _refusals(self.path, folder, "it"):
+        with _refusals(self.path, folder, "it", quiet):
             backbone = AutoModel.from_pretrained(
                 folder if base is None else find_base(folder, *base), **self._how_to_load
             )

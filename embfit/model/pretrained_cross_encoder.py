@@ -11,9 +11,9 @@ from pydantic import Field
 from embfit.errors import UserError
 from embfit.hints import Location
 from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.encoder_choice import EncoderChoice
 from embfit.model.loading import Weights
 from embfit.model.precision import Precision
-from embfit.model.pretrained import Pretrained
 from embfit.model.settings import Attention
 from embfit.records import Seed
 
@@ -44,7 +44,7 @@ class PretrainedCrossEncoder:
     )
     """What a task that cannot use it answers."""
 
-    first_stage: Pretrained
+    first_stage: EncoderChoice
     path: Annotated[str | None, Location()] = None
     revision: str | None = None
     max_length: Annotated[int, Field(ge=8)] | None = 256

@@ -1,4 +1,4 @@
-"""What follows pooling in some encoders: dense layers, and unit length between them."""
+"""What follows the backbone, or pooling, in some encoders: dense layers, and unit length between them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 
 
 class Projection(nn.Module):
-    """A dense layer after pooling (sentence-transformers' `Dense`): [N, in] → [N, out].
+    """A dense layer (the `Dense` of sentence-transformers and PyLate): [N, in] → [N, out].
 
     Args:
-        config: what the layer's `config.json` says.
+        config: what the layer's `config.json` says; with `use_residual` the input is added to the output, by way of a
+            second matrix where the two differ in width.
 
     Raises:
         UserError: the activation is not known.
@@ -37,16 +38,22 @@ class Projection(nn.Module):
             )
         self.linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
         self.activation = ACTIVATIONS[activation]()
+        self.use_residual = bool(config.get("use_residual", False))
+        if self.use_residual and config["in_features"] != config["out_features"]:
+            self.residual = nn.Linear(config["in_features"], config["out_features"], bias=False)
 
     @property
     def description(self) -> str:
         """What the layer computes besides what its weights say."""
-        return type(self.activation).__name__
+        return type(self.activation).__name__ + (" with residual" if self.use_residual else "")
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Project [N, in] to [N, out]."""
         projected: Tensor = self.activation(self.linear(vectors))
-        return projected
+        if not self.use_residual:
+            return projected
+        added: Tensor = self.residual(vectors) if hasattr(self, "residual") else vectors
+        return projected + added
 
 
 class UnitLength(nn.Module):

@@ -1,22 +1,27 @@
 """Model folders, written whole or not at all.
 
-Encoders are written in the dialect that all releases of sentence-transformers, TEI and vLLM read: module types under
+Bi-encoders are written in the dialect that all releases of sentence-transformers, TEI and vLLM read: module types under
 `sentence_transformers.models`, pooling as `pooling_mode_*` booleans, the maximum length both in
-`sentence_bert_config.json` and as the tokenizer's own.
+`sentence_bert_config.json` and as the tokenizer's own. Late-interaction encoders are written in PyLate's dialect, which
+PyLate and sentence-transformers' `MultiVectorEncoder` (from 6 on) both load; what the latter saves PyLate cannot.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 from torch import nn
 
+from embfit.model.bi_encoder import BiEncoder
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder import Encoder
 from embfit.model.folder import OTHER_POOLINGS, POOLING_FLAGS
+from embfit.model.late_interaction import LateInteractionEncoder
 from embfit.model.projection import Projection, UnitLength
 from embfit.store import replacing_folder, write_text
 from embfit.tokens import tokenizer_lock
@@ -25,10 +30,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MODULES = "sentence_transformers.models"
+PYLATE_DENSE = "pylate.models.Dense.Dense"
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write an encoder as a folder that sentence-transformers, TEI and vLLM load: whole, or not at all.
+    """Write an encoder as a folder that other libraries load: whole, or not at all.
 
     A model that is there already is replaced.
 
@@ -36,7 +42,10 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         OSError: the folder cannot be written; what was there is still there.
     """
     with replacing_folder(folder) as unfinished:
-        _write_encoder(encoder, unfinished)
+        encoder.backbone.save_pretrained(unfinished)
+        _save_tokenizer(encoder.tokenizer, encoder.max_length, unfinished)
+        _write(unfinished / "sentence_bert_config.json", {"max_seq_length": encoder.max_length, "do_lower_case": False})
+        _write_modules(encoder, unfinished)
 
 
 def save_cross_encoder(cross_encoder: CrossEncoder, folder: Path) -> None:
@@ -54,27 +63,23 @@ def save_cross_encoder(cross_encoder: CrossEncoder, folder: Path) -> None:
         _save_tokenizer(cross_encoder.tokenizer, cross_encoder.max_length, unfinished)
 
 
-def _write_encoder(encoder: Encoder, folder: Path) -> None:
+@singledispatch
+def _write_modules(encoder: Encoder, folder: Path) -> None:
+    """Write what a kind of encoder has around its backbone."""
+    raise TypeError(f"embfit knows no folder for a {type(encoder).__name__}")
+
+
+@_write_modules.register
+def _(encoder: BiEncoder, folder: Path) -> None:
     settings = encoder.settings
-    encoder.backbone.save_pretrained(folder)
-    _save_tokenizer(encoder.tokenizer, settings.max_length, folder)
     head = ["Dense" if isinstance(layer, Projection) else "Normalize" for layer in encoder.head]
     modules = ["Transformer", "Pooling", *head, *["Normalize"] * settings.normalize]
     paths = ["" if name == "Transformer" else f"{row}_{name}" for row, name in enumerate(modules)]
-    for path in paths:
-        (folder / path).mkdir(exist_ok=True)
+    _list_modules(folder, paths, [f"{MODULES}.{name}" for name in modules])
     _write(folder / paths[1] / "config.json", _pooling_config(encoder))
     for path, layer in zip(paths[2:], encoder.head, strict=False):
         if not isinstance(layer, UnitLength):
             _save_layer(layer, folder / path)
-    _write(
-        folder / "modules.json",
-        [
-            {"idx": row, "name": str(row), "path": path, "type": f"{MODULES}.{name}"}
-            for row, (path, name) in enumerate(zip(paths, modules, strict=True))
-        ],
-    )
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": settings.max_length, "do_lower_case": False})
     _write(
         folder / "config_sentence_transformers.json",
         {
@@ -82,6 +87,44 @@ def _write_encoder(encoder: Encoder, folder: Path) -> None:
             "default_prompt_name": None,
             "similarity_fn_name": "cosine" if settings.normalize else "dot",
         },
+    )
+
+
+@_write_modules.register
+def _(encoder: LateInteractionEncoder, folder: Path) -> None:
+    settings = encoder.settings
+    paths = ["", *(f"{row}_Dense" for row in range(1, len(encoder.head) + 1))]
+    _list_modules(folder, paths, [f"{MODULES}.Transformer", *[PYLATE_DENSE] * len(encoder.head)])
+    for path, layer in zip(paths[1:], encoder.head, strict=True):
+        _save_layer(layer, folder / path)
+    _write(
+        folder / "config_sentence_transformers.json",
+        {
+            "model_type": "ColBERT",
+            "prompts": {"query": "", "document": ""},  # sentence-transformers would read them, and PyLate would not
+            "default_prompt_name": None,
+            "similarity_fn_name": "MaxSim",
+            "query_prefix": settings.query_marker,
+            "document_prefix": settings.document_marker,
+            "query_length": settings.query_length,
+            "document_length": settings.document_length,
+            "do_query_expansion": settings.expansion == "fixed",
+            "attend_to_expansion_tokens": settings.attend_to_expansion,
+            "skiplist_words": list(settings.skip),
+        },
+    )
+
+
+def _list_modules(folder: Path, paths: Sequence[str], types: Sequence[str]) -> None:
+    """Make the modules' folders, and write which modules there are."""
+    for path in paths:
+        (folder / path).mkdir(exist_ok=True)
+    _write(
+        folder / "modules.json",
+        [
+            {"idx": row, "name": str(row), "path": path, "type": kind}
+            for row, (path, kind) in enumerate(zip(paths, types, strict=True))
+        ],
     )
 
 
@@ -97,7 +140,7 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, folder:
         _write(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
-def _pooling_config(encoder: Encoder) -> dict[str, Any]:
+def _pooling_config(encoder: BiEncoder) -> dict[str, Any]:
     flags = {name: pooling == encoder.settings.pooling for name, pooling in POOLING_FLAGS.items()}
     return {
         "word_embedding_dimension": int(encoder.backbone.config.get_text_config().hidden_size),
@@ -119,6 +162,7 @@ def _save_layer(layer: nn.Module, folder: Path) -> None:
             "out_features": linear.out_features,
             "bias": linear.bias is not None,
             "activation_function": f"{activation.__module__}.{activation.__name__}",
+            **({"use_residual": True} if layer.use_residual else {}),  # early releases do not know the key
         },
     )
     save_file({name: tensor.contiguous() for name, tensor in layer.state_dict().items()}, folder / "model.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,26 @@ import embfit
 from embfit.records import Comparison, Report
 from embfit.report.wording import certainty
 from embfit.store import write_text
+
+
+@dataclass(frozen=True)
+class CardKind:
+    """What the card of a kind of model says.
+
+    Args:
+        words: what it is.
+        use: how it is used.
+        task: the Hub's name of what it does.
+        library: the Hub's name of what loads it.
+        tag: the Hub's word for the kind.
+    """
+
+    words: str
+    use: str
+    task: str
+    library: str
+    tag: str
+
 
 USE = """With sentence-transformers (the folder carries pooling, length and prompts):
 
@@ -33,6 +54,33 @@ python -m embfit task=search query="a question" tuned=FOLDER data=beir data.path
 With transformers alone, do what `1_Pooling/config.json` and `config_sentence_transformers.json` say: put the prompt in
 front, pool the last hidden states, and normalise."""
 
+USE_LATE_INTERACTION = """With sentence-transformers from 6 on, or with PyLate (the folder carries markers, lengths and
+the projection):
+
+```python
+from sentence_transformers import MultiVectorEncoder
+
+model = MultiVectorEncoder("FOLDER")
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["a document"])
+print(model.similarity(queries, documents))
+```
+
+```python
+from pylate import models
+
+documents = models.ColBERT("FOLDER").encode(["a document"], is_query=False)
+```
+
+With embfit:
+
+```sh
+python -m embfit task=search query="a question" tuned=FOLDER data=beir data.path=DIR
+```
+
+Both add up what embfit takes the mean of: the highest cosine of each query vector with one of
+the document's."""
+
 USE_CROSS_ENCODER = """With sentence-transformers (scores are logits; higher is more relevant):
 
 ```python
@@ -47,13 +95,33 @@ With embfit, as the teacher of an encoder:
 python -m embfit experiment=distill miner.model=FOLDER
 ```"""
 
+KINDS: Mapping[str, CardKind] = {
+    "encoder": CardKind(
+        "text-embedding model for retrieval", USE, "sentence-similarity", "sentence-transformers", "feature-extraction"
+    ),
+    "late interaction": CardKind(
+        "late-interaction (ColBERT) model for retrieval",
+        USE_LATE_INTERACTION,
+        "sentence-similarity",
+        "PyLate",
+        "ColBERT",
+    ),
+    "cross-encoder": CardKind(
+        "cross-encoder that reranks documents",
+        USE_CROSS_ENCODER,
+        "text-ranking",
+        "sentence-transformers",
+        "cross-encoder",
+    ),
+}
+
 ADAPTER = """
 
 The folder holds a LoRA adapter. All of these find its base by the name or path in `adapter_config.json`, and need
 `pip install peft`."""
 
 
-def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any], cross_encoder: bool = False) -> None:
+def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any], kind: str) -> None:
     """Write `README.md` into a model folder.
 
     Args:
@@ -61,25 +129,24 @@ def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any
         base: name or path of the model that training started from.
         report: of the run; its first comparison is base against tuned.
         config: of the run, resolved.
-        cross_encoder: it scores pairs; `base` and `tuned` are then its first stage's ranking and its own.
+        kind: which of `KINDS` it is; of a cross-encoder, `base` and `tuned` are its first stage's ranking and its own.
     """
-    feature = "cross-encoder" if cross_encoder else "feature-extraction"
+    found = KINDS[kind]
     front = {
         "base_model": base,
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "text-ranking" if cross_encoder else "sentence-similarity",
-        "tags": ["embfit", "sentence-transformers", feature, "retrieval"],
+        "library_name": found.library,
+        "pipeline_tag": found.task,
+        "tags": ["embfit", "sentence-transformers", found.tag, "retrieval"],
     }
-    kind = "cross-encoder that reranks documents" if cross_encoder else "text-embedding model for retrieval"
-    use = USE + (ADAPTER if (folder / "adapter_config.json").is_file() else "")
+    adapter = ADAPTER if (folder / "adapter_config.json").is_file() else ""
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=True)}---",
         f"# {base.rsplit('/', 1)[-1]}, fine-tuned for {report.data['name']}",
-        f"A {kind}, fine-tuned with embfit {embfit.__version__} from `{base}`.",
+        f"A {found.words}, fine-tuned with embfit {embfit.__version__} from `{base}`.",
         "## Measured",
         _measured(report),
         "## Use",
-        USE_CROSS_ENCODER if cross_encoder else use,
+        found.use + adapter,
         "## Training",
         _training(report),
         f"<details><summary>Configuration</summary>\n\n```yaml\n{_public(config)}```\n</details>",

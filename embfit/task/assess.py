@@ -179,7 +179,7 @@ def _try(
 ) -> tuple[list[Evaluation], ModelCandidate]:
     """Measure another base model: in quality on every context, and in speed."""
     context, *_ = contexts
-    encoder = DenseSystem(path).pretrained(name, context.model).load(*context.devices)
+    encoder = DenseSystem(path).choice(name, context.model).load(*context.devices)
     return [evaluate_other(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
 
 

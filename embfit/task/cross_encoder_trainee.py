@@ -20,7 +20,7 @@ from embfit.evaluator.reranking import pairs_of, rerank
 from embfit.evaluator.systems import EvaluationContext
 from embfit.evaluator.validation import dev_quality
 from embfit.hints import ChosenBy
-from embfit.model import CrossEncoder, Pretrained, save_cross_encoder, score_pairs
+from embfit.model import CrossEncoder, EncoderChoice, save_cross_encoder, score_pairs
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.teacher import FOLDS, write_assignment
 from embfit.records import DevQuality, Evaluation, Report, TrainingSet
@@ -55,7 +55,7 @@ class CrossEncoderTrainee:
     training: Annotated[ListTraining, ChosenBy("training=lists")]
 
     @property
-    def first_stage(self) -> Pretrained:
+    def first_stage(self) -> EncoderChoice:
         """The encoder whose documents are reranked, unless another system's are."""
         return self.model.first_stage
 
@@ -111,7 +111,7 @@ class CrossEncoderTrainee:
 
     def write_card(self, report: Report, run: RunFolder) -> None:
         """Write the model's card into its folder."""
-        write_card(run.dir / "model", self.model.start, report, run.config, cross_encoder=True)
+        write_card(run.dir / "model", self.model.start, report, run.config, "cross-encoder")
 
     def _found(self, context: EvaluationContext) -> Evaluation:
         """Return the first stage's evaluation on one split; the context measures it once."""

@@ -1,4 +1,4 @@
-"""A bi-encoder in a fine-tuning."""
+"""An encoder in a fine-tuning, of one vector a text or of several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from embfit.evaluator.systems import EvaluationContext, evaluate_encoder
 from embfit.evaluator.validation import validate
-from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.model import Encoder, EncoderChoice, encoder_at, save_encoder
 from embfit.records import Report
 from embfit.report.model_card import write_card
 from embfit.run.folder import RunFolder
@@ -24,7 +24,7 @@ from embfit.training import Fit, Training
 
 @dataclass(frozen=True)
 class EncoderTrainee:
-    """A bi-encoder, compared with itself before training.
+    """An encoder, compared with itself before training.
 
     Args:
         model: which encoder, and what of it is trained.
@@ -32,12 +32,12 @@ class EncoderTrainee:
         training: how it is trained.
     """
 
-    model: Pretrained
+    model: EncoderChoice
     loss: EmbeddingLoss
     training: Training
 
     @property
-    def first_stage(self) -> Pretrained:
+    def first_stage(self) -> EncoderChoice:
         """The encoder itself."""
         return self.model
 
@@ -88,7 +88,7 @@ class EncoderTrainee:
             found, was_trained = train_once(run, fit, partial(save_encoder, encoder, folder))
             if not was_trained:
                 return encoder, found
-            return self.model.another(str(folder)).load(*encoder.devices), found
+            return encoder_at(str(folder), self.model).load(*encoder.devices), found
 
     def measure_tuned(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Measured:
         """Measure the encoder as training left it."""
@@ -96,4 +96,4 @@ class EncoderTrainee:
 
     def write_card(self, report: Report, run: RunFolder) -> None:
         """Write the model's card into its folder."""
-        write_card(run.dir / "model", str(self.model.path), report, run.config)
+        write_card(run.dir / "model", str(self.model.path), report, run.config, self.model.kind)

@@ -11,7 +11,7 @@ from pydantic import Field
 from embfit.compose.tasks import task
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judged_by
-from embfit.model import Pretrained
+from embfit.model import EncoderChoice
 from embfit.records import Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -24,7 +24,7 @@ from embfit.task.parts import Data
 @task(outputs=REPORT)
 def evaluate(
     data: Data,
-    model: Pretrained,
+    model: EncoderChoice,
     evaluator: Retrieval,
     store: Store,
     run: RunFolder,

@@ -67,11 +67,12 @@ def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> d
         counted[f"truncated_{plural}"] = found = int(truncated.sum())
         if found:
             log.warning(
-                "%d of %d %s are longer than %d tokens; the model reads their beginning (model.max_length)",
+                "%d of %d %s are longer than %d tokens; the model reads their beginning (%s)",
                 found,
                 len(truncated),
                 plural,
-                encoder.max_length,
+                encoder.length(kind),
+                encoder.length_setting(kind),
             )
     return counted
 

@@ -10,7 +10,7 @@ from torch import nn
 from embfit.compose.tasks import task
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import evaluate_bm25
-from embfit.model import Pretrained
+from embfit.model import EncoderChoice
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.records import Report
 from embfit.run.devices import Devices
@@ -35,7 +35,7 @@ TRAINEES = (EncoderTrainee, CrossEncoderTrainee)
 @task(outputs=(*REPORT, *TRAINED, "tensorboard", "csv"), costly=COSTLY, variants=TRAINEES)
 def finetune(
     data: Data,
-    model: Pretrained | PretrainedCrossEncoder,
+    model: EncoderChoice | PretrainedCrossEncoder,
     miner: Miner,
     loss: nn.Module,
     training: Training | ListTraining,

@@ -19,7 +19,7 @@ from embfit.generator.filters import FilteredText
 from embfit.generator.generated import Estimate, Generates, Generation, source_documents
 from embfit.generator.tally import describe_generation
 from embfit.hints import Having
-from embfit.model import Encoder, Pretrained, embed
+from embfit.model import Encoder, EncoderChoice, embed
 from embfit.records import Collection, Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 @task(outputs=(*REPORT, "dataset", "queries.parquet"), paid=("generation",))
 def generate(
     data: Data,
-    model: Pretrained,
+    model: EncoderChoice,
     generator: Annotated[Generates, Having("generate")],
     store: Store,
     run: RunFolder,
@@ -113,7 +113,7 @@ class _LoadedLater:
         devices: encode.
     """
 
-    def __init__(self, choice: Pretrained, devices: Sequence[str]) -> None:
+    def __init__(self, choice: EncoderChoice, devices: Sequence[str]) -> None:
         self.choice, self.devices = choice, devices
 
     @cached_property

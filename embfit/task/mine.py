@@ -13,7 +13,7 @@ from embfit.errors import UserError
 from embfit.miner import closest_examples, write_negatives
 from embfit.miner.export_formats import ExportFormat
 from embfit.miner.hidden_positives import estimate
-from embfit.model import Encoder, Pretrained
+from embfit.model import Encoder, EncoderChoice
 from embfit.records import Collection, Report, Seed
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 @task(outputs=(*REPORT, "negatives.jsonl", "negatives.parquet"))
 def mine(
     data: Data,
-    model: Pretrained,
+    model: EncoderChoice,
     miner: Miner,
     store: Store,
     run: RunFolder,

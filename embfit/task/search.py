@@ -16,7 +16,7 @@ from rich.text import Text
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.index import ExactIndex
-from embfit.model import Encoder, Pretrained, embed
+from embfit.model import Encoder, EncoderChoice, embed, encoder_at
 from embfit.model.folder import holds_cross_encoder
 from embfit.records import Collection
 from embfit.run.devices import Devices
@@ -33,7 +33,7 @@ SHOWN = 160  # characters of a document
 @task(free_text=("query",))
 def search(
     data: Data,
-    model: Pretrained,
+    model: EncoderChoice,
     store: Store,
     run: RunFolder,
     devices: Devices,
@@ -65,7 +65,7 @@ def search(
         collection = data.load(store)
     models = {"base": model}
     if folder := Path(tuned) if tuned else _newest_encoder(Path(runs), collection):
-        models["tuned"] = model.another(str(folder))
+        models["tuned"] = encoder_at(str(folder), model)
         log.info("tuned is %s", folder)
     else:
         log.info(

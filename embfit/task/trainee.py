@@ -18,7 +18,7 @@ from embfit.compose.suitability import accepts
 from embfit.compose.targets import type_hints
 from embfit.errors import ConfigError
 from embfit.evaluator.systems import EvaluationContext
-from embfit.model import Encoder, Pretrained
+from embfit.model import Encoder, EncoderChoice
 from embfit.records import Evaluation, Report, TrainingSet
 from embfit.run.folder import RunFolder
 from embfit.store import Store
@@ -57,7 +57,7 @@ class Trainee(Protocol[Model]):
     """A kind of model in a fine-tuning. Each method is given the model that `load` or `train` returned."""
 
     @property
-    def first_stage(self) -> Pretrained:
+    def first_stage(self) -> EncoderChoice:
         """The encoder that finds documents, and that miners which search with a model mine with."""
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embfit.model import Encoder, Pretrained, embed, frozen
+from embfit.model import Encoder, Pretrained, embed, encoder_at, frozen
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.vectors import Vectors
@@ -83,7 +83,7 @@ def make_guide(
         query_rows: the rows of the training queries, ascending.
         store: keeps the vectors.
     """
-    guide = encoder if name == BASE else Pretrained(path=name).load(*encoder.devices)
+    guide = encoder if name == BASE else encoder_at(name, Pretrained(path=name)).load(*encoder.devices)
     with frozen(guide):
         queries = embed(guide, collection, "query", store, rows=query_rows.tolist())
         documents = embed(guide, collection, "document", store)

@@ -37,7 +37,7 @@ NO_NEGATIVE = "every document of its batch answers each query, or is a copy of o
 
 @dataclass(frozen=True)
 class InBatchData:
-    """What a bi-encoder is trained on.
+    """What an encoder is trained on.
 
     Args:
         examples: the training set as arrays.
@@ -136,8 +136,8 @@ class InBatch(TrainingModule):
         bf16 = uses_bf16(self.compute.precision, self.device)
 
         def encode(rows: np.ndarray) -> Tensor:
-            ids, mask = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
-            vectors: Tensor = self.encoder(self.to_device(ids), self.to_device(mask), bf16)  # [v, W]
+            ids, roles = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
+            vectors: Tensor = self.encoder(self.to_device(ids), self.to_device(roles), bf16)  # [v, W]
             return vectors
 
         def loss(outputs: Tensor) -> Iterator[LossPart]:  # [V, W]

@@ -16,9 +16,10 @@ from torch import nn
 from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
 from embfit.loss import Matryoshka
-from embfit.model import Encoder, embed, tokenized
+from embfit.model import Encoder, Kind, embed, tokenized
 from embfit.records import DevQuality, TrainingSet
 from embfit.store import Store
+from embfit.tokens import Tokens
 from embfit.training.batches import ExampleArrays
 from embfit.training.fit.plan import Fit
 from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, RandomGrouping, Topical
@@ -96,12 +97,15 @@ class Training(TrainingSettings):
 
         from embfit.training.in_batch import InBatch, InBatchData  # Lightning takes seconds to import
 
+        def tokens(kind: Kind) -> Tokens:
+            return tokenized(encoder, training_set.collection, kind, store, encoder.training_length(kind))
+
         def data(examples: ExampleArrays, batch_size: int) -> InBatchData:
             _check_teacher(loss, examples)
             return InBatchData(
                 examples,
-                tokenized(encoder, training_set.collection, "query", store),
-                tokenized(encoder, training_set.collection, "document", store),
+                tokens("query"),
+                tokens("document"),
                 self._grouping(encoder, examples, training_set, batch_size, store),
                 self._guide(encoder, examples, training_set, store),
                 Remining(remine, self.remine_every, examples, self.max_positives, folder)
@@ -116,13 +120,19 @@ class Training(TrainingSettings):
 
         Raises:
             ConfigError: it is made for cosines, and the encoder's vectors keep their length; it reads more dimensions
-                than there are; or a guide masks negatives, and it reads a teacher's scores alone.
+                than there are; it compares documents with each other, and each has many vectors; or a guide masks
+                negatives, and it reads a teacher's scores alone.
         """
         _check_cosines(encoder, loss)
         parts = list(loss.modules())
+        if not encoder.single and any(getattr(part, "document_document", False) for part in parts):
+            raise ConfigError(
+                "loss.document_document=true compares all vectors of each document with all of the others, which costs "
+                "more than encoding them in late interaction; set it to false"
+            )
         for prefixes in (part for part in parts if isinstance(part, Matryoshka)):
             try:
-                prefixes.dims_of(encoder.width)
+                prefixes.dims_of(encoder.width, encoder.single)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
         inmost = [part for part in parts if not list(part.children())]
@@ -158,7 +168,7 @@ class Training(TrainingSettings):
 
 def _check_cosines(encoder: Encoder, loss: nn.Module) -> None:
     cosine = next((part for part in loss.modules() if getattr(part, "on_cosines", False)), None)
-    if cosine is not None and not encoder.settings.normalize:
+    if cosine is not None and not encoder.normalizes:
         raise ConfigError(
             f"{type(cosine).__name__} is made for cosines here, and the model compares by dot products; set "
             "model.normalize=true, or train those: loss=infonce loss.temperature=1"

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel
 from embfit.app import main
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import BM25System, RerankedSystem
-from embfit.model import Encoder, save_encoder
+from embfit.model import BiEncoder, Encoder, save_encoder
 from embfit.task.assess import _named, _rerankers
 from tests.conftest import TEXTS
 
@@ -88,7 +88,7 @@ def test_a_model_that_cannot_be_measured_costs_the_others_nothing(
     """One is narrower than the dimensions asked for, one has no weights, one is not there."""
     size = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
     config = BertConfig(vocab_size=len(tiny_encoder.tokenizer), hidden_size=16, **size)
-    narrow = Encoder(BertModel(config), tiny_encoder.tokenizer, tiny_encoder.settings, source="narrow")
+    narrow = BiEncoder(BertModel(config), tiny_encoder.tokenizer, tiny_encoder.settings, source="narrow")
     save_encoder(narrow, tmp_path / "narrow")
     save_encoder(tiny_encoder, tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").unlink()

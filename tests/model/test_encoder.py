@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from embfit.model import Encoder, Kind, Pretrained, embed, save_encoder, tokenized
+from embfit.model import BiEncoder, Encoder, Kind, Pretrained, embed, save_encoder, tokenized
 from embfit.model.projection import Projection
 from embfit.records import Collection
 from embfit.store import Store
@@ -106,7 +106,7 @@ def test_the_fingerprint_sees_the_activation_of_a_projection(tiny_encoder: Encod
     def projected(activation: str) -> Encoder:
         torch.manual_seed(1)
         dense = Projection({"in_features": 32, "out_features": 8, "activation_function": activation})
-        return Encoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense])
+        return BiEncoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense])
 
     assert projected("torch.nn.Tanh").fingerprint("document") == projected("torch.nn.Tanh").fingerprint("document")
     assert projected("torch.nn.Tanh").fingerprint("document") != projected("torch.nn.Identity").fingerprint("document")

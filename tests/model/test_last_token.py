@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer, LlamaTokenizer
 
 from embfit.errors import UserError
-from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.model import BiEncoder, Encoder, Pretrained, save_encoder
 from embfit.model.last_token import append_end_token, end_token
 from tests.conftest import TEXTS
 from tests.model.architectures import e5_mistral, gte_modernbert, qwen3_embedding
@@ -61,7 +61,7 @@ def test_a_tokenizer_without_eos_is_refused() -> None:
 def test_a_text_that_does_not_end_in_the_end_token_is_refused(make_encoder: Callable[..., Encoder]) -> None:
     encoder = make_encoder(pooling="lasttoken")  # BERT's [SEP] ends its texts
     assert encoder.encode(TEXTS, "query").shape == (12, 32)
-    bare = Encoder(encoder.backbone, e5_mistral()[1], encoder.settings)
+    bare = BiEncoder(encoder.backbone, e5_mistral()[1], encoder.settings)
     with pytest.raises(UserError, match=r"text 0 ends in token .*, not in the end token .which this tokenizer lacks"):
         bare.tokenize(TEXTS, "document")
     with pytest.raises(UserError, match="text 0 ends in token"):

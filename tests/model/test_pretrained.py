@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub.utils import filter_repo_objects
 
 from embfit.errors import UserError
-from embfit.model import Encoder, Pretrained, save_encoder
+from embfit.model import BiEncoder, Encoder, Pretrained, save_encoder
 from embfit.model.folder import read_settings
 from embfit.model.projection import Projection
 from tests.conftest import TEXTS
@@ -72,7 +72,7 @@ def test_dense_layers_are_read_and_written(tiny_encoder: Encoder, tmp_path: Path
     sentence_transformers = pytest.importorskip("sentence_transformers")
     torch.manual_seed(1)
     dense = Projection({"in_features": 32, "out_features": 8, "bias": True, "activation_function": "torch.nn.Tanh"})
-    encoder = Encoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense]).eval()
+    encoder = BiEncoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense]).eval()
     save_encoder(encoder, tmp_path / "model")
     loaded = Pretrained(str(tmp_path / "model"), precision="fp32").load("cpu")
     assert loaded.width == 8
@@ -86,7 +86,7 @@ def with_dense(tiny_encoder: Encoder, tmp_path: Path) -> tuple[Encoder, Path]:
     """An encoder with a dense layer, and its folder: safetensors at the top, an older format in the module."""
     torch.manual_seed(1)
     dense = Projection({"in_features": 32, "out_features": 8, "activation_function": "torch.nn.Tanh"})
-    encoder = Encoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense]).eval()
+    encoder = BiEncoder(tiny_encoder.backbone, tiny_encoder.tokenizer, tiny_encoder.settings, [dense]).eval()
     save_encoder(encoder, tmp_path / "dense")
     (tmp_path / "dense" / "2_Dense" / "model.safetensors").unlink()
     torch.save(dense.state_dict(), tmp_path / "dense" / "2_Dense" / "pytorch_model.bin")

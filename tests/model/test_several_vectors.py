@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from embfit.errors import UserError
-from embfit.model import Encoder, embed, encoding, shared_encoding
+from embfit.model import BiEncoder, Encoder, embed, encoding, shared_encoding
 from embfit.model import encoder as encoder_module
 from embfit.records import Collection
 from embfit.store import Store
@@ -18,7 +18,7 @@ from embfit.tokens import Tokens
 from tests.conftest import TEXTS
 
 
-class TokenVectors(Encoder):
+class TokenVectors(BiEncoder):
     """Gives one vector for each token but the two special ones."""
 
     def vector_counts(self, tokens: Tokens) -> np.ndarray | None:

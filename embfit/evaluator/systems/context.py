@@ -31,7 +31,7 @@ from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.subsets import by_training
 from embfit.index.protocol import Hits
 from embfit.model.encoder import Encoder
-from embfit.model.pretrained import Pretrained
+from embfit.model.encoder_choice import EncoderChoice
 from embfit.records import Collection, Evaluation, Ranking
 from embfit.store import Store
 
@@ -69,7 +69,7 @@ class EvaluationContext:
         judging: Judging,
         systems: Mapping[str, System],
         store: Store,
-        model: Pretrained,
+        model: EncoderChoice,
         devices: tuple[str, ...] = ("auto",),
         load: Callable[[], Encoder] | None = None,
     ) -> None:

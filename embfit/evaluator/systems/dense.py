@@ -16,12 +16,16 @@ from embfit.evaluator.systems.context import EvaluationContext
 from embfit.hints import Location
 from embfit.index.exact import ExactIndex
 from embfit.index.protocol import Hits
+from embfit.model.any_encoder import encoder_at
 from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
+from embfit.model.encoder_choice import EncoderChoice
 from embfit.model.fingerprint import frozen
 from embfit.model.pooling import Pooling
-from embfit.model.pretrained import Pretrained
 from embfit.records import Embeddings, Evaluation
+
+READING = ("pooling", "query_prompt", "document_prompt", "max_length")
+"""How a system's model reads texts, where its configuration says so."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class ConfiguredSystem:
 @dataclass(frozen=True)
 class DenseSystem:
     """Another model than the configured one, with exact search. What is None comes from the model's own folder.
+
+    The folder also says whether the model gives a text one vector or several; the settings below are for one.
 
     Args:
         path: a folder, or a name on the Hub.
@@ -59,20 +65,25 @@ class DenseSystem:
         Raises:
             ConfigError: no model is named.
         """
-        return evaluate_other(name, self.pretrained(name, context.model).load(*context.devices), context)
+        return evaluate_other(name, self.choice(name, context.model).load(*context.devices), context)
 
-    def pretrained(self, name: str, configured: Pretrained) -> Pretrained:
-        """Return the model, computed with the attention and precision of the configured one."""
+    def choice(self, name: str, configured: EncoderChoice) -> EncoderChoice:
+        """Return the model, computed with the attention and precision of the configured one.
+
+        Raises:
+            ConfigError: no model is named, or settings of a bi-encoder are set of a late-interaction model.
+        """
         if self.path is None:
             short = "tuned=FOLDER" if name == "tuned" else f"evaluator.systems.{name}.path=FOLDER_OR_NAME"
             raise ConfigError(f"evaluator.systems.{name}.path is not set; name the model: {short}")
-        return replace(
-            configured.another(self.path, self.revision),
-            pooling=self.pooling,
-            query_prompt=self.query_prompt,
-            document_prompt=self.document_prompt,
-            max_length=self.max_length,
-        )
+        found = encoder_at(self.path, configured, self.revision)
+        asked = {name: value for name in READING if (value := getattr(self, name)) is not None}
+        if unknown := [key for key in asked if not hasattr(found, key)]:
+            raise ConfigError(
+                f"evaluator.systems.{name}.{unknown[0]}: {self.path} is a late-interaction model, which has none; "
+                "set it to null"
+            )
+        return replace(found, **asked)
 
 
 def evaluate_encoder(

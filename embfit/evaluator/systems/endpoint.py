@@ -85,7 +85,7 @@ class EndpointSystem:
     def _normalizes(self, context: EvaluationContext) -> bool:
         if self.normalize is not None:
             return self.normalize
-        return self.tolerance is not None and context.encoder.settings.normalize
+        return self.tolerance is not None and context.encoder.normalizes
 
     def _drift(self, server: Server, context: EvaluationContext, tolerance: float) -> Drift:
         random = np.random.default_rng(context.judging.seed)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from embfit.loss import Relations
 from embfit.vectors import Vectors
 
-PAIRS = 2**23  # of a query and a document in a block; of each a loss keeps 14 to 53 bytes (docs/training.md)
+PAIRS = 2**23  # of a query's vector and a document in a block; of each a loss keeps 14 to 53 bytes (docs/training.md)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class BatchQueries(Vectors[Tensor]):
 
 
 def row_blocks(queries: Vectors[Tensor], documents: Vectors[Tensor]) -> list[slice]:
-    """Cut queries into blocks of at most `PAIRS` pairs of a query's vector and a document's."""
+    """Cut queries into blocks of at most `PAIRS` pairs of a query's vector and a document."""
     most = 1 if queries.single else int(queries.counts.max(initial=1))
-    rows = max(1, PAIRS // max(most * len(documents.rows), 1))
+    rows = max(1, PAIRS // max(most * len(documents), 1))
     return [slice(start, start + rows) for start in range(0, len(queries), rows)]
 
 

@@ -68,7 +68,7 @@ def on_one_and_two(case: str, cases: Path) -> tuple[Any, Any]:
 def test_two_ranks_have_the_loss_and_gradients_of_one(cases: Path) -> None:
     one, two = on_one_and_two("at rest", cases)
     assert one.keys() == two.keys()
-    assert len(one) == 5
+    assert len(one) == 6
     for case in one:
         assert len(one[case]) == len(two[case]) == 3
         for alone, together in zip(one[case], two[case], strict=True):

@@ -24,7 +24,7 @@ from torch import distributed
 
 from embfit.launcher.distributed import on_first_rank
 from embfit.loss import InfoNCE, Matryoshka
-from embfit.model import Encoder
+from embfit.model import BiEncoder, Encoder
 from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
 from embfit.run.devices import find_devices
@@ -38,7 +38,7 @@ from embfit.training.in_batch import InBatch, InBatchData
 from embfit.training.ranks.launch import launch_ranks
 from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
-from tests.conftest import TEXTS, make_collection, new_encoder, new_tokenizer, steady
+from tests.conftest import TEXTS, make_collection, new_encoder, new_late_encoder, new_tokenizer, steady
 
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
 ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
@@ -81,7 +81,7 @@ def encoder(dropout: float) -> Encoder:
     return new_encoder(TOKENIZER, dropout)
 
 
-class Routed(Encoder):
+class Routed(BiEncoder):
     """Has an expert that only one text is sent to."""
 
     def __init__(self, plain: Encoder, text: np.ndarray) -> None:
@@ -108,13 +108,15 @@ def steps(
     memory_gb: float | None = None,
     adapted: bool = False,
     routed: bool = False,
+    late: bool = False,
 ) -> list[dict]:
     """Return the loss and all gradients of three steps at rest.
 
-    They are guided in topical batches, of an adapter alone, or with an expert that the second step alone reaches.
+    They are guided in topical batches, of an adapter alone, with an expert that the second step alone reaches, or of
+    late interaction.
     """
     found = training_set()
-    model = encoder(0.3)
+    model = new_late_encoder(TOKENIZER, 0.3) if late else encoder(0.3)
     if adapted:
         attach(model.backbone, LoRA(rank=2, dropout=0.3), 0, "base", None)
         for name, weight in model.backbone.named_parameters():
@@ -256,6 +258,7 @@ def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
         "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
         "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=True),
         "one micro-batch": steps(settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder),
+        "late interaction": steps(settings, InfoNCE(), 60, True, folder, guided=True, memory_gb=0, late=True),
         "guided, topical, an expert": steps(settings, InfoNCE(), 40, True, folder, guided=True, routed=True),
     }
 

@@ -1,0 +1,32 @@
+"""The choice of an encoder by its place alone: what lies there says of which kind it is."""
+
+from __future__ import annotations
+
+from embfit.model.encoder_choice import EncoderChoice
+from embfit.model.late_interaction_choice import LateInteraction
+from embfit.model.late_interaction_folder import holds_late_interaction
+from embfit.model.location import find_model
+from embfit.model.pretrained import Pretrained
+
+
+def encoder_at(path: str, like: EncoderChoice, revision: str | None = None) -> EncoderChoice:
+    """Return the choice of an encoder whose settings are those of its own folder.
+
+    Args:
+        path: a folder, or a name on the Hub.
+        like: computes as it does: attention, number formats, and whether code of models is run.
+        revision: the branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: it is not there.
+    """
+    kind = LateInteraction if holds_late_interaction(find_model(path, revision, like.packages)) else Pretrained
+    return kind(
+        path=path,
+        revision=revision,
+        packages=like.packages,
+        attention=like.attention,
+        dtype=like.dtype,
+        precision=like.precision,
+        trust_remote_code=like.trust_remote_code,
+    )

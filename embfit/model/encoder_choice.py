@@ -1,0 +1,132 @@
+"""What all encoders of the `model` group have in common: where the weights are, and what of them is trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE
+from pydantic import Field
+
+from embfit.errors import UserError
+from embfit.hints import Location
+from embfit.model.encoder import Encoder
+from embfit.model.folder import holds_cross_encoder
+from embfit.model.loading import Weights
+from embfit.model.lora import NO_ADAPTER, LoRA
+from embfit.model.precision import Precision
+from embfit.model.settings import Attention
+from embfit.model.trainable import TrainedParts, check_trainable, trainable
+
+log = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """A pretrained encoder, loaded when needed; `Pretrained` and `LateInteraction` are its kinds.
+
+    Args:
+        path: a folder, or a name on the Hub.
+        revision: the branch, tag or commit on the Hub.
+        packages: name on the Hub → Python package that carries its files, used when installed.
+        sha256: the digest that `model.safetensors` must have.
+        attention: which of transformers' implementations computes attention; auto is SDPA, and plain products where a
+            CPU trains short texts.
+        dtype: what the weights are kept in; training wants float32.
+        precision: what the backbone computes in; auto is bf16 where the hardware multiplies it.
+        trust_remote_code: whether Python code that comes with the model is run.
+        lora: how an adapter is trained instead of the weights.
+        freeze_embeddings: whether the token embeddings stay as they are.
+        freeze_layers: how many layers, from the bottom, stay as they are; with any the embeddings do too.
+        compile: whether training runs through `torch.compile`.
+    """
+
+    kind: ClassVar[str] = "encoder"
+
+    path: Annotated[str | None, Location(required=True)]
+    revision: str | None = None
+    packages: Mapping[str, str] | None = None
+    sha256: str | None = None
+    attention: Attention = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "auto"
+    trust_remote_code: bool = False
+    lora: LoRA = NO_ADAPTER
+    freeze_embeddings: bool = False
+    freeze_layers: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
+
+    def load(self, device: str = "auto", *further: str) -> Encoder:
+        """Load weights and tokenizer.
+
+        Args:
+            device: what the weights are put on; `auto` is a GPU where there is one.
+            further: devices of further processes that share the encoding of many texts with this one.
+
+        Raises:
+            UserError: the model cannot be found, read, or is not what the configuration says.
+        """
+        raise NotImplementedError
+
+    def check(self, encoder: Encoder) -> None:
+        """Refuse to train of a loaded encoder what it has not, before there is any work.
+
+        Raises:
+            UserError: it has no such layers or modules, or peft is not installed.
+        """
+        check_trainable(encoder, self._trained_parts(encoder))
+
+    def trainable(self, encoder: Encoder) -> AbstractContextManager[None]:
+        """Inside this context, only what the configuration has trained of a loaded encoder requires gradients.
+
+        Behind it the encoder is what will be saved, its adapter merged or beside the base.
+        """
+        return trainable(encoder, self._trained_parts(encoder))
+
+    def _weights(self) -> tuple[Weights, Path]:
+        """Return what says how the weights are loaded, and the local folder that has them.
+
+        Raises:
+            UserError: none is named, it is not there, or it is a cross-encoder's.
+        """
+        if self.path is None:
+            raise UserError("model.path is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
+        weights = Weights(
+            self.path,
+            self.revision,
+            self.packages,
+            self.sha256,
+            getattr(torch, self.dtype),
+            self.attention,
+            self.trust_remote_code,
+        )
+        folder = weights.find()
+        if holds_cross_encoder(folder):
+            raise UserError(
+                f"model.path={self.path} is a cross-encoder, which scores pairs and embeds no text; "
+                "miner.model, evaluator.systems.reranked.path and model=cross-encoder take one"
+            )
+        return weights, folder
+
+    def _trained_parts(self, encoder: Encoder) -> TrainedParts:
+        folder, revision = Path(encoder.source).absolute(), None
+        base = str(folder)
+        if folder.is_relative_to(Path(HF_HUB_CACHE).absolute()):  # found again on any machine
+            base, revision = str(self.path), self.revision
+        return TrainedParts(self.lora, self.freeze_embeddings, self.freeze_layers, self.compile, base, revision)
+
+    def _choose(self, name: str, asked: Value | None, said: Value | None, default: Value) -> Value:
+        """Take what the configuration asks for, else what the folder says, else the default."""
+        if asked is None:
+            return default if said is None else said
+        if said is not None and asked != said:
+            log.warning(
+                "model.%s=%r contradicts the model's own folder, which says %r; using %r", name, asked, said, asked
+            )
+        return asked

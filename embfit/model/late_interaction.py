@@ -1,0 +1,159 @@
+"""Late interaction: one vector for each kept token of a text (ColBERT, Khattab and Zaharia 2020).
+
+Texts are read as PyLate and sentence-transformers' `MultiVectorEncoder` read them:
+- a marker behind the first token, `[CLS]`, says whether the text is a query or a document;
+- queries are filled up to a fixed length with mask tokens, which give vectors too (query expansion);
+- tokens of documents that are on the skip list, such as punctuation, give no vector.
+
+What each token is for stands beside its id (`Tokens.roles`), so a batch may hold queries and documents together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from embfit.model.encoder import Encoder, Kind
+from embfit.model.projection import Projection, UnitLength
+from embfit.model.settings import LateInteractionSettings
+from embfit.ragged import offsets_of
+from embfit.tokens import ATTENDED, SCORED, Tokens, tokenize_blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BEHIND = 1  # tokens in front of the marker
+
+
+class LateInteractionEncoder(Encoder):
+    """A transformers model whose hidden states of single tokens are projected; arguments as `Encoder`.
+
+    The tokenizer knows the markers, and the words of the skip list that it does not know are left out of it.
+    """
+
+    single = False
+    settings: LateInteractionSettings
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: LateInteractionSettings,
+        head: Sequence[Projection | UnitLength] = (),
+        source: str = "",
+        further_devices: Sequence[str] = (),
+    ) -> None:
+        super().__init__(backbone, tokenizer, settings, head, source, further_devices)
+        self._skipped = known_ids(tokenizer, settings.skip)
+        self._expansion_id = expansion_id(tokenizer)
+
+    def length(self, kind: Kind) -> int:
+        """Return how many tokens are read of a query or of a document, special ones and the marker included."""
+        return self.settings.query_length if kind == "query" else self.settings.document_length
+
+    def training_length(self, kind: Kind) -> int:
+        """Return how many tokens are read in training."""
+        return self.settings.query_length if kind == "query" else self.settings.training_document_length
+
+    def length_setting(self, kind: Kind) -> str:
+        """Return the setting that says `length`, for messages."""
+        return f"model.{kind}_length"
+
+    @property
+    def normalizes(self) -> bool:
+        """Vectors always have unit length."""
+        return True
+
+    def marker(self, kind: Kind) -> str:
+        """Return the token that marks a query or a document; "" is none."""
+        return self.settings.query_marker if kind == "query" else self.settings.document_marker
+
+    def reading(self, kind: Kind, length: int) -> Mapping[str, object]:
+        """Return what the tokens of a text, and their roles, depend on besides the tokenizer."""
+        read = {"marker": self.marker(kind), "length": length}
+        if kind == "document":
+            return {**read, "skipped": self._skipped.tolist()}
+        return {**read, "expansion": self.settings.expansion, "attended": self.settings.attend_to_expansion}
+
+    def computing(self) -> Mapping[str, object]:
+        """Return what vectors depend on besides the tokens, the weights and the precision."""
+        return {"vectors": "of tokens"}
+
+    def read(self, texts: Iterable[str], kind: Kind, length: int) -> Iterator[Tokens]:
+        """Tokenise queries or documents with their marker, expansion and skip list."""
+        marker = self.marker(kind)
+        blocks = tokenize_blocks(self.tokenizer, texts, length - bool(marker))
+        if marker:
+            number = int(self.tokenizer.convert_tokens_to_ids(marker))  # type: ignore[arg-type]  # one token's
+            blocks = (with_marker(block, number) for block in blocks)
+        if kind == "document":
+            return (with_roles(block, self._skipped) for block in blocks)
+        blocks = (with_roles(block) for block in blocks)
+        if self.settings.expansion == "none":
+            return blocks
+        role = SCORED | (ATTENDED if self.settings.attend_to_expansion else 0)
+        return (expanded(block, length, self._expansion_id, role) for block in blocks)
+
+    def vector_counts(self, tokens: Tokens) -> np.ndarray:
+        """Return how many tokens of each text give a vector ([N] int64)."""
+        return tokens.scored
+
+    def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
+        """Embed token ids.
+
+        Shapes:
+            input_ids and roles [N, L] → [V, D] float32 of unit length: the vectors of the first text's scored tokens in
+            their order, then those of the second text's, and so on.
+        """
+        hidden = self.hidden_states(input_ids, roles & ATTENDED, bf16)  # [N, L, H]
+        vectors = hidden[(roles & SCORED).bool()].float()  # [V, H]: only these are projected
+        for layer in self.head:
+            vectors = layer(vectors)
+        return functional.normalize(vectors, dim=-1)
+
+
+def known_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> np.ndarray:
+    """Return the ids of words that are one token each, ascending; others are left out."""
+    vocabulary = tokenizer.get_vocab()
+    return np.array(sorted({vocabulary[word] for word in words if word in vocabulary}), np.int64)
+
+
+def expansion_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return what fills queries: the mask token, else the end token, as PyLate chooses; None if there is neither."""
+    mask, end = tokenizer.mask_token_id, tokenizer.eos_token_id
+    found: int | None = end if mask is None else mask
+    return found
+
+
+def with_marker(tokens: Tokens, marker: int) -> Tokens:
+    """Put a token behind the first one of each text."""
+    places = tokens.starts[:-1] + BEHIND
+    return Tokens(np.insert(tokens.ids, places, marker), tokens.starts + np.arange(len(tokens) + 1), tokens.truncated)
+
+
+def with_roles(tokens: Tokens, skipped: np.ndarray | None = None) -> Tokens:
+    """Say of each token that it is attended, and scored unless its id is among `skipped`."""
+    roles = np.full(len(tokens.ids), ATTENDED | SCORED, np.uint8)
+    if skipped is not None and len(skipped):
+        roles[np.isin(tokens.ids, skipped)] = ATTENDED
+    return Tokens(tokens.ids, tokens.starts, tokens.truncated, roles)
+
+
+def expanded(tokens: Tokens, length: int, filler: int | None, role: int) -> Tokens:
+    """Fill each text up to a length with a token of some role.
+
+    Raises:
+        ValueError: the tokenizer has no token to fill with.
+    """
+    if filler is None:
+        raise ValueError("query expansion needs a mask token or an end token")
+    starts = offsets_of(np.full(len(tokens), length))
+    places = np.arange(len(tokens.ids)) + np.repeat(starts[:-1] - tokens.starts[:-1], tokens.lengths)
+    ids, roles = np.full(int(starts[-1]), filler, np.int32), np.full(int(starts[-1]), role, np.uint8)
+    ids[places] = tokens.ids
+    roles[places] = ATTENDED | SCORED if tokens.roles is None else tokens.roles
+    return Tokens(ids, starts, tokens.truncated, roles)

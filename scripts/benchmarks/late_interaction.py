@@ -1,0 +1,203 @@
+"""What training in late interaction costs: MaxSim's share of a step, memory by batch size, and pairs a second.
+
+All systems begin at the same folder, a new projection on MiniLM, and train on the same pairs with two documents of the
+corpus as negatives of each. Each system runs in a process of its own, which takes one step to warm up before it is
+measured. Seconds are of CPU time, so that other work on the machine does not count. Memory is anonymous memory above
+what the process had before training; embfit keeps no graph for it (`training.memory_gb=0`).
+
+PyLate pins other releases of transformers, so it comes from a folder of its own, in front of this environment:
+
+    pip install --target PYLATE --no-deps pylate==1.6.0 sentence-transformers==5.3.0 transformers==5.3.0 ujson
+    pip install --target PYLATE httpx
+    python scripts/benchmarks/late_interaction.py speed --data DIR --pylate PYLATE
+    python scripts/benchmarks/late_interaction.py memory --data DIR --batches 64,512 --document-length 48
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+LENGTHS = {"query_length": 32, "document_length": 180}
+TEMPERATURE = 0.03  # of the mean; PyLate's is of the sum
+RATE = 3e-5
+SYSTEMS = ("embfit", "PyLate Contrastive", "PyLate CachedContrastive")
+
+
+def main() -> None:
+    """Measure each case in a process of its own, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=["speed", "memory", "one"])
+    parser.add_argument("--data", type=Path, help="a folder in the BEIR layout, with a train split")
+    parser.add_argument(
+        "--pylate", type=Path, help="the folder that PyLate was installed into; without it, embfit alone"
+    )
+    parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--systems", help=f"some of {', '.join(SYSTEMS)}; all by default")
+    parser.add_argument("--batches", default="64")
+    parser.add_argument("--steps", type=int, default=1, help="measured, after one to warm up")
+    parser.add_argument("--negatives", type=int, default=2)
+    parser.add_argument("--document-length", type=int, default=LENGTHS["document_length"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--system", default="embfit", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.study == "one":
+        print(json.dumps(measure(arguments)))
+        return
+    asked = arguments.systems.split(",") if arguments.systems else SYSTEMS
+    systems = asked if arguments.study == "speed" and arguments.pylate else SYSTEMS[:1]
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in arguments.batches.split(","):
+            prepare(arguments, int(batch), Path(folder) / batch)
+            for system in systems:
+                print(
+                    json.dumps({"system": system, "batch": int(batch), **run(arguments, system, Path(folder) / batch)})
+                )
+
+
+def prepare(arguments: argparse.Namespace, batch: int, folder: Path) -> None:
+    """Write the model that all systems begin with, and the pairs."""
+    from minilm import MODEL
+    from training_systems import Case, draw
+
+    from embfit.data import Beir
+    from embfit.model import LateInteraction, save_encoder
+    from embfit.store import Store
+
+    lengths = LENGTHS | {"document_length": arguments.document_length}
+    save_encoder(LateInteraction(arguments.model, packages=MODEL.packages, **lengths).load("cpu"), folder / "model")
+    collection = Beir(str(arguments.data)).load(Store(enabled=False))
+    pairs = batch * (arguments.steps + 1)
+    texts = draw(collection, Case("late interaction", "", pairs=pairs, negatives=arguments.negatives), seed=0)
+    if len(texts) < pairs:
+        sys.exit(
+            f"{arguments.data} has {len(texts)} training pairs, and {pairs} are wanted; lower --batches or --steps"
+        )
+    (folder / "pairs.json").write_text(json.dumps({"batch": batch, "texts": texts}))
+
+
+def run(arguments: argparse.Namespace, system: str, folder: Path) -> dict[str, Any]:
+    """Measure a system in a process of its own."""
+    words = [sys.executable, __file__, "one", "--system", system, "--folder", str(folder)]
+    words += ["--threads", str(arguments.threads), "--batches", "1", "--steps", str(arguments.steps)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
+    if system != "embfit":
+        environment["PYTHONPATH"] = str(arguments.pylate.absolute())
+    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train in this process: the first loss, pairs a second, memory, and for embfit MaxSim's share."""
+    import torch
+    from measuring import AnonymousMemory
+
+    torch.set_num_threads(arguments.threads)
+    said = json.loads((arguments.folder / "pairs.json").read_text())
+    batch, texts = said["batch"], said["texts"]
+    train = train_embfit if arguments.system == "embfit" else partial(train_pylate, arguments.system)
+    seconds: list[float] = []  # of CPU time at the end of each step
+    with AnonymousMemory() as memory:
+        found = train(texts, batch, arguments.folder, lambda: seconds.append(time.process_time()))
+    taken = seconds[-1] - seconds[0]
+    found["pairs_per_cpu_second"] = round(batch * arguments.steps / taken, 2)
+    if "maxsim" in found:
+        found["maxsim_share"] = round(found.pop("maxsim") / taken, 4)
+    return {**found, "peak_megabytes": round((memory.most - memory.before) / 2**20)}
+
+
+def train_embfit(texts: list[Any], batch: int, folder: Path, after_step: Callable[[], None]) -> dict[str, Any]:
+    """Train with embfit's engine, which adds up what MaxSim takes."""
+    import pytorch_lightning as pl
+    from training_systems import training_set
+
+    from embfit import maxsim
+    from embfit.loss import InfoNCE
+    from embfit.model import LateInteraction
+    from embfit.store import Store
+    from embfit.training import Training
+
+    spent: list[float] = []
+    steps: list[int] = [0]
+    losses: list[float] = []
+
+    def timed(compute: Callable[..., Any]) -> Any:
+        def measured(*of: Any) -> Any:
+            before = time.process_time()
+            done = compute(*of)
+            if steps[0]:  # not in the step that warms up
+                spent.append(time.process_time() - before)
+            return done
+
+        return staticmethod(measured)
+
+    maxsim._HighestProducts.forward = timed(maxsim._HighestProducts.forward)  # type: ignore[method-assign]
+    maxsim._HighestProducts.backward = timed(maxsim._HighestProducts.backward)  # type: ignore[method-assign]
+
+    class Steps(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *rest: object) -> None:
+            steps[0] += 1
+            after_step()
+
+    class FirstLoss(InfoNCE):
+        def forward(self, *of: Any) -> Any:
+            value = super().forward(*of)
+            losses.append(value.item())
+            return value
+
+    encoder = LateInteraction(str(folder / "model"), precision="fp32").load("cpu")
+    training = Training(steps=len(texts) // batch, batch_size=batch, lr=RATE, precision="fp32", memory_gb=0, warmup=0.0)
+    trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False, callbacks=[Steps()])
+    store = Store(enabled=False)
+    training.fit(encoder, FirstLoss(TEMPERATURE), training_set(texts), None, trainer, store, folder)
+    return {"first_loss": round(losses[0], 4), "maxsim": sum(spent)}
+
+
+def train_pylate(
+    system: str, texts: list[Any], batch: int, folder: Path, after_step: Callable[[], None]
+) -> dict[str, Any]:
+    """Train with PyLate's losses and its collator's way to tokenise, without the Trainer around them."""
+    import torch
+    from pylate import losses, models
+
+    model = models.ColBERT(str(folder / "model"), device="cpu")
+    temperature = TEMPERATURE * LENGTHS["query_length"]
+    loss = (
+        losses.CachedContrastive(model, mini_batch_size=8, temperature=temperature)
+        if "Cached" in system
+        else losses.Contrastive(model, temperature=temperature)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # as embfit trains
+    first = None
+    for start in range(0, len(texts), batch):
+        some = texts[start : start + batch]
+        columns = [[query for query, _, _ in some], [document for _, document, _ in some]]
+        columns += [[negatives[place] for _, _, negatives in some] for place in range(len(some[0][2]))]
+        features = [model.tokenize(column, is_query=place == 0, pad=True) for place, column in enumerate(columns)]
+        value = loss(features)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        first = value.item() if first is None else first
+        after_step()
+    return {"first_loss": round(float(first or 0), 4)}
+
+
+if __name__ == "__main__":
+    main()
