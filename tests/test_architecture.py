@@ -22,7 +22,7 @@ FLOORS = (
     {"index"},
     {"model"},
     {"evaluator", "generator", "miner"},
-    {"training"},
+    {"training", "bundle"},
     {"report"},
     {"assess", "launcher"},
     {"sweep"},

@@ -76,7 +76,6 @@ def metadata_columns(collection: Collection) -> list[str]:
     return [name for name in collection.corpus.column_names if name not in OWN]
 
 
-
 def matching_rows(collection: Collection, where: Mapping[str, Any]) -> np.ndarray:
     """Return the rows of the documents whose metadata have certain values ([M] int64, ascending).
 

@@ -75,7 +75,10 @@ class Gates:
         results = [*self._floors(manifest, measured), *self._of_the_index(manifest)]
         if champion is not None:
             before = read_quality(champion)
-            results += [*self._against(manifest, measured, read_manifest(champion), before), *self._churn(measured, before)]
+            results += [
+                *self._against(manifest, measured, read_manifest(champion), before),
+                *self._churn(measured, before),
+            ]
         return results
 
     def _floors(self, manifest: Manifest, measured: Mapping[str, Any]) -> Iterator[GateResult]:
@@ -83,7 +86,9 @@ class Gates:
         if self.floor is not None:
             yield _at_least("floor", METRIC, found, self.floor)
         for name, least in self.slices.items():
-            yield _at_least(f"slices.{name}", f"{METRIC} of {name}", measured["slices"].get(name, {}).get(METRIC), least)
+            yield _at_least(
+                f"slices.{name}", f"{METRIC} of {name}", measured["slices"].get(name, {}).get(METRIC), least
+            )
 
     def _of_the_index(self, manifest: Manifest) -> Iterator[GateResult]:
         if self.recall is not None and manifest.index.recall is not None:

@@ -192,8 +192,8 @@ def read_manifest(folder: Path) -> Manifest:
         values = json.loads(text)
         if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
             raise UserError(
-                f"{path}: format {values['format']} is not known to this version of embfit, which reads format {FORMAT}; "
-                "install the one that wrote it, or make the bundle again"
+                f"{path}: format {values['format']} is not known to this version of embfit, which reads format "
+                f"{FORMAT}; install the one that wrote it, or make the bundle again"
             )
         return _ADAPTER.validate_python(values)
     except ValidationError as error:

@@ -126,9 +126,7 @@ def _open(folder: Path, device: str, precision: Precision, contents: bool, trust
         manifest = read_manifest(folder)
         verify(folder, manifest, contents)
         documents = read_documents(folder, manifest.label, manifest.documents)
-        model = Pretrained(
-            str(folder / MODEL), precision=manifest.model.precision, trust_remote_code=trust_remote_code
-        )
+        model = Pretrained(str(folder / MODEL), precision=manifest.model.precision, trust_remote_code=trust_remote_code)
         encoder = model.load(device)
         encoder.source = manifest.label
         same = encoder.fingerprint("query") == manifest.model.query
@@ -138,7 +136,9 @@ def _open(folder: Path, device: str, precision: Precision, contents: bool, trust
         words = load_index(folder / WORDS) if manifest.words is not None else None
         for name, found, wanted in (("index", index, manifest.index.fingerprint), ("words", words, manifest.words)):
             if found is not None and (found.fingerprint != wanted or len(found) != manifest.documents.count):
-                raise UserError(f"{manifest.label} is damaged: its {name} is not that of its manifest; use another version")
+                raise UserError(
+                    f"{manifest.label} is damaged: its {name} is not that of its manifest; use another version"
+                )
         assert words is None or isinstance(words, BM25Index)
         return Bundle(folder, manifest, Searcher(encoder, index, documents, words), lease, distance)
     except BaseException as error:
@@ -193,4 +193,3 @@ def _checked(encoder: Encoder, manifest: Manifest, published: np.ndarray, same: 
 
 def _versions(manifest: Manifest) -> str:
     return ", ".join(f"{name} {version}" for name, version in manifest.model.versions.items()) or "unknown releases"
-

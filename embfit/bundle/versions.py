@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -70,7 +69,7 @@ class BundleVersions:
     def pointer(self, name: Pointer) -> int | None:
         """Return the number that a pointer names; None where it is not set."""
         try:
-            target = os.readlink(self.folder / name)
+            target = str((self.folder / name).readlink())
         except OSError:
             return None
         return int(target) if target.isdigit() else None

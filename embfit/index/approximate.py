@@ -221,19 +221,21 @@ class ApproximateIndex:
 
     def _parameters(self, wanted: int) -> Any:
         """Return faiss's parameters of one search, so that threads which ask for other depths share an index."""
+        library: Any = faiss  # whose stubs lack these classes
         there = {} if self._selector is None else {"sel": self._selector}
         if self.method == "hnsw":
-            return faiss.SearchParametersHNSW(efSearch=max(2 * wanted, 4 * LINKS), **there)
+            return library.SearchParametersHNSW(efSearch=max(2 * wanted, 4 * LINKS), **there)
         if self.method == "ivf":
-            return faiss.SearchParametersIVF(nprobe=self.index.nprobe, **there)
-        return faiss.SearchParameters(**there)
+            return library.SearchParametersIVF(nprobe=self.index.nprobe, **there)  # type: ignore[attr-defined]
+        return library.SearchParameters(**there)
 
     @cached_property
     def _selector(self) -> Any:
         """What faiss passes removed entries over by; None where there are none."""
         if self.entries is None or not self.removed_share:
             return None
-        return faiss.IDSelectorBitmap(np.packbits(self.entries >= 0, bitorder="little"))
+        library: Any = faiss  # whose stubs have its C++ arguments
+        return library.IDSelectorBitmap(np.packbits(self.entries >= 0, bitorder="little"))
 
 
 def _add(index: faiss.Index, documents: Vectors[np.ndarray], label: str | None) -> None:

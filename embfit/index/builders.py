@@ -20,9 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class ExactBuilder:
     """Every vector, compared exactly."""
 
-    def build(
-        self, documents: Embeddings, earlier: EarlierIndex | None = None, label: str | None = None
-    ) -> ExactIndex:
+    def build(self, documents: Embeddings, earlier: EarlierIndex | None = None, label: str | None = None) -> ExactIndex:
         """Take the vectors as they are."""
         return ExactIndex(documents.vectors, documents.fingerprint)
 
@@ -32,7 +30,7 @@ class ApproximateBuilder:
     """Compact vectors propose documents, and the vectors themselves score them.
 
     Args:
-        method: how documents are proposed: by a graph (`hnsw`), by lists (`ivf`), or by a scan of all vectors at 8 or at
+        method: how documents are proposed: by a graph (`hnsw`), by lists (`ivf`), or by a scan of all vectors at 8 or
             16 bits a dimension.
         rebuild_share: the share of removed documents in a graph, or in lists, from which on a new one is built; until
             then documents are added to the earlier version's.
