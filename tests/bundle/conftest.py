@@ -36,13 +36,13 @@ def make_version(
     store: Store,
     texts: dict[str, str] = ALL,
     builder: IndexBuilder | None = None,
-    **contents: object,
+    kept: bool = True,
 ) -> Manifest:
     """Publish a version, as `task=index` does; no pointer is moved."""
     collection = documents(texts)
     context = Retrieval(near_copy=None).context(collection, store, Pretrained(None), load=lambda: encoder)
-    words = BM25Index.build(collection.document_texts(), source=collection.corpus_digest)
-    made = Contents(encoder, collection, builder or ExactBuilder(), **({"words": words} | contents))  # type: ignore[arg-type]
+    words = BM25Index.build(collection.document_texts(), source=collection.corpus_digest) if texts else None
+    made = Contents(encoder, collection, builder or ExactBuilder(), words, texts=kept)
     return publish(versions, made, [context], store).manifest
 
 
@@ -69,11 +69,12 @@ def make(versions: BundleVersions, tiny_encoder: Encoder, store: Store) -> Make:
 
 
 def copy_version(versions: BundleVersions, number: int) -> int:
-    """Publish a copy of version 1 under another number, which is quicker than making one."""
+    """Publish a copy of the champion under another number, which is quicker than making one."""
+    champion = versions.path()
     with versions.publishing() as (given, folder):
-        shutil.copytree(versions.folder / "1", folder, dirs_exist_ok=True)
+        shutil.copytree(champion, folder, dirs_exist_ok=True)
         manifest = folder / "manifest.json"
         manifest.chmod(0o644)
-        manifest.write_text(manifest.read_text().replace('"version": 1,', f'"version": {given},'))
+        manifest.write_text(manifest.read_text().replace(f'"version": {champion.name},', f'"version": {given},'))
     assert given == number
     return given
