@@ -39,6 +39,11 @@ class BundleSettings:
     gates: Gates = ALL_GATES
 
     @property
+    def folder(self) -> Path:
+        """The folder of all bundles."""
+        return Path(self.dir).expanduser()
+
+    @property
     def versions(self) -> BundleVersions:
         """The bundle's versions.
 
@@ -47,4 +52,4 @@ class BundleSettings:
         """
         if not self.name:
             raise ConfigError("bundle.name is not set; name the bundle: bundle.name=docs")
-        return BundleVersions(Path(self.dir).expanduser(), self.name)
+        return BundleVersions(self.folder, self.name)

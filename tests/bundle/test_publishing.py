@@ -14,13 +14,8 @@ from embfit.errors import UserError
 from embfit.index import ApproximateBuilder, ApproximateIndex, ExactIndex
 from embfit.model import Encoder
 from embfit.store import Store
-from tests.bundle.conftest import ALL, Make, make_version
+from tests.bundle.conftest import CHANGED, Make, make_version
 
-CHANGED = {
-    **{name: text for name, text in ALL.items() if name != "d3"},
-    "d5": "a virus is no cell",
-    "d12": "a rash itches",
-}
 QUERY = "the blood in the lungs"
 
 
