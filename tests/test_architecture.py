@@ -12,7 +12,7 @@ import embfit
 PACKAGE = Path(embfit.__file__).parent
 
 FLOORS = (
-    {"errors", "hints", "nearest", "text_digests", "ragged", "__init__"},
+    {"errors", "hints", "nearest", "text_digests", "ragged", "version"},
     {"vectors"},
     {"records", "progress", "http_requests"},
     {"store"},
@@ -28,7 +28,7 @@ FLOORS = (
     {"sweep"},
     {"task", "command"},
     {"app"},
-    {"__main__"},
+    {"__main__", "__init__"},
 )
 """Rooms, from the ground up. A room imports itself and rooms below it; those of one floor do not import each other."""
 

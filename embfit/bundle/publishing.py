@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-import embfit
 from embfit.bundle import gates
 from embfit.bundle.documents import read_documents, write_documents
 from embfit.bundle.manifest import (
@@ -41,6 +40,7 @@ from embfit.model.lora import has_adapter, merge
 from embfit.model.precision import uses_bf16
 from embfit.records import Collection, Embeddings
 from embfit.store import Store, write_text
+from embfit.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def publish(
             based_on=None if earlier is None else earlier.number,
             data=_plain({"name": collection.name, **collection.facts}),
             run=contents.run,
-            embfit=embfit.__version__,
+            embfit=__version__,
         )
         write_manifest(folder, manifest)
     return Published(manifest, measured)

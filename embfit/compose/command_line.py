@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-import embfit
 from embfit.compose import search_path
 from embfit.compose.tasks import free_text_keys, task_names
 from embfit.errors import ConfigError
+from embfit.version import __version__
 
 HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
 COMMANDS: Mapping[str, str] = {
@@ -139,7 +139,7 @@ def flags() -> str:
 
 def version_line() -> str:
     """Return what `--version` prints."""
-    return f"embfit {embfit.__version__}"
+    return f"embfit {__version__}"
 
 
 def refuse_ignored(overrides: Sequence[str], folders: Sequence[str]) -> None:
