@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +56,7 @@ class Gates:
 
     floor: Unit | None = None
     loss: Unit | None = 0.02
-    slices: Mapping[str, Unit] = field(default_factory=dict)
+    slices: Mapping[str, Unit] | None = None
     recall: Unit | None = 0.95
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     churn: Unit | None = 0.5
@@ -85,7 +85,7 @@ class Gates:
         found = manifest.quality.metrics.get(METRIC) if manifest.quality else None
         if self.floor is not None:
             yield _at_least("floor", METRIC, found, self.floor)
-        for name, least in self.slices.items():
+        for name, least in (self.slices or {}).items():
             yield _at_least(
                 f"slices.{name}", f"{METRIC} of {name}", measured["slices"].get(name, {}).get(METRIC), least
             )
