@@ -221,6 +221,8 @@ class ApproximateIndex:
 
     def _parameters(self, wanted: int) -> Any:
         """Return faiss's parameters of one search, so that threads which ask for other depths share an index."""
+        import faiss
+
         library: Any = faiss  # whose stubs lack these classes
         there = {} if self._selector is None else {"sel": self._selector}
         if self.method == "hnsw":
@@ -234,6 +236,8 @@ class ApproximateIndex:
         """What faiss passes removed entries over by; None where there are none."""
         if self.entries is None or not self.removed_share:
             return None
+        import faiss
+
         library: Any = faiss  # whose stubs have its C++ arguments
         return library.IDSelectorBitmap(np.packbits(self.entries >= 0, bitorder="little"))
 
