@@ -53,7 +53,7 @@ def _write(work: Path, number: int, row: dict[str, str]) -> None:
 def _run(work: Path, what: str, overrides: Sequence[str]) -> None:
     command = [sys.executable, "-m", "embfit", "index", "bundle.name=docs", "data=documents", "data.path=documents"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*command, f"run.dir={what.replace(' ', '-')}", *overrides], cwd=work, check=True)
+    subprocess.run([*command, f"run.dir=runs/{what.split()[0]}", *overrides], cwd=work, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     versions = BundleVersions(work / "bundles", "docs")
