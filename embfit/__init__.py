@@ -1,6 +1,34 @@
 """embfit fine-tunes text-embedding models for one domain's retrieval, and every step is chosen by YAML.
 
 Start with ``python -m embfit --help``; the README shows the main job and `docs/` has one page per configuration group.
+From Python, `load` opens what the command line has made.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embfit.version import __version__
+
+if TYPE_CHECKING:
+    from embfit.bundle.retriever import Retriever
+
+__all__ = ["__version__", "load"]
+
+
+def load(path: str | Path, device: str = "auto", reranker: str | Path | None = None) -> Retriever:
+    """Open a model or a bundle: what embeds, searches and reranks.
+
+    Args:
+        path: a bundle's folder (`bundles/docs` for its champion, `bundles/docs@3` for a version), a model's folder, or
+            a model's name on the Hub. A model may be an encoder or a cross-encoder.
+        device: what it computes on; `auto` is a GPU where there is one.
+        reranker: a cross-encoder (a folder, or a name on the Hub), for `rerank`.
+
+    Raises:
+        UserError: there is no such thing, or it cannot be read.
+    """
+    from embfit.bundle.retriever import open_retriever  # PyTorch takes seconds to import
+
+    return open_retriever(path, device, reranker)

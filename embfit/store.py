@@ -139,7 +139,7 @@ class Store:
                 _record(unfinished, key)
                 _sync_all(unfinished)
             unfinished.rename(final)
-            _sync(final.parent)
+            sync(final.parent)
         finally:
             if not resumable:
                 shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
@@ -212,9 +212,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _naming(path):
             yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -236,7 +236,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         unfinished.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         _put_back(old, folder)
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -296,11 +296,12 @@ def _lock_of(entry: Path) -> Path:
 
 def _sync_all(folder: Path) -> None:
     for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's entries, written to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

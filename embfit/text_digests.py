@@ -41,13 +41,19 @@ def digest_documents(titles: Sequence[str], texts: Sequence[str]) -> pa.RecordBa
     return pa.record_batch([pa.array(contents, pa.binary()), pa.array(bodies, pa.binary())], schema=DIGESTS)
 
 
+def digest_array(digests: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of digests as an array ([N] bytes of one length), which can be sorted and searched."""
+    column = digests.cast(pa.binary(DIGEST_BYTES)).combine_chunks()
+    found: np.ndarray = np.frombuffer(column.buffers()[1] or b"", f"S{DIGEST_BYTES}")[column.offset :][: len(column)]
+    return found
+
+
 def first_rows(digests: pa.ChunkedArray) -> np.ndarray:
     """Return for each row the first row with the same digest ([N] int32).
 
     Sorting takes about forty bytes a row; a dict would take four times as many.
     """
-    column = digests.cast(pa.binary(DIGEST_BYTES)).combine_chunks()
-    names = np.frombuffer(column.buffers()[1] or b"", f"S{DIGEST_BYTES}")[column.offset :][: len(column)]
+    names = digest_array(digests)
     order = np.argsort(names, kind="stable").astype(np.int32)  # rows with one digest are adjacent and ascend
     begins = np.ones(len(order), bool)
     begins[1:] = names[order[1:]] != names[order[:-1]]

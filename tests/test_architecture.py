@@ -12,7 +12,7 @@ import embfit
 PACKAGE = Path(embfit.__file__).parent
 
 FLOORS = (
-    {"errors", "hints", "nearest", "text_digests", "ragged", "random_streams", "__init__"},
+    {"errors", "hints", "nearest", "text_digests", "ragged", "random_streams", "version"},
     {"maxsim"},
     {"vectors"},
     {"records", "progress", "http_requests"},
@@ -23,13 +23,13 @@ FLOORS = (
     {"index"},
     {"model"},
     {"evaluator", "generator", "miner"},
-    {"training"},
+    {"training", "bundle"},
     {"report"},
     {"assess", "launcher"},
     {"sweep"},
     {"task", "command"},
     {"app"},
-    {"__main__"},
+    {"__main__", "__init__"},
 )
 """Rooms, from the ground up. A room imports itself and rooms below it; those of one floor do not import each other."""
 

@@ -9,11 +9,12 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as release
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import embfit
+from embfit import version
 from embfit.compose.command_line import Parser
 from embfit.compose.composition import check_composed, compose, hydra_session, resolve_all
 from embfit.compose.explain import aligned
@@ -50,11 +51,11 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _versions() -> Iterator[Row]:
-    yield "embfit", f"{embfit.__version__} in {Path(embfit.__file__).parent}"
+    yield "embfit", f"{version.__version__} in {Path(version.__file__).parent}"
     yield "Python", f"{platform.python_version()} on {platform.platform()}"
     for package in PACKAGES:
         try:
-            yield package, version(package)
+            yield package, release(package)
         except PackageNotFoundError:
             yield package, "not installed"
     for source in added_sources():

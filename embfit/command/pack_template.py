@@ -6,8 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
-import embfit
 from embfit.errors import ConfigError
+from embfit.version import __version__
 
 PYPROJECT = """\
 [build-system]
@@ -116,7 +116,7 @@ def write_pack(name: str, parent: Path) -> Path:
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(
-            text.replace("{name}", name).replace("{module}", module).replace("{version}", embfit.__version__),
+            text.replace("{name}", name).replace("{module}", module).replace("{version}", __version__),
             encoding="utf-8",
         )
     return folder

@@ -15,20 +15,22 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-import embfit
 from embfit.compose import search_path
-from embfit.compose.tasks import free_text_keys
+from embfit.compose.tasks import free_text_keys, task_names
 from embfit.errors import ConfigError
+from embfit.version import __version__
 
 HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
 COMMANDS: Mapping[str, str] = {
+    "bundle": "versions that can be served: list, verify, promote, rollback, prune, diff",
     "pack": "share choices between teams: new, check, list",
     "runs": "what was run: list, explain, diff, clean",
     "store": "what the store keeps: list, prune",
     "doctor": "what this machine has, and what the next run would do",
     "schema": "JSON schemas, with which editors complete and check YAML files",
 }
-"""First words that are commands, and what each is for; everything else on a command line is Hydra's."""
+"""First words that are commands, and what each is for. A task's name as the first word chooses the task, and everything
+else on a command line is Hydra's."""
 
 EXPLAIN = "task=explain"  # --explain, for the default task
 
@@ -60,11 +62,17 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: an unknown option, or options that exclude each other.
     """
-    given = parser().parse_intermixed_args(list(arguments))
+    words = list(arguments)
+    task = words[0] if words and words[0] in task_names(_folders()) else None
+    if task is not None:
+        words[0] = f"task={task}"
+    given = parser().parse_intermixed_args(words)
+    if task is not None and given.help == "":
+        given.help = "task"
     if _is_override(given.explain or ""):
         given.overrides.insert(0, given.explain)  # `--explain model=bge-small`: no key was given
         given.explain = ""
-    free_text = _free_text() if given.overrides else set()
+    free_text = free_text_keys(_folders()) if given.overrides else set()
     overrides = [_in_hydras_grammar(override, free_text) for override in given.overrides]
     if EXPLAIN in overrides:
         overrides.remove(EXPLAIN)
@@ -133,7 +141,7 @@ def flags() -> str:
 
 def version_line() -> str:
     """Return what `--version` prints."""
-    return f"embfit {embfit.__version__}"
+    return f"embfit {__version__}"
 
 
 def refuse_ignored(overrides: Sequence[str], folders: Sequence[str]) -> None:
@@ -160,12 +168,12 @@ def key_and_value(override: str) -> tuple[str, str]:
     return key.lstrip("+"), value
 
 
-def _free_text() -> set[str]:
-    """Return the keys that tasks, a config pack's as well, take as they are typed."""
+def _folders() -> list[Path]:
+    """Return the folders of choices, those of config packs as well."""
     sources = [search_path.house()]
     with suppress(ConfigError):  # the loader says what is wrong with an added folder
         sources += search_path.added_sources()
-    return free_text_keys(source.folder for source in sources)
+    return [source.folder for source in sources]
 
 
 def _is_override(word: str) -> bool:

@@ -21,6 +21,7 @@ Usage: python -m embfit [GROUP=CHOICE ...] [KEY=VALUE ...] [OPTION ...]
        python -m embfit                                 the whole job on a small embedded example
        python -m embfit model=bge-small data=beir data.path=DIR training.epochs=1
        python -m embfit -m loss.temperature=0.02,0.05   one run for each value
+       python -m embfit TASK [KEY=VALUE ...]            the same as task=TASK: python -m embfit evaluate data=beir ...
        python -m embfit COMMAND --help                  COMMAND is one of those below
 """
 

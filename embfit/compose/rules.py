@@ -103,6 +103,13 @@ def query_to_search(values: Values) -> Iterator[Problem]:
         yield Problem("query", f'task={name} needs a question: query="how to open a file"')
 
 
+def bundle_is_named(values: Values) -> Iterator[Problem]:
+    """A task that takes the bundle needs to know which one."""
+    task = target_at(values.get("task"))
+    if task and "bundle" in task.parameters and (values.get("bundle") or {}).get("name") in (None, ""):
+        yield Problem("bundle.name", "is not set; name the bundle: bundle.name=docs")
+
+
 def strategy_trains(values: Values) -> Iterator[Problem]:
     """Strategies that want the same number of backward passes of every rank cannot train in micro-batches."""
     strategy = str((values.get("trainer") or {}).get("strategy", "auto"))
@@ -204,6 +211,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     folders_can_be,
     best_weights_chosen_apart,
     query_to_search,
+    bundle_is_named,
     strategy_trains,
     weights_can_move,
     adapter_dropout_is_on,

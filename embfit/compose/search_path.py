@@ -19,7 +19,7 @@ from pathlib import Path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-import embfit
+from embfit import version
 from embfit.errors import ConfigError
 
 PACKS = "embfit.configs"  # the entry point group
@@ -66,7 +66,7 @@ _tried: ContextVar[ConfigSource | None] = ContextVar("tried", default=None)
 
 def house() -> ConfigSource:
     """Return embfit's own choices: inside the package when installed from a wheel, beside it in a checkout."""
-    package = Path(embfit.__file__).resolve().parent
+    package = Path(version.__file__).resolve().parent
     folder = next((place for place in (package / "conf", package.parent / "conf") if place.is_dir()), None)
     if folder is None:
         raise ConfigError(f"embfit's conf folder is missing beside {package}; install embfit again")

@@ -84,6 +84,11 @@ def declaration(target: str) -> TaskDeclaration:
     return found if isinstance(found, TaskDeclaration) else TaskDeclaration()
 
 
+def task_names(folders: Iterable[Path]) -> set[str]:
+    """Return the names of the tasks that folders of choices have."""
+    return {file.stem for folder in folders for file in (folder / "task").glob("*.yaml")}
+
+
 def free_text_keys(folders: Iterable[Path]) -> set[str]:
     """Return the keys that tasks declare as free text, read from their sources without importing them.
 

@@ -41,10 +41,10 @@ def problems_of(loader: Loader, overrides: Sequence[str], multirun: bool) -> tup
         try:
             override = OverridesParser.create(loader).parse_override(text)
         except HydraException:
-            problems.append(_unreadable(text))
+            problems.append(_unreadable(text, loader.choices("task")))
             continue
         if not override.key_or_group:
-            problems.append(_unreadable(text))
+            problems.append(_unreadable(text, loader.choices("task")))
             continue
         if override.is_sweep_override() and not multirun:
             problems.append(_several_values(override))
@@ -77,11 +77,12 @@ def problems_of(loader: Loader, overrides: Sequence[str], multirun: bool) -> tup
     return problems, [*sound, *chosen, *values] if values else [], not unknown
 
 
-def _unreadable(text: str) -> Problem:
+def _unreadable(text: str, tasks: Sequence[str]) -> Problem:
     key, equals, value = text.partition("=")
     if not equals:
-        meant = nearest(text, COMMANDS)
-        hint = f"; did you mean the command '{meant}', as the first word?" if meant else ""
+        meant = nearest(text, [*COMMANDS, *tasks])
+        kind = "command" if meant in COMMANDS else "task"
+        hint = f"; did you mean the {kind} '{meant}', as the first word?" if meant else ""
         return Problem(text or "''", f"expected KEY=VALUE{hint}", COMMAND_LINE)
     if not key.strip("+~"):
         return Problem(text, "has no key; expected KEY=VALUE", COMMAND_LINE)

@@ -1,19 +1,25 @@
 """Searching a corpus behind one seam (`protocol.Index`): vectors, one or several a document, and words."""
 
 from embfit.index.approximate import ApproximateIndex, open_index
+from embfit.index.builders import ApproximateBuilder, AutoBuilder, ExactBuilder
 from embfit.index.compressed import CompressedIndex
 from embfit.index.exact import ExactIndex
 from embfit.index.lexical import BM25Index, index_words
 from embfit.index.loading import load_index
-from embfit.index.protocol import Index, TextIndex, VectorIndex
+from embfit.index.protocol import EarlierIndex, Index, IndexBuilder, TextIndex, VectorIndex
 from embfit.index.token_vectors import TokenIndex, TokenIndexing
 
 __all__ = [
+    "ApproximateBuilder",
     "ApproximateIndex",
+    "AutoBuilder",
     "BM25Index",
     "CompressedIndex",
+    "EarlierIndex",
+    "ExactBuilder",
     "ExactIndex",
     "Index",
+    "IndexBuilder",
     "TextIndex",
     "TokenIndex",
     "TokenIndexing",

@@ -1,13 +1,15 @@
 """Approximate nearest neighbours by inner product (faiss), for corpora that an exact search takes too long for.
 
-The index keeps 8 bits a dimension. It only proposes: the inner products of what it proposes are computed from the
+The index keeps 8 or 16 bits a dimension. It only proposes: the inner products of what it proposes are computed from the
 vectors themselves, so scores are those of an exact search, and what is lost are documents, not digits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -26,8 +28,9 @@ from embfit.vectors import Vectors
 if TYPE_CHECKING:
     import faiss
 
-Approximation: TypeAlias = Literal["ivf", "hnsw"]
-"""Lists of near vectors, quick to build; a graph of neighbours, quick to search."""
+Approximation: TypeAlias = Literal["ivf", "hnsw", "int8", "bf16"]
+"""Lists of near vectors, quick to build; a graph of neighbours, quick to search; every vector at 8 or at 16 bits a
+dimension, which is exact but for the rounding of what is proposed."""
 
 Method: TypeAlias = Literal["auto", "exact", "tokens"] | Approximation
 """How vectors are searched; `auto` decides by their number, and `tokens` is for documents of several vectors each."""
@@ -43,6 +46,8 @@ LINKS = 32  # of a document in HNSW's graph
 VERSION = 1  # of the store's indexes
 TOKENS = 1  # and of those of token vectors
 FILE = "index.faiss"
+ENTRIES = "entries.npy"  # the document of each of faiss's entries; missing where entry i is document i
+GROWING = ("ivf", "hnsw")  # methods whose index is added to: building it takes longer than copying it
 
 
 def choose(method: Method, documents: int) -> Literal["exact", "tokens"] | Approximation:
@@ -62,6 +67,8 @@ class ApproximateIndex:
         method: how the index looks.
         source: identifies what made the vectors (`Embeddings.fingerprint`).
         seed: draws the sample that the index is trained on.
+        entries: row of the document of each of faiss's entries ([E] int64), -1 where it was removed; None says that
+            entry i is document i.
     """
 
     index: faiss.Index
@@ -69,6 +76,7 @@ class ApproximateIndex:
     method: Approximation
     source: str = ""
     seed: int = 0
+    entries: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -84,7 +92,7 @@ class ApproximateIndex:
         Args:
             documents: their vectors, one each; read twice, in chunks.
             method: `ivf` looks into the lists nearest to a query, and is quick to build; `hnsw` follows a graph, and is
-                quick to search.
+                quick to search; `int8` and `bf16` look at every vector, in a quarter and half of its memory.
             source: identifies what made the vectors.
             seed: draws the sample that is trained on.
             label: the name that progress is shown under; None shows none.
@@ -97,19 +105,54 @@ class ApproximateIndex:
         check_single(documents, "an approximate index")
         count = len(documents)
         lists = max(1, min(4 * math.isqrt(count), count // PER_LIST, MOST_LISTS))
-        kind = f"IVF{lists},SQ8" if method == "ivf" else f"HNSW{LINKS},SQ8"
-        index = faiss.index_factory(documents.width, kind, faiss.METRIC_INNER_PRODUCT)
+        kinds = {"ivf": f"IVF{lists},SQ8", "hnsw": f"HNSW{LINKS},SQ8", "int8": "SQ8", "bf16": "SQbf16"}
+        index = faiss.index_factory(documents.width, kinds[method], faiss.METRIC_INNER_PRODUCT)
         if method == "ivf":
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", min(lists, max(PROBED, lists // 64)))
-        else:
+        elif method == "hnsw":
             faiss.ParameterSpace().set_index_parameter(index, "efConstruction", 4 * LINKS)
         sample = np.sort(np.random.default_rng(seed).permutation(count)[: max(PER_LIST * lists, 4096)])
         index.train(np.ascontiguousarray(documents.take(sample).flat(), np.float32))
-        with progress(label, total=count, unit="documents") as advance:
-            for _, chunk in documents.chunks(CHUNK):
-                index.add(np.ascontiguousarray(chunk.flat(), np.float32))
-                advance(len(chunk))
+        _add(index, documents, label)
         return cls(index, documents, method, source, seed)
+
+    def updated(
+        self, documents: Vectors[np.ndarray], rows: np.ndarray, source: str = "", label: str | None = None
+    ) -> ApproximateIndex:
+        """Return an index of other documents, most of which are in this one already: the others are added.
+
+        What is not among them stays in faiss's index as an entry that is passed over; `removed_share` says how many
+        these are.
+
+        Args:
+            documents: vectors of all the documents, one each.
+            rows: the row of each in this index ([N] int64), -1 where it is new.
+            source: identifies what made the vectors.
+            label: the name that progress is shown under; None shows none.
+        """
+        import faiss
+
+        entries = np.arange(len(self)) if self.entries is None else self.entries
+        wanted, first = np.unique(rows, return_index=True)
+        kept = first[wanted >= 0]  # of documents with one vector, the first has the entry
+        place = np.full(len(self), NOTHING)
+        place[rows[kept]] = kept
+        added = np.setdiff1d(np.arange(len(documents)), kept)
+        index = faiss.clone_index(self.index)
+        _add(index, documents.take(added), label)
+        moved = np.where(entries >= 0, place[entries], NOTHING)
+        return replace(self, index=index, documents=documents, source=source, entries=np.concatenate([moved, added]))
+
+    @property
+    def removed_share(self) -> float:
+        """The share of faiss's entries whose documents were removed."""
+        return 0.0 if self.entries is None else float((self.entries < 0).mean())
+
+    def removed_share_with(self, rows: np.ndarray) -> float:
+        """Return what `removed_share` would be after `updated` with these rows."""
+        kept = len(np.unique(rows[rows >= 0]))
+        entries = int(self.index.ntotal) + len(rows) - kept
+        return 1 - len(rows) / entries if entries else 0.0
 
     def __len__(self) -> int:
         """Return the number of documents."""
@@ -118,7 +161,8 @@ class ApproximateIndex:
     @property
     def fingerprint(self) -> str:
         """Identifies the documents' vectors, the dimensions kept of them, and the search."""
-        return digest(_key(self.source, self.documents, self.method, self.seed))
+        grown = {} if self.entries is None else {"entries": hashlib.sha256(self.entries.tobytes()).hexdigest()}
+        return digest({**_key(self.source, self.documents, self.method, self.seed), **grown})
 
     def search(self, queries: Vectors[np.ndarray], k: int, label: str | None = None) -> Hits:
         """Return each query's k documents, sorted by (-score, row).
@@ -149,6 +193,9 @@ class ApproximateIndex:
 
         with replacing(folder / FILE) as path:
             faiss.write_index(self.index, str(path))
+        if self.entries is not None:
+            with replacing(folder / ENTRIES) as path, path.open("wb") as file:
+                np.save(file, self.entries)
         write_vectors(folder, self.documents)
         write_settings(folder, "approximate", {"method": self.method, "source": self.source, "seed": self.seed})
 
@@ -159,17 +206,48 @@ class ApproximateIndex:
 
         settings = read_settings(folder)
         index = faiss.read_index(str(folder / FILE))
-        return cls(index, Vectors.open(folder / VECTORS), settings["method"], settings["source"], settings["seed"])
+        entries = np.load(folder / ENTRIES) if (folder / ENTRIES).is_file() else None
+        vectors = Vectors.open(folder / VECTORS)
+        return cls(index, vectors, settings["method"], settings["source"], settings["seed"], entries)
 
     def _rescored(self, queries: Vectors[np.ndarray], k: int) -> Hits:
-        import faiss
-
         wanted = min(OVERSHOOT * k, len(self))
-        if isinstance(self.index, faiss.IndexHNSW):
-            faiss.ParameterSpace().set_index_parameter(self.index, "efSearch", max(2 * wanted, 4 * LINKS))
-        _, found = self.index.search(np.ascontiguousarray(queries.flat(), np.float32), wanted)  # [Q, wanted]
+        asked = np.ascontiguousarray(queries.flat(), np.float32)
+        _, found = self.index.search(asked, wanted, params=self._parameters(wanted))  # [Q, wanted]
+        if self.entries is not None:
+            found = np.where(found == NOTHING, NOTHING, self.entries[found])
         scores, rows = best(self.score(queries, found), found, k)
         return np.where(rows == NOTHING, np.float32(0), scores), rows
+
+    def _parameters(self, wanted: int) -> Any:
+        """Return faiss's parameters of one search, so that threads which ask for other depths share an index."""
+        import faiss
+
+        library: Any = faiss  # whose stubs lack these classes
+        there = {} if self._selector is None else {"sel": self._selector}
+        if self.method == "hnsw":
+            return library.SearchParametersHNSW(efSearch=max(2 * wanted, 4 * LINKS), **there)
+        if self.method == "ivf":
+            return library.SearchParametersIVF(nprobe=self.index.nprobe, **there)  # type: ignore[attr-defined]
+        return library.SearchParameters(**there)
+
+    @cached_property
+    def _selector(self) -> Any:
+        """What faiss passes removed entries over by; None where there are none."""
+        if self.entries is None or not self.removed_share:
+            return None
+        import faiss
+
+        library: Any = faiss  # whose stubs have its C++ arguments
+        return library.IDSelectorBitmap(np.packbits(self.entries >= 0, bitorder="little"))
+
+
+def _add(index: faiss.Index, documents: Vectors[np.ndarray], label: str | None) -> None:
+    """Add vectors to faiss's index, in chunks."""
+    with progress(label, total=len(documents), unit="documents") as advance:
+        for _, chunk in documents.chunks(CHUNK):
+            index.add(np.ascontiguousarray(chunk.flat(), np.float32))
+            advance(len(chunk))
 
 
 def search_key(method: Method, documents: int) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
+from embfit.records import Embeddings
 from embfit.vectors import Vectors
 
 Queries = TypeVar("Queries", contravariant=True)
@@ -55,6 +57,46 @@ VectorIndex: TypeAlias = Index[Vectors[np.ndarray]]
 
 TextIndex: TypeAlias = Index[Sequence[str]]
 """Documents that are searched by queries' texts."""
+
+
+@dataclass(frozen=True)
+class EarlierIndex:
+    """An index of documents most of which are to be in a new one, too.
+
+    Args:
+        index: the earlier one.
+        rows: of each new document, its row in that index ([N] int64); -1 where it is not in it.
+    """
+
+    index: VectorIndex
+    rows: np.ndarray
+
+
+class IndexBuilder(Protocol):
+    """The choice of an index: what a YAML of the group `index` names."""
+
+    def build(
+        self, documents: Embeddings, earlier: EarlierIndex | None = None, label: str | None = None
+    ) -> VectorIndex:
+        """Index documents.
+
+        Args:
+            documents: their vectors, possibly memory-mapped, and what made them.
+            earlier: an index that may be added to, where that is quicker than a new one.
+            label: the name that progress is shown under; None shows none.
+
+        Raises:
+            ValueError: the index cannot hold such vectors.
+        """
+
+
+@runtime_checkable
+class KeepsVectors(Protocol):
+    """An index that has its documents' vectors as they were given to it, so that another one can be made of them."""
+
+    @property
+    def documents(self) -> Vectors[np.ndarray]:
+        """The vectors, by row."""
 
 
 def check_depth(k: int, documents: int) -> None:

@@ -14,7 +14,7 @@ from embfit.model.encoding import MATRIX, check_written, new_matrix
 from embfit.model.fingerprint import tokenizer_fingerprint
 from embfit.model.shared_encoding import encode_shared
 from embfit.records import Collection, Embeddings
-from embfit.store import Store
+from embfit.store import Store, digest
 from embfit.tokens import Tokens
 from embfit.vectors import STARTS, Vectors
 
@@ -82,12 +82,7 @@ def embed(
     """
     ids = collection.query_ids if kind == "query" else collection.document_ids
     chosen = np.arange(len(ids)) if rows is None else np.asarray(rows, np.int64)
-    key = {
-        "encoder": encoder.fingerprint(kind),
-        "kind": kind,
-        "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
-        "rows": None if rows is None else hashlib.sha256(chosen.tobytes()).hexdigest(),
-    }
+    key = _key(encoder, collection, kind, None if rows is None else chosen)
 
     def build(folder: Path) -> None:
         tokens = tokenized(encoder, collection, kind, store)
@@ -104,3 +99,18 @@ def embed(
 
     folder = store.entry("embeddings", key, build, version=EMBEDDINGS, resumable=True)
     return Embeddings(Vectors.open(folder / MATRIX), folder.name)
+
+
+def embeddings_fingerprint(encoder: Encoder, collection: Collection, kind: Kind) -> str:
+    """Return the fingerprint that `embed` gives the embeddings of all queries or documents, without making them."""
+    return digest({**_key(encoder, collection, kind, None), "version": EMBEDDINGS})
+
+
+def _key(encoder: Encoder, collection: Collection, kind: Kind, rows: np.ndarray | None) -> dict[str, str | None]:
+    """Return what embeddings depend on."""
+    return {
+        "encoder": encoder.fingerprint(kind),
+        "kind": kind,
+        "texts": collection.queries_digest if kind == "query" else collection.corpus_digest,
+        "rows": None if rows is None else hashlib.sha256(rows.tobytes()).hexdigest(),
+    }

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-import embfit
 from embfit.records import Comparison, Report
 from embfit.report.wording import certainty
 from embfit.store import write_text
+from embfit.version import __version__
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def write_card(folder: Path, base: str, report: Report, config: Mapping[str, Any
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=True)}---",
         f"# {base.rsplit('/', 1)[-1]}, fine-tuned for {report.data['name']}",
-        f"A {found.words}, fine-tuned with embfit {embfit.__version__} from `{base}`.",
+        f"A {found.words}, fine-tuned with embfit {__version__} from `{base}`.",
         "## Measured",
         _measured(report),
         "## Use",

@@ -12,7 +12,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from embfit import __version__
 from embfit.compose.origins import Origins
 from embfit.records import Collection, Report
 from embfit.report import wording
@@ -20,6 +19,7 @@ from embfit.report.findings import deciding_p, outcome
 from embfit.report.sections import sections
 from embfit.report.subject import Subject
 from embfit.report.verdict import verdict
+from embfit.version import __version__
 
 
 def page(

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 from typing import Any
 
-import embfit
+from embfit import version
 
 
 def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def versions(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     packages = {found.metadata["Name"]: found.version for found in distributions()}
     return {
-        "embfit": embfit.__version__,
-        "embfit_git": _own_commit(Path(embfit.__file__).parent),
+        "embfit": version.__version__,
+        "embfit_git": _own_commit(Path(version.__file__).parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),

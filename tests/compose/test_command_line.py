@@ -87,3 +87,13 @@ def test_a_path_from_the_home_folder(monkeypatch):
         "query='~/a'",
         "miner.path=a~",
     ]
+
+
+def test_a_task_may_be_the_first_word():
+    assert parse(["index", "seed=1", "-m"]) == CommandLine(["task=index", "seed=1"], action="multirun")
+    assert parse(["search", "query=what's this, then?"]).overrides[0] == "task=search"
+    assert parse(["evaluate", "--explain", "model"]) == CommandLine(["task=evaluate"], "explain", package="model")
+    assert parse(["index", "--help"]) == CommandLine(["task=index"], "help", about="task")
+    assert parse(["index", "--help", "bundle"]) == CommandLine(["task=index"], "help", about="bundle")
+    assert parse(["--help"]).about == "all"
+    assert parse(["seed=1", "index"]).overrides == ["seed=1", "index"]  # which composing refuses

@@ -73,6 +73,7 @@ def test_nested_choices_have_their_own_keys(house):
         ("trainer.callbacks=[]", "trainer.callbacks: expected a mapping of names, got a list (command line)"),
         ("model.depth", "model.depth: expected KEY=VALUE (command line)"),
         ("doctr", "doctr: expected KEY=VALUE; did you mean the command 'doctor', as the first word? (command line)"),
+        ("scor", "scor: expected KEY=VALUE; did you mean the task 'score', as the first word? (command line)"),
         ("model.path=a(1)", "model.path: cannot read the value a(1); quote it: model.path='\"a(1)\"' (command line)"),
         ("seed=1,2", "seed=1,2: several values want -m, which runs one job for each; write a list as [a,b]"),
         ("model=small,legal", "model=small,legal: several values want -m"),

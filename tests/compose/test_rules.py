@@ -236,6 +236,11 @@ def found(**values):
             {"task": {"_target_": "embfit.task.search.search"}, "query": None},
             [("query", 'task=search needs a question: query="how to open a file"')],
         ),
+        (
+            {"task": {"_target_": "embfit.task.index.index"}, "bundle": {"name": None}},
+            [("bundle.name", "is not set; name the bundle: bundle.name=docs")],
+        ),
+        ({"task": {"_target_": "embfit.task.index.index"}, "bundle": {"name": "docs"}}, []),
     ],
 )
 def test_rules(values, problems):

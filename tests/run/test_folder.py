@@ -425,7 +425,7 @@ def test_a_repository_around_an_installed_embfit_is_not_embfits(tmp_path, monkey
     subprocess.run(
         ["git", "-C", str(tmp_path), *identity, "commit", "-q", "--allow-empty", "-m", "a user's"], check=True
     )
-    monkeypatch.setattr("embfit.__file__", str(package / "__init__.py"))
+    monkeypatch.setattr("embfit.version.__file__", str(package / "version.py"))
     told = SimpleNamespace(read_text=lambda name: '{"url": "https://host/embfit", "vcs_info": {"commit_id": "c0ffee"}}')
     monkeypatch.setattr("embfit.run.versions.distribution", lambda name: told)
     assert versions()["embfit_git"] == {"commit": "c0ffee", "clean": True}  # as pip wrote down

@@ -1,0 +1,104 @@
+"""The documents of a version: one Arrow file with ids, texts and metadata, which is mapped and not loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from embfit.bundle.manifest import DocumentsRecord
+from embfit.errors import UserError
+from embfit.nearest import suggestion
+from embfit.records import Collection
+from embfit.text_digests import DIGESTS
+
+FILE = "documents.arrow"
+TEXTS = ("title", "text")
+OWN = ("_id", *TEXTS, *DIGESTS.names)
+BLOCK = 4096  # documents written at a time
+
+
+def write_documents(folder: Path, collection: Collection, texts: bool = True) -> list[str]:
+    """Write the documents of a collection, with the digests of their texts; return the columns.
+
+    Args:
+        folder: gets the file.
+        collection: whose documents they are; columns beside `_id`, `title` and `text` are metadata.
+        texts: whether titles and texts are written; else ids, digests and metadata alone.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    corpus, digests = collection.corpus, collection.document_digests
+    columns = [name for name in corpus.column_names if name not in DIGESTS.names and (texts or name not in TEXTS)]
+    rows = corpus.select_columns(columns).with_format("arrow")
+
+    def block(start: int) -> pa.Table:
+        table = rows[start : start + BLOCK].replace_schema_metadata()
+        for name in DIGESTS.names:
+            table = table.append_column(name, digests[name].slice(start, BLOCK))
+        return table
+
+    with (folder / FILE).open("wb") as file, pa.ipc.new_stream(file, block(0).schema) as writer:
+        for start in range(0, len(corpus), BLOCK):
+            writer.write_table(block(start))
+    return columns
+
+
+def read_documents(folder: Path, name: str, record: DocumentsRecord) -> Collection:
+    """Open the documents of a version, as a collection without queries.
+
+    Args:
+        folder: of the version.
+        name: becomes the collection's name.
+        record: what the manifest says of them.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / FILE
+    try:
+        corpus = Dataset.from_file(str(path))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read ({error}); use another version") from error
+    if len(corpus) != record.count:
+        raise UserError(f"{path} has {len(corpus)} documents, and {record.count} were published; use another version")
+    return Collection(name, corpus, Dataset.from_dict({"_id": [], "text": []}), {})
+
+
+def metadata_columns(collection: Collection) -> list[str]:
+    """Return the columns that are neither ids nor texts, by which searches can be filtered."""
+    return [name for name in collection.corpus.column_names if name not in OWN]
+
+
+def matching_rows(collection: Collection, where: Mapping[str, Any]) -> np.ndarray:
+    """Return the rows of the documents whose metadata have certain values ([M] int64, ascending).
+
+    Args:
+        collection: the documents.
+        where: column → the value that it must have, or a list of values of which it must have one.
+
+    Raises:
+        UserError: there is no such column, or it has values of another type.
+    """
+    known = metadata_columns(collection)
+    chosen = np.ones(len(collection.corpus), bool)
+    for column, wanted in where.items():
+        if column not in known:
+            raise UserError(
+                f"the documents have no metadata column {column!r}{suggestion(column, known)}; "
+                f"they have {', '.join(known) or 'none'}"
+            )
+        values = collection.corpus.with_format("arrow").select_columns([column])[:][column]
+        asked = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
+        try:
+            found = pc.is_in(values, value_set=pa.array(asked, type=values.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(f"{column}={wanted!r} does not fit the column's type, {values.type}") from error
+        chosen &= found.combine_chunks().to_numpy(zero_copy_only=False)
+    return np.flatnonzero(chosen)

@@ -1,0 +1,196 @@
+"""Opening a version: verified, its encoder and its index as one object that is used, swapped and dropped together."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from embfit.bundle.documents import read_documents
+from embfit.bundle.manifest import Manifest, read_manifest, verify
+from embfit.bundle.searching import Searcher
+from embfit.bundle.versions import BundleVersions, VersionLease
+from embfit.errors import UserError, first_line
+from embfit.index import BM25Index, load_index
+from embfit.model import Encoder, Pretrained, encoder_at
+from embfit.model.precision import Precision, multiplies_bf16
+from embfit.vectors import unit_length
+
+log = logging.getLogger(__name__)
+
+MODEL, INDEX, WORDS, PROBES = "model", "index", "words", "probes.npy"
+APART = 1e-3  # largest 1 - cosine between a probe's vector and the published one: bf16 against fp32 stays below 1e-4
+ATTEMPTS = 3  # to open what a pointer names, while versions come and go
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An open version. It is a context manager; until it is closed, `prune` does not remove it.
+
+    Args:
+        folder: of the version.
+        manifest: what it says of itself.
+        searcher: its encoder, index, words and documents.
+        lease: the claim to the folder.
+        probe_distance: largest 1 - cosine between the vectors that its encoder gives here and the published ones.
+    """
+
+    folder: Path
+    manifest: Manifest
+    searcher: Searcher
+    lease: VersionLease
+    probe_distance: float
+
+    @property
+    def encoder(self) -> Encoder:
+        """What encodes queries."""
+        return self.searcher.encoder
+
+    @property
+    def label(self) -> str:
+        """The name and the version: `NAME@VERSION`."""
+        return self.manifest.label
+
+    def close(self) -> None:
+        """Give up the claim to the version's folder; what is open of it can still be used."""
+        self.lease.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_bundle(
+    path: str | Path,
+    which: str | int = "champion",
+    device: str = "auto",
+    precision: Precision = "auto",
+    contents: bool = True,
+    trust_remote_code: bool = False,
+) -> Bundle:
+    """Open a version of a bundle.
+
+    Args:
+        path: a bundle's folder (`bundles/NAME`), or that of one version.
+        which: of a bundle's folder: the number of a version, or `champion`, `challenger` or `previous`.
+        device: what the encoder is put on.
+        precision: what queries are encoded in; auto is what the documents were encoded in, where this machine has it.
+        contents: whether every file is read and held to its digest; else files are held to their sizes.
+        trust_remote_code: whether Python code that comes with the model is run.
+
+    Raises:
+        UserError: there is no such version, a file of it is damaged, or its encoder does not give the vectors here that
+            it gave where the version was made.
+    """
+    folder = Path(path).expanduser()
+    if (folder / "manifest.json").is_file():
+        return _open(folder.resolve(), device, precision, contents, trust_remote_code)
+    versions = BundleVersions(folder.parent, folder.name)
+    for attempt in range(1, ATTEMPTS + 1):
+        found = versions.path(which)
+        try:
+            return _open(found, device, precision, contents, trust_remote_code)
+        except UserError:
+            if found.is_dir() or attempt == ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def probe_distance(encoder: Encoder, texts: list[str], published: np.ndarray) -> float:
+    """Return the largest 1 - cosine between an encoder's vectors of some queries and published ones; inf where shapes
+    differ.
+
+    Args:
+        encoder: is asked.
+        texts: the queries.
+        published: [V, D] float32, their vectors.
+    """
+    found = encoder.embed(texts, "query").rows
+    if found.shape != published.shape or not np.isfinite(found).all():
+        return float("inf")
+    cosines = np.einsum("vd,vd->v", unit_length(found.astype(np.float64)), unit_length(published.astype(np.float64)))
+    return float((1 - cosines).max(initial=0.0))
+
+
+def _open(folder: Path, device: str, precision: Precision, contents: bool, trust_remote_code: bool) -> Bundle:
+    lease = VersionLease(folder)
+    try:
+        manifest = read_manifest(folder)
+        verify(folder, manifest, contents)
+        documents = read_documents(folder, manifest.label, manifest.documents)
+        place = str(folder / MODEL)
+        like = Pretrained(place, precision=manifest.model.precision, trust_remote_code=trust_remote_code)
+        encoder = encoder_at(place, like).load(device)
+        encoder.source = manifest.label
+        same = encoder.fingerprint("query") == manifest.model.query
+        encoder.settings = replace(encoder.settings, precision=_precision(precision, manifest, encoder))
+        distance = _checked(encoder, manifest, np.load(folder / PROBES), same)
+        index = load_index(folder / INDEX)
+        words = load_index(folder / WORDS) if manifest.words is not None else None
+        for name, found, wanted in (("index", index, manifest.index.fingerprint), ("words", words, manifest.words)):
+            if found is not None and (found.fingerprint != wanted or len(found) != manifest.documents.count):
+                raise UserError(
+                    f"{manifest.label} is damaged: its {name} is not that of its manifest; use another version"
+                )
+        assert words is None or isinstance(words, BM25Index)
+        return Bundle(folder, manifest, Searcher(encoder, index, documents, words), lease, distance)
+    except BaseException as error:
+        lease.release()
+        if isinstance(error, (OSError, ValueError, RuntimeError)):  # of libraries, about files that were verified
+            raise UserError(f"{folder} cannot be opened: {first_line(error)}") from error
+        raise
+
+
+def _precision(asked: Precision, manifest: Manifest, encoder: Encoder) -> Precision:
+    """Return what queries are encoded in."""
+    if asked != "auto":
+        return asked
+    if manifest.model.precision == "bf16" and not multiplies_bf16(encoder.device):
+        log.warning(
+            "%s was encoded in bf16, which this machine does not multiply; its queries are encoded in fp32",
+            manifest.label,
+        )
+        return "fp32"
+    return manifest.model.precision
+
+
+def _checked(encoder: Encoder, manifest: Manifest, published: np.ndarray, same: bool) -> float:
+    """Hold an encoder to the vectors that it gave where the version was made; return how far it is from them.
+
+    Args:
+        encoder: as it will be used.
+        manifest: of the version.
+        published: the vectors of the manifest's probes.
+        same: whether the fingerprint is the one that was published.
+
+    Raises:
+        UserError: it gives other vectors.
+    """
+    distance = probe_distance(encoder, list(manifest.model.probes), published)
+    if distance > APART:
+        raise UserError(
+            f"{manifest.label}: its model gives other vectors here than where it was made (1 - cosine up to "
+            f"{distance:.2g}, limit {APART:g}), so its index cannot be searched with it. It was made with "
+            f"{_versions(manifest)}; make a new version on this machine (task=index bundle.name={manifest.name})"
+        )
+    if not same:
+        log.warning(
+            "%s was made with %s; another release or setting is at work here, and its vectors agree (1 - cosine up to "
+            "%.2g)",
+            manifest.label,
+            _versions(manifest),
+            distance,
+        )
+    return distance
+
+
+def _versions(manifest: Manifest) -> str:
+    return ", ".join(f"{name} {version}" for name, version in manifest.model.versions.items()) or "unknown releases"

@@ -1,0 +1,121 @@
+"""Moving pointers: which version is used, after the gates; back again; and removing those that nobody uses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from embfit.bundle.gates import GateResult, Gates
+from embfit.bundle.manifest import read_manifest, verify
+from embfit.bundle.versions import BundleVersions
+from embfit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What came of a promotion.
+
+    Args:
+        version: that was to become champion.
+        champion: that is champion now.
+        results: what the gates said.
+        forced: whether it was promoted though a gate did not let it pass.
+    """
+
+    version: int
+    champion: int | None
+    results: Sequence[GateResult]
+    forced: bool = False
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the version is champion now."""
+        return self.champion == self.version
+
+
+def promote(versions: BundleVersions, which: str | int, gates: Gates, force: bool = False) -> Promotion:
+    """Let a version be champion if it is whole and passes the gates; the champion until now becomes `previous`.
+
+    Of two processes that promote at once, one waits, and its version is held to the other's. A process that is killed
+    here leaves the old champion or the new one; promoting again finishes what it began.
+
+    Args:
+        versions: of the bundle.
+        which: the number of the version, or a pointer's name.
+        gates: what it must hold to.
+        force: whether it becomes champion though a gate does not let it pass.
+
+    Raises:
+        UserError: there is no such version, or a file of it is damaged.
+    """
+    versions.number(which)
+    with versions.changing():
+        number, champion = versions.number(which), versions.pointer("champion")
+        folder = versions.path(number)
+        verify(folder, read_manifest(folder))
+        if number == champion:
+            _finish(versions, number)
+            return Promotion(number, champion, ())
+        results = gates.check(folder, None if champion is None else versions.path(champion))
+        passed = all(result.passed for result in results)
+        if not (passed or force):
+            return Promotion(number, champion, results)
+        if champion is not None:
+            versions.point("previous", champion)  # first: a crash between the two must not leave an older one there
+        versions.point("champion", number)
+        _finish(versions, number)
+        log.info("%s: %s is champion", versions.name, number)
+        return Promotion(number, number, results, forced=not passed)
+
+
+def rollback(versions: BundleVersions) -> tuple[int, int]:
+    """Let the previous version be champion again, and return it with the one that it takes the place of.
+
+    That one becomes `previous`, so that a second call undoes the first.
+
+    Raises:
+        UserError: there is no previous version, or a file of it is damaged.
+    """
+    versions.number("champion")
+    with versions.changing():
+        champion, previous = versions.number("champion"), versions.pointer("previous")
+        if previous is None or previous == champion or previous not in versions.numbers():
+            raise UserError(
+                f"{versions.name} has no previous version to go back to; it has "
+                f"{', '.join(map(str, versions.numbers()))}: embfit bundle promote {versions.name}@NUMBER"
+            )
+        folder = versions.path(previous)
+        verify(folder, read_manifest(folder))
+        versions.point("champion", previous)
+        versions.point("previous", champion)
+        return previous, champion
+
+
+def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> tuple[list[int], list[int]]:
+    """Remove old versions; return those that were removed, and those that are kept since a process has them open.
+
+    Versions that a pointer names are never removed.
+
+    Args:
+        versions: of the bundle.
+        keep: how many of the newest versions stay besides those.
+        dry_run: whether to say what would be removed, and remove nothing.
+    """
+    versions.number(versions.numbers()[-1] if versions.numbers() else "champion")
+    with versions.changing():
+        numbers = versions.numbers()
+        stay = {*numbers[len(numbers) - keep :], *versions.pointers().values()}
+        old = [number for number in numbers if number not in stay]
+        if dry_run:
+            return old, []
+        removed = [number for number in old if versions.remove(number)]
+        return removed, [number for number in old if number not in removed]
+
+
+def _finish(versions: BundleVersions, champion: int) -> None:
+    """Clear the pointer of a challenger that is champion now."""
+    if versions.pointer("challenger") == champion:
+        versions.clear("challenger")

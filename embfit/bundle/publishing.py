@@ -1,0 +1,208 @@
+"""Making a version: files first, each measured through what was written, then the manifest, then its number."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as release
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from embfit.bundle import gates
+from embfit.bundle.documents import read_documents, write_documents
+from embfit.bundle.manifest import (
+    DocumentsRecord,
+    IndexRecord,
+    Manifest,
+    ModelRecord,
+    QualityRecord,
+    digest_files,
+    write_manifest,
+)
+from embfit.bundle.opening import APART, INDEX, MODEL, PROBES, WORDS, probe_distance
+from embfit.bundle.quality import Measured, measure, sample_queries
+from embfit.bundle.reuse import EarlierVersion, document_vectors, find_earlier
+from embfit.bundle.searching import Searcher
+from embfit.bundle.versions import BundleVersions
+from embfit.errors import UserError
+from embfit.evaluator.systems import EvaluationContext
+from embfit.index import BM25Index, IndexBuilder, load_index
+from embfit.index.files import read_settings
+from embfit.model import Encoder, Pretrained, encoder_at, save_encoder
+from embfit.model.fingerprint import frozen
+from embfit.model.lora import has_adapter, merge
+from embfit.model.precision import uses_bf16
+from embfit.records import Collection, Embeddings
+from embfit.store import Store, write_text
+from embfit.version import __version__
+
+log = logging.getLogger(__name__)
+
+PROBED = 8  # queries whose vectors are published with the model
+PACKAGES = ("torch", "transformers", "tokenizers", "faiss-cpu")
+SCRATCH = "scratch"  # of the unfinished folder; not published
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a version is made of.
+
+    Args:
+        encoder: embeds queries and documents.
+        collection: has the documents, and queries to measure with.
+        builder: makes the index of vectors.
+        words: BM25's index of the same documents; None leaves it out.
+        texts: whether titles and texts are kept, and not ids and metadata alone.
+        dims: dimensions that the model was trained to be cut to.
+        run: the folder of the run.
+    """
+
+    encoder: Encoder
+    collection: Collection
+    builder: IndexBuilder
+    words: BM25Index | None = None
+    texts: bool = True
+    dims: Sequence[int] = ()
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A new version, and what was measured of it."""
+
+    manifest: Manifest
+    measured: Measured
+
+
+def publish(
+    versions: BundleVersions, contents: Contents, contexts: Sequence[EvaluationContext], store: Store
+) -> Published:
+    """Make a version, measure it and publish it; no pointer is moved.
+
+    Documents whose text an earlier version has, encoded by the same model, are not encoded again. A process that is
+    killed leaves no version; vectors that it had encoded are in the store.
+
+    Args:
+        versions: of the bundle.
+        contents: what goes into it.
+        contexts: the splits that it is measured on.
+        store: keeps what is encoded.
+
+    Raises:
+        UserError: there is no document, a vector is not finite, or what was written does not give the same vectors.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    collection, encoder = contents.collection, contents.encoder
+    if not len(collection.corpus):
+        raise UserError(f"{collection.name} has no documents; a bundle needs one")
+    if has_adapter(encoder.backbone):
+        merge(encoder.backbone)  # a version holds all that it needs
+    with frozen(encoder), versions.publishing() as (number, folder):
+        scratch = folder / SCRATCH
+        scratch.mkdir()
+        earlier = find_earlier(versions, encoder, collection)
+        embeddings = document_vectors(encoder, collection, store, earlier, scratch)
+        _write_index(folder / INDEX, contents.builder, embeddings, earlier)
+        model = _write_model(folder, contents, contexts[0].split)
+        columns = write_documents(folder, collection, contents.texts)
+        if contents.words is not None:
+            (folder / WORDS).mkdir()
+            contents.words.save(folder / WORDS)
+        reused = 0 if earlier is None else int((earlier.rows >= 0).sum())
+        documents = DocumentsRecord(
+            count=len(collection.corpus),
+            sha256=collection.corpus_digest,
+            columns=columns,
+            texts=contents.texts,
+            encoded=len(collection.corpus) - reused,
+            reused=reused,
+            removed=0 if earlier is None else earlier.removed,
+        )
+        index = load_index(folder / INDEX)
+        searcher = Searcher(encoder, index, read_documents(folder, versions.name, documents), contents.words)
+        measured = measure(searcher, embeddings, contexts)
+        write_text(folder / gates.FILE, json.dumps(measured.record(), ensure_ascii=False) + "\n")
+        if earlier is not None:
+            earlier.lease.release()
+        del embeddings
+        shutil.rmtree(scratch)
+        manifest = Manifest(
+            name=versions.name,
+            version=number,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            model=model,
+            index=IndexRecord(
+                kind=str(read_settings(folder / INDEX)["kind"]),
+                fingerprint=index.fingerprint,
+                bytes=sum(path.stat().st_size for path in (folder / INDEX).iterdir()),
+                recall=measured.recall,
+            ),
+            documents=documents,
+            files=digest_files(folder),
+            words=None if contents.words is None else contents.words.fingerprint,
+            quality=_quality(measured),
+            latency_ms=measured.latency_ms,
+            based_on=None if earlier is None else earlier.number,
+            data=_plain({"name": collection.name, **collection.facts}),
+            run=contents.run,
+            embfit=__version__,
+        )
+        write_manifest(folder, manifest)
+    return Published(manifest, measured)
+
+
+def _write_index(folder: Path, builder: IndexBuilder, embeddings: Embeddings, earlier: EarlierVersion | None) -> None:
+    folder.mkdir()
+    try:
+        builder.build(embeddings, None if earlier is None else earlier.index, "indexing documents").save(folder)
+    except ValueError as error:
+        raise UserError(f"the documents cannot be indexed: {error}") from error
+
+
+def _write_model(folder: Path, contents: Contents, split: str) -> ModelRecord:
+    """Write the encoder, and hold what is read back to the one that made the vectors."""
+    encoder = contents.encoder
+    save_encoder(encoder, folder / MODEL)
+    probes = sample_queries(contents.collection, split)[:PROBED]
+    vectors = encoder.embed(probes, "query").rows
+    np.save(folder / PROBES, vectors)
+    precision: Literal["fp32", "bf16"] = "bf16" if uses_bf16(encoder.settings.precision, encoder.device) else "fp32"
+    place = str(folder / MODEL)
+    saved = encoder_at(place, Pretrained(place, precision=precision)).load(str(encoder.device))
+    distance = probe_distance(saved, probes, vectors)
+    if distance > APART or saved.fingerprint("query") != encoder.fingerprint("query"):
+        raise UserError(
+            f"{encoder.source}: what was saved of the model gives other vectors than the model itself (1 - cosine up "
+            f"to {distance:.2g}), so no version was made"
+        )
+    return ModelRecord(
+        query=encoder.fingerprint("query"),
+        document=encoder.fingerprint("document"),
+        width=encoder.width,
+        max_length=encoder.max_length,
+        precision=precision,
+        source=encoder.source,
+        dims=sorted({*contents.dims}),
+        versions={name: release(name) for name in PACKAGES},
+        probes=probes,
+    )
+
+
+def _quality(measured: Measured) -> QualityRecord | None:
+    if not measured.evaluations:
+        return None
+    first = measured.evaluations[0]
+    queries = int(first.facts["queries"])
+    return QualityRecord(first.split, measured.judgements, dict(first.metrics), queries)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON keeps them."""
+    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return found

@@ -1,0 +1,111 @@
+"""How good a version is, measured through the index that it is served with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from embfit.bundle.searching import Searcher
+from embfit.evaluator.metrics import answerable, mean
+from embfit.evaluator.systems import EvaluationContext
+from embfit.index import ExactIndex, VectorIndex
+from embfit.records import Collection, Embeddings, Evaluation
+from embfit.store import digest
+
+ASKED = 200  # queries that recall, answers and latency are measured on, at most
+TIMED = 50  # of these, asked one by one
+FIRST = 10  # documents of each that count
+WORDS = 8  # of a document that stand for a query where there is none
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about a version.
+
+    Args:
+        evaluations: on the reported split, and then on production; empty where nothing is judged.
+        judgements: identifies the queries and judgements of the first; empty without.
+        recall: share of the exact search's first ten documents that the index finds.
+        answers: query → ids of its first ten documents, of some queries.
+        latency_ms: milliseconds of one query's encoding and search, `p50` and `p95`.
+    """
+
+    evaluations: Sequence[Evaluation]
+    judgements: str
+    recall: float
+    answers: Mapping[str, Sequence[str]]
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Return what stands in `quality.json`: values by query, means of parts of the queries, and answers."""
+        if not self.evaluations:
+            return {"per_query": {}, "slices": {}, "answers": self.answers}
+        first, *others = self.evaluations
+        slices = {
+            name: {metric: mean(values[query] for query in queries) for metric, values in first.per_query.items()}
+            for name, queries in first.subsets.items()
+            if queries
+        }
+        slices |= {other.split: dict(other.metrics) for other in others}
+        return {"per_query": first.per_query, "slices": slices, "answers": self.answers}
+
+
+def measure(searcher: Searcher, embeddings: Embeddings, contexts: Sequence[EvaluationContext]) -> Measured:
+    """Measure a version.
+
+    Args:
+        searcher: of the version's own files.
+        embeddings: the documents' vectors, which an exact search goes through.
+        contexts: the splits that are reported; those without judgements are passed over.
+    """
+    judged = [one for one in contexts if answerable(one.collection.qrels.get(one.split, {}))]
+    evaluations = [_evaluate(searcher, one) for one in judged]
+    texts = sample_queries(contexts[0].collection, contexts[0].split)
+    vectors = searcher.encoder.embed(texts, "query")
+    k = min(FIRST, len(searcher.index))
+    _, found = searcher.index.search(vectors, k)
+    _, exact = ExactIndex(embeddings.vectors).search(vectors, k)
+    recall = float(np.mean([len({*ours} & {*theirs}) / k for ours, theirs in zip(found, exact, strict=True)]))
+    ids = searcher.documents.document_ids
+    answers = {text: [ids[row] for row in rows if row >= 0] for text, rows in zip(texts, found.tolist(), strict=True)}
+    return Measured(evaluations, _judgements(judged), recall, answers, _latency(searcher, texts[:TIMED]))
+
+
+def sample_queries(collection: Collection, split: str) -> list[str]:
+    """Return some distinct queries: of a split, else any of the collection, else what documents begin with."""
+    of_split = [collection.query_rows[query] for query in collection.qrels.get(split, {})]
+    rows = (of_split or list(range(len(collection.queries))))[:ASKED]
+    texts = list(collection.query_texts(rows))
+    if not texts:
+        chosen = range(0, len(collection.corpus), max(1, len(collection.corpus) // ASKED))
+        texts = [" ".join(text.split()[:WORDS]) for text in collection.document_texts(list(chosen)[:ASKED])]
+    return list(dict.fromkeys(texts))
+
+
+def _evaluate(searcher: Searcher, context: EvaluationContext) -> Evaluation:
+    index: VectorIndex = searcher.index
+    vectors = searcher.encoder.embed(context.collection.query_texts(context.rows), "query")
+    return context.judge("bundle", context.search.ranking(context.rows, context.search.nearest(vectors, index)))
+
+
+def _judgements(judged: Sequence[EvaluationContext]) -> str:
+    if not judged:
+        return ""
+    collection, split = judged[0].collection, judged[0].split
+    rows = judged[0].rows
+    asked = dict(zip((collection.query_ids[row] for row in rows), collection.query_texts(rows), strict=True))
+    return digest({"judgements": collection.qrels_digest(split), "queries": asked})
+
+
+def _latency(searcher: Searcher, texts: Sequence[str]) -> dict[str, float]:
+    milliseconds = []
+    for text in texts:
+        started = time.perf_counter()
+        searcher.search([text], FIRST)
+        milliseconds.append(1000 * (time.perf_counter() - started))
+    warm = milliseconds[1:] or milliseconds
+    return {f"p{rank}": round(float(np.percentile(warm, rank)), 3) for rank in (50, 95)} if warm else {}

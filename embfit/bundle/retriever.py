@@ -1,0 +1,156 @@
+"""Models and bundles from Python: embed, search and rerank in a few lines (`embfit.load`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from embfit.bundle.documents import matching_rows
+from embfit.bundle.opening import Bundle, open_bundle
+from embfit.bundle.searching import Hit, Mode, Searcher, rerank
+from embfit.bundle.versions import BundleVersions
+from embfit.errors import ConfigError, UserError
+from embfit.index import BM25Index, ExactIndex
+from embfit.model import CrossEncoder, Encoder, Pretrained, encoder_at
+from embfit.model.encoder import Kind
+from embfit.model.folder import holds_cross_encoder
+from embfit.model.location import find_model
+from embfit.records import Collection
+from embfit.vectors import Vectors
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A text that was reranked.
+
+    Args:
+        place: where it stood among the texts, from 0.
+        score: higher is better.
+        text: the text.
+    """
+
+    place: int
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """A model, and the documents that it searches, if it has any.
+
+    Args:
+        encoder: embeds; None for a cross-encoder alone.
+        ranker: reranks; None leaves that to the encoder's vectors.
+        searcher: the documents; None until there are some (`index`).
+        bundle: the version that all this is of, where it is of one.
+    """
+
+    encoder: Encoder | None = None
+    ranker: CrossEncoder | None = None
+    searcher: Searcher | None = None
+    bundle: Bundle | None = None
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> Vectors[np.ndarray]:
+        """Embed texts as queries or as documents, one vector each or, in late interaction, several.
+
+        Raises:
+            UserError: the model embeds no texts.
+        """
+        return self._encoder().embed(texts, kind)
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """Embed texts as queries or as documents, with one vector each: [N, D] float32, in the order given.
+
+        Raises:
+            UserError: the model embeds no texts, or gives several vectors for each.
+        """
+        return self._encoder().encode(texts, kind)
+
+    def index(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> Retriever:
+        """Return a retriever of texts, which it embeds and holds in memory.
+
+        Args:
+            texts: the documents.
+            ids: their ids; by default their numbers.
+
+        Raises:
+            UserError: the model embeds no texts, there are none, or an id is given twice.
+        """
+        names = [str(row) for row in range(len(texts))] if ids is None else list(ids)
+        if not texts:
+            raise UserError("there are no texts to index")
+        if len(names) != len(texts) or len({*names}) < len(names):
+            raise UserError(f"{len(texts)} texts have {len({*names})} different ids; give one each")
+        corpus = Dataset.from_dict({"_id": names, "title": [""] * len(names), "text": list(texts)})
+        documents = Collection("texts", corpus, Dataset.from_dict({"_id": [], "text": []}), {})
+        encoder = self._encoder()
+        vectors = ExactIndex(encoder.embed(texts, "document"), encoder.fingerprint("document"))
+        words = BM25Index.build(texts) if any(text.strip() for text in texts) else None
+        return replace(self, searcher=Searcher(encoder, vectors, documents, words), bundle=None)
+
+    def search(
+        self, query: str, k: int = 10, mode: Mode = "dense", where: Mapping[str, Any] | None = None
+    ) -> list[Hit]:
+        """Return the best documents of a query; arguments and errors are those of `search_all`."""
+        return self.search_all([query], k, mode, where)[0]
+
+    def search_all(
+        self, queries: Sequence[str], k: int = 10, mode: Mode = "dense", where: Mapping[str, Any] | None = None
+    ) -> list[list[Hit]]:
+        """Return the best documents of each of several queries, which is quicker than one after the other.
+
+        Args:
+            queries: what is asked.
+            k: documents wanted of each.
+            mode: by vectors (`dense`), by `words` (BM25), or by both (`hybrid`).
+            where: values that metadata columns must have, each a value or a list of which it must have one.
+
+        Raises:
+            UserError: there are no documents, no such column, or no index of words.
+            ValueError: k is below 1.
+        """
+        if self.searcher is None:
+            raise UserError("there are no documents to search; load a bundle, or call index(texts) first")
+        allowed = matching_rows(self.searcher.documents, where) if where else None
+        return self.searcher.hits(self.searcher.search(queries, k, mode, allowed))
+
+    def rerank(self, query: str, documents: Sequence[str], top: int | None = None) -> list[Ranked]:
+        """Order texts by how well they answer a query: by the reranker, or else by the model's own vectors.
+
+        Args:
+            query: what is asked.
+            documents: the texts.
+            top: how many are returned; None is all.
+        """
+        found = rerank(query, documents, self.ranker or self._encoder(), top)
+        return [Ranked(place, score, documents[place]) for place, score in found]
+
+    def _encoder(self) -> Encoder:
+        if self.encoder is None:
+            raise UserError("a cross-encoder scores pairs and embeds no text; load an encoder or a bundle")
+        return self.encoder
+
+
+def open_retriever(path: str | Path, device: str = "auto", reranker: str | Path | None = None) -> Retriever:
+    """Open a model or a bundle; arguments and errors are those of `embfit.load`."""
+    ranker = None if reranker is None else CrossEncoder.load(reranker, device=device)
+    name, _, which = str(path).partition("@")
+    if _is_bundle(Path(name).expanduser()):
+        bundle = open_bundle(name, which or "champion", device)
+        return Retriever(bundle.encoder, ranker, bundle.searcher, bundle)
+    if holds_cross_encoder(find_model(str(path))):
+        return Retriever(ranker=ranker or CrossEncoder.load(path, device=device))
+    return Retriever(encoder_at(str(path), Pretrained(str(path))).load(device), ranker)
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Say whether a folder is a bundle's, or that of one version."""
+    try:
+        return (folder / "manifest.json").is_file() or bool(BundleVersions(folder.parent, folder.name).numbers())
+    except ConfigError:
+        return False  # no bundle has such a name

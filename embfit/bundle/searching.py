@@ -1,0 +1,221 @@
+"""Searching documents by meaning, by words or by both; one object that encodes queries and holds what is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from embfit.bundle.documents import TEXTS, metadata_columns
+from embfit.errors import UserError
+from embfit.evaluator.fusion import reciprocal_ranks
+from embfit.index import BM25Index, VectorIndex
+from embfit.index.inner_products import best
+from embfit.index.protocol import NOTHING, Hits
+from embfit.model import CrossEncoder, Encoder
+from embfit.records import Collection, Ranking
+from embfit.vectors import Vectors
+
+Mode: TypeAlias = Literal["dense", "words", "hybrid"]
+"""By vectors, by words (BM25), or by the reciprocal ranks of both."""
+
+FUSED = 100  # documents of each list that hybrid search fuses, at least
+FUSION_K = 60  # of reciprocal ranks (Cormack et al. 2009)
+SCANNED = 20_000  # allowed documents up to which each is scored, and the index is not asked
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document that was found.
+
+    Args:
+        id: the document's id.
+        score: the inner product of the vectors, BM25's score, or the sum of reciprocal ranks: higher is better.
+        row: its row among the documents.
+        title: its title; empty where texts are not kept.
+        text: its text; likewise.
+        metadata: its other columns.
+    """
+
+    id: str
+    score: float
+    row: int
+    title: str = ""
+    text: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """What answers queries over one set of documents. Threads may share it.
+
+    Args:
+        encoder: encodes queries, by the model that encoded the documents.
+        index: of the documents' vectors.
+        documents: ids, texts and metadata; row i is document i of the index.
+        words: BM25's index of the same documents, where there is one.
+    """
+
+    encoder: Encoder
+    index: VectorIndex
+    documents: Collection
+    words: BM25Index | None = None
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int,
+        mode: Mode = "dense",
+        allowed: np.ndarray | None = None,
+        vectors: Vectors[np.ndarray] | None = None,
+    ) -> Hits:
+        """Find each query's best documents.
+
+        Args:
+            queries: their texts.
+            k: documents wanted of each; fewer where there are fewer.
+            mode: by what they are found.
+            allowed: ascending rows of the only documents that may be found ([M]); None allows all.
+            vectors: the queries' vectors, where they are there already.
+
+        Returns:
+            scores [Q, k] float32 and rows [Q, k] int64, by (-score, row), or (-score, id) in hybrid mode; a place that
+            no document takes has row -1 and score 0.
+
+        Raises:
+            UserError: there is no index of words, or a vector is not finite.
+            ValueError: k is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k={k} is below 1")
+        k = min(k, len(self.index) if allowed is None else len(allowed))
+        if not (queries and k):
+            return np.zeros((len(queries), k), np.float32), np.full((len(queries), k), NOTHING)
+        if mode == "words":
+            return self._by_words(queries, k, allowed)
+        found = self._by_vectors(vectors or self.encoder.embed(queries, "query"), max(k, self._fused(mode)), allowed)
+        if mode == "dense":
+            return found
+        return self._fuse([found, self._by_words(queries, max(k, FUSED), allowed)], k)
+
+    def hits(self, found: Hits) -> list[list[Hit]]:
+        """Return what `search` found with ids, texts and metadata, query by query."""
+        scores, rows = found
+        wanted = np.unique(rows[rows >= 0])
+        columns = metadata_columns(self.documents)
+        kept = [name for name in TEXTS if name in self.documents.corpus.column_names]
+        table = self.documents.corpus.select_columns(["_id", *kept, *columns])[wanted] if len(wanted) else {}
+        places = {row: place for place, row in enumerate(wanted.tolist())}
+
+        def hit(row: int, score: float) -> Hit:
+            values = {name: column[places[row]] for name, column in table.items()}
+            texts = {name: values.pop(name) or "" for name in kept}
+            return Hit(values.pop("_id"), score, row, **texts, metadata=values)
+
+        return [
+            [hit(row, score) for row, score in zip(one, their_scores, strict=True) if row >= 0]
+            for one, their_scores in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def _fused(self, mode: Mode) -> int:
+        return FUSED if mode == "hybrid" else 1
+
+    def _by_vectors(self, vectors: Vectors[np.ndarray], k: int, allowed: np.ndarray | None) -> Hits:
+        try:
+            return _within(self.index.search, self.index.score, vectors, len(vectors), len(self.index), k, allowed)
+        except ValueError as error:
+            raise UserError(f"the query's vector cannot be searched: {error}") from error
+
+    def _by_words(self, queries: Sequence[str], k: int, allowed: np.ndarray | None) -> Hits:
+        if self.words is None:
+            raise UserError("these documents have no index of words; make one with bundle.words=true (task=index)")
+        scores, rows = _within(self.words.search, self.words.score, queries, len(queries), len(self.words), k, allowed)
+        return scores, np.where(scores > 0, rows, NOTHING)  # a document without any of the words is none
+
+    def _fuse(self, lists: Sequence[Hits], k: int) -> Hits:
+        """Add up the reciprocal ranks that each query's documents have in several lists."""
+        names = self.documents.document_ids
+        rankings = [
+            Ranking.of(
+                {
+                    str(query): [(names[row], score) for row, score in zip(one, their, strict=True) if row >= 0]
+                    for query, (one, their) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True))
+                }
+            )
+            for scores, rows in lists
+        ]
+        fused = reciprocal_ranks(rankings, [1.0] * len(rankings), FUSION_K, k).documents
+        scores = np.zeros((len(fused), k), np.float32)
+        rows = np.full((len(fused), k), NOTHING)
+        for query, found in fused.items():
+            for place, (name, score) in enumerate(found):
+                rows[int(query), place], scores[int(query), place] = self.documents.document_rows[name], score
+        return scores, rows
+
+
+def rerank(
+    query: str, documents: Sequence[str], ranker: Encoder | CrossEncoder, top: int | None = None
+) -> list[tuple[int, float]]:
+    """Order texts by how well they answer a query.
+
+    Args:
+        query: what is asked.
+        documents: the texts.
+        ranker: an encoder, which compares vectors, or a cross-encoder, which reads query and text together.
+        top: how many are returned; None is all.
+
+    Returns:
+        The place of each in `documents` and its score, best first; equal scores keep their order.
+    """
+    if not documents:
+        return []
+    if isinstance(ranker, CrossEncoder):
+        scores = ranker.score([(query, text) for text in documents])
+    else:
+        scores = ranker.embed([query], "query").scores(ranker.embed(documents, "document"))[0]
+    order = np.argsort(-scores, kind="stable")[:top]
+    return [(int(place), float(scores[place])) for place in order]
+
+
+def _within(
+    search: Callable[[Any, int], Hits],
+    score: Callable[[Any, np.ndarray], np.ndarray],
+    queries: Any,
+    count: int,
+    documents: int,
+    k: int,
+    allowed: np.ndarray | None,
+) -> Hits:
+    """Search all documents, or those that are allowed.
+
+    Of few that are allowed each is scored. Of many, more than k documents are asked for, until enough of those that are
+    found are allowed.
+
+    Args:
+        search: of an index.
+        score: of the same.
+        queries: what it is asked with.
+        count: how many queries they are.
+        documents: how many it holds.
+        k: documents wanted of each query.
+        allowed: ascending rows; None allows all.
+    """
+    if allowed is None:
+        return search(queries, min(k, documents))
+    k = min(k, len(allowed))
+    if len(allowed) <= SCANNED:
+        rows = np.broadcast_to(allowed, (count, len(allowed)))
+        return best(score(queries, rows), rows, k)
+    mask = np.zeros(documents, bool)
+    mask[allowed] = True
+    depth = min(documents, 2 * k * documents // len(allowed))
+    while True:
+        scores, rows = search(queries, depth)
+        fits = (rows >= 0) & mask[rows]
+        if depth == documents or (fits.sum(axis=1) >= k).all():
+            lowest = np.where(fits, scores, np.float32(-np.inf))
+            scores, rows = best(lowest, np.where(fits, rows, NOTHING), k)
+            return np.where(rows == NOTHING, np.float32(0), scores), rows
+        depth = min(documents, 4 * depth)

@@ -1,0 +1,258 @@
+"""The versions of one bundle: folders with integers for names, and pointers that say which of them is used.
+
+    bundles/NAME/1, 2, 3      published versions, which never change
+    bundles/NAME/champion     a symbolic link to the version that servers follow
+    bundles/NAME/challenger   to the version that may become champion
+    bundles/NAME/previous     to the version that was champion before
+
+Order goes by number alone, never by a clock, and a number is given once, even if its version was removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, TypeAlias, get_args
+
+from filelock import FileLock, Timeout
+
+from embfit.bundle.manifest import FILE, Manifest, read_manifest
+from embfit.errors import ConfigError, UserError
+from embfit.nearest import suggestion
+from embfit.store import replacing_folder, sync, write_text
+
+log = logging.getLogger(__name__)
+
+Pointer: TypeAlias = Literal["champion", "challenger", "previous"]
+POINTERS: tuple[Pointer, ...] = get_args(Pointer)
+
+LAST = ".last-version"  # the greatest number ever given
+NAME_SIGNS = "letters, digits, dots, hyphens and underscores"
+
+
+@dataclass(frozen=True)
+class BundleVersions:
+    """All versions of one bundle.
+
+    Args:
+        dir: the folder of all bundles.
+        name: the bundle's name, which is a folder in it.
+
+    Raises:
+        ConfigError: the name cannot be a folder's.
+    """
+
+    dir: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name.startswith(".") or not all(sign.isalnum() or sign in "-_." for sign in self.name):
+            raise ConfigError(f"bundle.name={self.name}: a bundle's name has {NAME_SIGNS}, and no dot at its beginning")
+
+    @property
+    def folder(self) -> Path:
+        """Where the versions and the pointers are."""
+        return self.dir / self.name
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the published versions, ascending."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if _is_version(path))
+
+    def pointer(self, name: Pointer) -> int | None:
+        """Return the number that a pointer names; None where it is not set."""
+        try:
+            target = str((self.folder / name).readlink())
+        except OSError:
+            return None
+        return int(target) if target.isdigit() else None
+
+    def pointers(self) -> dict[Pointer, int]:
+        """Return the pointers that are set, with the numbers that they name."""
+        return {name: number for name in POINTERS if (number := self.pointer(name)) is not None}
+
+    def number(self, which: str | int = "champion") -> int:
+        """Return the number of a version.
+
+        Args:
+            which: the number, or the name of a pointer.
+
+        Raises:
+            UserError: there is no such bundle, version or pointer.
+        """
+        known = self.numbers()
+        if not known:
+            others = [path.name for path in self.dir.iterdir() if path.is_dir()] if self.dir.is_dir() else []
+            raise UserError(
+                f"{self.dir} has no bundle {self.name!r}{suggestion(self.name, others)}; make its first version with "
+                f"task=index bundle.name={self.name}"
+            )
+        number = int(which) if str(which).isdigit() else self._pointed(str(which))
+        if number not in known:
+            raise UserError(f"{self.name}@{which}: there is no version {number}; {self.folder} has {_listed(known)}")
+        return number
+
+    def path(self, which: str | int = "champion") -> Path:
+        """Return the folder of a version, by its number or a pointer's name.
+
+        Raises:
+            UserError: there is no such bundle, version or pointer.
+        """
+        return self.folder / str(self.number(which))
+
+    def manifest(self, which: str | int = "champion") -> Manifest:
+        """Return the manifest of a version.
+
+        Raises:
+            UserError: there is no such version, or its manifest is damaged.
+        """
+        return read_manifest(self.path(which))
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the right to move pointers and to remove versions; another process waits."""
+        with _held(self._lock("pointers"), f"{self.name}: waiting for another process that moves its pointers"):
+            yield
+
+    def point(self, name: Pointer, number: int) -> None:
+        """Let a pointer name a version, in one step. The caller holds `changing`."""
+        link = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"
+        try:
+            link.symlink_to(str(number))
+            link.replace(self.folder / name)
+        finally:
+            link.unlink(missing_ok=True)
+        sync(self.folder)
+
+    def clear(self, name: Pointer) -> None:
+        """Let a pointer name nothing. The caller holds `changing`."""
+        (self.folder / name).unlink(missing_ok=True)
+        sync(self.folder)
+
+    @contextmanager
+    def publishing(self) -> Iterator[tuple[int, Path]]:
+        """Give the number of a new version, and an empty folder that becomes it when the block ends well.
+
+        One process publishes at a time, others wait. What a process that was killed had left is removed.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _held(self._lock("publishing"), f"{self.name}: waiting for another process that makes a version"):
+            for left in (*self.folder.glob(".*-unfinished"), *self.folder.glob(".*-removed")):
+                shutil.rmtree(left, ignore_errors=True)
+            number = self._reserve()
+            with replacing_folder(self.folder / str(number)) as unfinished:
+                yield number, unfinished
+                for path in unfinished.rglob("*"):
+                    if path.is_file():
+                        path.chmod(0o444)  # published versions do not change
+
+    def remove(self, number: int) -> bool:
+        """Remove a version unless a process has it open; say whether it is gone. The caller holds `changing`.
+
+        It disappears in one step: no reader finds a part of it.
+        """
+        folder = self.folder / str(number)
+        with (folder / FILE).open("rb") as file:
+            if not _lock_file(file, fcntl.LOCK_EX):
+                return False
+            removed = self.folder / f".{number}-removed"
+            shutil.rmtree(removed, ignore_errors=True)
+            folder.rename(removed)
+            sync(self.folder)
+        shutil.rmtree(removed)
+        return True
+
+    def _pointed(self, name: str) -> int:
+        if name not in POINTERS:
+            raise UserError(f"{self.name}@{name}: name a version by its number, or {', '.join(POINTERS)}")
+        number = self.pointer(name)
+        if number is None:
+            raise UserError(
+                f"{self.name} has no {name}; it has versions {_listed(self.numbers())}: "
+                f"embfit bundle promote {self.name}@{self.numbers()[-1]} makes one the champion"
+            )
+        return number
+
+    def _reserve(self) -> int:
+        """Return the next number, and see to it that no other version gets it."""
+        last = 0
+        with suppress(OSError, ValueError):
+            last = int((self.folder / LAST).read_text(encoding="utf-8"))
+        number = max([last, *self.numbers()]) + 1
+        write_text(self.folder / LAST, f"{number}\n")
+        return number
+
+    def _lock(self, what: str) -> FileLock:
+        return FileLock(self.folder / f".{what}.lock")
+
+
+def bundle_names(folder: Path) -> list[str]:
+    """Return the names of the bundles in a folder, sorted."""
+    inside = folder.iterdir() if folder.is_dir() else iter(())
+    return sorted(path.name for path in inside if path.is_dir() and any(map(_is_version, path.iterdir())))
+
+
+class VersionLease:
+    """The claim of a reader to a version, which keeps `prune` from removing it.
+
+    The operating system holds it for the process, so that none outlives its reader, however that ends.
+
+    Args:
+        folder: of the version.
+
+    Raises:
+        UserError: the folder is no version, or is being removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._file: IO[bytes] = (folder / FILE).open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(f"{folder} is no version of a bundle: it has no {FILE}") from error
+        if not _lock_file(self._file, fcntl.LOCK_SH):
+            self._file.close()
+            raise UserError(f"{folder} is being removed; use another version")
+
+    def release(self) -> None:
+        """Give the claim up."""
+        self._file.close()
+
+
+def _is_version(path: Path) -> bool:
+    return path.name.isdigit() and not path.is_symlink() and (path / FILE).is_file()
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
+
+
+def _lock_file(file: IO[bytes], kind: int) -> bool:
+    """Lock a file without waiting; say whether that was possible."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _held(lock: FileLock, waiting: str) -> Iterator[None]:
+    """Hold a lock, and say so where another process has it."""
+    lock_path = Path(lock.lock_file)
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.info("%s", waiting)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

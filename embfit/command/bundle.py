@@ -1,0 +1,184 @@
+"""`embfit bundle`: the versions of bundles, which of them is used, and what differs between two."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+
+from embfit.bundle import BundleSettings, BundleVersions, open_bundle, read_manifest
+from embfit.bundle.difference import differences
+from embfit.bundle.gates import METRIC, GateResult
+from embfit.bundle.promotion import promote, prune, rollback
+from embfit.bundle.versions import bundle_names
+from embfit.compose.build import make
+from embfit.compose.command_line import Parser
+from embfit.compose.composition import compose, hydra_session, resolve_config
+from embfit.compose.explain import aligned
+from embfit.compose.loader import make_loader
+from embfit.compose.preflight import check_group
+from embfit.errors import ConfigError, UserError
+
+MEGABYTE = 1e6
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `embfit bundle ARGUMENTS`.
+
+    Raises:
+        ConfigError: the arguments are wrong.
+        UserError: there is no such version, it is damaged, or a gate did not let it pass.
+    """
+    given = _parser().parse_args(list(arguments))
+    given.do(given)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="embfit bundle", description="Versions of bundles: see, check, choose, compare, remove.")
+    verbs = parser.add_subparsers(required=True, metavar="list|verify|promote|rollback|prune|diff")
+    listing = verbs.add_parser("list", help="list versions with their pointers, size and quality")
+    listing.add_argument("words", nargs="*", metavar="NAME", help="names of bundles (default: all), and KEY=VALUE")
+    listing.set_defaults(do=_list)
+    verify = verbs.add_parser("verify", help="read every file, and hold the model to the vectors that it published")
+    verify.add_argument("version", help="NAME for all versions, or NAME@VERSION")
+    verify.set_defaults(do=_verify)
+    promotion = verbs.add_parser("promote", help="make a version the champion, if the gates let it pass")
+    promotion.add_argument("version", help="NAME for the challenger, or NAME@VERSION")
+    promotion.add_argument("--force", action="store_true", help="whatever the gates say")
+    promotion.set_defaults(do=_promote)
+    back = verbs.add_parser("rollback", help="make the previous version the champion again")
+    back.add_argument("name", help="the bundle's name")
+    back.set_defaults(do=_rollback)
+    pruning = verbs.add_parser("prune", help="remove old versions that no pointer names and no process has open")
+    pruning.add_argument("name", help="the bundle's name")
+    pruning.add_argument("--keep", type=_count, default=3, help="newest versions that stay (default: 3)")
+    pruning.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    pruning.set_defaults(do=_prune)
+    diff = verbs.add_parser("diff", help="show what differs between two versions: documents, model, quality, answers")
+    diff.add_argument("a", help="the first version: NAME@VERSION")
+    diff.add_argument("b", help="the second version: NAME@VERSION")
+    diff.set_defaults(do=_diff)
+    for verb in (verify, promotion, back, pruning, diff):
+        verb.add_argument("overrides", nargs="*", help="KEY=VALUE of the group bundle, such as bundle.dir=DIR")
+    return parser
+
+
+def _settings(overrides: Sequence[str]) -> BundleSettings:
+    """Compose and check the group `bundle`."""
+    loader = make_loader()
+    with hydra_session(loader):
+        found = resolve_config(loader, compose(loader, overrides), overrides)
+    check_group(found.values, "bundle", found.origins)
+    settings: BundleSettings = make(found.values["bundle"], "bundle")
+    return settings
+
+
+def _named(version: str, overrides: Sequence[str]) -> tuple[BundleSettings, BundleVersions, str]:
+    """Return the settings, a bundle's versions and what stands behind the `@`."""
+    name, _, which = version.partition("@")
+    settings = replace(_settings(overrides), name=name)
+    return settings, settings.versions, which
+
+
+def _list(given: argparse.Namespace) -> None:
+    names = [word for word in given.words if "=" not in word]
+    settings = _settings([word for word in given.words if "=" in word])
+    bundles = [BundleVersions(settings.folder, name) for name in names or bundle_names(settings.folder)]
+    if not bundles:
+        raise UserError(f"there are no bundles in {settings.dir}; task=index bundle.name=NAME makes one")
+    rows = [row for versions in bundles for row in _rows(versions)]
+    print("\n".join(aligned([("version", "is", "made", "documents", "index", "MB", METRIC, "p50 ms"), *rows])))
+
+
+def _rows(versions: BundleVersions) -> list[tuple[str, ...]]:
+    rows = []
+    for number in versions.numbers() or [versions.number()]:  # which says that there is none
+        is_ = ", ".join(name for name, named in versions.pointers().items() if named == number) or "-"
+        try:
+            manifest = versions.manifest(number)
+        except UserError:
+            rows.append((f"{versions.name}@{number}", is_, "damaged", *["-"] * 5))
+            continue
+        quality = manifest.quality.metrics.get(METRIC) if manifest.quality else None
+        rows.append(
+            (
+                manifest.label,
+                is_,
+                manifest.created[:16],
+                f"{manifest.documents.count:,}",
+                manifest.index.kind,
+                f"{manifest.bytes / MEGABYTE:,.1f}",
+                "-" if quality is None else f"{quality:.4f}",
+                f"{manifest.latency_ms['p50']:.1f}" if "p50" in manifest.latency_ms else "-",
+            )
+        )
+    return rows
+
+
+def _verify(given: argparse.Namespace) -> None:
+    _, versions, which = _named(given.version, given.overrides)
+    numbers = [versions.number(which)] if which else versions.numbers() or [versions.number()]
+    wrong = 0
+    for number in numbers:
+        try:
+            with open_bundle(versions.folder, number) as bundle:
+                print(
+                    f"ok       {bundle.label}: {len(bundle.manifest.files)} files as published, and its model's vectors"
+                )
+        except UserError as error:
+            wrong += 1
+            print(f"DAMAGED  {versions.name}@{number}: {error}")
+    if wrong:
+        raise UserError(f"{versions.name}: {wrong} of {len(numbers)} versions cannot be used")
+
+
+def _promote(given: argparse.Namespace) -> None:
+    settings, versions, which = _named(given.version, given.overrides)
+    done = promote(versions, which or "challenger", settings.gates, given.force)
+    print_gates(done.results)
+    label = f"{versions.name}@{done.version}"
+    if not done.promoted:
+        failed = ", ".join(result.gate for result in done.results if not result.passed)
+        raise UserError(f"{label} is not promoted: {failed}; --force promotes it all the same")
+    print(f"{label} is champion" + (", though gates did not let it pass (--force)" if done.forced else ""))
+
+
+def print_gates(results: Sequence[GateResult]) -> None:
+    """Print what each gate said."""
+    for result in results:
+        print(f"{'passed' if result.passed else 'FAILED'}  {result.gate}: {result.said}")
+
+
+def _rollback(given: argparse.Namespace) -> None:
+    _, versions, which = _named(given.name, given.overrides)
+    if which:
+        raise ConfigError(f"rollback goes to the previous version; embfit bundle promote {given.name} to another")
+    now, before = rollback(versions)
+    print(f"{versions.name}@{now} is champion, in the place of {versions.name}@{before}")
+
+
+def _prune(given: argparse.Namespace) -> None:
+    _, versions, _ = _named(given.name, given.overrides)
+    removed, in_use = prune(versions, given.keep, given.dry_run)
+    verb = "would be removed" if given.dry_run else "removed"
+    print(f"{verb}: {', '.join(f'{versions.name}@{number}' for number in removed) or 'none'}")
+    if in_use:
+        print(f"kept, since a process has them open: {', '.join(f'{versions.name}@{number}' for number in in_use)}")
+
+
+def _diff(given: argparse.Namespace) -> None:
+    folders = []
+    for version in (given.a, given.b):
+        _, versions, which = _named(version, given.overrides)
+        folders.append(versions.path(which or "champion"))
+    a, b = ((folder, read_manifest(folder)) for folder in folders)
+    for heading, rows in differences(*a, *b):
+        print(
+            f"{heading}: no difference" if not rows else "\n".join([f"{heading}:", *(f"  {x}" for x in aligned(rows))])
+        )
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of versions")
+    return int(text)

@@ -1,0 +1,96 @@
+"""`task=index`: from documents and a model to a version of a bundle that can be served."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from embfit.bundle.promotion import promote as promote_version
+from embfit.bundle.publishing import Contents, publish
+from embfit.bundle.settings import BundleSettings
+from embfit.compose.tasks import task
+from embfit.evaluator import Retrieval
+from embfit.index import IndexBuilder, index_words
+from embfit.index.language import language_of
+from embfit.model import EncoderChoice
+from embfit.records import Report
+from embfit.run.devices import Devices
+from embfit.run.folder import RunFolder
+from embfit.store import Store
+from embfit.task.closing import REPORT, close
+from embfit.task.facts import describe
+from embfit.task.parts import Data
+from embfit.task.trained_dims import trained_dims
+
+log = logging.getLogger(__name__)
+
+
+@task(outputs=REPORT)
+def index(
+    data: Data,
+    model: EncoderChoice,
+    index: IndexBuilder,
+    bundle: BundleSettings,
+    evaluator: Retrieval,
+    store: Store,
+    run: RunFolder,
+    devices: Devices,
+    promote: bool = False,
+) -> Report:
+    """Encode the documents, index them and publish model, index and documents as the next version of a bundle.
+
+    The first version becomes champion, if it passes the gates; a later one becomes challenger, unless it is promoted.
+
+    Args:
+        data: has the documents, and judgements to measure by, where there are any.
+        model: encodes them, and the queries later.
+        index: how they are searched.
+        bundle: the bundle, and what goes into a version.
+        evaluator: has the split that the version is measured on.
+        store: keeps what is encoded, so that an interrupted run goes on.
+        run: the folder of this run.
+        devices: all of them encode.
+        promote: whether the version becomes champion where the gates let it pass.
+    """
+    versions = bundle.versions
+    with run.stage("load data"):
+        collection = data.load(store)
+    with run.stage("load model"):
+        encoder = model.load(*devices.all)
+        dims = trained_dims(Path(encoder.source), encoder.width) if bundle.dims is None else bundle.dims
+    context = evaluator.context(collection, store, model, devices.all, lambda: encoder)
+    words = None
+    if bundle.words:
+        with run.stage("index words"):
+            language = language_of(evaluator.language, collection, store, "evaluator.language=auto")
+            words = index_words(collection, store, language)
+    with run.stage("make version"):
+        contents = Contents(encoder, collection, index, words, bundle.texts, dims, str(run.dir))
+        published = publish(versions, contents, [context.on(split) for split in evaluator.splits], store)
+    manifest = published.manifest
+    with versions.changing():
+        versions.point("challenger", manifest.version)
+    sentences = []
+    if promote or versions.pointer("champion") is None:
+        with run.stage("promote"):
+            promotion = promote_version(versions, manifest.version, bundle.gates)
+        sentences = [
+            f"{'passed' if found.passed else 'FAILED'}  {found.gate}: {found.said}" for found in promotion.results
+        ]
+        sentences.append(
+            f"{manifest.label} is {'champion' if promotion.promoted else 'challenger: a gate did not let it pass'}"
+        )
+    else:
+        sentences.append(f"{manifest.label} is challenger; embfit bundle promote {manifest.name} makes it champion")
+    evaluations = list(published.measured.evaluations)
+    report = Report(
+        task="index",
+        evaluations=evaluations[:1],
+        comparisons=[],
+        data=describe(collection),
+        timings=run.timings,
+        production=evaluations[1:],
+        sections={"bundle": {"name": manifest.name, "version": manifest.version, **asdict(manifest.index)}},
+    )
+    return close(report, run, collection, made=[("bundle", str(versions.path(manifest.version)))], sentences=sentences)

@@ -1,0 +1,142 @@
+"""Kill -9 at every step of what changes a bundle, and a full disk: the champion is whole and answers, always."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import pytest
+import torch
+
+from embfit import store as store_module
+from embfit.bundle import BundleVersions, Gates, open_bundle, publishing
+from embfit.bundle.promotion import promote, prune, rollback
+from tests.bundle.conftest import Make, copy_version
+from tests.conftest import TEXTS
+
+STEPS = ((Path, "rename"), (Path, "replace"), (Path, "symlink_to"), (Path, "unlink"), (Path, "mkdir"))
+SYNCED = (*STEPS, (store_module.os, "fsync"))
+
+
+def killed_at(step: int, steps: tuple[tuple[object, str], ...], work: Callable[[], object]) -> bool:
+    """Run something in a process that is killed at a change of the file system; say whether it came so far.
+
+    Args:
+        step: the number of the change, from 1.
+        steps: the functions whose calls are counted as changes.
+        work: what is run.
+    """
+    child = os.fork()
+    if not child:
+        try:
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads of the parent are not there
+            torch.set_num_threads(1)
+            faiss.omp_set_num_threads(1)
+            _die_at(step, steps)
+            work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _die_at(step: int, steps: tuple[tuple[object, str], ...]) -> None:
+    left = step
+    for owner, name in steps:
+        real = getattr(owner, name)
+
+        def counted(*arguments: object, real: Callable[..., object] = real, **named: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **named)
+
+        setattr(owner, name, counted)
+
+
+def answers(versions: BundleVersions) -> str:
+    """Return the label of the champion, having seen that it answers."""
+    with open_bundle(versions.folder) as bundle:
+        hits = bundle.searcher.hits(bundle.searcher.search([TEXTS[7]], 1))[0]
+        assert [hit.id for hit in hits] == ["d7"]
+        return bundle.label
+
+
+def test_killed_while_a_version_is_made(versions: BundleVersions, make: Make) -> None:
+    step, before = 1, [1]
+    while killed_at(step, SYNCED, make):
+        assert answers(versions) == "docs@1"
+        assert versions.numbers() in (before, [*before, step_number(versions)])
+        before = versions.numbers()
+        step = step * 2 + 1
+    assert step > 60  # so some died while files were written, and some while they were synced
+    number = make().version
+    assert versions.numbers()[-1] == number
+    assert not [path for path in versions.folder.glob(".*") if path.is_dir()]
+    with open_bundle(versions.folder, number):
+        pass
+
+
+def step_number(versions: BundleVersions) -> int:
+    return int((versions.folder / ".last-version").read_text())
+
+
+def test_killed_while_it_is_promoted(versions: BundleVersions) -> None:
+    copy_version(versions, 2)
+    versions.point("challenger", 2)
+    step = 1
+    while killed_at(step, STEPS, lambda: promote(versions, "challenger", Gates())):
+        assert answers(versions) in ("docs@1", "docs@2")
+        assert versions.pointer("previous") in (None, 1)
+        step += 1
+    assert step > 6
+    promote(versions, 2, Gates())
+    assert versions.pointers() == {"champion": 2, "previous": 1}
+
+
+def test_killed_while_it_is_rolled_back(versions: BundleVersions) -> None:
+    copy_version(versions, 2)
+    promote(versions, 2, Gates())
+    step = 1
+    while killed_at(step, STEPS, lambda: rollback(versions)):
+        assert answers(versions) in ("docs@1", "docs@2")
+        versions.point("champion", 2)
+        versions.point("previous", 1)
+        step += 1
+    assert step > 4
+    assert versions.pointers() == {"champion": 1, "previous": 2}
+
+
+def test_killed_while_old_versions_are_removed(versions: BundleVersions) -> None:
+    copy_version(versions, 2)
+    promote(versions, 2, Gates())
+    versions.clear("previous")
+    step = 1
+    while killed_at(step, (*STEPS, (os, "unlink"), (os, "rmdir")), lambda: prune(versions, keep=1)):
+        assert answers(versions) == "docs@2"
+        if 1 not in versions.numbers():
+            break
+        step += 1
+    assert versions.numbers() == [2]
+    copy_version(versions, 3)  # and what was left of it is removed
+    assert not [path for path in versions.folder.glob(".*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("write", ["write_documents", "save_encoder", "write_manifest", "digest_files"])
+def test_a_full_disk(versions: BundleVersions, make: Make, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, write, full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/docs/2'"):
+            make()
+    assert versions.numbers() == [1]
+    assert not [path for path in versions.folder.glob(".*") if path.is_dir()]
+    assert answers(versions) == "docs@1"
+    assert make().version == 3

@@ -1,0 +1,55 @@
+"""`task=index`, as it is typed: from a collection on the disk to versions that answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import embfit
+from embfit.app import main
+from embfit.bundle import BundleVersions
+from embfit.task.trained_dims import trained_dims
+from tests.task.test_search import finished
+
+
+def test_versions_of_a_collection(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    index = ["index", *command, "bundle.name=docs", "bundle.dims=[8,16]"]
+    assert main([*index, "run.dir=first"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "docs@1 is champion" in printed
+    assert any(line.split() == ["bundle", "bundles/docs/1"] for line in printed)
+    report = json.loads(Path("first/report.json").read_text())
+    assert report["bundle"]["version"] == 1
+    assert report["systems"]["bundle"]["metrics"]["recall@100"] == 1.0
+    corpus = Path(next(word for word in command if word.startswith("data.path="))[10:]) / "corpus.jsonl"
+    corpus.write_text(corpus.read_text() + json.dumps({"_id": "new", "text": "penguins cannot fly"}) + "\n")
+    assert main([*index, "run.dir=second"]) == 0
+    assert "docs@2 is challenger; embfit bundle promote docs makes it champion" in capsys.readouterr().out
+    versions = BundleVersions(Path("bundles"), "docs")
+    assert versions.pointers() == {"champion": 1, "challenger": 2}
+    manifest = versions.manifest("challenger")
+    assert (manifest.documents.encoded, manifest.documents.reused, manifest.based_on) == (1, 36, 1)
+    assert manifest.model.dims == [8, 16]
+    assert embfit.load("bundles/docs@2").search("penguins cannot fly", 1)[0].id == "new"
+
+
+def test_a_bundle_needs_a_name(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", *command]) == 2
+    assert "bundle.name: is not set; name the bundle: bundle.name=docs" in capsys.readouterr().err
+    assert main(["index", *command, "bundle.name=a/b"]) == 2
+    assert "bundle.name=a/b: a bundle's name has letters, digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loss", "dims"),
+    [("{dims: null}", [64, 128, 192]), ("{dims: [32, 16]}", [16, 32]), ("{temperature: 0.1}", [])],
+)
+def test_the_dimensions_that_a_run_trained(tmp_path: Path, loss: str, dims: list[int]) -> None:
+    (tmp_path / "tiny").mkdir()
+    model = finished(tmp_path / "runs" / "run", tmp_path / "tiny", "")
+    config = model.parent / "config.yaml"
+    config.write_text(f"{config.read_text()}loss: {loss}\n")
+    assert trained_dims(model, 192) == dims
+    assert trained_dims(tmp_path / "tiny", 192) == []
