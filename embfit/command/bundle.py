@@ -29,15 +29,21 @@ def run(arguments: Sequence[str]) -> None:
         ConfigError: the arguments are wrong.
         UserError: there is no such version, it is damaged, or a gate did not let it pass.
     """
-    given = _parser().parse_args(list(arguments))
+    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]  # wherever they stand
+    given = _parser().parse_args([word for word in arguments if word not in overrides])
+    given.overrides = overrides
     given.do(given)
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="embfit bundle", description="Versions of bundles: see, check, choose, compare, remove.")
+    parser = Parser(
+        prog="embfit bundle",
+        description="Versions of bundles: see, check, choose, compare, remove.",
+        epilog="KEY=VALUE sets a key of the group bundle, such as bundle.dir=DIR.",
+    )
     verbs = parser.add_subparsers(required=True, metavar="list|verify|promote|rollback|prune|diff")
     listing = verbs.add_parser("list", help="list versions with their pointers, size and quality")
-    listing.add_argument("words", nargs="*", metavar="NAME", help="names of bundles (default: all), and KEY=VALUE")
+    listing.add_argument("names", nargs="*", metavar="NAME", help="names of bundles (default: all)")
     listing.set_defaults(do=_list)
     verify = verbs.add_parser("verify", help="read every file, and hold the model to the vectors that it published")
     verify.add_argument("version", help="NAME for all versions, or NAME@VERSION")
@@ -58,8 +64,6 @@ def _parser() -> Parser:
     diff.add_argument("a", help="the first version: NAME@VERSION")
     diff.add_argument("b", help="the second version: NAME@VERSION")
     diff.set_defaults(do=_diff)
-    for verb in (verify, promotion, back, pruning, diff):
-        verb.add_argument("overrides", nargs="*", help="KEY=VALUE of the group bundle, such as bundle.dir=DIR")
     return parser
 
 
@@ -81,9 +85,8 @@ def _named(version: str, overrides: Sequence[str]) -> tuple[BundleSettings, Bund
 
 
 def _list(given: argparse.Namespace) -> None:
-    names = [word for word in given.words if "=" not in word]
-    settings = _settings([word for word in given.words if "=" in word])
-    bundles = [BundleVersions(settings.folder, name) for name in names or bundle_names(settings.folder)]
+    settings = _settings(given.overrides)
+    bundles = [BundleVersions(settings.folder, name) for name in given.names or bundle_names(settings.folder)]
     if not bundles:
         raise UserError(f"there are no bundles in {settings.dir}; task=index bundle.name=NAME makes one")
     rows = [row for versions in bundles for row in _rows(versions)]
