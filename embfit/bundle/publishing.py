@@ -160,7 +160,7 @@ def publish(
 def _write_index(folder: Path, builder: IndexBuilder, embeddings: Embeddings, earlier: EarlierVersion | None) -> None:
     folder.mkdir()
     try:
-        builder.build(embeddings, None if earlier is None else earlier.index, "indexing documents").save(folder)
+        builder.write(embeddings, folder, None if earlier is None else earlier.index, "indexing documents")
     except ValueError as error:
         raise UserError(f"the documents cannot be indexed: {error}") from error
 

@@ -1,7 +1,7 @@
 """Searching a corpus behind one seam (`protocol.Index`): vectors, one or several a document, and words."""
 
 from embfit.index.approximate import ApproximateIndex, open_index
-from embfit.index.builders import ApproximateBuilder, AutoBuilder, ExactBuilder
+from embfit.index.builders import ApproximateBuilder, AutoBuilder, ExactBuilder, TokenBuilder
 from embfit.index.compressed import CompressedIndex
 from embfit.index.exact import ExactIndex
 from embfit.index.lexical import BM25Index, index_words
@@ -21,6 +21,7 @@ __all__ = [
     "Index",
     "IndexBuilder",
     "TextIndex",
+    "TokenBuilder",
     "TokenIndex",
     "TokenIndexing",
     "VectorIndex",

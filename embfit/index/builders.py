@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from embfit.index.approximate import GROWING, ApproximateIndex, Approximation
 from embfit.index.exact import ExactIndex
-from embfit.index.protocol import EarlierIndex, VectorIndex
+from embfit.index.protocol import EarlierIndex, IndexBuilder
+from embfit.index.token_vectors import TokenIndex, TokenIndexing
 from embfit.records import Embeddings, Seed
+from embfit.vectors import Vectors
 
 Values = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -20,9 +24,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class ExactBuilder:
     """Every vector, compared exactly."""
 
-    def build(self, documents: Embeddings, earlier: EarlierIndex | None = None, label: str | None = None) -> ExactIndex:
-        """Take the vectors as they are."""
-        return ExactIndex(documents.vectors, documents.fingerprint)
+    def write(
+        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+    ) -> None:
+        """Write the vectors as they are."""
+        ExactIndex(documents.vectors, documents.fingerprint).save(folder)
 
 
 @dataclass(frozen=True)
@@ -41,14 +47,17 @@ class ApproximateBuilder:
     rebuild_share: Share = 0.2
     seed: Seed = 0
 
-    def build(
-        self, documents: Embeddings, earlier: EarlierIndex | None = None, label: str | None = None
-    ) -> ApproximateIndex:
-        """Index the vectors, or add to an earlier index of the same method.
+    def write(
+        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+    ) -> None:
+        """Write an index of the vectors, or an earlier one of the same method with what is new added.
 
         Raises:
             ValueError: documents have several vectors each.
         """
+        self._index(documents, earlier, label).save(folder)
+
+    def _index(self, documents: Embeddings, earlier: EarlierIndex | None, label: str | None) -> ApproximateIndex:
         if earlier is not None and isinstance(earlier.index, ApproximateIndex) and self.method in GROWING:
             before = earlier.index
             same = (before.method, before.seed, before.documents.width) == (
@@ -62,11 +71,31 @@ class ApproximateBuilder:
 
 
 @dataclass(frozen=True)
+class TokenBuilder(TokenIndexing):
+    """One vector a token, kept in few bytes; what is set is what `TokenIndexing` has.
+
+    Such an index does not keep vectors as they were, so a changed corpus is encoded and indexed as a whole.
+    """
+
+    def write(
+        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+    ) -> None:
+        """Write an index of the vectors.
+
+        Raises:
+            ValueError: documents have one vector each, or the format cannot keep their vectors.
+        """
+        if documents.vectors.single:
+            raise ValueError("index=tokens is for one vector a token, and this model gives one a text; set index=auto")
+        TokenIndex.build(documents.vectors, folder, self, documents.fingerprint, label=label)
+
+
+@dataclass(frozen=True)
 class AutoBuilder:
     """What answers one query at a time within about five milliseconds on one core, by the size of the documents.
 
-    Limits are numbers of values, documents times dimensions: a scan takes time in proportion to them. What has several
-    vectors a document is compared exactly.
+    Limits are numbers of values, documents times dimensions: a scan takes time in proportion to them. Documents of
+    several vectors each get an index of token vectors with its own defaults.
 
     Args:
         exact: up to so many values every vector is compared exactly (100,000 documents of 384 dimensions).
@@ -81,13 +110,16 @@ class AutoBuilder:
     rebuild_share: Share = 0.2
     seed: Seed = 0
 
-    def build(
-        self, documents: Embeddings, earlier: EarlierIndex | None = None, label: str | None = None
-    ) -> VectorIndex:
-        """Index the vectors by what their number asks for."""
-        vectors = documents.vectors
+    def write(
+        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+    ) -> None:
+        """Write the index that the number of vectors asks for."""
+        self._builder(documents.vectors).write(documents, folder, earlier, label)
+
+    def _builder(self, vectors: Vectors[np.ndarray]) -> IndexBuilder:
+        if not vectors.single:
+            return TokenBuilder(seed=self.seed)
         values = len(vectors) * vectors.width
-        if values <= self.exact or not vectors.single:
-            return ExactBuilder().build(documents, earlier, label)
-        method: Approximation = "int8" if values <= self.compact else "hnsw"
-        return ApproximateBuilder(method, self.rebuild_share, self.seed).build(documents, earlier, label)
+        if values <= self.exact:
+            return ExactBuilder()
+        return ApproximateBuilder("int8" if values <= self.compact else "hnsw", self.rebuild_share, self.seed)

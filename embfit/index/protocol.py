@@ -75,13 +75,14 @@ class EarlierIndex:
 class IndexBuilder(Protocol):
     """The choice of an index: what a YAML of the group `index` names."""
 
-    def build(
-        self, documents: Embeddings, earlier: EarlierIndex | None = None, label: str | None = None
-    ) -> VectorIndex:
-        """Index documents.
+    def write(
+        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+    ) -> None:
+        """Index documents and write the index into a folder that exists; `load_index` opens it.
 
         Args:
             documents: their vectors, possibly memory-mapped, and what made them.
+            folder: gets the index.
             earlier: an index that may be added to, where that is quicker than a new one.
             label: the name that progress is shown under; None shows none.
 

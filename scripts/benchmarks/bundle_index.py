@@ -77,7 +77,7 @@ def _measure(
 ) -> tuple[dict[str, object], list[list[int]]]:
     folder.mkdir()
     started = time.process_time()
-    BUILDERS[kind].build(Embeddings(documents, "synthetic")).save(folder)
+    BUILDERS[kind].write(Embeddings(documents, "synthetic"), folder)
     built = time.process_time() - started
     index = load_index(folder)
     rows, milliseconds = [], []

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from embfit.bundle import BundleVersions, open_bundle
 from embfit.errors import UserError
-from embfit.index import ApproximateBuilder, ApproximateIndex, ExactIndex
-from embfit.model import Encoder
+from embfit.index import ApproximateBuilder, ApproximateIndex, AutoBuilder, ExactIndex, TokenBuilder
+from embfit.model import Encoder, LateInteractionEncoder
 from embfit.store import Store
 from tests.bundle.conftest import CHANGED, Make, make_version
+from tests.conftest import TEXTS, new_late_encoder
 
 QUERY = "the blood in the lungs"
 
@@ -98,6 +100,29 @@ def test_an_approximate_index_of_a_changed_folder(
         index = bundle.searcher.index
         assert isinstance(index, ApproximateIndex)
         assert index.removed_share == (2 / 14 if method in ("hnsw", "ivf") else 0)
+
+
+def test_late_interaction_is_indexed_by_tokens(
+    versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    encoder = new_late_encoder(tokenizer)
+    manifest = make(encoder=encoder, builder=AutoBuilder())
+    assert (manifest.index.kind, manifest.index.recall) == ("tokens", 1.0)
+    assert manifest.index.bytes < 3 * encoder.embed(TEXTS, "document").rows.size + 20_000  # float16, and its manifest
+    with open_bundle(versions.folder, 2) as bundle:
+        assert isinstance(bundle.encoder, LateInteractionEncoder)
+        found = bundle.searcher.search([QUERY], 12, mode="dense")
+        expected = ExactIndex(encoder.embed(TEXTS, "document")).search(encoder.embed([QUERY], "query"), 12)
+        np.testing.assert_array_equal(found[1], expected[1])
+        np.testing.assert_allclose(found[0], expected[0], atol=2e-3)
+    assert make(encoder=encoder, builder=AutoBuilder(), texts=CHANGED).documents.encoded == 12
+
+
+def test_an_index_that_does_not_fit_the_model_is_refused(make: Make, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(UserError, match=r"index=tokens is for one vector a token, and this model gives one a text"):
+        make(builder=TokenBuilder())
+    with pytest.raises(UserError, match=r"an approximate index holds one vector a document, and these have several"):
+        make(encoder=new_late_encoder(tokenizer), builder=ApproximateBuilder("hnsw"))
 
 
 def test_texts_may_be_left_out(versions: BundleVersions, make: Make) -> None:
