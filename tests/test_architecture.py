@@ -24,7 +24,7 @@ FLOORS = (
     {"model"},
     {"evaluator", "generator", "miner"},
     {"training", "bundle"},
-    {"report"},
+    {"report", "server"},
     {"assess", "launcher"},
     {"sweep"},
     {"task", "command"},

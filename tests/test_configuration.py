@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 CHOICES = [file for file in FILES if file.parent != CONF]
-PAGES = {"index": "search-index"}  # the guide of a group whose name is that of a site's first page
+PAGES = {"index": "search-index", "server": "serve"}  # guides with another name: `index` is that of a site's first page
 GROUPS = sorted({file.parent.name for file in CHOICES})
 
 
@@ -182,6 +182,7 @@ NEEDS = {
     "miner/scored": "model",
     "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
     "task/index": "bundle.name",
+    "task/serve": "bundle.name",
     "experiment/distill": "miner.model",
     "experiment/labelled-pairs": "data.path",
 }

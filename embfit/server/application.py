@@ -1,0 +1,133 @@
+"""The application: routes, the one shape of errors, and a schema that says what really comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from embfit.server import bodies
+from embfit.server.call import Call
+from embfit.server.refusals import TYPES, Refusal
+from embfit.server.routes import embeddings, search, status
+from embfit.server.service import Service
+from embfit.server.transport import Transport
+from embfit.version import __version__
+
+ABOUT = "Embeddings, search and reranking by one version of a bundle; the header x-embfit-bundle says which."
+
+
+def make_application(service: Service) -> FastAPI:
+    """Return the ASGI application of a service."""
+    app = FastAPI(title="embfit", version=__version__, description=ABOUT)
+    _add_asking_routes(app, service)
+    _add_telling_routes(app, service)
+
+    @app.exception_handler(RequestValidationError)
+    def unfit(request: Request, error: RequestValidationError) -> Response:
+        raise _first_error(error)
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        raise Refusal(error.status_code, _said(request, error), headers=error.headers) from error
+
+    app.add_middleware(Transport, service=service)
+    app.openapi = lambda: _schema(app)  # type: ignore[method-assign]  # FastAPI's way to change the schema
+    return app
+
+
+def _add_asking_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/embeddings", **_answers(bodies.EmbeddingsAnswer, 400, 404, 412, 413, 429, 500, 503))
+    @app.post("/embeddings", include_in_schema=False)
+    async def embed(asked: bodies.EmbeddingsRequest, request: Request) -> Response:
+        """Embed texts, as OpenAI's API does."""
+        return await embeddings.embeddings(service, Call.of(request), asked)
+
+    @app.post("/v1/search", **_answers(bodies.SearchAnswer, 400, 404, 412, 413, 429, 500, 503))
+    async def find(asked: bodies.SearchRequest, request: Request) -> Response:
+        """Find the best documents of a query, or of several."""
+        return await search.search(service, Call.of(request), asked)
+
+    @app.post("/v1/rerank", **_answers(bodies.RerankAnswer, 400, 404, 412, 413, 429, 500, 503))
+    @app.post("/rerank", include_in_schema=False)
+    async def rerank(asked: bodies.RerankRequest, request: Request) -> Response:
+        """Order documents by how well they answer a query, as Jina's and Cohere's APIs do."""
+        return await search.rerank(service, Call.of(request), asked)
+
+    @app.post("/tokenize", **_answers(bodies.TokenizeAnswer, 400, 404, 412, 413))
+    async def tokenize(asked: bodies.TokenizeRequest, request: Request) -> Response:
+        """Show the tokens of texts, as the model reads them."""
+        return await embeddings.tokenize(service, Call.of(request), asked)
+
+
+def _add_telling_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models", **_answers(bodies.ModelsAnswer))
+    async def models(request: Request) -> Response:
+        """List the names that requests may give."""
+        return status.models(Call.of(request))
+
+    @app.get("/info", **_answers(dict[str, Any]))
+    async def about(request: Request) -> Response:
+        """Say what answers, and the limits of requests."""
+        return status.about(service, Call.of(request))
+
+    @app.get("/health", **_answers(bodies.State, 503))
+    async def health() -> Response:
+        """Say that the process and the model's thread work."""
+        return status.health(service)
+
+    @app.get("/ready", **_answers(bodies.State, 503))
+    async def ready() -> Response:
+        """Say that requests are taken."""
+        return status.ready(service)
+
+    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
+    async def metrics() -> Response:
+        """Return the metrics, as Prometheus reads them."""
+        return status.metrics(service)
+
+
+def _answers(answer: type[BaseModel] | Any, *refusals: int) -> dict[str, Any]:
+    """Return what a route's schema says: its answer, and the errors that it may have besides those of all routes."""
+    errors = {code: {"model": bodies.ErrorAnswer, "description": TYPES[code]} for code in (401, 408, *refusals)}
+    return {"responses": {200: {"model": answer}, **errors}, "response_model": None}
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI schema, without the error that FastAPI adds to every route and that never comes."""
+    if not app.openapi_schema:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(name, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _first_error(error: RequestValidationError) -> Refusal:
+    """Return the refusal of a body that does not fit: its first error, and where it is."""
+    first = error.errors()[0]
+    place = [part for number, part in enumerate(first["loc"][1:]) if not number or isinstance(part, int)]
+    param = ".".join(map(str, place)) or None  # without the names of the types that were tried
+    if first["type"] == "json_invalid":
+        return Refusal(400, f"the body is no JSON: {first['ctx']['error']}", code="invalid_json")
+    if len(first["loc"]) == 1 and first["type"] in ("missing", "model_attributes_type"):
+        return Refusal(400, "the body is no object of JSON; send one, with content-type: application/json")
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return Refusal(400, f"{param or 'the body'}: {message}", param=param)
+
+
+def _said(request: Request, error: HTTPException) -> str:
+    """Return what is wrong with a request that no route took."""
+    if error.status_code == 404:
+        return f"there is nothing at {request.url.path[:100]}; /docs lists what there is"
+    if error.status_code == 405:
+        return f"{request.url.path} is not asked with {request.method}; /docs says how"
+    return "the body is not UTF-8, or no JSON" if error.status_code == 400 else str(error.detail)

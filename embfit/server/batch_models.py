@@ -1,0 +1,109 @@
+"""What the batcher computes: texts by the encoder of a version, and pairs by a cross-encoder."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embfit.model import CrossEncoder, Encoder
+from embfit.model.encoder import Kind
+from embfit.model.pairs import TextPairs
+from embfit.ragged import offsets_of
+from embfit.tokens import Tokens, concatenate
+from embfit.vectors import Vectors
+
+TEXTS = 64  # tokenised at a time, so that a long request does not keep a short one from the tokenizer
+CHARACTERS = 200_000  # of these together, at most
+
+
+class NotFiniteError(Exception):
+    """A model gave NaN or infinity."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextBatches:
+    """Token ids in ([L] int32 each), vectors out ([v, D] float32 each; v is 1 but in late interaction).
+
+    Args:
+        encoder: computes them.
+    """
+
+    encoder: Encoder
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> Tokens:
+        """Tokenise queries or documents, a portion at a time."""
+        return concatenate([self.encoder.tokenize(portion, kind) for portion in _portions(texts)])
+
+    def compute(self, contents: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Embed a batch.
+
+        Raises:
+            NotFiniteError: a vector is not finite.
+        """
+        tokens = _tokens(contents)
+        starts = self.encoder.vector_starts(tokens)
+        bounds = np.arange(len(contents) + 1) if starts is None else starts
+        rows = np.empty((int(bounds[-1]), self.encoder.width), np.float32)
+        self.encoder.encode_batches(tokens, [np.arange(len(contents))], Vectors(rows, starts), lambda texts: None)
+        if not np.isfinite(rows).all():
+            raise NotFiniteError("the model gave a vector that is not finite (NaN or infinity)")
+        return [rows[start:stop] for start, stop in itertools.pairwise(bounds.tolist())]
+
+    def joined(self, tokens: Tokens, parts: Sequence[np.ndarray]) -> Vectors[np.ndarray]:
+        """Return the vectors of a request's texts, of which each was computed."""
+        return Vectors(np.concatenate(parts), self.encoder.vector_starts(tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatches:
+    """Pairs of token ids in, one score each out.
+
+    Args:
+        ranker: computes them.
+    """
+
+    ranker: CrossEncoder
+
+    def pairs(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+        """Tokenise a query and documents; return the pairs, and how many tokens each has ([P] int64)."""
+        first = self.ranker.tokenize([query])
+        others = concatenate([self.ranker.tokenize(portion) for portion in _portions(documents)])
+        rows = np.stack([np.zeros(len(documents), np.int64), np.arange(len(documents))], axis=1)
+        lengths = self.ranker.pairs(first, others, rows).lengths
+        return [(first.ids, ids) for ids in split(others)], lengths
+
+    def compute(self, contents: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+        """Score a batch.
+
+        Raises:
+            UserError: a score is no number.
+        """
+        queries, documents = (_tokens([pair[side] for pair in contents]) for side in (0, 1))
+        rows = np.repeat(np.arange(len(contents))[:, None], 2, axis=1)
+        read: TextPairs = self.ranker.pairs(queries, documents, rows)
+        return [float(score) for score in self.ranker.score_tokens(read)]
+
+
+def split(tokens: Tokens) -> list[np.ndarray]:
+    """Return the token ids of each text."""
+    return [tokens.ids[start:stop] for start, stop in itertools.pairwise(tokens.starts.tolist())]
+
+
+def _tokens(contents: Sequence[np.ndarray]) -> Tokens:
+    return Tokens(np.concatenate(contents), offsets_of([len(ids) for ids in contents]), np.zeros(len(contents), bool))
+
+
+def _portions(texts: Sequence[str]) -> list[list[str]]:
+    """Cut texts into portions that are tokenised one after another."""
+    portions: list[list[str]] = []
+    characters = 0
+    for text in texts:
+        if not portions or len(portions[-1]) == TEXTS or characters + len(text) > CHARACTERS:
+            portions.append([])
+            characters = 0
+        portions[-1].append(text)
+        characters += len(text)
+    return portions

@@ -1,0 +1,80 @@
+"""What the server measures, for Prometheus. Names and meanings are close to those of TEI and vLLM."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from embfit.server.batching import BatchFacts
+from embfit.server.following import LiveBundle
+
+SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class Metrics:
+    """The metrics of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Requests, by route and status", ("route", "code"))
+        self.failures = self._counter("request_failures", "Requests that failed, by reason", ("reason",))
+        self.request_seconds = self._seconds("request", "Requests", ("route",))
+        self.tokenization_seconds = self._seconds("tokenization", "Tokenising the texts of a request")
+        self.queue_seconds = self._seconds("queue", "From a request's arrival in the queue to its first batch")
+        self.inference_seconds = self._seconds("inference", "A batch in the model")
+        self.search_seconds = self._seconds("search", "Searching the index for the queries of a request")
+        self.queue_size = Gauge("embfit_queue_size", "Texts that wait for the model", registry=self.registry)
+        self.batch_texts = self._histogram("batch_texts", "Texts of a batch", COUNTS)
+        self.batch_tokens = self._histogram("batch_tokens", "Tokens of a batch, padding included", COUNTS)
+        self.batch_padding = self._histogram("batch_padding_ratio", "Share of padding in a batch", SHARES)
+        self.input_tokens = self._histogram("request_input_tokens", "Tokens of a request", COUNTS)
+        self.prompt_tokens = self._counter("prompt_tokens", "Tokens read")
+        self.truncated = self._counter("truncated_texts", "Texts that were longer than the model reads")
+        self.swaps = self._counter("bundle_swaps", "Versions that were opened or refused", ("result",))
+        self.bundle = Gauge(
+            "embfit_bundle_info",
+            "The version that answers",
+            ("name", "version", "model", "index", "precision"),
+            registry=self.registry,
+        )
+        self.bundle_loaded = Gauge(
+            "embfit_bundle_loaded_timestamp_seconds", "When that version was opened", registry=self.registry
+        )
+        self.shadow_overlap = self._histogram(
+            "shadow_overlap_ratio", "Share of the first documents that the shadow finds too", SHARES
+        )
+        self.shadow_seconds = self._seconds("shadow", "A query asked of the shadow")
+
+    def observe_batch(self, facts: BatchFacts) -> None:
+        """Count a batch."""
+        self.batch_texts.observe(facts.texts)
+        self.batch_tokens.observe(facts.padded)
+        self.batch_padding.observe(1 - facts.tokens / facts.padded)
+        self.inference_seconds.observe(facts.seconds)
+
+    def observe_swap(self, live: LiveBundle | None) -> None:
+        """Count a version that was opened, or with None one that was refused."""
+        self.swaps.labels("refused" if live is None else "opened").inc()
+        if live is not None:
+            manifest = live.bundle.manifest
+            self.bundle.clear()
+            self.bundle.labels(
+                manifest.name,
+                str(manifest.version),
+                manifest.model.source,
+                manifest.index.kind,
+                live.bundle.encoder.settings.precision,
+            ).set(1)
+            self.bundle_loaded.set(live.loaded)
+
+    def _counter(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"embfit_{name}_total", told, labels, registry=self.registry)
+
+    def _seconds(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Histogram:
+        return Histogram(
+            f"embfit_{name}_duration_seconds", f"{told}, in seconds", labels, registry=self.registry, buckets=SECONDS
+        )
+
+    def _histogram(self, name: str, told: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"embfit_{name}", told, registry=self.registry, buckets=buckets)

@@ -1,0 +1,1 @@
+"""The routes: what each reads of a request, and how it answers."""

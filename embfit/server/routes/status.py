@@ -1,0 +1,85 @@
+"""What the server is, whether it works, and what it measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from embfit.server.call import Call
+from embfit.server.refusals import Refusal
+from embfit.server.routes.answers import json_answer, names
+from embfit.server.service import Service
+from embfit.version import __version__
+
+
+def health(service: Service) -> Response:
+    """Say that the process and the model's thread work; else it should be started anew."""
+    if not service.batcher.alive:
+        raise Refusal(503, "the model's thread has ended; start the server again", code="not_alive", reason="other")
+    return json_answer({"status": "ok"})
+
+
+def ready(service: Service) -> Response:
+    """Say that requests are taken: a version is verified and warm, and the server is not stopping."""
+    if service.stopping or not service.batcher.alive:
+        raise Refusal(503, "the server is stopping" if service.stopping else "it has failed", reason="other")
+    return json_answer({"status": "ready"})
+
+
+def metrics(service: Service) -> Response:
+    """Return the metrics, as Prometheus reads them."""
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def models(call: Call) -> Response:
+    """List the names by which requests may ask for the version."""
+    return json_answer(
+        {
+            "object": "list",
+            "data": [
+                {"id": name, "object": "model", "created": int(call.live.loaded), "owned_by": "embfit"}
+                for name in names(call.live)
+            ],
+        }
+    )
+
+
+def about(service: Service, call: Call) -> Response:
+    """Say what answers: the version, its model, index and documents, and the limits of requests."""
+    bundle, settings = call.live.bundle, service.settings
+    manifest = bundle.manifest
+    found: dict[str, Any] = {
+        "bundle": manifest.label,
+        "name": manifest.name,
+        "version": manifest.version,
+        "created": manifest.created,
+        "follows": settings.serve,
+        "model": {
+            "source": manifest.model.source,
+            "width": manifest.model.width,
+            "dimensions": sorted({*manifest.model.dims, manifest.model.width}),
+            "max_length": manifest.model.max_length,
+            "query_fingerprint": manifest.model.query,
+            "document_fingerprint": manifest.model.document,
+            "document_precision": manifest.model.precision,
+            "query_precision": bundle.encoder.settings.precision,
+            "probe_distance": bundle.probe_distance,
+        },
+        "index": {"kind": manifest.index.kind, "recall": manifest.index.recall},
+        "documents": {
+            "count": manifest.documents.count,
+            "texts": manifest.documents.texts,
+            "columns": list(manifest.documents.columns),
+            "words": manifest.words is not None,
+        },
+        "quality": None if manifest.quality is None else dict(manifest.quality.metrics),
+        "reranker": settings.reranker,
+        "shadow": None if service.shadow is None else service.shadow.label,
+        "limits": {
+            name: getattr(settings, name) for name in ("max_texts", "max_characters", "max_bytes", "max_k", "queue")
+        },
+        "embfit": __version__,
+    }
+    return json_answer(found)

@@ -1,0 +1,116 @@
+"""A server from its first request to its last: listening, following, and stopping without losing what it took."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from embfit.errors import ConfigError
+from embfit.server.application import make_application
+from embfit.server.service import Service
+from embfit.server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+SWEPT_EVERY = 1.0  # seconds
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which ends a process as having done its work when it is told to stop.
+
+    uvicorn's own (0.54) raises the signal again after it has stopped, which the process would end by.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]  # a generator is an iterator
+        """Stop on SIGINT and SIGTERM; a second SIGINT does not wait for requests."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """Take the address.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"server.host={settings.host}, server.port={settings.port}: {error.strerror or error}; choose another one "
+            "(server.port=0 takes a free port)"
+        ) from error
+    listening.setblocking(False)
+    return listening
+
+
+def url(listening: socket.socket) -> str:
+    """Return the URL of an address."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(service: Service) -> Server:
+    """Return the HTTP server of a service."""
+    return Server(
+        uvicorn.Config(
+            make_application(service),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(service.settings.stop_seconds)),
+        )
+    )
+
+
+async def run(service: Service, server: Server, listening: socket.socket) -> None:
+    """Answer requests until the server is told to stop; then finish those that were taken."""
+    service.start()
+    sweeping = asyncio.create_task(_close_stalled(server, service.settings.receive_seconds))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        sweeping.cancel()
+        await asyncio.to_thread(service.close)
+
+
+async def _close_stalled(server: Server, seconds: float) -> None:
+    """Close connections that send no whole head of a request in time, which uvicorn waits for without end."""
+    since: dict[Any, float] = {}
+    while True:
+        now = time.monotonic()
+        idle = {found for found in server.server_state.connections if _is_idle(found)}
+        since = {connection: since.get(connection, now) for connection in idle}
+        for connection, began in since.items():
+            if now - began > seconds and connection.transport is not None:
+                connection.transport.close()
+        await asyncio.sleep(min(SWEPT_EVERY, seconds))
+
+
+def _is_idle(connection: Any) -> bool:
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or bool(cycle.response_complete)

@@ -1,0 +1,313 @@
+"""What the routes ask: vectors, scores and documents, from the version that a call holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from embfit.bundle import BundleVersions, Hit
+from embfit.bundle.documents import matching_rows
+from embfit.bundle.searching import Mode
+from embfit.errors import UserError
+from embfit.index.protocol import Hits
+from embfit.model import CrossEncoder
+from embfit.model.encoder import Kind
+from embfit.model.precision import choose_device, default_token_budget
+from embfit.server.batch_models import PairBatches, split
+from embfit.server.batching import Batcher, BatchModel, Job, QueueFullError, StoppedError, TextError
+from embfit.server.call import Call
+from embfit.server.following import Follower, LiveBundle
+from embfit.server.metrics import Metrics
+from embfit.server.refusals import Refusal, overloaded, too_large
+from embfit.server.settings import ServerSettings
+from embfit.tokens import Tokens
+from embfit.vectors import Vectors
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+OVERLAP = 10  # first documents that shadow and champion are compared by
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of a request's texts.
+
+    Args:
+        vectors: in the order given.
+        tokens: of the texts, with their prompts.
+    """
+
+    vectors: Vectors[np.ndarray]
+    tokens: Tokens
+
+
+class Service:
+    """A bundle, followed, and the one thread on which models compute. It belongs to one event loop.
+
+    Args:
+        settings: limits.
+        versions: of the bundle.
+        device: what models are put on.
+
+    Raises:
+        UserError: the bundle, or the reranker, cannot be opened.
+        ConfigError: the key is not set.
+    """
+
+    def __init__(self, settings: ServerSettings, versions: BundleVersions, device: str = "auto") -> None:
+        self.settings = settings
+        self.versions = versions
+        self.api_key = settings.api_key()
+        self.metrics = Metrics()
+        self.stopping = False
+        self.ranker = (
+            None if settings.reranker is None else PairBatches(CrossEncoder.load(settings.reranker, device=device))
+        )
+        self._main = Follower(versions, settings.serve, device, self.metrics.observe_swap)
+        self._main.open()
+        self._shadow = (
+            None if settings.shadow is None else Follower(versions, settings.shadow, device, lambda live: None)
+        )
+        self.batcher = Batcher(
+            settings.token_budget or default_token_budget(choose_device(device)),
+            settings.queue,
+            self.metrics.observe_batch,
+        )
+        self.metrics.queue_size.set_function(lambda: self.batcher.waiting)
+        self._threads = ThreadPoolExecutor(settings.search_threads, "embfit-search")
+        self._tokenizing = ThreadPoolExecutor(1, "embfit-tokens")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def live(self) -> LiveBundle:
+        """The version that answers requests which come now."""
+        assert self._main.live is not None, "it was opened when the service was made"
+        return self._main.live
+
+    @property
+    def shadow(self) -> LiveBundle | None:
+        """The version that is asked beside; None where there is none."""
+        return None if self._shadow is None else self._shadow.live
+
+    def start(self) -> None:
+        """Begin to follow; called on the event loop."""
+        for follower in filter(None, (self._main, self._shadow)):
+            self._keep(follower.follow(self.settings.follow_seconds))
+
+    async def look(self) -> None:
+        """Look at the pointers now, without waiting for the next time."""
+        for follower in filter(None, (self._main, self._shadow)):
+            await follower.look()
+
+    def close(self) -> None:
+        """Finish what was taken, and end the threads."""
+        self.stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if not self.batcher.close(self.settings.stop_seconds):
+            log.warning("the model was still at work after server.stop_seconds=%g", self.settings.stop_seconds)
+        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for follower in filter(None, (self._main, self._shadow)):
+            follower.close()
+
+    def check_texts(self, texts: Sequence[str], param: str) -> None:
+        """Hold texts to the limits.
+
+        Raises:
+            Refusal: there are too many, or one is too long.
+        """
+        if len(texts) > self.settings.max_texts:
+            raise too_large(
+                f"texts of {param}", len(texts), self.settings.max_texts, "send them in several requests", param
+            )
+        for place, text in enumerate(texts):
+            if len(text) > self.settings.max_characters:
+                raise too_large(
+                    f"characters of {param}[{place}]", len(text), self.settings.max_characters, "cut the text", param
+                )
+
+    async def embed(self, call: Call, texts: Sequence[str], kind: Kind, truncate: bool = True) -> Embedded:
+        """Embed a call's texts as queries or documents, by the encoder of the version that it holds.
+
+        Raises:
+            Refusal: there is no room, a text cannot be embedded, or one is longer than the model reads and may not be
+                cut.
+        """
+        tokens = await self._tokenize(call, texts, kind)
+        if cut := np.flatnonzero(tokens.truncated).tolist():
+            if not truncate:
+                limit = call.live.bundle.encoder.max_length
+                raise Refusal(
+                    400,
+                    f"{len(cut)} texts have more than the {limit} tokens that {call.live.label} reads (the first: "
+                    f"{cut[0]}); cut them, or leave out truncate=false",
+                    code="text_too_long",
+                    param="input",
+                    reason="too_long",
+                )
+            call.truncated += len(cut)
+            self.metrics.truncated.inc(len(cut))
+        parts = await self._compute(call, call.live.texts, split(tokens), tokens.lengths.tolist())
+        return Embedded(call.live.texts.joined(tokens, parts), tokens)
+
+    async def tokens(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
+        """Tokenise a call's texts with their prompts."""
+        return await self._tokenize(call, texts, kind)
+
+    async def score(self, call: Call, query: str, documents: Sequence[str]) -> np.ndarray:
+        """Score documents for a query ([D] float32): by the reranker, else by the vectors of the version.
+
+        Raises:
+            Refusal: as `embed`.
+        """
+        if self.ranker is None:
+            asked = await self.embed(call, [query], "query")
+            read = await self.embed(call, documents, "document")
+            scores: np.ndarray = asked.vectors.scores(read.vectors)[0]
+            return scores
+        pairs, lengths = await self._on(self._tokenizing, self.ranker.pairs, query, documents)
+        self._count(call, int(lengths.sum()))
+        found = await self._compute(call, self.ranker, pairs, lengths.tolist())
+        return np.array(found, np.float32)
+
+    async def search(
+        self, call: Call, queries: Sequence[str], k: int, mode: Mode, where: Mapping[str, Any] | None
+    ) -> tuple[list[list[Hit]], Hits]:
+        """Return the best documents of each query, and their scores and rows.
+
+        Raises:
+            Refusal: as `embed`; or there is no such column, or no index of words.
+        """
+        vectors = None if mode == "words" else (await self.embed(call, queries, "query")).vectors
+        searcher = call.live.bundle.searcher
+
+        def find() -> tuple[list[list[Hit]], Hits]:
+            started = time.perf_counter()
+            allowed = matching_rows(searcher.documents, where) if where else None
+            found = searcher.search(queries, k, mode, allowed, vectors)
+            hits = searcher.hits(found)
+            self.metrics.search_seconds.observe(time.perf_counter() - started)
+            return hits, found
+
+        try:
+            answer = await self._on(self._threads, find)
+        except UserError as error:
+            raise Refusal(400, str(error)) from error
+        if mode == "dense" and not where:
+            self._ask_shadow(queries, [[hit.id for hit in hits] for hits in answer[0]])
+        return answer
+
+    async def _tokenize(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
+        started = time.perf_counter()
+        tokens = await self._on(self._tokenizing, call.live.texts.tokenize, texts, kind)
+        self.metrics.tokenization_seconds.observe(time.perf_counter() - started)
+        self._count(call, int(tokens.starts[-1]))
+        return tokens
+
+    def _count(self, call: Call, tokens: int) -> None:
+        call.tokens += tokens
+        self.metrics.prompt_tokens.inc(tokens)
+        self.metrics.input_tokens.observe(tokens)
+
+    async def _compute(
+        self, call: Call, model: BatchModel, contents: Sequence[Any], lengths: Sequence[int]
+    ) -> list[Any]:
+        """Let the batcher compute texts of a call, as long as its client is there."""
+        try:
+            job = self.batcher.submit(model, contents, lengths)
+        except QueueFullError as full:
+            raise overloaded(full.waiting, self.settings.queue, full.seconds) from full
+        except StoppedError as stopped:
+            raise Refusal(503, f"{stopped}; try again", reason="other") from stopped
+        try:
+            return await self._finished(call, job)
+        except TextError as error:
+            log.error("request %s: %s", call.id, error, exc_info=error.cause)
+            raise Refusal(
+                500,
+                f"text {error.place} of the request cannot be computed ({error.cause}); the others can: send them "
+                "without it",
+                code="text_failed",
+                reason="inference",
+                headers={"x-should-retry": "false"},
+            ) from error
+        except StoppedError as stopped:
+            raise Refusal(503, f"{stopped}; try again", reason="other") from stopped
+        finally:
+            job.future.cancel()
+            call.queue_seconds += max(job.queue_seconds, 0.0)
+            call.inference_seconds += job.inference_seconds
+            if job.queue_seconds >= 0:
+                self.metrics.queue_seconds.observe(job.queue_seconds)
+
+    async def _finished(self, call: Call, job: Job) -> list[Any]:
+        """Return the results of a job.
+
+        Raises:
+            Refusal: the client has gone, or the job took too long.
+        """
+        future = asyncio.wrap_future(job.future)
+        done, _ = await asyncio.wait(
+            {future, call.gone}, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if future in done:
+            return future.result()
+        future.cancel()
+        if call.gone in done:
+            raise Refusal(499, "the client has gone", reason="cancelled")
+        raise Refusal(
+            503,
+            f"the model did not come to the request within {self.settings.timeout:g} s (server.timeout); send fewer "
+            "texts at a time",
+            code="timeout",
+            reason="deadline",
+        )
+
+    async def _on(self, threads: ThreadPoolExecutor, call: Callable[..., Result], *given: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(threads, partial(call, *given))
+
+    def _ask_shadow(self, queries: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+        """Ask the shadow a share of the queries, in the background; the same query is always asked or never."""
+        for query, ids in zip(queries, found, strict=True):
+            if self.shadow is not None and zlib.crc32(query.encode()) < self.settings.shadow_share * 2**32:
+                self._keep(self._compare(self.shadow, query, ids))
+
+    async def _compare(self, shadow: LiveBundle, query: str, ids: Sequence[str]) -> None:
+        """Measure how many of a query's first documents the shadow finds too, and how long it takes."""
+        started = time.perf_counter()
+        shadow.acquire()
+        try:
+            tokens = await self._on(self._tokenizing, shadow.texts.tokenize, [query], "query")
+            job = self.batcher.submit(shadow.texts, split(tokens), tokens.lengths.tolist(), background=True)
+            vectors = shadow.texts.joined(tokens, await asyncio.wrap_future(job.future))
+            searcher = shadow.bundle.searcher
+            k = min(OVERLAP, len(ids))
+            hits = await self._on(
+                self._threads, lambda: searcher.hits(searcher.search([query], max(k, 1), vectors=vectors))[0]
+            )
+            self.metrics.shadow_seconds.observe(time.perf_counter() - started)
+            if k:
+                self.metrics.shadow_overlap.observe(len({*ids[:k]} & {hit.id for hit in hits}) / k)
+        except (QueueFullError, StoppedError):
+            pass  # live requests come first
+        except Exception as error:
+            log.warning("the shadow %s did not answer: %s", shadow.label, error)
+        finally:
+            shadow.release()
+
+    def _keep(self, work: Any) -> None:
+        """Run something beside, and hold on to it: a task that nobody holds may be collected."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

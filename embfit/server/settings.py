@@ -1,0 +1,90 @@
+"""The `server` group: where the server listens, what it serves, and how much it takes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from embfit.errors import ConfigError
+from embfit.hints import Location
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """A server of one bundle.
+
+    Args:
+        host: the address that it listens on; the default is reached from this machine alone.
+        port: the port; 0 takes a free one, which the log names.
+        api_key_env: the environment variable that holds the key which requests must bear; None asks for none.
+        serve: the pointer that is followed, or the number of a version, which is kept.
+        follow_seconds: how often the pointer is looked at.
+        reranker: a cross-encoder for `/v1/rerank` and reranked search; None compares vectors.
+        shadow: a pointer or a version that answers a share of the searches beside, for the metrics alone.
+        shadow_share: the share of searches that it is asked (0 to 1).
+        token_budget: padded tokens computed at once; None is what suits the device.
+        queue: texts that wait for the model, over which requests are refused (429).
+        max_texts: texts of a request.
+        max_characters: characters of a text.
+        max_bytes: bytes of a request's body.
+        max_k: documents that a search may ask for.
+        search_threads: searches of the index at a time.
+        timeout: seconds that a request waits for the model, over which it is refused (503).
+        receive_seconds: seconds that a client has to send a request's body (408).
+        stop_seconds: seconds that requests have to end when the server stops.
+
+    Raises:
+        ConfigError: the queue has no room for the texts of one request.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    api_key_env: str | None = None
+    serve: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] = "champion"
+    follow_seconds: Annotated[float, Field(gt=0)] = 1.0
+    reranker: Annotated[str | None, Location()] = None
+    shadow: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] | None = None
+    shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    token_budget: Annotated[int, Field(ge=1)] | None = None
+    queue: Annotated[int, Field(ge=1)] = 4096
+    max_texts: Annotated[int, Field(ge=1)] = 2048
+    max_characters: Annotated[int, Field(ge=1)] = 200_000
+    max_bytes: Annotated[int, Field(ge=1)] = 16_000_000
+    max_k: Annotated[int, Field(ge=1)] = 1000
+    search_threads: Annotated[int, Field(ge=1)] = 2
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    receive_seconds: Annotated[float, Field(gt=0)] = 30.0
+    stop_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+    def __post_init__(self) -> None:
+        if self.queue < self.max_texts:
+            raise ConfigError(
+                f"server.queue={self.queue} has no room for the {self.max_texts} texts of one request; raise it, or "
+                "lower server.max_texts"
+            )
+
+    def api_key(self) -> str | None:
+        """Return the key that requests must bear; None where none is asked for.
+
+        Raises:
+            ConfigError: the variable is named and holds nothing.
+        """
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise ConfigError(
+                f"server.api_key_env={self.api_key_env}: the environment variable is not set; set it to the key, or "
+                "leave server.api_key_env out"
+            )
+        return key
+
+    @property
+    def reachable(self) -> bool:
+        """Whether other machines can reach the server."""
+        return self.host not in LOOPBACK

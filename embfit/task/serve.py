@@ -1,0 +1,56 @@
+"""`task=serve`: a bundle over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from embfit.bundle.settings import BundleSettings
+from embfit.compose.tasks import task
+from embfit.errors import ConfigError
+from embfit.run.devices import Devices
+from embfit.run.folder import RunFolder
+from embfit.server import ServerSettings
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("fastapi", "orjson", "prometheus_client", "starlette", "uvicorn")
+
+
+@task(restarts=True)
+def serve(bundle: BundleSettings, server: ServerSettings, run: RunFolder, devices: Devices) -> None:
+    """Answer over HTTP what the champion of a bundle finds, until the process is told to stop (SIGTERM or Ctrl-C).
+
+    Args:
+        bundle: which bundle, and where it is.
+        server: the address, and limits.
+        run: records what was asked, and the log.
+        devices: the first of them computes.
+
+    Raises:
+        ConfigError: FastAPI is not installed, the address is taken, or the key is not set.
+        UserError: the bundle, or the reranker, cannot be opened.
+    """
+    try:
+        from embfit.server.running import listen, make_server, url
+        from embfit.server.running import run as answer
+        from embfit.server.service import Service
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] not in PACKAGES:
+            raise
+        raise ConfigError("task=serve needs FastAPI; install it with: pip install 'embfit[serve]'") from error
+    listening = listen(server)
+    try:
+        with run.stage("open bundle"):
+            service = Service(server, bundle.versions, devices.first)
+        if server.reachable and service.api_key is None:
+            log.warning(
+                "server.host=%s is reached from other machines, and no key is asked for; set server.api_key_env",
+                server.host,
+            )
+        with run.stage("serve"):
+            log.info("%s answers at %s (documentation: %s/docs)", service.live.label, *[url(listening)] * 2)
+            asyncio.run(answer(service, make_server(service), listening))
+        log.info("stopped")
+    finally:
+        listening.close()
