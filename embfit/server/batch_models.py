@@ -47,7 +47,7 @@ class TextBatches:
         starts = self.encoder.vector_starts(tokens)
         bounds = np.arange(len(contents) + 1) if starts is None else starts
         rows = np.empty((int(bounds[-1]), self.encoder.width), np.float32)
-        self.encoder.encode_batches(tokens, [np.arange(len(contents))], Vectors(rows, starts), lambda texts: None)
+        self.encoder.encode_batches(tokens, [np.arange(len(contents))], Vectors(rows, starts), _untold)
         if not np.isfinite(rows).all():
             raise NotFiniteError("the model gave a vector that is not finite (NaN or infinity)")
         return [rows[start:stop] for start, stop in itertools.pairwise(bounds.tolist())]
@@ -85,6 +85,10 @@ class PairBatches:
         rows = np.repeat(np.arange(len(contents))[:, None], 2, axis=1)
         read: TextPairs = self.ranker.pairs(queries, documents, rows)
         return [float(score) for score in self.ranker.score_tokens(read)]
+
+
+def _untold(amount: int = 1) -> None:
+    """Show no progress."""
 
 
 def split(tokens: Tokens) -> list[np.ndarray]:

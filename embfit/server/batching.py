@@ -238,7 +238,8 @@ class Batcher:
                     return []
                 self._changed.wait()
             self._clock = max(self._clock, head.start)
-            alike, others = [], []
+            alike: list[_Item] = []
+            others: list[_Item] = []
             while len(alike) + len(others) < LOOKED_AT and (item := self._pop()) is not None:
                 fits = item.job.model is head.job.model and item.background == head.background
                 (alike if fits else others).append(item)

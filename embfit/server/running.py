@@ -32,7 +32,7 @@ class Server(uvicorn.Server):
     """
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]  # a generator is an iterator
+    def capture_signals(self) -> Iterator[None]:
         """Stop on SIGINT and SIGTERM; a second SIGINT does not wait for requests."""
         if threading.current_thread() is not threading.main_thread():
             yield

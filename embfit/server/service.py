@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -144,7 +144,7 @@ class Service:
             Refusal: there is no room, a text cannot be embedded, or one is longer than the model reads and may not be
                 cut.
         """
-        tokens = await self._tokenize(call, texts, kind)
+        tokens = await self.tokenize(call, texts, kind)
         if cut := np.flatnonzero(tokens.truncated).tolist():
             if not truncate:
                 limit = call.live.bundle.encoder.max_length
@@ -161,9 +161,13 @@ class Service:
         parts = await self._compute(call, call.live.texts, split(tokens), tokens.lengths.tolist())
         return Embedded(call.live.texts.joined(tokens, parts), tokens)
 
-    async def tokens(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
-        """Tokenise a call's texts with their prompts."""
-        return await self._tokenize(call, texts, kind)
+    async def tokenize(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
+        """Tokenise a call's texts with their prompts, and count the tokens."""
+        started = time.perf_counter()
+        tokens = await self._on(self._tokenizing, call.live.texts.tokenize, texts, kind)
+        self.metrics.tokenization_seconds.observe(time.perf_counter() - started)
+        self._count(call, int(tokens.starts[-1]))
+        return tokens
 
     async def score(self, call: Call, query: str, documents: Sequence[str]) -> np.ndarray:
         """Score documents for a query ([D] float32): by the reranker, else by the vectors of the version.
@@ -208,13 +212,6 @@ class Service:
             self._ask_shadow(queries, [[hit.id for hit in hits] for hits in answer[0]])
         return answer
 
-    async def _tokenize(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
-        started = time.perf_counter()
-        tokens = await self._on(self._tokenizing, call.live.texts.tokenize, texts, kind)
-        self.metrics.tokenization_seconds.observe(time.perf_counter() - started)
-        self._count(call, int(tokens.starts[-1]))
-        return tokens
-
     def _count(self, call: Call, tokens: int) -> None:
         call.tokens += tokens
         self.metrics.prompt_tokens.inc(tokens)
@@ -258,9 +255,8 @@ class Service:
             Refusal: the client has gone, or the job took too long.
         """
         future = asyncio.wrap_future(job.future)
-        done, _ = await asyncio.wait(
-            {future, call.gone}, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED
-        )
+        either: set[asyncio.Future[Any]] = {future, call.gone}
+        done, _ = await asyncio.wait(either, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
         if future in done:
             return future.result()
         future.cancel()
@@ -290,7 +286,8 @@ class Service:
         try:
             tokens = await self._on(self._tokenizing, shadow.texts.tokenize, [query], "query")
             job = self.batcher.submit(shadow.texts, split(tokens), tokens.lengths.tolist(), background=True)
-            vectors = shadow.texts.joined(tokens, await asyncio.wrap_future(job.future))
+            parts: list[np.ndarray] = await asyncio.wrap_future(job.future)
+            vectors = shadow.texts.joined(tokens, parts)
             searcher = shadow.bundle.searcher
             k = min(OVERLAP, len(ids))
             hits = await self._on(
@@ -306,7 +303,7 @@ class Service:
         finally:
             shadow.release()
 
-    def _keep(self, work: Any) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside, and hold on to it: a task that nobody holds may be collected."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

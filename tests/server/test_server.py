@@ -94,9 +94,9 @@ def test_request_ids_are_kept_if_they_are_fit(served: Served) -> None:
 
 def test_the_schema_says_what_comes(served: Served) -> None:
     schema = served.client.get("/openapi.json").json()
-    assert {*schema["paths"]} == {
-        "/v1/embeddings", "/v1/search", "/v1/rerank", "/v1/models", "/tokenize", "/info", "/health", "/ready", "/metrics",
-    }  # fmt: skip
+    asked = {"/v1/embeddings", "/v1/search", "/v1/rerank", "/tokenize"}
+    told = {"/v1/models", "/info", "/health", "/ready", "/metrics"}
+    assert {*schema["paths"]} == asked | told
     for path in schema["paths"].values():
         for operation in path.values():
             assert "422" not in operation["responses"]

@@ -51,7 +51,7 @@ async def tokenize(service: Service, call: Call, asked: TokenizeRequest) -> Resp
     kind = asked_kind(call.live, asked.model, asked.input_type)
     texts = listed(asked.input)
     service.check_texts(texts, "input")
-    tokens = await service.tokens(call, texts, kind)
+    tokens = await service.tokenize(call, texts, kind)
     return json_answer(
         {
             "model": call.live.label,
