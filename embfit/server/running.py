@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,20 @@ class Server(uvicorn.Server):
     """uvicorn's server, which ends a process as having done its work when it is told to stop.
 
     uvicorn's own (0.54) raises the signal again after it has stopped, which the process would end by.
+
+    Args:
+        config: of uvicorn.
+        announce: is called when requests are answered and signals are heard.
     """
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets)
+        self._announce()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -73,18 +86,18 @@ def url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(service: Service) -> Server:
-    """Return the HTTP server of a service."""
-    return Server(
-        uvicorn.Config(
-            make_application(service),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(service.settings.stop_seconds)),
-        )
+def make_server(service: Service, listening: socket.socket) -> Server:
+    """Return the HTTP server of a service on an address."""
+    address = url(listening)
+    config = uvicorn.Config(
+        make_application(service),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(service.settings.stop_seconds)),
     )
+    return Server(config, lambda: log.info("%s answers at %s (guide: %s/docs)", service.live.label, address, address))
 
 
 async def run(service: Service, server: Server, listening: socket.socket) -> None:

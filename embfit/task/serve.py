@@ -32,7 +32,7 @@ def serve(bundle: BundleSettings, server: ServerSettings, run: RunFolder, device
         UserError: the bundle, or the reranker, cannot be opened.
     """
     try:
-        from embfit.server.running import listen, make_server, url
+        from embfit.server.running import listen, make_server
         from embfit.server.running import run as answer
         from embfit.server.service import Service
     except ModuleNotFoundError as error:
@@ -49,8 +49,7 @@ def serve(bundle: BundleSettings, server: ServerSettings, run: RunFolder, device
                 server.host,
             )
         with run.stage("serve"):
-            log.info("%s answers at %s (documentation: %s/docs)", service.live.label, *[url(listening)] * 2)
-            asyncio.run(answer(service, make_server(service), listening))
+            asyncio.run(answer(service, make_server(service, listening), listening))
         log.info("stopped")
     finally:
         listening.close()

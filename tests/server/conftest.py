@@ -42,7 +42,7 @@ def serving(versions: BundleVersions, **settings: object) -> Iterator[Served]:
     chosen = ServerSettings(**{"port": 0, "follow_seconds": 0.02} | settings)  # type: ignore[arg-type]
     service = Service(chosen, versions, "cpu")
     listening = listen(chosen)
-    server = make_server(service)
+    server = make_server(service, listening)
     address = listening.getsockname()[:2]
     thread = threading.Thread(target=lambda: asyncio.run(run(service, server, listening)))
     with httpx2.Client(base_url=url(listening), timeout=30) as client:
