@@ -100,8 +100,13 @@ def make_server(service: Service, listening: socket.socket) -> Server:
     return Server(config, lambda: log.info("%s answers at %s (guide: %s/docs)", service.live.label, address, address))
 
 
-async def run(service: Service, server: Server, listening: socket.socket) -> None:
+def run(service: Service, server: Server, listening: socket.socket) -> None:
     """Answer requests until the server is told to stop; then finish those that were taken."""
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_answer(service, server, listening))
+
+
+async def _answer(service: Service, server: Server, listening: socket.socket) -> None:
     service.start()
     sweeping = asyncio.create_task(_close_stalled(server, service.settings.receive_seconds))
     try:

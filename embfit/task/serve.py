@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from embfit.bundle.settings import BundleSettings
@@ -49,7 +48,7 @@ def serve(bundle: BundleSettings, server: ServerSettings, run: RunFolder, device
                 server.host,
             )
         with run.stage("serve"):
-            asyncio.run(answer(service, make_server(service, listening), listening))
+            answer(service, make_server(service, listening), listening)
         log.info("stopped")
     finally:
         listening.close()

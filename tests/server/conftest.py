@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
 import time
@@ -44,7 +43,7 @@ def serving(versions: BundleVersions, **settings: object) -> Iterator[Served]:
     listening = listen(chosen)
     server = make_server(service, listening)
     address = listening.getsockname()[:2]
-    thread = threading.Thread(target=lambda: asyncio.run(run(service, server, listening)))
+    thread = threading.Thread(target=lambda: run(service, server, listening))
     with httpx2.Client(base_url=url(listening), timeout=30) as client:
         thread.start()
         try:

@@ -1,0 +1,287 @@
+"""Latency and throughput of `task=serve` over HTTP, and swaps under load.
+
+The server runs on the first core and the clients on the second. A bundle of short made-up documents is made once, in
+`--folder`, with two versions that differ in their model's query prompt, so that their answers differ too.
+
+    python scripts/benchmarks/serving.py latency --documents 100000
+    python scripts/benchmarks/serving.py throughput            # in batches, and text by text, in turns
+    python scripts/benchmarks/serving.py throughput --peer http://127.0.0.1:7997/embeddings
+    python scripts/benchmarks/serving.py swaps --swaps 200     # every answer is held to what its version answers
+
+`--peer` is another server of the same model, asked with the same texts in the same turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+NAME = "serving"
+WORDS = re.findall(
+    r"\w+",
+    "open close read write file socket thread lock queue timer parse format encode decode list tuple set string bytes "
+    "number match group search sort heap tree node path folder copy move remove create update delete insert select "
+    "join split merge filter map reduce compile import module class method object value key index error warning log",
+)
+WARM = 20  # requests that are not measured
+FIRST = 10  # documents of an answer
+FIRST_CORE, LAST_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+
+
+def main() -> None:
+    """Make the bundle where there is none, and measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["latency", "throughput", "swaps"])
+    parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks/serving"))
+    parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=500, help="of the one client whose latency is measured")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a turn of throughput")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--swaps", type=int, default=200)
+    parser.add_argument("--peer", help="the URL of another server's embeddings, with the model's name after a #")
+    arguments = parser.parse_args()
+    bundles = arguments.folder / f"bundles-{arguments.documents}"
+    if not (bundles / NAME / "champion").exists():
+        _make(bundles, arguments.documents)
+    os.sched_setaffinity(0, {LAST_CORE})
+    {"latency": _latency, "throughput": _throughput, "swaps": _swaps}[arguments.what](arguments, bundles)
+
+
+def questions(count: int, seed: int = 1, words: int = 7) -> list[str]:
+    """Return made-up short questions."""
+    chosen = random.Random(seed)
+    return [" ".join(chosen.choices(WORDS, k=words)) for _ in range(count)]
+
+
+def _make(folder: Path, count: int) -> None:
+    """Make two versions: the second one's model puts a prompt before queries."""
+    from dataclasses import replace
+
+    from datasets import Dataset
+    from minilm import MODEL
+
+    from embfit.bundle import BundleVersions
+    from embfit.bundle.publishing import Contents, publish
+    from embfit.evaluator import Retrieval
+    from embfit.index import BM25Index, ExactBuilder
+    from embfit.records import Collection
+    from embfit.store import Store
+
+    texts = [f"{text} {number}" for number, text in enumerate(questions(count, seed=0))]
+    corpus = Dataset.from_dict({"_id": [f"d{row}" for row in range(count)], "title": [""] * count, "text": texts})
+    asked = Dataset.from_dict({"_id": [f"q{row}" for row in range(20)], "text": questions(20)})
+    qrels = {"test": {f"q{row}": {f"d{row}": 1} for row in range(20)}}  # nothing is concluded from these
+    collection = Collection(NAME, corpus, asked, qrels)
+    words = BM25Index.build(texts, source=collection.corpus_digest)
+    versions = BundleVersions(folder, NAME)
+    for prompt in ("", "the thing that is asked for here is this: "):
+        encoder = replace(MODEL, query_prompt=prompt).load("cpu")
+        store = Store(folder / "store")
+        context = Retrieval(near_copy=None).context(collection, store, MODEL, load=lambda encoder=encoder: encoder)
+        publish(versions, Contents(encoder, collection, ExactBuilder(), words), [context], store)
+    before, champion = versions.numbers()[-2:]
+    versions.point("previous", before)
+    versions.point("champion", champion)
+
+
+@contextmanager
+def serving(bundles: Path, *overrides: str) -> Iterator[tuple[str, int]]:
+    """Serve a bundle in a process on the first core; give its URL and the process's number."""
+    run = bundles / "runs" / str(time.time_ns())
+    command = ["task=serve", f"bundle.dir={bundles}", f"bundle.name={NAME}", "server.port=0", "trainer=cpu"]
+    process = subprocess.Popen(
+        ["taskset", "-c", str(FIRST_CORE), sys.executable, "-m", "embfit", *command, f"run.dir={run}", *overrides],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        log = run / "log.txt"
+        while not (log.is_file() and (found := re.search(r"answers at (\S+)", log.read_text()))):
+            if process.poll() is not None:
+                raise SystemExit(f"the server has ended; see {log}")
+            time.sleep(0.2)
+        yield found[1], process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Client:
+    """One connection that stays open."""
+
+    def __init__(self, url: str) -> None:
+        self.path = urlsplit(url).path
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+
+    def post(self, body: Mapping[str, object]) -> tuple[int, Mapping[str, str], bytes]:
+        """Send a body; return the status, the headers and the answer."""
+        self._connection.request("POST", self.path, json.dumps(body), {"content-type": "application/json"})
+        answer = self._connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def _latency(arguments: argparse.Namespace, bundles: Path) -> None:
+    asked = questions(arguments.requests + WARM)
+    bodies: Mapping[str, Callable[[str], dict[str, object]]] = {
+        "/v1/embeddings": lambda text: {"input": text, "model": f"{NAME}-query", "encoding_format": "base64"},
+        "/v1/search": lambda text: {"query": text, "k": FIRST},
+        "/v1/search hybrid": lambda text: {"query": text, "k": FIRST, "mode": "hybrid"},
+    }
+    with serving(bundles) as (url, process):
+        server = psutil.Process(process)
+        for name, body in bodies.items():
+            client = Client(url + name.split()[0])
+            taken, inside = [], []
+            for number, text in enumerate(asked):
+                if number == WARM:
+                    before = sum(server.cpu_times()[:2])
+                started = time.perf_counter()
+                status, headers, _ = client.post(body(text))
+                taken.append(1000 * (time.perf_counter() - started))
+                inside.append(float(headers["x-inference-time"]))
+                assert status == 200
+            used = 1000 * (sum(server.cpu_times()[:2]) - before) / arguments.requests
+            model = statistics.median(inside[WARM:])
+            print(f"{name}: {_percentiles(taken[WARM:])}; of that the model p50 {model:.1f} ms")
+            print(f"    processor time of the server: {used:.1f} ms a request")
+
+
+def _throughput(arguments: argparse.Namespace, bundles: Path) -> None:
+    with ExitStack() as stack:
+        batched, _ = stack.enter_context(serving(bundles))
+        single, _ = stack.enter_context(serving(bundles, "server.token_budget=1"))
+        servers = {"in batches": (f"{batched}/v1/embeddings", NAME), "text by text": (f"{single}/v1/embeddings", NAME)}
+        if arguments.peer:
+            url, _, model = arguments.peer.partition("#")
+            servers["peer"] = (url, model or NAME)
+        reached: dict[str, list[float]] = {name: [] for name in servers}
+        for turn in range(arguments.turns):
+            for name, (url, model) in servers.items():
+                rate, taken = _load(url, model, arguments.clients, arguments.seconds)
+                reached[name].append(rate)
+                print(f"turn {turn + 1}, {name}: {rate:.0f} texts a second; {_percentiles(taken)}", flush=True)
+        base = statistics.median(reached["in batches"])
+        for name, rates in reached.items():
+            print(f"{name}: median {statistics.median(rates):.0f}; in batches is {base / statistics.median(rates):.2f}")
+
+
+def _load(url: str, model: str, clients: int, seconds: float) -> tuple[float, list[float]]:
+    """Let clients ask for one text at a time; return texts a second, and the milliseconds of each request."""
+    texts = questions(4096, seed=2)
+    end = time.perf_counter() + seconds
+    taken: list[list[float]] = [[] for _ in range(clients)]
+
+    def ask(number: int) -> None:
+        client = Client(url)
+        place = number
+        while (started := time.perf_counter()) < end:
+            text = texts[place % len(texts)]
+            status, _, _ = client.post({"input": text, "model": model, "encoding_format": "base64"})
+            assert status == 200
+            taken[number].append(1000 * (time.perf_counter() - started))
+            place += clients
+
+    _in_threads(ask, clients)
+    everything = [one for mine in taken for one in mine]
+    return len(everything) / seconds, everything
+
+
+def _swaps(arguments: argparse.Namespace, bundles: Path) -> None:
+    """Promote and roll back under load, and hold every answer to what the version that it names answers."""
+    from embfit.bundle import BundleVersions, open_bundle
+    from embfit.bundle.promotion import rollback
+
+    versions = BundleVersions(bundles, NAME)
+    asked = questions(50, seed=3)
+    known: dict[str, dict[str, list[str]]] = {}
+    for number in versions.numbers():
+        with open_bundle(versions.folder, number, "cpu") as bundle:
+            hits = bundle.searcher.hits(bundle.searcher.search(asked, FIRST))
+            known[bundle.label] = {text: [hit.id for hit in mine] for text, mine in zip(asked, hits, strict=True)}
+    counts = {"right": 0, "mixed": 0, "failed": 0}
+    told = threading.Lock()
+    over = threading.Event()
+    with serving(bundles, "server.follow_seconds=0.05") as (url, process):
+
+        def ask(number: int) -> None:
+            client = Client(f"{url}/v1/search")
+            chosen = random.Random(number)
+            while not over.is_set():
+                text = chosen.choice(asked)
+                status, headers, answer = client.post({"query": text, "k": FIRST, "texts": False})
+                if status != 200:
+                    outcome = "failed"
+                else:
+                    ids = {hit["id"] for hit in json.loads(answer)["data"][0]["documents"]}
+                    mine, *others = sorted(known, key=lambda label: label != headers["x-embfit-bundle"])
+                    # beside other texts the last place may go to a document of the same score
+                    right = len(ids & {*known[mine][text]}) >= FIRST - 1
+                    outcome = "right" if right else "mixed"
+                    assert all(len({*known[mine][text]} & {*known[other][text]}) < FIRST for other in others) or right
+                with told:
+                    counts[outcome] += 1
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        server = psutil.Process(process)
+        for number in range(arguments.swaps):
+            now, _ = rollback(versions)
+            _until_served(url, f"{NAME}@{now}")
+            if number % 20 == 0 or number == arguments.swaps - 1:
+                memory = server.memory_info().rss / 1e6
+                print(
+                    f"{number + 1} swaps: {counts}, {memory:.0f} MB, {server.num_fds()} descriptors, "
+                    f"{server.num_threads()} threads",
+                    flush=True,
+                )
+        over.set()
+        for thread in threads:
+            thread.join()
+    print(f"answers: {counts}")
+
+
+def _until_served(url: str, label: str) -> None:
+    """Wait until a version answers."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    while True:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        answer.read()
+        if answer.getheader("x-embfit-bundle") == label:
+            return
+        time.sleep(0.02)
+
+
+def _in_threads(call: Callable[[int], None], count: int) -> None:
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _percentiles(taken: list[float]) -> str:
+    cuts = statistics.quantiles(taken, n=100)
+    return f"p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms"
+
+
+if __name__ == "__main__":
+    main()
