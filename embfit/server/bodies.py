@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from embfit.bundle.searching import Mode
 
@@ -70,7 +70,7 @@ class EmbeddingsRequest(Body):
     input_type: InputType | None = Field(None, description="what the texts are; else the model's name says it")
     dimensions: int | None = Field(None, ge=1, description="one of those that the model was trained for")
     encoding_format: Literal["float", "base64"] = "float"
-    truncate: bool = Field(True, description="false refuses texts that are longer than the model reads")
+    truncate: StrictBool = Field(True, description="false refuses texts that are longer than the model reads")
     user: str | None = Field(None, description="ignored")
 
 
@@ -84,7 +84,7 @@ class SearchRequest(Body):
         None, description="metadata column -> the value that it must have, or a list of which it must have one"
     )
     rerank: int | None = Field(None, ge=1, description="how many of the first documents the reranker orders anew")
-    texts: bool = Field(True, description="false leaves out titles and texts")
+    texts: StrictBool = Field(True, description="false leaves out titles and texts")
     model: str | None = Field(None, description="NAME or NAME@VERSION")
 
 
@@ -100,8 +100,8 @@ class RerankRequest(Body):
     query: Text
     documents: list[Text | TextBody] = Field(min_length=1)
     top_n: int | None = Field(None, ge=1)
-    return_documents: bool = False
-    raw_scores: bool = Field(False, description="a cross-encoder's scores as they are, without the sigmoid")
+    return_documents: StrictBool = False
+    raw_scores: StrictBool = Field(False, description="a cross-encoder's scores as they are, without the sigmoid")
     model: str | None = None
 
 

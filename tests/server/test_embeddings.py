@@ -75,6 +75,7 @@ def test_kinds(served: Served, asked: dict, kind: str) -> None:
         ({"input": ["heart", None]}, 400, "input", "item 1 is no text"),
         ({}, 400, "input", "Field required"),
         ({"input": "heart", "inputs": "x"}, 400, "inputs", "not permitted"),
+        ({"input": "heart", "truncate": 0}, 400, "truncate", "valid boolean"),
         ({"input": "heart", "dimensions": 8}, 400, "dimensions", "dimensions=8: docs@1 was trained for 32 dimensions"),
         ({"input": "heart", "model": "nope"}, 404, "model", "there are docs, docs-query, docs-document"),
         ({"input": "heart", "model": "docs@2"}, 412, "model", "docs@1 answers"),
