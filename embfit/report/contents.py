@@ -13,6 +13,7 @@ import numpy as np
 from embfit.evaluator.metrics import mean
 from embfit.index.compressed import bytes_per_document
 from embfit.records import Evaluation, Report
+from embfit.report.decision import decide
 
 
 def contents(report: Report) -> dict[str, Any]:
@@ -20,14 +21,17 @@ def contents(report: Report) -> dict[str, Any]:
 
     `systems` by name: `split`, `metrics`, `queries` and `left_out` (counts), `subsets` (by name: `queries` and
     `metrics`), `dims` (by dimensions: `metrics` and `bytes_per_document`), `funnel` (`metric`, `settings`, `kept` and
-    `cheapest`, where measured), `per_query` (by metric and query id) and `facts`. `comparisons` hold
-    the fields of `Comparison`. `task`, `training`, `mining`, `data` and `timings` are the report's own, and so is each
-    of its sections.
+    `cheapest`, where measured), `per_query` (by metric and query id) and `facts`. `comparisons` hold the fields of
+    `Comparison`. `decision` says what to do with the model that was trained (`action`, `headline` and `reason`); it is
+    null where none was. `task`, `training`, `mining`, `data` and `timings` are the report's own, and so is each of its
+    sections.
     """
+    decision = decide(report)
     return {
         "task": report.task,
         "systems": {evaluation.system: _system(evaluation) for evaluation in report.evaluations},
         "comparisons": [asdict(comparison) for comparison in report.comparisons],
+        "decision": None if decision is None else asdict(decision),
         "training": _plain(report.training),
         "mining": _plain(report.mining),
         "data": _plain(report.data),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,7 +15,8 @@ from markupsafe import Markup
 
 from embfit.compose.origins import Origins
 from embfit.records import Collection, Report
-from embfit.report import wording
+from embfit.report import glossary, wording
+from embfit.report.decision import decide
 from embfit.report.findings import deciding_p, outcome
 from embfit.report.sections import sections
 from embfit.report.subject import Subject
@@ -29,6 +31,7 @@ def page(
     collection: Collection | None = None,
     command: str = "",
     versions: Mapping[str, Any] | None = None,
+    model: Path | None = None,
 ) -> str:
     """Return the page.
 
@@ -39,8 +42,9 @@ def page(
         collection: texts and judgements, for the curves by k and the query explorer, which are left out without it.
         command: what was typed to run it.
         versions: code, packages and machine.
+        model: the folder of the model that the run made.
     """
-    subject = Subject(report, config, Origins.of(provenance), collection, command, versions or {})
+    subject = Subject(report, config, Origins.of(provenance), collection, command, versions or {}, model)
     environment = _environment()
     drawn = []
     for name, section in sections().items():
@@ -51,11 +55,19 @@ def page(
         report=report,
         name=collection.name if collection else report.task,
         documents=len(collection.corpus) if collection else None,
+        base=_base(config),
+        decision=decide(report),
         verdict=verdict(report),
         sections=drawn,
         written=datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
         version=__version__,
     )
+
+
+def _base(config: Mapping[str, Any]) -> str | None:
+    """Return the name of the model that the run started from."""
+    model = config.get("model")
+    return str(model["path"]) if isinstance(model, Mapping) and model.get("path") else None
 
 
 def _environment() -> Environment:
@@ -64,11 +76,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    environment.globals["meaning"] = glossary.MEANINGS
     environment.filters |= {
-        "metric": wording.metric_label, "plain": wording.plain, "signed": wording.signed, "count": wording.count,
-        "interval": wording.interval, "probability": wording.probability, "duration": wording.duration,
+        "metric": wording.metric_label,
+        "definition": glossary.definition,
+        "plain": wording.plain,
+        "signed": wording.signed,
+        "count": wording.count,
+        "interval": wording.interval,
+        "probability": wording.probability,
+        "duration": wording.duration,
         "breakable": wording.breakable,
         "deciding": lambda found: wording.probability(deciding_p(found)),
         "outcome": lambda found: outcome(found).replace(" ", "-"),
-    }  # fmt: skip
+    }
     return environment

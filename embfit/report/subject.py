@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from embfit.compose.origins import Origins
@@ -23,6 +24,7 @@ class Subject:
         collection: texts and judgements; None where the run had none.
         command: what was typed to run it.
         versions: code, packages and machine, as `versions.json` has them.
+        model: the folder of the model that the run made; None where it made none.
     """
 
     report: Report
@@ -31,6 +33,7 @@ class Subject:
     collection: Collection | None = None
     command: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
+    model: Path | None = None
 
     @cached_property
     def main(self) -> Comparison | None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embfit.records import Evaluation, Report
+from embfit.report.decision import decide
 from embfit.report.findings import efficient, evidence, headline, pairs, same_pair
 from embfit.report.production import production_sentences, production_table
 from embfit.report.verdict import verdict
@@ -51,6 +52,8 @@ def print_table(report: Report, console: Console | None = None) -> None:
         console.print(production_table(section))
         for sentence in production_sentences(section):
             console.print(Text(sentence))
+    if decision := decide(report):
+        console.print(Text(str(decision), style="bold"))
 
 
 def _systems(report: Report) -> Table:

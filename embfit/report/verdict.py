@@ -65,8 +65,9 @@ def _unseen(main: Comparison, report: Report) -> list[str]:
         return []
     queries = count(found.queries, "query", "queries")
     sentence = (
-        f"On the {queries} unlike anything in the training split: {signed(found.difference, 3)} "
-        f"({bounds(found.ci95, 3)}, {evidence(found, report.comparisons)}), {outcome(found)}."
+        f"On the {queries} about documents unlike any that training saw, {found.b} − {found.a} is "
+        f"{signed(found.difference, 3)} ({bounds(found.ci95, 3)}, {evidence(found, report.comparisons)}): "
+        f"{outcome(found)}."
     )
     if report.training and outcome(main) == "better" and outcome(found) == "no significant difference":
         seen = parts.get("seen")

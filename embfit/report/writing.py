@@ -59,7 +59,9 @@ def write_report(
         splits = sorted({evaluation.split for evaluation in [*report.evaluations, *report.production]})
         for file, split in zip(_file_names(splits), splits, strict=True):
             write_qrels(rankings / f"{file}.qrels", answerable(collection.qrels[split]))
-    write_text(folder / "report.html", page(report, config, provenance, collection, command, _versions(folder)))
+    model = folder / "model"
+    html = page(report, config, provenance, collection, command, _versions(folder), model if model.is_dir() else None)
+    write_text(folder / "report.html", html)
 
 
 def _versions(folder: Path) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from embfit.compose.command_line import override
 from embfit.records import Collection, Report
 from embfit.report import print_table, write_report
+from embfit.report.decision import decide
 from embfit.run.folder import RunFolder
 from embfit.run.record import HEADLINE
 
@@ -62,20 +63,22 @@ def close(
     print_table(report)
     for sentence in sentences:
         print(sentence)
-    rows = [*made, *_places(run, usage)]
+    rows = [*made, *_places(report, run, usage)]
     width = max(len(name) for name, _ in rows)
     for name, place in rows:
         print(f"{name:{width}}  {place}")
     return report
 
 
-def _places(run: RunFolder, usage: Usage | None) -> Iterator[tuple[str, str]]:
+def _places(report: Report, run: RunFolder, usage: Usage | None) -> Iterator[tuple[str, str]]:
     model = run.dir / "model"
     if usage is not None:
         yield "model", str(model)
     yield "report", str(run.dir / "report.html")
     yield "numbers", str(run.dir / "report.json")
-    if usage is not None:
+    if usage is not None and report.training.get("kept_step") != 0:  # else it is the base, unchanged
+        decision = decide(report)
         same = [word for word in run.overrides if re.split(r"[.=@]", word.lstrip("+~"))[0] in usage.about]
         typed = map(shlex.quote, [override(usage.key, str(model)), *same])
-        yield "use it", " ".join(["python -m embfit", usage.words, *typed])
+        label = "use it" if decision is None or decision.action == "ship" else "try it"
+        yield label, " ".join(["python -m embfit", usage.words, *typed])

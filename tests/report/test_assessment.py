@@ -12,7 +12,8 @@ from tests.report.reports import collection, report
 FOUND: dict[str, Any] = {
     "action": "fine-tune",
     "recommendation": "Fine-tune, from the base.",
-    "reasons": ["Because 0.5 < 0.7."],
+    "reasons": ["Because 0.5 < 0.7.", "There are 725 training queries."],
+    "decided_by": 0,
     "candidates": [
         {
             "system": "base",
@@ -67,7 +68,7 @@ def text(found: dict[str, Any]) -> str:
 def test_the_tables_say_what_was_measured() -> None:
     told = text(FOUND)
     for said in (
-        "Because 0.5 < 0.7.",
+        "Because 0.5 < 0.7. This decided. There are 725 training queries.",
         "base 0.6577 31.4 1,536 22.7 M 256 68 %",
         "cut off at 256 tokens 0.7000 1.0",
         "pieces of 256 tokens 0.7200 2.5 +0.0200 +0.010 to +0.030 0.004",

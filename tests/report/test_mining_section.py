@@ -50,10 +50,23 @@ def test_what_a_reader_sees() -> None:
     assert "q1 is &lt;b&gt;bold&lt;/b&gt;? 2 negatives" in shown
     assert "0.750 d1 yes" in shown
     assert "0.500 d2 · dense, rank 3 no – d3 · random perhaps" in shown
-    assert "queries 40" in shown
+    assert "No negatives were mined for 40 training queries." in shown
+
+
+def test_counts_are_told_as_sentences_and_those_of_nothing_are_not() -> None:
+    counts = {
+        "miner": "dense", "wanted": 2, "queries": 725, "positives": 829, "mined": 1258, "candidates": 72_500,
+        "short": 96, "without": 1, "unreached": 78, "dropped": 0, "judged": 0, "teacher_scores": 24,
+    }  # fmt: skip
+    assert read(counts) == (
+        "Mining The dense miner found 1,258 negatives among 72,500 candidates for 725 training queries, which have 829 "
+        "relevant documents, 2 wanted for each. 96 queries got fewer negatives than wanted. 1 query has no negative; "
+        "it learns from the other documents of its batch alone. For 78 queries no positive was among the documents "
+        "searched: their pairs may be wrong, or the search weak. teacher scores 24"
+    )
 
 
 def test_what_is_not_there_is_not_shown() -> None:
-    assert read({"miner": "none", "queries": 3}) == "Mining miner none queries 3"
+    assert read({"miner": "none", "queries": 3}) == "Mining No negatives were mined for 3 training queries."
     nothing = {"queries": 0, "hidden": 0, "taken": 0, "mined": 0, "share_of_hidden": None, "share_of_mined": None}
     assert "No training query has several positives" in read({"queries": 3, "false_negatives": nothing})

@@ -1,5 +1,6 @@
 """What the page's sections show of a run."""
 
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from embfit.evaluator.production import production_gap
 from embfit.report import sections as room
 from embfit.report.findings import efficient
 from embfit.report.page import page
-from embfit.report.sections import cost, production, reproduction, sections, size, subsets, training
+from embfit.report.sections import cost, production, reproduction, sections, size, subsets, training, usage
 from embfit.report.subject import Subject
 from tests.report.reports import BASE, TUNED, collection, report, system
 
@@ -31,8 +32,8 @@ def test_a_run_without_systems_has_no_sections_about_them() -> None:
 
 def test_the_order_of_the_page() -> None:
     assert list(sections()) == [
-        *("assessment", "result", "subsets", "production", "curves", "scores", "size", "queries"),
-        *("training", "generation", "mining", "data", "cost", "reproduction"),
+        *("assessment", "result", "subsets", "production", "usage", "curves", "scores", "size", "queries"),
+        *("training", "generation", "mining", "data", "cost", "glossary", "reproduction"),
     ]
     assert sorted(file.stem for file in Path(room.__path__[0]).glob("*.html")) == sorted(sections())
     places = [import_module(f"embfit.report.sections.{name}").PLACE for name in sections()]
@@ -95,6 +96,40 @@ def test_each_value_says_what_it_took_the_place_of() -> None:
     assert shown["changed"] == [lr]
     (choice,) = shown["choices"]
     assert (choice.value, choice.overrode) == ('"bge-base"', ['"minilm" in conf/config.yaml:6'])
+
+
+def test_what_a_choice_inherits_and_what_stays_equal_is_no_change() -> None:
+    origins = Origins()
+    origins.put("model.path", "conf/model/custom.yaml:3", None)
+    origins.put("model.path", "conf/model/minilm.yaml:11", "minilm")
+    origins.put("seed", "conf/config.yaml:20", 0)
+    origins.put("seed", "command line", 0)
+    origins.put("training.epochs", "conf/training/in-batch.yaml:4", 1)
+    origins.put("training.epochs", "conf/experiment/quickstart.yaml:14", 3)
+    origins.put("loss.extra", "command line", 5)
+    config = {"model": {"path": "minilm"}, "seed": 0, "training": {"epochs": 3}, "loss": {"extra": 5}}
+    shown = reproduction.section(Subject(report(), config, origins))
+    assert [value.key for value in shown["changed"]] == ["training.epochs", "loss.extra"]
+
+
+def test_words_are_explained_where_they_are_used() -> None:
+    drawn = page(report(), {"model": {"path": "org/small-model"}}, Origins(), collection())
+    assert "base model <b>org/small-model</b>" in drawn
+    assert '<abbr title="nDCG@10: how high the relevant documents stand among the first 10:' in drawn
+    assert '<abbr title="unseen: all other queries.' in drawn
+    words = drawn.split('id="glossary"')[1].split("</section>")[0]
+    assert re.findall("<dt>(.*?)</dt>", words) == ["nDCG@10", "MRR@10", "95 % interval", "p", "seen", "unseen"]
+
+
+def test_the_model_can_be_used_from_the_page(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "modules.json").touch()
+    drawn = page(report(), {}, Origins(), collection(), model=tmp_path / "model")
+    assert f'model = embfit.load("{tmp_path / "model"}")' in drawn
+    assert ">Try this model</h2>" in drawn  # four queries decide nothing
+    assert usage.section(subject()) is None
+    unchanged = Subject(report(training={"kept_step": 0}), {}, Origins(), collection(), model=tmp_path / "model")
+    assert usage.section(unchanged) is None
 
 
 def test_versions_are_named() -> None:

@@ -48,8 +48,8 @@ def test_the_difference_in_plain_words(change: dict[str, object], sentence: str)
 def test_that_nothing_was_learnt_is_said_first() -> None:
     first, second = verdict(report(comparisons=[FOUND], training={"kept_step": 0}))
     assert first == (
-        "No validation was better than the model before training, so what was saved is that model, unchanged: try more "
-        "data, epochs or another training.lr."
+        "Every validation was worse than the model before training, beyond chance, so what was saved is that model, "
+        "unchanged: try more data or a lower training.lr."
     )
     assert second.startswith("tuned is better")
 
@@ -66,8 +66,8 @@ def test_a_gain_on_seen_documents_alone_is_called_that() -> None:
     unseen = replace(FOUND, subset="unseen", queries=2, difference=0.001, ci95=(-0.02, 0.03), p=0.9)
     seen = replace(FOUND, subset="seen", queries=2, difference=0.18, p=0.001)
     on_unseen = (
-        "On the 2 queries unlike anything in the training split: +0.001 (−0.020 to +0.030, p = 0.9), "
-        "no significant difference."
+        "On the 2 queries about documents unlike any that training saw, tuned − base is +0.001 "
+        "(−0.020 to +0.030, p = 0.9): no significant difference."
     )
     assert say(FOUND, unseen, seen)[1] == f"{on_unseen} The gain is shown only for documents that training saw."
     untold = f"{on_unseen} They are too few to tell whether the gain holds there."
@@ -78,7 +78,8 @@ def test_a_gain_on_seen_documents_alone_is_called_that() -> None:
     assert verdict(untrained)[1] == on_unseen
     gained = replace(unseen, difference=0.08, ci95=(0.02, 0.12), p=0.001)
     assert say(FOUND, gained)[1] == (
-        "On the 2 queries unlike anything in the training split: +0.080 (+0.020 to +0.120, p = 0.001), better."
+        "On the 2 queries about documents unlike any that training saw, tuned − base is +0.080 "
+        "(+0.020 to +0.120, p = 0.001): better."
     )
 
 

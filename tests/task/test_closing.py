@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from embfit.compose.command_line import parse
-from embfit.records import Report
+from embfit.evaluator.comparison import compare
+from embfit.records import Evaluation, Ranking, Report
 from embfit.run.folder import RunFolder
+from embfit.task import closing
 from embfit.task.closing import Usage, close
 from tests.conftest import make_collection
 
@@ -38,6 +41,28 @@ def test_the_closing_command_can_be_copied(name: str, tmp_path: Path, capsys: py
         "data": "beir",
         "data.path": "my data, too",
     }
+
+
+@pytest.mark.parametrize(("gain", "label"), [(0.2, "use it"), (-0.2, "try it")])
+def test_what_is_not_to_be_shipped_is_to_be_tried(
+    gain: float, label: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "write_report", lambda *_: None)
+    base, tuned = (
+        Evaluation(
+            name, "test", {"mrr": value}, {"mrr": {f"q{n}": value for n in range(30)}}, {}, Ranking({}), {"queries": 30}
+        )
+        for name, value in (("base", 0.5), ("tuned", 0.5 + gain))
+    )
+    found = replace(
+        REPORT, evaluations=[base, tuned], comparisons=compare(base, tuned, 100, 0), training={"kept_step": 1}
+    )
+    usage = Usage("task=search", "tuned")
+    with RunFolder(tmp_path / "run", {"run": {"dir": "run"}}, {}) as run:
+        close(found, run, COLLECTION, usage=usage)
+        assert capsys.readouterr().out.splitlines()[-1].startswith(f"{label}   python -m embfit task=search")
+        close(replace(found, training={"kept_step": 0}), run, COLLECTION, usage=usage)
+        assert capsys.readouterr().out.splitlines()[-1].startswith("numbers")
 
 
 def _read(word: str) -> tuple[str, object]:

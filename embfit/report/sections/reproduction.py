@@ -39,7 +39,7 @@ def section(subject: Subject) -> dict[str, Any]:
     """Return the command, the versions and the table of values."""
     record = subject.origins.record(subject.config)
     values = list(_values(record["values"]))
-    changed = [value for value in values if value.overrode or value.is_chosen]
+    changed = [value for value in values if _is_change(record["values"][value.key])]
     return {
         "title": "How to reproduce",
         "command": _command(subject),
@@ -49,6 +49,20 @@ def section(subject: Subject) -> dict[str, Any]:
         "changed": changed,
         "values": values,
     }
+
+
+def _is_change(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a value is another one than its default: what a choice inherits from its own group is none."""
+    *_, default = entry.get("overrode") or [None]
+    if default is None:
+        return bool(entry["source"] == COMMAND_LINE)
+    if entry.get("written", entry["value"]) == default["value"]:
+        return False
+    return _folder(entry["source"]) != _folder(default["source"])
+
+
+def _folder(source: str) -> str:
+    return source.rpartition("/")[0]
 
 
 def _command(subject: Subject) -> str:
