@@ -28,11 +28,13 @@ class Advice:
             `fine-tune`.
         recommendation: the next step in a sentence or two.
         reasons: the findings behind it, each with its numbers.
+        decided_by: the place among the reasons, from 0, of the one that decided.
     """
 
     action: Action
     recommendation: str
     reasons: list[str]
+    decided_by: int
 
 
 @dataclass(frozen=True)
@@ -160,36 +162,43 @@ def advise(found: Findings) -> Advice:
     6. There are few training queries: make some first.
     7. Otherwise fine-tune, from the best base model measured.
     """
-    action, recommendation = _recommend(found)
-    return Advice(action, recommendation, list(_reasons(found)))
+    action, topic, recommendation = _recommend(found)
+    topics, reasons = zip(*_reasons(found), strict=True)
+    return Advice(action, recommendation, list(reasons), topics.index(topic))
 
 
-def _recommend(found: Findings) -> tuple[Action, str]:
+def _recommend(found: Findings) -> tuple[Action, str, str]:
+    """Return the next step, the topic of the reason that decided, and the recommendation."""
     power, hoped = found.power, found.power["hoped"]
     if power["queries"] < 2:
-        return "judge", "Judge more queries first: one query shows no gain, whatever its size."
+        return "judge", "queries", "Judge more queries first: one query shows no gain, whatever its size."
     if found.shown_gain >= max(hoped, _set_up_gain(found)):
-        return "fine-tune", _fine_tune(found)
+        return "fine-tune", "trial", _fine_tune(found)
     if (better := _set_up(found)) and _set_up_gain(found) >= hoped:
-        return "set-up", f"Improve the set-up before the model. {better}"
+        return "set-up", _set_up_topic(found), f"Improve the set-up before the model. {better}"
     if power["needed"] is not None and power["queries"] < power["needed"]:
-        return "judge", (
+        said = (
             f"Judge more queries first: {count(power['queries'], 'query', 'queries')} show gains of "
             f"{power['smallest']:.3f} {found.metric} or more, and the {hoped:g} hoped for takes about "
             f"{power['needed']:,}."
         )
+        return "judge", "queries", said
     if found.is_high:
         tried = "" if found.gain else " A short fine-tuning (training.steps=40) tells whether one pays all the same."
-        return "set-up", (
+        said = (
             f"The set-up before the model: the base reaches nDCG@10 {plain(found.ndcg or 0)}, above {CEILING:.2f}, so "
             f"less is left to gain. {better or 'Look at chunking, hybrid search and reranking first.'}{tried}"
         )
+        return "set-up", "base", said
     if found.examples < FEW_EXAMPLES:
-        return "data", (
+        said = (
             f"Make training data first: {count(found.examples, 'training query', 'training queries')} are too few to "
-            f"learn a domain from."
+            "learn a domain from."
         )
-    return "fine-tune", _fine_tune(found)
+        return "data", "examples", said
+    start = found.best(models=True)
+    topic = "trial" if found.shown_gain else _system(start.b) if start else "base"
+    return "fine-tune", topic, _fine_tune(found)
 
 
 def _fine_tune(found: Findings) -> str:
@@ -215,65 +224,89 @@ def _set_up(found: Findings) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
+def _set_up_topic(found: Findings) -> str:
+    """Return the topic of what gains most without training: a system, or pieces."""
+    system, chunks = found.best(models=False), found.best_chunks
+    if system and (not chunks or system.difference >= chunks["difference"]):
+        return _system(system.b)
+    return "pieces"
+
+
+def _system(name: str) -> str:
+    """Return the topic of a system's comparison with the base."""
+    return f"system {name}"
+
+
 def _set_up_gain(found: Findings) -> float:
     system, chunks = found.best(models=False), found.best_chunks
     return max(system.difference if system else 0.0, float(chunks["difference"]) if chunks else 0.0)
 
 
-def _reasons(found: Findings) -> Iterator[str]:
+def _reasons(found: Findings) -> Iterator[tuple[str, str]]:
+    """Yield each reason with its topic."""
     queries = count(found.power["queries"], "query", "queries")
     reached = f"The base reaches {found.metric} {plain(found.value)} on {queries} of {found.base.split}"
     if found.ndcg is None:
-        yield f"{reached}."
+        yield "base", f"{reached}."
     else:
         other = "" if found.power["metric"] == "ndcg@10" else f", and nDCG@10 {plain(found.ndcg)}"
-        yield f"{reached}{other}: {'less is left to gain' if found.is_high else 'there is room'}."
+        yield "base", f"{reached}{other}: {'less is left to gain' if found.is_high else 'there is room'}."
     for one in found.comparisons:
         p = one.p if one.p_holm is None else one.p_holm
         yield (
+            _system(one.b),
             f"{one.b} against the base: {signed(one.difference, 3)} ({bounds(one.ci95, 3)}, p = {probability(p)}), "
-            f"{outcome(one)}."
+            f"{outcome(one)}.",
         )
     for name, reason in found.failed.items():
-        yield f"{name} was not measured: {reason}"
-    yield from _lengths(found)
+        yield "failed", f"{name} was not measured: {reason}"
+    yield "pieces", _lengths(found)
     words = found.vocabulary
     yield (
+        "words",
         f"The tokenizer splits {words['split_share']:.1%} of the corpus's words and "
         f"{words['query_split_share']:.1%} of the queries' into four pieces or more; {words['queries_with_rare']:.0%} "
         "of the queries have a word that one to three documents have, which is what search by words is good at, and "
-        f"{words['queries_with_absent']:.0%} one that no document has."
+        f"{words['queries_with_absent']:.0%} one that no document has.",
     )
-    yield from _judgements(found)
+    yield from (("judgements", sentence) for sentence in _judgements(found))
     power = found.power
     if power["deviation"] is None:
-        yield f"How many queries it takes to see {power['hoped']:g} is not known: {untold(power['queries'])}."
+        yield (
+            "queries",
+            f"How many queries it takes to see {power['hoped']:g} is not known: {untold(power['queries'])}.",
+        )
     else:
         yield (
+            "queries",
             f"Queries differ by {power['deviation']:.3f} (standard deviation of paired differences), so {queries} show "
-            f"gains of {power['smallest']:.3f} or more; {power['hoped']:g} takes about {power['needed']:,}."
+            f"gains of {power['smallest']:.3f} or more; {power['hoped']:g} takes about {power['needed']:,}.",
         )
+    yield "examples", f"There are {count(found.examples, 'training query', 'training queries')}."
     if found.gain:
         gain = found.gain
         told = "better" if found.shown_gain else ("worse" if gain["p"] < LEVEL else "no significant difference")
         yield (
+            "trial",
             f"A short fine-tuning changes {metric_label(gain['metric'])} by {signed(gain['difference'], 3)} "
             f"({bounds(gain['ci95'], 3)}, p = {probability(gain['p'])}) on "
-            f"{count(gain['queries'], 'query', 'queries')} of dev, {told}."
+            f"{count(gain['queries'], 'query', 'queries')} of dev, {told}.",
         )
     if found.estimates:
         here, *larger = found.estimates
         sizes = "; ".join(f"{one['documents']:,} documents take {duration(one['total'])}" for one in larger)
-        yield f"A fine-tuning takes about {duration(here['total'])} with embedding, as does each later one; {sizes}."
+        yield (
+            "cost",
+            f"A fine-tuning takes about {duration(here['total'])} with embedding, as does each later one; {sizes}.",
+        )
 
 
-def _lengths(found: Findings) -> Iterator[str]:
+def _lengths(found: Findings) -> str:
     if not found.chunks:
-        yield "No document is longer than the model reads."
-        return
+        return "No document is longer than the model reads."
     tried = [_against_cutting(one) for one in found.chunks["settings"] if one["name"] != CUT_OFF]
     longer = f"{found.truncated:.0%} of the documents are longer than the model reads"
-    yield f"{longer}; against cutting them off: {'; '.join(tried)}." if tried else f"{longer}."
+    return f"{longer}; against cutting them off: {'; '.join(tried)}." if tried else f"{longer}."
 
 
 def _against_cutting(one: Mapping[str, Any]) -> str:

@@ -177,6 +177,7 @@ def test_reasons_hold_the_numbers() -> None:
         "3 copies of relevant documents are not judged relevant and count as wrong.",
         "Queries differ by 0.154 (standard deviation of paired differences), so 300 queries show gains of 0.025 or "
         "more; 0.03 takes about 200.",
+        "There are 1,500 training queries.",
         "A fine-tuning takes about 12 min 34 s with embedding, as does each later one; 50,000 documents take "
         "2 h 20 min.",
     ]
@@ -189,3 +190,21 @@ def test_the_trials_gain_is_a_reason() -> None:
     )
     worse = {**GAIN, "difference": -0.02, "ci95": None, "p": 0.01}
     assert any(reason.endswith("of dev, worse.") for reason in advise(found(gain=worse)).reasons)
+
+
+@pytest.mark.parametrize(
+    ("findings", "begins"),
+    [
+        (found(value=0.78, gain=GAIN), "A short fine-tuning changes"),
+        (found(value=0.78), "The base reaches"),
+        (found(chunks=CHUNKS), "40% of the documents are longer"),
+        (found(comparisons=[replace(HYBRID, difference=0.06, p_holm=0.01)]), "hybrid against the base"),
+        (found(needed=900), "Queries differ by"),
+        (found(examples=40), "There are 40 training queries"),
+        (found(comparisons=[HYBRID, MODEL]), "bge-small against the base"),
+        (found(), "The base reaches"),
+    ],
+)
+def test_the_reason_that_decided_is_known(findings: Findings, begins: str) -> None:
+    advice = advise(findings)
+    assert advice.reasons[advice.decided_by].startswith(begins)

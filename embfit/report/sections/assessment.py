@@ -35,7 +35,7 @@ def section(subject: Subject) -> dict[str, Any] | None:
     return {
         "title": "Why",
         "reasons": found["reasons"],
-        "decided_by": found.get("decided_by"),
+        "decided_by": found["decided_by"],
         "metric": metric,
         "candidates": [(one, subject.systems[one["system"]].metrics[metric]) for one in found["candidates"]],
         "chunks": found["chunks"],
