@@ -123,11 +123,14 @@ def test_words_are_explained_where_they_are_used() -> None:
 
 def test_the_model_can_be_used_from_the_page(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "modules.json").touch()
+    (tmp_path / "model" / "modules.json").write_text("[]")
     drawn = page(report(), {}, Origins(), collection(), model=tmp_path / "model")
     assert f'model = embfit.load("{tmp_path / "model"}")' in drawn
     assert ">Try this model</h2>" in drawn  # four queries decide nothing
     assert usage.section(subject()) is None
+    assert "SentenceTransformer" in drawn
+    (tmp_path / "model" / "config_sentence_transformers.json").write_text('{"model_type": "ColBERT"}')
+    assert "MultiVectorEncoder" in page(report(), {}, Origins(), collection(), model=tmp_path / "model")
     unchanged = Subject(report(training={"kept_step": 0}), {}, Origins(), collection(), model=tmp_path / "model")
     assert usage.section(unchanged) is None
 

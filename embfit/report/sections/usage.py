@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.report.decision import decide
 from embfit.report.subject import Subject
 
@@ -19,5 +21,12 @@ def section(subject: Subject) -> dict[str, Any] | None:
     return {
         "title": "Use this model" if ships else "Try this model",
         "folder": str(subject.model),
-        "encodes": (subject.model / "modules.json").is_file(),
+        "kind": _kind(subject.model),
     }
+
+
+def _kind(folder: Path) -> str:
+    """Return which kind of model a folder holds: `encoder`, `late interaction` or `cross-encoder`."""
+    if holds_late_interaction(folder):
+        return "late interaction"
+    return "encoder" if (folder / "modules.json").is_file() else "cross-encoder"
