@@ -28,7 +28,7 @@ def bind_task(values: Mapping[str, Any], given: Mapping[str, Callable[[], object
 
     Args:
         values: the resolved configuration.
-        given: what returns each of `GIVEN`; it is called if the task names it.
+        given: the function that returns each of `GIVEN`, called if the task names it.
 
     Raises:
         ConfigError: an object refuses its values.
@@ -107,8 +107,8 @@ class _MadeLater(Sequence[Any]):
     """A list that is made when one of its items is asked for.
 
     Args:
-        make: returns the items.
-        length: how many there will be.
+        make: the function that returns the items.
+        length: how many items there will be.
     """
 
     def __init__(self, make: Callable[[], list[Any]], length: int) -> None:

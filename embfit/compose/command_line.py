@@ -42,10 +42,10 @@ class CommandLine:
     Args:
         overrides: `GROUP=CHOICE` and `KEY=VALUE`, in Hydra's grammar.
         action: what to do with the configuration.
-        show: for `show`, which part of it.
-        package: for `show` and `explain`, the key below which to show it.
-        resolve: for `show`, put values in the place of interpolations.
-        about: for `info`, what to tell; for `help`, a group, or `all`.
+        show: the part of it that `show` shows.
+        package: the key below which `show` and `explain` show it.
+        resolve: whether `show` puts values in the place of interpolations.
+        about: what `info` tells of; for `help`, a group or `all`.
     """
 
     overrides: list[str]
@@ -149,7 +149,7 @@ def refuse_ignored(overrides: Sequence[str], folders: Sequence[str]) -> None:
 
     Args:
         overrides: the command line.
-        folders: Hydra's keys of folders.
+        folders: the keys with which Hydra names folders.
 
     Raises:
         ConfigError: one is set.
@@ -186,7 +186,7 @@ def _in_hydras_grammar(override: str, free_text: set[str]) -> str:
     `query=what's this, then?` is one sentence. A shell leaves the `~` of `data.path=~/x` to us.
 
     Args:
-        override: as it was typed.
+        override: the override as it was typed.
         free_text: keys whose values are sentences, commas, quotes and question marks included.
     """
     written, equals, value = override.partition("=")

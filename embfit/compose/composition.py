@@ -34,9 +34,9 @@ class ResolvedConfig:
     """A composed configuration as plain values: what runs under it asks Hydra for nothing.
 
     Args:
-        values: resolved.
-        origins: where each of its leaves was written.
-        raw: the same before interpolations were resolved.
+        values: the configuration, resolved.
+        origins: tells where each of its leaves was written.
+        raw: the configuration before interpolations were resolved.
     """
 
     values: dict[str, Any]
@@ -77,8 +77,8 @@ def _wrong_values(loader: Loader, overrides: Sequence[str], complete: bool) -> I
     """Yield what is wrong with the values of overrides, some of which may name several.
 
     Args:
-        loader: composes them.
-        overrides: without those that do not compose.
+        loader: the loader that composes them.
+        overrides: the overrides that compose.
         complete: whether the choices are those that were meant, so that they can be held to each other.
     """
     if not overrides:
@@ -115,11 +115,11 @@ def resolve_config(
     """Resolve a composed configuration.
 
     Args:
-        loader: which composed it.
-        config: with Hydra's settings.
-        overrides: that it was composed with.
+        loader: the loader that composed it.
+        config: the configuration, with Hydra's settings.
+        overrides: the overrides that it was composed with.
         own: values to lay over it before it is resolved.
-        by: whose they are.
+        by: names who gave these values.
 
     Raises:
         ConfigError: an interpolation points nowhere.

@@ -24,11 +24,12 @@ class Entry:
     """One entry of a defaults list: `override /loss@loss.loss: infonce`, or `infonce` alone.
 
     Args:
-        line: of the file.
-        words: before the group: `override`, `optional`.
-        group: as it is written, relative to the file's own unless it begins with a slash; None for a file alone.
-        package: behind the `@`.
-        value: what is chosen: a name, several, or null.
+        line: the number of its line in the file.
+        words: the words before the group: `override`, `optional`.
+        group: the group as it is written, relative to the file's own unless it begins with a slash; None for a file
+            alone.
+        package: what stands behind the `@`.
+        value: the choice: a name, several, or null.
     """
 
     line: int

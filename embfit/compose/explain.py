@@ -16,8 +16,8 @@ def value_table(record: Mapping[str, Any], key: str = "") -> str:
     """Return a run's record of origins as text.
 
     Args:
-        record: as `Origins.record` returns it.
-        key: show only what is at it or below it.
+        record: what `Origins.record` returns.
+        key: the key at which, and below which, values are shown.
 
     Raises:
         ConfigError: there is nothing at the key.

@@ -35,8 +35,8 @@ def overview(loader: Loader, flags: str) -> str:
     """Return the help text.
 
     Args:
-        loader: knows groups and choices.
-        flags: description of the options, from the argument parser.
+        loader: the loader, which knows groups and choices.
+        flags: the argument parser's description of the options.
     """
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)
     lines = [USAGE]
@@ -50,8 +50,9 @@ def about(loader: Loader, word: str) -> str:
     """Return the help on a group, or on one choice of it.
 
     Args:
-        loader: knows groups and choices.
-        word: `GROUP` for its choices and the keys of its default one, if it has one; `GROUP=CHOICE` for that choice's.
+        loader: the loader, which knows groups and choices.
+        word: what help is asked for: `GROUP`, for its choices and the keys of its default, or `GROUP=CHOICE`, for its
+            keys.
 
     Raises:
         ConfigError: there is no such group or choice.

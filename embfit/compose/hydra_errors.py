@@ -31,7 +31,7 @@ class WrongOverridesError(ProblemsError):
     """Overrides that do not compose.
 
     Args:
-        lines: one for each problem.
+        lines: the lines of the message, one for each problem.
         sound: the overrides that compose without those, if some of them give values; these may be wrong as well.
         choices_known: whether all groups have the choice that was meant, so that one can be held to another.
     """

@@ -18,8 +18,9 @@ class Layer:
     """One writing of a value.
 
     Args:
-        source: `conf/model/minilm.yaml:4`, `acme-pack==1.2:model/legal.yaml:4`, a path and line, or `command line`.
-        value: as it was written, so that an interpolation is still one.
+        source: where it stands: `conf/model/minilm.yaml:4`, `acme-pack==1.2:model/legal.yaml:4`, a path and line, or
+            `command line`.
+        value: the value as it was written, so that an interpolation is still one.
     """
 
     source: str
@@ -30,8 +31,8 @@ class Origins(dict[str, str]):
     """Key of a leaf (`training.epochs`) → where it was written. A list is one leaf.
 
     Attributes:
-        layers: key → every writing of it, the one that counts first.
-        choices: group (`model`, `loss@loss.loss`) → who chose for it, the one that counts first.
+        layers: maps a key to every writing of it, the one that counts first.
+        choices: maps a group (`model`, `loss@loss.loss`) to those who chose for it, the one that counts first.
     """
 
     def __init__(self, places: Mapping[str, str] | None = None) -> None:

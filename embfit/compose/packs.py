@@ -38,8 +38,8 @@ def check_choice(pack: ConfigSource, choice: Path) -> None:
     Nothing is read or computed. The pack counts as installed meanwhile, in the place of an installed one of its name.
 
     Args:
-        pack: where the choice is.
-        choice: its file, relative to the pack's folder.
+        pack: the pack that has the choice.
+        choice: the file of the choice, relative to the pack's folder.
 
     Raises:
         ConfigError: it is badly named, does not compose, or does not fit the code that it names.

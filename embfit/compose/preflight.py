@@ -52,7 +52,7 @@ def check(values: Mapping[str, Any], origins: Origins, groups: Iterable[str], ra
     Args:
         values: the resolved configuration.
         origins: where each of its leaves was written.
-        groups: names of the groups that exist.
+        groups: the names of the groups that exist.
         raw: the configuration before interpolations were resolved, so that a wrong value is reported where it stands
             and not where it is used.
 
@@ -252,7 +252,7 @@ def _refusals(values: Mapping[str, Any], origins: Origins, wrong: set[str]) -> I
     Args:
         values: the resolved configuration.
         origins: where each of its leaves was written.
-        wrong: groups in which something is wrong already.
+        wrong: the groups in which something is wrong already.
     """
     try:
         task = find_target(str((values.get("task") or {}).get("_target_", "")))

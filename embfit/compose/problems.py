@@ -14,7 +14,7 @@ class Problem:
     """One thing to mend.
 
     Args:
-        key: what it is about (`training.epochs`).
+        key: the key that it is about (`training.epochs`).
         message: what is wrong and what would be right.
         place: where the value was written (`conf/training/in-batch.yaml:9`, `command line`).
     """
@@ -31,7 +31,7 @@ class ProblemsError(ConfigError):
     """Several things to mend, as one error.
 
     Args:
-        lines: one for each.
+        lines: the lines of the message, one for each problem.
     """
 
     def __init__(self, lines: Iterable[str]) -> None:

@@ -37,8 +37,8 @@ class ConfigChoice:
     """A YAML file.
 
     Args:
-        text: the file's own, for its comments.
-        node: its keys.
+        text: the file's text, which has the comments.
+        node: the file's keys.
     """
 
     text: str
@@ -86,9 +86,9 @@ def _group(group: str, choices: Sequence[ConfigChoice], others: Mapping[str, Sch
     """Return the schema of a group: a file's keys are those of the code that it names, or of any of the group's.
 
     Args:
-        group: its name.
-        choices: its files.
-        others: schemas of groups from which a key of a file may take a choice (`/model@encoder: bge-large`).
+        group: the group's name.
+        choices: the group's files.
+        others: the schemas of the groups from which a key of a file may take a choice (`/model@encoder: bge-large`).
     """
     targets: dict[str, Target] = {}
     comments: dict[str, str] = {}

@@ -31,8 +31,8 @@ class ConfigSource:
     """A folder of choices.
 
     Args:
-        provider: who provides it; a pack's name and version, so that a run's record pins it.
-        folder: holds one folder per group.
+        provider: names who provides it; a pack's name and version, so that a run's record pins it.
+        folder: the folder that holds one folder per group.
         package: the Python package whose code its YAMLs may name; None for embfit's own code only.
     """
 

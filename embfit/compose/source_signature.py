@@ -33,8 +33,8 @@ class ClassSource:
 
     Args:
         module: the module that defines it.
-        parameters: those of its constructor, in order, without `self`.
-        hints: type hint by parameter; classes of Lightning's own are stand-ins of the same name.
+        parameters: the constructor's parameters, in order, without `self`.
+        hints: the type hint of each parameter; classes of Lightning's own are stand-ins of the same name.
     """
 
     module: str
@@ -46,7 +46,7 @@ class ImportedWhenCalled:
     """Stands for a class until it is called.
 
     Args:
-        name: its dotted name, as a YAML writes it.
+        name: the class's dotted name, as a YAML writes it.
         module: the module that defines it.
     """
 

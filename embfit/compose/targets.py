@@ -28,7 +28,7 @@ class Target:
     """Something that a YAML can call.
 
     Args:
-        name: as the YAML writes it.
+        name: the name that the YAML writes.
         call: the class or function, or what imports it once it is called.
         parameters: the parameters that can be given by name.
         hints: the type hint of each parameter, which is `Any` where there is none.

@@ -90,7 +90,7 @@ class Slurm:
         Raises:
             ConfigError: submitit or the cluster is not there, or does not know an option.
             UserError: the cluster refuses the jobs.
-            KeyboardInterrupt: Ctrl-C; the jobs are cancelled and can be gone on with.
+            KeyboardInterrupt: Ctrl-C; the jobs are cancelled and can be resumed.
         """
         executor = self._executor(folder)
         submitted = self._submitted(executor, jobs, folder)

@@ -31,8 +31,8 @@ def append_end_token(tokenizer: PreTrainedTokenizerBase, path: str) -> None:
     """Have a fast tokenizer put its EOS token behind every text, within the maximum length; saved with it.
 
     Args:
-        tokenizer: changed in place; one that puts an end token there already is left as it is.
-        path: of the model, for messages.
+        tokenizer: the tokenizer, which is changed in place unless it puts an end token there already.
+        path: the model's path, which messages name.
 
     Raises:
         UserError: the tokenizer has no EOS token.

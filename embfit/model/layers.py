@@ -43,8 +43,8 @@ def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:
     """Take the lowest parts out of training. Nothing below the first weight that is trained costs a backward pass.
 
     Args:
-        backbone: changed in place.
-        embeddings: freeze the token embeddings, with positions and the norm that belongs to them.
+        backbone: the model, which is changed in place.
+        embeddings: whether to freeze the token embeddings, with positions and the norm that belongs to them.
         layers: how many layers, from the bottom, to freeze; any number freezes the embeddings too.
 
     Raises:
@@ -76,8 +76,8 @@ def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers")
     """Return the name and the layers of the stack: the list that has as many modules as the model has layers.
 
     Args:
-        backbone: has it.
-        setting: that needs it, for the message.
+        backbone: the model that has the layers.
+        setting: the setting that needs them, which the message names.
 
     Raises:
         UserError: there is none, as in a model whose layers share weights.

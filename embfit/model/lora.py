@@ -35,12 +35,12 @@ class LoRA:
     """How an adapter is made, and how it is saved.
 
     Args:
-        rank: of the trained matrices; None trains the weights themselves.
+        rank: the rank of the trained matrices; None trains the weights themselves.
         alpha: the adapter's part is scaled by alpha / rank.
-        dropout: on what goes into the adapter, where `training.dropout` is on.
-        targets: names of the linear modules that get one; None is all of the layers.
+        dropout: the dropout on what goes into the adapter, where `training.dropout` is on.
+        targets: the names of the linear modules that get an adapter; None gives one to all modules of the layers.
         merged: save the sum of base and adapter, which loads like any model; else the adapter alone, naming its base.
-        seed: of the matrices that training starts with.
+        seed: seeds the matrices that training starts with.
     """
 
     rank: Annotated[int, Field(ge=1)] | None = None
@@ -58,11 +58,11 @@ def attach(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, base: str,
     """Freeze a backbone and put an adapter on its layers.
 
     Args:
-        backbone: changed in place.
-        lora: with a rank.
-        frozen_layers: that many layers from the bottom get none.
-        base: name or folder by which a saved adapter finds these weights.
-        revision: of the base on the Hub.
+        backbone: the model, which is changed in place.
+        lora: the settings of the adapter, whose rank is set.
+        frozen_layers: how many layers, from the bottom, get no adapter.
+        base: the name or folder by which a saved adapter finds these weights.
+        revision: the revision of the base on the Hub.
 
     Raises:
         UserError: as `check_lora`.

@@ -26,9 +26,9 @@ class PairTemplate:
     """What a tokenizer puts around two texts.
 
     Args:
-        before: ids in front of the first text.
-        between: ids after the first text and in front of the second.
-        after: ids behind the second.
+        before: the ids that stand in front of the first text.
+        between: the ids that stand between the two texts.
+        after: the ids that stand behind the second text.
         types: token type of each of the five parts: before, first, between, second, after. The parts between hold one
             type per id.
     """
@@ -70,11 +70,12 @@ class TextPairs:
     """P pairs of texts.
 
     Args:
-        template: of the tokenizer.
-        queries: without special tokens.
-        documents: without special tokens.
+        template: the tokenizer's way of joining two texts.
+        queries: the queries' tokens, without special ones.
+        documents: the documents' tokens, without special ones.
         rows: [P, 2] int64, a query row and a document row each.
-        max_length: tokens of a pair, special ones included; the longer text is cut first, as transformers does.
+        max_length: how many tokens a pair has at most, special ones included; the longer text is cut first, as in
+            transformers.
     """
 
     template: PairTemplate
@@ -110,9 +111,9 @@ class TextPairs:
         """Return `input_ids`, `attention_mask` and `token_type_ids` ([n, longest] int64) of some pairs.
 
         Args:
-            chosen: [n] numbers of pairs.
+            chosen: the numbers of the pairs, [n].
             pad: the tokenizer's padding id.
-            left: pad on the left, as decoder models expect.
+            left: whether to pad on the left, as decoder models expect.
         """
         longest = int(self.lengths[chosen].max())
         ids = np.full((len(chosen), longest), pad, np.int64)

@@ -34,11 +34,11 @@ def score_pairs(
     What a pair is scored together with changes its score by rounding alone.
 
     Args:
-        ranker: scores them, all queries' pairs sorted by length together.
-        collection: has the texts.
+        ranker: the cross-encoder, which scores all queries' pairs sorted by length together.
+        collection: the collection that has the texts.
         rows: [P, 2], a query row and a document row each; a pair that stands there twice is scored once.
-        store: keeps the scores, under weights, settings and texts; another job that scores with these waits.
-        label: of the progress.
+        store: the store that keeps the scores, by weights, settings and texts; another job that wants them waits.
+        label: the name under which progress is shown.
     """
     queries, documents = np.asarray(rows, np.int64).reshape(-1, 2).T
     pairs, where = np.unique(queries * len(collection.corpus) + documents, return_inverse=True)

@@ -35,9 +35,9 @@ class Teacher:
     """Scores pairs of a collection.
 
     Args:
-        whole: scores the queries that are in no fold.
-        folds: fold i scores the queries of fold i, on which it was not trained.
-        fold_of: digest of a query's text → its fold.
+        whole: the cross-encoder that scores the queries that are in no fold.
+        folds: the cross-encoder of each fold, which scores the queries of that fold, on which it was not trained.
+        fold_of: maps the digest of a query's text to its fold.
     """
 
     whole: CrossEncoder
@@ -54,9 +54,9 @@ class Teacher:
         """Return the scores ([P] float32) of pairs, each by a ranker that was not trained on its query.
 
         Args:
-            collection: has the texts.
+            collection: the collection that has the texts.
             rows: [P, 2], a query row and a document row each.
-            store: keeps the scores.
+            store: the store that keeps the scores.
         """
         rows = np.asarray(rows, np.int64).reshape(-1, 2)
         queries, where = np.unique(rows[:, 0], return_inverse=True)
@@ -121,10 +121,10 @@ def write_assignment(folder: Path, texts: Iterable[str], folds: Iterable[int], c
     """Write which fold each query is in.
 
     Args:
-        folder: of the folds.
-        texts: the queries.
-        folds: each one's fold.
-        count: of folds.
+        folder: the folder that holds the folds.
+        texts: the queries' texts.
+        folds: the fold of each query.
+        count: how many folds there are.
     """
     queries = {_name(text): int(fold) for text, fold in zip(texts, folds, strict=True)}
     folder.mkdir(exist_ok=True)

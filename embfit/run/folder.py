@@ -218,7 +218,7 @@ class RunFolder:
         earlier, own = self._earlier(), declared(self.config)
         kept = {path for name in (*earlier.paid, *own.paid) for path in self.dir.glob(name)}
         made = {path for name in (*earlier.outputs, *own.outputs) for path in self.dir.glob(name)}
-        (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without it, nothing can be gone on with
+        (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without it, nothing is resumed
         for path in sorted(made - kept):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -229,7 +229,7 @@ class RunFolder:
         config = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
         write_text(self.dir / "provenance.json", _json(Origins.of(self.origins).record(self.config)))
         write_text(self.dir / "versions.json", _json(versions(self.overrides)))
-        write_text(self.dir / "config.yaml", config)  # last: with it, a run that is killed can be gone on with
+        write_text(self.dir / "config.yaml", config)  # last: with it, a run that is killed can be resumed
 
     def _add_versions(self) -> None:
         """Write down what this attempt runs under, beside what the first one did."""

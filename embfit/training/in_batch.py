@@ -170,7 +170,7 @@ class InBatch(TrainingModule):
 
     def on_train_epoch_start(self) -> None:
         """Nothing is learnt in an epoch yet."""
-        self._learnt = self.first_batch > 0  # of an epoch that is gone on with, the beginning is not known
+        self._learnt = self.first_batch > 0  # what a resumed epoch learnt at its beginning is not known
 
     def on_train_epoch_end(self) -> None:
         """Stop where no step of the epoch had a negative.

@@ -66,7 +66,7 @@ def _folder(source: str) -> str:
 
 
 def _command(subject: Subject) -> str:
-    """Return what was typed when the run began: one that was gone on with says only where it is."""
+    """Return what was typed when the run began: the command that resumes a run says only where it is."""
     overrides = subject.versions.get("overrides")
     return subject.command if overrides is None else shlex.join(["python", "-m", "embfit", *overrides])
 
