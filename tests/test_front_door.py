@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -93,6 +94,19 @@ def test_the_service_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(service["app"], fastapi.FastAPI)
     answer = TestClient(service["app"]).get("/search", params={"query": "kidneys filter the blood", "k": 1}).json()
     assert [hit["id"] for hit in answer] == ["0"]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs/examples/first-run.ipynb").read_text(encoding="utf-8"))["cells"]
+    shown: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), shown)
+    *_, first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[1] == "addHandler"
+    assert second.split()[1] in ("get_payload", "len")
 
 
 def test_the_site_builds_and_its_links_lead_somewhere(tmp_path: Path) -> None:
