@@ -43,7 +43,15 @@ def test_every_command_of_the_readme_composes(words, tmp_path, monkeypatch, caps
 
 
 def test_the_readme_shows_commands_of_every_task():
-    assert {words[0] for words in commands()} == {"assess", "evaluate", "finetune", "generate", "index", "search"}
+    assert {words[0] for words in commands()} == {
+        "assess",
+        "evaluate",
+        "finetune",
+        "generate",
+        "index",
+        "search",
+        "serve",
+    }
 
 
 def test_scripts_and_pictures_that_the_readme_names_are_there():
@@ -63,7 +71,7 @@ def folders(tiny_encoder: Encoder, tiny_ranker: CrossEncoder, tmp_path: Path, mo
 
 
 PYTHON = [block for page in (README, GUIDE) for block in blocks(page, "python")]
-SMALL = [block for block in PYTHON if "embfit.app" not in block and "fastapi" not in block]
+SMALL = [block for block in PYTHON if "embfit.app" not in block]
 
 
 @pytest.mark.usefixtures("folders")
@@ -77,23 +85,6 @@ def test_scores_are_those_that_the_guide_says(folders: Path) -> None:
     exec(next(block for block in SMALL if "scores =" in block), found)
     assert found["scores"].shape == (1, 2)
     assert abs(found["scores"]).max() <= 1.00001
-
-
-@pytest.mark.usefixtures("folders")
-def test_the_service_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    fastapi = pytest.importorskip("fastapi")
-    pytest.importorskip("httpx", reason="FastAPI's test client")
-    from fastapi.testclient import TestClient
-
-    import embfit
-
-    load = embfit.load
-    monkeypatch.setattr(embfit, "load", lambda _: load("MODEL").index(["kidneys filter the blood", "vaccines"]))
-    service: dict[str, object] = {}
-    exec(next(block for block in PYTHON if "fastapi" in block), service)
-    assert isinstance(service["app"], fastapi.FastAPI)
-    answer = TestClient(service["app"]).get("/search", params={"query": "kidneys filter the blood", "k": 1}).json()
-    assert [hit["id"] for hit in answer] == ["0"]
 
 
 @pytest.mark.slow
