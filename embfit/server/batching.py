@@ -222,6 +222,7 @@ class Batcher:
         try:
             while batch := self._take():
                 self._run(batch)
+                batch = []  # a model that was replaced is not held until the next text comes
         finally:  # whatever ended the thread, nobody waits for it
             with self._changed:
                 left, self._heap = self._heap, []

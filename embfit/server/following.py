@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -89,6 +90,7 @@ class Follower:
         self.which = which
         self.device = device
         self._swapped = swapped
+        self._opening = ThreadPoolExecutor(1, "embfit-open")  # one: each thread that opens keeps memory of its own
         self._live: LiveBundle | None = None
         self._refused: tuple[int, float] | None = None
 
@@ -122,7 +124,7 @@ class Follower:
         if self._refused is not None and self._refused[0] == number and time.monotonic() < self._refused[1]:
             return
         try:
-            bundle = await asyncio.to_thread(self._open, number)
+            bundle = await asyncio.get_running_loop().run_in_executor(self._opening, self._open, number)
         except Exception as error:
             self._refused = (number, time.monotonic() + RETRY_SECONDS)
             keeps = f"; {self._live.label} goes on" if self._live else ""
@@ -141,6 +143,7 @@ class Follower:
 
     def close(self) -> None:
         """Give up the version."""
+        self._opening.shutdown(wait=False, cancel_futures=True)
         if self._live is not None:
             self._live.retire()
 

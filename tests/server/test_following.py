@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -173,3 +174,15 @@ def test_the_shadow_is_asked_beside(two: BundleVersions) -> None:
             for query in QUERIES
         ]
         assert measured(served, "embfit_shadow_overlap_ratio_sum") == pytest.approx(sum(shares))
+
+
+def test_a_version_that_was_replaced_is_let_go(running: Served, two: BundleVersions) -> None:
+    old = []
+    for turn in range(4):
+        running.post("/v1/search", query=QUERIES[0])
+        old.append(weakref.ref(running.service.live.bundle.encoder))
+        number = 2 - turn % 2
+        two.point("champion", number)
+        until(lambda number=number: running.service.live.bundle.manifest.version == number)
+    running.post("/v1/search", query=QUERIES[0])
+    until(lambda: [encoder() for encoder in old] == [None] * 4)
