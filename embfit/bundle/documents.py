@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
 
 from embfit.bundle.manifest import DocumentsRecord
 from embfit.errors import UserError
@@ -61,6 +60,8 @@ def read_documents(folder: Path, name: str, record: DocumentsRecord) -> Collecti
     Raises:
         UserError: the file is missing or damaged.
     """
+    from datasets import Dataset  # takes a second to import
+
     path = folder / FILE
     try:
         corpus = Dataset.from_file(str(path))

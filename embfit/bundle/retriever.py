@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
 from embfit.bundle.documents import matching_rows
 from embfit.bundle.opening import Bundle, open_bundle
@@ -81,6 +80,8 @@ class Retriever:
         Raises:
             UserError: the model embeds no texts, there are none, or an id is given twice.
         """
+        from datasets import Dataset  # takes a second to import
+
         names = [str(row) for row in range(len(texts))] if ids is None else list(ids)
         if not texts:
             raise UserError("there are no texts to index")

@@ -90,13 +90,24 @@ def test_another_model_reads_its_own_folder(context: EvaluationContext, make_enc
     assert list(wide.evaluation("o").dims) == [8]
 
 
-def test_another_model_has_nothing_of_the_configured_one_but_how_it_computes() -> None:
+def test_another_model_has_nothing_of_the_configured_one_but_how_it_computes(make_encoder, tmp_path: Path) -> None:
     configured = Pretrained(
-        "a", "main", None, "0" * 64, "cls", "query: ", "document: ", 99, False, attention="eager", precision="fp32"
+        "a",
+        "main",
+        sha256="0" * 64,
+        pooling="cls",
+        query_prompt="query: ",
+        document_prompt="document: ",
+        max_length=99,
+        normalize=False,
+        attention="eager",
+        precision="fp32",
     )
-    found = DenseSystem("b", query_prompt="q: ").pretrained("other", configured)
-    assert found == Pretrained("b", query_prompt="q: ", attention="eager", precision="fp32")
-    assert DenseSystem("b").pretrained("other", configured) == Pretrained("b", attention="eager", precision="fp32")
+    path = str(tmp_path / "b")
+    save_encoder(make_encoder(), tmp_path / "b")
+    found = DenseSystem(path, query_prompt="q: ").choice("other", configured)
+    assert found == Pretrained(path, query_prompt="q: ", attention="eager", precision="fp32")
+    assert DenseSystem(path).choice("other", configured) == Pretrained(path, attention="eager", precision="fp32")
 
 
 def test_a_hybrid_is_made_of_what_others_found(context: EvaluationContext) -> None:

@@ -88,9 +88,9 @@ def test_late_interaction_is_refused(folder: Path) -> None:
     [
         ("sentence_bert_config.json", "query_length", 32),
         ("sentence_bert_config.json", "transformer_task", "text-generation"),
-        ("config_sentence_transformers.json", "query_prefix", "[Q] "),
+        ("config_sentence_transformers.json", "query_style", "formal"),
         ("1_Pooling/config.json", "pooling_heads", 4),
-        ("2_Dense/config.json", "use_residual", True),
+        ("2_Dense/config.json", "rank", 8),
         ("2_Dense/config.json", "module_input_name", "token_embeddings"),
         ("3_Normalize/config.json", "module_input_name", "token_embeddings"),
     ],

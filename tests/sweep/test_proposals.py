@@ -5,7 +5,7 @@ import pytest
 from embfit.errors import ConfigError
 from embfit.sweep import Grid, Optuna
 from embfit.sweep.job import Result, SweepJob
-from embfit.sweep.search import STUDY
+from embfit.sweep.search import STUDY, storage
 from embfit.sweep.space import Axis, Space, Span
 
 RATES = Space((), (Axis("rate", span=Span(0.0, 1.0)),))
@@ -120,7 +120,7 @@ def test_a_point_proposed_again_is_told_what_is_known(tmp_path, max_parallel):
     sweep = Optuna(trials=6, max_parallel=max_parallel, sampler="random")
     jobs = run(sweep, tmp_path, lambda job: values[job.point["miner"]], space)
     assert sorted(job.point["miner"] for job in jobs) == ["bm25", "dense"]
-    trials = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / STUDY}").trials
+    trials = optuna.load_study(study_name="sweep", storage=storage(tmp_path / STUDY)).trials
     assert [trial.value for trial in trials] == [values[trial.params["miner"]] for trial in trials]
     assert len(trials) == 6
 
@@ -187,7 +187,7 @@ def test_what_is_pruned_is_over(tmp_path):
     [other] = proposals.send({job.number: Result(job, "pruned")})
     with pytest.raises(StopIteration):
         proposals.send({other.number: ended(other, 0.5)})
-    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / STUDY}")
+    study = optuna.load_study(study_name="sweep", storage=storage(tmp_path / STUDY))
     assert [trial.state.name for trial in study.trials] == ["PRUNED", "COMPLETE"]
 
 
