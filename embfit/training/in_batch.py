@@ -165,7 +165,9 @@ class InBatch(TrainingModule):
         learnt = numbers["train/negatives"] > 0 or numbers["train/gradient_norm"] > 0
         if not (learnt or self._warned):
             self._warned = True
-            log.warning("no query of step %d has a negative: %s; such a step teaches nothing", step, NO_NEGATIVE)
+            log.warning(
+                "no query of step %d has a negative: %s; such a step teaches nothing", step, self._no_negative()
+            )
         self._learnt |= learnt
 
     def on_train_epoch_start(self) -> None:
@@ -180,11 +182,16 @@ class InBatch(TrainingModule):
         """
         self.flush()
         if not self._learnt:
+            guide = "; or lower training.guide_margin" if self.data.guide else ""
             raise UserError(
-                f"no step of epoch {self.current_epoch + 1} had a negative: {NO_NEGATIVE}, so nothing can be learnt.\n"
-                "Look at the documents, which may be copies of each other; or choose a miner, such as miner=dense, or "
-                "a larger training.batch_size"
+                f"no step of epoch {self.current_epoch + 1} had a negative: {self._no_negative()}, so nothing can be "
+                "learnt.\nLook at the documents, which may be copies of each other; or choose a miner, such as "
+                f"miner=dense, or a larger training.batch_size{guide}"
             )
+
+    def _no_negative(self) -> str:
+        """Say why a query can have no negative."""
+        return NO_NEGATIVE + (", or the guide masks it" if self.data.guide else "")
 
     def _doubted(self, relations: Relations, vectors: tuple[Vectors[Tensor], Vectors[Tensor]] | None) -> Relations:
         """Have the pairs ignored that the guide doubts, by its vectors."""

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from datasets import Dataset
 
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, UserError
 from embfit.loss import KL, Distillation, InfoNCE, MarginMSE, Matryoshka
 from embfit.model import Encoder, embed, save_encoder
 from embfit.records import Collection, TrainingSet
@@ -78,11 +78,12 @@ def test_a_guide_masks_in_batch_and_mined_negatives(
 ) -> None:
     plain = shares(training_set, make_encoder(), tmp_path, loss)
     some = shares(training_set, make_encoder(), tmp_path, loss, guide="base", guide_margin=0.0)
-    every = shares(training_set, make_encoder(), tmp_path, loss, guide="base", guide_margin=2.0)
     assert plain[1] == 0
     assert 0 < some[1] < 1
     assert some[0] < plain[0]
-    assert every == (0, 1)  # no negative is left
+    (tmp_path / "all").mkdir()
+    with pytest.raises(UserError, match=r"no step of epoch 1 had a negative: .* or the guide masks it"):
+        shares(training_set, make_encoder(), tmp_path / "all", loss, guide="base", guide_margin=2.0)
     assert shares(training_set, make_encoder(), tmp_path, loss, guide="base", guide_margin=-2.0) == plain
 
 
