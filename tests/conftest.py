@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from embfit.model import (
 from embfit.model.cross_encoder import PairSettings
 from embfit.model.projection import Projection
 from embfit.records import Collection, DevQuality
+from embfit.run.console import Console
 from embfit.store import Store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -127,6 +129,15 @@ def new_late_encoder(
     head = Projection({"in_features": 32, "out_features": 16, "bias": False, "activation_function": "Identity"})
     settings = LateInteractionSettings(**(settings | changes))
     return LateInteractionEncoder(backbone, tokenizer, settings, [head], "tiny late interaction").eval()
+
+
+@pytest.fixture(autouse=True)
+def _log_is_not_printed_on() -> Iterator[None]:
+    """Take off the root logger what a run in the tests' own process prints its log with."""
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, Console)]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +16,6 @@ Run = Callable[..., tuple[int, list[str]]]
 @pytest.fixture
 def run(versions: BundleVersions, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `embfit bundle` beside the folder `bundles`; return the exit code and the lines that were printed."""
-    monkeypatch.setattr(logging.getLogger("embfit"), "handlers", [])  # an earlier run's log is not printed
     monkeypatch.chdir(versions.dir.parent)
     monkeypatch.delenv("EMBFIT_CONFIG_PATH", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(versions.dir))
