@@ -84,7 +84,7 @@ class Store:
         if not final.is_dir():
             self._make_folder(final.parent)
             lock = FileLock(_lock_of(final))
-            with _held(lock, kind):
+            with held(lock, f"waiting for another job that is making the same {kind}"):
                 if not final.is_dir():
                     self._build(final, key, build, resumable)
                     self.built.append(kind)
@@ -112,7 +112,7 @@ class Store:
         key = {**key, "version": version}
         folder = self.dir / kind / digest(key)
         self._make_folder(folder.parent)
-        with _held(FileLock(_lock_of(folder)), kind):
+        with held(FileLock(_lock_of(folder)), f"waiting for another job that is making the same {kind}"):
             if folder not in self._seen:
                 self._seen.add(folder)
                 (self.reused if folder.is_dir() else self.built).append(kind)
@@ -267,12 +267,12 @@ def _record(folder: Path, key: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _held(lock: FileLock, kind: str) -> Iterator[None]:
-    """Hold a lock, saying so when another process has it."""
+def held(lock: FileLock, waiting: str) -> Iterator[None]:
+    """Hold a lock; where another process has it, log what is waited for."""
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        log.info("waiting for another job that is making the same %s", kind)
+        log.info("%s", waiting)
         lock.acquire()
     try:
         yield

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias, get_args
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from embfit.bundle.manifest import FILE, Manifest, read_manifest
 from embfit.errors import ConfigError, UserError
 from embfit.nearest import suggestion
-from embfit.store import replacing_folder, sync, write_text
+from embfit.store import held, replacing_folder, sync, write_text
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class BundleVersions:
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the right to move pointers and to remove versions; another process waits."""
-        with _held(self._lock("pointers"), f"{self.name}: waiting for another process that moves its pointers"):
+        with held(self._lock("pointers"), f"{self.name}: waiting for another process that moves its pointers"):
             yield
 
     def point(self, name: Pointer, number: int) -> None:
@@ -143,7 +143,7 @@ class BundleVersions:
         One process publishes at a time, others wait. What a process that was killed had left is removed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _held(self._lock("publishing"), f"{self.name}: waiting for another process that makes a version"):
+        with held(self._lock("publishing"), f"{self.name}: waiting for another process that makes a version"):
             for left in (*self.folder.glob(".*-unfinished"), *self.folder.glob(".*-removed")):
                 shutil.rmtree(left, ignore_errors=True)
             number = self._reserve()
@@ -190,6 +190,7 @@ class BundleVersions:
         return number
 
     def _lock(self, what: str) -> FileLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / f".{what}.lock")
 
 
@@ -240,19 +241,3 @@ def _lock_file(file: IO[bytes], kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@contextmanager
-def _held(lock: FileLock, waiting: str) -> Iterator[None]:
-    """Hold a lock, and say so where another process has it."""
-    lock_path = Path(lock.lock_file)
-    lock_path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.info("%s", waiting)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, TypeAlias
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -35,6 +35,10 @@ else on a command line is Hydra's."""
 EXPLAIN = "task=explain"  # --explain, for the default task
 
 
+Action: TypeAlias = Literal["run", "multirun", "show", "explain", "help", "version", "info", "completion"]
+"""What a command line asks to do with the configuration."""
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """What was asked for.
@@ -49,7 +53,7 @@ class CommandLine:
     """
 
     overrides: list[str]
-    action: Literal["run", "multirun", "show", "explain", "help", "version", "info", "completion"] = "run"
+    action: Action = "run"
     show: Literal["job", "hydra", "all"] = "job"
     package: str | None = None
     resolve: bool = False
@@ -77,7 +81,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     if EXPLAIN in overrides:
         overrides.remove(EXPLAIN)
         given.explain = given.explain or ""
-    asked = {
+    asked: dict[Action, bool] = {
         "help": given.help is not None,
         "version": given.version,
         "show": given.cfg is not None,
@@ -97,7 +101,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         raise ConfigError("--resolve and --package go with --cfg, such as --cfg job --resolve")
     return CommandLine(
         overrides=overrides,
-        action=actions[0] if actions else "run",  # type: ignore[arg-type]  # the keys above are the actions
+        action=actions[0] if actions else "run",
         show=given.cfg or "job",
         package=given.package or given.explain,
         resolve=given.resolve,

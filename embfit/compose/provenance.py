@@ -69,7 +69,8 @@ def _parsed(text: str) -> tuple[yaml.MappingNode, Mapping[str, Any]] | None:
     tree = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(tree, yaml.MappingNode):
         return None
-    return tree, OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[return-value]  # a mapping, as its tree is
+    values: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return tree, values
 
 
 def _add_file(origins: Origins, file: _File) -> None:

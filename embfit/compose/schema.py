@@ -171,11 +171,11 @@ def _parameters(target: Target, group: str, comments: Mapping[str, str]) -> Sche
     for key, parameter in target.parameters.items():
         if group == "trainer" and key in NOT_THE_TRAINERS:
             continue
-        schema = {"anyOf": [_of_hint(hints[key]), INTERPOLATION, {"const": "???"}]}
+        schema: Schema = {"anyOf": [_of_hint(hints[key]), INTERPOLATION, {"const": "???"}]}
         if key in comments:
-            schema["description"] = comments[key]  # type: ignore[assignment]  # a schema's values are of any type
+            schema["description"] = comments[key]
         if isinstance(parameter.default, str | int | float | bool | None):
-            schema["default"] = parameter.default  # type: ignore[assignment]  # as above
+            schema["default"] = parameter.default
         found[key] = schema
     return found
 

@@ -57,7 +57,8 @@ class NearCopies:
 
     def _prefix(self, hashes: np.ndarray) -> list[int]:
         enough = len(hashes) - math.ceil(self.similarity * len(hashes)) + 1
-        return hashes[:enough].tolist()  # type: ignore[no-any-return]  # NumPy types it so
+        found: list[int] = hashes[:enough].tolist()
+        return found
 
 
 def _hashes(text: str) -> np.ndarray:

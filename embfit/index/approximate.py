@@ -228,7 +228,8 @@ class ApproximateIndex:
         if self.method == "hnsw":
             return library.SearchParametersHNSW(efSearch=max(2 * wanted, 4 * LINKS), **there)
         if self.method == "ivf":
-            return library.SearchParametersIVF(nprobe=self.index.nprobe, **there)  # type: ignore[attr-defined]
+            index: Any = self.index
+            return library.SearchParametersIVF(nprobe=index.nprobe, **there)
         return library.SearchParameters(**there)
 
     @cached_property

@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from embfit.data.formats.block import Block
@@ -88,9 +89,12 @@ def read_blocks(content: bytes, form: Format, encoding: str | None) -> list[Bloc
     Raises:
         UnreadableError: it is not what its format says.
     """
-    given = content if isinstance(form, BinaryFormat) else decode(content, form is HTML, encoding)
+    if isinstance(form, BinaryFormat):
+        read = partial(form.read, content)
+    else:
+        read = partial(form.read, decode(content, form is HTML, encoding))
     try:
-        blocks = list(form.read(given))  # type: ignore[arg-type]  # each format takes what was made for it
+        blocks = list(read())
     except Exception as error:  # a reader of foreign files may fail in any way; one file is not worth a run
         raise UnreadableError(
             "malformed", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
