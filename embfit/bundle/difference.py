@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from embfit.bundle.documents import read_documents
-from embfit.bundle.gates import RESAMPLES, SEED, read_quality
+from embfit.bundle.gates import RESAMPLES, SEED, overlaps, read_quality
 from embfit.bundle.manifest import Manifest
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
 from embfit.text_digests import CONTENT
@@ -85,5 +85,5 @@ def _answers(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[s
     shared = before.keys() & after.keys()
     changed = [query for query in shared if list(before[query]) != list(after[query])]
     if changed:
-        kept = [len({*before[query]} & {*after[query]}) / max(1, len(before[query])) for query in shared]
-        yield f"{len(changed):,} of {len(shared):,} queries", f"overlap of the first ten {np.mean(kept):.1%}"
+        share = np.mean(overlaps(before, after))
+        yield f"{len(changed):,} of {len(shared):,} queries", f"overlap of the first ten {share:.1%}"

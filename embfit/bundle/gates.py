@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +36,11 @@ class GateResult:
     gate: str
     passed: bool
     said: str
+
+    @property
+    def line(self) -> str:
+        """What is printed of it."""
+        return f"{'passed' if self.passed else 'FAILED'}  {self.gate}: {self.said}"
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,18 @@ class Gates:
         yield GateResult("loss", lower >= -self.loss, f"{said}; limit -{self.loss:g}")
 
     def _churn(self, measured: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[GateResult]:
-        shared = measured["answers"].keys() & before["answers"].keys()
-        if self.churn is None or not shared:
+        shares = overlaps(before["answers"], measured["answers"])
+        if self.churn is None or not shares:
             return
-        kept = [
-            len({*measured["answers"][query]} & {*before["answers"][query]}) / max(1, len(before["answers"][query]))
-            for query in shared
-        ]
-        changed = 1 - float(np.mean(kept))
-        said = f"{changed:.0%} of the first ten documents changed ({len(shared)} queries)"
+        changed = 1 - float(np.mean(shares))
+        said = f"{changed:.0%} of the first ten documents changed ({len(shares)} queries)"
         yield GateResult("churn", True, said + (f"; more than {self.churn:.0%}" if changed > self.churn else ""))
+
+
+def overlaps(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> list[float]:
+    """Return the share of a query's documents that it still has, for each query that was asked both times."""
+    shared = [query for query in before if query in after]
+    return [len({*before[query]} & {*after[query]}) / max(1, len(before[query])) for query in shared]
 
 
 def read_quality(folder: Path) -> dict[str, Any]:

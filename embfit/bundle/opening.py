@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from embfit.bundle.documents import read_documents
-from embfit.bundle.manifest import Manifest, read_manifest, verify
+from embfit.bundle.manifest import FILE, Manifest, read_manifest, verify
 from embfit.bundle.searching import Searcher
 from embfit.bundle.versions import BundleVersions, VersionLease
 from embfit.errors import UserError, first_line
@@ -91,7 +91,7 @@ def open_bundle(
             it gave where the version was made.
     """
     folder = Path(path).expanduser()
-    if (folder / "manifest.json").is_file():
+    if (folder / FILE).is_file():
         return _open(folder.resolve(), device, precision, contents, trust_remote_code)
     versions = BundleVersions(folder.parent, folder.name)
     for attempt in range(1, ATTEMPTS + 1):

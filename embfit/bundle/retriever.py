@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from embfit.bundle.documents import matching_rows
+from embfit.bundle.manifest import FILE
 from embfit.bundle.opening import Bundle, open_bundle
 from embfit.bundle.searching import Hit, Mode, Searcher, rerank
 from embfit.bundle.versions import BundleVersions
@@ -152,6 +153,6 @@ def open_retriever(path: str | Path, device: str = "auto", reranker: str | Path 
 def _is_bundle(folder: Path) -> bool:
     """Say whether a folder is a bundle's, or that of one version."""
     try:
-        return (folder / "manifest.json").is_file() or bool(BundleVersions(folder.parent, folder.name).numbers())
+        return (folder / FILE).is_file() or bool(BundleVersions(folder.parent, folder.name).numbers())
     except ConfigError:
         return False  # no bundle has such a name

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from embfit.bundle import BundleSettings, BundleVersions, open_bundle, read_manifest
 from embfit.bundle.difference import differences
-from embfit.bundle.gates import METRIC, GateResult
+from embfit.bundle.gates import METRIC
 from embfit.bundle.promotion import promote, prune, rollback
 from embfit.bundle.versions import bundle_names
+from embfit.command.removal import MEGABYTE
 from embfit.compose.build import make
 from embfit.compose.command_line import Parser
 from embfit.compose.composition import compose, hydra_session, resolve_config
@@ -18,8 +19,6 @@ from embfit.compose.explain import aligned
 from embfit.compose.loader import make_loader
 from embfit.compose.preflight import check_group
 from embfit.errors import ConfigError, UserError
-
-MEGABYTE = 1e6
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -55,10 +54,10 @@ def _parser() -> Parser:
     back = verbs.add_parser("rollback", help="make the previous version the champion again")
     back.add_argument("name", help="the bundle's name")
     back.set_defaults(do=_rollback)
-    pruning = verbs.add_parser("prune", help="remove old versions that no pointer names and no process has open")
+    pruning = verbs.add_parser("prune", help="remove old versions that no pointer names; without --yes only lists")
     pruning.add_argument("name", help="the bundle's name")
     pruning.add_argument("--keep", type=_count, default=3, help="newest versions that stay (default: 3)")
-    pruning.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    pruning.add_argument("--yes", action="store_true", help="remove what is listed")
     pruning.set_defaults(do=_prune)
     diff = verbs.add_parser("diff", help="show what differs between two versions: documents, model, quality, answers")
     diff.add_argument("a", help="the first version: NAME@VERSION")
@@ -77,11 +76,10 @@ def _settings(overrides: Sequence[str]) -> BundleSettings:
     return settings
 
 
-def _named(version: str, overrides: Sequence[str]) -> tuple[BundleSettings, BundleVersions, str]:
-    """Return the settings, a bundle's versions and what stands behind the `@`."""
+def _named(version: str, settings: BundleSettings) -> tuple[BundleVersions, str]:
+    """Return a bundle's versions, and what stands behind the `@`."""
     name, _, which = version.partition("@")
-    settings = replace(_settings(overrides), name=name)
-    return settings, settings.versions, which
+    return replace(settings, name=name).versions, which
 
 
 def _list(given: argparse.Namespace) -> None:
@@ -119,7 +117,7 @@ def _rows(versions: BundleVersions) -> list[tuple[str, ...]]:
 
 
 def _verify(given: argparse.Namespace) -> None:
-    _, versions, which = _named(given.version, given.overrides)
+    versions, which = _named(given.version, _settings(given.overrides))
     numbers = [versions.number(which)] if which else versions.numbers() or [versions.number()]
     wrong = 0
     for number in numbers:
@@ -136,9 +134,11 @@ def _verify(given: argparse.Namespace) -> None:
 
 
 def _promote(given: argparse.Namespace) -> None:
-    settings, versions, which = _named(given.version, given.overrides)
+    settings = _settings(given.overrides)
+    versions, which = _named(given.version, settings)
     done = promote(versions, which or "challenger", settings.gates, given.force)
-    print_gates(done.results)
+    for result in done.results:
+        print(result.line)
     label = f"{versions.name}@{done.version}"
     if not done.promoted:
         failed = ", ".join(result.gate for result in done.results if not result.passed)
@@ -146,14 +146,8 @@ def _promote(given: argparse.Namespace) -> None:
     print(f"{label} is champion" + (", though gates did not let it pass (--force)" if done.forced else ""))
 
 
-def print_gates(results: Sequence[GateResult]) -> None:
-    """Print what each gate said."""
-    for result in results:
-        print(f"{'passed' if result.passed else 'FAILED'}  {result.gate}: {result.said}")
-
-
 def _rollback(given: argparse.Namespace) -> None:
-    _, versions, which = _named(given.name, given.overrides)
+    versions, which = _named(given.name, _settings(given.overrides))
     if which:
         raise ConfigError(f"rollback goes to the previous version; embfit bundle promote {given.name} to another")
     now, before = rollback(versions)
@@ -161,19 +155,18 @@ def _rollback(given: argparse.Namespace) -> None:
 
 
 def _prune(given: argparse.Namespace) -> None:
-    _, versions, _ = _named(given.name, given.overrides)
-    removed, in_use = prune(versions, given.keep, given.dry_run)
-    verb = "would be removed" if given.dry_run else "removed"
-    print(f"{verb}: {', '.join(f'{versions.name}@{number}' for number in removed) or 'none'}")
+    versions, _ = _named(given.name, _settings(given.overrides))
+    removed, in_use = prune(versions, given.keep, dry_run=not given.yes)
+    listed = ", ".join(f"{versions.name}@{number}" for number in removed) or "none"
+    print(f"removed: {listed}" if given.yes else f"old: {listed}; nothing was removed, --yes removes them")
     if in_use:
         print(f"kept, since a process has them open: {', '.join(f'{versions.name}@{number}' for number in in_use)}")
 
 
 def _diff(given: argparse.Namespace) -> None:
-    folders = []
-    for version in (given.a, given.b):
-        _, versions, which = _named(version, given.overrides)
-        folders.append(versions.path(which or "champion"))
+    settings = _settings(given.overrides)
+    named = [_named(version, settings) for version in (given.a, given.b)]
+    folders = [versions.path(which or "champion") for versions, which in named]
     a, b = ((folder, read_manifest(folder)) for folder in folders)
     for heading, rows in differences(*a, *b):
         print(

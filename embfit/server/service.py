@@ -18,7 +18,6 @@ from embfit.bundle import BundleVersions, Hit
 from embfit.bundle.documents import matching_rows
 from embfit.bundle.searching import Mode
 from embfit.errors import UserError
-from embfit.index.protocol import Hits
 from embfit.model import CrossEncoder
 from embfit.model.encoder import Kind
 from embfit.model.precision import choose_device, default_token_budget
@@ -187,8 +186,8 @@ class Service:
 
     async def search(
         self, call: Call, queries: Sequence[str], k: int, mode: Mode, where: Mapping[str, Any] | None
-    ) -> tuple[list[list[Hit]], Hits]:
-        """Return the best documents of each query, and their scores and rows.
+    ) -> list[list[Hit]]:
+        """Return the best documents of each query.
 
         Raises:
             Refusal: as `embed`; or there is no such column, or no index of words.
@@ -196,21 +195,20 @@ class Service:
         vectors = None if mode == "words" else (await self.embed(call, queries, "query")).vectors
         searcher = call.live.bundle.searcher
 
-        def find() -> tuple[list[list[Hit]], Hits]:
+        def find() -> list[list[Hit]]:
             started = time.perf_counter()
             allowed = matching_rows(searcher.documents, where) if where else None
-            found = searcher.search(queries, k, mode, allowed, vectors)
-            hits = searcher.hits(found)
+            hits = searcher.hits(searcher.search(queries, k, mode, allowed, vectors))
             self.metrics.search_seconds.observe(time.perf_counter() - started)
-            return hits, found
+            return hits
 
         try:
-            answer = await self._on(self._threads, find)
+            found = await self._on(self._threads, find)
         except UserError as error:
             raise Refusal(400, str(error)) from error
         if mode == "dense" and not where:
-            self._ask_shadow(queries, [[hit.id for hit in hits] for hits in answer[0]])
-        return answer
+            self._ask_shadow(queries, [[hit.id for hit in hits] for hits in found])
+        return found
 
     def _count(self, call: Call, tokens: int) -> None:
         call.tokens += tokens

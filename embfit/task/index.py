@@ -75,9 +75,7 @@ def index(
     if promote or versions.pointer("champion") is None:
         with run.stage("promote"):
             promotion = promote_version(versions, manifest.version, bundle.gates)
-        sentences = [
-            f"{'passed' if found.passed else 'FAILED'}  {found.gate}: {found.said}" for found in promotion.results
-        ]
+        sentences = [found.line for found in promotion.results]
         sentences.append(
             f"{manifest.label} is {'champion' if promotion.promoted else 'challenger: a gate did not let it pass'}"
         )

@@ -72,9 +72,12 @@ def test_prune(run: Run, versions: BundleVersions) -> None:
     for number in range(2, 6):
         copy_version(versions, number)
     with open_bundle(versions.folder, 2):
-        assert run("prune", "docs", "--keep", "1", "--dry-run") == (0, ["would be removed: docs@2, docs@3, docs@4"])
+        assert run("prune", "docs", "--keep", "1") == (
+            0,
+            ["old: docs@2, docs@3, docs@4; nothing was removed, --yes removes them"],
+        )
         told = ["removed: docs@3, docs@4", "kept, since a process has them open: docs@2"]
-        assert run("prune", "docs", "--keep", "1") == (0, told)
+        assert run("prune", "docs", "--keep", "1", "--yes") == (0, told)
     assert versions.numbers() == [1, 2, 5]
 
 

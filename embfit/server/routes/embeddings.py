@@ -22,14 +22,14 @@ async def embeddings(service: Service, call: Call, asked: EmbeddingsRequest) -> 
     dimensions = _dimensions(call.live, asked.dimensions)
     texts = listed(asked.input)
     service.check_texts(texts, "input")
-    vectors = (await service.embed(call, texts, kind, asked.truncate)).vectors
-    if not vectors.single:
+    if not call.live.bundle.encoder.single:
         raise Refusal(
             400,
             f"{call.live.label} gives several vectors for each text, which this answer has no room for; ask "
             "/v1/search or /v1/rerank",
             param="model",
         )
+    vectors = (await service.embed(call, texts, kind, asked.truncate)).vectors
     rows = vectors.cut(dimensions).flat()
     data = [
         {"object": "embedding", "index": place, "embedding": _encoded(row, asked.encoding_format)}

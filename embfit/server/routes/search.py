@@ -27,7 +27,7 @@ async def search(service: Service, call: Call, asked: SearchRequest) -> Response
             raise too_large(param, depth, service.settings.max_k, "ask for fewer, or raise server.max_k", param)
     if asked.rerank is not None:
         _check_reranking(service, call)
-    found, _ = await service.search(call, queries, max(asked.k, asked.rerank or 0), asked.mode, asked.where)
+    found = await service.search(call, queries, max(asked.k, asked.rerank or 0), asked.mode, asked.where)
     if asked.rerank is not None:
         found = [await _reranked(service, call, *pair, asked.rerank) for pair in zip(queries, found, strict=True)]
     return json_answer(
