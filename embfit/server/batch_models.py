@@ -11,7 +11,6 @@ import numpy as np
 from embfit.model import CrossEncoder, Encoder
 from embfit.model.encoder import Kind
 from embfit.model.pairs import TextPairs
-from embfit.ragged import offsets_of
 from embfit.tokens import Tokens, concatenate
 from embfit.vectors import Vectors
 
@@ -25,7 +24,7 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class TextBatches:
-    """Token ids in ([L] int32 each), vectors out ([v, D] float32 each; v is 1 but in late interaction).
+    """The tokens of a text in, its vectors out ([v, D] float32; v is 1 but in late interaction).
 
     Args:
         encoder: computes them.
@@ -37,13 +36,13 @@ class TextBatches:
         """Tokenise queries or documents, a portion at a time."""
         return concatenate([self.encoder.tokenize(portion, kind) for portion in _portions(texts)])
 
-    def compute(self, contents: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def compute(self, contents: Sequence[Tokens]) -> list[np.ndarray]:
         """Embed a batch.
 
         Raises:
             NotFiniteError: a vector is not finite.
         """
-        tokens = _tokens(contents)
+        tokens = concatenate(contents)
         starts = self.encoder.vector_starts(tokens)
         bounds = np.arange(len(contents) + 1) if starts is None else starts
         rows = np.empty((int(bounds[-1]), self.encoder.width), np.float32)
@@ -59,7 +58,7 @@ class TextBatches:
 
 @dataclass(frozen=True, eq=False)
 class PairBatches:
-    """Pairs of token ids in, one score each out.
+    """Pairs of texts' tokens in, one score each out.
 
     Args:
         ranker: computes them.
@@ -67,21 +66,21 @@ class PairBatches:
 
     ranker: CrossEncoder
 
-    def pairs(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    def pairs(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[Tokens, Tokens]], np.ndarray]:
         """Tokenise a query and documents; return the pairs, and how many tokens each has ([P] int64)."""
         first = self.ranker.tokenize([query])
         others = concatenate([self.ranker.tokenize(portion) for portion in _portions(documents)])
         rows = np.stack([np.zeros(len(documents), np.int64), np.arange(len(documents))], axis=1)
         lengths = self.ranker.pairs(first, others, rows).lengths
-        return [(first.ids, ids) for ids in split(others)], lengths
+        return [(first, document) for document in split(others)], lengths
 
-    def compute(self, contents: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+    def compute(self, contents: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
         """Score a batch.
 
         Raises:
             UserError: a score is no number.
         """
-        queries, documents = (_tokens([pair[side] for pair in contents]) for side in (0, 1))
+        queries, documents = (concatenate([pair[side] for pair in contents]) for side in (0, 1))
         rows = np.repeat(np.arange(len(contents))[:, None], 2, axis=1)
         read: TextPairs = self.ranker.pairs(queries, documents, rows)
         return [float(score) for score in self.ranker.score_tokens(read)]
@@ -91,13 +90,9 @@ def _untold(amount: int = 1) -> None:
     """Show no progress."""
 
 
-def split(tokens: Tokens) -> list[np.ndarray]:
-    """Return the token ids of each text."""
-    return [tokens.ids[start:stop] for start, stop in itertools.pairwise(tokens.starts.tolist())]
-
-
-def _tokens(contents: Sequence[np.ndarray]) -> Tokens:
-    return Tokens(np.concatenate(contents), offsets_of([len(ids) for ids in contents]), np.zeros(len(contents), bool))
+def split(tokens: Tokens) -> list[Tokens]:
+    """Return the tokens of each text by themselves."""
+    return [tokens.part(row, row + 1) for row in range(len(tokens))]
 
 
 def _portions(texts: Sequence[str]) -> list[list[str]]:

@@ -196,7 +196,7 @@ def test_a_vector_that_is_not_finite_fails_alone(
 ) -> None:
     model = TextBatches(tiny_encoder)
     tokens = model.tokenize(TEXTS[:4], "query")
-    sick = split(tokens)[2]
+    sick = split(tokens)[2].ids
     plain = tiny_encoder.forward
 
     def forward(ids, mask, bf16=False):
@@ -205,7 +205,7 @@ def test_a_vector_that_is_not_finite_fails_alone(
         return rows
 
     monkeypatch.setattr(tiny_encoder, "forward", forward)
-    jobs = [batcher.submit(model, [ids], [len(ids)]) for ids in split(tokens)]
+    jobs = [batcher.submit(model, [text], [len(text.ids)]) for text in split(tokens)]
     for place, job in enumerate(jobs):
         if place == 2:
             with pytest.raises(TextError) as failed:

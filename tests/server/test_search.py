@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from embfit.bundle import BundleVersions, open_bundle
+from embfit.index import TokenBuilder
 from embfit.model import CrossEncoder, Encoder
 from tests.bundle.conftest import Make
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, new_late_encoder
 from tests.server.conftest import Served, serving
 from tests.server.test_embeddings import error
 
@@ -126,3 +128,21 @@ def test_filters(versions: BundleVersions, make: Make, tmp_path: Path, monkeypat
         assert {hit["metadata"]["section"] for hit in found["documents"]} == {"lungs"}
         answer = server.post("/v1/search", query="heart", where={"section": {"a": 1}})
         assert answer.status_code == 400
+
+
+def test_late_interaction_is_served_as_the_bundle_computes_it(
+    versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    make(encoder=new_late_encoder(tokenizer), builder=TokenBuilder())
+    versions.point("champion", 2)
+    with open_bundle(versions.folder) as bundle, serving(versions) as running:
+        expected = bundle.searcher.hits(bundle.searcher.search([QUERY, "fever"], 5))
+        answer = running.post("/v1/search", query=[QUERY, "fever"], k=5, mode="dense").json()
+        for hits, found in zip(expected, answer["data"], strict=True):
+            assert [hit["id"] for hit in found["documents"]] == [hit.id for hit in hits]
+            assert [hit["score"] for hit in found["documents"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
+        ordered = running.post("/v1/rerank", query=QUERY, documents=TEXTS[:4]).json()["results"]
+        scores = bundle.encoder.embed([QUERY], "query").scores(bundle.encoder.embed(TEXTS[:4], "document"))[0]
+        assert [one["index"] for one in ordered] == np.argsort(-scores, kind="stable").tolist()
+        refused = running.post("/v1/embeddings", input="a")
+        assert (refused.status_code, error(refused)["param"]) == (400, "model")
