@@ -195,6 +195,25 @@ def digest(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class FileFacts:
+    """What is recorded of a file, to hold it to later.
+
+    Args:
+        bytes: its size.
+        sha256: the digest of its content.
+    """
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileFacts:
+        """Read a file and return its facts."""
+        with path.open("rb") as file:
+            return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole, or not at all."""
     with replacing(path) as temporary:

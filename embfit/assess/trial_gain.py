@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from embfit.evaluator.comparison import compare
-from embfit.evaluator.judging import Judging, judge, query_rows
+from embfit.evaluator.judging import Judging
 from embfit.evaluator.metrics import answerable
-from embfit.evaluator.search import CorpusSearch
-from embfit.evaluator.subcorpus import subcorpus
-from embfit.index.exact import ExactIndex
+from embfit.evaluator.validation import measured_on_dev
 from embfit.model import Encoder
-from embfit.records import Collection, Evaluation
+from embfit.records import Collection
 
 
 def trial_gain(
@@ -34,7 +32,9 @@ def trial_gain(
     """
     if not answerable(collection.qrels.get(judging.dev_split, {})):
         return None
-    before, after = (_measure(encoder, collection, judging) for encoder in (base, trained))
+    before, after = (
+        measured_on_dev(judging, encoder, collection)(encoder.width, judging.metrics[:1]) for encoder in (base, trained)
+    )
     found, *_ = compare(before, after, resamples, judging.seed)
     ci95 = None if found.ci95 is None else list(found.ci95)
     return {
@@ -44,12 +44,3 @@ def trial_gain(
         "ci95": ci95,
         "p": found.p,
     }
-
-
-def _measure(encoder: Encoder, collection: Collection, judging: Judging) -> Evaluation:
-    split, search = judging.dev_split, CorpusSearch(collection, judging.depth)
-    rows, chosen = query_rows(collection, split), subcorpus(collection, split, judging.dev_documents)
-    queries = encoder.embed(collection.query_texts(rows), "query")
-    documents = encoder.embed(collection.document_texts(chosen.tolist()), "document")
-    scores, places = search.nearest(queries, ExactIndex(documents))
-    return judge("trial", collection, split, search.ranking(rows, (scores, chosen[places])), judging.metrics[:1])

@@ -5,7 +5,6 @@ It is the last file that is written. A folder without one is no version, however
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,23 +14,10 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from embfit.errors import UserError
-from embfit.store import write_text
+from embfit.store import FileFacts, write_text
 
 FILE = "manifest.json"
 FORMAT = 1  # of the folder; one that a version of embfit does not know is refused
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A file of a version.
-
-    Args:
-        bytes: its size.
-        sha256: the digest of its content.
-    """
-
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +132,7 @@ class Manifest:
     model: ModelRecord
     index: IndexRecord
     documents: DocumentsRecord
-    files: Mapping[str, FileRecord]
+    files: Mapping[str, FileFacts]
     words: str | None = None
     quality: QualityRecord | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)
@@ -204,11 +190,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{path} is damaged: {error}; use another version, or make this one again") from error
 
 
-def digest_files(folder: Path) -> dict[str, FileRecord]:
+def digest_files(folder: Path) -> dict[str, FileFacts]:
     """Return the size and the digest of every file in a folder but its manifest, by path."""
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(path.stat().st_size, _sha256(path)) for path in _files(folder)
-    }
+    return {path.relative_to(folder).as_posix(): FileFacts.of(path) for path in _files(folder)}
 
 
 def verify(folder: Path, manifest: Manifest, contents: bool = True) -> None:
@@ -229,7 +213,7 @@ def verify(folder: Path, manifest: Manifest, contents: bool = True) -> None:
             raise UserError(_damaged(manifest, f"{path} is missing"))
         if (size := path.stat().st_size) != record.bytes:
             raise UserError(_damaged(manifest, f"{path} has {size} bytes, and {record.bytes} were published"))
-        if contents and _sha256(path) != record.sha256:
+        if contents and FileFacts.of(path) != record:
             raise UserError(_damaged(manifest, f"{path} is not the file that was published (its SHA-256 differs)"))
     if added := sorted(there - manifest.files.keys()):
         raise UserError(_damaged(manifest, f"{folder / added[0]} was added after it was published"))
@@ -241,8 +225,3 @@ def _damaged(manifest: Manifest, what: str) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / FILE)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from embfit.evaluator.judging import Judging, judge, query_rows
@@ -27,6 +27,23 @@ def validate(judging: Judging, encoder: Encoder, collection: Collection) -> DevQ
     Raises:
         UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
     """
+    at = measured_on_dev(judging, encoder, collection)
+    whole = at(encoder.width, [*dict.fromkeys([*judging.metrics, VALIDATION_METRIC])])
+    quality = dev_quality(whole, collection)
+    found = dict(quality.metrics)
+    for dim in sorted(judging.dims or ()):
+        if dim < encoder.width:
+            found[f"{VALIDATION_METRIC}/{dim}"] = at(dim, [VALIDATION_METRIC]).metrics[VALIDATION_METRIC]
+    return replace(quality, metrics=found)
+
+
+def measured_on_dev(
+    judging: Judging, encoder: Encoder, collection: Collection
+) -> Callable[[int, Sequence[str]], Evaluation]:
+    """Embed the dev split; return what measures metrics with vectors of some dimensions.
+
+    What is searched, and the errors, are those of `validate`.
+    """
     split, search = judging.dev_split, CorpusSearch(collection, judging.depth)
     rows = query_rows(collection, split)
     chosen = subcorpus(collection, split, judging.dev_documents)
@@ -38,13 +55,7 @@ def validate(judging: Judging, encoder: Encoder, collection: Collection) -> DevQ
         ranking = search.ranking(rows, (scores, chosen[places]))
         return judge("validation", collection, split, ranking, metrics)
 
-    whole = at(encoder.width, [*dict.fromkeys([*judging.metrics, VALIDATION_METRIC])])
-    quality = dev_quality(whole, collection)
-    found = dict(quality.metrics)
-    for dim in sorted(judging.dims or ()):
-        if dim < encoder.width:
-            found[f"{VALIDATION_METRIC}/{dim}"] = at(dim, [VALIDATION_METRIC]).metrics[VALIDATION_METRIC]
-    return replace(quality, metrics=found)
+    return at
 
 
 def dev_quality(evaluation: Evaluation, collection: Collection) -> DevQuality:

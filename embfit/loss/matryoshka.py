@@ -16,6 +16,11 @@ NESTED = (64, 128, 256, 512, 768)
 NESTED_OF_TOKENS = (32, 64, 96, 128)  # of one vector a token, which is shorter
 
 
+def nested_dims(width: int, single: bool = True) -> tuple[int, ...]:
+    """Return the prefix lengths that are trained by default, ascending; arguments as `Matryoshka.dims_of`."""
+    return (*(dim for dim in (NESTED if single else NESTED_OF_TOKENS) if dim < width), width)
+
+
 class Matryoshka(nn.Module):
     """The mean of a loss over the first 64, 128, … dimensions of one embedding (Kusupati et al. 2022, eq. 1).
 
@@ -72,7 +77,7 @@ class Matryoshka(nn.Module):
             ValueError: a configured dim exceeds the width.
         """
         if self.dims is None:
-            return (*(dim for dim in (NESTED if single else NESTED_OF_TOKENS) if dim < width), width)
+            return nested_dims(width, single)
         if max(self.dims) > width:
             raise ValueError(
                 f"loss.dims has {max(self.dims)}, more than the model's {width} dimensions; lower it, or set null"

@@ -58,7 +58,8 @@ def index(
         collection = data.load(store)
     with run.stage("load model"):
         encoder = model.load(*devices.all)
-        dims = trained_dims(Path(encoder.source), encoder.width) if bundle.dims is None else bundle.dims
+        trained = trained_dims(Path(encoder.source), encoder.width, encoder.single)
+        dims = trained if bundle.dims is None else bundle.dims
     context = evaluator.context(collection, store, model, devices.all, lambda: encoder)
     words = None
     if bundle.words:

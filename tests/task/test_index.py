@@ -43,13 +43,18 @@ def test_a_bundle_needs_a_name(command: list[str], capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("loss", "dims"),
-    [("{dims: null}", [64, 128, 192]), ("{dims: [32, 16]}", [16, 32]), ("{temperature: 0.1}", [])],
+    ("loss", "single", "dims"),
+    [
+        ("{dims: null}", True, [64, 128, 192]),
+        ("{dims: null}", False, [32, 64, 96, 128, 192]),
+        ("{dims: [32, 16]}", True, [16, 32]),
+        ("{temperature: 0.1}", True, []),
+    ],
 )
-def test_the_dimensions_that_a_run_trained(tmp_path: Path, loss: str, dims: list[int]) -> None:
+def test_the_dimensions_that_a_run_trained(tmp_path: Path, loss: str, single: bool, dims: list[int]) -> None:
     (tmp_path / "tiny").mkdir()
     model = finished(tmp_path / "runs" / "run", tmp_path / "tiny", "")
     config = model.parent / "config.yaml"
     config.write_text(f"{config.read_text()}loss: {loss}\n")
-    assert trained_dims(model, 192) == dims
+    assert trained_dims(model, 192, single) == dims
     assert trained_dims(tmp_path / "tiny", 192) == []

@@ -25,8 +25,8 @@ from embfit.index.token_vectors.manifest import (
 from embfit.index.token_vectors.pooling import pooled_counts
 from embfit.index.token_vectors.segment import Segment, add_postings, copy_segments, encode_segment
 from embfit.index.token_vectors.settings import TokenIndexing
-from embfit.index.token_vectors.storage import FileFacts, facts_of, write
-from embfit.store import replacing, replacing_folder
+from embfit.index.token_vectors.storage import facts_of, write
+from embfit.store import FileFacts, replacing, replacing_folder
 from embfit.vectors import Vectors
 
 

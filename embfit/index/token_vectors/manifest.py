@@ -15,7 +15,7 @@ from embfit.errors import UserError
 from embfit.index.files import SETTINGS, read_settings, write_settings
 from embfit.index.token_vectors.codec import TokenFormat
 from embfit.index.token_vectors.settings import TokenCandidates, TokenIndexing
-from embfit.index.token_vectors.storage import FileFacts
+from embfit.store import FileFacts
 
 KIND = "tokens"
 VERSION = 1  # of the files
@@ -87,7 +87,8 @@ class Manifest:
     @property
     def parts(self) -> set[str]:
         """Names of the files and folders beside the manifest."""
-        return {segment.name for segment in self.segments} | ({self.codec, self.deleted} - {None})  # type: ignore[operator]
+        further = (name for name in (self.codec, self.deleted) if name is not None)
+        return {*further, *(segment.name for segment in self.segments)}
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

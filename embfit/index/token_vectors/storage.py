@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from embfit.errors import UserError
-
-READ = 1 << 20  # bytes hashed at once
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """What the index records of a file.
-
-    Args:
-        bytes: its size.
-        sha256: of its content.
-    """
-
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> FileFacts:
-        """Read a file and return its facts."""
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while part := file.read(READ):
-                digest.update(part)
-        return cls(path.stat().st_size, digest.hexdigest())
+from embfit.store import FileFacts
 
 
 def facts_of(folder: Path) -> dict[str, FileFacts]:
