@@ -66,7 +66,7 @@ def test_each_end_has_its_message_and_exit_code(house, capsys, path, code, told)
     err = capsys.readouterr().err.splitlines()
     kind = "interrupted" if code == 130 else "failed"
     assert err[:2] == ["counting", f"embfit: error: {told}"]
-    hint = "to go on: resume=outputs/count" if code == 130 else "the run's log: outputs/count/log.txt"
+    hint = "resume it with: resume=outputs/count" if code == 130 else "the run's log: outputs/count/log.txt"
     assert err[2:] == [f"  {hint}"]
     assert state("outputs/count") == (kind, "counting", told)
 
@@ -395,7 +395,7 @@ def test_ctrl_c(tmp_path):
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert err.splitlines()[-2:] == ["embfit: error: interrupted", "  to go on: resume=outputs/count"]
+    assert err.splitlines()[-2:] == ["embfit: error: interrupted", "  resume it with: resume=outputs/count"]
     assert state(tmp_path / "outputs" / "count")[:2] == ("interrupted", "counting")
 
 

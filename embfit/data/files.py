@@ -106,6 +106,9 @@ class JsonLines:
             yield place, record
 
 
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # that spreadsheets write
+
+
 @dataclass(frozen=True)
 class Delimited:
     """A table with a header line: CSV, or TSV. In TSV, quotation marks are ordinary characters."""
@@ -120,6 +123,11 @@ class Delimited:
         """Read from the start."""
         rows = self._rows()
         place, header = next(rows, ("", []))
+        if len(header) == 1 and (other := next((sign for sign in DELIMITERS if sign in header[0]), None)):
+            raise UserError(
+                f"{place}: the header is one column, {header[0]!r}; columns of a {self.path.suffix} file stand between "
+                f"{DELIMITERS[self.delimiter]}, and this one has {DELIMITERS[other]}"
+            )
         if len(set(header)) < len(header):
             raise UserError(f"{place}: the header names a column twice: {', '.join(header)}")
         for place, row in rows:

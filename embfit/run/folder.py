@@ -121,7 +121,7 @@ class RunFolder:
             self._log.handle(record)  # the console shows the message alone
             error.add_note(f"the run's log: {self.dir / 'log.txt'}")
         elif error is not None and end.state != "failed":
-            error.add_note(f"to go on: {typed('resume', str(self.dir))}")
+            error.add_note(f"resume it with: {typed('resume', str(self.dir))}")
         self._status |= {"state": end.state, "error": end.message or None, "finished": _now()}
         if end.state == "done":
             self._status["stage"] = None

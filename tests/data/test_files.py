@@ -80,6 +80,11 @@ def test_a_csv_text_may_be_longer_than_the_usual_limit(tmp_path):
     ("text", "message"),
     [
         ("q,q\n1,2\n", "a.csv:1: the header names a column twice: q, q"),
+        (
+            "q;p\n1;2\n",
+            "a.csv:1: the header is one column, 'q;p'; columns of a .csv file stand between commas, and this one has "
+            "semicolons",
+        ),
         ('q,p\n1,"2', "a.csv:2: not valid CSV: unexpected end of data"),
         ('q,p\n1,"2" 3\n', "a.csv:2: not valid CSV: ',' expected after '\"'"),
     ],

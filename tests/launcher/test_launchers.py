@@ -1,4 +1,4 @@
-"""Two jobs under each launcher, on the small house: failures are told, and the sweep can be gone on with."""
+"""Two jobs under each launcher, on the small house: failures are told, and the sweep can be resumed."""
 
 import json
 import os

@@ -110,7 +110,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     with pytest.raises(KeyboardInterrupt) as error, make(tmp_path) as run, run.stage("train"):
         raise KeyboardInterrupt
     assert (status(tmp_path)["state"], status(tmp_path)["stage"]) == ("interrupted", "train")
-    assert error.value.__notes__ == [f"to go on: resume={tmp_path / 'out'}"]
+    assert error.value.__notes__ == [f"resume it with: resume={tmp_path / 'out'}"]
 
 
 def test_everything_logged_is_in_the_log(tmp_path, caplog):
@@ -195,7 +195,7 @@ def test_a_run_that_is_killed_while_it_takes_the_place_of_another_leaves_no_mixt
     monkeypatch.setattr("shutil.rmtree", killed)
     with pytest.raises(MemoryError):
         make(tmp_path, overwrite=True).__enter__()
-    assert not (folder / "config.yaml").exists()  # else A could be gone on with, or pass for this one
+    assert not (folder / "config.yaml").exists()  # else A could be resumed, or pass for this one
 
 
 def test_what_ranks_said_is_no_training(tmp_path):

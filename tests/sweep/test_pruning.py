@@ -1,4 +1,4 @@
-"""A training that others have left behind stops, is told as pruned, and can be gone on with."""
+"""A training that others have left behind stops, is told as pruned, and can be resumed."""
 
 from __future__ import annotations
 

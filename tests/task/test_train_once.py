@@ -44,7 +44,7 @@ def test_a_run_does_not_report_the_model_of_another_configuration(tmp_path):
     assert train(tmp_path, 1e-5) == {"lr": 1e-5}
     with pytest.raises(ConfigError, match="holds an unfinished run of another configuration"):
         train(tmp_path, 0.9, interrupted=True)
-    assert train(tmp_path, 1e-5) == {"lr": 1e-5}  # the first one is gone on with, and trains no more
+    assert train(tmp_path, 1e-5) == {"lr": 1e-5}  # the first one is resumed, and trains no more
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, 0.9, interrupted=True, overwrite=True)  # as a job of a sweep does
     assert train(tmp_path, 0.9, resuming=True) == {"lr": 0.9}

@@ -44,8 +44,8 @@ def fit_module(
         validate: returns an encoder's quality on the dev split.
         devices: where the ranks compute.
         trainer: the settings of Lightning's Trainer.
-        folder: keeps weights and where training stands; what an interrupted training left there is gone on
-            with, to the same end.
+        folder: keeps weights and where training stands; what an interrupted training left there is
+            resumed, to the same end.
 
     Raises:
         UserError: the loss became NaN, or the kept weights or the checkpoint cannot be read.
@@ -58,7 +58,7 @@ def fit_module(
     start = read_checkpoint(folder, identity)
     clock = TimeLimit(plan.limit, start.seconds if start else 0.0)
     if start is not None:
-        log.info("going on after step %d", start.step)
+        log.info("resuming after step %d", start.step)
         restore(module, start, validation, curve)
     written = Checkpoints(folder, identity, points, plan.checkpoint_every, validation, curve, clock.elapsed)
     interruption = Interruption(written)

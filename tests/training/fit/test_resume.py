@@ -338,6 +338,6 @@ def test_a_killed_process_goes_on_by_its_run_folder(make_encoder: Callable[..., 
     assert killed.wait(10) != 0
     assert not (tmp_path / "killed" / "training.json").exists()
     assert start("resume=killed").wait(120) == 0
-    assert "going on after step" in (tmp_path / "killed" / "log.txt").read_text()
+    assert "resuming after step" in (tmp_path / "killed" / "log.txt").read_text()
     weights, again = ((tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "killed"))
     assert weights == again
