@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,6 @@ from embfit.bundle.gates import GateResult, Gates
 from embfit.bundle.manifest import read_manifest, verify
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,6 @@ def promote(versions: BundleVersions, which: str | int, gates: Gates, force: boo
             versions.point("previous", champion)  # first: a crash between the two must not leave an older one there
         versions.point("champion", number)
         _finish(versions, number)
-        log.info("%s: %s is champion", versions.name, number)
         return Promotion(number, number, results, forced=not passed)
 
 
