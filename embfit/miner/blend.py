@@ -19,6 +19,7 @@ from embfit.miner.mining import Find, mine
 from embfit.miner.selection import ChosenNegatives, Negatives, joined
 from embfit.model import Encoder
 from embfit.ragged import Ragged
+from embfit.random_streams import random_stream
 from embfit.records import Collection, Seed, TrainingSet
 from embfit.store import Store
 
@@ -111,7 +112,7 @@ class BlendMiner:
     def _find(
         self, block: TrainingQueries, number: int, proposals: Mapping[str, Propose], collection: Collection
     ) -> Negatives:
-        random = np.random.default_rng([self.seed, number])
+        random = random_stream("blend", self.seed, number)
         first = next(iter(self.shares))
         found = proposals[first](block)
         judged = hardest_judged(block.judged, found.judged_scores, self.judged, random)
@@ -125,7 +126,7 @@ class BlendMiner:
             limits = np.minimum(split[name], miner.negatives)
             taken = _taken(choices, len(block))
             named = replace(found, source=name)  # two sources may be of the same kind
-            draws = np.random.default_rng([miner.seed, number, place])
+            draws = random_stream("blend source", miner.seed, number, place)
             choices.append(miner.selection.choose(block, named, collection, draws, limits, taken))
         dropped = np.zeros(len(block), bool)
         for name, choice in zip(self.shares, choices, strict=True):

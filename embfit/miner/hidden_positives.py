@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from embfit.miner.examples import SPLIT
+from embfit.random_streams import random_stream
 from embfit.records import Collection, TrainingSet
 
 
@@ -77,7 +76,7 @@ def hide(
         its copies.
     """
     copies, rows = collection.document_copies, collection.document_rows
-    random = np.random.default_rng(seed)
+    random = random_stream("hidden positives", seed)
     left: dict[str, dict[str, int]] = {}
     hidden: dict[str, frozenset[str]] = {}
     for query, grades in sorted(collection.qrels.get(SPLIT, {}).items()):

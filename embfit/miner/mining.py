@@ -20,7 +20,7 @@ from embfit.store import Store, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 8  # of the negatives in the store; 8 scores positives in the same way as candidates
+VERSION = 9  # of the negatives in the store; 9 draws from a stream of random numbers for each purpose
 
 Find: TypeAlias = Callable[[TrainingQueries, int], Negatives]
 """A function that finds the negatives of a block of examples; the block's number seeds what is drawn."""

@@ -12,6 +12,7 @@ from embfit.miner.miner import Miner
 from embfit.miner.sampling import distinct
 from embfit.miner.selection import Selection
 from embfit.model import Encoder
+from embfit.random_streams import random_stream
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -31,7 +32,7 @@ class RandomMiner(Miner):
 
         def prepare(examples: TrainingQueries) -> Propose:
             texts = np.unique(collection.document_copies)  # one document of each text
-            random = np.random.default_rng(self.seed)
+            random = random_stream("random documents", self.seed)
 
             def propose(part: TrainingQueries) -> Candidates:
                 known = int((part.positives.lengths + part.judged.lengths + part.own.lengths).max(initial=0))

@@ -16,6 +16,7 @@ from embfit.miner.judged_negatives import JUDGED, JudgedNegatives, hardest_judge
 from embfit.miner.near_duplicates import dissimilar
 from embfit.miner.sampling import Sampling, sample
 from embfit.ragged import Ragged
+from embfit.random_streams import random_stream
 from embfit.records import Collection, Seed
 
 Unreached: TypeAlias = Literal["keep", "drop"]
@@ -109,7 +110,7 @@ class Selection:
             collection: the collection that the document rows belong to.
             block: the block's number, which seeds its random draws together with the seed.
         """
-        random = np.random.default_rng([self.seed, block])
+        random = random_stream("negatives", self.seed, block)
         ties = None if self.sampling == "top" else random  # the key has no seed where nothing is drawn
         judged = hardest_judged(examples.judged, candidates.judged_scores, self.judged, ties)
         quotas = np.maximum(self.negatives - judged.rows.lengths, 0)
