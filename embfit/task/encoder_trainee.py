@@ -65,7 +65,7 @@ class EncoderTrainee:
         return encoder
 
     def count_truncated(self, encoder: Encoder, context: EvaluationContext) -> Mapping[str, int]:
-        """Return how many documents and queries are longer than what the encoder reads; warn where there are any."""
+        """Return how many documents and queries are longer than what the encoder reads, and say so."""
         return facts.count_truncated(encoder, context.collection, context.store)
 
     def measure_before(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:

@@ -60,13 +60,13 @@ def can_validate(collection: Collection, split: str) -> bool:
 
 
 def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> dict[str, int]:
-    """Return how many texts are longer than what the encoder reads of them, by side; warn where there are any."""
+    """Return how many texts are longer than what the encoder reads of them, by side, and say so."""
     counted = {}
     for kind, plural in PLURALS.items():
         truncated = tokenized(encoder, collection, kind, store).truncated
         counted[f"truncated_{plural}"] = found = int(truncated.sum())
         if found:
-            log.warning(
+            log.info(
                 "%d of %d %s are longer than %d tokens; the model reads their beginning (%s)",
                 found,
                 len(truncated),

@@ -1,9 +1,11 @@
+import io
 import logging
+import sys
 import warnings
 
 import pytest
 
-from embfit.run.console import Console, listen, show_error
+from embfit.run.console import Console, accept_any_character, listen, show_error
 
 
 @pytest.fixture
@@ -54,3 +56,14 @@ def test_an_error_with_its_traceback_only_on_request(capsys, monkeypatch):
     monkeypatch.setenv("EMBFIT_FULL_ERROR", "1")
     show_error("outer", error)
     assert capsys.readouterr().err == "ValueError: inner\nembfit: error: outer\n"
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("latin-1", b"caf\xe9 ?\n"), ("ascii", b"caf? ?\n")])
+def test_a_character_that_stdout_cannot_encode_ends_no_work(monkeypatch, encoding, written):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    with pytest.raises(UnicodeEncodeError):
+        print("café …")
+    accept_any_character()
+    print("café …", flush=True)
+    assert raw.getvalue() == written
