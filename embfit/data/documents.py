@@ -186,10 +186,10 @@ class Documents:
         Raises:
             UserError: nothing is left.
         """
-        collection = open_collection("", entry, entry)
-        if not len(collection.corpus):
-            raise UserError(_nothing(path, left_out, self.include))
-        facts = {"documents": len(collection.corpus), "queries": 0, **counts, "files_left_out": left_out.counts}
+        documents = len(open_collection("", entry, entry).corpus)
+        facts = {"documents": documents, "queries": 0, **counts, "files_left_out": left_out.counts}
+        if not documents:
+            raise UserError(_nothing(path, left_out, self.include, list(_lines(facts))))
         (entry / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         told = [*((False, line) for line in _lines(facts)), *left_out.lines()]
         (entry / TOLD).write_text(json.dumps(told), encoding="utf-8")
@@ -213,7 +213,8 @@ def corpus_texts(corpus: str | Documents, store: Store, **settings: Any) -> tupl
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line for each thing that was done to the text."""
-    yield "read " + ", ".join(f"{count:,} {form}" for form, count in facts["files_read"].items())
+    if facts["files_read"]:
+        yield "read " + ", ".join(f"{count:,} {form}" for form, count in facts["files_read"].items())
     said = {
         "asides_left_out": "navigation, footers and other asides left out: {} paragraphs",
         "boilerplate_left_out": "boilerplate left out, which stands in most files (data.boilerplate): {} paragraphs",
@@ -225,10 +226,13 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from (line.format(f"{facts[name]:,}") for name, line in said.items() if facts[name])
 
 
-def _nothing(path: Path, left_out: LeftOutFiles, include: Sequence[str] | None) -> str:
-    why = " | ".join(line for _, line in left_out.lines())
+def _nothing(path: Path, left_out: LeftOutFiles, include: Sequence[str] | None, done: Sequence[str] = ()) -> str:
+    """Say why there are no documents; `done` tells what was done to the text of the files that were read."""
+    why = " | ".join([*done, *(line for _, line in left_out.lines())])
     if include is not None and set(left_out.counts) <= {"excluded", "hidden"}:
         return f"no file of {path} matches data.include={list(include)}; its globs are relative to data.path"
+    if done:
+        return f"no text is left of {path}: {why}"
     return f"{path} holds no documents that can be read{f' ({why})' if why else ': it is empty'}"
 
 

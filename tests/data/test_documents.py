@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,12 @@ def test_nothing_to_read(tmp_path: Path, store: Store) -> None:
     (tmp_path / "none" / "empty.md").touch()
     with pytest.raises(UserError, match=r"that can be read \(left out: 1 that hold no text: empty\.md\)$"):
         Documents(str(tmp_path / "none")).load(store)
+    (tmp_path / "same").mkdir()
+    for number in range(6):
+        (tmp_path / "same" / f"{number}.md").write_text("The harbor is closed in winter.\n")
+    left_out = "boilerplate left out, which stands in most files (data.boilerplate): 6 paragraphs"
+    with pytest.raises(UserError, match=f"no text is left of .*same: read 6 Markdown . {re.escape(left_out)}$"):
+        Documents(str(tmp_path / "same")).load(store)
     with pytest.raises(ConfigError, match="there is no encoding 'klingon'"):
         Documents("x", encoding="klingon")
 
