@@ -137,7 +137,7 @@ class Store:
             with _naming(self.dir):
                 build(unfinished)
                 _record(unfinished, key)
-                _sync_all(unfinished)
+                _complete(unfinished)
             unfinished.rename(final)
             sync(final.parent)
         finally:
@@ -228,9 +228,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
     temporary.touch(exist_ok=False)  # readable by those whom the umask lets read; mkstemp's files are private
+    mode = temporary.stat().st_mode
     try:
         with _naming(path):
             yield temporary
+        temporary.chmod(mode)  # safetensors makes a file of its own, which is private
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
@@ -251,7 +253,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     try:
         with _naming(folder):
             yield unfinished
-        _sync_all(unfinished)
+        _complete(unfinished)
         if folder.exists():
             folder.rename(old)
         unfinished.rename(folder)
@@ -313,8 +315,15 @@ def _lock_of(entry: Path) -> Path:
     return entry.with_suffix(".lock")
 
 
-def _sync_all(folder: Path) -> None:
+def _complete(folder: Path) -> None:
+    """Have a folder's files written to the disk, with the mode that the umask gives: safetensors makes private ones."""
+    probe = folder / f".mode-{secrets.token_hex(6)}"
+    probe.touch(exist_ok=False)
+    mode = probe.stat().st_mode
+    probe.unlink()
     for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
         sync(path)
     sync(folder)
 

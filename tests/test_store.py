@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from embfit.store import Store, digest, replacing, replacing_folder, write_text
 
@@ -275,10 +277,14 @@ def test_files_are_readable_by_those_whom_the_umask_lets_read(tmp_path, umask, m
     before = os.umask(umask)
     try:
         write_text(tmp_path / "a", "text")
+        with replacing_folder(tmp_path / "folder") as folder:
+            save_file({"weight": torch.zeros(1)}, folder / "private")
+            write_text(folder / "b", "text")
         entry = Store(tmp_path / "store").entry("kept", {"a": 1}, lambda folder: None, version=1)
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "folder").iterdir()} == {mode}
     assert (entry / "key.json").stat().st_mode & 0o777 == mode
 
 
