@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
+from embfit.assess.hard_queries import document_frequency, is_rare
 from embfit.evaluator.systems import EvaluationContext
 from embfit.index.words import words
 from embfit.model import Encoder
 from embfit.tokens import tokenizer_lock
 
 MANY = 4  # pieces from which on the tokenizer counts as not knowing a word
-RARE = 3  # documents at most that contain a rare word
 EXAMPLES = 10
 
 
@@ -28,13 +27,11 @@ def vocabulary_coverage(context: EvaluationContext) -> dict[str, Any]:
         `split_examples`: the split words that most documents contain.
         `query_words`: the number of words in the queries.
         `query_split_share`, `query_rare_share`, `query_absent_share`: the shares of the queries' words that fall into
-        `MANY` or more pieces, that 1 to `RARE` documents contain, and that no document contains.
+        `MANY` or more pieces, that one to three documents contain, and that no document contains.
         `queries_with_rare`, `queries_with_absent`: the shares of queries with such a word.
     """
     collection = context.collection
-    frequency: Counter[str] = Counter()
-    for text in collection.document_texts():
-        frequency.update(set(words(text)))
+    frequency = document_frequency(collection)
     asked = [set(words(text)) for text in collection.query_texts(context.rows)]
     pieces, unknown = _pieces(context.encoder, sorted({*frequency, *(word for query in asked for word in query)}))
     total = frequency.total() or 1
@@ -49,9 +46,9 @@ def vocabulary_coverage(context: EvaluationContext) -> dict[str, Any]:
         "split_examples": split[:EXAMPLES],
         "query_words": len(query_words),
         "query_split_share": sum(pieces[word] >= MANY for word in query_words) / count,
-        "query_rare_share": sum(1 <= frequency[word] <= RARE for word in query_words) / count,
+        "query_rare_share": sum(is_rare(word, frequency) for word in query_words) / count,
         "query_absent_share": sum(word not in frequency for word in query_words) / count,
-        "queries_with_rare": sum(any(1 <= frequency[word] <= RARE for word in query) for query in asked) / len(asked),
+        "queries_with_rare": sum(any(is_rare(word, frequency) for word in query) for query in asked) / len(asked),
         "queries_with_absent": sum(any(word not in frequency for word in query) for query in asked) / len(asked),
     }
 

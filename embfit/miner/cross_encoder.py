@@ -14,7 +14,7 @@ from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
 from embfit.miner.scored import with_teacher_scores
 from embfit.miner.teacher_settings import TeacherSettings
-from embfit.model import Encoder, Teacher
+from embfit.model import Encoder, EncoderTeacher, Teacher
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
 
@@ -67,7 +67,11 @@ class CrossEncoderMiner(TeacherSettings, RankedMiner):
 
 
 def reranked(
-    examples: TrainingQueries, candidates: Candidates, teacher: Teacher, collection: Collection, store: Store
+    examples: TrainingQueries,
+    candidates: Candidates,
+    teacher: Teacher | EncoderTeacher,
+    collection: Collection,
+    store: Store,
 ) -> Candidates:
     """Return another source's candidates in a cross-encoder's order; the pairs of all queries are scored together."""
     places = np.nonzero(candidates.rows >= 0)

@@ -6,6 +6,7 @@ from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.embed import embed, tokenized, tokenized_for_pairs
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.encoder_choice import EncoderChoice
+from embfit.model.encoder_teacher import EncoderTeacher
 from embfit.model.fingerprint import frozen
 from embfit.model.late_interaction import LateInteractionEncoder
 from embfit.model.late_interaction_choice import LateInteraction
@@ -22,6 +23,7 @@ __all__ = [
     "CrossEncoder",
     "Encoder",
     "EncoderChoice",
+    "EncoderTeacher",
     "Kind",
     "LateInteraction",
     "LateInteractionEncoder",

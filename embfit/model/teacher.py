@@ -1,4 +1,4 @@
-"""A cross-encoder that scores training pairs, cross-fitted where it can be: no query by a model trained on it.
+"""A model that scores training pairs, cross-fitted where it can be: no query by a cross-encoder trained on it.
 
 A ranker's folder may hold rankers of folds (`folds/0`, `folds/1`, …), each trained on all queries but its fold's, and
 `folds/folds.json`, which says which fold a query is in, by the digest of its text without the differences that make no
@@ -15,10 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from embfit.errors import UserError
+from embfit.errors import ConfigError, UserError
+from embfit.model.any_encoder import encoder_at
 from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.encoder_teacher import EncoderTeacher
+from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.location import find_model
 from embfit.model.precision import Precision
+from embfit.model.pretrained import Pretrained
 from embfit.model.scoring import score_pairs
 from embfit.records import Collection
 from embfit.store import Store, digest, write_text
@@ -78,12 +82,22 @@ def load_teacher(
     device: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
-) -> Teacher:
-    """Load a ranker with the rankers of its folds, if it has them; arguments as `CrossEncoder.load`.
+) -> Teacher | EncoderTeacher:
+    """Load an encoder, or a ranker with the rankers of its folds, if it has them; arguments as `CrossEncoder.load`.
 
     Raises:
-        UserError: a ranker cannot be read, or the folds are not, or not all, what their assignment says.
+        UserError: the model cannot be read, or the folds are not, or not all, what their assignment says.
+        ConfigError: a length of pairs is set for an encoder, which reads texts alone.
     """
+    folder = find_model(path, revision)
+    if holds_late_interaction(folder) or (folder / "modules.json").is_file():
+        if max_length is not None:
+            raise ConfigError(
+                f"miner.max_length={max_length} is of a query and a document together, and {path} reads each alone; "
+                "set miner.max_length=null"
+            )
+        like = Pretrained(path, precision=precision, trust_remote_code=trust_remote_code)
+        return EncoderTeacher(encoder_at(path, like, revision).load(device))
     load = partial(
         CrossEncoder.load,
         max_length=max_length,
@@ -93,7 +107,7 @@ def load_teacher(
         trust_remote_code=trust_remote_code,
     )
     whole = load(path)
-    folder = find_model(path, revision) / FOLDS
+    folder = folder / FOLDS
     if not folder.is_dir():
         return Teacher(whole)
     try:
