@@ -7,7 +7,7 @@ de-duplication, masking and caching exact and cheap.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -199,6 +199,42 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class WordMatch:
+    """What one word of a query found in a document, by late interaction.
+
+    Args:
+        word: the query's word, as it is written there.
+        found: the document's word; None where it found a token of the model's own, such as `[CLS]`.
+        share: the part of the document's score that it gives.
+    """
+
+    word: str
+    found: str | None
+    share: float
+
+
+@dataclass(frozen=True)
+class MatchedWords:
+    """How a document's score of late interaction comes about: the shares add up to it.
+
+    Args:
+        score: the document's score, the mean over the query's vectors.
+        words: of the query, in its order.
+        own: the share of vectors that are of no word: the marker, special tokens and expansion.
+        found: spans of the document's words that the query's words found, ascending, each with the shares of those.
+    """
+
+    score: float
+    words: Sequence[WordMatch]
+    own: float
+    found: Sequence[tuple[int, int, float]]
+
+
+ExplainScores: TypeAlias = Callable[[str, Sequence[str]], Sequence[MatchedWords]]
+"""Says how the scores of some documents of a query come about: query id, document ids → one for each document."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What one system reached on one split.
 
@@ -212,6 +248,7 @@ class Evaluation:
         facts: queries evaluated and left out, truncated documents, seconds of encoding.
         dims: the same system with its vectors cut to this many dimensions and renormalised (Matryoshka).
         funnel: what smaller vectors and shortlists cost and reach, where it was measured.
+        explain: says which words matched, where the system's scores are those of late interaction.
     """
 
     system: str
@@ -223,6 +260,7 @@ class Evaluation:
     facts: Mapping[str, Any] = field(default_factory=dict)
     dims: Mapping[int, Evaluation] = field(default_factory=dict)
     funnel: Mapping[str, Any] = field(default_factory=dict)
+    explain: ExplainScores | None = field(default=None, repr=False, compare=False)
 
     @property
     def found_any(self) -> bool:

@@ -19,6 +19,7 @@ _LETTER = rf"[[\p{{L}}\p{{N}}_]--[{_UNSPACED}]]"
 # Letters and numbers with their marks: `\w` of `re` would cut हिन्दी into consonants, and that of `regex` takes in more.
 _PIECE = regex.compile(rf"(?:{_CHARACTER})+|{_LETTER}+(?:[\p{{Mn}}\p{{Mc}}]+{_LETTER}*)*", regex.VERSION1)
 _CHARACTERS = regex.compile(_CHARACTER, regex.VERSION1)
+_WORD_CHARACTER = regex.compile(rf"[[\p{{L}}\p{{M}}\p{{N}}_]--[{_UNSPACED}]]", regex.VERSION1)
 _TURKISH = str.maketrans("Iİ", "ıi")
 _DOTTED = "i̇"  # what `lower` makes of İ: i and a dot above
 
@@ -53,6 +54,11 @@ def search_terms(text: str, language: str | None = None) -> list[str]:
         terms += characters
         terms += map("".join, pairwise(characters))
     return terms
+
+
+def is_within_word(text: str, place: int) -> bool:
+    """Say whether a word goes on across a place; in scripts without spaces each character may end one."""
+    return bool(_WORD_CHARACTER.fullmatch(text[place - 1]) and _WORD_CHARACTER.fullmatch(text[place]))
 
 
 def _pieces(text: str, language: str | None) -> Iterator[str]:

@@ -10,8 +10,9 @@ What each token is for stands beside its id (`Tokens.roles`), so a batch may hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -21,12 +22,15 @@ from embfit.model.encoder import Encoder, Kind
 from embfit.model.projection import Projection, UnitLength
 from embfit.model.settings import LateInteractionSettings
 from embfit.ragged import offsets_of
-from embfit.tokens import ATTENDED, SCORED, Tokens, tokenize_blocks
+from embfit.tokens import ATTENDED, SCORED, Tokens, tokenize_blocks, tokenizer_lock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BEHIND = 1  # tokens in front of the marker
+
+Spans: TypeAlias = Callable[[str], list[tuple[int, int] | None]]
+"""Where in a text the token of each of its vectors is; None for the marker, special tokens and query expansion."""
 
 
 class LateInteractionEncoder(Encoder):
@@ -102,6 +106,14 @@ class LateInteractionEncoder(Encoder):
         """Return how many tokens of each text give a vector ([N] int64)."""
         return tokens.scored
 
+    def spans(self, kind: Kind) -> Spans:
+        """Return what says where the token of each vector is in a text; it keeps the tokenizer, and no weights."""
+        marker = self.marker(kind)
+        number = int(self.tokenizer.convert_tokens_to_ids(marker)) if marker else None  # type: ignore[arg-type]
+        expands = kind == "query" and self.settings.expansion == "fixed"
+        skipped = frozenset(self._skipped.tolist()) if kind == "document" else frozenset()
+        return partial(token_spans, self.tokenizer, self.length(kind), number, skipped, expands)
+
     def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
         """Embed token ids.
 
@@ -127,6 +139,45 @@ def expansion_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     mask, end = tokenizer.mask_token_id, tokenizer.eos_token_id
     found: int | None = end if mask is None else mask
     return found
+
+
+def token_spans(
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    marker: int | None,
+    skipped: frozenset[int],
+    expands: bool,
+    text: str,
+) -> list[tuple[int, int] | None]:
+    """Return the characters of each token that gives a vector, in order; None for tokens that are not of the text.
+
+    Args:
+        tokenizer: a fast one.
+        length: how many tokens are read, the marker included.
+        marker: the token behind the first one; None if there is none.
+        skipped: tokens without a vector.
+        expands: whether the text is filled up to `length`.
+        text: what is read.
+    """
+    with tokenizer_lock(tokenizer):
+        read = tokenizer(
+            text,
+            truncation=True,
+            max_length=length - (marker is not None),
+            padding=False,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+        )
+    tokens: list[tuple[int, tuple[int, int] | None]] = [
+        (token, None if special or start == end else (start, end))
+        for token, (start, end), special in zip(
+            read["input_ids"], read["offset_mapping"], read["special_tokens_mask"], strict=True
+        )
+    ]
+    if marker is not None:
+        tokens.insert(BEHIND, (marker, None))
+    spans = [span for token, span in tokens if token not in skipped]
+    return spans + [None] * (length - len(spans)) if expands else spans
 
 
 def with_marker(tokens: Tokens, marker: int) -> Tokens:

@@ -33,13 +33,27 @@
     worst: ["lowest on the right", (query) => query.values[right()]],
   };
 
-  const documentItem = (place, about, number, grade) => {
+  const percent = (part) => `${Math.round(100 * part)} %`;
+  const marked = ([text, part]) => {
+    if (!part) return text;
+    const mark = element("mark", part >= 0.1 ? "strong" : part >= 0.04 ? "fair" : "", text);
+    mark.title = percent(part);
+    return mark;
+  };
+  const matchedWords = (told) => {
+    const words = told.words.map(([word, found, part]) =>
+      element("span", "", word === found ? word : `${word} → ${found ?? "own token"}`, element("b", "", ` ${percent(part)}`)),
+    );
+    return element("span", "matched", ...words, element("span", "", "own tokens", element("b", "", ` ${percent(told.own)}`)));
+  };
+
+  const documentItem = (place, about, number, grade, told) => {
     const found = data.documents[place];
     const item = element("li", grade ? "relevant" : "");
-    item.append(
-      element("span", "place", number),
-      element("span", "", found.text || "(empty)", element("span", "about", [found.id, ...about].join(" · "))),
-    );
+    const text = told ? told.pieces.map(marked) : [found.text || "(empty)"];
+    const content = element("span", "", ...text, element("span", "about", [found.id, ...about].join(" · ")));
+    if (told) content.append(matchedWords(told));
+    item.append(element("span", "place", number), content);
     return item;
   };
 
@@ -50,6 +64,7 @@
         [score.toFixed(3), ...(grades.has(place) ? [`relevant, grade ${grades.get(place)}`] : [])],
         String(index + 1),
         grades.has(place),
+        query.matched?.[system][index],
       ),
     );
     const title = element("h3", "", data.systems[system]);
