@@ -13,11 +13,12 @@ from embfit.evaluator.comparison import compare, compare_all, most_changed
 from embfit.evaluator.judging import FunnelSettings, Judging, judgements
 from embfit.evaluator.metrics import Metric
 from embfit.evaluator.production import production_gap
-from embfit.evaluator.systems import EvaluationContext, System, standard
+from embfit.evaluator.systems import EvaluationContext, LateModel, System, standard
 from embfit.index.compressed import FORMATS, Format
 from embfit.index.language import LanguageChoice
 from embfit.model.encoder import Encoder
 from embfit.model.encoder_choice import EncoderChoice
+from embfit.model.late_interaction_choice import LateInteraction
 from embfit.records import Collection, Comparison, Evaluation, Seed
 from embfit.store import Store
 
@@ -42,6 +43,8 @@ class Retrieval:
             anew by whole vectors and without. None measures none of it.
         formats: how the vectors that the funnel searches are kept.
         quality_kept: the share of the quality of whole vectors that the cheapest setting of the funnel must keep.
+        costs: whether bytes and milliseconds of each encoder's index are measured; None where `task=evaluate` compares
+            late interaction.
         bm25: whether tasks that evaluate an encoder report BM25 beside it.
         language: chooses BM25's stemmer and stop words; auto is the documents' language, None takes words as they are.
         near_copy: the share of four-word sequences (documents) or words (queries) in common from which a text that
@@ -64,6 +67,7 @@ class Retrieval:
     funnel: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
     formats: Sequence[Format] = FORMATS
     quality_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
+    costs: bool | None = None
     bm25: bool = True
     language: LanguageChoice = "auto"
     near_copy: Annotated[float, Field(gt=0, le=1)] | None = 0.8
@@ -104,6 +108,7 @@ class Retrieval:
         model: EncoderChoice,
         devices: tuple[str, ...] = ("auto",),
         load: Callable[[], Encoder] | None = None,
+        names: Sequence[str] = (),
     ) -> EvaluationContext:
         """Return what systems are measured on: the reported split of a collection.
 
@@ -113,8 +118,16 @@ class Retrieval:
             model: the configured model.
             devices: where systems compute.
             load: gives the configured model's encoder where that is there already.
+            names: the systems that are compared, where a task is told which.
         """
-        return EvaluationContext(collection, self.split, self.judging, self.systems, store, model, devices, load)
+        costs = self._compares_late(model, names) if self.costs is None else self.costs
+        judging, systems = self.judging, self.systems
+        return EvaluationContext(collection, self.split, judging, systems, store, model, devices, load, costs)
+
+    def _compares_late(self, model: EncoderChoice, names: Sequence[str]) -> bool:
+        """Say whether one of some systems is late interaction."""
+        late = any(isinstance(self.systems.get(name), LateModel) for name in names)
+        return late or ("base" in names and isinstance(model, LateInteraction))
 
     @property
     def splits(self) -> list[str]:

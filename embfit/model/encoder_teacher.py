@@ -6,16 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embfit.index.inner_products import pair_scores
-from embfit.index.protocol import NOTHING
-from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
-from embfit.progress import progress
+from embfit.model.vector_scores import score_by_vectors
 from embfit.records import Collection
 from embfit.store import Store, digest
 
 LOGITS = 20.0  # a cosine times this spreads as a cross-encoder's logits do, which losses expect of a teacher
-BLOCK = 64  # queries whose documents' vectors are in memory together
 
 
 @dataclass(frozen=True)
@@ -45,23 +41,7 @@ class EncoderTeacher:
             rows: [P, 2], a query row and a document row each.
             store: the store that keeps the vectors.
         """
-        rows = np.asarray(rows, np.int64).reshape(-1, 2)
-        asked, where = np.unique(rows[:, 0], return_inverse=True)
-        queries = embed(self.encoder, collection, "query", store, rows=asked.tolist()).vectors
-        documents = embed(self.encoder, collection, "document", store).vectors
-        order = np.argsort(where, kind="stable")  # pairs of one query after those of another
-        counts = np.bincount(where, minlength=len(asked))  # [Q]
-        columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        lists = np.full((len(asked), counts.max(initial=0)), NOTHING, np.int64)
-        lists[where[order], columns] = rows[order, 1]
-        found = np.empty(lists.shape, np.float32)
-        with progress("scoring pairs", total=len(asked), unit="queries") as advance:
-            for start in range(0, len(asked), BLOCK):
-                some = slice(start, start + BLOCK)
-                found[some] = pair_scores(queries.part(start, min(start + BLOCK, len(asked))), documents, lists[some])
-                advance(len(lists[some]))
-        scores = np.empty(len(rows), np.float32)
-        scores[order] = found[where[order], columns] * np.float32(self._scale)
+        scores: np.ndarray = np.float32(self._scale) * score_by_vectors(self.encoder, collection, rows, store)
         return scores
 
     @property

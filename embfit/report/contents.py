@@ -21,7 +21,8 @@ def contents(report: Report) -> dict[str, Any]:
 
     `systems` by name: `split`, `metrics`, `queries` and `left_out` (counts), `subsets` (by name: `queries` and
     `metrics`), `dims` (by dimensions: `metrics` and `bytes_per_document`), `funnel` (`metric`, `settings`, `kept` and
-    `cheapest`, where measured), `per_query` (by metric and query id) and `facts`. `comparisons` hold the fields of
+    `cheapest`, where measured), `index` (the fields of `SearchCost`, where measured), `per_query` (by metric and query
+    id) and `facts`. `comparisons` hold the fields of
     `Comparison`. `decision` says what to do with the model that was trained (`action`, `headline` and `reason`); it is
     null where none was. `task`, `training`, `mining`, `data` and `timings` are the report's own, and so is each of its
     sections.
@@ -64,7 +65,8 @@ def _system(evaluation: Evaluation) -> dict[str, Any]:
             for dim, cut in evaluation.dims.items()
         },
         "funnel": _plain(evaluation.funnel),
-        "facts": _plain(evaluation.facts),
+        **{name: _plain(value) for name, value in evaluation.facts.items() if name == "index"},
+        "facts": _plain({name: value for name, value in evaluation.facts.items() if name != "index"}),
         "per_query": {metric: dict(values) for metric, values in evaluation.per_query.items()},
     }
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from embfit.records import Evaluation, Report
 from embfit.report.decision import decide
-from embfit.report.findings import efficient, evidence, headline, pairs, same_pair
+from embfit.report.findings import efficient, evidence, headline, index_costs, pairs, same_pair
 from embfit.report.production import production_sentences, production_table
 from embfit.report.verdict import verdict
 from embfit.report.wording import count, interval, metric_label, plain, probability, signed
@@ -46,6 +46,9 @@ def print_table(report: Report, console: Console | None = None) -> None:
             said = f"{evaluation.system}: {label} by bytes in memory (the cheapest that keeps {kept} is marked)"
             console.print(Text(said))
             console.print(_funnel(evaluation.funnel))
+    if costs := index_costs(report.evaluations):
+        console.print(Text("Index and queries: bytes, and milliseconds on this machine"))
+        console.print(_costs(costs))
     for sentence in verdict(report):
         console.print(Text(sentence))
     if section := report.sections.get("production"):
@@ -95,6 +98,16 @@ def _dims(evaluations: Sequence[Evaluation]) -> Table:
     for dim in sorted({dim for evaluation in cut for dim in evaluation.dims}):
         values = (plain(e.dims[dim].metrics[metric]) if dim in e.dims else "" for e in cut)
         table.add_row(str(dim), *values)
+    return table
+
+
+def _costs(costs: Mapping[str, Mapping[str, str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for heading in next(iter(costs.values())):
+        table.add_column(heading, justify="right")
+    for system, values in costs.items():
+        table.add_row(Text(system), *values.values())
     return table
 
 

@@ -54,7 +54,7 @@ def evaluate(
             collection = judged_by(collection, evaluator.split, Path(qrels))
         evaluator.check_splits(collection)
         warn_of_sources(collection, evaluator.splits)
-    context = evaluator.context(collection, store, model, devices.all)
+    context = evaluator.context(collection, store, model, devices.all, names=names)
     truncated = {}
     if "base" in names:
         with run.stage("load model"):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,18 +15,20 @@ from rich.text import Text
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.index import ExactIndex
-from embfit.model import Encoder, EncoderChoice, embed, encoder_at
-from embfit.model.folder import holds_cross_encoder
-from embfit.records import Collection
+from embfit.model import Encoder, EncoderChoice, LateInteractionEncoder, embed, encoder_at
+from embfit.model.matched_words import match_words
+from embfit.model.newest import newest_encoder
+from embfit.records import Collection, MatchedWords
+from embfit.report.snippets import part, snippet
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
-from embfit.run.record import read_headline, read_state, run_folders
 from embfit.store import Store
 from embfit.task.parts import Data
 
 log = logging.getLogger(__name__)
 
 SHOWN = 160  # characters of a document
+LEAST = 0.01  # part of a score below which a word is not told
 
 
 @task(free_text=("query",))
@@ -42,7 +43,7 @@ def search(
     runs: str,
     documents: Annotated[int, Field(ge=1)],
 ) -> None:
-    """Show the top documents of a query.
+    """Show the top documents of a query; late interaction shows which words matched, too.
 
     Args:
         data: the collection searched.
@@ -64,7 +65,7 @@ def search(
     with run.stage("load data"):
         collection = data.load(store)
     models = {"base": model}
-    if folder := Path(tuned) if tuned else _newest_encoder(Path(runs), collection):
+    if folder := Path(tuned) if tuned else newest_encoder(Path(runs), collection):
         models["tuned"] = encoder_at(str(folder), model)
         log.info("tuned is %s", folder)
     else:
@@ -73,27 +74,14 @@ def search(
             "(tuned=FOLDER names one)",
             runs,
         )
-    found = {}
+    found, matched = {}, {}
     with run.stage("search"):
         for name, choice in models.items():
             encoder = choice.load(*devices.all)
             found[name] = _top(encoder, collection, query, min(documents, len(collection.corpus)), store)
-    Console().print(_side_by_side(query, found, collection))
-
-
-def _newest_encoder(runs: Path, collection: Collection) -> Path | None:
-    """Return the newest encoder of a finished fine-tuning on the collection's documents."""
-    finished = [run for run in run_folders(runs) if read_state(run) == "done"]
-    models = [run / "model" for run in finished if (run / "model").is_dir() and not holds_cross_encoder(run / "model")]
-    newest_first = sorted(models, key=lambda folder: folder.stat().st_mtime, reverse=True)
-    return next((folder for folder in newest_first if _corpus(folder.parent) == collection.corpus_digest), None)
-
-
-def _corpus(run: Path) -> str | None:
-    """Return the digest of the documents that a run was about, None where its record does not say."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        return read_headline(run).get("corpus_sha256")
-    return None
+            if isinstance(encoder, LateInteractionEncoder):
+                matched[name] = _matched(encoder, collection, query, [row for row, _ in found[name]], store)
+    Console().print(_side_by_side(query, found, collection, matched))
 
 
 def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: Store) -> list[tuple[int, float]]:
@@ -106,20 +94,60 @@ def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: St
     return list(zip(rows[0].tolist(), scores[0].tolist(), strict=True))
 
 
-def _side_by_side(query: str, found: dict[str, list[tuple[int, float]]], collection: Collection) -> Table:
+def _matched(
+    encoder: LateInteractionEncoder, collection: Collection, query: str, rows: Sequence[int], store: Store
+) -> list[MatchedWords]:
+    """Return which words of documents match a query's."""
+    return match_words(
+        query,
+        list(collection.document_texts(rows)),
+        encoder.embed([query], "query"),
+        embed(encoder, collection, "document", store).vectors.take(rows),
+        encoder.spans("query"),
+        encoder.spans("document"),
+    )
+
+
+def _side_by_side(
+    query: str,
+    found: Mapping[str, Sequence[tuple[int, float]]],
+    collection: Collection,
+    matched: Mapping[str, Sequence[MatchedWords]] | None = None,
+) -> Table:
     table = Table(title=Text(query), title_justify="left", show_lines=True)
     table.add_column("", justify="right")
     for name in found:
         table.add_column(name, ratio=1)
-    columns = [_cells(hits, collection) for hits in found.values()]
+    columns = [_cells(hits, collection, (matched or {}).get(name)) for name, hits in found.items()]
     for place, cells in enumerate(zip(*columns, strict=True), start=1):
         table.add_row(str(place), *cells)
     return table
 
 
-def _cells(hits: Sequence[tuple[int, float]], collection: Collection) -> list[Text]:
+def _cells(
+    hits: Sequence[tuple[int, float]], collection: Collection, matched: Sequence[MatchedWords] | None
+) -> list[Text]:
     texts = collection.document_texts([row for row, _ in hits])
-    return [
-        Text(f"{score:.3f}  {collection.document_ids[row]}\n{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}")
-        for (row, score), text in zip(hits, texts, strict=True)
+    cells = []
+    for place, ((row, score), text) in enumerate(zip(hits, texts, strict=True)):
+        cell = Text(f"{score:.3f}  {collection.document_ids[row]}\n")
+        if matched is None:
+            cell.append(f"{text[:SHOWN]}{'…' if len(text) > SHOWN else ''}")
+        else:
+            for piece, share in snippet(text, matched[place], SHOWN):
+                cell.append(piece, "bold" if share else None)
+            cell.append(f"\n{_words(matched[place])}", "dim")
+        cells.append(cell)
+    return cells
+
+
+def _words(matched: MatchedWords) -> str:
+    """Say which words matched: `fever → temperature 31 % · own tokens 22 %`."""
+    told = [
+        f"{match.word} {share:.0%}"
+        if match.found == match.word
+        else f"{match.word} → {match.found or 'own token'} {share:.0%}"
+        for match in matched.words
+        if (share := part(match.share, matched)) >= LEAST
     ]
+    return " · ".join([*told, f"own tokens {part(matched.own, matched):.0%}"])

@@ -42,6 +42,7 @@ from embfit.evaluator.systems import (
     BM25System,
     DenseSystem,
     EvaluationContext,
+    LateRerankedSystem,
     RerankedSystem,
     ScoreFusion,
     System,
@@ -211,6 +212,8 @@ class Study:
         for model in MODELS:
             systems[model] = DenseSystem(str(self.model(model, seed)))
             systems[f"{model} + BM25"] = ScoreFusion(of=[model, "BM25"])
+        late = str(self.model("late", seed))
+        systems["late over single + BM25"] = LateRerankedSystem(late, of="single + BM25", top=100)
         for split in self.splits:
             context = self.context(systems, split)
             for name in systems:

@@ -15,6 +15,7 @@ COMPARED = (
     ("late + BM25", "single + BM25"),
     ("distilled + BM25", "single + BM25"),
     ("late", "single + BM25"),
+    ("late over single + BM25", "single + BM25"),
     ("distilled", "late"),
 )
 FORMAT_COLUMNS = (

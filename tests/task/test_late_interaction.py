@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,51 @@ def test_from_start_to_report(colbert: list[str], capsys: pytest.CaptureFixture[
     assert report("again")["systems"]["tuned"]["metrics"]["ndcg@10"] == pytest.approx(tuned, abs=1e-6)
     capsys.readouterr()
     assert main([*colbert, "task=search", "query=heart pumps", "tuned=run/model", "run.dir=asked"]) == 0
-    assert "tuned" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "tuned" in shown
+    assert "own tokens" in shown
+    assert "%" in shown
+
+
+def explored(folder: str) -> dict:
+    page = (Path(folder) / "report.html").read_text()
+    (data,) = re.findall(r'id="explorer-data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(data)
+
+
+def test_the_report_says_which_words_matched_and_what_an_index_costs(colbert: list[str]) -> None:
+    assert main([*colbert, "training.steps=2", "run.dir=run"]) == 0
+    explorer = explored("run")
+    for query in explorer["queries"]:
+        for system, matched in zip(explorer["systems"], query["matched"], strict=True):
+            assert len(matched) == (0 if system == "bm25" else min(3, len(query["ranked"][0])))
+            for told in matched:
+                assert sum(share for _, _, share in told["words"]) + told["own"] == pytest.approx(1, abs=0.05)
+    assert "index" not in report("run")["systems"]["base"]
+
+    systems = ["task=evaluate", "task.systems=[base,late,late_reranked,late_weighted]", "run.dir=again"]
+    assert (
+        main(
+            [
+                *(word for word in colbert if not word.startswith("training.")),
+                *systems,
+                "evaluator.systems.late.path=run/model",
+            ]
+        )
+        == 0
+    )
+    found = report("again")["systems"]
+    assert list(found) == ["base", "late", "late_reranked", "late_weighted"]
+    assert found["late"]["index"]["bytes_per_token"] == found["base"]["index"]["bytes_per_token"] == 16 * 4
+    assert "bytes a document" in Path("again/report.html").read_text()
+
+
+def test_it_teaches_a_model_of_one_vector_a_text(colbert: list[str], command: list[str]) -> None:
+    assert main([*colbert, "training.steps=1", "run.dir=run"]) == 0
+    words = [word for word in command if not word.startswith("miner")]
+    words += ["loss=distill", "miner=scored", "miner.model=run/model", "training.steps=1", "run.dir=taught"]
+    assert main(words) == 0
+    assert report("taught")["mining"]["teacher_scores"] > 0
 
 
 def test_it_mines_with_itself_and_guides_itself_and_learns_prefixes(colbert: list[str]) -> None:

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from embfit.model import CrossEncoder, Encoder, Pretrained, save_cross_encoder, save_encoder
+from embfit.model.newest import newest_encoder
 from embfit.records import Collection
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.search import _newest_encoder, _side_by_side, search
+from embfit.task.search import _side_by_side, search
 from tests.conftest import make_collection
 
 
@@ -32,13 +33,13 @@ def finished(run: Path, model: Path, corpus: str) -> Path:
     return run / "model"
 
 
-def test_search_takes_the_newest_encoder_of_the_same_documents(
+def test_search_takes_thenewest_encoder_of_the_same_documents(
     tiny_encoder: Encoder, tiny_ranker: CrossEncoder, small_collection: Collection, store: Store, tmp_path: Path
 ) -> None:
     save_encoder(tiny_encoder, tmp_path / "encoder")
     save_cross_encoder(tiny_ranker, tmp_path / "ranker")
     runs, here = tmp_path / "runs", small_collection.corpus_digest
-    assert _newest_encoder(runs, small_collection) is None
+    assert newest_encoder(runs, small_collection) is None
     finished(runs / "older", tmp_path / "encoder", here)
     wanted = finished(runs / "newer", tmp_path / "encoder", here)
     finished(runs / "ranker", tmp_path / "ranker", here)
@@ -48,7 +49,7 @@ def test_search_takes_the_newest_encoder_of_the_same_documents(
     (failed / "status.json").write_text(json.dumps({"state": "failed"}))
     store.entry("kept", {"a": 1}, lambda folder: None, version=1)
     store.dir.rename(runs / "store")
-    assert _newest_encoder(runs, small_collection) == wanted
+    assert newest_encoder(runs, small_collection) == wanted
 
 
 def test_the_tuned_model_is_searched_as_what_its_own_folder_says(

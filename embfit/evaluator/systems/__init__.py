@@ -5,6 +5,7 @@ from embfit.evaluator.systems.context import EvaluationContext, System
 from embfit.evaluator.systems.dense import ConfiguredSystem, DenseSystem, evaluate_encoder, evaluate_other
 from embfit.evaluator.systems.endpoint import EndpointSystem
 from embfit.evaluator.systems.fused import RankFusion, ScoreFusion
+from embfit.evaluator.systems.late import LateModel, LateRerankedSystem, LateSystem
 from embfit.evaluator.systems.reranked import RerankedSystem
 from embfit.evaluator.systems.trec_file import TrecFileSystem
 
@@ -14,6 +15,9 @@ __all__ = [
     "DenseSystem",
     "EndpointSystem",
     "EvaluationContext",
+    "LateModel",
+    "LateRerankedSystem",
+    "LateSystem",
     "RankFusion",
     "RerankedSystem",
     "ScoreFusion",

@@ -60,6 +60,7 @@ class EvaluationContext:
         model: the configured model; it is loaded when a system first asks for it.
         devices: where systems compute; many texts are embedded on all of them, everything else on the first.
         load: gives the configured model's encoder, the same each time; by default it is loaded once, on the devices.
+        costs: whether bytes and milliseconds of each encoder's index are measured (facts `index`).
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EvaluationContext:
         model: EncoderChoice,
         devices: tuple[str, ...] = ("auto",),
         load: Callable[[], Encoder] | None = None,
+        costs: bool = False,
     ) -> None:
         self.collection = collection
         self.split = split
@@ -80,13 +82,17 @@ class EvaluationContext:
         self.store = store
         self.model = model
         self.devices = devices
+        self.costs = costs
         self._load = load or cache(partial(model.load, *devices))
         self._rows: list[int] | None = None
         self._found: dict[str, Evaluation] = {}
         self._asking: list[str] = []
 
     def on(self, split: str) -> EvaluationContext:
-        """Return the context of another split, with the same model: it is loaded once, whichever asks first."""
+        """Return the context of another split, with the same model: it is loaded once, whichever asks first.
+
+        Costs are those of the collection, so they are not measured again.
+        """
         return EvaluationContext(
             self.collection, split, self.judging, self.systems, self.store, self.model, self.devices, self._load
         )

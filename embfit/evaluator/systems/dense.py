@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError
+from embfit.evaluator.cost import measure_cost
+from embfit.evaluator.explaining import Explanation
 from embfit.evaluator.funnel import measure_funnel
 from embfit.evaluator.judging import FunnelSettings
 from embfit.evaluator.metrics import mean, per_query
@@ -21,8 +24,10 @@ from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
 from embfit.model.encoder_choice import EncoderChoice
 from embfit.model.fingerprint import frozen
+from embfit.model.late_interaction import LateInteractionEncoder
 from embfit.model.pooling import Pooling
 from embfit.records import Embeddings, Evaluation
+from embfit.vectors import Vectors
 
 READING = ("pooling", "query_prompt", "document_prompt", "max_length")
 """How a system's model reads texts, where its configuration says so."""
@@ -123,7 +128,13 @@ def evaluate_encoder(
         cut = {dim: at(f"{name}@{dim}", dim) for dim in sorted(dims)}
         reported, *_ = context.judging.splits
         wanted = context.judging.funnel if context.split == reported else None
-        return replace(whole, dims=cut, funnel=_funnel(encoder, context, wanted, dims) if wanted else {})
+        funnel = _funnel(encoder, context, wanted, dims) if wanted else {}
+        explain = None
+        if isinstance(encoder, LateInteractionEncoder):  # now: the vectors of these weights are found by them alone
+            queries, documents = (made.vectors for made in _embedded(encoder, context))
+            explain = Explanation.of(encoder, context.collection, context.rows, queries, documents.take)
+        facts = {**whole.facts, "index": _cost(encoder, context)} if context.costs else whole.facts
+        return replace(whole, facts=facts, dims=cut, funnel=funnel, explain=explain)
 
 
 def evaluate_other(name: str, encoder: Encoder, context: EvaluationContext) -> Evaluation:
@@ -136,6 +147,18 @@ def _embedded(encoder: Encoder, context: EvaluationContext) -> tuple[Embeddings,
     """Return the queries' and the documents' vectors, from the store if they are there."""
     queries = embed(encoder, context.collection, "query", context.store, context.rows)
     return queries, embed(encoder, context.collection, "document", context.store)
+
+
+def _cost(encoder: Encoder, context: EvaluationContext) -> dict[str, float | None]:
+    """Return what an exact search of the vectors costs."""
+    documents = _embedded(encoder, context)[1].vectors
+    index = ExactIndex(documents)
+    width = documents.rows.dtype.itemsize * documents.width
+
+    def alone(query: Vectors[np.ndarray], row: int) -> Hits:
+        return context.search.nearest(query, index)
+
+    return measure_cost(encoder, context.collection, context.rows, documents.rows.nbytes, width, alone)
 
 
 def _funnel(

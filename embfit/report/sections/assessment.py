@@ -7,7 +7,7 @@ from typing import Any
 
 from embfit.report.facts import fact_rows
 from embfit.report.subject import Subject
-from embfit.report.wording import duration
+from embfit.report.wording import duration, interval, metric_label, signed
 
 PLACE = 10
 
@@ -42,6 +42,7 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "corrected": any(one.get("p_holm") is not None for one in found["chunks"].get("settings", ())),
         "words": [(label, form.format(found["vocabulary"][name])) for name, (label, form) in WORDS.items()],
         "examples": found["vocabulary"]["split_examples"],
+        "late": _late(found.get("late") or {}),
         "labels": fact_rows(found["labels"], ("unjudged_at_10",)),
         "unjudged": found["labels"]["unjudged_at_10"],
         "power": found["power"],
@@ -51,6 +52,25 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "estimates": [_written(one) for one in found["cost"]["estimates"]],
         "priced": any(one["price"] is not None for one in found["cost"]["estimates"]),
     }
+
+
+def _late(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what speaks for late interaction and what it takes, in words."""
+    if not found:
+        return []
+    rows = [
+        ("queries with a word in one to three documents", f"{found['rare_share']:.0%}"),
+        ("queries about a document that is cut off", f"{found['cut_off_share']:.0%}"),
+        ("vectors a document", f"{found['vectors_per_document']:.0f}"),
+        ("format by default", found["format"]),
+        ("bytes a token", f"{found['bytes_per_token']:,}"),
+        ("bytes a document, about", f"{found['bytes_per_document']:,.0f}"),
+        ("bytes of one vector a document", f"{found['single_bytes_per_document']:,}"),
+    ]
+    if gain := found["gain"]:
+        told = f"{signed(gain['difference'])} ({interval(gain['ci95'], 3)}), on {gain['documents']:,} documents"
+        rows.append((f"{metric_label(gain['metric'])}, late interaction − one vector", told))
+    return rows
 
 
 def _limit(max_time: str | float | None) -> str | None:

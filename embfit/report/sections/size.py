@@ -1,4 +1,4 @@
-"""What smaller vectors cost and reach: fewer dimensions, fewer bits, and a shortlist that whole vectors rank anew."""
+"""What indexes cost, and what smaller vectors cost and reach: fewer dimensions or bits, and a shortlist ranked anew."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import Any
 
 from embfit.report import plots, wording
 from embfit.report.drawing import Plot
-from embfit.report.findings import efficient
+from embfit.report.findings import efficient, index_costs
 from embfit.report.subject import Subject
 
 PLACE = 70
 
 
 def section(subject: Subject) -> dict[str, Any] | None:
-    """Return each system's settings as a plot, and as a table those that nothing cheaper equals."""
+    """Return what indexes cost, each system's settings as a plot, and a table of those that nothing cheaper equals."""
     systems = {name: found.funnel for name, found in subject.systems.items() if found.funnel}
-    if not systems:
+    costs = index_costs(subject.report.evaluations)
+    if not (systems or costs):
         return None
     return {
         "title": "Size and speed",
+        "costs": costs,
         "plots": [_plot(name, funnel) for name, funnel in systems.items()],
         "tables": [(name, funnel, efficient(funnel["settings"])) for name, funnel in systems.items()],
     }
