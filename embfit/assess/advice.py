@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from embfit.assess.candidates import ModelCandidate
@@ -54,6 +54,7 @@ class Findings:
         estimates: the result of `estimate`; empty without a trial.
         gain: the result of `trial_gain`; None without a trial or a dev split.
         failed: base model → why it could not be measured.
+        late: the result of `weigh_late_interaction`; empty if it was not weighed.
     """
 
     base: Evaluation
@@ -68,6 +69,7 @@ class Findings:
     estimates: Sequence[Mapping[str, Any]]
     failed: Mapping[str, str]
     gain: Mapping[str, Any] | None = None
+    late: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -126,7 +128,7 @@ def conclude(
         base: the configured model's evaluation.
         comparisons: the comparison of every other system with it.
         candidates: the base models, the configured one first.
-        measured: all other measurements: `chunks`, `vocabulary`, `labels`, `power`, `cost` and `failed`.
+        measured: all other measurements: `chunks`, `vocabulary`, `labels`, `power`, `cost`, `failed` and `late`.
     """
     power, cost = measured["power"], measured["cost"]
     advice = advise(
@@ -143,6 +145,7 @@ def conclude(
             estimates=cost["estimates"],
             gain=cost["gain"],
             failed=measured["failed"],
+            late=measured["late"],
         )
     )
     return {**asdict(advice), "candidates": [asdict(candidate) for candidate in candidates], **measured}
@@ -269,6 +272,8 @@ def _reasons(found: Findings) -> Iterator[tuple[str, str]]:
         "of the queries have a word that one to three documents have, which is what search by words is good at, and "
         f"{words['queries_with_absent']:.0%} one that no document has.",
     )
+    if found.late:
+        yield "late interaction", found.late["sentence"]
     yield from (("judgements", sentence) for sentence in _judgements(found))
     power = found.power
     if power["deviation"] is None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -17,14 +18,18 @@ from embfit.assess.advice import conclude
 from embfit.assess.candidates import ModelCandidate, measure_candidate
 from embfit.assess.chunking import compare_chunks, piece_sizes
 from embfit.assess.labels import judgement_gaps
+from embfit.assess.late_interaction import weigh_late_interaction
 from embfit.assess.power import statistical_power
 from embfit.assess.vocabulary import vocabulary_coverage
 from embfit.compose.tasks import task
-from embfit.errors import UserError
+from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem, evaluate_other
-from embfit.model import Encoder, Pretrained, tokenized
+from embfit.hints import Location
+from embfit.model import Encoder, LateInteractionEncoder, Pretrained, encoder_at, tokenized
+from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.location import find_model
+from embfit.model.newest import newest_encoder
 from embfit.records import Collection, Evaluation, Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -56,6 +61,8 @@ def assess(
     run: RunFolder,
     models: Sequence[str] = (),
     systems: Sequence[str] = ("bm25", "hybrid", "weighted"),
+    late: Annotated[str | None, Location()] = None,
+    runs: str = "outputs",
     chunk_sizes: Sequence[Annotated[int, Field(ge=32)]] | None = None,
     chunk_documents: Positive = 2000,
     timed_documents: Positive = 256,
@@ -80,6 +87,9 @@ def assess(
             reason, and costs the others nothing.
         systems: names of `evaluator.systems` that need no training; those that rerank, and have a cross-encoder, are
             measured without being named.
+        late: a late-interaction model, a folder or a name on the Hub, that is measured on a sample; None is the newest
+            that a finished fine-tuning on the same documents left, if there is one.
+        runs: where those fine-tunings are.
         chunk_sizes: tokens of the pieces that documents are cut into, at most the model's length; None is that and half
             of it.
         chunk_documents: that those are compared on, unless more are judged.
@@ -99,6 +109,7 @@ def assess(
     with run.stage("load model"):
         there = partial(find_model, packages=model.packages)
         found, missing = _each(_named(models, [*names]), lambda name, path: (path, there(path)))
+        late_model = _late_model(late, runs, context)
         truncated = count_truncated(context.encoder, collection, store)
         warn_of_language(context.encoder, collection, store)
         is_cut = truncated["truncated_documents"] > 0
@@ -123,12 +134,13 @@ def assess(
             "labels": judgement_gaps(context, evaluations),
             "power": statistical_power(base, evaluations[1:], hoped_gain),
         }
+    with run.stage("weigh late interaction"):
+        weighed = weigh_late_interaction(context, late_model, chunk_documents, hoped_gain, evaluator.compare_all)
     with run.stage("time training"):
         trial = partial(_try_training, context, miner, loss, training, trainer, evaluator.resamples)
         cost = trial(trial_steps, candidates[0], price_per_hour)
-    conclusion = conclude(
-        base, comparisons, candidates, {**read, "chunks": chunks, "cost": cost, "failed": {**missing, **broken}}
-    )
+    measured_parts = {**read, "chunks": chunks, "cost": cost, "failed": {**missing, **broken}, "late": weighed}
+    conclusion = conclude(base, comparisons, candidates, measured_parts)
     report = Report(
         task="assess",
         evaluations=evaluations,
@@ -139,6 +151,22 @@ def assess(
         production=production,
     )
     return close(report, run, collection, sentences=[f"- {reason}" for reason in conclusion["reasons"]])
+
+
+def _late_model(path: str | None, runs: str, context: EvaluationContext) -> LateInteractionEncoder | None:
+    """Load the late-interaction model that is named, or the newest of these documents; None if there is neither.
+
+    Raises:
+        ConfigError: what is named has one vector a text.
+    """
+    found = path or newest_encoder(Path(runs), context.collection, holds_late_interaction)
+    if found is None:
+        return None
+    encoder = encoder_at(str(found), context.model).load(*context.devices)
+    if not isinstance(encoder, LateInteractionEncoder):
+        raise ConfigError(f"task.late={path} is a model of one vector a text; name it in task.models instead")
+    log.info("late interaction is measured by %s", found)
+    return encoder
 
 
 def _rerankers(evaluator: Retrieval) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from embfit.assess.advice import Findings, advise
+from embfit.assess.late_interaction import verdict_of
 from embfit.records import Comparison, Evaluation, Ranking
 
 LABELS = {"unjudged_at_10": {"base": 0.9}, "relevant_per_query": 1.2, "copies_not_judged": 3}
@@ -208,3 +209,31 @@ def test_the_trials_gain_is_a_reason() -> None:
 def test_the_reason_that_decided_is_known(findings: Findings, begins: str) -> None:
     advice = advise(findings)
     assert advice.reasons[advice.decided_by].startswith(begins)
+
+
+def weighed(rare: float = 0.1, cut_off: float = 0.1, **gain: Any) -> tuple[str, str]:
+    measured = {"metric": "ndcg@10", "documents": 2000, **gain} if gain else None
+    size = {"bytes_per_document": 7700.0, "times": 5.0}
+    return verdict_of({"rare_share": rare, "cut_off_share": cut_off, "gain": measured, **size}, hoped=0.03)
+
+
+def test_late_interaction_can_be_worth_its_storage_and_not() -> None:
+    storage = "an index of about 7,700 bytes a document, 5 times one vector's"
+    shares = (
+        "10% of the queries have a word that one to three documents have, and 10% are about a document that one vector"
+    )
+    no = f"Late interaction is not worth its storage here: only {shares} cuts off, and it takes {storage}."
+    assert weighed() == ("no", no)
+    assert weighed(rare=0.47)[0] == weighed(cut_off=0.25)[0] == "try"
+    verdict, sentence = weighed(difference=0.05, ci95=[0.02, 0.08], p=0.001)
+    assert verdict == "yes"
+    assert sentence == (
+        "Late interaction is worth its storage: a model at hand changes nDCG@10 by +0.050 (+0.020 to +0.080, p = "
+        f"0.001) on 2,000 documents, for {storage}."
+    )
+    assert weighed(rare=0.9, difference=0.004, ci95=[-0.01, 0.02], p=0.6)[0] == "no"  # what is measured decides
+    assert weighed(difference=-0.02, ci95=[-0.05, -0.001], p=0.04)[0] == "no"
+    assert weighed(difference=0.02, ci95=[-0.01, 0.05], p=0.2)[0] == "unclear"
+    assert weighed(difference=0.04, ci95=None, p=0.3)[0] == "unclear"
+    (reason,) = [one for one in advise(found(late={"sentence": no})).reasons if "Late" in one]
+    assert reason == no

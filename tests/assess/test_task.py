@@ -13,7 +13,7 @@ from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import BM25System, RerankedSystem
 from embfit.model import BiEncoder, Encoder, save_encoder
 from embfit.task.assess import _named, _rerankers
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, new_late_encoder
 
 SPLITS = {"train": range(24), "test": range(24, 36)}
 
@@ -104,6 +104,23 @@ def test_a_model_that_cannot_be_measured_costs_the_others_nothing(
     assert "cannot load" in failed["broken"]
     assert f"broken was not measured: {failed['broken']}" in report["assessment"]["reasons"]
     assert "gone is left out" in caplog.text
+
+
+def test_late_interaction_is_weighed(command: list[str], tmp_path: Path, tokenizer) -> None:
+    save_encoder(new_late_encoder(tokenizer), tmp_path / "late")
+    words = ["task.trial_steps=0", "task.systems=[]", f"task.late={tmp_path / 'late'}", "run.dir=run"]
+    assert main([*command, *words]) == 0
+    found = json.loads(Path("run/report.json").read_text())["assessment"]
+    late = found["late"]
+    assert late["rare_share"] == 1  # each word is in three documents
+    assert late["cut_off_share"] == 1  # those asked for are the long ones
+    assert (late["format"], late["bytes_per_token"]) == ("float16", 32)
+    assert late["bytes_per_document"] == pytest.approx(32 * late["vectors_per_document"])
+    assert late["times"] == pytest.approx(late["bytes_per_document"] / 128)
+    assert (late["gain"]["documents"], late["gain"]["ci95"]) == (36, None)
+    assert late["sentence"] in found["reasons"]
+    assert "Late interaction" in Path("run/report.html").read_text()
+    assert main([*command, "task.trial_steps=0", f"task.late={tmp_path / 'tiny'}", "run.dir=wrong"]) == 2
 
 
 def test_without_a_trial_nothing_is_trained(command: list[str]) -> None:

@@ -131,6 +131,20 @@ class TokenCodec:
             )
 
 
+def bytes_per_vector(form: TokenFormat, dim: int, by_centroids: bool) -> int:
+    """Return the bytes of a vector of so many dimensions, before there are any.
+
+    Args:
+        form: the format.
+        dim: dimensions.
+        by_centroids: whether candidates come from centroids, so that every format keeps the nearest one's number.
+    """
+    if form in LEVELS:
+        digits = Levels(np.zeros(LEVELS[form], np.float32), np.ones(dim, np.float32))
+        return digits.width + CODE
+    return plain_payload(form, dim).width + (CODE if by_centroids else 0)
+
+
 def plain_payload(form: TokenFormat, dim: int) -> Payload:
     """Return what writes whole vectors."""
     return HalfPrecision(dim) if form == "float16" else EightBits(dim)

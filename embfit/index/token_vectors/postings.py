@@ -12,6 +12,7 @@ from embfit.index.token_vectors.storage import opened, write, writing
 from embfit.ragged import Ragged, offsets_of, owners_of, take_from
 
 DOCUMENTS, BEGINS = "postings.npy", "posting-starts.npy"
+ENTRY = 4  # bytes of a document's number, once for each centroid that it has a vector near
 
 Pairs = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 """Yields parts of a segment: each vector's document, ascending, and its centroid."""
