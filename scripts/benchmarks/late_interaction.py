@@ -1,16 +1,21 @@
 """What training in late interaction costs: MaxSim's share of a step, memory by batch size, and pairs a second.
 
 All systems begin at the same folder, a new projection on MiniLM, and train on the same pairs with two documents of the
-corpus as negatives of each. Each system runs in a process of its own, which takes one step to warm up before it is
-measured. Seconds are of CPU time, so that other work on the machine does not count. Memory is anonymous memory above
-what the process had before training; embfit keeps no graph for it (`training.memory_gb=0`).
+corpus as negatives of each, in bf16 where the processor multiplies it. Each run is a process of its own, which takes
+one step to warm up before it is measured. `speed` lets the systems take turns (`--rounds`) and prints medians; the
+first step's loss must be the same, or the comparison is refused. Pairs per CPU second do not count other work on the
+machine. Memory is anonymous memory above what the process had before training; for `memory`, embfit keeps no graph
+(`training.memory_gb=0`).
 
-PyLate pins other releases of transformers, so it comes from a folder of its own, in front of this environment:
+PyLate pins other releases of transformers, so it has an environment of its own:
 
-    pip install --target PYLATE --no-deps pylate==1.6.0 sentence-transformers==5.3.0 transformers==5.3.0 ujson
-    pip install --target PYLATE httpx
-    python scripts/benchmarks/late_interaction.py speed --data DIR --pylate PYLATE
+    python -m venv PYLATE
+    PYLATE/bin/pip install torch==2.13.0 transformers==5.3.0 sentence-transformers==5.3.0 ujson scipy pandas
+    PYLATE/bin/pip install accelerate datasets && PYLATE/bin/pip install --no-deps pylate==1.6.0
+    python scripts/benchmarks/late_interaction.py speed --data DIR --pylate PYLATE/bin/python --steps 4 --rounds 5
     python scripts/benchmarks/late_interaction.py memory --data DIR --batches 64,512 --document-length 48
+
+What late interaction gains is measured by `late_interaction_quality.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +37,7 @@ LENGTHS = {"query_length": 32, "document_length": 180}
 TEMPERATURE = 0.03  # of the mean; PyLate's is of the sum
 RATE = 3e-5
 SYSTEMS = ("embfit", "PyLate Contrastive", "PyLate CachedContrastive")
+APART = 0.02  # by which first losses may differ: bf16 rounds, and each system in its own order
 
 
 def main() -> None:
@@ -38,31 +45,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=["speed", "memory", "one"])
     parser.add_argument("--data", type=Path, help="a folder in the BEIR layout, with a train split")
-    parser.add_argument(
-        "--pylate", type=Path, help="the folder that PyLate was installed into; without it, embfit alone"
-    )
+    parser.add_argument("--pylate", type=Path, help="the Python of PyLate's environment; without it, embfit alone")
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--systems", help=f"some of {', '.join(SYSTEMS)}; all by default")
     parser.add_argument("--batches", default="64")
     parser.add_argument("--steps", type=int, default=1, help="measured, after one to warm up")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each system, in turns")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--negatives", type=int, default=2)
     parser.add_argument("--document-length", type=int, default=LENGTHS["document_length"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--system", default="embfit", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--keep-no-graph", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.study == "one":
         print(json.dumps(measure(arguments)))
         return
     asked = arguments.systems.split(",") if arguments.systems else SYSTEMS
-    systems = asked if arguments.study == "speed" and arguments.pylate else SYSTEMS[:1]
+    systems = list(asked) if arguments.study == "speed" and arguments.pylate else list(SYSTEMS[:1])
     with tempfile.TemporaryDirectory() as folder:
-        for batch in arguments.batches.split(","):
-            prepare(arguments, int(batch), Path(folder) / batch)
-            for system in systems:
-                print(
-                    json.dumps({"system": system, "batch": int(batch), **run(arguments, system, Path(folder) / batch)})
-                )
+        for batch in map(int, arguments.batches.split(",")):
+            place = Path(folder) / str(batch)
+            prepare(arguments, batch, place)
+            found: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
+            for turn in range(arguments.rounds):
+                for system in systems[turn % len(systems) :] + systems[: turn % len(systems)]:  # each is first in turn
+                    found[system].append(run(arguments, system, place))
+            check_losses({system: runs[0]["first_loss"] for system, runs in found.items()})
+            for system, runs in found.items():
+                told = {key: statistics.median(one[key] for one in runs) for key in runs[0]}
+                print(json.dumps({"system": system, "batch": batch, "runs": len(runs), **told}), flush=True)
+
+
+def check_losses(losses: dict[str, float]) -> None:
+    """Refuse to compare systems that do not compute the same."""
+    least, most = min(losses.values()), max(losses.values())
+    if most - least > APART * most:
+        sys.exit(f"the systems' first losses differ: {losses}; they do not train the same")
 
 
 def prepare(arguments: argparse.Namespace, batch: int, folder: Path) -> None:
@@ -88,11 +108,18 @@ def prepare(arguments: argparse.Namespace, batch: int, folder: Path) -> None:
 
 def run(arguments: argparse.Namespace, system: str, folder: Path) -> dict[str, Any]:
     """Measure a system in a process of its own."""
-    words = [sys.executable, __file__, "one", "--system", system, "--folder", str(folder)]
+    import torch
+
+    from embfit.model.precision import uses_bf16
+
+    precision = "bf16" if uses_bf16(arguments.precision, torch.device("cpu")) else "fp32"
+    python = sys.executable if system == "embfit" else str(arguments.pylate.absolute())
+    words = [python, __file__, "one", "--system", system, "--folder", str(folder), "--precision", precision]
     words += ["--threads", str(arguments.threads), "--batches", "1", "--steps", str(arguments.steps)]
+    words += ["--keep-no-graph"] if arguments.study == "memory" else []
     environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
     if system != "embfit":
-        environment["PYTHONPATH"] = str(arguments.pylate.absolute())
+        environment.pop("PYTHONPATH", None)
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -106,18 +133,32 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     said = json.loads((arguments.folder / "pairs.json").read_text())
     batch, texts = said["batch"], said["texts"]
-    train = train_embfit if arguments.system == "embfit" else partial(train_pylate, arguments.system)
-    seconds: list[float] = []  # of CPU time at the end of each step
+    bf16 = arguments.precision == "bf16"
+    if arguments.system == "embfit":
+        train: Any = partial(train_embfit, memory_gb=0 if arguments.keep_no_graph else None)
+    else:
+        train = partial(train_pylate, arguments.system)
+    ends: list[tuple[float, float]] = []  # of each step, by the CPU and by the clock
     with AnonymousMemory() as memory:
-        found = train(texts, batch, arguments.folder, lambda: seconds.append(time.process_time()))
-    taken = seconds[-1] - seconds[0]
+        found = train(
+            texts, batch, arguments.folder, bf16, lambda: ends.append((time.process_time(), time.perf_counter()))
+        )
+    taken, passed = (last - first for first, last in zip(ends[0], ends[-1], strict=True))
+    found["pairs_per_second"] = round(batch * arguments.steps / passed, 2)
     found["pairs_per_cpu_second"] = round(batch * arguments.steps / taken, 2)
     if "maxsim" in found:
         found["maxsim_share"] = round(found.pop("maxsim") / taken, 4)
     return {**found, "peak_megabytes": round((memory.most - memory.before) / 2**20)}
 
 
-def train_embfit(texts: list[Any], batch: int, folder: Path, after_step: Callable[[], None]) -> dict[str, Any]:
+def train_embfit(
+    texts: list[Any],
+    batch: int,
+    folder: Path,
+    bf16: bool,
+    after_step: Callable[[], None],
+    memory_gb: float | None = None,
+) -> dict[str, Any]:
     """Train with embfit's engine, which adds up what MaxSim takes."""
     import pytorch_lightning as pl
     from training_systems import training_set
@@ -156,8 +197,12 @@ def train_embfit(texts: list[Any], batch: int, folder: Path, after_step: Callabl
             losses.append(value.item())
             return value
 
-    encoder = LateInteraction(str(folder / "model"), precision="fp32").load("cpu")
-    training = Training(steps=len(texts) // batch, batch_size=batch, lr=RATE, precision="fp32", memory_gb=0, warmup=0.0)
+    precision: Any = "bf16" if bf16 else "fp32"
+    encoder = LateInteraction(str(folder / "model"), precision=precision).load("cpu")
+    steps_wanted = len(texts) // batch
+    training = Training(
+        steps=steps_wanted, batch_size=batch, lr=RATE, precision=precision, memory_gb=memory_gb, warmup=0.0
+    )
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False, callbacks=[Steps()])
     store = Store(enabled=False)
     training.fit(encoder, FirstLoss(TEMPERATURE), training_set(texts), None, trainer, store, folder)
@@ -165,13 +210,26 @@ def train_embfit(texts: list[Any], batch: int, folder: Path, after_step: Callabl
 
 
 def train_pylate(
-    system: str, texts: list[Any], batch: int, folder: Path, after_step: Callable[[], None]
+    system: str, texts: list[Any], batch: int, folder: Path, bf16: bool, after_step: Callable[[], None]
 ) -> dict[str, Any]:
-    """Train with PyLate's losses and its collator's way to tokenise, without the Trainer around them."""
+    """Train with PyLate's losses and its collator's way to tokenise, without the Trainer around them.
+
+    In bf16 the model's forward pass runs under autocast and gives fp32, as accelerate has it under the Trainer.
+    """
     import torch
     from pylate import losses, models
 
     model = models.ColBERT(str(folder / "model"), device="cpu")
+    if bf16:
+        from accelerate.utils import convert_to_fp32
+
+        forward = model.forward
+
+        def in_bf16(*of: Any, **named: Any) -> Any:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return convert_to_fp32(forward(*of, **named))
+
+        model.forward = in_bf16
     temperature = TEMPERATURE * LENGTHS["query_length"]
     loss = (
         losses.CachedContrastive(model, mini_batch_size=8, temperature=temperature)
