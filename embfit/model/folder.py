@@ -137,8 +137,13 @@ def read_settings(folder: Path) -> FolderSettings:
 
 def holds_cross_encoder(folder: Path) -> bool:
     """Say whether a model's folder is a cross-encoder's, and not an encoder's."""
+    return has_classification_head(folder) and not (folder / "modules.json").is_file()
+
+
+def has_classification_head(folder: Path) -> bool:
+    """Say whether a model's weights end in a classification head, as a cross-encoder's do."""
     architectures = read_json(folder / "config.json").get("architectures") or ()
-    return any(name.endswith(HEAD) for name in architectures) and not (folder / "modules.json").is_file()
+    return any(name.endswith(HEAD) for name in architectures)
 
 
 def read_head(folder: Path, settings: FolderSettings) -> list[Projection | UnitLength]:

@@ -19,6 +19,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.model.any_encoder import encoder_at
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder_teacher import EncoderTeacher
+from embfit.model.folder import has_classification_head
 from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.location import find_model
 from embfit.model.precision import Precision
@@ -90,7 +91,7 @@ def load_teacher(
         ConfigError: a length of pairs is set for an encoder, which reads texts alone.
     """
     folder = find_model(path, revision)
-    if holds_late_interaction(folder) or (folder / "modules.json").is_file():
+    if holds_late_interaction(folder) or ((folder / "modules.json").is_file() and not has_classification_head(folder)):
         if max_length is not None:
             raise ConfigError(
                 f"miner.max_length={max_length} is of a query and a document together, and {path} reads each alone; "

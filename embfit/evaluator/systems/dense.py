@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -113,10 +114,11 @@ def evaluate_encoder(
         raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
     with frozen(encoder):
         made_by = {"queries": encoder.fingerprint("query"), "documents": encoder.fingerprint("document")}
+        embedded = cache(partial(_embedded, encoder, context))  # once, where the store keeps nothing
 
         def at(name: str, dim: int) -> Evaluation:
             def find() -> Hits:
-                queries, documents = _embedded(encoder, context)
+                queries, documents = embedded()
                 index = ExactIndex(documents.vectors.cut(dim), documents.fingerprint)
                 return context.search.nearest(queries.vectors.cut(dim), index)
 
@@ -131,9 +133,11 @@ def evaluate_encoder(
         funnel = _funnel(encoder, context, wanted, dims) if wanted else {}
         explain = None
         if isinstance(encoder, LateInteractionEncoder):  # now: the vectors of these weights are found by them alone
-            queries, documents = (made.vectors for made in _embedded(encoder, context))
+            queries, documents = (made.vectors for made in embedded())
             explain = Explanation.of(encoder, context.collection, context.rows, queries, documents.take)
-        facts = {**whole.facts, "index": _cost(encoder, context)} if context.costs else whole.facts
+        facts = (
+            {**whole.facts, "index": _cost(encoder, embedded()[1].vectors, context)} if context.costs else whole.facts
+        )
         return replace(whole, facts=facts, dims=cut, funnel=funnel, explain=explain)
 
 
@@ -149,9 +153,8 @@ def _embedded(encoder: Encoder, context: EvaluationContext) -> tuple[Embeddings,
     return queries, embed(encoder, context.collection, "document", context.store)
 
 
-def _cost(encoder: Encoder, context: EvaluationContext) -> dict[str, float | None]:
-    """Return what an exact search of the vectors costs."""
-    documents = _embedded(encoder, context)[1].vectors
+def _cost(encoder: Encoder, documents: Vectors[np.ndarray], context: EvaluationContext) -> dict[str, float | None]:
+    """Return what an exact search of the documents' vectors costs."""
     index = ExactIndex(documents)
     width = documents.rows.dtype.itemsize * documents.width
 
