@@ -41,6 +41,11 @@ class Call:
         assert isinstance(found, Call)
         return found
 
+    def ask(self, live: LiveBundle) -> None:
+        """Let another version answer; before anything was asked."""
+        self.live.release()
+        self.live = live.acquire()
+
     def headers(self, total_seconds: float) -> dict[str, str]:
         """Return the headers that every answer has; times are in milliseconds."""
         return {
