@@ -6,10 +6,13 @@ import ast
 import json
 import re
 import shutil
+import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2
 import pytest
 import torch
 import yaml
@@ -23,6 +26,8 @@ from embfit.bundle.gates import Gates, SameQueries
 from embfit.model import save_encoder
 from embfit.records import Evaluation, Ranking, Report
 from tests.conftest import make_collection, new_encoder
+from tests.server.conftest import serving, until
+from tests.server.test_server import together
 from tests.task.conftest import write_command
 
 REFRESH = ["refresh", "bundle.name=docs", "training.epochs=1", "evaluator.bm25=false"]
@@ -114,6 +119,30 @@ def test_documents_changed_and_pairs_did_not(team: Team, capsys: pytest.CaptureF
     assert "passed  loss: the model is that of docs@1, on other documents" in capsys.readouterr().out
     assert embfit.load("bundles/docs").search("penguins cannot fly", 1)[0].id == "new"
     assert json.loads(Path("two/report.json").read_text())["task"] == "refresh"
+
+
+def test_a_server_takes_up_a_refresh_and_a_rollback_under_load(team: Team) -> None:
+    team.add_document("new", "penguins cannot fly")
+    asking, answers = threading.Event(), Counter[tuple[str, bool]]()
+    with serving(team.versions) as served:
+
+        def ask() -> None:
+            with httpx2.Client(base_url=served.client.base_url, timeout=60) as client:
+                while not asking.is_set():
+                    answer = client.post("/v1/search", json={"query": "penguins cannot fly", "k": 1})
+                    first = answer.json()["data"][0]["documents"][0]["id"]
+                    answers[answer.headers["x-embfit-bundle"], first == "new"] += 1
+
+        thread = together(ask)
+        try:
+            assert team.refresh("two")[0] == 0
+            until(lambda: answers["docs@2", True] > 5)
+            assert main(["bundle", "rollback", "docs"]) == 0
+            until(lambda: served.service.live.label == "docs@1")
+        finally:
+            asking.set()
+            thread.join()
+    assert answers.keys() == {("docs@1", False), ("docs@2", True)}  # every answer is one version's
 
 
 def test_a_dry_run_does_nothing(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
