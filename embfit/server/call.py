@@ -43,8 +43,8 @@ class Call:
 
     def ask(self, live: LiveBundle) -> None:
         """Let another version answer; before anything was asked."""
-        self.live.release()
-        self.live = live.acquire()
+        before, self.live = self.live, live.acquire()
+        before.release()
 
     def headers(self, total_seconds: float) -> dict[str, str]:
         """Return the headers that every answer has; times are in milliseconds."""
