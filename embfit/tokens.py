@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BLOCK = 4096  # texts tokenised at a time
-ATTENDED, SCORED = 1, 2  # bits of a token's role: other tokens attend to it; it gives a vector of its own
+ATTENDED, SCORED, ASKED = 1, 2, 4  # bits of a token's role: others attend to it; it has its own vector; it is a query's
 _LOCKS: WeakKeyDictionary[PreTrainedTokenizerBase, Lock] = WeakKeyDictionary()
 _LOCKS_LOCK = Lock()  # of the table itself
 
@@ -40,8 +40,8 @@ class Tokens:
         ids: [total tokens] int32, possibly memory-mapped.
         starts: [N + 1] int64; text i is `ids[starts[i]:starts[i + 1]]`.
         truncated: [N] bool; texts that were longer than the limit.
-        roles: [total tokens] uint8, sums of `ATTENDED` and `SCORED`; None where all tokens are attended and a text has
-            one vector.
+        roles: [total tokens] uint8, sums of `ATTENDED`, `SCORED` and `ASKED`; None where all tokens are attended, a
+            text has one vector, and queries are computed like documents.
         folder: that the arrays are in, when they were loaded from one.
     """
 
@@ -161,13 +161,14 @@ def _growing(path: Path, kind: np.dtype[Any]) -> Iterator[Callable[[np.ndarray],
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
-    """Put the texts of several `Tokens`, which have roles all or none, one after another."""
-    roles = [one.roles for one in parts if one.roles is not None]
+    """Put the texts of several `Tokens` one after another; where some have roles, tokens of the others are attended."""
+    known = any(one.roles is not None for one in parts)
+    roles = [np.full(len(one.ids), ATTENDED, np.uint8) if one.roles is None else one.roles for one in parts]
     return Tokens(
         np.concatenate([np.zeros(0, np.int32), *(one.ids for one in parts)]),
         offsets_of(np.concatenate([np.zeros(0, np.int64), *(one.lengths for one in parts)])),
         np.concatenate([np.zeros(0, bool), *(one.truncated for one in parts)]),
-        np.concatenate(roles) if roles else None,
+        np.concatenate(roles) if known else None,
     )
 
 

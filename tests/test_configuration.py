@@ -182,6 +182,7 @@ NEEDS = {
     "miner/scored": "model",
     "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
     "task/index": "bundle.name",
+    "task/refresh": "bundle.name",
     "task/serve": "bundle.name",
     "experiment/distill": "miner.model",
     "experiment/labelled-pairs": "data.path",

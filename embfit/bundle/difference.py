@@ -8,11 +8,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from embfit.bundle.documents import read_documents
+from embfit.bundle.changes import DocumentChanges, published_contents
 from embfit.bundle.gates import RESAMPLES, SEED, overlaps, read_quality
 from embfit.bundle.manifest import Manifest
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
-from embfit.text_digests import CONTENT
 
 Row: TypeAlias = tuple[str, ...]
 
@@ -39,21 +38,10 @@ def differences(a: Path, first: Manifest, b: Path, second: Manifest) -> Iterator
 
 
 def _documents(a: Path, first: Manifest, b: Path, second: Manifest) -> Iterator[Row]:
-    before, after = (_contents(folder, manifest) for folder, manifest in ((a, first), (b, second)))
-    for what, ids in (
-        ("added", [name for name in after if name not in before]),
-        ("removed", [name for name in before if name not in after]),
-        ("changed", [name for name, digest in after.items() if before.get(name, digest) != digest]),
-    ):
+    found = DocumentChanges.between(published_contents(a, first), published_contents(b, second))
+    for what, ids in (("added", found.added), ("removed", found.removed), ("changed", found.changed)):
         if ids:
             yield what, f"{len(ids):,}", ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
-
-
-def _contents(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    """Return the digest of each document's text by its id."""
-    documents = read_documents(folder, manifest.label, manifest.documents)
-    digests = documents.document_digests[CONTENT].to_pylist()
-    return dict(zip(documents.document_ids, digests, strict=True))
 
 
 def _changed(before: Any, after: Any, names: Sequence[str]) -> list[Row]:

@@ -44,6 +44,21 @@ class GateResult:
 
 
 @dataclass(frozen=True)
+class SameQueries:
+    """nDCG@10 of a champion's model and of a new one, on the same queries and documents.
+
+    Args:
+        champion: the number of the champion's version.
+        before: query → what the champion's model reaches on today's documents.
+        after: query → what the new model reaches.
+    """
+
+    champion: int
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Gates:
     """Limits of a version that is to become champion; None is no limit.
 
@@ -66,12 +81,16 @@ class Gates:
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     churn: Unit | None = 0.5
 
-    def check(self, version: Path, champion: Path | None) -> list[GateResult]:
+    def check(
+        self, version: Path, champion: Path | None, measured_again: SameQueries | None = None
+    ) -> list[GateResult]:
         """Hold a version to the limits.
 
         Args:
             version: the folder of the version.
             champion: that of the version which is champion now, if there is one.
+            measured_again: what the champion's model reaches on the version's documents; it is taken for `loss` in the
+                place of what was measured when the champion was made, on other documents.
 
         Raises:
             UserError: a manifest is damaged.
@@ -81,7 +100,7 @@ class Gates:
         if champion is not None:
             before = read_quality(champion)
             results += [
-                *self._against(manifest, measured, read_manifest(champion), before),
+                *self._against(_Side(manifest, measured), _Side(read_manifest(champion), before), measured_again),
                 *self._churn(measured, before),
             ]
         return results
@@ -103,21 +122,29 @@ class Gates:
             passed = p95 <= self.latency_ms
             yield GateResult("latency_ms", passed, f"p95 {p95:.1f} ms, limit {self.latency_ms:g}")
 
-    def _against(
-        self, manifest: Manifest, measured: Mapping[str, Any], champion: Manifest, before: Mapping[str, Any]
-    ) -> Iterator[GateResult]:
+    def _against(self, new: _Side, champion: _Side, measured_again: SameQueries | None) -> Iterator[GateResult]:
         """Compare with the champion on the queries of both."""
         if self.loss is None:
             return
-        ours, theirs = (one["per_query"].get(METRIC, {}) for one in (measured, before))
-        same = manifest.quality and champion.quality and manifest.quality.judgements == champion.quality.judgements
-        if not same or not ours:
-            yield GateResult("loss", True, f"not compared with {champion.label}: the same queries were not measured")
+        label = champion.manifest.label
+        if _only_documents_differ(new.manifest, champion.manifest):
+            yield GateResult("loss", True, f"the model is that of {label}, on other documents")
+            return
+        if measured_again is not None and measured_again.champion == champion.manifest.version:
+            ours, theirs, of = measured_again.after, measured_again.before, f"the model of {label} on these documents"
+        else:
+            ours, theirs, of = new.values, champion.values, label
+            qualities = (new.manifest.quality, champion.manifest.quality)
+            judgements = {None if quality is None else quality.judgements for quality in qualities}
+            if None in judgements or len(judgements) > 1:
+                ours = {}
+        if not ours:
+            yield GateResult("loss", True, f"not compared with {label}: the same queries were not measured")
             return
         differences = np.array([value - theirs[query] for query, value in ours.items()])  # [Q]
         interval = bootstrap_interval(differences, RESAMPLES, SEED)
         lower = float(differences.mean()) if interval is None else interval[0]
-        said = f"{METRIC} {differences.mean():+.4f} against {champion.label}"
+        said = f"{METRIC} {differences.mean():+.4f} against {of}"
         said += "" if interval is None else f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
         yield GateResult("loss", lower >= -self.loss, f"{said}; limit -{self.loss:g}")
 
@@ -128,6 +155,26 @@ class Gates:
         changed = 1 - float(np.mean(shares))
         said = f"{changed:.0%} of the first ten documents changed ({len(shares)} queries)"
         yield GateResult("churn", True, said + (f"; more than {self.churn:.0%}" if changed > self.churn else ""))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A version in a comparison: its manifest, and what was measured of it."""
+
+    manifest: Manifest
+    measured: Mapping[str, Any]
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """nDCG@10 by query."""
+        values: Mapping[str, float] = self.measured["per_query"].get(METRIC, {})
+        return values
+
+
+def _only_documents_differ(a: Manifest, b: Manifest) -> bool:
+    """Say whether two versions embed alike and hold other documents: then neither model is worse than the other."""
+    alike = (a.model.query, a.model.document) == (b.model.query, b.model.document)
+    return alike and a.documents.sha256 != b.documents.sha256
 
 
 def overlaps(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> list[float]:

@@ -122,6 +122,7 @@ class Manifest:
         based_on: the version whose vectors were used again.
         data: what the collection says of itself, and where it was read from.
         run: the folder of the run that made it.
+        trained_on: identifies the training pairs of the model (`training_digest`); empty where they are not known.
         embfit: embfit's version.
         format: of the folder.
     """
@@ -139,6 +140,7 @@ class Manifest:
     based_on: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
+    trained_on: str = ""
     embfit: str = ""
     format: int = FORMAT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embfit.bundle.gates import GateResult, Gates
+from embfit.bundle.gates import GateResult, Gates, SameQueries
 from embfit.bundle.manifest import read_manifest, verify
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
@@ -33,7 +33,13 @@ class Promotion:
         return self.champion == self.version
 
 
-def promote(versions: BundleVersions, which: str | int, gates: Gates, force: bool = False) -> Promotion:
+def promote(
+    versions: BundleVersions,
+    which: str | int,
+    gates: Gates,
+    force: bool = False,
+    measured_again: SameQueries | None = None,
+) -> Promotion:
     """Let a version be champion if it is whole and passes the gates; the champion until now becomes `previous`.
 
     Of two processes that promote at once, one waits, and its version is held to the other's. A process that is killed
@@ -44,6 +50,7 @@ def promote(versions: BundleVersions, which: str | int, gates: Gates, force: boo
         which: the number of the version, or a pointer's name.
         gates: what it must hold to.
         force: whether it becomes champion though a gate does not let it pass.
+        measured_again: what the champion's model reaches on the version's documents, where that is known.
 
     Raises:
         UserError: there is no such version, or a file of it is damaged.
@@ -56,7 +63,7 @@ def promote(versions: BundleVersions, which: str | int, gates: Gates, force: boo
         if number == champion:
             _finish(versions, number)
             return Promotion(number, champion, ())
-        results = gates.check(folder, None if champion is None else versions.path(champion))
+        results = gates.check(folder, None if champion is None else versions.path(champion), measured_again)
         passed = all(result.passed for result in results)
         if not (passed or force):
             return Promotion(number, champion, results)

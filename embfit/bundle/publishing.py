@@ -61,6 +61,7 @@ class Contents:
         texts: whether titles and texts are kept, and not ids and metadata alone.
         dims: dimensions that the model was trained to be cut to.
         run: the folder of the run.
+        trained_on: identifies the training pairs of the encoder; empty where they are not known.
     """
 
     encoder: Encoder
@@ -70,6 +71,7 @@ class Contents:
     texts: bool = True
     dims: Sequence[int] = ()
     run: str = ""
+    trained_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def publish(
             based_on=None if earlier is None else earlier.number,
             data=_plain({"name": collection.name, **collection.facts}),
             run=contents.run,
+            trained_on=contents.trained_on,
             embfit=__version__,
         )
         write_manifest(folder, manifest)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from embfit.evaluator.judging import Judging, judge, query_rows
 from embfit.evaluator.metrics import VALIDATION_METRIC, mean
 from embfit.evaluator.search import CorpusSearch
 from embfit.evaluator.subcorpus import subcorpus
 from embfit.evaluator.subsets import seen_by_training
 from embfit.index.exact import ExactIndex
+from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
 from embfit.records import Collection, DevQuality, Evaluation
+from embfit.store import Store
+from embfit.vectors import Vectors
 
 
 def validate(judging: Judging, encoder: Encoder, collection: Collection) -> DevQuality:
@@ -56,6 +61,27 @@ def measured_on_dev(
         return judge("validation", collection, split, ranking, metrics)
 
     return at
+
+
+def dev_with_queries_changed(
+    judging: Judging, encoder: Encoder, collection: Collection, store: Store
+) -> Callable[[Callable[[np.ndarray], np.ndarray]], DevQuality]:
+    """Return what measures the dev split while queries' vectors alone change; nothing is embedded twice.
+
+    What is searched, and the errors, are those of `validate`.
+    """
+    split, search = judging.dev_split, CorpusSearch(collection, judging.depth)
+    rows = query_rows(collection, split)
+    chosen = subcorpus(collection, split, judging.dev_documents)
+    queries = np.array(embed(encoder, collection, "query", store).vectors.take(rows).flat())  # [Q, D]
+    index = ExactIndex(embed(encoder, collection, "document", store).vectors.take(chosen))
+
+    def measure(change: Callable[[np.ndarray], np.ndarray]) -> DevQuality:
+        scores, places = search.nearest(Vectors(change(queries)), index)
+        ranking = search.ranking(rows, (scores, chosen[places]))
+        return dev_quality(judge("validation", collection, split, ranking, [VALIDATION_METRIC]), collection)
+
+    return measure
 
 
 def dev_quality(evaluation: Evaluation, collection: Collection) -> DevQuality:

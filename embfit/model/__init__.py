@@ -13,6 +13,7 @@ from embfit.model.late_interaction_choice import LateInteraction
 from embfit.model.lora import LoRA
 from embfit.model.pretrained import Pretrained
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
+from embfit.model.query_adapter import QueryAdapterSettings
 from embfit.model.saving import save_cross_encoder, save_encoder
 from embfit.model.scoring import score_pairs
 from embfit.model.settings import LateInteractionSettings, PairSettings, Settings
@@ -32,6 +33,7 @@ __all__ = [
     "PairSettings",
     "Pretrained",
     "PretrainedCrossEncoder",
+    "QueryAdapterSettings",
     "Settings",
     "Teacher",
     "embed",

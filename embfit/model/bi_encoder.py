@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from embfit.model.encoder import Encoder, Kind
+from embfit.model.fingerprint import digest_tensors
 from embfit.model.last_token import check_ends, end_token
 from embfit.model.pooling import pool
 from embfit.model.projection import Projection, UnitLength
 from embfit.model.settings import Settings
-from embfit.tokens import Tokens, tokenize_blocks
+from embfit.tokens import ASKED, ATTENDED, Tokens, tokenize_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,10 +26,12 @@ if TYPE_CHECKING:
 class BiEncoder(Encoder):
     """A transformers model with prompts, pooling and normalisation; arguments as `Encoder`.
 
-    The head stands between pooling and unit length at the end, as some sentence-transformers models have one.
+    The head stands between pooling and unit length at the end, as some sentence-transformers models have one. Behind
+    that, a query adapter changes the vectors of queries alone, which its tokens tell from documents (`ASKED`).
     """
 
     settings: Settings
+    query_adapter: Projection | None
 
     def __init__(
         self,
@@ -35,8 +41,10 @@ class BiEncoder(Encoder):
         head: Sequence[Projection | UnitLength] = (),
         source: str = "",
         further_devices: Sequence[str] = (),
+        query_adapter: Projection | None = None,
     ) -> None:
         super().__init__(backbone, tokenizer, settings, head, source, further_devices)
+        self.query_adapter = query_adapter
         self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None
 
     def length(self, kind: Kind) -> int:
@@ -58,7 +66,14 @@ class BiEncoder(Encoder):
 
     def reading(self, kind: Kind, length: int) -> Mapping[str, object]:
         """Return what the tokens of a text depend on besides the tokenizer."""
-        return {"prompt": self.prompt(kind), "max_length": length}
+        read: dict[str, object] = {"prompt": self.prompt(kind), "max_length": length}
+        return read | ({"told_apart": True} if kind == "query" and self.query_adapter is not None else {})
+
+    def adapting(self, kind: Kind) -> Mapping[str, object]:
+        """Return what queries' vectors depend on besides what those of documents do: the adapter."""
+        if kind == "document" or self.query_adapter is None:
+            return {}
+        return {"query_adapter": digest_tensors(self.query_adapter.state_dict())}
 
     def computing(self) -> Mapping[str, object]:
         """Return what vectors depend on besides the tokens, the weights and the precision."""
@@ -67,14 +82,21 @@ class BiEncoder(Encoder):
     def read(self, texts: Iterable[str], kind: Kind, length: int) -> Iterator[Tokens]:
         """Tokenise queries or documents with their prompt."""
         blocks = tokenize_blocks(self.tokenizer, texts, length, self.prompt(kind))
-        if self.settings.pooling != "lasttoken":
-            return blocks
-        return (check_ends(block, self._end) for block in blocks)
+        if self.settings.pooling == "lasttoken":
+            blocks = (check_ends(block, self._end) for block in blocks)
+        if kind == "query" and self.query_adapter is not None:
+            blocks = (replace(block, roles=np.full(len(block.ids), ATTENDED | ASKED, np.uint8)) for block in blocks)
+        return blocks
 
     def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
         """Embed token ids: [N, L] → [N, D] float32, of unit length where the model normalises."""
-        hidden = self.hidden_states(input_ids, roles, bf16)
-        vectors = pool(hidden, roles, self.settings.pooling)
+        attended = roles & ATTENDED
+        hidden = self.hidden_states(input_ids, attended, bf16)
+        vectors = pool(hidden, attended, self.settings.pooling)
         for layer in self.head:
             vectors = layer(vectors)
-        return functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
+        vectors = functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
+        if self.query_adapter is None:
+            return vectors
+        asked = (roles & ASKED).any(dim=1, keepdim=True)  # [N, 1]
+        return torch.where(asked, functional.normalize(self.query_adapter(vectors), dim=-1), vectors)

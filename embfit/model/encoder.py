@@ -97,6 +97,10 @@ class Encoder(nn.Module):
         """Return what vectors depend on besides the tokens, the weights and the precision, as JSON values."""
         raise NotImplementedError
 
+    def adapting(self, kind: Kind) -> Mapping[str, object]:
+        """Return what the vectors of one side depend on that those of the other do not, as JSON values."""
+        return {}
+
     def read(self, texts: Iterable[str], kind: Kind, length: int) -> Iterator[Tokens]:
         """Tokenise queries or documents, a few thousand at a time.
 
@@ -252,6 +256,7 @@ class Encoder(nn.Module):
             "bf16": uses_bf16(self.settings.precision, self.device),
             **self.computing(),
             **self.reading(kind, self.length(kind)),
+            **self.adapting(kind),
         }
         return model_fingerprint(self, self.backbone, self.tokenizer, around)
 

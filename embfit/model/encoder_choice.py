@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
@@ -20,11 +20,13 @@ from embfit.model.folder import holds_cross_encoder
 from embfit.model.loading import Weights
 from embfit.model.lora import NO_ADAPTER, LoRA
 from embfit.model.precision import Precision
+from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Attention
 from embfit.model.trainable import TrainedParts, check_trainable, trainable
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
+TRAINED = ("lora", "freeze_embeddings", "freeze_layers", "compile")  # fields that say what is trained, and how
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class EncoderChoice:
     """
 
     kind: ClassVar[str] = "encoder"
+    trained_besides: ClassVar[tuple[str, ...]] = ()  # further fields of a kind that say so
 
     path: Annotated[str | None, Location(required=True)]
     revision: str | None = None
@@ -61,6 +64,15 @@ class EncoderChoice:
     freeze_embeddings: bool = False
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
+
+    def trained_like(self, other: EncoderChoice) -> Self:
+        """Return this encoder, to be trained as another of its kind is: the same parts, in the same way."""
+        return replace(self, **{name: getattr(other, name) for name in (*TRAINED, *self.trained_besides)})
+
+    @property
+    def adapts_queries(self) -> QueryAdapterSettings:
+        """How a map of queries' vectors is trained in the place of the weights; with rank None, the weights are."""
+        return NO_QUERY_ADAPTER
 
     def load(self, device: str = "auto", *further: str) -> Encoder:
         """Load weights and tokenizer.

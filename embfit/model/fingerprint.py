@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 INCIDENTAL = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "sentence_transformers")
 # and of an adapter's; the modules that have one are seen among the weights
 ADAPTER = ".lora_"  # in the names of an adapter's weights
+QUERY_ADAPTER = "query_adapter."  # what those begin with that change queries alone
 INCIDENTAL_TO_ADAPTERS = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "target_modules")
 
 
@@ -99,11 +100,16 @@ def _weights_digest(model: nn.Module) -> str:
 
 
 def read_weights(model: nn.Module) -> str:
-    """Return the digest of all weights: XXH3, which keeps up with the memory where SHA-256 does not."""
-    found = xxhash.xxh3_128()
-    tensors = model.state_dict()
+    """Return the digest of the weights that queries and documents share: XXH3, which keeps up with the memory."""
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(QUERY_ADAPTER)}
     if has_idle_adapter(tensors):
         tensors = {name.replace(".base_layer.", "."): one for name, one in tensors.items() if ADAPTER not in name}
+    return digest_tensors(tensors)
+
+
+def digest_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return the digest of tensors by name."""
+    found = xxhash.xxh3_128()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -20,10 +20,13 @@ from embfit.errors import UserError
 from embfit.model.pooling import Pooling
 from embfit.model.projection import Projection, UnitLength
 
-Module: TypeAlias = Literal["Transformer", "Pooling", "Dense", "Normalize"]
+Module: TypeAlias = Literal["Transformer", "Pooling", "Dense", "Normalize", "Router"]
 
 LIBRARY = "sentence_transformers."  # what the types of its own modules begin with
-KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
+KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Router")
+ROUTER = "router_config.json"
+ROUTES = {"query": ["query_0_Dense", "query_1_Normalize"], "document": ["document_0_Normalize"]}
+ROUTED = [name for names in ROUTES.values() for name in names]
 POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -95,6 +98,7 @@ class FolderSettings:
         document_prompt: what is put in front of each document.
         lower_case: whether texts are put into small letters, whatever the tokenizer does.
         head: the modules between pooling and unit length at the end, in their order, each with its folder.
+        router: the folder of the query adapter behind all that.
     """
 
     pooling: Pooling | None = None
@@ -104,6 +108,7 @@ class FolderSettings:
     document_prompt: str | None = None
     lower_case: bool = False
     head: tuple[tuple[Module, str], ...] = ()
+    router: str | None = None
 
 
 def read_settings(folder: Path) -> FolderSettings:
@@ -118,6 +123,7 @@ def read_settings(folder: Path) -> FolderSettings:
     similarity = read_json(path).get("similarity_fn_name")
     said = read_known(path, ("prompts", "default_prompt_name", "similarity_fn_name"))
     modules = _modules(folder / "modules.json")
+    router = modules.pop()[1] if modules[-1][0] == "Router" else None
     pooling, head = modules[1:2], modules[2:]
     ends_in_unit_length = bool(head) and head[-1][0] == "Normalize"
     text = read_known(text_settings(folder), ("max_seq_length", "do_lower_case"), TEXT_SETTINGS)
@@ -132,6 +138,7 @@ def read_settings(folder: Path) -> FolderSettings:
         document_prompt=prompts.get("document", prompts.get("passage", default)),
         lower_case=bool(text.get("do_lower_case")),
         head=tuple(head[:-1] if ends_in_unit_length else head),
+        router=router,
     )
 
 
@@ -155,6 +162,26 @@ def read_head(folder: Path, settings: FolderSettings) -> list[Projection | UnitL
     return [read_layer(folder / path) if name == "Dense" else UnitLength() for name, path in settings.head]
 
 
+def read_query_adapter(folder: Path, settings: FolderSettings) -> Projection | None:
+    """Load the layer that changes queries alone; None where a folder has none.
+
+    Raises:
+        UserError: the routes are others than those of a query adapter, or a file is missing.
+    """
+    if settings.router is None:
+        return None
+    path = folder / settings.router / ROUTER
+    config = read_json(path)
+    routes = {**config, "parameters": None} if isinstance(config, dict) else {}
+    kinds = [str(kind).rsplit(".", 1)[-1] for kind in (routes.get("types") or {}).values()]
+    if routes.get("structure") != ROUTES or sorted(kinds) != ["Dense", "Normalize", "Normalize"]:
+        raise UserError(
+            f"{path}: these routes are not supported; those of a query adapter are: query = Dense, Normalize; "
+            "document = Normalize"
+        )
+    return read_layer(folder / settings.router / ROUTES["query"][0])
+
+
 def _modules(path: Path) -> list[tuple[Module, str]]:
     """Return the names and folders of a model's modules, in the order in which they compute.
 
@@ -168,8 +195,8 @@ def _modules(path: Path) -> list[tuple[Module, str]]:
         name = kind.rsplit(".", 1)[-1]
         if name not in KNOWN or not kind.startswith(LIBRARY):
             raise UserError(
-                f"{path}: the module {kind!r} is not supported (sentence-transformers' Transformer, Pooling, Dense and "
-                "Normalize are)"
+                f"{path}: the module {kind!r} is not supported (sentence-transformers' Transformer, Pooling, Dense, "
+                "Normalize and a last Router are)"
             )
         if name == "Transformer" and entry["path"]:
             raise UserError(f"{path}: the Transformer lies in {entry['path']}; only one in the folder itself is read")
@@ -177,7 +204,12 @@ def _modules(path: Path) -> list[tuple[Module, str]]:
             read_known(path.parent / str(entry["path"]) / "config.json", (), name)
         modules.append((cast(Module, name), str(entry["path"])))
     names = [name for name, _ in modules]
-    if names[:2] not in (["Transformer"], ["Transformer", "Pooling"]) or {*names[2:]} & {*KNOWN[:2]}:
+    if names[-1:] == ["Router"]:
+        if names[-2:-1] != ["Normalize"]:
+            raise UserError(f"{path}: a Router is supported behind Normalize alone")
+        names.pop()
+    first = (["Transformer"], ["Transformer", "Pooling"])
+    if names[:2] not in first or {*names[2:]} & {"Transformer", "Pooling", "Router"}:
         raise UserError(
             f"{path}: the order {', '.join(names) or 'of no module'} is not supported; Transformer comes first, then "
             "Pooling, then Dense and Normalize in any order"

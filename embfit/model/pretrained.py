@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from embfit.errors import UserError
+from embfit.errors import ConfigError, UserError
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.encoder_choice import EncoderChoice
-from embfit.model.folder import FolderSettings, read_head, read_settings
+from embfit.model.folder import FolderSettings, read_head, read_query_adapter, read_settings
 from embfit.model.last_token import append_end_token
 from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.loading import DEFAULT_LENGTH, lower_case, positions
 from embfit.model.pooling import Pooling
 from embfit.model.precision import choose_device
+from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,13 +35,32 @@ class Pretrained(EncoderChoice):
         document_prompt: what is put in front of each document.
         max_length: how many tokens are read of a text; the rest is cut off, counted and reported.
         normalize: whether vectors get unit length.
+        query_adapter: how a map of queries' vectors is trained in the place of the weights.
+
+    Raises:
+        ConfigError: both an adapter of the weights and one of queries are to be trained.
     """
+
+    trained_besides: ClassVar[tuple[str, ...]] = ("query_adapter",)
 
     pooling: Pooling | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
     max_length: Annotated[int, Field(ge=4)] | None = None
     normalize: bool | None = None
+    query_adapter: QueryAdapterSettings = NO_QUERY_ADAPTER
+
+    def __post_init__(self) -> None:
+        if self.query_adapter.rank and self.lora.rank:
+            raise ConfigError(
+                f"model.query_adapter.rank={self.query_adapter.rank} leaves the weights as they are, and "
+                f"model.lora.rank={self.lora.rank} trains them; set one of the two to null"
+            )
+
+    @property
+    def adapts_queries(self) -> QueryAdapterSettings:
+        """How a map of queries' vectors is trained in the place of the weights."""
+        return self.query_adapter
 
     def load(self, device: str = "auto", *further: str) -> BiEncoder:
         """Load weights and tokenizer; arguments as `EncoderChoice.load`.
@@ -61,7 +81,11 @@ class Pretrained(EncoderChoice):
             lower_case(tokenizer)
         if settings.pooling == "lasttoken":
             append_end_token(tokenizer, str(self.path))
-        encoder = BiEncoder(backbone, tokenizer, settings, read_head(folder, said), str(folder), further)
+        adapter = read_query_adapter(folder, said)
+        if (adapter is not None or self.query_adapter.rank) and not settings.normalize:
+            raise UserError(f"a query adapter of {self.path} needs vectors of unit length; set model.normalize=true")
+        head = read_head(folder, said)
+        encoder = BiEncoder(backbone, tokenizer, settings, head, str(folder), further, adapter)
         return encoder.to(choose_device(device)).eval()
 
     def _settings(self, said: FolderSettings, backbone: PreTrainedModel) -> Settings:

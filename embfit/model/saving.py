@@ -20,7 +20,7 @@ from torch import nn
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder import Encoder
-from embfit.model.folder import OTHER_POOLINGS, POOLING_FLAGS
+from embfit.model.folder import OTHER_POOLINGS, POOLING_FLAGS, ROUTED, ROUTER, ROUTES
 from embfit.model.late_interaction import LateInteractionEncoder
 from embfit.model.projection import Projection, UnitLength
 from embfit.store import replacing_folder, write_text
@@ -73,13 +73,16 @@ def _write_modules(encoder: Encoder, folder: Path) -> None:
 def _(encoder: BiEncoder, folder: Path) -> None:
     settings = encoder.settings
     head = ["Dense" if isinstance(layer, Projection) else "Normalize" for layer in encoder.head]
-    modules = ["Transformer", "Pooling", *head, *["Normalize"] * settings.normalize]
+    routes = ["Router"] if encoder.query_adapter is not None else []
+    modules = ["Transformer", "Pooling", *head, *["Normalize"] * settings.normalize, *routes]
     paths = ["" if name == "Transformer" else f"{row}_{name}" for row, name in enumerate(modules)]
     _list_modules(folder, paths, [f"{MODULES}.{name}" for name in modules])
     _write(folder / paths[1] / "config.json", _pooling_config(encoder))
     for path, layer in zip(paths[2:], encoder.head, strict=False):
         if not isinstance(layer, UnitLength):
             _save_layer(layer, folder / path)
+    if encoder.query_adapter is not None:
+        _save_routes(encoder.query_adapter, folder / paths[-1])
     _write(
         folder / "config_sentence_transformers.json",
         {
@@ -111,6 +114,21 @@ def _(encoder: LateInteractionEncoder, folder: Path) -> None:
             "do_query_expansion": settings.expansion == "fixed",
             "attend_to_expansion_tokens": settings.attend_to_expansion,
             "skiplist_words": list(settings.skip),
+        },
+    )
+
+
+def _save_routes(adapter: Projection, folder: Path) -> None:
+    """Write a query adapter as sentence-transformers' `Router` (from 5.0), which sends documents past it."""
+    for name in ROUTED:
+        (folder / name).mkdir()
+    _save_layer(adapter, folder / ROUTES["query"][0])
+    _write(
+        folder / ROUTER,
+        {
+            "types": {name: f"{MODULES}.{name.rsplit('_', 1)[-1]}" for name in ROUTED},
+            "structure": ROUTES,
+            "parameters": {"default_route": "document", "allow_empty_key": True},
         },
     )
 

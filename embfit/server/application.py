@@ -66,6 +66,11 @@ def _add_asking_routes(app: FastAPI, service: Service) -> None:
 
 
 def _add_telling_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        """Return the search page."""
+        return status.page()
+
     @app.get("/v1/models", **_answers(bodies.ModelsAnswer))
     async def models(request: Request) -> Response:
         """List the names that requests may give."""

@@ -41,6 +41,11 @@ class Call:
         assert isinstance(found, Call)
         return found
 
+    def ask(self, live: LiveBundle) -> None:
+        """Let another version answer; before anything was asked."""
+        before, self.live = self.live, live.acquire()
+        before.release()
+
     def headers(self, total_seconds: float) -> dict[str, str]:
         """Return the headers that every answer has; times are in milliseconds."""
         return {

@@ -74,8 +74,9 @@ class Service:
         )
         self._main = Follower(versions, settings.serve, device, self.metrics.observe_swap)
         self._main.open()
-        self._shadow = (
-            None if settings.shadow is None else Follower(versions, settings.shadow, device, lambda live: None)
+        self._beside, self._shadow = (
+            None if which is None else Follower(versions, which, device, lambda live: None)
+            for which in (settings.beside, settings.shadow)
         )
         self.batcher = Batcher(
             settings.token_budget or default_token_budget(choose_device(device)),
@@ -98,14 +99,41 @@ class Service:
         """The version that is asked beside; None where there is none."""
         return None if self._shadow is None else self._shadow.live
 
+    @property
+    def beside(self) -> LiveBundle | None:
+        """The version that answers requests which ask for it; None where there is none."""
+        return None if self._beside is None else self._beside.live
+
+    def answering(self, version: str | None) -> LiveBundle:
+        """Return the version that answers a request.
+
+        Args:
+            version: the one that it asks for, as `NAME@VERSION` or by number; None is whichever answers.
+
+        Raises:
+            Refusal: that one does not answer.
+        """
+        there = [self.live, *([self.beside] if self.beside is not None else [])]
+        if version is None:
+            return self.live
+        for live in there:
+            if version in (live.label, str(live.bundle.manifest.version)):
+                return live
+        labels = " and ".join(dict.fromkeys(live.label for live in there))
+        raise Refusal(
+            412,
+            f"x-embfit-if-version: {version[:100]!r} is asked for, and {labels} answers; leave the header out, or ask "
+            "for that one",
+        )
+
     def start(self) -> None:
         """Begin to follow; called on the event loop."""
-        for follower in filter(None, (self._main, self._shadow)):
+        for follower in self._followers():
             self._keep(follower.follow(self.settings.follow_seconds))
 
     async def look(self) -> None:
         """Look at the pointers now, without waiting for the next time."""
-        for follower in filter(None, (self._main, self._shadow)):
+        for follower in self._followers():
             await follower.look()
 
     def close(self) -> None:
@@ -117,8 +145,11 @@ class Service:
             log.warning("the model was still at work after server.stop_seconds=%g", self.settings.stop_seconds)
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for follower in filter(None, (self._main, self._shadow)):
+        for follower in self._followers():
             follower.close()
+
+    def _followers(self) -> list[Follower]:
+        return [one for one in (self._main, self._beside, self._shadow) if one is not None]
 
     def check_texts(self, texts: Sequence[str], param: str) -> None:
         """Hold texts to the limits.

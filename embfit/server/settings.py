@@ -25,6 +25,8 @@ class ServerSettings:
         serve: the pointer that is followed, or the number of a version, which is kept.
         follow_seconds: how often the pointer is looked at.
         reranker: a cross-encoder for `/v1/rerank` and reranked search; None compares vectors.
+        beside: a pointer or a version that answers the requests which ask for it (`x-embfit-if-version`), and that the
+            search page shows beside the other.
         shadow: a pointer or a version that answers a share of the searches beside, for the metrics alone.
         shadow_share: the share of searches that it is asked (0 to 1).
         token_budget: padded tokens computed at once; None is what suits the device.
@@ -48,6 +50,7 @@ class ServerSettings:
     serve: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] = "champion"
     follow_seconds: Annotated[float, Field(gt=0)] = 1.0
     reranker: Annotated[str | None, Location()] = None
+    beside: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] | None = None
     shadow: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] | None = None
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     token_budget: Annotated[int, Field(ge=1)] | None = None

@@ -17,7 +17,6 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embfit.server.call import KEY, Call
-from embfit.server.following import LiveBundle
 from embfit.server.refusals import Refusal, too_large
 from embfit.server.service import Service
 
@@ -66,7 +65,7 @@ class Transport:
         watch: asyncio.Task[None] | None = None
         try:
             self._check_key(scope["path"], headers)
-            _check_version(call.live, headers)
+            call.ask(self.service.answering(headers.get("x-embfit-if-version")))
             body = await self._read(headers, receive)
             watch = asyncio.create_task(_watch(receive, call))
             await self.app(scope, _replay(body, call), answer)
@@ -151,16 +150,6 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def _request_id(headers: dict[str, str]) -> str:
     given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _check_version(live: LiveBundle, headers: dict[str, str]) -> None:
-    wanted = headers.get("x-embfit-if-version")
-    if wanted is not None and wanted not in (live.label, str(live.bundle.manifest.version)):
-        raise Refusal(
-            412,
-            f"x-embfit-if-version: {wanted[:100]!r} is asked for, and {live.label} answers; leave the header out, or "
-            "ask for that one",
-        )
 
 
 async def _watch(receive: Receive, call: Call) -> None:

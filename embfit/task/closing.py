@@ -61,13 +61,17 @@ def close(
         if card is not None:
             card(report, run)
     print_table(report)
+    print_places([*made, *_places(report, run, usage)], sentences)
+    return report
+
+
+def print_places(places: Sequence[tuple[str, str]], sentences: Sequence[str] = ()) -> None:
+    """Print sentences, and then the names of things with their places."""
     for sentence in sentences:
         print(sentence)
-    rows = [*made, *_places(report, run, usage)]
-    width = max(len(name) for name, _ in rows)
-    for name, place in rows:
+    width = max(len(name) for name, _ in places)
+    for name, place in places:
         print(f"{name:{width}}  {place}")
-    return report
 
 
 def _places(report: Report, run: RunFolder, usage: Usage | None) -> Iterator[tuple[str, str]]:

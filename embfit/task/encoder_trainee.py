@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from embfit.evaluator.systems import EvaluationContext, evaluate_encoder
-from embfit.evaluator.validation import validate
-from embfit.model import Encoder, EncoderChoice, encoder_at, save_encoder
+from embfit.evaluator.validation import dev_with_queries_changed, validate
+from embfit.model import BiEncoder, Encoder, EncoderChoice, encoder_at, frozen, save_encoder
 from embfit.records import Report
 from embfit.report.model_card import write_card
 from embfit.run.folder import RunFolder
@@ -20,6 +20,7 @@ from embfit.task.parts import EmbeddingLoss
 from embfit.task.train_once import train_once
 from embfit.task.trainee import Fitting, Measured
 from embfit.training import Fit, Training
+from embfit.training.query_adapter import fit_query_adapter
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class EncoderTrainee:
         best = None if dev is None else partial(validate, dev.judging, collection=dev.collection)
 
         def fit(folder: Path) -> Fit:
+            if isinstance(encoder, BiEncoder) and self.model.adapts_queries.rank:
+                with frozen(encoder):
+                    return self._fit_query_adapter(encoder, fitting)
             with self.model.trainable(encoder):
                 return self.training.fit(
                     encoder, self.loss, examples, best, fitting.trainer, fitting.store, folder, remine=fitting.remine
@@ -89,6 +93,12 @@ class EncoderTrainee:
             if not was_trained:
                 return encoder, found
             return encoder_at(str(folder), self.model).load(*encoder.devices), found
+
+    def _fit_query_adapter(self, encoder: BiEncoder, fitting: Fitting) -> Fit:
+        dev, examples, store = fitting.dev, fitting.training_set, fitting.store
+        measure = None if dev is None else dev_with_queries_changed(dev.judging, encoder, dev.collection, store)
+        settings = self.model.adapts_queries
+        return fit_query_adapter(encoder, self.loss, examples, settings, self.training, measure, store)
 
     def measure_tuned(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Measured:
         """Measure the encoder as training left it."""

@@ -7,12 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from embfit.bundle.promotion import promote as promote_version
-from embfit.bundle.publishing import Contents, publish
 from embfit.bundle.settings import BundleSettings
 from embfit.compose.tasks import task
 from embfit.evaluator import Retrieval
-from embfit.index import IndexBuilder, index_words
-from embfit.index.language import language_of
+from embfit.index import IndexBuilder
 from embfit.model import EncoderChoice
 from embfit.records import Report
 from embfit.run.devices import Devices
@@ -22,6 +20,7 @@ from embfit.task.closing import REPORT, close
 from embfit.task.facts import describe
 from embfit.task.parts import Data
 from embfit.task.trained_dims import trained_dims
+from embfit.task.version import make_version
 
 log = logging.getLogger(__name__)
 
@@ -58,20 +57,10 @@ def index(
         collection = data.load(store)
     with run.stage("load model"):
         encoder = model.load(*devices.all)
-        trained = trained_dims(Path(encoder.source), encoder.width, encoder.single)
-        dims = trained if bundle.dims is None else bundle.dims
+        dims = trained_dims(Path(encoder.source), encoder.width, encoder.single)
     context = evaluator.context(collection, store, model, devices.all, lambda: encoder)
-    words = None
-    if bundle.words:
-        with run.stage("index words"):
-            language = language_of(evaluator.language, collection, store, "evaluator.language=auto")
-            words = index_words(collection, store, language)
-    with run.stage("make version"):
-        contents = Contents(encoder, collection, index, words, bundle.texts, dims, str(run.dir))
-        published = publish(versions, contents, [context.on(split) for split in evaluator.splits], store)
+    published = make_version(bundle, index, [context.on(split) for split in evaluator.splits], run, dims)
     manifest = published.manifest
-    with versions.changing():
-        versions.point("challenger", manifest.version)
     sentences = []
     if promote or versions.pointer("champion") is None:
         with run.stage("promote"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,6 +13,14 @@ from embfit.server.refusals import Refusal
 from embfit.server.routes.answers import json_answer, names
 from embfit.server.service import Service
 from embfit.version import __version__
+
+PAGE = (Path(__file__).parents[1] / "page.html").read_bytes()
+POLICY = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+
+
+def page() -> Response:
+    """Return the search page: one file, which asks nothing but this server."""
+    return Response(PAGE, media_type="text/html", headers={"content-security-policy": POLICY})
 
 
 def health(service: Service) -> Response:
@@ -76,6 +85,7 @@ def about(service: Service, call: Call) -> Response:
         },
         "quality": None if manifest.quality is None else dict(manifest.quality.metrics),
         "reranker": settings.reranker,
+        "beside": None if service.beside is None else service.beside.label,
         "shadow": None if service.shadow is None else service.shadow.label,
         "limits": {
             name: getattr(settings, name) for name in ("max_texts", "max_characters", "max_bytes", "max_k", "queue")

@@ -1,0 +1,48 @@
+"""A new version of a bundle, as `task=index` and `task=refresh` make it: published, measured, and the challenger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embfit.bundle.publishing import Contents, Published, publish
+from embfit.bundle.settings import BundleSettings
+from embfit.evaluator.systems import EvaluationContext
+from embfit.index import IndexBuilder, index_words
+from embfit.index.language import language_of
+from embfit.run.folder import RunFolder
+
+
+def make_version(
+    bundle: BundleSettings,
+    index: IndexBuilder,
+    contexts: Sequence[EvaluationContext],
+    run: RunFolder,
+    trained_dims: Sequence[int],
+    trained_on: str = "",
+) -> Published:
+    """Encode and index a collection's documents, publish them with the model, and let `challenger` name the version.
+
+    Args:
+        bundle: the bundle, and what goes into a version.
+        index: how documents are searched.
+        contexts: the splits that the version is measured on, with the collection and the encoder.
+        run: the folder of the run.
+        trained_dims: dimensions that the model was trained to be cut to, which `bundle.dims` overrides.
+        trained_on: identifies the training pairs of the model; empty where they are not known.
+
+    Raises:
+        UserError: there is no document, or one cannot be encoded or indexed.
+    """
+    first = contexts[0]
+    words = None
+    if bundle.words:
+        with run.stage("index words"):
+            language = language_of(first.judging.language, first.collection, first.store, "evaluator.language=auto")
+            words = index_words(first.collection, first.store, language)
+    with run.stage("make version"):
+        dims = trained_dims if bundle.dims is None else bundle.dims
+        made = Contents(first.encoder, first.collection, index, words, bundle.texts, dims, str(run.dir), trained_on)
+        published = publish(bundle.versions, made, contexts, first.store)
+    with bundle.versions.changing():
+        bundle.versions.point("challenger", published.manifest.version)
+    return published
