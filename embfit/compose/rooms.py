@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-WRITERS = ("embfit.generator", "embfit.style")  # in whose styles queries are written
+WRITERS = ("embfit.generator", "embfit.style", "embfit.model")  # styles of queries, and adapters of what writes them
 
 OTHER_ROOMS = {
     "generator": WRITERS,

@@ -91,7 +91,13 @@ def journals_of(store: Store, run: Path) -> Path:
 def _looked_at(made: Generation) -> Iterator[FilteredText]:
     for query in made.queries:
         document = query.document
-        yield FilteredText(query.text, document.row, f"{document.title} {document.body}", query.may_copy)
+        yield FilteredText(
+            query.text,
+            document.row,
+            f"{document.title} {document.body}",
+            query.may_copy,
+            *(query.finished, query.log_probability),
+        )
 
 
 def _evaluating(collection: Collection) -> Iterator[str]:
