@@ -86,9 +86,7 @@ class LocalGenerator:
     revision: str | None = None
     gguf: str | None = None
     form: LocalForm = "completion"
-    temperatures: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = field(
-        default_factory=lambda: [0.5, 0.7, 1.0]
-    )
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.5, 0.7, 1.0)
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     top_k: Annotated[int, Field(ge=1)] = 256
     max_tokens: Annotated[int, Field(ge=1)] = 48
@@ -116,7 +114,7 @@ class LocalGenerator:
     @property
     def sampling(self) -> Sampling:
         """How tokens are drawn."""
-        return Sampling(tuple(self.temperatures), self.top_p, self.top_k, self.max_tokens)
+        return Sampling(self.temperatures, self.top_p, self.top_k, self.max_tokens)
 
     def example_pool(self, collection: Collection) -> list[StyleExample]:
         """Return the examples that prompts may show; general ones where a base model would have none."""
@@ -276,7 +274,7 @@ class _Writing:
             "model": self.files.name,
             "weights": self.files.digest,
             "form": "single" if made.form == "chat" else made.form,
-            "temperatures": made.temperatures,
+            "temperatures": list(made.temperatures),
             "top_p": made.top_p,
             "top_k": made.top_k,
             "max_tokens": made.max_tokens,

@@ -80,9 +80,7 @@ class TrainedGenerator:
     pairs_per_step: Annotated[int, Field(ge=1)] = 16
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     lora: LoRA = field(default_factory=LoRA)
-    temperatures: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = field(
-        default_factory=lambda: [0.5, 0.7, 1.0]
-    )
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.5, 0.7, 1.0)
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     top_k: Annotated[int, Field(ge=1)] = 256
     max_tokens: Annotated[int, Field(ge=1)] = 48

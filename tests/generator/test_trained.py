@@ -82,7 +82,7 @@ def test_it_learns_and_is_trained_once(labelled: Collection, tmp_path: Path, ran
     base = new_writer(tmp_path / "base")
     made = TrainedGenerator(
         model=str(base), epochs=6, lr=1e-2, pairs_per_step=8, lora=LoRA(rank=rank), queries=2, max_tokens=16,
-        temperatures=[0.2], precision="fp32", device="cpu",
+        temperatures=(0.2,), precision="fp32", device="cpu",
     )  # fmt: skip
     documents = source_documents(labelled, [0, 1, 2, 3], DocumentChoice())
     found = made.generate(labelled, documents, tmp_path / "generation")
