@@ -15,6 +15,7 @@ from embfit.compose.build import GIVEN
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.help import purpose
 from embfit.compose.loader import Loader, make_loader
+from embfit.compose.preflight import AGAIN
 from embfit.compose.renamed import RENAMED
 from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, owned_elsewhere, room
 from embfit.compose.targets import Target, find_target
@@ -110,7 +111,7 @@ def test_targets_live_in_their_own_room(file):
 
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_each_file_lists_every_parameter_with_the_codes_own_default(file):
-    known = {*GROUPS, *GIVEN, "store", *text(CONF / "config.yaml")} if file.parent.name == "task" else set()
+    known = {*GROUPS, *AGAIN, *GIVEN, "store", *text(CONF / "config.yaml")} if file.parent.name == "task" else set()
     defaults = {re.split(r"[@ ]", entry if isinstance(entry, str) else next(iter(entry)))[-1] for entry in listed(file)}
     for node, target in targets(file):
         if not target.module.startswith("embfit."):

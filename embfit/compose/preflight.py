@@ -31,6 +31,7 @@ from embfit.nearest import suggestion
 MISSING = "???"
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
 MAY_BE_EMPTY = ("logger",)  # `~logger.tensorboard` leaves none
+AGAIN = ("evaluation",)  # where a group is chosen a second time: generator@evaluation
 CALLED_LATER = ("trainer", "logger", "store")  # Lightning's, and what makes a folder
 TOP_LEVEL: Mapping[str, Any] = {
     "seed": Annotated[int, Field(ge=0)],
@@ -107,7 +108,7 @@ def _each(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
 
 
 def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
-    ours = {key.split(".")[0] for key in TOP_LEVEL} | {"store"}
+    ours = {key.split(".")[0] for key in TOP_LEVEL} | {"store", *AGAIN}
     for key in values:
         if key not in groups | ours:
             yield Problem(key, f"no such group or key{suggestion(key, groups | ours)}")

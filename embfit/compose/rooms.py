@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+WRITERS = ("embfit.generator", "embfit.style", "embfit.model")  # styles of queries, and adapters of what writes them
+
 OTHER_ROOMS = {
-    "generator": ("embfit.generator", "embfit.style"),  # in whose styles queries are written
+    "generator": WRITERS,
+    "evaluation": WRITERS,  # generator@evaluation
     "miner": ("embfit.miner", "embfit.model"),  # another encoder than the one in training may mine
     "trainer": ("embfit.sweep.pruning", "pytorch_lightning"),
     "logger": ("embfit.logger", "pytorch_lightning.loggers"),

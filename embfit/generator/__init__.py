@@ -10,6 +10,18 @@ from embfit.generator.budget import Budget, Price
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.extractive import ExtractiveGenerator
 from embfit.generator.filters import Filters
+from embfit.generator.local import LocalGenerator
 from embfit.generator.nothing import NoGenerator
+from embfit.generator.trained import TrainedGenerator
 
-__all__ = ["ApiGenerator", "Budget", "DocumentChoice", "ExtractiveGenerator", "Filters", "NoGenerator", "Price"]
+__all__ = [
+    "ApiGenerator",
+    "Budget",
+    "DocumentChoice",
+    "ExtractiveGenerator",
+    "Filters",
+    "LocalGenerator",
+    "NoGenerator",
+    "Price",
+    "TrainedGenerator",
+]

@@ -22,7 +22,8 @@ COLUMNS = pa.schema(
         "_id": pa.string(), "text": pa.string(), "document_id": pa.string(), "document_digest": pa.string(),
         "style": pa.string(), "generator": pa.string(), "model": pa.string(), "language": pa.string(),
         "temperature": pa.float32(), "request_id": pa.string(), "seed": pa.int64(), "rank_dense": pa.int32(),
-        "rank_bm25": pa.int32(), "copied_words": pa.int32(), "dropped_by": pa.string(), "positive": pa.string(),
+        "rank_bm25": pa.int32(), "log_probability": pa.float32(), "copied_words": pa.int32(),
+        "dropped_by": pa.string(), "positive": pa.string(),
     }
 )  # fmt: skip
 HEADER = "query-id\tcorpus-id\tscore\n"

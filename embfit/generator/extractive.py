@@ -106,11 +106,12 @@ class ExtractiveGenerator:
             )
 
 
-def without(document: SourceDocument, query: str) -> str:
-    """Return a document's text without its title, where that is the query, and without the query's words."""
-    body = document.body if query == document.title else f"{document.title}\n{document.body}".strip()
-    pattern = r"\s+".join(map(re.escape, query.split()))
-    return re.sub(r"[ \t]{2,}", " ", re.sub(pattern, " ", body)).strip()
+def without(document: SourceDocument, *queries: str) -> str:
+    """Return a document's text without its title, where that is one of some queries, and without their words."""
+    text = document.body if document.title in queries else f"{document.title}\n{document.body}".strip()
+    for query in queries:
+        text = re.sub(r"\s+".join(map(re.escape, query.split())), " ", text)
+    return re.sub(r"[ \t]{2,}", " ", text).strip()
 
 
 def masked_documents(queries: Iterable[GeneratedQuery]) -> dict[str, tuple[str, str]]:

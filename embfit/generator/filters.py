@@ -25,7 +25,7 @@ from embfit.store import Store
 from embfit.text_digests import normalise
 from embfit.vectors import Vectors, unit_length
 
-ORDER = ("form", "mention", "leak", "copy", "duplicate", "general", "similar", "round_trip")
+ORDER = ("form", "improbable", "mention", "leak", "copy", "duplicate", "general", "similar", "round_trip")
 
 Ranker: TypeAlias = Literal["dense", "bm25"]
 
@@ -37,6 +37,8 @@ class Filters:
     Args:
         min_words: the number of words below which a query is dropped.
         max_words: the number of words above which a query is dropped.
+        log_probability: the mean log-probability of a query's tokens below which it is dropped, where the model that
+            wrote it says so; None drops none for that.
         mention: drop queries that speak of "this document".
         copy_words: the number of words in a row that a query may take from its document without being dropped; None
             drops none for that. Styles that copy by their nature (`may_copy`) are left alone.
@@ -50,6 +52,7 @@ class Filters:
 
     min_words: Annotated[int, Field(ge=1)] = 2
     max_words: Annotated[int, Field(ge=1)] = 40
+    log_probability: Annotated[float, Field(le=0)] | None = -2.5
     mention: bool = True
     copy_words: Annotated[int, Field(ge=1)] | None = 8
     copy_share: Annotated[float, Field(ge=0, le=1)] = 0.6
@@ -110,8 +113,11 @@ class Filters:
         return Marks(marks, ranks, runs)
 
     def _mark(self, query: FilteredText) -> str | None:
-        if misshapen(query.text, self.min_words, self.max_words):
+        if not query.finished or misshapen(query.text, self.min_words, self.max_words):
             return "form"
+        known, least = query.log_probability, self.log_probability
+        if known is not None and least is not None and known < least:
+            return "improbable"
         return "mention" if self.mention and mentions_document(query.text) else None
 
     def _copies(self, query: FilteredText, run: int) -> bool:
@@ -146,12 +152,16 @@ class FilteredText:
         row: the row of its document.
         document_text: what the document says.
         may_copy: it may consist of the document's words.
+        finished: whoever wrote it had come to its end.
+        log_probability: the mean of its tokens' log-probabilities; None where that is not known.
     """
 
     text: str
     row: int
     document_text: str
     may_copy: bool = False
+    finished: bool = True
+    log_probability: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class GeneratedQuery:
         style: the name of its style, or of the part of the document that it was taken from.
         request: the id of the request; empty where no model was asked.
         may_copy: it may consist of the document's words.
+        finished: the model had come to its end when the limit of tokens was reached.
+        log_probability: the mean of its tokens' log-probabilities; None where that is not known.
         provenance: what wrote it, and how: columns of the table of queries.
     """
 
@@ -34,6 +36,8 @@ class GeneratedQuery:
     style: str
     request: str = ""
     may_copy: bool = False
+    finished: bool = True
+    log_probability: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 

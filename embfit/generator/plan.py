@@ -126,7 +126,7 @@ def plan_request(
         repeat: the number of the request among those that are alike but for the model's chance.
     """
     completes = settings["form"] == "completion"
-    template = chosen.continuation if completes else chosen.instruction
+    template = {"completion": chosen.continuation, "single": chosen.alone}.get(settings["form"], chosen.instruction)
     values = {
         "count": str(count),
         "document": " ".join(document.text.split()) if completes else document.text,

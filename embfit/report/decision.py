@@ -17,6 +17,7 @@ from embfit.report.wording import count, metric_label, signed, untold
 Action: TypeAlias = Literal["ship", "wait", "judge"]
 
 SMALLEST = 0.01  # a gain in the first metric that is worth a new model
+REAL = "100 to 200"  # queries of users that tell what synthetic ones cannot
 NOT_YET = "Do not ship it yet."
 
 
@@ -45,8 +46,9 @@ def decide(report: Report) -> Decision | None:
 
     1. The weights kept are those before training: do not ship.
     2. The tuned model is worse, beyond chance, on all queries or on documents that training never saw: do not ship.
-    3. It is better, beyond chance: ship, unless queries are too few for an interval.
-    4. The difference is within chance. Where a gain of 0.01 or more would show on the queries that there are, or the
+    3. The queries that decide are synthetic: judge real ones.
+    4. It is better, beyond chance: ship, unless queries are too few for an interval.
+    5. The difference is within chance. Where a gain of 0.01 or more would show on the queries that there are, or the
        tuned model is not above the base: do not ship. Else judge as many more as it takes.
     """
     main = headline(report)
@@ -60,9 +62,19 @@ def decide(report: Report) -> Decision | None:
     queries = count(found.queries, "query", "queries")
     if outcome(found) == "worse":
         return Decision("wait", NOT_YET, f"On {queries}, {found.b} is worse than {found.a} by more than chance.")
+    if writer := _writer(evaluations, report):
+        reason = (
+            f"{found.b} − {found.a} is {signed(found.difference, 3)} {metric_label(found.metric)} on {queries} that "
+        )
+        return Decision("judge", f"Judge {REAL} real queries.", f"{reason}{writer} wrote, not users.")
     if outcome(found) == "better":
         return _better(found, report, None if report.sections.get("production") else _unseen(main, report))
     return _unclear(found, evaluations)
+
+
+def _writer(evaluations: Sequence[Evaluation], report: Report) -> str | None:
+    """Return what wrote the queries of evaluations, where no people did."""
+    return (report.data.get("synthetic_splits") or {}).get(evaluations[0].split) if evaluations else None
 
 
 def _deciding(main: Comparison, report: Report) -> tuple[Comparison, Sequence[Evaluation]]:

@@ -20,6 +20,8 @@ class Style:
             one of share 0 gets none.
         template: the Markdown file for models that follow instructions, which asks for several queries as JSON.
         completion: the Markdown file for base models, which ends where the model goes on with one query.
+        single: the Markdown file for models that follow instructions and run here, which asks for one query as plain
+            text.
         label: what such a query is called in a completion ("Question").
         may_copy: the style takes words from the document in their order, as titles and keywords do, so that no query of
             it is dropped for that.
@@ -28,6 +30,7 @@ class Style:
     template: str
     share: Annotated[float, Field(ge=0)] = 1.0
     completion: str = "completion.md"
+    single: str = "single.md"
     label: str = "Query"
     may_copy: bool = False
 
@@ -40,3 +43,8 @@ class Style:
     def continuation(self) -> Template:
         """The template for base models."""
         return read_template(self.completion)
+
+    @cached_property
+    def alone(self) -> Template:
+        """The template that asks for one query in plain text."""
+        return read_template(self.single)

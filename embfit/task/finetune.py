@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
 from torch import nn
 
 from embfit.compose.tasks import task
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import evaluate_bm25
-from embfit.model import EncoderChoice
+from embfit.model import Encoder, EncoderChoice
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
-from embfit.records import Report
+from embfit.records import Report, TrainingSet
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
@@ -20,6 +21,7 @@ from embfit.task.closing import REPORT, close
 from embfit.task.cross_encoder_trainee import CrossEncoderTrainee
 from embfit.task.encoder_trainee import EncoderTrainee
 from embfit.task.facts import can_validate, describe, warn_of_sources
+from embfit.task.generated_data import Generation, Writer
 from embfit.task.parts import Data, Miner
 from embfit.task.train_once import COSTLY, TRAINED
 from embfit.task.trainee import Fitting, trainee_of
@@ -32,10 +34,17 @@ TRAINEES = (EncoderTrainee, CrossEncoderTrainee)
 """The kinds of model that can be fine-tuned."""
 
 
-@task(outputs=(*REPORT, *TRAINED, "tensorboard", "csv"), costly=COSTLY, variants=TRAINEES)
+@task(
+    outputs=(*REPORT, *TRAINED, "tensorboard", "csv", "queries*.parquet"),
+    costly=COSTLY,
+    paid=("generation",),
+    variants=TRAINEES,
+)
 def finetune(
     data: Data,
     model: EncoderChoice | PretrainedCrossEncoder,
+    generator: Writer,
+    evaluation: Writer,
     miner: Miner,
     loss: nn.Module,
     training: Training | ListTraining,
@@ -44,19 +53,43 @@ def finetune(
     evaluator: Retrieval,
     store: Store,
     run: RunFolder,
+    labels: bool = True,
+    held_out: Annotated[float, Field(ge=0, lt=0.5)] = 0.1,
 ) -> Report:
     """Mine negatives, train, and evaluate base and tuned with the same code; everything is left in the run folder.
+
+    Where a generator is configured, it first writes training queries about the documents.
+
+    Args:
+        data: has documents, and perhaps queries.
+        model: is trained.
+        generator: writes training queries.
+        evaluation: writes queries of a dev or test split that the data lack; none leaves them to `generator`.
+        miner: finds negatives.
+        loss: what is learnt from.
+        training: how.
+        trainer: Lightning's.
+        devices: what training and encoding run on.
+        evaluator: what is measured.
+        store: keeps what stages made.
+        run: gets the model and the report.
+        labels: train on the data's own pairs beside generated ones; false hides them, and a dev split held out of them.
+        held_out: the share of the documents whose generated queries become dev, and test, where the data have none.
 
     Raises:
         ConfigError: model, loss and training do not go together.
     """
     trainee = trainee_of(TRAINEES, model, loss, training)
+    load = cache(partial(trainee.first_stage.load, *devices.all))
     with run.stage("load data"):
-        collection = data.load(store)
-        evaluator.check_splits(collection)
-        warn_of_sources(collection, evaluator.splits)
-        validating = can_validate(collection, evaluator.dev_split)
-    context = evaluator.context(collection, store, trainee.first_stage, devices.all)
+        loaded = data.load(store)
+    generation = Generation(generator, evaluation, evaluator, load, store, run, labels, held_out)
+    trained_on = generation.apply(loaded)
+    collection = trained_on.collection
+    evaluator.check_splits(collection)
+    warn_of_sources(collection, evaluator.splits)
+    validating = can_validate(collection, evaluator.dev_split)
+    context = evaluator.context(collection, store, trainee.first_stage, devices.all, load)
     contexts = [context.on(split) for split in evaluator.splits]
     with run.stage("load model"):
         base = trainee.load(context)
@@ -65,11 +98,14 @@ def finetune(
         before = dict(trainee.measure_before(base, contexts))
         if evaluator.bm25 and trainee.base_system != "bm25":
             before["bm25"] = [evaluate_bm25(one) for one in contexts]
+
+    def mine(encoder: Encoder) -> TrainingSet:
+        return trained_on.masked(miner.mine(collection, encoder, store))
+
     with run.stage("mine negatives"):
-        training_set = miner.mine(collection, context.encoder, store)
+        training_set = mine(context.encoder)
     dev = context.on(evaluator.dev_split) if validating else None
-    remine = partial(miner.mine, collection, store=store)
-    tuned, facts = trainee.train(base, Fitting(trainer, store, training_set, remine, dev, run))
+    tuned, facts = trainee.train(base, Fitting(trainer, store, training_set, mine, dev, run))
     with run.stage("evaluate tuned"):
         after = trainee.measure_tuned(tuned, contexts)
     measured = [before["base"], after, *(found for name, found in before.items() if name != "base")]
@@ -83,7 +119,8 @@ def finetune(
         mining=training_set.facts,
         data={**describe(collection), **truncated},
         timings=run.timings,
-        sections=evaluator.gap(evaluations, production, collection),
+        sections={**trained_on.sections, **evaluator.gap(evaluations, production, collection)},
         production=production,
     )
-    return close(report, run, collection, usage=trainee.usage, card=trainee.write_card)
+    said = trained_on.sentences
+    return close(report, run, collection, usage=trainee.usage, card=trainee.write_card, sentences=said)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cache, partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -15,12 +15,12 @@ from embfit.compose.tasks import task
 from embfit.errors import UserError
 from embfit.generator.dataset import evaluation_splits, write_dataset, write_queries
 from embfit.generator.extractive import masked_documents
-from embfit.generator.filters import FilteredText
-from embfit.generator.generated import Estimate, Generates, Generation, source_documents
+from embfit.generator.generated import Estimate, Generates
 from embfit.generator.tally import describe_generation
+from embfit.generator.written import chosen_documents, filter_queries, journals_of
 from embfit.hints import Having
-from embfit.model import Encoder, EncoderChoice, embed
-from embfit.records import Collection, Report
+from embfit.model import EncoderChoice
+from embfit.records import Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
@@ -63,17 +63,11 @@ def generate(
     """
     with run.stage("load data"):
         collection = data.load(store)
-    encoder = _LoadedLater(model, devices.all)
-    journals = (store.dir if store.enabled else run.dir) / "generation"  # what was paid for outlives a store in memory
+    encoder = cache(partial(model.load, *devices.all))  # some generators and filters need none
+    journals = journals_of(store, run.dir)
     with run.stage("choose documents"):
         pool = generator.example_pool(collection)
-        rows = generator.documents.choose(
-            collection,
-            lambda chosen: embed(encoder.model, collection, "document", store).vectors.take(chosen),
-            generator.seed,
-            [example.document_row for example in pool if example.document_row is not None],
-        )
-        documents = source_documents(collection, rows.tolist(), generator.documents)
+        documents = chosen_documents(generator, pool, collection, encoder, store)
     if dry_run:
         print(_estimated(generator.estimate(collection, documents, journals)))
         return None
@@ -82,10 +76,9 @@ def generate(
     with run.stage("filter queries"):
         shown = {collection.query_ids[example.query_row] for example in pool if example.query_row is not None}
         splits, left = evaluation_splits(collection, shown, labels)
-        never = [*_evaluating(collection), *(example.query for example in made.examples)]
-        marks = generator.filters.apply(list(_looked_at(made)), collection, never, lambda: encoder.model, store)
+        written = filter_queries(generator, made, collection, encoder, store)
+    marks, kept = written.marks, written.kept
     write_queries(run.dir / "queries.parquet", made.queries, marks, generator.name)
-    kept = [query for query, mark in zip(made.queries, marks.dropped_by, strict=True) if mark is None]
     facts = describe_generation(generator.name, made, marks, examples) | {"queries_left_out_of_evaluation": left}
     report = Report(
         task="generate",
@@ -103,35 +96,6 @@ def generate(
     if not kept:
         raise UserError(_nothing_kept(facts, run))
     return report
-
-
-class _LoadedLater:
-    """The base model, loaded when it is first asked for: some generators and filters need none.
-
-    Args:
-        choice: the model.
-        devices: encode.
-    """
-
-    def __init__(self, choice: EncoderChoice, devices: Sequence[str]) -> None:
-        self.choice, self.devices = choice, devices
-
-    @cached_property
-    def model(self) -> Encoder:
-        """The encoder."""
-        return self.choice.load(*self.devices)
-
-
-def _looked_at(made: Generation) -> Iterator[FilteredText]:
-    for query in made.queries:
-        document = query.document
-        yield FilteredText(query.text, document.row, f"{document.title} {document.body}", query.may_copy)
-
-
-def _evaluating(collection: Collection) -> Iterator[str]:
-    """Yield the texts of the queries that evaluate: those of every split but train."""
-    names = {query for split, judged in collection.qrels.items() if split != "train" for query in judged}
-    yield from collection.query_texts([collection.query_rows[name] for name in sorted(names)])
 
 
 def _estimated(found: Estimate) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from embfit.app import main
@@ -36,5 +38,61 @@ def test_what_needs_queries_says_so_in_one_line(
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "no queries, so" in line]
     assert said.endswith(
         "guide has documents and no queries, so there is nothing to measure or to train on; "
-        "task=search searches it, and data=pairs data.path=FILE data.corpus=DIR adds queries to it"
+        "task=search searches it, data=pairs data.path=FILE data.corpus=DIR adds queries to it, and for a fine-tuning "
+        "generator=extractive writes some"
     )
+
+
+def test_documents_alone_train_a_model(documents: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    parts = ["generator.queries=3", "generator.documents.min_words=3", "generator.filters.round_trip=null"]
+    assert main([*documents, "generator=extractive", *parts, "run.dir=run"]) == 0
+    report = json.loads(Path("run/report.json").read_text())
+    data, generation = report["data"], report["generation"]
+    assert data["synthetic_splits"] == {"test": "extractive", "dev": "extractive"}
+    assert data["queries_from"] == {"train": "extractive", "test": "extractive", "dev": "extractive"}
+    counts = [data[f"{split}_queries"] for split in ("train", "dev", "test")]
+    assert sum(counts) + data["generated_queries_merged"] + data["generated_queries_removed"] == generation["kept"]
+    assert min(counts) >= 4
+    assert data["dev_queries_seen_in_train"] == data["test_queries_seen_in_train"] == 0
+    assert report["mining"]["masked_positives"] > 0
+    assert report["decision"]["action"] != "ship"
+    told = capsys.readouterr().out
+    assert "The queries of test are synthetic, written by extractive about documents held out from training" in told
+    table = pq.read_table("run/queries.parquet").to_pylist()
+    assert len(table) == generation["generated"]
+    assert Path("run/model/config.json").is_file()
+
+
+def test_held_out_queries_can_be_of_another_hand(documents: list[str]) -> None:
+    parts = [
+        f"{place}.{setting}"
+        for place in ("generator", "evaluation")
+        for setting in ("documents.min_words=3", "filters.round_trip=null")
+    ]
+    words = ["generator=extractive", "generator.parts=[sentence,keywords]", "generator@evaluation=extractive"]
+    assert main([*documents, *words, "evaluation.parts=[title]", *parts, "run.dir=run"]) == 0
+    held_out = pq.read_table("run/queries-held-out.parquet").to_pylist()
+    trained = pq.read_table("run/queries.parquet").to_pylist()
+    assert {row["style"] for row in held_out} == {"title"}
+    assert {row["style"] for row in trained} == {"sentence", "keywords"}
+    assert not {row["document_id"] for row in held_out} & {row["document_id"] for row in trained}
+
+
+def test_queries_for_evaluation_alone_are_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "generator@evaluation=extractive", "run.dir=run"]) in (1, 2)
+    assert "generator@evaluation writes held-out queries beside a generator: generator=NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_labels_are_trained_on_beside_generated_queries_or_hidden(command: list[str], labels: bool) -> None:
+    parts = ["generator.queries=2", "generator.documents.min_words=3", "generator.filters.round_trip=null"]
+    folder = Path(next(word for word in command if word.startswith("data.path=")).removeprefix("data.path="))
+    (folder / "qrels" / "dev.tsv").unlink()
+    words = ["generator=extractive", *parts, f"task.labels={str(labels).lower()}", "data.dev_share=0.2"]
+    assert main([*command, *words, "run.dir=run"]) == 0
+    data = json.loads(Path("run/report.json").read_text())["data"]
+    generated = pq.read_table("run/queries.parquet", columns=["_id"])["_id"].to_pylist()
+    assert data["test_queries"] == 6  # people's, and no generated one
+    assert data["synthetic_splits"] == ({} if labels else {"dev": "extractive"})
+    assert data["train_queries"] >= len(generated) / 2
+    assert data["queries_from"]["train"] == ("the data's own and extractive" if labels else "extractive")

@@ -13,6 +13,7 @@ DRAWN = ("dropped", "styles", "examples", "source_first")
 MEANINGS = {
     "kept": "Kept",
     "form": "Too short, too long, or a refusal",
+    "improbable": "Improbable by the model that wrote them",
     "mention": "Speak of the document itself",
     "leak": "Equal to a query that evaluates, or to an example",
     "copy": "Copied from the document",

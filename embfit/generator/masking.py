@@ -1,0 +1,79 @@
+"""Documents without the words of queries that were taken from them, for training alone.
+
+A query that is a part of its document is found by equal strings. Training on such pairs teaches little else, so the
+positive is the document without that part (the inverse cloze task: Lee et al. 2019). The masked documents are rows of
+their own behind the corpus's, which nothing searches and nothing mines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+
+from embfit.generator.extractive import without
+from embfit.generator.generated import GeneratedQuery
+from embfit.records import TrainingSet
+
+FEWEST_WORDS = 5  # that a masked document must have left
+
+
+def masked_texts(queries: Iterable[GeneratedQuery]) -> dict[int, str]:
+    """Return, by row, the texts of documents without all queries that were taken from them to be masked.
+
+    Documents of which too little would be left are not among them.
+    """
+    taken: dict[int, list[GeneratedQuery]] = {}
+    for query in queries:
+        if query.provenance.get("positive"):
+            taken.setdefault(query.document.row, []).append(query)
+    found = {row: without(of[0].document, *(query.text for query in of)) for row, of in taken.items()}
+    return {row: text for row, text in found.items() if len(text.split()) >= FEWEST_WORDS}
+
+
+def mask_positives(
+    training_set: TrainingSet, queries: Iterable[GeneratedQuery], texts: Mapping[int, str]
+) -> TrainingSet:
+    """Return a training set whose masked queries have the masked document for a positive.
+
+    Neither form of a document is a negative of any query that the other is relevant to.
+
+    Args:
+        training_set: what the miner made.
+        queries: the generated ones.
+        texts: the masked documents, as `masked_texts` returns them.
+    """
+    from datasets import Dataset, concatenate_datasets  # takes a second to import
+    from datasets.table import InMemoryTable
+
+    if not texts:
+        return training_set
+    collection = training_set.collection
+    corpus = collection.corpus.select_columns(["_id", "title", "text"])
+    names = [f"{collection.document_ids[row]}#masked" for row in texts]
+    added = pa.table({"_id": names, "title": [""] * len(names), "text": list(texts.values())})
+    corpus = concatenate_datasets([corpus, Dataset(InMemoryTable(added.cast(corpus.features.arrow_schema)))])
+    place = {row: len(collection.corpus) + number for number, row in enumerate(texts)}
+    masked = {
+        (collection.query_rows[query.id], query.document.row)
+        for query in queries
+        if query.provenance.get("positive") and query.document.row in place
+    }
+    table = training_set.rows.data.table
+    positives = [
+        [place[row] if (query, row) in masked else row for row in rows]
+        for query, rows in zip(table["query"].to_pylist(), table["positives"].to_pylist(), strict=True)
+    ]
+    column = table.schema.get_field_index("positives")
+    rows = table.set_column(column, table.schema.field(column), pa.array(positives, pa.list_(pa.int32())))
+    relevant = {
+        query: found | {place[row] for row in found if row in place} for query, found in training_set.relevant.items()
+    }
+    return replace(
+        training_set,
+        collection=replace(collection, corpus=corpus),
+        rows=Dataset(InMemoryTable(rows)),
+        relevant=relevant,
+        facts={**training_set.facts, "masked_positives": len(masked)},
+    )

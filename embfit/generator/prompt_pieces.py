@@ -1,0 +1,92 @@
+"""What a local model reads, in three pieces: what all documents share, the document, and where the query begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from embfit.errors import UserError
+from embfit.generator.plan import show_examples
+from embfit.style import Style, StyleExample
+
+LocalForm: TypeAlias = Literal["completion", "chat", "document"]
+
+MARK = "\ue000document\ue000"  # where the document goes: a character for private use, which no text has
+
+
+@dataclass(frozen=True)
+class PromptPieces:
+    """The tokens around a document.
+
+    Args:
+        before: stand before every document, and are read once.
+        after: stand between the document and the query.
+        blank: whether a blank belongs in front of the document's text; tokenizers of words have it in the word.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    blank: bool
+
+    def around(self, text: str, tokenizer: Any, most: int) -> list[int]:
+        """Return the tokens of a document, cut to `most`, and of what stands behind it."""
+        tokens = tokenizer(" " * self.blank + text, add_special_tokens=False, verbose=False)["input_ids"]
+        return [*tokens[:most], *self.after]
+
+
+def prompt_pieces(
+    form: LocalForm, style: Style, examples: Sequence[StyleExample], tokenizer: Any, language: str | None
+) -> PromptPieces:
+    """Return the pieces of one style's prompts.
+
+    Args:
+        form: `completion` goes on with a text that ends in the query's label; `chat` shows examples as turns of the
+            tokenizer's chat template; `document` is the document alone, for models trained so (docTTTTTquery).
+        style: says what is asked for.
+        examples: are shown.
+        tokenizer: the model's.
+        language: of the queries, which chat templates can name.
+
+    Raises:
+        UserError: the tokenizer has no chat template, or a template cannot be read.
+    """
+    special = True
+    if form == "document":
+        text = MARK
+    elif form == "completion":
+        values = {"document": MARK, "examples": show_examples(examples, style.label, True), "label": style.label}
+        text = style.continuation.fill({"count": "1", "language": language or "", **values})
+    else:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError(
+                "generator.form=chat: the model's tokenizer has no chat template, so it is a base model; set "
+                "generator.form=completion"
+            )
+        text = _turns(style, examples, tokenizer, language)
+        special = False  # the chat template has them
+    before, _, after = text.partition(MARK)
+    blank = before.endswith(" ")
+    head = before.rstrip(" ")
+    tokens = tokenizer(head, add_special_tokens=special, verbose=False)["input_ids"] if head or special else []
+    ending: list[int] = []
+    if form == "document" and special:  # what a tokenizer adds at the end goes behind the document
+        alone = tokenizer("", add_special_tokens=True)["input_ids"]
+        begins = [alone[0]] if alone and alone[0] == tokenizer.bos_token_id else []
+        tokens, ending = begins, alone[len(begins) :]
+    elif tokens and tokens[-1] == tokenizer.eos_token_id:
+        tokens = tokens[:-1]
+    behind = tokenizer(after, add_special_tokens=False, verbose=False)["input_ids"] if after else ending
+    return PromptPieces(tuple(tokens), tuple(behind), blank)
+
+
+def _turns(style: Style, examples: Sequence[StyleExample], tokenizer: Any, language: str | None) -> str:
+    def asked(document: str) -> dict[str, str]:
+        values = {"count": "1", "document": document, "examples": "", "label": style.label.lower()}
+        values["language"] = language or "the language of the document"
+        return {"role": "user", "content": style.alone.fill(values)}
+
+    shown = [[asked(one.document), {"role": "assistant", "content": one.query}] for one in examples]
+    turns = [*(turn for pair in shown for turn in pair), asked(MARK)]
+    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return text

@@ -1,0 +1,246 @@
+"""Queries by a small language model that first learns from the team's own pairs how their queries look."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from embfit.errors import ConfigError, UserError
+from embfit.generator.documents import DocumentChoice
+from embfit.generator.filters import Filters
+from embfit.generator.generated import Estimate, Generation
+from embfit.generator.language_model import ModelFiles, load_language_model
+from embfit.generator.local import LocalGenerator
+from embfit.generator.plan import SourceDocument, Wanted
+from embfit.generator.prompt_pieces import prompt_pieces
+from embfit.generator.writer_training import WriterSettings, WrittenPair, train_writer
+from embfit.hints import Location
+from embfit.model.lora import LoRA, attach, merge
+from embfit.model.precision import Precision, choose_device, uses_bf16
+from embfit.records import Collection, Seed
+from embfit.store import Store, digest, write_text
+from embfit.style import FewShot, Style, StyleExample
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of what training makes of the same pairs
+STYLE = "own"  # the only style: that of the pairs
+FACTS = "training.json"
+FEWEST_PAIRS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedGenerator:
+    """Trains a causal language model on the training pairs of the collection, and has it write the queries.
+
+    No query of an evaluation split, and no document that is relevant to one, is learned from. A tenth of the documents
+    is held out to tell when to stop.
+
+    Args:
+        model: a folder, a `.gguf` file, or a name on the Hub.
+        revision: branch, tag or commit on the Hub; None is the newest.
+        gguf: the name of a GGUF file in the folder or on the Hub; None for a model in transformers' own form.
+        pairs: the number of training queries that it learns from, drawn with the seed; None for all.
+        label: what the queries are called in the text that the model goes on with.
+        epochs: passes over the pairs at most; training ends when the held-out pairs become less probable.
+        lr: the peak learning rate; of an adapter, about twice as much.
+        pairs_per_step: the number of queries of an optimizer step, about.
+        held_out: the share of the documents that decide which weights are kept.
+        lora: an adapter in place of all weights (`rank`).
+        temperatures: how freely words are drawn, of a document's queries in turn.
+        top_p: the share of the likeliest words that are drawn from.
+        top_k: the number of words that are drawn from at most.
+        max_tokens: the number of tokens of a query; one that is not at its end then is dropped.
+        document_tokens: the number of a document's tokens that are read.
+        batch_size: the number of documents written about at once; halved where memory is short.
+        device: what computes: auto, cpu, cuda or mps.
+        precision: the number format of the computation.
+        queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
+        documents: which documents get queries.
+        filters: which queries are kept.
+        journal: the file that records what was written; None is one in the store.
+        seed: of whatever is drawn.
+    """
+
+    model: Annotated[str | None, Location(required=True, example="FOLDER, FILE.gguf or a name on the Hub")] = None
+    revision: str | None = None
+    gguf: str | None = None
+    pairs: Annotated[int, Field(ge=FEWEST_PAIRS)] | None = None
+    label: str = "Query"
+    epochs: Annotated[int, Field(ge=1)] = 2
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    pairs_per_step: Annotated[int, Field(ge=1)] = 16
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    lora: LoRA = field(default_factory=LoRA)
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.5, 0.7, 1.0)
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    top_k: Annotated[int, Field(ge=1)] = 256
+    max_tokens: Annotated[int, Field(ge=1)] = 48
+    document_tokens: Annotated[int, Field(ge=8)] = 200
+    batch_size: Annotated[int, Field(ge=1)] = 48
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Precision = "auto"
+    queries: Wanted = "auto"
+    documents: DocumentChoice = field(default_factory=DocumentChoice)
+    filters: Filters = field(default_factory=Filters)
+    journal: str | None = None
+    seed: Seed = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called where queries say who wrote them."""
+        return f"trained ({self.model})"
+
+    @property
+    def style(self) -> Style:
+        """The style of the pairs, which a completion without examples asks for."""
+        return Style(template="question.md", label=self.label)
+
+    def example_pool(self, collection: Collection) -> list[StyleExample]:
+        """Return nothing: the model has learned from all pairs, and is shown none."""
+        return []
+
+    def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
+        """Return what queries about some documents would take; the model is trained for that if it has not been."""
+        files = self.trained_model(collection, Store(folder.parent))
+        return self._writer.estimate_with(files, collection, documents, folder)
+
+    def generate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Generation:
+        """Train the model, unless the store has it, and return its queries about some documents.
+
+        Raises:
+            ConfigError: no model is named.
+            UserError: there are too few training pairs, or the model cannot be loaded or trained.
+        """
+        files = self.trained_model(collection, Store(folder.parent))
+        made = self._writer.generate_with(files, collection, documents, folder, is_trained=True)
+        trained = json.loads((files.folder / FACTS).read_text(encoding="utf-8"))
+        return Generation(made.queries, {**made.facts, **trained}, made.examples)
+
+    @property
+    def _writer(self) -> LocalGenerator:
+        return LocalGenerator(
+            styles={STYLE: self.style},
+            model=self.model,
+            form="completion",
+            temperatures=self.temperatures,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_tokens=self.max_tokens,
+            document_tokens=self.document_tokens,
+            batch_size=self.batch_size,
+            device=self.device,
+            precision=self.precision,
+            queries=self.queries,
+            examples=FewShot(count=0),
+            documents=self.documents,
+            filters=self.filters,
+            journal=self.journal,
+            seed=self.seed,
+        )
+
+    def trained_model(self, collection: Collection, store: Store) -> ModelFiles:
+        """Return the trained model, from the store if it was trained on the same pairs before.
+
+        Raises:
+            ConfigError: no model is named.
+            UserError: there are too few training pairs, or the model cannot be loaded or trained.
+        """
+        if self.model is None:
+            raise ConfigError("generator=trained needs a model: generator.model=FOLDER_OR_FILE.gguf_OR_NAME")
+        base = ModelFiles.find(self.model, self.revision, self.gguf, store)
+        pairs = own_pairs(collection, self.pairs, self.seed)
+        texts = {str(row): [document, *queries] for row, (document, queries) in pairs.items()}
+        key = {
+            "model": base.digest,
+            "pairs": digest(texts),
+            "template": self.style.continuation.digest,
+            "settings": [self.label, self.epochs, self.lr, self.pairs_per_step, self.held_out, self.document_tokens],
+            "lora": None if self.lora.rank is None else [self.lora.rank, self.lora.alpha, self.lora.dropout],
+            "targets": self.lora.targets,
+            "precision": self.precision,
+            "seed": self.seed,
+        }
+        folder = store.entry("query-writers", key, lambda entry: self._train(base, pairs, entry), version=VERSION)
+        return ModelFiles(f"{base.name}, trained", folder, digest({**key, "version": VERSION}))
+
+    def _train(self, base: ModelFiles, pairs: dict[int, tuple[str, list[str]]], folder: Path) -> None:
+        device = choose_device(self.device)
+        model, tokenizer, is_seq_to_seq = load_language_model(base.folder, torch.float32)
+        if is_seq_to_seq:
+            raise UserError(f"{base.name} has an encoder and a decoder; generator=trained trains causal models")
+        model.to(device)
+        if self.lora.rank is not None:
+            attach(model, self.lora, 0, base.name, self.revision)
+        pieces = prompt_pieces("completion", self.style, [], tokenizer, None)
+        made = []
+        for document, queries in pairs.values():
+            prompt = [*pieces.before, *pieces.around(document, tokenizer, self.document_tokens)]
+            written = [tokenizer(f" {query}\n", add_special_tokens=False)["input_ids"] for query in queries]
+            made.append(WrittenPair(prompt, [tokens[: self.max_tokens] for tokens in written]))
+        order = np.random.default_rng(self.seed).permutation(len(made)).tolist()
+        cut = round(self.held_out * len(made))
+        held_out, trained = [made[place] for place in order[:cut]], [made[place] for place in order[cut:]]
+        count = sum(len(pair.queries) for pair in trained)
+        log.info("training %s to write queries: %d pairs of %d documents", base.name, count, len(trained))
+        settings = WriterSettings(self.epochs, self.pairs_per_step, self.lr, seed=self.seed)
+        facts = train_writer(model, trained, held_out, settings, uses_bf16(self.precision, device))
+        if self.lora.rank is not None:
+            merge(model)
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        facts = {"trained_on_pairs": count, "trained_on_documents": len(trained), **facts}
+        write_text(folder / FACTS, json.dumps(facts))
+
+
+def own_pairs(collection: Collection, most: int | None, seed: int) -> dict[int, tuple[str, list[str]]]:
+    """Return documents with the training queries about them, by row.
+
+    Documents that are relevant to a query of another split are left out, and so are their copies.
+
+    Args:
+        collection: has the pairs.
+        most: the number of queries at most, drawn with the seed; None for all.
+        seed: draws them.
+
+    Raises:
+        UserError: there are too few.
+    """
+    copies, rows = collection.document_copies, collection.document_rows
+    evaluated = {
+        int(copies[rows[document]])
+        for split, judged in collection.qrels.items()
+        if split != "train"
+        for grades in judged.values()
+        for document, grade in grades.items()
+        if grade >= 1
+    }
+    found: list[tuple[int, int]] = []
+    for query, grades in sorted(collection.qrels.get("train", {}).items()):
+        relevant = sorted({int(copies[rows[document]]) for document, grade in grades.items() if grade >= 1})
+        found += [(collection.query_rows[query], row) for row in relevant if row not in evaluated]
+    if most is not None and len(found) > most:
+        drawn = np.random.default_rng(seed).permutation(len(found))[:most]
+        found = [found[place] for place in sorted(drawn.tolist())]
+    if len(found) < FEWEST_PAIRS:
+        raise UserError(
+            f"{collection.name} has {len(found)} training pairs about documents that no other split asks for; "
+            f"generator=trained learns from {FEWEST_PAIRS} at least; use generator=local, or label some"
+        )
+    by_row: dict[int, list[int]] = {}
+    for query_row, document_row in found:
+        by_row.setdefault(document_row, []).append(query_row)
+    documents = list(by_row)
+    texts = collection.document_texts(documents)
+    return {
+        row: (" ".join(text.split()), [" ".join(query.split()) for query in collection.query_texts(by_row[row])])
+        for row, text in zip(documents, texts, strict=True)
+    }

@@ -1,0 +1,106 @@
+"""Generated queries as the training split of a collection, and as its dev and test where people have written none.
+
+Whole documents are held out, so that no query of a synthetic dev or test split asks for a document that training saw.
+Which ones depends on their texts alone: a document that is added or removed leaves the others where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from embfit.data.judgements import merge_queries, remove_leaks, seen_queries, split_sizes
+from embfit.data.tables import TAGGED
+from embfit.generator.generated import GeneratedQuery
+from embfit.generator.plan import SourceDocument
+from embfit.records import Collection, Qrels
+
+MOST_HELD_OUT = 300  # documents of a synthetic split: enough to tell a difference of 0.01
+
+
+def held_out_documents(
+    documents: Sequence[SourceDocument], splits: Iterable[str], share: float, seed: int
+) -> dict[str, set[int]]:
+    """Draw documents for synthetic splits; return their rows by split, each document in one split at most.
+
+    Args:
+        documents: what queries are written about.
+        splits: the splits that lack queries.
+        share: the share of the documents that each split gets; `MOST_HELD_OUT` documents at most, and one at least.
+        seed: draws them.
+    """
+    drawn = sorted(documents, key=lambda document: hashlib.sha256(f"{seed} {document.digest}".encode()).digest())
+    size = min(MOST_HELD_OUT, max(1, round(share * len(drawn)))) if share else 0
+    found = {}
+    for split in splits:
+        chosen, drawn = drawn[:size], drawn[size:]
+        found[split] = {document.row for document in chosen}
+    return {split: rows for split, rows in found.items() if rows}
+
+
+def with_queries(
+    collection: Collection,
+    own: Mapping[str, Qrels],
+    generated: Mapping[str, Sequence[GeneratedQuery]],
+    writers: Mapping[str, str],
+) -> Collection:
+    """Return a collection with generated queries beside its own.
+
+    Queries of the same text are merged, and none is trained on that another split has.
+
+    Args:
+        collection: has the documents.
+        own: the judgements of its own queries that stay.
+        generated: the queries by split.
+        writers: split → what wrote its generated queries.
+    """
+    judged: dict[str, Qrels] = {split: dict(grades) for split, grades in own.items()}
+    for split, queries in generated.items():
+        relevant = {query.id: {query.document.id: 1} for query in queries}
+        judged[split] = {**judged.get(split, {}), **relevant}
+    every = [query for queries in generated.values() for query in queries]
+    kept = {query for grades in own.values() for query in grades}
+    texts = dict(zip(collection.query_ids, collection.query_texts(), strict=True)) if kept else {}
+    texts |= {query.id: query.text for query in every}
+    names = {name for grades in judged.values() for found in grades.values() for name in found}
+    contents = {name: int(collection.document_copies[collection.document_rows[name]]) for name in names}
+    qrels, merged = merge_queries(judged, texts)
+    qrels, leaks = remove_leaks(qrels, texts, contents)
+    train = qrels.get("train", {})
+    synthetic = {split: writers[split] for split in generated if split != "train" and split in qrels}
+    facts: dict[str, Any] = {
+        **collection.facts,
+        **{name: value for split, grades in qrels.items() for name, value in split_sizes(split, grades).items()},
+        **{
+            f"{split}_queries_seen_in_train": seen_queries(train, grades, contents)
+            for split, grades in qrels.items()
+            if split != "train"
+        },
+        "generated_queries_merged": merged,
+        "generated_queries_removed": leaks["leaked_queries_removed"] + leaks["dev_queries_removed"],
+        "queries_from": {**(collection.facts.get("queries_from") or {}), **writers},
+        "synthetic_splits": synthetic,
+    }
+    table = _all_queries(collection, kept, every)
+    facts["queries"] = len(table)
+    return replace(collection, queries=table, qrels=qrels, facts=facts)
+
+
+def _all_queries(collection: Collection, kept: set[str], generated: Sequence[GeneratedQuery]) -> Any:
+    """Return the table of the collection's queries that are judged still, and of generated ones."""
+    from datasets import Dataset  # takes a second to import
+    from datasets.table import InMemoryTable
+
+    own = collection.query_ids
+    nothing = [""] * len(own)
+    sources = collection.query_sources or nothing
+    tags = collection.queries["weight"] if "weight" in collection.queries.column_names else nothing
+    rows = [row for row in zip(own, collection.query_texts(), sources, tags, strict=True) if row[0] in kept]
+    new = {query.id: (query.id, query.text, query.style, "") for query in generated}
+    columns = zip(*rows, *new.values(), strict=True) if rows or new else ([], [], [], [])
+    arrays = [pa.array(list(values), pa.string()) for values in columns]
+    return Dataset(InMemoryTable(pa.table(dict(zip(TAGGED, arrays, strict=True)))))

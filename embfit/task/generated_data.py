@@ -1,0 +1,206 @@
+"""The data of a fine-tuning for which a generator writes training queries: generate, filter, hold out, mask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeAlias
+
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator import Retrieval
+from embfit.evaluator.judging import judgements
+from embfit.generator import NoGenerator
+from embfit.generator.dataset import evaluation_splits, write_queries
+from embfit.generator.generated import GeneratedQuery, Generates
+from embfit.generator.masking import mask_positives, masked_texts
+from embfit.generator.plan import SourceDocument
+from embfit.generator.tally import describe_generation
+from embfit.generator.training_queries import held_out_documents, with_queries
+from embfit.generator.written import WrittenQueries, chosen_documents, filter_queries, journals_of
+from embfit.hints import Having
+from embfit.model import Encoder
+from embfit.records import Collection, Qrels, TrainingSet
+from embfit.run.folder import RunFolder
+from embfit.store import Store
+
+log = logging.getLogger(__name__)
+
+Writer: TypeAlias = NoGenerator | Annotated[Generates, Having("generate")]
+"""What may write queries for a training: a generator, or none."""
+
+TRAIN = "train"
+SHOWN = 10  # examples of what is kept, and of what each filter drops
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a fine-tuning trains on and is measured on.
+
+    Args:
+        collection: all documents, and queries by split; it is what is mined and measured.
+        sections: what the report says of the generation, by its key.
+        sentences: what is said of it below the result.
+        queries: the generated queries that train.
+    """
+
+    collection: Collection
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    sentences: Sequence[str] = ()
+    queries: Sequence[GeneratedQuery] = ()
+
+    def masked(self, training_set: TrainingSet) -> TrainingSet:
+        """Return what was mined, with documents that lack the queries taken from them for positives."""
+        return mask_positives(training_set, self.queries, masked_texts(self.queries))
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What writes queries for a fine-tuning, and what becomes of them.
+
+    Args:
+        generator: writes the training queries.
+        evaluation: writes those of the synthetic splits; `NoGenerator` leaves them to `generator`.
+        evaluator: names the splits.
+        encoder: loads the base model.
+        store: keeps requests, answers and embeddings.
+        run: gets `queries.parquet`.
+        labels: keep the collection's own training pairs beside the generated ones.
+        held_out: the share of the documents that each synthetic split gets.
+    """
+
+    generator: Writer
+    evaluation: Writer
+    evaluator: Retrieval
+    encoder: Callable[[], Encoder]
+    store: Store
+    run: RunFolder
+    labels: bool
+    held_out: float
+
+    def apply(self, collection: Collection) -> TrainingData:
+        """Return the data of the training; the collection as it is where there is no generator.
+
+        Raises:
+            ConfigError: queries are to be written for evaluation alone.
+            UserError: the reported split is not there, no query is kept, or the generator cannot work.
+        """
+        if isinstance(self.generator, NoGenerator):
+            if not isinstance(self.evaluation, NoGenerator):
+                raise ConfigError("generator@evaluation writes held-out queries beside a generator: generator=NAME")
+            return TrainingData(collection)
+        with self.run.stage("generate queries"):
+            return self._extended(self.generator, collection)
+
+    def _extended(self, generator: Generates, collection: Collection) -> TrainingData:
+        pool = generator.example_pool(collection)
+        shown = {collection.query_ids[example.query_row] for example in pool if example.query_row is not None}
+        own, left = evaluation_splits(self._hidden(collection), shown, self.labels)
+        lacking = self._lacking(collection, own)
+        documents = chosen_documents(generator, pool, collection, self.encoder, self.store)
+        held_out = held_out_documents(documents, lacking, self.held_out, generator.seed)
+        apart = {row: split for split, rows in held_out.items() for row in rows}
+        written = self._write(generator, collection, documents, apart)
+        generated: dict[str, list[GeneratedQuery]] = {split: [] for split in (TRAIN, *held_out)}
+        for one in written:
+            for query in one.kept:
+                generated[apart.get(query.document.row, TRAIN)].append(query)
+        facts = describe_generation(generator.name, written[0].made, written[0].marks, SHOWN)
+        if not generated[TRAIN]:
+            raise UserError(_nothing_kept(facts))
+        generated = {split: queries for split, queries in generated.items() if queries}
+        extended = with_queries(
+            _told_apart(collection, own), own, generated, self._writers(generator.name, collection, own, held_out)
+        )
+        sizes = ", ".join(f"{split} {len(extended.qrels[split]):,}" for split in extended.qrels)
+        log.info("%s: queries with generated ones: %s", collection.name, sizes)
+        synthetic = extended.facts["synthetic_splits"]
+        section = {**facts, "queries_left_out_of_evaluation": left, "synthetic_splits": synthetic}
+        return TrainingData(extended, {"generation": section}, list(self._said(synthetic)), generated[TRAIN])
+
+    def _hidden(self, collection: Collection) -> Collection:
+        """Return a collection whose dev split, where it was held out from labels that are hidden, is hidden, too."""
+        dev = self.evaluator.dev_split
+        if self.labels or dev not in _held_out_from_train(collection):
+            return collection
+        return replace(collection, qrels={split: grades for split, grades in collection.qrels.items() if split != dev})
+
+    def _lacking(self, collection: Collection, own: Mapping[str, Qrels]) -> list[str]:
+        """Return the splits that have no queries of the collection's own: the reported one and dev.
+
+        Raises:
+            UserError: a split was named, and the collection has others.
+        """
+        split = self.evaluator.split
+        if split not in own and split != Retrieval.split:
+            judgements(collection, split, "evaluator.split")
+        if self.evaluator.production:
+            judgements(collection, self.evaluator.production, "evaluator.production")
+        return [name for name in dict.fromkeys((split, self.evaluator.dev_split)) if name not in own]
+
+    def _write(
+        self,
+        generator: Generates,
+        collection: Collection,
+        documents: Sequence[SourceDocument],
+        apart: Mapping[int, str],
+    ) -> list[WrittenQueries]:
+        """Have queries written, those about documents that are held out perhaps by another generator."""
+        parts: list[tuple[Generates, Sequence[SourceDocument], str]] = [(generator, documents, "queries.parquet")]
+        if not isinstance(self.evaluation, NoGenerator):
+            train = [document for document in documents if document.row not in apart]
+            others = [document for document in documents if document.row in apart]
+            parts = [(generator, train, "queries.parquet"), (self.evaluation, others, "queries-held-out.parquet")]
+        written = []
+        for writer, about, name in parts:
+            made = writer.generate(collection, about, journals_of(self.store, self.run.dir))
+            found = filter_queries(writer, made, collection, self.encoder, self.store)
+            write_queries(self.run.dir / name, made.queries, found.marks, writer.name)
+            log.info("%s", _told(found, len(about)))
+            written.append(found)
+        return written
+
+    def _writers(
+        self, trained: str, collection: Collection, own: Mapping[str, Qrels], held_out: Mapping[str, set[int]]
+    ) -> dict[str, str]:
+        """Return who wrote the queries of each split that has generated ones; `trained` wrote those of train."""
+        others = trained if isinstance(self.evaluation, NoGenerator) else self.evaluation.name
+        if TRAIN in own:
+            before = (collection.facts.get("queries_from") or {}).get(TRAIN, "the data's own")
+            trained = f"{before} and {trained}"
+        return {TRAIN: trained, **dict.fromkeys(held_out, others)}
+
+    def _said(self, synthetic: Mapping[str, str]) -> Sequence[str]:
+        split = self.evaluator.split
+        if split not in synthetic:
+            return []
+        return [
+            f"The queries of {split} are synthetic, written by {synthetic[split]} about documents held out from "
+            "training: they tell that training worked, and not what users will see. 100 to 200 real ones, judged, do."
+        ]
+
+
+def _held_out_from_train(collection: Collection) -> list[str]:
+    return [name for name in str(collection.facts.get("held_out", "")).split(", ") if name]
+
+
+def _told_apart(collection: Collection, own: Mapping[str, Qrels]) -> Collection:
+    """Return a collection whose splits held out from its own labels say who wrote them: train is another's now."""
+    facts = dict(collection.facts)
+    source = (facts.get("queries_from") or {}).get(TRAIN)
+    kept = [split for split in _held_out_from_train(collection) if split in own]
+    if source is not None:
+        facts["queries_from"] = {**dict.fromkeys(kept, source), **facts["queries_from"]}
+    return replace(collection, facts={**facts, "held_out": ""})
+
+
+def _told(written: WrittenQueries, documents: int) -> str:
+    dropped = ", ".join(f"{mark} {count:,}" for mark, count in written.marks.counts.items() if count)
+    kept = f"{len(written.kept):,} of {len(written.made.queries):,} queries about {documents:,} documents are kept"
+    return f"{written.generator}: {kept}{f' (dropped: {dropped})' if dropped else ''}"
+
+
+def _nothing_kept(facts: Mapping[str, Any]) -> str:
+    dropped = ", ".join(f"{name} {count:,}" for name, count in facts["dropped"].items() if count)
+    reason = f"filters dropped all of them: {dropped}" if facts["generated"] else "none was written"
+    return f"no generated query is left to train on: {reason}; queries.parquet in the run folder has them"
