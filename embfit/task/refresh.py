@@ -18,6 +18,7 @@ from embfit.bundle.settings import BundleSettings
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
+from embfit.generator import NoGenerator
 from embfit.index import IndexBuilder
 from embfit.model import Encoder, EncoderChoice, encoder_at
 from embfit.records import Collection, Report
@@ -27,6 +28,7 @@ from embfit.store import Store, write_text
 from embfit.task.closing import REPORT, close, print_places
 from embfit.task.facts import describe
 from embfit.task.finetune import finetune
+from embfit.task.generated_data import Writer
 from embfit.task.parts import Data, EmbeddingLoss, Miner
 from embfit.task.refresh_plan import RefreshPlan, Train, plan_refresh
 from embfit.task.train_once import COSTLY, TRAINED
@@ -69,10 +71,16 @@ class Attempt:
         return [*(result.line for result in self.promotion.results), f"{self.manifest.label} is {now}"]
 
 
-@task(outputs=(*REPORT, *TRAINED, VERDICT, "tensorboard", "csv"), costly=COSTLY)
+@task(
+    outputs=(*REPORT, *TRAINED, VERDICT, "tensorboard", "csv", "queries*.parquet"),
+    costly=COSTLY,
+    paid=("generation",),
+)
 def refresh(
     data: Data,
     model: EncoderChoice,
+    generator: Writer,
+    evaluation: Writer,
     miner: Miner,
     loss: EmbeddingLoss,
     training: Training,
@@ -95,6 +103,8 @@ def refresh(
     Args:
         data: has the documents, and pairs to train on where there are any.
         model: is the model of the first version; for later ones, how it is trained and computed.
+        generator: writes training queries about the documents; about those that it knows, its journal has them.
+        evaluation: writes queries of a dev or test split that the data lack; none leaves them to `generator`.
         miner: finds negatives.
         loss: of the training.
         training: how it is done.
@@ -105,8 +115,8 @@ def refresh(
         evaluator: measures.
         store: keeps the results of stages.
         run: gets the model, the report and `verdict.json`.
-        train: `auto` trains where there are pairs that the champion's model was not trained on, `always` where there
-            are any, `never` renews the documents alone.
+        train: `auto` trains where there are pairs, or with a generator documents, that the champion's model was not
+            trained on, `always` where there are any, `never` renews the documents alone.
         fallback: whether today's documents are published with the champion's model where the new one is refused.
         dry_run: say what would be done, with the seconds that it took the last time, and do nothing.
 
@@ -116,7 +126,7 @@ def refresh(
     """
     with run.stage("load data"):
         collection = data.load(store)
-        plan = plan_refresh(bundle.versions, collection, train)
+        plan = plan_refresh(bundle.versions, collection, train, generates=not isinstance(generator, NoGenerator))
     print("\n".join(plan.lines()), flush=True)
     if dry_run:
         return None
@@ -126,7 +136,9 @@ def refresh(
     with plan.champion_held(bundle.versions):
         kept = renewal.trained_further(model)
         if plan.trains:
-            report = finetune(data, kept, miner, loss, training, trainer, devices, evaluator, store, run)
+            report = finetune(
+                data, kept, generator, evaluation, miner, loss, training, trainer, devices, evaluator, store, run
+            )
             tuned = encoder_at(str(run.dir / "model"), model)
             attempts.append(renewal.attempt("trained", tuned, report))
         if not (attempts or plan.nothing) or (fallback and plan.outdated and not attempts[-1].promotion.promoted):

@@ -13,6 +13,7 @@ from embfit.bundle import BundleVersions, Manifest
 from embfit.bundle.changes import DocumentChanges, contents, published_contents, training_digest
 from embfit.bundle.versions import VersionLease
 from embfit.records import Collection
+from embfit.store import digest
 
 Train: TypeAlias = Literal["auto", "always", "never"]
 
@@ -31,6 +32,7 @@ class RefreshPlan:
         changes: how they differ from the champion's.
         pairs: identifies today's training pairs; empty where there are none.
         trains: whether a model is trained.
+        generates: whether a generator writes pairs about the documents.
         seconds: that the stages took in the run that made the champion, as far as that is known.
     """
 
@@ -40,6 +42,7 @@ class RefreshPlan:
     changes: DocumentChanges
     pairs: str
     trains: bool
+    generates: bool
     seconds: Mapping[str, float]
 
     @property
@@ -80,6 +83,8 @@ class RefreshPlan:
     def _pairs(self) -> str:
         if not self.pairs:
             return "none to train on"
+        if self.generates and self.trains:
+            return "a generator writes some about the documents"
         if self.champion is None:
             return "there are some, and no model yet"
         same = self.pairs == self.champion.trained_on
@@ -100,8 +105,16 @@ class RefreshPlan:
         return f" ({sum(known):.0f} s the last time)" if known and stages[-1] in self.seconds else ""
 
 
-def plan_refresh(versions: BundleVersions, collection: Collection, train: Train) -> RefreshPlan:
+def plan_refresh(
+    versions: BundleVersions, collection: Collection, train: Train, generates: bool = False
+) -> RefreshPlan:
     """Compare a collection with a bundle's champion.
+
+    Args:
+        versions: of the bundle.
+        collection: today's data.
+        train: what asks for a training.
+        generates: whether a generator writes pairs about the documents, so that other documents are other pairs.
 
     Raises:
         UserError: the champion's documents cannot be read.
@@ -110,6 +123,8 @@ def plan_refresh(versions: BundleVersions, collection: Collection, train: Train)
     champion = None if number is None else versions.manifest(number)
     before = {} if champion is None else published_contents(versions.path(champion.version), champion)
     pairs = training_digest(collection)
+    if generates:
+        pairs = digest({"pairs": pairs, "documents": collection.corpus_digest})
     known = champion is not None and champion.trained_on == pairs
     return RefreshPlan(
         name=versions.name,
@@ -117,6 +132,7 @@ def plan_refresh(versions: BundleVersions, collection: Collection, train: Train)
         documents=len(collection.corpus),
         changes=DocumentChanges.between(before, contents(collection)),
         pairs=pairs,
+        generates=generates,
         trains=bool(pairs) and (train == "always" or (train == "auto" and not known)),
         seconds={} if champion is None else _seconds(Path(champion.run)),
     )
