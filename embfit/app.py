@@ -71,12 +71,12 @@ def _command(line: CommandLine) -> None:
         elif line.action == "info":
             compose(loader, line.overrides)
             hydra.show_info(line.about, CONFIG, line.overrides)
-        elif line.action == "multirun" or hydra.get_mode(CONFIG, line.overrides) == RunMode.MULTIRUN:
+        elif line.action == "multirun" or (config := _composed_run(hydra, loader, line.overrides)) is None:
             from embfit.sweep.multirun import sweep  # PyTorch and what else sweeps need take seconds to import
 
             sweep(loader, line.overrides)
         else:
-            _run(loader, line.overrides)
+            _run(loader, config, line.overrides)
 
 
 def _show(hydra: Hydra, config: DictConfig, line: CommandLine) -> None:
@@ -91,9 +91,19 @@ def _explain(loader: Loader, line: CommandLine) -> None:
     check_keys(values, origins, loader.groups())
 
 
-def _run(loader: Loader, overrides: list[str]) -> None:
+def _composed_run(hydra: Hydra, loader: Loader, overrides: list[str]) -> DictConfig | None:
+    """Compose one run; None if a file asks for a sweep, whose values of an override need not compose as one run's."""
+    try:
+        config = compose(loader, overrides)
+    except ConfigError:
+        if hydra.get_mode(CONFIG, overrides) == RunMode.MULTIRUN:
+            return None
+        raise
+    return None if config.hydra.mode == RunMode.MULTIRUN else config
+
+
+def _run(loader: Loader, config: DictConfig, overrides: list[str]) -> None:
     refuse_ignored(overrides, ("hydra.run.dir", "hydra.sweep.dir"))
-    config = compose(loader, overrides)
     found = check_composed(loader, config, overrides)
     perform(found.values, found.origins, overrides_of(config))
 

@@ -140,6 +140,14 @@ def _log_is_not_printed_on() -> Iterator[None]:
         root.removeHandler(handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _disk_is_not_waited_for() -> Iterator[None]:
+    """Leave writing to the disk to the system, except where a test is about it: thousands of files are synced."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer trained on a few sentences."""

@@ -39,6 +39,7 @@ def text(file: Path) -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
+@cache
 def whole(file: Path) -> dict[str, Any]:
     """A file together with those of its own group that it is built on."""
     built_on = [entry for entry in listed(file) if isinstance(entry, str) and (file.parent / f"{entry}.yaml").is_file()]
@@ -121,7 +122,7 @@ def test_each_file_lists_every_parameter_with_the_codes_own_default(file):
         assert set(target.parameters) - set(written) - known <= defaults
         for key, value in written.items():
             default = target.parameters[key].default
-            if file.stem in one_of_many(file) or default is inspect.Parameter.empty:
+            if file.stem in one_of_many(file.parent) or default is inspect.Parameter.empty:
                 continue  # a choice is its values
             if isinstance(value, str) and value.startswith("${"):
                 assert key == "path" or value == f"${{{key}}}"  # a path may be taken from a knob of another name
@@ -143,10 +144,11 @@ def listed(file: Path) -> list[Any]:
     return text(file).get("defaults") or []
 
 
-def one_of_many(file: Path) -> set[str]:
+@cache
+def one_of_many(group: Path) -> set[str]:
     """Choices of a group that share one class: they are made of their values."""
     classes: dict[str, list[str]] = {}
-    for other in file.parent.glob("*.yaml"):
+    for other in group.glob("*.yaml"):
         classes.setdefault(str(whole(other).get("_target_")), []).append(other.stem)
     return {stem for stems in classes.values() if len(stems) > 1 for stem in stems}
 

@@ -19,14 +19,14 @@ class ModelCandidate:
     """What a base model costs.
 
     Args:
-        system: the model's name among the systems measured.
-        source: where the model's weights came from.
-        parameters: the number of the model's parameters.
-        max_length: the tokens that the model reads of a text.
-        dimensions: the dimensions of a vector.
-        bytes_per_document: the bytes of a document's float32 vector.
-        documents_per_second: the documents embedded per second on this machine, measured on a sample of whole ones.
-        truncated: the share of documents that are longer than the model reads.
+        system: names the model among the systems measured.
+        source: says where the model's weights came from.
+        parameters: how many parameters the model has.
+        max_length: how many tokens of a text the model reads.
+        dimensions: how many dimensions a vector has.
+        bytes_per_document: how many bytes a document's float32 vector takes.
+        documents_per_second: how many documents this machine embeds per second; a sample of whole documents was timed.
+        truncated: which share of the documents is longer than the model reads.
     """
 
     system: str
@@ -45,12 +45,12 @@ def measure_candidate(
     """Time an encoder on a sample of whole documents, including tokenising and padding.
 
     Args:
-        system: the model's name among the systems measured.
-        encoder: the encoder, which is timed on its own device.
-        collection: the collection with the documents.
-        truncated: [N] bool, true for the documents that the encoder cuts off.
-        documents: the documents in the sample at most.
-        seed: the seed of the sample.
+        system: names the model among the systems measured.
+        encoder: is timed on its own device.
+        collection: holds the documents.
+        truncated: is true for each document that the encoder cuts off; [N] bool.
+        documents: how many documents the sample has at most.
+        seed: decides which documents the sample has.
     """
     rows = np.random.default_rng(seed).permutation(len(collection.corpus))[:documents]
     texts = list(collection.document_texts(rows.tolist()))

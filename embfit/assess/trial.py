@@ -42,11 +42,11 @@ class Trial:
     """What a training step costs.
 
     Args:
-        steps: the number of timed steps, without the first one, which warms up.
-        step_seconds: the median time of a step.
-        steps_per_epoch: the number of steps in an epoch of the training set.
-        examples: the number of examples in the training set.
-        peak_memory_gb: the peak memory during training, in 1e9 bytes.
+        steps: how many steps were timed; the first one, which warms up, does not count.
+        step_seconds: how long the median step took.
+        steps_per_epoch: how many steps an epoch of the training set takes.
+        examples: how many examples the training set has.
+        peak_memory_gb: how much memory training took at its peak, in 1e9 bytes.
     """
 
     steps: int
@@ -61,14 +61,14 @@ class Estimate:
     """What a fine-tuning takes for a corpus of some size: time, and money if a price is known.
 
     Args:
-        documents: the number of documents in the corpus; the number of training examples grows with it.
-        embed_before: the seconds to embed the corpus with the base model, for mining and measuring.
-        train: the seconds of training, without validations.
-        embed_after: the seconds to embed the corpus again with the tuned model.
-        total: the sum of the three; each later retraining takes as long.
-        price: the price of `total`; None without a price per hour.
-        embed_price: the price of `embed_after` alone; None without a price per hour.
-        vector_bytes: the bytes of all float32 vectors.
+        documents: how many documents the corpus has; the number of training examples grows with it.
+        embed_before: how many seconds the base model takes to embed the corpus, for mining and measuring.
+        train: how many seconds training takes; validations do not count.
+        embed_after: how many seconds the tuned model takes to embed the corpus again.
+        total: how many seconds these three take together, as each later retraining does.
+        price: what `total` costs; None if no price per hour is known.
+        embed_price: what `embed_after` alone costs; None if no price per hour is known.
+        vector_bytes: how many bytes all float32 vectors take.
     """
 
     documents: int
@@ -93,13 +93,13 @@ def time_training(
     """Train for a few steps. The encoder's weights change, so it must not be used for anything else afterwards.
 
     Args:
-        encoder: the encoder, which is trained in place.
-        loss: the loss of the fine-tuning.
-        training: the training's settings; epochs and early stopping are not used.
-        trainer: makes Lightning's Trainer; its logs are discarded.
-        training_set: the training examples.
-        store: the store that keeps tokens.
-        steps: the number of steps to time; one more step is made to warm up.
+        encoder: is trained in place.
+        loss: is the one that the fine-tuning would use.
+        training: gives the settings; its epochs and early stopping are not used.
+        trainer: makes Lightning's Trainer, whose logs are discarded.
+        training_set: holds the examples to train on.
+        store: keeps the tokens.
+        steps: how many steps are timed; one more warms up.
     """
     clock = Clock()
     settings = {**trainer.keywords, "callbacks": [*(trainer.keywords.get("callbacks") or []), clock], "logger": False}
@@ -127,14 +127,14 @@ def estimate(
     """Estimate the time and price for the collection and for larger ones with as many training examples per document.
 
     Args:
-        trial: what a training step costs.
-        training: the training's settings, which give its length: a number of epochs, which take more steps with more
-            examples, or a fixed number of steps, and no longer than `max_time`.
-        here: the number of documents in the collection.
-        documents_per_second: the documents embedded per second.
-        dimensions: the dimensions of a vector.
-        price_per_hour: the machine's price per hour, in any currency; None if it is not known.
-        sizes: the numbers of documents in further corpora.
+        trial: says what a training step costs.
+        training: says how long training is: a number of epochs, which take more steps with more examples, or a fixed
+            number of steps, and no longer than `max_time`.
+        here: how many documents the collection has.
+        documents_per_second: how many documents are embedded per second.
+        dimensions: how many dimensions a vector has.
+        price_per_hour: what the machine costs per hour, in any currency; None if it is not known.
+        sizes: how many documents each of the further corpora has.
     """
     found = []
     for documents in (here, *sizes):

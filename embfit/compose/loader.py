@@ -9,22 +9,38 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra import version
+from hydra._internal import defaults_list as hydra_defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
-from hydra._internal.defaults_list import DefaultsList
+from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.default_element import GroupDefault, ResultDefault
+from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose import search_path
 
 CONFIG = "config"  # the primary file: conf/config.yaml
+
+_all_choices = hydra_defaults_list._create_interpolation_map
+
+
+def _choices_to_name(overrides: Overrides, defaults_list: list[InputDefault], self_added: bool) -> DictConfig:
+    """Return what a `${...}` in a file's defaults list may name: all choices so far; nothing for a list without one.
+
+    Hydra (1.3.8) collects all choices for every file, which takes a third of the time of a composition.
+    """
+    if any(default.is_interpolation() for default in defaults_list):
+        return _all_choices(overrides, defaults_list, self_added)
+    return OmegaConf.create()
+
+
+hydra_defaults_list._create_interpolation_map = _choices_to_name
 
 
 class ReadOnce(ConfigRepository):

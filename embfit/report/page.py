@@ -5,6 +5,7 @@ It shows the modules of `sections/`, each through its template of the same name.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +71,7 @@ def _base(config: Mapping[str, Any]) -> str | None:
     return str(model["path"]) if isinstance(model, Mapping) and model.get("path") else None
 
 
+@functools.cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("embfit", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,

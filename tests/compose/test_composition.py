@@ -29,6 +29,20 @@ def test_nested_choices_can_be_chosen(house):
         compose(loader, ["loss=nested", "loss@loss.loss=plan"])
 
 
+def test_a_choice_may_hang_on_another(house, monkeypatch):
+    """A file names the group on which its own choice hangs; a group that there is not is told with those that are."""
+    team = house / "team" / "model"
+    team.mkdir(parents=True)
+    (team / "alike.yaml").write_text("defaults:\n- /loss@inner: ${loss}\n- small\n")
+    (team / "lost.yaml").write_text("defaults:\n- /loss@inner: ${los}\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    config = compose(make_loader(), ["loss=nested", "model=alike"]).model
+    assert (config.inner._target_, config.depth) == ("acme.rooms.Nested", 3)
+    assert compose(make_loader(), ["model=alike"]).model.inner._target_ == "acme.rooms.Loss"
+    with pytest.raises(ConfigError, match=r"interpolation '\$\{los\}', possible interpolation keys: .*\bloss\b"):
+        compose(make_loader(), ["model=lost"])
+
+
 def test_nested_choices_have_their_own_keys(house):
     config = compose(make_loader(), ["loss=nested", "loss.loss.temperature=0.02"])
     assert OmegaConf.to_container(config.loss) == {

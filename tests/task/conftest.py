@@ -33,6 +33,12 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
+@pytest.fixture(autouse=True)
+def _plots_are_not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare each run the SVG of its plots, half of its time: the run that tests share has it, and those of reports."""
+    monkeypatch.setattr("embfit.report.drawing._svg", lambda figure, title: "<svg></svg>")
+
+
 def write_command(parent: Path, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Write a tiny model, a collection in the BEIR layout and a folder `work`; return overrides that name the two."""
     save_encoder(new_encoder(tokenizer), parent / "tiny")

@@ -19,10 +19,12 @@ class Ranks:
     """The processes of one training; by default this one alone, to which nothing here makes a difference.
 
     Args:
-        rank: the number of this process.
-        size: how many processes there are. Above 1 a process group is there, which sums on the weights' device.
+        rank: this process's number, which counts from 0.
+        size: how many processes train together. If there are several, they have joined a process group, which sums on
+            the weights' device.
         here: how many of them share this machine's memory.
-        control: a group on the CPU for words between the ranks, which may wait as long as a validation takes.
+        control: a process group on the CPU, through which ranks exchange flags; one may wait there for as long as a
+            validation takes.
     """
 
     def __init__(

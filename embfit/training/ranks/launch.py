@@ -46,8 +46,8 @@ class RankJob:
     """What one rank is to train with the others.
 
     Args:
-        job: the training.
-        devices: where the ranks compute.
+        job: describes the training that the ranks share.
+        devices: say where each rank computes.
         threads: how many threads a rank on a CPU computes with.
     """
 
@@ -61,8 +61,8 @@ def launch_ranks(job: Job, devices: Devices) -> Iterator[Ranks]:
     """Have all ranks train; inside, this process is the first of the ranks that are returned.
 
     Args:
-        job: the training of the first rank, this process.
-        devices: where the ranks compute.
+        job: describes the training as this process, the first rank, does it.
+        devices: say where each rank computes.
 
     Raises:
         UserError: another rank failed.
@@ -100,8 +100,8 @@ def on_device_of_rank(devices: Devices, local_rank: int, threads: int) -> Iterat
     """Compute on the device of a rank's place.
 
     Args:
-        devices: where the ranks compute.
-        local_rank: this rank's number on its machine.
+        devices: say where each rank computes.
+        local_rank: says which of its machine's ranks this process is, counted from 0.
         threads: how many threads a rank on a CPU computes with.
     """
     before = torch.get_num_threads()
@@ -123,9 +123,9 @@ def in_process_group(rank: int, devices: Devices, store: Store) -> Iterator[Rank
     The group is left when the block ends well. After a failure it is the caller's to `abort_process_group`.
 
     Args:
-        rank: the number of this process.
-        devices: where the ranks compute.
-        store: the place through which the ranks meet.
+        rank: says which of the ranks this process is, counted from 0.
+        devices: say where each rank computes.
+        store: connects the ranks until they have a process group.
     """
     on_gpu = torch.device(devices.first).type == "cuda"
     distributed.init_process_group(

@@ -23,9 +23,9 @@ def await_ranks(store: Store, size: int, look: Callable[[], None]) -> None:
     """Wait as the first rank until the others are there, and let them join.
 
     Args:
-        store: the place through which this training's ranks meet.
+        store: connects the ranks of this training.
         size: how many ranks there are.
-        look: is called at every turn, and raises when it knows that a rank is lost.
+        look: is called at every turn, and raises an error when it knows that a rank is lost.
 
     Raises:
         UserError: a rank cannot come, in its own words, or has not come in time.

@@ -36,9 +36,9 @@ def train_as_rank(path: Path, place: tuple[int, int], store: Store) -> None:
     """Train the module of a job as one of its ranks.
 
     Args:
-        path: the file that holds the job.
-        place: this process's rank, and its rank on its machine.
-        store: the place through which this job's ranks meet.
+        path: names the file that holds the job.
+        place: says which rank this process is among all of them, and among those of its machine.
+        store: connects the ranks of this job.
     """
     rank, local_rank = place
     found = _read(path)

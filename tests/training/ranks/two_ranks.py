@@ -1,7 +1,8 @@
 """Trains the tiny encoder on one rank and on two, and writes what both did; `test_launch.py` runs it, with a limit.
 
 It is run as two processes, of which the second waits for what the first one trains, as torchrun's do: so many trainings
-take the time of one start. The cases of `OWN` are about processes that a training starts by itself.
+take the time of one start. The cases of `OWN` are about processes that a training starts by itself. All are forked from
+one that has imported what they need.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from embfit.loss import InfoNCE, Matryoshka
 from embfit.model import BiEncoder, Encoder
 from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
+from embfit.run.child_process import ChildProcess
 from embfit.run.devices import find_devices
 from embfit.store import Store
 from embfit.training import Training
@@ -35,10 +37,12 @@ from embfit.training.fit.loop import Job, run
 from embfit.training.grouping import RandomGrouping, Topical
 from embfit.training.guide import make_guide
 from embfit.training.in_batch import InBatch, InBatchData
+from embfit.training.ranks import worker  # noqa: F401  # which the ranks that a training starts run
 from embfit.training.ranks.launch import launch_ranks
 from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
 from tests.conftest import TEXTS, make_collection, new_encoder, new_late_encoder, new_tokenizer, steady
+from tests.template_process import TemplateProcess
 
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
 ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
@@ -291,7 +295,22 @@ def write_cases(folder: Path) -> None:
             torch.save(found, folder / name / "found.pt")
 
 
-if __name__ == "__main__":
-    from tests.training.ranks.two_ranks import write_cases  # under the name by which other ranks find what is in here
+def main(arguments: list[str]) -> None:
+    """Write the cases as the first process, and train with it as the second."""
+    on_first_rank(partial(write_cases, Path(arguments[0])))
 
-    on_first_rank(partial(write_cases, Path(sys.argv[1])))
+
+if __name__ == "__main__":
+    from tests.training.ranks import two_ranks  # under the name by which other ranks find what is in here
+
+    template = TemplateProcess()
+
+    def start(cls: type[ChildProcess], module: str, arguments: list[str], words: Path) -> ChildProcess:
+        return cls(template.start(module, arguments, words), words)
+
+    ChildProcess.start = classmethod(start)
+    os.environ |= {"RANK": "1", "LOCAL_RANK": "1"}
+    second = template.start(two_ranks.__name__, sys.argv[1:], Path(sys.argv[1]) / "1.txt")
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+    two_ranks.main(sys.argv[1:])
+    sys.exit(second.wait(60))
