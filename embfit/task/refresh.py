@@ -18,6 +18,7 @@ from embfit.bundle.settings import BundleSettings
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
+from embfit.generator import NoGenerator
 from embfit.index import IndexBuilder
 from embfit.model import Encoder, EncoderChoice, encoder_at
 from embfit.records import Collection, Report
@@ -27,6 +28,7 @@ from embfit.store import Store, write_text
 from embfit.task.closing import REPORT, close, print_places
 from embfit.task.facts import describe
 from embfit.task.finetune import finetune
+from embfit.task.generated_data import Writer
 from embfit.task.parts import Data, EmbeddingLoss, Miner
 from embfit.task.refresh_plan import RefreshPlan, Train, plan_refresh
 from embfit.task.train_once import COSTLY, TRAINED
@@ -69,10 +71,16 @@ class Attempt:
         return [*(result.line for result in self.promotion.results), f"{self.manifest.label} is {now}"]
 
 
-@task(outputs=(*REPORT, *TRAINED, VERDICT, "tensorboard", "csv"), costly=COSTLY)
+@task(
+    outputs=(*REPORT, *TRAINED, VERDICT, "tensorboard", "csv", "queries*.parquet"),
+    costly=COSTLY,
+    paid=("generation",),
+)
 def refresh(
     data: Data,
     model: EncoderChoice,
+    generator: Writer,
+    evaluation: Writer,
     miner: Miner,
     loss: EmbeddingLoss,
     training: Training,
@@ -95,6 +103,8 @@ def refresh(
     Args:
         data: has the documents, and pairs to train on where there are any.
         model: is the model of the first version; for later ones, how it is trained and computed.
+        generator: writes training queries about the documents; what was answered for a document is not asked again.
+        evaluation: writes queries of a dev or test split that the data lack.
         miner: finds negatives.
         loss: of the training.
         training: how it is done.
@@ -116,7 +126,7 @@ def refresh(
     """
     with run.stage("load data"):
         collection = data.load(store)
-        plan = plan_refresh(bundle.versions, collection, train)
+        plan = plan_refresh(bundle.versions, collection, train, not isinstance(generator, NoGenerator))
     print("\n".join(plan.lines()), flush=True)
     if dry_run:
         return None
@@ -126,7 +136,20 @@ def refresh(
     with plan.champion_held(bundle.versions):
         kept = renewal.trained_further(model)
         if plan.trains:
-            report = finetune(data, kept, miner, loss, training, trainer, devices, evaluator, store, run)
+            report = finetune(
+                data=data,
+                model=kept,
+                generator=generator,
+                evaluation=evaluation,
+                miner=miner,
+                loss=loss,
+                training=training,
+                trainer=trainer,
+                devices=devices,
+                evaluator=evaluator,
+                store=store,
+                run=run,
+            )
             tuned = encoder_at(str(run.dir / "model"), model)
             attempts.append(renewal.attempt("trained", tuned, report))
         if not (attempts or plan.nothing) or (fallback and plan.outdated and not attempts[-1].promotion.promoted):

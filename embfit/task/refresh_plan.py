@@ -13,6 +13,7 @@ from embfit.bundle import BundleVersions, Manifest
 from embfit.bundle.changes import DocumentChanges, contents, published_contents, training_digest
 from embfit.bundle.versions import VersionLease
 from embfit.records import Collection
+from embfit.store import digest
 
 Train: TypeAlias = Literal["auto", "always", "never"]
 
@@ -100,8 +101,14 @@ class RefreshPlan:
         return f" ({sum(known):.0f} s the last time)" if known and stages[-1] in self.seconds else ""
 
 
-def plan_refresh(versions: BundleVersions, collection: Collection, train: Train) -> RefreshPlan:
+def plan_refresh(versions: BundleVersions, collection: Collection, train: Train, generates: bool) -> RefreshPlan:
     """Compare a collection with a bundle's champion.
+
+    Args:
+        versions: of the bundle.
+        collection: today's data.
+        train: when to train.
+        generates: whether training queries are written about the documents, so that other documents are other pairs.
 
     Raises:
         UserError: the champion's documents cannot be read.
@@ -110,6 +117,10 @@ def plan_refresh(versions: BundleVersions, collection: Collection, train: Train)
     champion = None if number is None else versions.manifest(number)
     before = {} if champion is None else published_contents(versions.path(champion.version), champion)
     pairs = training_digest(collection)
+    if generates:
+        pairs = digest(
+            {"pairs": pairs, "documents": sorted(content.hex() for content in contents(collection).values())}
+        )
     known = champion is not None and champion.trained_on == pairs
     return RefreshPlan(
         name=versions.name,
