@@ -103,8 +103,8 @@ def refresh(
     Args:
         data: has the documents, and pairs to train on where there are any.
         model: is the model of the first version; for later ones, how it is trained and computed.
-        generator: writes training queries about the documents; about those that it knows, its journal has them.
-        evaluation: writes queries of a dev or test split that the data lack; none leaves them to `generator`.
+        generator: writes training queries about the documents; what was answered for a document is not asked again.
+        evaluation: writes queries of a dev or test split that the data lack.
         miner: finds negatives.
         loss: of the training.
         training: how it is done.
@@ -126,7 +126,7 @@ def refresh(
     """
     with run.stage("load data"):
         collection = data.load(store)
-        plan = plan_refresh(bundle.versions, collection, train, generates=not isinstance(generator, NoGenerator))
+        plan = plan_refresh(bundle.versions, collection, train, not isinstance(generator, NoGenerator))
     print("\n".join(plan.lines()), flush=True)
     if dry_run:
         return None
@@ -137,7 +137,18 @@ def refresh(
         kept = renewal.trained_further(model)
         if plan.trains:
             report = finetune(
-                data, kept, generator, evaluation, miner, loss, training, trainer, devices, evaluator, store, run
+                data=data,
+                model=kept,
+                generator=generator,
+                evaluation=evaluation,
+                miner=miner,
+                loss=loss,
+                training=training,
+                trainer=trainer,
+                devices=devices,
+                evaluator=evaluator,
+                store=store,
+                run=run,
             )
             tuned = encoder_at(str(run.dir / "model"), model)
             attempts.append(renewal.attempt("trained", tuned, report))

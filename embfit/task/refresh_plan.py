@@ -105,16 +105,14 @@ class RefreshPlan:
         return f" ({sum(known):.0f} s the last time)" if known and stages[-1] in self.seconds else ""
 
 
-def plan_refresh(
-    versions: BundleVersions, collection: Collection, train: Train, generates: bool = False
-) -> RefreshPlan:
+def plan_refresh(versions: BundleVersions, collection: Collection, train: Train, generates: bool) -> RefreshPlan:
     """Compare a collection with a bundle's champion.
 
     Args:
         versions: of the bundle.
         collection: today's data.
-        train: what asks for a training.
-        generates: whether a generator writes pairs about the documents, so that other documents are other pairs.
+        train: when to train.
+        generates: whether training queries are written about the documents, so that other documents are other pairs.
 
     Raises:
         UserError: the champion's documents cannot be read.
@@ -124,7 +122,9 @@ def plan_refresh(
     before = {} if champion is None else published_contents(versions.path(champion.version), champion)
     pairs = training_digest(collection)
     if generates:
-        pairs = digest({"pairs": pairs, "documents": collection.corpus_digest})
+        pairs = digest(
+            {"pairs": pairs, "documents": sorted(content.hex() for content in contents(collection).values())}
+        )
     known = champion is not None and champion.trained_on == pairs
     return RefreshPlan(
         name=versions.name,

@@ -21,7 +21,7 @@ __all__ = ["browser"]  # a fixture
 
 # Uses the page in a frame as its reader would, and leaves what it saw in the title.
 READER = """
-<!doctype html><iframe src="/?q=bacterial%20infections&k=5" style="width: {width}px; height: 900px"></iframe>
+<!doctype html><iframe src="/?q=the%20bacterial%20infections&k=5" style="width: {width}px; height: 900px"></iframe>
 <script>
 const frame = document.querySelector("iframe");
 const seen = {{}};
@@ -89,7 +89,7 @@ def test_the_page_compares_two_versions(
         wide = visit(browser, served, tmp_path, "wide", 1000)
         assert wide == {
             "columns": "docs@1 (answers) | docs@2",
-            "first": served.post("/v1/search", query="bacterial infections", k=1).json()["data"][0]["documents"][0][
+            "first": served.post("/v1/search", query="the bacterial infections", k=1).json()["data"][0]["documents"][0][
                 "id"
             ],
             "marks": "bacterial infection",

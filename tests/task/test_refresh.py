@@ -25,6 +25,7 @@ from embfit.bundle.changes import DocumentChanges, training_digest
 from embfit.bundle.gates import Gates, SameQueries
 from embfit.model import save_encoder
 from embfit.records import Evaluation, Ranking, Report
+from embfit.task.refresh_plan import plan_refresh
 from tests.conftest import make_collection, new_encoder
 from tests.server.conftest import serving, until
 from tests.server.test_server import together
@@ -168,9 +169,9 @@ def tuned_to(monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast
     def replaced(base: list[float], tuned: list[float]) -> list[Any]:
         started_from: list[Any] = []
 
-        def finetune(data: Any, model: Any, *others: Any) -> Report:
-            run = others[-1]
-            started_from.append(model)
+        def finetune(**given: Any) -> Report:
+            run = given["run"]
+            started_from.append(given["model"])
             encoder = new_encoder(tokenizer)
             with torch.no_grad():
                 for weights in encoder.parameters():
@@ -253,6 +254,19 @@ def test_documents_alone_make_a_first_version(
     assert main([*refresh, "run.dir=two"]) == 0
     assert "documents  2: 1 new, 1 removed since handbook@1" in capsys.readouterr().out
     assert BundleVersions(Path("bundles"), "handbook").manifest().documents.encoded == 1
+
+
+def test_with_a_generator_other_documents_are_other_pairs() -> None:
+    versions = BundleVersions(Path("none"), "docs")
+
+    def pairs(*texts: str, generates: bool = True) -> tuple[str, bool]:
+        documents = {f"d{row}": text for row, text in enumerate(texts)}
+        plan = plan_refresh(versions, make_collection(documents, {}, {}), "auto", generates)
+        return plan.pairs, plan.trains
+
+    assert pairs("one", "two", generates=False) == ("", False)
+    assert pairs("one", "two")[1] is True
+    assert pairs("one", "two") == pairs("two", "one") != pairs("one", "three")
 
 
 def test_changes_and_pairs() -> None:
