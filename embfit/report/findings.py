@@ -66,12 +66,12 @@ def index_costs(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, str]]:
     """Return what each system's index takes, where it was measured, as people read it: system → column → value."""
     return {
         evaluation.system: {
-            "bytes a token": "" if cost["bytes_per_token"] is None else f"{cost['bytes_per_token']:,.0f}",
-            "bytes a document": f"{cost['bytes_per_document']:,.0f}",
+            "bytes/token": "" if cost["bytes_per_token"] is None else f"{cost['bytes_per_token']:,.0f}",
+            "bytes/document": f"{cost['bytes_per_document']:,.0f}",
             "index MB": f"{cost['bytes'] / 1e6:,.1f}",
-            "encoding, ms a document": f"{cost['encode_ms_per_document']:,.1f}",
-            "query p50, ms": f"{cost['query_ms_p50']:,.1f}",
-            "p95, ms": f"{cost['query_ms_p95']:,.1f}",
+            "encode ms": f"{cost['encode_ms_per_document']:,.1f}",
+            "query p50": f"{cost['query_ms_p50']:,.1f}",
+            "p95": f"{cost['query_ms_p95']:,.1f}",
         }
         for evaluation in evaluations
         if (cost := evaluation.facts.get("index"))

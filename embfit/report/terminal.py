@@ -47,7 +47,7 @@ def print_table(report: Report, console: Console | None = None) -> None:
             console.print(Text(said))
             console.print(_funnel(evaluation.funnel))
     if costs := index_costs(report.evaluations):
-        console.print(Text("Index and queries: bytes, and milliseconds on this machine"))
+        console.print(Text("What an index takes: bytes, and milliseconds for a document or a query on this machine"))
         console.print(_costs(costs))
     for sentence in verdict(report):
         console.print(Text(sentence))

@@ -99,7 +99,7 @@ def test_the_report_says_which_words_matched_and_what_an_index_costs(colbert: li
     found = report("again")["systems"]
     assert list(found) == ["base", "late", "late_reranked", "late_weighted"]
     assert found["late"]["index"]["bytes_per_token"] == found["base"]["index"]["bytes_per_token"] == 16 * 4
-    assert "bytes a document" in Path("again/report.html").read_text()
+    assert "bytes/document" in Path("again/report.html").read_text()
 
 
 def test_it_teaches_a_model_of_one_vector_a_text(colbert: list[str], command: list[str]) -> None:
