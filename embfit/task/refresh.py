@@ -18,6 +18,7 @@ from embfit.bundle.settings import BundleSettings
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
+from embfit.generator import NoGenerator
 from embfit.index import IndexBuilder
 from embfit.model import Encoder, EncoderChoice, encoder_at
 from embfit.records import Collection, Report
@@ -126,7 +127,8 @@ def refresh(
     with plan.champion_held(bundle.versions):
         kept = renewal.trained_further(model)
         if plan.trains:
-            report = finetune(data, kept, miner, loss, training, trainer, devices, evaluator, store, run)
+            none = NoGenerator()  # a refresh trains on the data's own pairs
+            report = finetune(data, kept, none, none, miner, loss, training, trainer, devices, evaluator, store, run)
             tuned = encoder_at(str(run.dir / "model"), model)
             attempts.append(renewal.attempt("trained", tuned, report))
         if not (attempts or plan.nothing) or (fallback and plan.outdated and not attempts[-1].promotion.promoted):
