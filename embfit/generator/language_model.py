@@ -124,7 +124,9 @@ def load_language_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, boo
         UserError: it cannot be loaded, or is of a kind whose samples cannot share what was read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
     try:
         config = AutoConfig.from_pretrained(folder)
         is_seq_to_seq = bool(config.is_encoder_decoder)
@@ -154,7 +156,9 @@ def convert_gguf(file: Path, folder: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise UserError(f"{file}: reading GGUF takes the package gguf: pip install 'embfit[gguf]'")
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     log.info("reading %s, once: its weights are kept in the store", file.name)
     try:
         read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)

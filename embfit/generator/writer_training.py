@@ -155,13 +155,16 @@ def query_loss(model: Any, pairs: Sequence[WrittenPair], device: torch.device) -
     same = (blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0)
     visible = same & (order[:, None] >= order) & (blocks >= 0)[:, None, :]
     visible |= torch.eye(width, dtype=torch.bool)  # padding sees itself, or its attention would be of nothing
+    columns = sorted({source for row in rows for source in row.sources})  # a large vocabulary's scores of these alone
+    place_of = {column: place for place, column in enumerate(columns)}
     logits = model(
         input_ids=tokens.to(device),
         attention_mask=_mask(model, visible, places, device),
         position_ids=places.to(device),
         use_cache=False,
-    ).logits  # [B, L, V]
-    where = [(number, source) for number, row in enumerate(rows) for source in row.sources]
+        logits_to_keep=torch.tensor(columns, device=device),
+    ).logits  # [B, columns, V]
+    where = [(number, place_of[source]) for number, row in enumerate(rows) for source in row.sources]
     targets = torch.tensor([target for row in rows for target in row.targets], device=device)
     numbers, sources = torch.tensor(where, device=device).T
     loss = nn.functional.cross_entropy(logits[numbers, sources].float(), targets)

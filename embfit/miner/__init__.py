@@ -9,6 +9,7 @@ from embfit.miner.bm25 import BM25Miner
 from embfit.miner.closest_examples import closest_examples
 from embfit.miner.cross_encoder import CrossEncoderMiner
 from embfit.miner.dense import DenseMiner
+from embfit.miner.hybrid import HybridMiner
 from embfit.miner.negatives_file import write_negatives
 from embfit.miner.no_negatives import NoNegatives
 from embfit.miner.random_documents import RandomMiner
@@ -20,6 +21,7 @@ __all__ = [
     "BlendMiner",
     "CrossEncoderMiner",
     "DenseMiner",
+    "HybridMiner",
     "NoNegatives",
     "RandomMiner",
     "RunFileMiner",

@@ -33,6 +33,10 @@ from embfit.store import write_text
 METRIC = "ndcg@10"
 HIDDEN = "task.labels=false"
 PAIRS = (50, 200, None)  # that a writer is trained on; None for all
+TOPICAL = ["training.batching=topical", "training.lr=1e-4"]
+TAUGHT = [  # by the base model and BM25 together
+    *TOPICAL, "miner=hybrid", "miner.miner.negatives=8", "loss=distill", "loss.teacher.teacher_temperature=1.5",
+]  # fmt: skip
 K = 60  # of reciprocal ranks
 
 
@@ -86,9 +90,10 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
             count = "all" if pairs is None else str(pairs)
             some = [*trained, f"generator.pairs={'null' if pairs is None else pairs}"]
             yield f"trained {count} {model}", [*some, HIDDEN]
-            topical = ["training.batching=topical", "training.lr=1e-4"]
-            yield f"trained {count} {model}, topical", [*some, HIDDEN, *topical]
+            yield f"trained {count} {model}, topical", [*some, HIDDEN, *TOPICAL]
+            yield f"trained {count} {model}, hybrid", [*some, HIDDEN, *TAUGHT]
         yield f"trained all {model}, labels", trained
+        yield f"trained all {model}, labels, hybrid", [*trained, *TAUGHT]
 
 
 def _styles(wanted: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_each_filter_drops_what_it_is_for(collection: Collection, tmp_path: Path
         None, "form", "form", "mention", "leak", "copy", "duplicate", *["general"] * 4, "round_trip", None,
     ]  # fmt: skip
     assert marks.counts == {
-        "form": 2, "mention": 1, "leak": 1, "copy": 1, "duplicate": 1, "general": 4, "similar": 0, "round_trip": 1,
+        "form": 2, "improbable": 0, "mention": 1, "leak": 1, "copy": 1, "duplicate": 1, "general": 4, "similar": 0,
+        "round_trip": 1,
     }  # fmt: skip
     assert marks.kept == 2
     assert marks.ranks["bm25"][0] == 1
@@ -61,6 +63,19 @@ def test_each_filter_drops_what_it_is_for(collection: Collection, tmp_path: Path
     loose = Filters(similar=None, round_trip=None, copy_words=None, general=9, mention=False, min_words=1)
     again = loose.apply(asked, collection, [], never_loaded, Store(tmp_path))
     assert [mark for mark in again.dropped_by if mark] == ["form", "duplicate"]
+
+
+def test_what_a_model_did_not_end_or_holds_for_improbable_is_dropped(collection: Collection, tmp_path: Path) -> None:
+    [asked] = written(("what pumps blood", 0))
+    several = [
+        replace(asked, finished=False),
+        replace(asked, log_probability=-2.6),
+        replace(asked, log_probability=-2.4),
+    ]
+    marks = WORDS.apply(several, collection, [], never_loaded, Store(tmp_path))
+    assert marks.dropped_by == ["form", "improbable", None]
+    kept = replace(WORDS, log_probability=None).apply(several[1:2], collection, [], never_loaded, Store(tmp_path))
+    assert kept.dropped_by == [None]
 
 
 def test_a_copy_of_the_document_counts_as_the_document(collection: Collection, tmp_path: Path) -> None:

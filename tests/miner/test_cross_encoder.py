@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from embfit.errors import ConfigError, UserError
-from embfit.miner import BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, ScoredMiner
+from embfit.index import index_words
+from embfit.miner import BM25Miner, CrossEncoderMiner, DenseMiner, HybridMiner, NoNegatives, ScoredMiner
 from embfit.model import CrossEncoder as Ranker
 from embfit.model import Encoder, load_teacher, save_cross_encoder
 from embfit.model.teacher import Teacher, write_assignment
@@ -97,6 +98,26 @@ def test_taught_leaves_the_choice_to_the_miner(
     for row in found.rows:
         expected = tiny_ranker.score(texts(small_collection, row["query"], row["positives"] + row["negatives"]))
         np.testing.assert_allclose(row["scores"], expected, atol=1e-5)
+
+
+def test_vectors_and_words_together_are_a_teacher(
+    small_collection: Collection, tiny_encoder: Encoder, store: Store
+) -> None:
+    dense = DenseMiner(negatives=3, relative_margin=None)
+    found = HybridMiner(dense, scale=20.0, words=0.5, language="en").mine(small_collection, tiny_encoder, store)
+    plain = dense.mine(small_collection, tiny_encoder, store)
+    assert found.rows["negatives"][:] == plain.rows["negatives"][:]
+    index = index_words(small_collection, store, "en")
+    for row in found.rows:
+        [question] = small_collection.query_texts([row["query"]])
+        read = [*row["positives"], *row["negatives"]]
+        cosines = (
+            tiny_encoder.encode([question], "query")
+            @ tiny_encoder.encode(list(small_collection.document_texts(read)), "document").T
+        )
+        np.testing.assert_allclose(row["scores"], 20 * cosines[0] + 0.5 * index.scores(question)[read], atol=1e-4)
+    assert found.facts["teacher_scores"] == 8 * 4
+    assert HybridMiner(NoNegatives()).mine(small_collection, tiny_encoder, store).facts["teacher_scores"] == 8
 
 
 def test_a_cross_encoder_must_be_named(small_collection: Collection, tiny_encoder: Encoder, store: Store) -> None:
