@@ -188,6 +188,9 @@ NEEDS = {
     "task/refresh": "bundle.name",
     "task/serve": "bundle.name",
     "experiment/distill": "miner.model",
+    "generator/local": "model",
+    "generator/trained": "model",
+    "experiment/from-documents": "data.path",
     "experiment/labelled-pairs": "data.path",
 }
 
