@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from embfit.compose.tasks import task
-from embfit.errors import UserError
+from embfit.errors import ConfigError
 from embfit.model import Pretrained
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -36,13 +36,13 @@ def export(
         max_batch: texts that a repository's graph computes at once.
 
     Raises:
-        ConfigError: the packages that convert are not installed.
-        UserError: the model cannot be converted, its graph gives other vectors, or it would be converted elsewhere.
+        ConfigError: the packages that convert are not installed, or the model would not be PyTorch's on a CPU.
+        UserError: the model cannot be converted, or its graph gives other vectors.
     """
     from embfit.model.export import write_graph_folder, write_triton_repository
 
     if devices.first != "cpu" or model.backend != "torch":
-        raise UserError("task=export converts on a CPU from PyTorch; set trainer=cpu and model.backend=torch")
+        raise ConfigError("task=export converts on a CPU from PyTorch; set trainer=cpu and model.backend=torch")
     with run.stage("load model"):
         encoder = model.load(devices.first)
     folder = run.dir / "export"

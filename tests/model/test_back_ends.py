@@ -87,6 +87,8 @@ def test_weights_are_converted_once_and_changed_ones_anew(
     assert encoder.graph is not None
     assert other.graph is not None
     assert encoder.graph.path == other.graph.path  # a prompt is no part of the backbone
+    files = {"onnx": {"model.onnx"}, "openvino": {"openvino_model.xml", "openvino_model.bin"}}[back_end]
+    assert {file.name for file in encoder.graph.path.parent.iterdir()} == files | {"key.json"}
     with torch.no_grad():
         next(other.backbone.parameters()).mul_(1.5)
     before = encoder.encode(TEXTS, "document")

@@ -46,6 +46,10 @@ def test_a_folder_has_the_graph_and_the_model(
     assert manifest["prompts"] == {"query": "q: ", "document": "d: "}
     assert manifest["outputs"] == {"sentence_embedding": ["batch", 32]}
     assert manifest["checked"]["largest_distance"] < 1e-5
+    assert {path for path in manifest["files"] if path.startswith(f"{back_end}/")} == {
+        f"{back_end}/{name}"
+        for name in ({"model.onnx"} if back_end == "onnx" else {"openvino_model.xml", "openvino_model.bin"})
+    }
     for path, facts in manifest["files"].items():
         assert vars(FileFacts.of(tmp_path / "export" / path)) == facts
     if pooling != "lasttoken":

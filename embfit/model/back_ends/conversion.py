@@ -8,6 +8,7 @@ shape of its example alone, so what each makes is checked before it gets its nam
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -72,9 +73,12 @@ def convert(
                 raise
             reason = first_line(error)
         if reason is None:
-            for file in path.parent.iterdir():
-                file.rename(folder / file.name)
+            for file in [*path.parent.iterdir()]:
+                if file.is_file():
+                    file.rename(folder / file.name)
+            shutil.rmtree(scratch)
             return folder / path.name
+        shutil.rmtree(scratch)
         log.debug("%s of %s: %s", exporter.__name__, type(backbone).__name__, reason)
         failures.append(reason)
     raise UserError(

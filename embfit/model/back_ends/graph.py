@@ -39,7 +39,7 @@ Run: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(eq=False)
 class Graph:
-    """A converted backbone in a file. It is opened when first used, with the threads that PyTorch has then.
+    """A converted backbone in a file. It is opened when first used, and computes with as many threads as PyTorch.
 
     Pickled, it is its file's name: another process opens it anew.
 
@@ -57,6 +57,7 @@ class Graph:
     digest: str | None = None
     kept: object = None
     _run: Run | None = field(default=None, init=False, repr=False)
+    _threads: int = field(default=0, init=False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,7 +69,8 @@ class Graph:
         padding = (0, -length % STEP)
         ids, mask = (functional.pad(one, padding).numpy() for one in (input_ids, attention_mask))
         with self._lock:  # an OpenVINO request computes one batch at a time
-            if self._run is None:
+            if self._run is None or self._threads != torch.get_num_threads():
+                self._threads = torch.get_num_threads()
                 self._run = open_graph(self.back_end, self.precision, self.path, HIDDEN)
             found = self._run(ids, mask)
         return torch.from_numpy(found)[:, :length]
