@@ -36,7 +36,7 @@ needs_both = pytest.mark.skipif(
 
 def with_prompts(tokenizer: PreTrainedTokenizerFast) -> Encoder:
     """A bi-encoder with everything that stands around a backbone."""
-    made = new_encoder(tokenizer, pooling="cls", query_prompt="the query: ", normalize=True)
+    made = new_encoder(tokenizer, 0.1, pooling="cls", query_prompt="the query: ", normalize=True)  # with dropout
     torch.manual_seed(1)
     made.head = nn.ModuleList([Projection({"in_features": 32, "out_features": 24, "activation_function": "Tanh"})])
     made._width = 24
@@ -64,6 +64,7 @@ def test_vectors_are_pytorchs(
         assert np.array_equal(found.counts, expected.counts)
         assert encoder.fingerprint(kind) != fingerprint
         assert (encoder.back_end, encoder.computes_in) == (back_end, "fp32")
+        assert not encoder.backbone.training
 
 
 @pytest.mark.parametrize("back_end", BACK_ENDS)

@@ -38,7 +38,7 @@ def padded(encoder: BiEncoder, texts: list[str], kind: str) -> tuple[np.ndarray,
 def test_a_folder_has_the_graph_and_the_model(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, back_end: Any, pooling: str
 ) -> None:
-    encoder: Any = new_encoder(tokenizer, pooling=pooling, query_prompt="q: ", document_prompt="d: ")
+    encoder: Any = new_encoder(tokenizer, 0.1, pooling=pooling, query_prompt="q: ", document_prompt="d: ")
     manifest = write_graph_folder(encoder, tmp_path / "export", back_end)
     run = open_graph(back_end, "fp32", tmp_path / "export" / manifest["graph"], VECTORS)
     assert np.abs(run(*padded(encoder, TEXTS, "query")) - encoder.encode(TEXTS, "query")).max() < 1e-5

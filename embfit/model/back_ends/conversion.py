@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from embfit.errors import UserError, first_line, is_disk_full
+from embfit.errors import UserError, is_disk_full
 from embfit.model.back_ends.graph import FILES, INPUTS, GraphBackEnd, import_openvino
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 OPSET = 18
 TOKENWISE: Mapping[int, str] = {0: "batch", 1: "length"}  # the dimensions of [N, L] and [N, L, H] that vary
 EXAMPLE = (2, 16)  # texts and tokens; neither may be 1, which exporters take for a constant
+MESSAGE = 300  # characters of an error that are told
 TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers that tell of every operation
 
 Outputs: TypeAlias = Mapping[str, Mapping[int, str]]
@@ -59,6 +60,7 @@ def convert(
     Raises:
         UserError: no exporter gives a graph that passes.
     """
+    module.eval()  # else exporting would leave the backbone in training mode, with dropout
     failures = []
     for exporter in EXPORTERS:
         scratch = folder / exporter.__name__.strip("_")
@@ -71,7 +73,7 @@ def convert(
         except Exception as error:  # an exporter, or a runtime that reads what it wrote, raises what it likes
             if is_disk_full(error):
                 raise
-            reason = first_line(error)
+            reason = " ".join(str(error).split())[:MESSAGE] or type(error).__name__  # a runtime's first line is a place
         if reason is None:
             for file in [*path.parent.iterdir()]:
                 if file.is_file():

@@ -116,7 +116,7 @@ def describe(encoder: BiEncoder, distance: float) -> Mapping[str, Any]:
     return {
         "embfit": __version__,
         "source": encoder.source,
-        "fingerprints": {kind: encoder.fingerprint(kind) for kind in ("query", "document")},  # type: ignore[arg-type]
+        "fingerprints": {kind: encoder.fingerprint(kind) for kind in ("query", "document")},
         "prompts": {"query": settings.query_prompt, "document": settings.document_prompt},
         "pooling": settings.pooling,
         "unit_length": settings.normalize,
