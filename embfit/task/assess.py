@@ -162,7 +162,7 @@ def _late_model(path: str | None, runs: str, context: EvaluationContext) -> Late
     found = path or newest_encoder(Path(runs), context.collection, holds_late_interaction)
     if found is None:
         return None
-    encoder = encoder_at(str(found), context.model).load(*context.devices)
+    encoder = encoder_at(str(found), context.model).load(*context.devices, store=context.store)
     if not isinstance(encoder, LateInteractionEncoder):
         raise ConfigError(f"task.late={path} is a model of one vector a text; name it in task.models instead")
     log.info("late interaction is measured by %s", found)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from embfit.compose.tasks import task
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, UserError
 from embfit.model import Pretrained
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -37,7 +37,7 @@ def export(
 
     Raises:
         ConfigError: the packages that convert are not installed, or the model would not be PyTorch's on a CPU.
-        UserError: the model cannot be converted, or its graph gives other vectors.
+        UserError: the model cannot be converted, its graph gives other vectors, or it has a query adapter.
     """
     from embfit.model.export import write_graph_folder, write_triton_repository
 
@@ -45,6 +45,11 @@ def export(
         raise ConfigError("task=export converts on a CPU from PyTorch; set trainer=cpu and model.backend=torch")
     with run.stage("load model"):
         encoder = model.load(devices.first)
+        if encoder.query_adapter is not None:
+            raise UserError(
+                f"{encoder.source} has a query adapter, which tells queries from documents as no graph here "
+                "does; serve it with task=serve"
+            )
     folder = run.dir / "export"
     with run.stage("export"):
         if format == "triton":

@@ -37,8 +37,7 @@ class TextVectors(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the vectors, in fp32."""
-        found: Tensor = self.encoder(input_ids, attention_mask)
-        return found
+        return self.encoder.text_vectors(input_ids, attention_mask)
 
 
 def write_graph_folder(encoder: BiEncoder, folder: Path, back_end: GraphBackEnd) -> dict[str, Any]:
