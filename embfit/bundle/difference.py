@@ -16,7 +16,7 @@ from embfit.evaluator.significance import bootstrap_interval, randomisation_p
 Row: TypeAlias = tuple[str, ...]
 
 NAMED = 5  # ids of documents that are told
-MODEL = ("query", "document", "width", "max_length", "precision", "source", "dims")
+MODEL = ("query", "document", "width", "max_length", "precision", "back_end", "source", "dims")
 INDEX = ("kind", "bytes", "recall")
 
 

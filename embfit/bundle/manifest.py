@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from embfit.errors import UserError
+from embfit.model.back_ends.graph import BackEnd
 from embfit.store import FileFacts, write_text
 
 FILE = "manifest.json"
@@ -33,6 +34,7 @@ class ModelRecord:
         source: where the weights came from.
         dims: dimensions that vectors may be cut to, smallest first: those that the model was trained for.
         versions: releases of the packages that compute vectors.
+        back_end: what computed the documents' hidden states.
         probes: texts whose query vectors stand in `probes.npy`, by which an opened encoder is checked.
     """
 
@@ -44,6 +46,7 @@ class ModelRecord:
     source: str
     dims: Sequence[int] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    back_end: BackEnd = "torch"
     probes: Sequence[str] = ()
 
 

@@ -17,7 +17,10 @@ from embfit.bundle.versions import BundleVersions, VersionLease
 from embfit.errors import UserError, first_line
 from embfit.index import BM25Index, load_index
 from embfit.model import Encoder, Pretrained, encoder_at
+from embfit.model.back_ends.choice import BackEndChoice, choose_back_end
+from embfit.model.back_ends.graph import BackEnd, installed
 from embfit.model.precision import Precision, multiplies_bf16
+from embfit.store import Store
 from embfit.vectors import unit_length
 
 log = logging.getLogger(__name__)
@@ -68,6 +71,17 @@ class Bundle:
         self.close()
 
 
+@dataclass(frozen=True)
+class QueryEncoding:
+    """How queries are encoded; `open_bundle` documents the values."""
+
+    device: str
+    precision: Precision
+    back_end: BackEndChoice | None
+    trust_remote_code: bool
+    store: Store | None
+
+
 def open_bundle(
     path: str | Path,
     which: str | int = "champion",
@@ -75,6 +89,8 @@ def open_bundle(
     precision: Precision = "auto",
     contents: bool = True,
     trust_remote_code: bool = False,
+    backend: BackEndChoice | None = None,
+    store: Store | None = None,
 ) -> Bundle:
     """Open a version of a bundle.
 
@@ -85,19 +101,23 @@ def open_bundle(
         precision: what queries are encoded in; auto is what the documents were encoded in, where this machine has it.
         contents: whether every file is read and held to its digest; else files are held to their sizes.
         trust_remote_code: whether Python code that comes with the model is run.
+        backend: what computes queries; None is what computed the documents, or PyTorch where that is not installed.
+        store: keeps what the back end is converted to; None converts for this version alone.
 
     Raises:
+        ConfigError: the back end is not installed, or does not compute in this precision.
         UserError: there is no such version, a file of it is damaged, or its encoder does not give the vectors here that
             it gave where the version was made.
     """
     folder = Path(path).expanduser()
+    queries = QueryEncoding(device, precision, backend, trust_remote_code, store)
     if (folder / FILE).is_file():
-        return _open(folder.resolve(), device, precision, contents, trust_remote_code)
+        return _open(folder.resolve(), queries, contents)
     versions = BundleVersions(folder.parent, folder.name)
     for attempt in range(1, ATTEMPTS + 1):
         found = versions.path(which)
         try:
-            return _open(found, device, precision, contents, trust_remote_code)
+            return _open(found, queries, contents)
         except UserError:
             if found.is_dir() or attempt == ATTEMPTS:
                 raise
@@ -120,18 +140,13 @@ def probe_distance(encoder: Encoder, texts: list[str], published: np.ndarray) ->
     return float((1 - cosines).max(initial=0.0))
 
 
-def _open(folder: Path, device: str, precision: Precision, contents: bool, trust_remote_code: bool) -> Bundle:
+def _open(folder: Path, queries: QueryEncoding, contents: bool) -> Bundle:
     lease = VersionLease(folder)
     try:
         manifest = read_manifest(folder)
         verify(folder, manifest, contents)
         documents = read_documents(folder, manifest.label, manifest.documents)
-        place = str(folder / MODEL)
-        like = Pretrained(place, precision=manifest.model.precision, trust_remote_code=trust_remote_code)
-        encoder = encoder_at(place, like).load(device)
-        encoder.source = manifest.label
-        same = encoder.fingerprint("query") == manifest.model.query
-        encoder.settings = replace(encoder.settings, precision=_precision(precision, manifest, encoder))
+        encoder, same = _encoder(folder, manifest, queries)
         distance = _checked(encoder, manifest, np.load(folder / PROBES), same)
         index = load_index(folder / INDEX)
         words = load_index(folder / WORDS) if manifest.words is not None else None
@@ -147,6 +162,41 @@ def _open(folder: Path, device: str, precision: Precision, contents: bool, trust
         if isinstance(error, (OSError, ValueError, RuntimeError)):  # of libraries, about files that were verified
             raise UserError(f"{folder} cannot be opened: {first_line(error)}") from error
         raise
+
+
+def _encoder(folder: Path, manifest: Manifest, queries: QueryEncoding) -> tuple[Encoder, bool]:
+    """Return the encoder of queries, and whether it is the published one as far as that can be told here."""
+    place = str(folder / MODEL)
+    published = manifest.model
+    like = Pretrained(place, precision=published.precision, trust_remote_code=queries.trust_remote_code)
+    encoder = encoder_at(place, like).load(queries.device)
+    encoder.source = manifest.label
+    same = published.back_end != "torch" or encoder.fingerprint("query") == published.query
+    encoder.settings = replace(encoder.settings, precision=_precision(queries.precision, manifest, encoder))
+    back_end = queries.back_end or _published_back_end(manifest, encoder)
+    if back_end == "torch":
+        return encoder, same
+    precision = queries.precision
+    if precision == "auto" and back_end == published.back_end:
+        precision = encoder.settings.precision
+    choose_back_end(encoder, back_end, precision, queries.store, "server.backend")
+    if (encoder.back_end, encoder.computes_in) == (published.back_end, published.precision):
+        same = encoder.fingerprint("query") == published.query
+    return encoder, same
+
+
+def _published_back_end(manifest: Manifest, encoder: Encoder) -> BackEnd:
+    """Return what computed the documents; PyTorch where that cannot compute here."""
+    back_end = manifest.model.back_end
+    if back_end == "torch" or (installed(back_end) and encoder.device.type == "cpu"):
+        return back_end
+    log.warning(
+        "%s was encoded by %s, which %s; its queries are encoded by torch",
+        manifest.label,
+        back_end,
+        f"is not installed (pip install 'embfit[{back_end}]')" if encoder.device.type == "cpu" else "needs a CPU",
+    )
+    return "torch"
 
 
 def _precision(asked: Precision, manifest: Manifest, encoder: Encoder) -> Precision:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +35,9 @@ from embfit.evaluator.systems import EvaluationContext
 from embfit.index import BM25Index, IndexBuilder, load_index
 from embfit.index.files import read_settings
 from embfit.model import Encoder, Pretrained, encoder_at, save_encoder
+from embfit.model.back_ends.graph import BackEnd
 from embfit.model.fingerprint import frozen
 from embfit.model.lora import has_adapter, merge
-from embfit.model.precision import uses_bf16
 from embfit.records import Collection, Embeddings
 from embfit.store import Store, write_text
 from embfit.version import __version__
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 PROBED = 8  # queries whose vectors are published with the model
 PACKAGES = ("torch", "transformers", "tokenizers", "faiss-cpu")
+RUNTIMES: Mapping[BackEnd, tuple[str, ...]] = {"torch": (), "onnx": ("onnxruntime",), "openvino": ("openvino",)}
 SCRATCH = "scratch"  # of the unfinished folder; not published
 
 
@@ -111,7 +112,7 @@ def publish(
         earlier = find_earlier(versions, encoder, collection)
         embeddings = document_vectors(encoder, collection, store, earlier, scratch)
         _write_index(folder / INDEX, contents.builder, embeddings, earlier)
-        model = _write_model(folder, contents, contexts[0].split)
+        model = _write_model(folder, contents, contexts[0].split, store)
         columns = write_documents(folder, collection, contents.texts)
         if contents.words is not None:
             (folder / WORDS).mkdir()
@@ -168,16 +169,16 @@ def _write_index(folder: Path, builder: IndexBuilder, embeddings: Embeddings, ea
         raise UserError(f"the documents cannot be indexed: {error}") from error
 
 
-def _write_model(folder: Path, contents: Contents, split: str) -> ModelRecord:
+def _write_model(folder: Path, contents: Contents, split: str, store: Store) -> ModelRecord:
     """Write the encoder, and hold what is read back to the one that made the vectors."""
     encoder = contents.encoder
     save_encoder(encoder, folder / MODEL)
     probes = sample_queries(contents.collection, split)[:PROBED]
     vectors = encoder.embed(probes, "query").rows
     np.save(folder / PROBES, vectors)
-    precision: Literal["fp32", "bf16"] = "bf16" if uses_bf16(encoder.settings.precision, encoder.device) else "fp32"
     place = str(folder / MODEL)
-    saved = encoder_at(place, Pretrained(place, precision=precision)).load(str(encoder.device))
+    like = Pretrained(place, precision=encoder.computes_in, backend=encoder.back_end)
+    saved = encoder_at(place, like).load(str(encoder.device), store=store)
     distance = probe_distance(saved, probes, vectors)
     if distance > APART or saved.fingerprint("query") != encoder.fingerprint("query"):
         raise UserError(
@@ -189,10 +190,11 @@ def _write_model(folder: Path, contents: Contents, split: str) -> ModelRecord:
         document=encoder.fingerprint("document"),
         width=encoder.width,
         max_length=encoder.max_length,
-        precision=precision,
+        precision=encoder.computes_in,
         source=encoder.source,
         dims=sorted({*contents.dims}),
-        versions={name: release(name) for name in PACKAGES},
+        versions={name: release(name) for name in (*PACKAGES, *RUNTIMES[encoder.back_end])},
+        back_end=encoder.back_end,
         probes=probes,
     )
 

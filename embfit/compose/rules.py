@@ -133,6 +133,17 @@ def weights_can_move(values: Values) -> Iterator[Problem]:
         )
 
 
+def back_end_trains(values: Values) -> Iterator[Problem]:
+    """Only PyTorch computes gradients."""
+    back_end = (values.get("model") or {}).get("backend", "torch")
+    if _declared(values).trains and back_end != "torch":
+        yield Problem(
+            "model.backend",
+            f"{back_end} cannot train; set model.backend=torch, and choose {back_end} for the tuned model in the tasks "
+            "that only encode (evaluate, mine, index, search)",
+        )
+
+
 def adapter_dropout_is_on(values: Values) -> Iterator[Problem]:
     """Training without dropout has none in the adapter either."""
     dropout = ((values.get("model") or {}).get("lora") or {}).get("dropout")
@@ -214,6 +225,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     bundle_is_named,
     strategy_trains,
     weights_can_move,
+    back_end_trains,
     adapter_dropout_is_on,
     compiled_layers_are_kept,
     callbacks_have_no_work_of_ours,

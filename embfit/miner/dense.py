@@ -45,7 +45,7 @@ class DenseMiner(RankedMiner):
         """Return each query's nearest documents as a source; its key holds the encoder's fingerprint."""
         chosen = encoder
         if self.encoder is not None:
-            chosen = self.encoder.load(*encoder.devices)
+            chosen = self.encoder.load(*encoder.devices, store=store)
 
         def prepare(examples: TrainingQueries) -> Propose:
             queries = embed(chosen, collection, "query", store, rows=examples.queries.tolist()).vectors

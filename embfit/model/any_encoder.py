@@ -14,7 +14,7 @@ def encoder_at(path: str, like: EncoderChoice, revision: str | None = None) -> E
 
     Args:
         path: a folder, or a name on the Hub.
-        like: computes as it does: attention, number formats, and whether code of models is run.
+        like: computes as it does: attention, number formats, back end, and whether code of models is run.
         revision: the branch, tag or commit on the Hub.
 
     Raises:
@@ -28,5 +28,6 @@ def encoder_at(path: str, like: EncoderChoice, revision: str | None = None) -> E
         attention=like.attention,
         dtype=like.dtype,
         precision=like.precision,
+        backend=like.backend,
         trust_remote_code=like.trust_remote_code,
     )

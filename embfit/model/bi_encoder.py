@@ -88,14 +88,16 @@ class BiEncoder(Encoder):
             blocks = (replace(block, roles=np.full(len(block.ids), ATTENDED | ASKED, np.uint8)) for block in blocks)
         return blocks
 
-    def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
-        """Embed token ids: [N, L] → [N, D] float32, of unit length where the model normalises."""
-        attended = roles & ATTENDED
-        hidden = self.hidden_states(input_ids, attended, bf16)
-        vectors = pool(hidden, attended, self.settings.pooling)
+    def text_vectors(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool = False) -> Tensor:
+        """Embed token ids as documents' are, without a query adapter: [N, L] → [N, D] float32."""
+        vectors = pool(self.hidden_states(input_ids, attention_mask, bf16), attention_mask, self.settings.pooling)
         for layer in self.head:
             vectors = layer(vectors)
-        vectors = functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
+        return functional.normalize(vectors, dim=-1) if self.settings.normalize else vectors
+
+    def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
+        """Embed token ids: [N, L] → [N, D] float32, of unit length where the model normalises."""
+        vectors = self.text_vectors(input_ids, roles & ATTENDED, bf16)
         if self.query_adapter is None:
             return vectors
         asked = (roles & ASKED).any(dim=1, keepdim=True)  # [N, 1]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from embfit.errors import UserError
+from embfit.model.back_ends.graph import BackEnd, Graph, GraphPrecision
 from embfit.model.compiled import compiled_hidden_states, hidden_states
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.layers import without_cache
@@ -66,7 +67,8 @@ class Encoder(nn.Module):
         self.further_devices = tuple(further_devices)
         widths = [layer.linear.out_features for layer in head if isinstance(layer, Projection)]
         self._width = int(widths[-1] if widths else backbone.config.get_text_config().hidden_size)
-        self._options = without_cache(backbone)
+        self.backbone_options = without_cache(backbone)
+        self.graph: Graph | None = None  # what computes the hidden states in the place of the backbone
 
     def length(self, kind: Kind) -> int:
         """Return how many tokens are read of a query or of a document, special tokens included."""
@@ -125,10 +127,12 @@ class Encoder(nn.Module):
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool) -> Tensor:
         """Return the backbone's last hidden states, [N, L] → [N, L, H]; all that follows them is fp32."""
+        if self.graph is not None:
+            return self.graph.hidden_states(input_ids, attention_mask)
         # encoding for storage is not compiled: what it gives must not depend on how a model was trained
         run = compiled_hidden_states if self.compiled and not torch.is_inference_mode_enabled() else hidden_states
         with autocast(input_ids.device, bf16):
-            return run(self.backbone, input_ids, attention_mask, self._options)
+            return run(self.backbone, input_ids, attention_mask, self.backbone_options)
 
     @property
     def device(self) -> torch.device:
@@ -223,7 +227,7 @@ class Encoder(nn.Module):
             advance: called with the number of texts after each batch.
         """
         device, training = self.device, self.training
-        bf16 = uses_bf16(self.settings.precision, device)
+        bf16 = self.computes_in == "bf16"
         self.eval()
         try:
             for texts in batches:
@@ -233,6 +237,18 @@ class Encoder(nn.Module):
                 advance(len(texts))
         finally:
             self.train(training)
+
+    @property
+    def back_end(self) -> BackEnd:
+        """What computes the hidden states."""
+        return "torch" if self.graph is None else self.graph.back_end
+
+    @property
+    def computes_in(self) -> GraphPrecision:
+        """The number format in which hidden states are computed."""
+        if self.graph is not None:
+            return self.graph.precision
+        return "bf16" if uses_bf16(self.settings.precision, self.device) else "fp32"
 
     @property
     def pad_id(self) -> int:
@@ -247,13 +263,13 @@ class Encoder(nn.Module):
     def fingerprint(self, kind: Kind) -> str:
         """Identify what the vector of a query, or of a document, depends on besides its text.
 
-        That is the weights, the configuration, the tokenizer, how that side is read, and precision. The weights are
-        read anew each time, except within `embfit.model.frozen`.
+        That is the weights, the configuration, the tokenizer, how that side is read, the back end and its precision.
+        Weights are read anew each time, except within `embfit.model.frozen`.
         """
         around = {
-            "back_end": "torch",
+            "back_end": self.back_end,
             "head": [layer.description for layer in self.head],
-            "bf16": uses_bf16(self.settings.precision, self.device),
+            "bf16": self.computes_in == "bf16",
             **self.computing(),
             **self.reading(kind, self.length(kind)),
             **self.adapting(kind),

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from embfit.errors import UserError
 from embfit.hints import Location
+from embfit.model.back_ends.choice import BackEndChoice, choose_back_end
 from embfit.model.encoder import Encoder
 from embfit.model.folder import holds_cross_encoder
 from embfit.model.loading import Weights
@@ -23,10 +24,12 @@ from embfit.model.precision import Precision
 from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Attention
 from embfit.model.trainable import TrainedParts, check_trainable, trainable
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 TRAINED = ("lora", "freeze_embeddings", "freeze_layers", "compile")  # fields that say what is trained, and how
+Chosen = TypeVar("Chosen", bound=Encoder)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class EncoderChoice:
             CPU trains short texts.
         dtype: what the weights are kept in; training wants float32.
         precision: what the backbone computes in; auto is bf16 where the hardware multiplies it.
+        backend: what computes texts' vectors: PyTorch, ONNX Runtime or OpenVINO; auto is the fastest that is there.
         trust_remote_code: whether Python code that comes with the model is run.
         lora: how an adapter is trained instead of the weights.
         freeze_embeddings: whether the token embeddings stay as they are.
@@ -59,6 +63,7 @@ class EncoderChoice:
     attention: Attention = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     precision: Precision = "auto"
+    backend: BackEndChoice = "torch"
     trust_remote_code: bool = False
     lora: LoRA = NO_ADAPTER
     freeze_embeddings: bool = False
@@ -74,15 +79,17 @@ class EncoderChoice:
         """How a map of queries' vectors is trained in the place of the weights; with rank None, the weights are."""
         return NO_QUERY_ADAPTER
 
-    def load(self, device: str = "auto", *further: str) -> Encoder:
+    def load(self, device: str = "auto", *further: str, store: Store | None = None) -> Encoder:
         """Load weights and tokenizer.
 
         Args:
             device: what the weights are put on; `auto` is a GPU where there is one.
             further: devices of further processes that share the encoding of many texts with this one.
+            store: keeps what the back end is converted to; None converts for this encoder alone.
 
         Raises:
-            UserError: the model cannot be found, read, or is not what the configuration says.
+            UserError: the model cannot be found, read, converted, or is not what the configuration says.
+            ConfigError: the back end is not installed, or does not compute in this precision.
         """
         raise NotImplementedError
 
@@ -100,6 +107,11 @@ class EncoderChoice:
         Behind it the encoder is what will be saved, its adapter merged or beside the base.
         """
         return trainable(encoder, self._trained_parts(encoder))
+
+    def _by_back_end(self, encoder: Chosen, store: Store | None) -> Chosen:
+        """Return a loaded encoder, which computes by the back end from then on."""
+        choose_back_end(encoder, self.backend, self.precision, store)
+        return encoder
 
     def _weights(self) -> tuple[Weights, Path]:
         """Return what says how the weights are loaded, and the local folder that has them.

@@ -51,6 +51,12 @@ def model_fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
+def backbone_fingerprint(backbone: PreTrainedModel) -> str:
+    """Identify what hidden states depend on besides the tokens and the precision: weights and configuration."""
+    parts = {"weights": read_weights(backbone), "backbone": _describe(backbone)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Read a model's weights once for all fingerprints within this context, in which nothing may train it.

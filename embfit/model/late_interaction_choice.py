@@ -27,6 +27,7 @@ from embfit.model.precision import choose_device
 from embfit.model.projection import Projection
 from embfit.model.settings import Expansion, LateInteractionSettings
 from embfit.records import Seed
+from embfit.store import Store
 from embfit.tokens import tokenizer_lock
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class LateInteraction(EncoderChoice):
         if self.expansion == "fixed" and self.attend_to_expansion is False:
             self._check_attention()
 
-    def load(self, device: str = "auto", *further: str) -> LateInteractionEncoder:
+    def load(self, device: str = "auto", *further: str, store: Store | None = None) -> LateInteractionEncoder:
         """Load weights, tokenizer and projection; arguments as `EncoderChoice.load`.
 
         Raises:
@@ -120,7 +121,7 @@ class LateInteraction(EncoderChoice):
             if not settings.attend_to_expansion:
                 self._check_attention()
         encoder = LateInteractionEncoder(backbone, tokenizer, settings, head, str(folder), further)
-        return encoder.to(choose_device(device)).eval()
+        return self._by_back_end(encoder.to(choose_device(device)).eval(), store)
 
     def check(self, encoder: Encoder) -> None:
         """Refuse to train of a loaded encoder what it has not, before there is any work.

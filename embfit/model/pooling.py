@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 Pooling: TypeAlias = Literal["mean", "cls", "lasttoken"]
@@ -24,6 +23,7 @@ def pool(tokens: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     tokens = tokens.float()  # bf16 sums over hundreds of tokens lose the digits that separate close documents
     if pooling != "mean":  # not the first or last column: a tokenizer may pad on either side
         column = mask.argmax(dim=1) if pooling == "cls" else mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
-        return tokens[torch.arange(len(tokens), device=tokens.device), column]
+        # gathered, since exporters to graphs would take the number of texts for a constant
+        return tokens.gather(1, column[:, None, None].expand(-1, 1, tokens.shape[-1])).squeeze(1)
     weights = mask.unsqueeze(-1).to(tokens.dtype)  # [N, L, 1]
     return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -18,6 +18,7 @@ from embfit.model.pooling import Pooling
 from embfit.model.precision import choose_device
 from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Settings
+from embfit.store import Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,7 +63,7 @@ class Pretrained(EncoderChoice):
         """How a map of queries' vectors is trained in the place of the weights."""
         return self.query_adapter
 
-    def load(self, device: str = "auto", *further: str) -> BiEncoder:
+    def load(self, device: str = "auto", *further: str, store: Store | None = None) -> BiEncoder:
         """Load weights and tokenizer; arguments as `EncoderChoice.load`.
 
         Raises:
@@ -86,7 +87,7 @@ class Pretrained(EncoderChoice):
             raise UserError(f"a query adapter of {self.path} needs vectors of unit length; set model.normalize=true")
         head = read_head(folder, said)
         encoder = BiEncoder(backbone, tokenizer, settings, head, str(folder), further, adapter)
-        return encoder.to(choose_device(device)).eval()
+        return self._by_back_end(encoder.to(choose_device(device)).eval(), store)
 
     def _settings(self, said: FolderSettings, backbone: PreTrainedModel) -> Settings:
         limit = positions(backbone)

@@ -43,6 +43,10 @@ def check_trainable(encoder: Encoder, parts: TrainedParts) -> None:
         UserError: the encoder has no such parts, or peft is not installed.
     """
     backbone, lora = encoder.backbone, parts.lora
+    if encoder.graph is not None:
+        raise UserError(
+            f"{encoder.source} computes by {encoder.back_end}, which cannot be trained; set model.backend=torch"
+        )
     lowest(backbone, parts.freeze_layers)
     if not has_adapter(backbone):
         check_lora(backbone, lora, parts.freeze_layers)

@@ -17,7 +17,9 @@ from typing import Literal, TypeAlias
 
 from embfit.bundle import Bundle, BundleVersions, open_bundle
 from embfit.errors import UserError
+from embfit.model.back_ends.choice import BackEndChoice
 from embfit.server.batch_models import TextBatches
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +83,24 @@ class Follower:
         which: the pointer, or a number, which never moves.
         device: what encoders are put on.
         swapped: is told of each version that was opened, and with None of each that was refused.
+        backend: what computes queries; None is what computed the documents.
+        store: keeps what the back end is converted to.
     """
 
     def __init__(
-        self, versions: BundleVersions, which: Which, device: str, swapped: Callable[[LiveBundle | None], None]
+        self,
+        versions: BundleVersions,
+        which: Which,
+        device: str,
+        swapped: Callable[[LiveBundle | None], None],
+        backend: BackEndChoice | None = None,
+        store: Store | None = None,
     ) -> None:
         self.versions = versions
         self.which = which
         self.device = device
+        self.backend = backend
+        self.store = store
         self._swapped = swapped
         self._opening = ThreadPoolExecutor(1, "embfit-open")  # one: each thread that opens keeps memory of its own
         self._live: LiveBundle | None = None
@@ -105,7 +117,7 @@ class Follower:
         Raises:
             UserError: there is no such version, or it cannot be used.
         """
-        self._take(_warm(open_bundle(self.versions.folder, self.which, self.device)))
+        self._take(self._open(self.which))
 
     async def follow(self, seconds: float) -> None:
         """Look at the pointer every so many seconds, until it is cancelled; nothing that goes wrong ends it."""
@@ -147,8 +159,8 @@ class Follower:
         if self._live is not None:
             self._live.retire()
 
-    def _open(self, number: int) -> Bundle:
-        return _warm(open_bundle(self.versions.folder, number, self.device))
+    def _open(self, which: Which) -> Bundle:
+        return _warm(open_bundle(self.versions.folder, which, self.device, backend=self.backend, store=self.store))
 
     def _take(self, bundle: Bundle) -> None:
         old, self._live = self._live, LiveBundle(bundle)

@@ -35,7 +35,7 @@ class Metrics:
         self.bundle = Gauge(
             "embfit_bundle_info",
             "The version that answers",
-            ("name", "version", "model", "index", "precision"),
+            ("name", "version", "model", "index", "backend", "precision"),
             registry=self.registry,
         )
         self.bundle_loaded = Gauge(
@@ -64,7 +64,8 @@ class Metrics:
                 str(manifest.version),
                 manifest.model.source,
                 manifest.index.kind,
-                live.bundle.encoder.settings.precision,
+                live.bundle.encoder.back_end,
+                live.bundle.encoder.computes_in,
             ).set(1)
             self.bundle_loaded.set(live.loaded)
 

@@ -28,6 +28,7 @@ from embfit.server.following import Follower, LiveBundle
 from embfit.server.metrics import Metrics
 from embfit.server.refusals import Refusal, overloaded, too_large
 from embfit.server.settings import ServerSettings
+from embfit.store import Store
 from embfit.tokens import Tokens
 from embfit.vectors import Vectors
 
@@ -57,13 +58,16 @@ class Service:
         settings: limits.
         versions: of the bundle.
         device: what models are put on.
+        store: keeps what models are converted to; None converts each version anew.
 
     Raises:
         UserError: the bundle, or the reranker, cannot be opened.
         ConfigError: the key is not set.
     """
 
-    def __init__(self, settings: ServerSettings, versions: BundleVersions, device: str = "auto") -> None:
+    def __init__(
+        self, settings: ServerSettings, versions: BundleVersions, device: str = "auto", store: Store | None = None
+    ) -> None:
         self.settings = settings
         self.versions = versions
         self.api_key = settings.api_key()
@@ -72,10 +76,10 @@ class Service:
         self.ranker = (
             None if settings.reranker is None else PairBatches(CrossEncoder.load(settings.reranker, device=device))
         )
-        self._main = Follower(versions, settings.serve, device, self.metrics.observe_swap)
+        self._main = Follower(versions, settings.serve, device, self.metrics.observe_swap, settings.backend, store)
         self._main.open()
         self._beside, self._shadow = (
-            None if which is None else Follower(versions, which, device, lambda live: None)
+            None if which is None else Follower(versions, which, device, lambda live: None, settings.backend, store)
             for which in (settings.beside, settings.shadow)
         )
         self.batcher = Batcher(

@@ -24,6 +24,7 @@ class ServerSettings:
         api_key_env: the environment variable that holds the key which requests must bear; None asks for none.
         serve: the pointer that is followed, or the number of a version, which is kept.
         follow_seconds: how often the pointer is looked at.
+        backend: what computes queries; None is what computed the bundle's documents, auto the fastest that is there.
         reranker: a cross-encoder for `/v1/rerank` and reranked search; None compares vectors.
         beside: a pointer or a version that answers the requests which ask for it (`x-embfit-if-version`), and that the
             search page shows beside the other.
@@ -49,6 +50,7 @@ class ServerSettings:
     api_key_env: str | None = None
     serve: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] = "champion"
     follow_seconds: Annotated[float, Field(gt=0)] = 1.0
+    backend: Literal["torch", "onnx", "openvino", "auto"] | None = None
     reranker: Annotated[str | None, Location()] = None
     beside: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] | None = None
     shadow: Literal["champion", "challenger", "previous"] | Annotated[int, Field(ge=1)] | None = None

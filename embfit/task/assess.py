@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -162,7 +162,7 @@ def _late_model(path: str | None, runs: str, context: EvaluationContext) -> Late
     found = path or newest_encoder(Path(runs), context.collection, holds_late_interaction)
     if found is None:
         return None
-    encoder = encoder_at(str(found), context.model).load(*context.devices)
+    encoder = encoder_at(str(found), context.model).load(*context.devices, store=context.store)
     if not isinstance(encoder, LateInteractionEncoder):
         raise ConfigError(f"task.late={path} is a model of one vector a text; name it in task.models instead")
     log.info("late interaction is measured by %s", found)
@@ -207,7 +207,7 @@ def _try(
 ) -> tuple[list[Evaluation], ModelCandidate]:
     """Measure another base model: in quality on every context, and in speed."""
     context, *_ = contexts
-    encoder = DenseSystem(path).choice(name, context.model).load(*context.devices)
+    encoder = DenseSystem(path).choice(name, context.model).load(*context.devices, store=context.store)
     return [evaluate_other(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
 
 
@@ -231,7 +231,7 @@ def _try_training(
         log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
         return {"examples": examples, "trial": None, "estimates": [], "gain": None}
     training_set = miner.mine(context.collection, context.encoder, context.store)
-    encoder = context.model.load(context.devices[0])
+    encoder = replace(context.model, backend="torch").load(context.devices[0])  # only PyTorch trains
     planned = training.steps or training.epochs * math.ceil(len(training_set) / training.batch_size)
     timed = max(1, min(steps, planned - 1))  # one more warms up
     trial = time_training(encoder, loss, training, trainer, training_set, context.store, timed)

@@ -63,7 +63,7 @@ def generate(
     """
     with run.stage("load data"):
         collection = data.load(store)
-    encoder = cache(partial(model.load, *devices.all))  # some generators and filters need none
+    encoder = cache(partial(model.load, *devices.all, store=store))  # some generators and filters need none
     journals = journals_of(store, run.dir)
     with run.stage("choose documents"):
         pool = generator.example_pool(collection)

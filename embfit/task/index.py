@@ -56,7 +56,7 @@ def index(
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):
-        encoder = model.load(*devices.all)
+        encoder = model.load(*devices.all, store=store)
         dims = trained_dims(Path(encoder.source), encoder.width, encoder.single)
     context = evaluator.context(collection, store, model, devices.all, lambda: encoder)
     published = make_version(bundle, index, [context.on(split) for split in evaluator.splits], run, dims)

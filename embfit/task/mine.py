@@ -56,7 +56,7 @@ def mine(
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):
-        encoder = model.load(*devices.all)
+        encoder = model.load(*devices.all, store=store)
     with run.stage("mine negatives"):
         training_set = miner.mine(collection, encoder, store)
         lines, table = run.dir / "negatives.jsonl", run.dir / "negatives.parquet"

@@ -77,7 +77,7 @@ def search(
     found, matched = {}, {}
     with run.stage("search"):
         for name, choice in models.items():
-            encoder = choice.load(*devices.all)
+            encoder = choice.load(*devices.all, store=store)
             found[name] = _top(encoder, collection, query, min(documents, len(collection.corpus)), store)
             if isinstance(encoder, LateInteractionEncoder):
                 matched[name] = _matched(encoder, collection, query, [row for row, _ in found[name]], store)

@@ -10,6 +10,7 @@ from embfit.errors import ConfigError
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.server import ServerSettings
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -17,12 +18,13 @@ PACKAGES = ("fastapi", "orjson", "prometheus_client", "starlette", "uvicorn")
 
 
 @task(restarts=True)
-def serve(bundle: BundleSettings, server: ServerSettings, run: RunFolder, devices: Devices) -> None:
+def serve(bundle: BundleSettings, server: ServerSettings, store: Store, run: RunFolder, devices: Devices) -> None:
     """Answer over HTTP what the champion of a bundle finds, until the process is told to stop (SIGTERM or Ctrl-C).
 
     Args:
         bundle: which bundle, and where it is.
         server: the address, and limits.
+        store: keeps what models are converted to.
         run: records what was asked, and the log.
         devices: the first of them computes.
 
@@ -41,7 +43,7 @@ def serve(bundle: BundleSettings, server: ServerSettings, run: RunFolder, device
     listening = listen(server)
     try:
         with run.stage("open bundle"):
-            service = Service(server, bundle.versions, devices.first)
+            service = Service(server, bundle.versions, devices.first, store)
         if server.reachable and service.api_key is None:
             log.warning(
                 "server.host=%s is reached from other machines, and no key is asked for; set server.api_key_env",

@@ -16,8 +16,10 @@ from embfit.bundle.manifest import digest_files, read_manifest, write_manifest
 from embfit.errors import UserError
 from embfit.index import ExactIndex
 from embfit.model import Encoder, save_encoder
+from embfit.model.back_ends.choice import choose_back_end, installed
 from embfit.model.precision import Precision
-from tests.bundle.conftest import copy_version
+from embfit.store import Store
+from tests.bundle.conftest import Make, copy_version
 from tests.conftest import TEXTS
 
 
@@ -118,6 +120,33 @@ def test_a_version_of_a_machine_with_bf16(
         not multiplies and asked == "auto"
     )
     assert "another release" not in caplog.text
+
+
+@pytest.mark.skipif(not installed("onnx"), reason="onnxruntime is not installed")
+def test_a_version_is_asked_by_the_back_end_that_made_it(
+    versions: BundleVersions,
+    make: Make,
+    make_encoder: Callable[..., Encoder],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    encoder = make_encoder(precision="fp32")
+    choose_back_end(encoder, "onnx", "fp32", store)
+    made = make(encoder=encoder)
+    assert (made.model.back_end, made.model.precision, "onnxruntime" in made.model.versions) == ("onnx", "fp32", True)
+    assert made.documents.reused == 0  # version 1 has PyTorch's vectors
+    for asked, used in ((None, "onnx"), ("torch", "torch")):
+        with open_bundle(versions.folder, made.version, backend=asked, store=store) as bundle:
+            assert (bundle.encoder.back_end, bundle.encoder.computes_in) == (used, "fp32")
+            assert bundle.probe_distance < 1e-6
+    with open_bundle(versions.folder, 1, backend="onnx", store=store) as bundle:
+        assert bundle.encoder.back_end == "onnx"
+    assert "another release" not in caplog.text
+    monkeypatch.setattr(opening, "installed", lambda back_end: False)
+    with open_bundle(versions.folder, made.version) as bundle:
+        assert bundle.encoder.back_end == "torch"
+    assert "docs@2 was encoded by onnx, which is not installed (pip install 'embfit[onnx]')" in caplog.text
 
 
 def test_what_a_pointer_names_may_change_meanwhile(versions: BundleVersions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,17 @@ def found(**values):
                 )
             ],
         ),
+        ({"task": FINETUNE, "model": {"backend": "torch"}}, []),
+        (
+            {"task": FINETUNE, "model": {"backend": "openvino"}},
+            [
+                (
+                    "model.backend",
+                    "openvino cannot train; set model.backend=torch, and choose openvino for the tuned model in the "
+                    "tasks that only encode (evaluate, mine, index, search)",
+                )
+            ],
+        ),
         ({"model": {"lora": {"dropout": 0.1}}, "training": {"dropout": True}}, []),
         (
             {"model": {"lora": {"dropout": 0.1}}, "training": {"dropout": False}},

@@ -71,8 +71,9 @@ def test_metrics(served: Served) -> None:
     assert measured(served, 'embfit_requests_total{code="200",route="/v1/embeddings"}') == before + 1
     assert measured(served, "embfit_prompt_tokens_total") == tokens + used
     assert measured(served, 'embfit_request_failures_total{reason="validation"}') == refused + 1
-    assert 'embfit_bundle_info{index="exact",model="tiny",name="docs",precision="fp32",version="1"} 1.0' in (
-        served.client.get("/metrics").text
+    assert (
+        'embfit_bundle_info{backend="torch",index="exact",model="tiny",name="docs",precision="fp32",version="1"} 1.0'
+        in (served.client.get("/metrics").text)
     )
 
 

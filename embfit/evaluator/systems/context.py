@@ -83,7 +83,7 @@ class EvaluationContext:
         self.model = model
         self.devices = devices
         self.costs = costs
-        self._load = load or cache(partial(model.load, *devices))
+        self._load = load or cache(partial(model.load, *devices, store=store))
         self._rows: list[int] | None = None
         self._found: dict[str, Evaluation] = {}
         self._asking: list[str] = []

@@ -71,7 +71,9 @@ class DenseSystem:
         Raises:
             ConfigError: no model is named.
         """
-        return evaluate_other(name, self.choice(name, context.model).load(*context.devices), context)
+        return evaluate_other(
+            name, self.choice(name, context.model).load(*context.devices, store=context.store), context
+        )
 
     def choice(self, name: str, configured: EncoderChoice) -> EncoderChoice:
         """Return the model, computed with the attention and precision of the configured one.

@@ -55,7 +55,9 @@ class LateModel:
         if self.path is None and isinstance(context.model, LateInteraction):
             encoder = context.encoder
         else:
-            encoder = encoder_at(self._found(name, context), context.model, self.revision).load(*context.devices)
+            encoder = encoder_at(self._found(name, context), context.model, self.revision).load(
+                *context.devices, store=context.store
+            )
         if not isinstance(encoder, LateInteractionEncoder):
             raise ConfigError(
                 f"evaluator.systems.{name}.path={self.path} is a model of one vector a text; name a late-interaction "

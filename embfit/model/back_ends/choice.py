@@ -1,0 +1,250 @@
+"""Which back end computes an encoder, and its graph: converted once for given weights, and held to PyTorch's vectors.
+
+A graph is kept in the store under what it depends on, so a changed weight is another graph. `auto` times the back ends
+that are installed, and what it found is kept too: the next run on the same machine decides alike.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version as release
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embfit.errors import ConfigError, UserError
+from embfit.model.back_ends.conversion import TOKENWISE, convert
+from embfit.model.back_ends.graph import (
+    FILES,
+    HIDDEN,
+    PACKAGES,
+    Graph,
+    GraphBackEnd,
+    GraphPrecision,
+    check_installed,
+    installed,
+)
+from embfit.model.compiled import hidden_states
+from embfit.model.encoder import Encoder
+from embfit.model.fingerprint import backbone_fingerprint
+from embfit.model.precision import Precision, multiplies_bf16
+from embfit.store import Store, write_text
+from embfit.tokens import ATTENDED, SCORED, Tokens
+
+log = logging.getLogger(__name__)
+
+BackEndChoice: TypeAlias = Literal["torch", "onnx", "openvino", "auto"]
+
+GRAPHS = 1  # version of the store's graphs
+TIMES = 1  # and of its timings
+SHAPES = ((1, 4), (3, 17), (2, 64), (1, 256))  # texts and tokens of the batches that a graph is held to PyTorch on
+LIMITS: dict[GraphPrecision, float] = {"fp32": 1e-3, "bf16": 5e-2}  # of the distance of two vectors by their length
+TIMED = ((1, 16), (8, 128))  # a query, and a batch of documents
+ROUNDS = 5
+
+
+def choose_back_end(
+    encoder: Encoder, back_end: BackEndChoice, precision: Precision, store: Store | None, setting: str = "model.backend"
+) -> None:
+    """Have an encoder compute by a back end from now on; one that is not PyTorch's takes it out of training.
+
+    Args:
+        encoder: is changed in place.
+        back_end: which; `auto` is the fastest of those that are installed, and PyTorch on a GPU.
+        precision: what it computes in; auto is bf16 where back end and CPU multiply it.
+        store: keeps graphs and timings; None keeps them as long as the encoder.
+        setting: the setting that asks for it, for messages.
+
+    Raises:
+        ConfigError: it is not installed, or computes neither on this device nor in this precision.
+        UserError: the model cannot be converted, or its graph gives other vectors.
+    """
+    store = store or Store(enabled=False)
+    if back_end == "auto":
+        encoder.graph = _fastest(encoder, precision, store)
+    elif back_end == "torch":
+        encoder.graph = None
+    else:
+        check_installed(back_end, setting)
+        if encoder.device.type != "cpu":
+            raise ConfigError(
+                f"{setting}={back_end} computes on a CPU, and the model is on {encoder.device}; set {setting}=torch, "
+                "or trainer=cpu"
+            )
+        encoder.graph = _graph(encoder, back_end, graph_precision(back_end, precision), store)
+
+
+def graph_precision(back_end: GraphBackEnd, asked: Precision) -> GraphPrecision:
+    """Return what a back end computes in on this machine's CPU.
+
+    Raises:
+        ConfigError: it does not compute in the precision asked for, or the CPU does not.
+    """
+    there = multiplies_bf16(torch.device("cpu"))
+    if asked == "auto":
+        return "bf16" if back_end == "openvino" and there else "fp32"
+    if asked == "bf16" and back_end == "onnx":
+        raise ConfigError(
+            "model.precision=bf16: ONNX Runtime computes in fp32 on a CPU; set model.precision=fp32, or "
+            "model.backend=openvino"
+        )
+    if asked == "bf16" and not there:
+        raise ConfigError(
+            "model.precision=bf16: this CPU multiplies no bf16, and OpenVINO would compute in fp32; set "
+            "model.precision=fp32"
+        )
+    return asked
+
+
+def distance_to_torch(encoder: Encoder, graph: Graph) -> float:
+    """Return the largest distance, by its length, of a vector that a graph gives from PyTorch's in fp32.
+
+    Texts are random tokens in batches of `SHAPES`, some with padding.
+    """
+    worst = 0.0
+    for shape in SHAPES:
+        ids, roles = probe_batch(encoder, shape)
+        expected = _vectors(encoder, None, ids, roles)
+        found = _vectors(encoder, graph, ids, roles)
+        if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
+            return float("inf")
+        worst = max(worst, float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max()))
+    return worst
+
+
+class HiddenStates(nn.Module):
+    """A backbone as a function of token ids and their mask, [N, L] each → [N, L, H]."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.backbone = encoder.backbone
+        self.options = encoder.backbone_options
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the last hidden states."""
+        return hidden_states(self.backbone, input_ids, attention_mask, self.options)
+
+
+def _graph(encoder: Encoder, back_end: GraphBackEnd, precision: GraphPrecision, store: Store) -> Graph:
+    """Return the graph of an encoder's backbone, converted unless the store has it."""
+    precisions: list[GraphPrecision] = ["fp32"]
+    if back_end == "openvino" and multiplies_bf16(torch.device("cpu")):
+        precisions.append("bf16")
+
+    def wrong(path: Path) -> str | None:
+        for one in precisions:
+            distance = distance_to_torch(encoder, Graph(back_end, one, path))
+            if not distance <= LIMITS[one]:
+                return f"in {one} its vectors are {distance:.2g} of their length from PyTorch's, limit {LIMITS[one]:g}"
+        return None
+
+    def build(folder: Path) -> None:
+        log.info("converting %s for %s", encoder.source, back_end)
+        convert(HiddenStates(encoder), encoder.backbone, {HIDDEN: TOKENWISE}, back_end, folder, wrong)
+
+    folder = store.entry("graphs", _key(encoder, back_end, precisions), build, version=GRAPHS)
+    return Graph(back_end, precision, folder / FILES[back_end], kept=store)
+
+
+def _key(encoder: Encoder, back_end: GraphBackEnd, precisions: list[GraphPrecision]) -> dict[str, Any]:
+    """Return what a graph, and that it passed, depends on."""
+    return {
+        "backbone": backbone_fingerprint(encoder.backbone),
+        "head": [type(encoder).__name__, *(layer.description for layer in encoder.head)],
+        "back_end": back_end,
+        "checked_in": list(precisions),
+        "versions": {name: release(name) for name in ("torch", "transformers", *PACKAGES[back_end])},
+    }
+
+
+def _fastest(encoder: Encoder, precision: Precision, store: Store) -> Graph | None:
+    """Return the graph of the fastest back end; None where that is PyTorch."""
+    there: list[GraphBackEnd] = [one for one in ("openvino", "onnx") if installed(one)]
+    if encoder.device.type != "cpu" or not there:
+        return None
+    graphs: dict[str, Graph] = {}
+    for back_end in there:
+        try:
+            graphs[back_end] = _graph(encoder, back_end, graph_precision(back_end, precision), store)
+        except ConfigError:
+            continue  # it has not this precision
+        except UserError as error:
+            log.warning("model.backend=auto leaves %s out: %s", back_end, error)
+    if not graphs:
+        return None
+    key = {
+        "backbone": backbone_fingerprint(encoder.backbone),
+        "torch": [release("torch"), encoder.computes_in],
+        "graphs": {name: [graph.path.parent.name, graph.precision] for name, graph in graphs.items()},
+        "cpu": [platform.machine(), _processor(), torch.get_num_threads()],
+    }
+
+    def build(folder: Path) -> None:
+        timed = {name: _milliseconds(encoder, graphs.get(name)) for name in ("torch", *graphs)}
+        write_text(folder / "milliseconds.json", json.dumps(timed, indent=2) + "\n")
+
+    folder = store.entry("back_end_times", key, build, version=TIMES)
+    timed: dict[str, list[float]] = json.loads((folder / "milliseconds.json").read_text(encoding="utf-8"))
+    best = min(timed, key=lambda name: float(np.prod(timed[name])))
+    told = ", ".join(f"{name} {query:.1f} and {documents:.0f}" for name, (query, documents) in timed.items())
+    log.info("model.backend=auto is %s (ms for a query and for %d documents: %s)", best, TIMED[1][0], told)
+    return graphs.get(best)
+
+
+def _milliseconds(encoder: Encoder, graph: Graph | None) -> list[float]:
+    """Return the median milliseconds of a back end for each of the batches of `TIMED`."""
+    found = []
+    for shape in TIMED:
+        compute = partial(_vectors, encoder, graph, *probe_batch(encoder, shape), bf16=encoder.computes_in == "bf16")
+        compute()  # the first call prepares
+        seconds = []
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            compute()
+            seconds.append(time.perf_counter() - started)
+        found.append(1000 * statistics.median(seconds))
+    return found
+
+
+def probe_batch(encoder: Encoder, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the ids and roles of random texts, of which the last is the shortest."""
+    texts, longest = shape[0], min(shape[1], encoder.max_length)
+    lengths = np.array([max(1, longest - row) for row in range(texts)])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.random.default_rng(0).integers(0, len(encoder.tokenizer), int(starts[-1]), np.int32)
+    roles = None if encoder.single else np.full(len(ids), ATTENDED | SCORED, np.uint8)
+    tokens = Tokens(ids, starts, np.zeros(texts, bool), roles)
+    return tokens.padded(np.arange(texts), encoder.pad_id, encoder.pads_left)
+
+
+@torch.inference_mode()
+def _vectors(encoder: Encoder, graph: Graph | None, ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
+    with _computing_by(encoder, graph):
+        found: Tensor = encoder(ids, roles, bf16)
+    return found
+
+
+@contextmanager
+def _computing_by(encoder: Encoder, graph: Graph | None) -> Iterator[None]:
+    before, encoder.graph = encoder.graph, graph
+    try:
+        yield
+    finally:
+        encoder.graph = before
+
+
+def _processor() -> str:
+    """Return the CPU's name."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
