@@ -18,6 +18,7 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 CACHE_TAG = "CACHEDIR.TAG"  # marks a folder of what can be made again (https://bford.info/cachedir)
 CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# embfit's store: results that can be computed again\n"
 KEY = "key.json"  # what an entry was made of; its time is that of the entry's last use
+PRIVATE = 0o600  # the mode of files that safetensors makes, whatever the umask
 DAY = 24 * 3600
 ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
 
@@ -322,7 +324,7 @@ def _complete(folder: Path) -> None:
     mode = probe.stat().st_mode
     probe.unlink()
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
+        if stat.S_IMODE(path.lstat().st_mode) == PRIVATE:
             path.chmod(mode)
         sync(path)
     sync(folder)

@@ -49,6 +49,7 @@ def test_the_readme_shows_commands_of_every_task():
         "finetune",
         "generate",
         "index",
+        "refresh",
         "search",
         "serve",
     }

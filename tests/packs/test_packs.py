@@ -62,7 +62,7 @@ def test_an_experiment_that_builds_on_another_teams(installed):
     assert origins.choices["loss"][0] == Layer(f"{ACME}:experiment/acme-recipe.yaml:5", "acme-cautious")
     assert origins.choices["miner"] == (
         Layer(f"{GLOBEX}:experiment/globex-contracts.yaml:7", "dense"),
-        Layer("conf/config.yaml:8", "dense"),
+        Layer("conf/config.yaml:7", "dense"),
     )
 
 

@@ -55,12 +55,6 @@ def test_mined_scores_are_written_for_people(command: list[str], ranker: str) ->
         assert all(negative["score"] <= lowest for negative in line["negatives"])
 
 
-def test_an_encoder_cannot_teach(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    encoder = next(word.partition("=")[2] for word in command if word.startswith("model.path="))
-    assert main([*command, "task=mine", "miner=scored", f"miner.model={encoder}", "run.dir=run"]) == 1
-    assert "without a classification head" in capsys.readouterr().err
-
-
 def test_the_cross_encoder_must_be_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "task=mine", "miner=cross-encoder", "run.dir=run"]) == 2
     assert "miner.model: is not set" in capsys.readouterr().err
