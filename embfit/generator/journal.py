@@ -158,7 +158,14 @@ class Journal:
         return Claim(state, attempt)
 
     def record(
-        self, attempt: int, scope: str, outcome: Outcome, state: State, text: str, spent: Spending | None = None
+        self,
+        attempt: int,
+        scope: str,
+        outcome: Outcome,
+        state: State,
+        text: str,
+        spent: Spending | None = None,
+        seconds: float | None = None,
     ) -> None:
         """Write down how an attempt ended.
 
@@ -169,6 +176,7 @@ class Journal:
             state: of the request from now on; `planned` where it is to be asked again.
             text: what came back; the request's answer, or refusal, unless it is planned again.
             spent: what the attempt has cost; None where that is not known, and its reservation stays charged.
+            seconds: how long it took; None for the time since the claim.
         """
         with self._transaction() as database:
             request, *reserved = database.execute(
@@ -176,10 +184,10 @@ class Journal:
             ).fetchone()
             cost = spent or Spending(*reserved)
             database.execute(
-                "UPDATE attempts SET outcome = ?, seconds = ? - started, requests = ?, tokens = ?, cost = ?, text = ? "
-                "WHERE attempt = ?",
+                "UPDATE attempts SET outcome = ?, seconds = coalesce(?, ? - started), requests = ?, tokens = ?, cost = ?, "
+                "text = ? WHERE attempt = ?",
                 [
-                    *(outcome, time.time(), cost.requests, cost.tokens, cost.cost),
+                    *(outcome, seconds, time.time(), cost.requests, cost.tokens, cost.cost),
                     *(None if outcome == "answered" else text, attempt),
                 ],
             )

@@ -279,6 +279,7 @@ class _Writing:
             "top_k": made.top_k,
             "max_tokens": made.max_tokens,
             "document_tokens": made.document_tokens,
+            "precision": made.precision,
         }
         found = []
         for document in documents:
@@ -304,9 +305,12 @@ class _Writing:
         with progress("writing queries", total, "requests", None, total - len(requests)) as advance:
             for decoding, group in self._groups(requests):
                 for batch in self._batches(group):
+                    began = time.monotonic()
                     for part, samples in within_memory(decoding, batch, self.generator.sampling):
-                        tokens += self._record(part, samples, journal, scope)
+                        seconds = (time.monotonic() - began) / len(part)
+                        tokens += self._record(part, samples, seconds, journal, scope)
                         advance(len(part))
+                        began = time.monotonic()
         seconds = time.monotonic() - started
         self.facts = {
             "seconds": round(seconds, 1),
@@ -347,9 +351,14 @@ class _Writing:
             yield batch
 
     def _record(
-        self, jobs: Sequence[WritingJob], samples: Sequence[Sequence[Sample]], journal: Journal, scope: str
+        self,
+        jobs: Sequence[WritingJob],
+        samples: Sequence[Sequence[Sample]],
+        seconds: float,
+        journal: Journal,
+        scope: str,
     ) -> int:
-        """Write down what was written about some documents; return how many tokens that took."""
+        """Write down what was written about some documents, in `seconds` each; return how many tokens that took."""
         spent = 0
         for job, drawn in zip(jobs, samples, strict=True):
             claim = journal.claim(job.request.id, Spending(1), Budget(), scope)
@@ -365,6 +374,6 @@ class _Writing:
             ]
             tokens = len(job.prompt.tokens) + sum(len(sample.tokens) for sample in drawn)
             text = json.dumps(written, ensure_ascii=False)
-            journal.record(claim.attempt, scope, "answered", "answered", text, Spending(1, tokens))
+            journal.record(claim.attempt, scope, "answered", "answered", text, Spending(1, tokens), seconds)
             spent += tokens
         return spent

@@ -138,7 +138,7 @@ def plan_request(
         "document": hashlib.sha256(document.text.encode()).hexdigest(),
         "template": template.digest,
         "style": style,
-        "label": chosen.label if completes else None,
+        "label": chosen.label if completes or settings["form"] == "single" else None,
         "examples": [example.digest.hex() for example in examples],
         "language": language,
         "settings": dict(settings),

@@ -31,7 +31,7 @@ from embfit.style import FewShot, Style, StyleExample
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what training makes of the same pairs
+VERSION = 2  # of what training makes of the same pairs
 STYLE = "own"  # the only style: that of the pairs
 FACTS = "training.json"
 FEWEST_PAIRS = 10
@@ -163,8 +163,11 @@ class TrainedGenerator:
             "model": base.digest,
             "pairs": digest(texts),
             "template": self.style.continuation.digest,
-            "settings": [self.label, self.epochs, self.lr, self.pairs_per_step, self.held_out, self.document_tokens],
-            "lora": None if self.lora.rank is None else [self.lora.rank, self.lora.alpha, self.lora.dropout],
+            "settings": [self.label, self.epochs, self.lr, self.pairs_per_step, self.held_out],
+            "lengths": [self.document_tokens, self.max_tokens],
+            "lora": None
+            if self.lora.rank is None
+            else [self.lora.rank, self.lora.alpha, self.lora.dropout, self.lora.seed],
             "targets": self.lora.targets,
             "precision": self.precision,
             "seed": self.seed,

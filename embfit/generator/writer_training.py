@@ -22,6 +22,8 @@ from embfit.progress import progress
 
 log = logging.getLogger(__name__)
 
+DIVERGED = "the loss of the query writer became NaN; lower generator.lr={:g}"
+
 
 @dataclass(frozen=True)
 class WrittenPair:
@@ -98,8 +100,11 @@ def train_writer(
             found = [loss_of(part) for part in _batches(held_out, settings.batch_size, 0)]
         return sum(float(loss) * count for loss, count in found) / sum(count for _, count in found)
 
-    kept: dict[str, Tensor] = {}
+    def weights() -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+
     best = measure() if held_out else math.inf
+    kept = weights() if held_out else {}
     facts: dict[str, Any] = {"held_out_loss": [round(best, 4)] if held_out else []}
     with progress("training the writer", steps, "steps") as advance:
         for epoch in range(settings.epochs):
@@ -107,7 +112,7 @@ def train_writer(
             for part in _batches(pairs, settings.batch_size, settings.seed + epoch):
                 loss, _ = loss_of(part)
                 if not torch.isfinite(loss):
-                    raise UserError("the loss of the query generator became NaN; lower generator.lr")
+                    raise UserError(DIVERGED.format(settings.lr))
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(trained, settings.clip_norm)
                 optimizer.step()
@@ -116,19 +121,25 @@ def train_writer(
                 advance()
             if held_out:
                 found = measure()
+                if not math.isfinite(found):
+                    raise UserError(DIVERGED.format(settings.lr))
                 facts["held_out_loss"].append(round(found, 4))
                 log.info("epoch %d: loss %.4f a token of held-out queries", epoch + 1, found)
-                if found >= best:
-                    break  # a later epoch knows the pairs by heart
+                if found >= best:  # a later epoch knows the pairs by heart
+                    with torch.no_grad():
+                        for name, weight in kept.items():
+                            model.get_parameter(name).copy_(weight)
+                    break
                 best = found
                 facts["kept_epoch"] = epoch + 1
                 if epoch + 1 < settings.epochs:
-                    kept = {n: w.detach().clone() for n, w in model.named_parameters() if w.requires_grad}
-    if kept and facts["held_out_loss"][-1] > best:
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if name in kept:
-                    weight.copy_(kept[name])
+                    kept = weights()
+    if held_out and "kept_epoch" not in facts:
+        log.warning(
+            "training made held-out queries no more probable (loss %.3f a token before, %.3f after), so the model "
+            "keeps the weights that it came with; lower generator.lr=%g",
+            *(*facts["held_out_loss"][:2], settings.lr),
+        )
     model.eval()
     return facts
 

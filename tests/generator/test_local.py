@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from embfit.generator import DocumentChoice, LocalGenerator
 from embfit.generator.decoding import CausalDecoding
 from embfit.generator.generated import Generation, source_documents
 from embfit.generator.language_model import ModelFiles
+from embfit.generator.local import _Writing
 from embfit.generator.prompt_pieces import prompt_pieces
 from embfit.records import Collection
 from embfit.store import Store
@@ -169,3 +171,36 @@ def test_a_file_that_is_no_gguf_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"GGUF and then nothing")
     with pytest.raises(UserError, match=r"broken\.gguf: no GGUF file that transformers can read"):
         ModelFiles.find(str(file), None, None, Store(tmp_path / "store"))
+
+
+def test_time_is_foretold_by_that_of_written_queries(
+    writer: Path, small_collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = CausalDecoding.sample
+
+    def slow(self: CausalDecoding, prompts: Any, *others: Any) -> Any:
+        time.sleep(0.1)
+        return plain(self, prompts, *others)
+
+    monkeypatch.setattr(CausalDecoding, "sample", slow)
+    made = generator(writer, batch_size=2, examples=FewShot(rotate=False))
+    seconds = written(made, small_collection, tmp_path).facts["seconds_per_request"]
+    documents = source_documents(small_collection, range(12), DocumentChoice())
+    estimate = made.estimate(small_collection, documents, tmp_path / "generation")
+    assert (estimate.requests, estimate.answered) == (12, 6)
+    assert estimate.minutes is not None
+    assert 0.05 * 6 <= estimate.minutes * 60 <= (seconds + 0.001) * 6
+
+
+def test_what_writes_and_what_it_is_asked_for_are_part_of_a_request(writer: Path, small_collection: Collection) -> None:
+    documents = source_documents(small_collection, [0], DocumentChoice())
+
+    def request(label: str = "Claim", **changed: Any) -> str:
+        styles = {"claim": Style("claim.md", label=label)}
+        made = generator(writer, styles=styles, **changed)
+        return _Writing(made, ModelFiles("tiny", writer, "digest"), small_collection).plan(documents)[0].id
+
+    assert request(form="chat") != request("Statement", form="chat")
+    assert request() != request("Statement")
+    assert request() != request(precision="bf16")
+    assert request() == request(batch_size=1)

@@ -14,7 +14,7 @@ from embfit.generator import DocumentChoice, TrainedGenerator
 from embfit.generator.generated import source_documents
 from embfit.generator.language_model import ModelFiles
 from embfit.generator.trained import own_pairs
-from embfit.generator.writer_training import WrittenPair, query_loss
+from embfit.generator.writer_training import WriterSettings, WrittenPair, query_loss, train_writer
 from embfit.model import LoRA
 from embfit.records import Collection
 from embfit.store import Store
@@ -94,3 +94,21 @@ def test_it_learns_and_is_trained_once(labelled: Collection, tmp_path: Path, ran
     assert store.reused == ["query-writers"]
     assert isinstance(files, ModelFiles)
     assert files.load("cpu").parameters == ModelFiles.find(str(base), None, None, store).load("cpu").parameters
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("lr", [1e-3, 3e-3, 5e-3, 30.0])
+def test_the_weights_that_write_held_out_queries_best_are_kept(lr: float, epochs: int, caplog: Any) -> None:
+    torch.manual_seed(0)
+    model = full()
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    settings = WriterSettings(epochs, batch_size=2, lr=lr, warmup=0.0)
+    facts = train_writer(model, PAIRS * 4, PAIRS, settings, bf16=False)
+    with torch.no_grad():
+        loss, _ = query_loss(model, PAIRS, torch.device("cpu"))
+    assert float(loss) == pytest.approx(min(facts["held_out_loss"]), abs=1e-4)
+    learned = lr < 1
+    assert facts.get("kept_epoch") == (epochs if learned else None)
+    assert ("no more probable" in caplog.text) is not learned
+    if not learned:
+        assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
