@@ -15,6 +15,7 @@ import pyarrow as pa
 from embfit.generator.extractive import without
 from embfit.generator.generated import GeneratedQuery
 from embfit.records import TrainingSet
+from embfit.text_digests import normalise
 
 FEWEST_WORDS = 5  # that a masked document must have left
 
@@ -55,16 +56,20 @@ def mask_positives(
     added = pa.table({"_id": names, "title": [""] * len(names), "text": list(texts.values())})
     corpus = concatenate_datasets([corpus, Dataset(InMemoryTable(added.cast(corpus.features.arrow_schema)))])
     place = {row: len(collection.corpus) + number for number, row in enumerate(texts)}
-    masked = {
-        (collection.query_rows[query.id], query.document.row)
+    masked = {  # by text: equal queries of several documents have been merged into one
+        (normalise(query.text), query.document.row)
         for query in queries
         if query.provenance.get("positive") and query.document.row in place
     }
     table = training_set.rows.data.table
+    asked = map(normalise, collection.query_texts(table["query"].to_pylist()))
+    whole = table["positives"].to_pylist()
     positives = [
-        [place[row] if (query, row) in masked else row for row in rows]
-        for query, rows in zip(table["query"].to_pylist(), table["positives"].to_pylist(), strict=True)
+        [place[row] if (text, row) in masked else row for row in rows] for text, rows in zip(asked, whole, strict=True)
     ]
+    changed = sum(
+        new != old for one, other in zip(positives, whole, strict=True) for new, old in zip(one, other, strict=True)
+    )
     column = table.schema.get_field_index("positives")
     rows = table.set_column(column, table.schema.field(column), pa.array(positives, pa.list_(pa.int32())))
     relevant = {
@@ -75,5 +80,5 @@ def mask_positives(
         collection=replace(collection, corpus=corpus),
         rows=Dataset(InMemoryTable(rows)),
         relevant=relevant,
-        facts={**training_set.facts, "masked_positives": len(masked)},
+        facts={**training_set.facts, "masked_positives": changed},
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
-from embfit.data.judgements import merge_queries, remove_leaks, seen_queries, split_sizes
+from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_queries, split_sizes
 from embfit.data.tables import TAGGED
 from embfit.generator.generated import GeneratedQuery
 from embfit.generator.plan import SourceDocument
@@ -27,6 +28,8 @@ def held_out_documents(
 ) -> dict[str, set[int]]:
     """Draw documents for synthetic splits; return their rows by split, each document in one split at most.
 
+    Documents of which the same text is read, because they begin alike, share a split: they share their queries.
+
     Args:
         documents: what queries are written about.
         splits: the splits that lack queries.
@@ -34,12 +37,34 @@ def held_out_documents(
         seed: draws them.
     """
     drawn = sorted(documents, key=lambda document: hashlib.sha256(f"{seed} {document.digest}".encode()).digest())
+    alike: dict[str, list[int]] = {}
+    for document in drawn:
+        alike.setdefault(document.text, []).append(document.row)
+    groups = list(alike.values())
     size = min(MOST_HELD_OUT, max(1, round(share * len(drawn)))) if share else 0
     found = {}
     for split in splits:
-        chosen, drawn = drawn[:size], drawn[size:]
-        found[split] = {document.row for document in chosen}
+        chosen, groups = groups[:size], groups[size:]
+        found[split] = {row for rows in chosen for row in rows}
     return {split: rows for split, rows in found.items() if rows}
+
+
+def without_documents(collection: Collection, judged: Qrels, rows: AbstractSet[int]) -> tuple[Qrels, int]:
+    """Return judgements without some documents and their copies, and how many queries have no relevant one left.
+
+    Args:
+        collection: has the documents.
+        judged: the judgements.
+        rows: of the documents.
+    """
+    copies, places = collection.document_copies, collection.document_rows
+    apart = {int(copies[row]) for row in rows}
+    left = {
+        query: {name: grade for name, grade in grades.items() if int(copies[places[name]]) not in apart}
+        for query, grades in judged.items()
+    }
+    kept = {query: grades for query, grades in left.items() if relevant(grades) or not relevant(judged[query])}
+    return kept, len(judged) - len(kept)
 
 
 def with_queries(
@@ -60,8 +85,10 @@ def with_queries(
     """
     judged: dict[str, Qrels] = {split: dict(grades) for split, grades in own.items()}
     for split, queries in generated.items():
-        relevant = {query.id: {query.document.id: 1} for query in queries}
-        judged[split] = {**judged.get(split, {}), **relevant}
+        about: dict[str, dict[str, int]] = {}
+        for query in queries:  # documents of which the same text is read share their queries
+            about.setdefault(query.id, {})[query.document.id] = 1
+        judged[split] = {**judged.get(split, {}), **about}
     every = [query for queries in generated.values() for query in queries]
     kept = {query for grades in own.values() for query in grades}
     texts = dict(zip(collection.query_ids, collection.query_texts(), strict=True)) if kept else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeAlias
 
@@ -16,11 +17,12 @@ from embfit.generator.generated import GeneratedQuery, Generates
 from embfit.generator.masking import mask_positives, masked_texts
 from embfit.generator.plan import SourceDocument
 from embfit.generator.tally import describe_generation
-from embfit.generator.training_queries import held_out_documents, with_queries
+from embfit.generator.training_queries import held_out_documents, with_queries, without_documents
 from embfit.generator.written import WrittenQueries, chosen_documents, filter_queries, journals_of
 from embfit.hints import Having
 from embfit.model import Encoder
 from embfit.records import Collection, Qrels, TrainingSet
+from embfit.report.wording import count
 from embfit.run.folder import RunFolder
 from embfit.store import Store
 
@@ -93,13 +95,24 @@ class Generation:
             return self._extended(self.generator, collection)
 
     def _extended(self, generator: Generates, collection: Collection) -> TrainingData:
-        pool = generator.example_pool(collection)
+        pool = [example for writer in self._all_writers(generator) for example in writer.example_pool(collection)]
         shown = {collection.query_ids[example.query_row] for example in pool if example.query_row is not None}
         own, left = evaluation_splits(self._hidden(collection), shown, self.labels)
         lacking = self._lacking(collection, own)
+        if not self.held_out and self.evaluator.split in lacking:
+            raise ConfigError(
+                f"task.held_out=0 holds out no documents for {self.evaluator.split}, and {collection.name} has no such "
+                "queries, so nothing could be measured; task.held_out=0.1 does"
+            )
         documents = chosen_documents(generator, pool, collection, self.encoder, self.store)
         held_out = held_out_documents(documents, lacking, self.held_out, generator.seed)
         apart = {row: split for split, rows in held_out.items() for row in rows}
+        if len(apart) == len(documents):
+            raise UserError(
+                f"{collection.name} has {count(len(documents), 'document', 'documents')} that queries can be written "
+                f"about, which {' and '.join(held_out)} would take; bring more, or lower generator.documents.min_words"
+            )
+        own, dropped = self._apart_from(collection, own, apart.keys())
         written = self._write(generator, collection, documents, apart)
         generated: dict[str, list[GeneratedQuery]] = {split: [] for split in (TRAIN, *held_out)}
         for one in written:
@@ -115,8 +128,31 @@ class Generation:
         sizes = ", ".join(f"{split} {len(extended.qrels[split]):,}" for split in extended.qrels)
         log.info("%s: queries with generated ones: %s", collection.name, sizes)
         synthetic = extended.facts["synthetic_splits"]
-        section = {**facts, "queries_left_out_of_evaluation": left, "synthetic_splits": synthetic}
+        section = {
+            **facts,
+            "queries_left_out_of_evaluation": left,
+            "queries_left_out_of_training": dropped,
+            "synthetic_splits": synthetic,
+        }
         return TrainingData(extended, {"generation": section}, list(self._said(synthetic)), generated[TRAIN])
+
+    def _all_writers(self, generator: Generates) -> list[Generates]:
+        return [generator] if isinstance(self.evaluation, NoGenerator) else [generator, self.evaluation]
+
+    def _apart_from(
+        self, collection: Collection, own: Mapping[str, Qrels], rows: AbstractSet[int]
+    ) -> tuple[dict[str, Qrels], int]:
+        """Return the own judgements, where those of train have no document that is held out, and what train lost."""
+        kept = dict(own)
+        if TRAIN not in own or not rows:
+            return kept, 0
+        kept[TRAIN], dropped = without_documents(collection, own[TRAIN], rows)
+        if dropped:
+            log.info(
+                "%s: left out of training, for documents held out: %s",
+                *(collection.name, count(dropped, "training query", "training queries")),
+            )
+        return {split: grades for split, grades in kept.items() if grades}, dropped
 
     def _hidden(self, collection: Collection) -> Collection:
         """Return a collection whose dev split, where it was held out from labels that are hidden, is hidden, too."""
