@@ -208,6 +208,8 @@ def _try(
     """Measure another base model: in quality on every context, and in speed."""
     context, *_ = contexts
     encoder = DenseSystem(path).choice(name, context.model).load(*context.devices, store=context.store)
+    if not encoder.single:
+        raise UserError(f"{path} is a late-interaction model, which task.models cannot measure; task.late={path} does")
     return [evaluate_other(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
 
 

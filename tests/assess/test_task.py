@@ -109,9 +109,11 @@ def test_a_model_that_cannot_be_measured_costs_the_others_nothing(
 def test_late_interaction_is_weighed(command: list[str], tmp_path: Path, tokenizer) -> None:
     save_encoder(new_late_encoder(tokenizer), tmp_path / "late")
     words = ["task.trial_steps=0", "task.systems=[]", f"task.late={tmp_path / 'late'}", "run.dir=run"]
+    words.append(f"task.models=[{tmp_path / 'late'}]")
     assert main([*command, *words]) == 0
     found = json.loads(Path("run/report.json").read_text())["assessment"]
     late = found["late"]
+    assert "is a late-interaction model, which task.models cannot measure; task.late=" in found["failed"]["late"]
     assert late["rare_share"] == 1  # each word is in three documents
     assert late["cut_off_share"] == 1  # those asked for are the long ones
     assert (late["format"], late["bytes_per_token"]) == ("float16", 32)
