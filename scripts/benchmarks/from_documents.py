@@ -45,6 +45,7 @@ def main() -> None:
     arguments = parser().parse_intermixed_args()
     out = Path(arguments.out)
     if not arguments.table:
+        keep_settings(out, arguments)
         planned = dict(rows(arguments))
         wanted = list(planned) if arguments.rows is None else arguments.rows.split(";")
         if unknown := [name for name in wanted if name not in planned]:
@@ -94,6 +95,22 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
             yield f"trained {count} {model}, hybrid", [*some, HIDDEN, *TAUGHT]
         yield f"trained all {model}, labels", trained
         yield f"trained all {model}, labels, hybrid", [*trained, *TAUGHT]
+
+
+def keep_settings(out: Path, arguments: argparse.Namespace) -> None:
+    """Write down what all rows have in common, or make sure that the rows that are there have it, too."""
+    settings = {
+        "data": str(Path(arguments.data).resolve()),
+        "label": arguments.label,
+        "style": arguments.style,
+        "queries": arguments.queries,
+        "overrides": sorted(arguments.overrides),
+    }
+    kept = out / "settings.json"
+    if kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) != settings:
+        sys.exit(f"{kept} has other settings, so its rows are not comparable; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(kept, json.dumps(settings, indent=1) + "\n")
 
 
 def _styles(wanted: str) -> list[str]:
