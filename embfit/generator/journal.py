@@ -184,8 +184,8 @@ class Journal:
             ).fetchone()
             cost = spent or Spending(*reserved)
             database.execute(
-                "UPDATE attempts SET outcome = ?, seconds = coalesce(?, ? - started), requests = ?, tokens = ?, cost = ?, "
-                "text = ? WHERE attempt = ?",
+                "UPDATE attempts SET outcome = ?, seconds = coalesce(?, ? - started), requests = ?, tokens = ?, "
+                "cost = ?, text = ? WHERE attempt = ?",
                 [
                     *(outcome, seconds, time.time(), cost.requests, cost.tokens, cost.cost),
                     *(None if outcome == "answered" else text, attempt),

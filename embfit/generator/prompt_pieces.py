@@ -30,8 +30,12 @@ class PromptPieces:
     blank: bool
 
     def around(self, text: str, tokenizer: Any, most: int) -> list[int]:
-        """Return the tokens of a document, cut to `most`, and of what stands behind it."""
-        tokens = tokenizer(" " * self.blank + text, add_special_tokens=False, verbose=False)["input_ids"]
+        """Return the tokens of a document, cut to `most`, and of what stands behind it.
+
+        A document that has `</s>` or `<|im_end|>` in its text has these characters, and not the tokens.
+        """
+        plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+        tokens = tokenizer(" " * self.blank + text, **plain)["input_ids"]
         return [*tokens[:most], *self.after]
 
 

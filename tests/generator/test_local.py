@@ -138,6 +138,7 @@ def test_prompts_of_a_base_model_and_of_one_that_follows_instructions() -> None:
     pieces = prompt_pieces("completion", STYLES["claim"], EXAMPLES, tokenizer, None)
     assert text(pieces.before) == "Document: Bees tell the way by a dance.\nClaim: bees dance\n\nDocument:"
     assert text(pieces.around("One two three", tokenizer, 8)) == " One two\nClaim:"
+    assert tokenizer.eos_token_id not in pieces.around("the tag </s>", tokenizer, 20)
     tokenizer.chat_template = CHAT
     turns = prompt_pieces("chat", STYLES["claim"], EXAMPLES, tokenizer, "German")
     assert text(turns.before).count("<user>") == 2
