@@ -19,9 +19,8 @@ from embfit.records import DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.training.batches import EpochBatches, ExampleArrays
 from embfit.training.fit.plan import Fit
-from embfit.training.grouping import RandomGrouping
-from embfit.training.settings import TrainingSettings
 from embfit.training.step.loss_parts import loss_parts
+from embfit.training.training import Training, check_teacher
 from embfit.vectors import Vectors
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def fit_query_adapter(
     loss: nn.Module,
     training_set: TrainingSet,
     settings: QueryAdapterSettings,
-    training: TrainingSettings,
+    training: Training,
     measure: Callable[[Change], DevQuality] | None,
     store: Store,
 ) -> Fit:
@@ -51,15 +50,19 @@ def fit_query_adapter(
         loss: is called on vectors and relations.
         training_set: what the miner made.
         settings: rank, learning rate and epochs.
-        training: of the rest, its batch size, positives and seed.
+        training: of the rest, its batch size, batching, positives and seed.
         measure: measures the dev split with queries' vectors changed; without it the last epoch's map is kept.
         store: has the vectors of queries and documents, or gets them.
+
+    Raises:
+        UserError: the loss learns from a teacher's scores, and there are none.
     """
     collection = training_set.collection
     queries = torch.from_numpy(np.array(embed(encoder, collection, "query", store).vectors.rows))  # [Q, D]
     documents = embed(encoder, collection, "document", store).vectors.rows  # [N, D], memory-mapped
     examples = ExampleArrays(training_set, training.max_positives)
-    grouping = RandomGrouping(len(examples), training.batch_size)
+    check_teacher(loss, examples)
+    grouping = training.grouping(encoder, examples, training_set, training.batch_size, store)
     adapter = LowRankMap(encoder.width, int(settings.rank or 0), torch.Generator().manual_seed(training.seed))
     own = [weight for weight in loss.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
