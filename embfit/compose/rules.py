@@ -163,10 +163,8 @@ def query_adapter_learns_by_itself(values: Values) -> Iterator[Problem]:
     for key, group, name in idle if rank is not None and _declared(values).trains else ():
         if value := group.get(name):
             shown, nothing = ("true", "false") if value is True else (value, "0" if name == "freeze_layers" else "null")
-            yield Problem(
-                key,
-                f"{shown} does nothing while model.query_adapter.rank={rank} trains no weights; set it to {nothing}",
-            )
+            said = f"{shown} does nothing while model.query_adapter.rank={rank} trains no weights"
+            yield Problem(key, f"{said}; set it to {nothing}")
 
 
 def compiled_layers_are_kept(values: Values) -> Iterator[Problem]:
