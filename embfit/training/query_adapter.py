@@ -80,7 +80,8 @@ def fit_query_adapter(
     validating = 0.0
     with progress("training the query adapter", settings.epochs, "epochs") as advance:
         for epoch in range(settings.epochs):
-            total, batches = 0.0, EpochBatches(examples, grouping, training.seed, epoch)
+            total, correct, positives = 0.0, 0, 0
+            batches = EpochBatches(examples, grouping, training.seed, epoch)
             for batch in (batches[row] for row in range(len(batches))):
                 vectors = Vectors(functional.normalize(adapter(queries[batch.queries]), dim=-1))
                 read = Vectors(torch.from_numpy(np.asarray(documents[batch.documents], np.float32)))
@@ -88,10 +89,13 @@ def fit_query_adapter(
                 for part in loss_parts(loss, vectors, read, batch.relations):
                     part.loss.backward()  # type: ignore[no-untyped-call]
                     total += float(part.loss.detach())
+                    correct += int(part.correct)
+                positives += int(batch.relations.positives.sum())
                 optimizer.step()
                 pairs += batch.pairs
                 step += 1
-            curve.append({"step": step, "loss": total / len(batches), "lr": settings.lr})
+            means = {"loss": total / len(batches), "accuracy": correct / positives}
+            curve.append({"step": step, **means, "lr": settings.lr})
             if measure is not None:
                 before = time.monotonic()
                 history.append(_measured(step, measure, adapter))

@@ -259,6 +259,17 @@ def test_a_run_that_goes_on_publishes_no_version_twice(
     assert team.refresh("three")[1]["versions"][0]["version"] == 4
 
 
+def test_a_query_adapter_leaves_the_documents_as_they_are(team: Team) -> None:
+    team.add_pair("asked", "the pump of the body", "d0")
+    code, verdict = team.refresh("two", "model.query_adapter={rank: 4, epochs: 2}", "bundle.gates.loss=null")
+    assert (code, verdict["decision"], verdict["model"]) == (0, "promoted", "trained")
+    first, second = team.versions.manifest(1), team.versions.manifest(2)
+    assert (first.model.document, second.documents.encoded) == (second.model.document, 0)
+    report = json.loads(Path("two/report.json").read_text())
+    assert [point.keys() for point in report["training"]["curve"]] == [{"step", "loss", "accuracy", "lr"}] * 2
+    assert "Accuracy in the batch" in Path("two/report.html").read_text()
+
+
 def test_a_model_of_another_kind_is_refused(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
     team.add_pair("asked", "the pump of the body", "d0")
     colbert = ["model=colbert", "model.precision=fp32"]
