@@ -111,7 +111,7 @@ def test_training_learns_a_rotation(plain: Encoder, store: Store) -> None:
     found = fit_query_adapter(plain, InfoNCE(), training_set, settings, training, None, store)
     assert (found.steps, found.kept_step) == (120, 120)
     assert found.curve[-1]["loss"] < 0.2 < 1 < found.curve[0]["loss"]
-    assert (found.curve[0]["accuracy"], found.curve[-1]["accuracy"]) == (0, 1)
+    assert found.curve[0]["accuracy"] < 0.5 < found.curve[-1]["accuracy"] == 1
     scores = plain.encode(TEXTS, "query") @ plain.encode(TEXTS, "document").T
     assert scores.argmax(axis=1).tolist() == [(row + 1) % count for row in range(count)]
     assert plain.fingerprint("document") == documents
