@@ -20,6 +20,7 @@ FILE = "documents.arrow"
 TEXTS = ("title", "text")
 OWN = ("_id", *TEXTS, *DIGESTS.names)
 BLOCK = 4096  # documents written at a time
+SHOWN = 100  # characters of a value that a message repeats
 
 
 def write_documents(folder: Path, collection: Collection, texts: bool = True) -> list[str]:
@@ -99,7 +100,12 @@ def matching_rows(collection: Collection, where: Mapping[str, Any]) -> np.ndarra
         asked = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
         try:
             found = pc.is_in(values, value_set=pa.array(asked, type=values.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UserError(f"{column}={wanted!r} does not fit the column's type, {values.type}") from error
+        except (pa.ArrowException, OverflowError) as error:
+            shown = repr(wanted)
+            shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
+            message = f"{column}={shown} does not fit the column's type, {values.type}"
+            if pa.types.is_nested(values.type):
+                message = f"{column} cannot be filtered by: its type is {values.type}; name a column of single values"
+            raise UserError(message) from error
         chosen &= found.combine_chunks().to_numpy(zero_copy_only=False)
     return np.flatnonzero(chosen)

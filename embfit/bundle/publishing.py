@@ -23,10 +23,12 @@ from embfit.bundle.manifest import (
     ModelRecord,
     QualityRecord,
     digest_files,
+    read_manifest,
+    verify,
     write_manifest,
 )
 from embfit.bundle.opening import APART, INDEX, MODEL, PROBES, WORDS, probe_distance
-from embfit.bundle.quality import Measured, measure, sample_queries
+from embfit.bundle.quality import Measured, measure, measured_before, sample_queries
 from embfit.bundle.reuse import EarlierVersion, document_vectors, find_earlier
 from embfit.bundle.searching import Searcher
 from embfit.bundle.versions import BundleVersions
@@ -104,8 +106,7 @@ def publish(
     collection, encoder = contents.collection, contents.encoder
     if not len(collection.corpus):
         raise UserError(f"{collection.name} has no documents; a bundle needs one")
-    if has_adapter(encoder.backbone):
-        merge(encoder.backbone)  # a version holds all that it needs
+    _make_whole(encoder)
     with frozen(encoder), versions.publishing() as (number, folder):
         scratch = folder / SCRATCH
         scratch.mkdir()
@@ -159,6 +160,43 @@ def publish(
         )
         write_manifest(folder, manifest)
     return Published(manifest, measured)
+
+
+def find_published(
+    versions: BundleVersions, contents: Contents, contexts: Sequence[EvaluationContext]
+) -> Published | None:
+    """Return the version that an interrupted run published of the same model and documents; None where it did not.
+
+    Args:
+        versions: of the bundle.
+        contents: what was to go into it; `run` is the folder of the interrupted run.
+        contexts: the splits that it is measured on.
+    """
+    collection, encoder = contents.collection, contents.encoder
+    _make_whole(encoder)
+    with frozen(encoder):
+        wanted = (encoder.fingerprint("query"), encoder.fingerprint("document"), collection.corpus_digest)
+        for number in reversed(versions.numbers()):
+            folder = versions.folder / str(number)
+            try:
+                manifest = read_manifest(folder)
+                held = (manifest.model.query, manifest.model.document, manifest.documents.sha256)
+                its_run = Path(manifest.run).absolute() == Path(contents.run).absolute()
+                if its_run and (*held, manifest.trained_on) == (*wanted, contents.trained_on):
+                    verify(folder, manifest)
+                    documents = read_documents(folder, versions.name, manifest.documents)
+                    searcher = Searcher(encoder, load_index(folder / INDEX), documents, contents.words)
+                    answers = gates.read_quality(folder)["answers"]
+                    return Published(manifest, measured_before(searcher, contexts, manifest, answers))
+            except UserError as error:
+                log.warning("%s; it is passed over", error)
+    return None
+
+
+def _make_whole(encoder: Encoder) -> None:
+    """Add what low-rank adapters say to the weights: a version holds all that it needs."""
+    if has_adapter(encoder.backbone):
+        merge(encoder.backbone)
 
 
 def _write_index(folder: Path, builder: IndexBuilder, embeddings: Embeddings, earlier: EarlierVersion | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from embfit.bundle.manifest import Manifest
 from embfit.bundle.searching import Searcher
 from embfit.evaluator.metrics import answerable, mean
 from embfit.evaluator.systems import EvaluationContext
@@ -73,6 +74,23 @@ def measure(searcher: Searcher, embeddings: Embeddings, contexts: Sequence[Evalu
     ids = searcher.documents.document_ids
     answers = {text: [ids[row] for row in rows if row >= 0] for text, rows in zip(texts, found.tolist(), strict=True)}
     return Measured(evaluations, _judgements(judged), recall, answers, _latency(searcher, texts[:TIMED]))
+
+
+def measured_before(
+    searcher: Searcher, contexts: Sequence[EvaluationContext], manifest: Manifest, answers: Mapping[str, Sequence[str]]
+) -> Measured:
+    """Return what was measured of a published version: its evaluations are made again, the rest is what it says.
+
+    Args:
+        searcher: of the version's own files.
+        contexts: the splits that are reported; those without judgements are passed over.
+        manifest: of the version.
+        answers: that were published with it.
+    """
+    judged = [one for one in contexts if answerable(one.collection.qrels.get(one.split, {}))]
+    evaluations = [_evaluate(searcher, one) for one in judged]
+    recall = 1.0 if manifest.index.recall is None else manifest.index.recall
+    return Measured(evaluations, _judgements(judged), recall, answers, manifest.latency_ms)
 
 
 def sample_queries(collection: Collection, split: str) -> list[str]:

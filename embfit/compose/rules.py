@@ -153,6 +153,20 @@ def adapter_dropout_is_on(values: Values) -> Iterator[Problem]:
         )
 
 
+def query_adapter_learns_by_itself(values: Values) -> Iterator[Problem]:
+    """A query adapter is trained on vectors that stay as they are, and not by the steps of a whole training."""
+    model, training = values.get("model") or {}, values.get("training") or {}
+    rank = (model.get("query_adapter") or {}).get("rank")
+    idle = [(f"model.{name}", model, name) for name in ("freeze_embeddings", "freeze_layers", "compile")]
+    names = ("guide", "remine_every", "steps", "max_time", "dropout", "gradient_checkpointing")
+    idle += [(f"training.{name}", training, name) for name in names]
+    for key, group, name in idle if rank is not None and _declared(values).trains else ():
+        if value := group.get(name):
+            shown, nothing = ("true", "false") if value is True else (value, "0" if name == "freeze_layers" else "null")
+            said = f"{shown} does nothing while model.query_adapter.rank={rank} trains no weights"
+            yield Problem(key, f"{said}; set it to {nothing}")
+
+
 def compiled_layers_are_kept(values: Values) -> Iterator[Problem]:
     """Compiled layers and layers computed again do not go together: each step would compile anew."""
     compiled = (values.get("model") or {}).get("compile")
@@ -227,6 +241,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     weights_can_move,
     back_end_trains,
     adapter_dropout_is_on,
+    query_adapter_learns_by_itself,
     compiled_layers_are_kept,
     callbacks_have_no_work_of_ours,
     locations_are_there,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from embfit.bundle.publishing import Contents, Published, publish
+from embfit.bundle.publishing import Contents, Published, find_published, publish
 from embfit.bundle.settings import BundleSettings
 from embfit.evaluator.systems import EvaluationContext
 from embfit.index import IndexBuilder, index_words
 from embfit.index.language import language_of
 from embfit.run.folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 def make_version(
@@ -21,6 +24,8 @@ def make_version(
     trained_on: str = "",
 ) -> Published:
     """Encode and index a collection's documents, publish them with the model, and let `challenger` name the version.
+
+    A run that was interrupted after it had published goes on with that version.
 
     Args:
         bundle: the bundle, and what goes into a version.
@@ -42,7 +47,11 @@ def make_version(
     with run.stage("make version"):
         dims = trained_dims if bundle.dims is None else bundle.dims
         made = Contents(first.encoder, first.collection, index, words, bundle.texts, dims, str(run.dir), trained_on)
-        published = publish(bundle.versions, made, contexts, first.store)
+        published = find_published(bundle.versions, made, contexts) if run.resuming else None
+        if published is None:
+            published = publish(bundle.versions, made, contexts, first.store)
+        else:
+            log.info("%s was published before the interruption", published.manifest.label)
     with bundle.versions.changing():
         bundle.versions.point("challenger", published.manifest.version)
     return published

@@ -19,9 +19,8 @@ from embfit.records import DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.training.batches import EpochBatches, ExampleArrays
 from embfit.training.fit.plan import Fit
-from embfit.training.grouping import RandomGrouping
-from embfit.training.settings import TrainingSettings
 from embfit.training.step.loss_parts import loss_parts
+from embfit.training.training import Training, check_teacher
 from embfit.vectors import Vectors
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def fit_query_adapter(
     loss: nn.Module,
     training_set: TrainingSet,
     settings: QueryAdapterSettings,
-    training: TrainingSettings,
+    training: Training,
     measure: Callable[[Change], DevQuality] | None,
     store: Store,
 ) -> Fit:
@@ -51,15 +50,19 @@ def fit_query_adapter(
         loss: is called on vectors and relations.
         training_set: what the miner made.
         settings: rank, learning rate and epochs.
-        training: of the rest, its batch size, positives and seed.
+        training: of the rest, its batch size, batching, positives and seed.
         measure: measures the dev split with queries' vectors changed; without it the last epoch's map is kept.
         store: has the vectors of queries and documents, or gets them.
+
+    Raises:
+        UserError: the loss learns from a teacher's scores, and there are none.
     """
     collection = training_set.collection
     queries = torch.from_numpy(np.array(embed(encoder, collection, "query", store).vectors.rows))  # [Q, D]
     documents = embed(encoder, collection, "document", store).vectors.rows  # [N, D], memory-mapped
     examples = ExampleArrays(training_set, training.max_positives)
-    grouping = RandomGrouping(len(examples), training.batch_size)
+    check_teacher(loss, examples)
+    grouping = training.grouping(encoder, examples, training_set, training.batch_size, store)
     adapter = LowRankMap(encoder.width, int(settings.rank or 0), torch.Generator().manual_seed(training.seed))
     own = [weight for weight in loss.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -77,7 +80,8 @@ def fit_query_adapter(
     validating = 0.0
     with progress("training the query adapter", settings.epochs, "epochs") as advance:
         for epoch in range(settings.epochs):
-            total, batches = 0.0, EpochBatches(examples, grouping, training.seed, epoch)
+            total, correct, positives = 0.0, 0, 0
+            batches = EpochBatches(examples, grouping, training.seed, epoch)
             for batch in (batches[row] for row in range(len(batches))):
                 vectors = Vectors(functional.normalize(adapter(queries[batch.queries]), dim=-1))
                 read = Vectors(torch.from_numpy(np.asarray(documents[batch.documents], np.float32)))
@@ -85,10 +89,13 @@ def fit_query_adapter(
                 for part in loss_parts(loss, vectors, read, batch.relations):
                     part.loss.backward()  # type: ignore[no-untyped-call]
                     total += float(part.loss.detach())
+                    correct += int(part.correct)
+                positives += int(batch.relations.positives.sum())
                 optimizer.step()
                 pairs += batch.pairs
                 step += 1
-            curve.append({"step": step, "loss": total / len(batches), "lr": settings.lr})
+            means = {"loss": total / len(batches), "accuracy": correct / positives}
+            curve.append({"step": step, **means, "lr": settings.lr})
             if measure is not None:
                 before = time.monotonic()
                 history.append(_measured(step, measure, adapter))

@@ -101,12 +101,12 @@ class Training(TrainingSettings):
             return tokenized(encoder, training_set.collection, kind, store, encoder.training_length(kind))
 
         def data(examples: ExampleArrays, batch_size: int) -> InBatchData:
-            _check_teacher(loss, examples)
+            check_teacher(loss, examples)
             return InBatchData(
                 examples,
                 tokens("query"),
                 tokens("document"),
-                self._grouping(encoder, examples, training_set, batch_size, store),
+                self.grouping(encoder, examples, training_set, batch_size, store),
                 self._guide(encoder, examples, training_set, store),
                 Remining(remine, self.remine_every, examples, self.max_positives, folder)
                 if remine is not None and self.remine_every is not None
@@ -142,9 +142,18 @@ class Training(TrainingSettings):
                 "teacher has scored; set training.guide=null, or loss=distill"
             )
 
-    def _grouping(
+    def grouping(
         self, encoder: Encoder, examples: ExampleArrays, training_set: TrainingSet, batch_size: int, store: Store
     ) -> Grouping:
+        """Return which examples share a batch, as `batching` says.
+
+        Args:
+            encoder: gives the vectors of queries, where near ones are put together.
+            examples: are grouped.
+            training_set: that the examples are of.
+            batch_size: how many a batch has, at most.
+            store: has those vectors, or gets them.
+        """
         if self.batching == "by_document":
             return ByDocument(examples.positives.values[examples.positives.offsets[:-1]], batch_size)
         if self.batching == "by_source":
@@ -175,8 +184,12 @@ def _check_cosines(encoder: Encoder, loss: nn.Module) -> None:
         )
 
 
-def _check_teacher(loss: nn.Module, examples: ExampleArrays) -> None:
-    """Refuse a loss that learns from a teacher's scores where there are none."""
+def check_teacher(loss: nn.Module, examples: ExampleArrays) -> None:
+    """Refuse a loss that learns from a teacher's scores where there are none.
+
+    Raises:
+        UserError: there are none.
+    """
     if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in loss.modules()):
         raise UserError(
             "the loss learns from a teacher's scores, and the training set has none; choose a miner that scores, "

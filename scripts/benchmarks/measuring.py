@@ -1,10 +1,12 @@
-"""What several benchmarks measure with: lines of result files, anonymous memory, paired differences, unit vectors."""
+"""What several benchmarks measure with: runs made once, result files, anonymous memory, paired differences, vectors."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,28 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a result file; none where there is no file."""
     if path.is_file():
         yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+def run_once(folder: Path, overrides: Sequence[str]) -> None:
+    """Make a run of embfit in a folder, unless a finished one of the same command line is there.
+
+    Args:
+        folder: of the run; an unfinished run in it goes on.
+        overrides: the command line, without `run.dir`.
+
+    Raises:
+        SystemExit: a finished run of another command line is there.
+        CalledProcessError: the run failed.
+    """
+    from embfit.run.record import read_state
+
+    if read_state(folder) == "done":
+        made = json.loads((folder / "versions.json").read_text(encoding="utf-8"))["overrides"]
+        if [override for override in made if not override.startswith("run.dir=")] != [*overrides]:
+            raise SystemExit(f"{folder} holds a run with other overrides; remove it, or choose another --out")
+        return
+    command = [sys.executable, "-m", "embfit", *overrides, f"run.dir={folder}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def mean_and_interval(differences: np.ndarray) -> str:

@@ -1,8 +1,9 @@
 """What a fine-tuning with the defaults gains, and how far its result depends on the seed.
 
 Each seed is a run of its own in OUT/NAME/SEED. A run that is finished is not made again, so the same command goes on
-after an interruption. `--wrong-labels` trains on judgements that were shuffled among the training queries, so that
-training can only hurt: the base model has to be kept. What follows `--overrides` goes to every run.
+after an interruption; other data or overrides need another OUT. `--wrong-labels` trains on judgements that were
+shuffled among the training queries, so that training can only hurt: the base model has to be kept. What follows
+`--overrides` goes to every run.
 
     python scripts/benchmarks/seeds.py scifact=DIR medquad-small=DIR --seeds 0,1,2,3,4
     python scripts/benchmarks/seeds.py scifact=DIR --seeds 0,1,2 --wrong-labels
@@ -13,17 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import mean_and_interval
+from measuring import mean_and_interval, run_once
 
 from embfit.report.wording import signed
-from embfit.run.record import read_state
 
 METRIC = "ndcg@10"
 COLUMNS = (
@@ -51,9 +49,7 @@ def main() -> None:
 def _run(data: Path, out: Path, seed: int, overrides: Sequence[str]) -> Mapping[str, Any]:
     """Return the report of a seed's run, which is made if it is not there."""
     folder = out / str(seed)
-    if read_state(folder) != "done":
-        asked = ["data=beir", f"data.path={data}", f"seed={seed}", *overrides, f"run.dir={folder}"]
-        subprocess.run([sys.executable, "-m", "embfit", *asked], check=True, stdout=subprocess.DEVNULL)
+    run_once(folder, ["data=beir", f"data.path={data}", f"seed={seed}", *overrides])
     report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return report
 

@@ -12,8 +12,6 @@ import argparse
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
@@ -21,8 +19,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from measuring import run_once
+
 from embfit.report.wording import duration, interval, metric_label, plain, probability, signed
-from embfit.run.record import read_state
 
 SYSTEMS = (
     "task.systems=[base,tuned,bm25,hybrid,weighted]",
@@ -56,7 +55,7 @@ def main() -> None:
         folder = arguments.out / name
         runs = _runs(arguments.data / name, folder, arguments.overrides)
         for run in runs:
-            _make(run, folder / run.name)
+            run_once(folder / run.name, run.overrides)
         page = arguments.docs / f"{name}.md"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text("\n".join(_page(name, folder, runs, page.parent)) + "\n", encoding="utf-8")
@@ -75,15 +74,6 @@ def _runs(data: Path, folder: Path, overrides: Sequence[str]) -> list[Run]:
     if (data / "qrels" / "production.tsv").is_file():
         runs.append(Run("production", (*compared, "evaluator.split=production", *common)))
     return runs
-
-
-def _make(run: Run, folder: Path) -> None:
-    if read_state(folder) == "done":
-        made = json.loads((folder / "versions.json").read_text(encoding="utf-8"))["overrides"]
-        if [override for override in made if not override.startswith("run.dir=")] != [*run.overrides]:
-            raise SystemExit(f"{folder} holds a run with other overrides; remove it, or choose another --out")
-        return
-    subprocess.run([sys.executable, "-m", "embfit", *run.overrides, f"run.dir={folder}"], check=True)
 
 
 def _page(name: str, folder: Path, runs: Sequence[Run], docs: Path) -> Iterator[str]:

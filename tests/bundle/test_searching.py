@@ -100,6 +100,11 @@ def test_metadata_come_with_hits_and_filter_them(searcher: Searcher, small_colle
         matching_rows(documents, {"yaer": 1})
     with pytest.raises(UserError, match="year='new' does not fit the column's type, int64"):
         matching_rows(documents, {"year": "new"})
+    with pytest.raises(UserError, match=r"year=10{99}… does not fit the column's type, int64"):
+        matching_rows(documents, {"year": 10**400})
+    tagged = replace(documents, corpus=corpus.add_column("tags", [["a", "b"]] * 12))
+    with pytest.raises(UserError, match=r"tags cannot be filtered by: its type is list.*; name a column of single"):
+        matching_rows(tagged, {"tags": "a"})
 
 
 def test_rerank(tiny_encoder: Encoder, tiny_ranker: CrossEncoder, make_encoder: Callable[..., Encoder]) -> None:

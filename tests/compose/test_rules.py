@@ -5,6 +5,7 @@ from embfit.compose.rules import RULES
 INFONCE = {"_target_": "embfit.loss.InfoNCE"}
 DENSE = {"_target_": "embfit.evaluator.systems.DenseSystem"}
 FINETUNE = {"_target_": "embfit.task.finetune.finetune"}
+ADAPTED = {"guide": None, "remine_every": None, "steps": None, "dropout": False, "batching": "by_document"}
 
 
 def found(**values):
@@ -172,6 +173,27 @@ def found(**values):
             {"model": {"lora": {"dropout": 0.1}}, "training": {"dropout": False}},
             [("model.lora.dropout", "0.1 would be ignored while training.dropout=false; set that to true")],
         ),
+        (
+            {"task": FINETUNE, "model": {"query_adapter": {"rank": 8}, "freeze_layers": 0}, "training": ADAPTED},
+            [],
+        ),
+        (
+            {
+                "task": FINETUNE,
+                "model": {"query_adapter": {"rank": 8}, "freeze_layers": 2},
+                "training": {"guide": "base", "remine_every": 1, "dropout": True},
+            },
+            [
+                (key, f"{value} does nothing while model.query_adapter.rank=8 trains no weights; set it to {nothing}")
+                for key, value, nothing in (
+                    ("model.freeze_layers", 2, 0),
+                    ("training.guide", "base", "null"),
+                    ("training.remine_every", 1, "null"),
+                    ("training.dropout", "true", "false"),
+                )
+            ],
+        ),
+        ({"task": FINETUNE, "model": {"query_adapter": {"rank": None}}, "training": {"guide": "base"}}, []),
         ({"trainer": {"strategy": "ddp"}}, []),
         (
             {"trainer": {"strategy": "fsdp"}},

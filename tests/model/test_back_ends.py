@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import BertModel, PreTrainedTokenizerFast
 
 from embfit.errors import ConfigError, UserError
 from embfit.model import Encoder, LateInteraction, Pretrained, embed, save_encoder
@@ -65,6 +65,19 @@ def test_vectors_are_pytorchs(
         assert encoder.fingerprint(kind) != fingerprint
         assert (encoder.back_end, encoder.computes_in) == (back_end, "fp32")
         assert not encoder.backbone.training
+
+
+@pytest.mark.parametrize("back_end", BACK_ENDS)
+def test_texts_as_long_as_there_are_positions(
+    back_end: choice.GraphBackEnd, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    encoder = new_encoder(tokenizer, max_length=30)
+    config = encoder.backbone.config
+    config.max_position_embeddings = 30  # no multiple of the lengths that graphs pad to
+    encoder.backbone = BertModel(config).eval()
+    expected = encoder.encode(["the heart " * 40], "document")
+    choose_back_end(encoder, back_end, "fp32", Store(enabled=False))
+    assert np.abs(encoder.encode(["the heart " * 40], "document") - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("back_end", BACK_ENDS)
@@ -199,7 +212,7 @@ def test_a_graph_for_one_shape_alone_is_refused(
     encoder = new_encoder(tokenizer)
 
     def wrong(path) -> str | None:
-        distance = distance_to_torch(encoder, Graph(back_end, "fp32", path))
+        distance = distance_to_torch(encoder, Graph(back_end, "fp32", path, encoder.max_length))
         return None if distance < 1e-3 else "other vectors"
 
     with pytest.raises(UserError, match="BertModel cannot be converted"):

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from embfit.errors import ConfigError, UserError
-from embfit.loss import InfoNCE
+from embfit.loss import InfoNCE, MarginMSE
 from embfit.miner.no_negatives import NoNegatives
 from embfit.model import BiEncoder, Encoder, LoRA, Pretrained, QueryAdapterSettings, embed, encoder_at, save_encoder
 from embfit.model.query_adapter import LowRankMap, as_projection
@@ -19,6 +19,7 @@ from embfit.records import DevQuality
 from embfit.store import Store
 from embfit.tokens import concatenate
 from embfit.training import Training
+from embfit.training.grouping import Batching
 from embfit.training.query_adapter import fit_query_adapter
 from embfit.vectors import unit_length
 from tests.conftest import TEXTS, make_collection, new_encoder
@@ -110,6 +111,7 @@ def test_training_learns_a_rotation(plain: Encoder, store: Store) -> None:
     found = fit_query_adapter(plain, InfoNCE(), training_set, settings, training, None, store)
     assert (found.steps, found.kept_step) == (120, 120)
     assert found.curve[-1]["loss"] < 0.2 < 1 < found.curve[0]["loss"]
+    assert found.curve[0]["accuracy"] < 0.5 < found.curve[-1]["accuracy"] == 1
     scores = plain.encode(TEXTS, "query") @ plain.encode(TEXTS, "document").T
     assert scores.argmax(axis=1).tolist() == [(row + 1) % count for row in range(count)]
     assert plain.fingerprint("document") == documents
@@ -135,3 +137,22 @@ def test_the_best_epoch_is_kept_and_a_second_adapter_stands_behind_the_first(ada
     )
     assert (found.kept_step, [one["ndcg@10"] for one in found.history]) == (0, [0.5, 0.4, 0.3])
     assert np.allclose(adapted.encode(TEXTS, "query"), before, atol=1e-6)  # the identity behind the old one
+
+
+def test_batches_are_those_of_the_training(plain: Encoder, store: Store) -> None:
+    """Queries of one document share a batch, in which there is nothing to tell it from."""
+    documents = {f"d{row}": text for row, text in enumerate(TEXTS[:2])}
+    judged = {"train": {f"q{row}": {f"d{row % 2}": 1} for row in range(len(TEXTS))}}
+    collection = make_collection(documents, {f"q{row}": text for row, text in enumerate(TEXTS)}, judged)
+    training_set = NoNegatives().mine(collection, plain, store)
+    settings = QueryAdapterSettings(rank=2, epochs=1)
+
+    def loss(batching: Batching) -> float:
+        training = Training(batch_size=6, batching=batching)
+        found = fit_query_adapter(plain, InfoNCE(), training_set, settings, training, None, store)
+        return found.curve[0]["loss"]
+
+    assert loss("by_document") == pytest.approx(0, abs=1e-6)
+    assert loss("random") > 0.1
+    with pytest.raises(UserError, match="the loss learns from a teacher's scores, and the training set has none"):
+        fit_query_adapter(plain, MarginMSE(), training_set, settings, Training(batch_size=6), None, store)

@@ -230,6 +230,46 @@ def test_refused_without_a_fallback(team: Team, tuned_to: Any, capsys: pytest.Ca
     assert team.versions.pointers() == {"champion": 1, "challenger": 2}
 
 
+def test_a_run_that_goes_on_publishes_no_version_twice(
+    team: Team, tuned_to: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.add_document("new", "penguins cannot fly")
+
+    def killed(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embfit.task.refresh.promote", killed)
+        assert team.refresh("two")[0] == 130
+    assert team.versions.pointers() == {"champion": 1, "challenger": 2}
+    code, verdict = team.refresh("two")
+    assert (code, verdict["decision"], verdict["champion"]) == (0, "promoted", 2)
+    assert (team.versions.numbers(), team.versions.pointers()) == ([1, 2], {"champion": 2, "previous": 1})
+    report = json.loads(Path("two/report.json").read_text())
+    assert report["systems"]["bundle"]["metrics"] == verdict["versions"][0]["metrics"]
+    team.add_pair("asked", "the pump of the body", "d0")  # a refused run that a scheduler tries again
+    tuned_to([0.5] * 30, [0.4] * 30)
+    for _ in range(2):
+        code, verdict = team.refresh("three")
+        assert (code, verdict["decision"], [one["version"] for one in verdict["versions"]]) == (1, "refused", [3])
+    assert team.versions.numbers() == [1, 2, 3]
+    damaged = team.versions.path(3) / "documents.arrow"
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"nothing")
+    assert team.refresh("three")[1]["versions"][0]["version"] == 4
+
+
+def test_a_query_adapter_leaves_the_documents_as_they_are(team: Team) -> None:
+    team.add_pair("asked", "the pump of the body", "d0")
+    code, verdict = team.refresh("two", "model.query_adapter={rank: 4, epochs: 2}", "bundle.gates.loss=null")
+    assert (code, verdict["decision"], verdict["model"]) == (0, "promoted", "trained")
+    first, second = team.versions.manifest(1), team.versions.manifest(2)
+    assert (first.model.document, second.documents.encoded) == (second.model.document, 0)
+    report = json.loads(Path("two/report.json").read_text())
+    assert [point.keys() for point in report["training"]["curve"]] == [{"step", "loss", "accuracy", "lr"}] * 2
+    assert "Accuracy in the batch" in Path("two/report.html").read_text()
+
+
 def test_a_model_of_another_kind_is_refused(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
     team.add_pair("asked", "the pump of the body", "d0")
     colbert = ["model=colbert", "model.precision=fp32"]

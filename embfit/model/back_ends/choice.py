@@ -143,7 +143,7 @@ def _graph(encoder: Encoder, back_end: GraphBackEnd, precision: GraphPrecision, 
 
     def wrong(path: Path) -> str | None:
         for one in precisions:
-            distance = distance_to_torch(encoder, Graph(back_end, one, path))
+            distance = distance_to_torch(encoder, Graph(back_end, one, path, encoder.max_length))
             if not distance <= LIMITS[one]:
                 return f"in {one} its vectors are {distance:.2g} of their length from PyTorch's, limit {LIMITS[one]:g}"
         return None
@@ -153,7 +153,7 @@ def _graph(encoder: Encoder, back_end: GraphBackEnd, precision: GraphPrecision, 
         convert(HiddenStates(encoder), encoder.backbone, {HIDDEN: TOKENWISE}, back_end, folder, wrong)
 
     folder = store.entry("graphs", _key(encoder, back_end, precisions), build, version=GRAPHS)
-    return Graph(back_end, precision, folder / FILES[back_end], kept=store)
+    return Graph(back_end, precision, folder / FILES[back_end], encoder.max_length, kept=store)
 
 
 def _key(encoder: Encoder, back_end: GraphBackEnd, precisions: list[GraphPrecision]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Graph:
         back_end: the library that computes it.
         precision: what it computes in.
         path: the file.
+        longest: tokens that the model reads at most: texts are not padded beyond, where it may have no positions.
         digest: identifies the file where the weights do not, as they do not after quantisation.
         kept: is kept alive as long as the graph, such as the store whose folder the file is in.
     """
@@ -54,6 +55,7 @@ class Graph:
     back_end: GraphBackEnd
     precision: GraphPrecision
     path: Path
+    longest: int
     digest: str | None = None
     kept: object = None
     _run: Run | None = field(default=None, init=False, repr=False)
@@ -61,12 +63,13 @@ class Graph:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Graph, (self.back_end, self.precision, self.path, self.digest)
+        return Graph, (self.back_end, self.precision, self.path, self.longest, self.digest)
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the last hidden states, [N, L] int64 each → [N, L, H] float32."""
         length = input_ids.shape[1]
-        padding = (0, -length % STEP)
+        room = max(self.longest - length, 0)
+        padding = (0, min(-length % STEP, room))
         ids, mask = (functional.pad(one, padding).numpy() for one in (input_ids, attention_mask))
         with self._lock:  # an OpenVINO request computes one batch at a time
             if self._run is None or self._threads != torch.get_num_threads():
