@@ -60,3 +60,9 @@ def _shown(query: GeneratedQuery, marks: Marks, place: int) -> dict[str, Any]:
         "document": {"id": query.document.id, "text": query.document.text[:SHOWN]},
         "ranks": {name: ranks[place] for name, ranks in marks.ranks.items()},
     }
+
+
+def why_none_is_kept(facts: Mapping[str, Any]) -> str:
+    """Say why no query of a generation is kept, from what `describe_generation` returns."""
+    dropped = ", ".join(f"{name} {count:,}" for name, count in facts["dropped"].items() if count)
+    return f"filters dropped all of them: {dropped}" if facts["generated"] else "none was written"

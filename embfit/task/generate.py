@@ -16,7 +16,7 @@ from embfit.errors import UserError
 from embfit.generator.dataset import evaluation_splits, write_dataset, write_queries
 from embfit.generator.extractive import masked_documents
 from embfit.generator.generated import Estimate, Generates
-from embfit.generator.tally import describe_generation
+from embfit.generator.tally import describe_generation, why_none_is_kept
 from embfit.generator.written import chosen_documents, filter_queries, journals_of
 from embfit.hints import Having
 from embfit.model import EncoderChoice
@@ -126,6 +126,4 @@ def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str
 
 
 def _nothing_kept(facts: Mapping[str, Any], run: RunFolder) -> str:
-    dropped = ", ".join(f"{name} {count:,}" for name, count in facts["dropped"].items() if count)
-    reason = f"filters dropped all of them: {dropped}" if facts["generated"] else "none was written"
-    return f"no query is kept: {reason}; {run.dir / 'report.html'} shows examples"
+    return f"no query is kept: {why_none_is_kept(facts)}; {run.dir / 'report.html'} shows examples"

@@ -16,7 +16,7 @@ from embfit.generator.dataset import evaluation_splits, write_queries
 from embfit.generator.generated import GeneratedQuery, Generates
 from embfit.generator.masking import mask_positives, masked_texts
 from embfit.generator.plan import SourceDocument
-from embfit.generator.tally import describe_generation
+from embfit.generator.tally import describe_generation, why_none_is_kept
 from embfit.generator.training_queries import held_out_documents, with_queries, without_documents
 from embfit.generator.written import WrittenQueries, chosen_documents, filter_queries, journals_of
 from embfit.hints import Having
@@ -237,6 +237,5 @@ def _told(written: WrittenQueries, documents: int) -> str:
 
 
 def _nothing_kept(facts: Mapping[str, Any]) -> str:
-    dropped = ", ".join(f"{name} {count:,}" for name, count in facts["dropped"].items() if count)
-    reason = f"filters dropped all of them: {dropped}" if facts["generated"] else "none was written"
+    reason = why_none_is_kept(facts)
     return f"no generated query is left to train on: {reason}; queries.parquet in the run folder has them"

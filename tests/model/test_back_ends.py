@@ -1,7 +1,10 @@
 """Encoders by ONNX Runtime and OpenVINO give PyTorch's vectors, under fingerprints of their own."""
 
+import gc
 import json
+import os
 import pickle
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -217,6 +220,19 @@ def test_a_graph_for_one_shape_alone_is_refused(
 
     with pytest.raises(UserError, match="BertModel cannot be converted"):
         convert(Constant(encoder), encoder.backbone, {HIDDEN: conversion.TOKENWISE}, back_end, tmp_path, wrong)
+
+
+def test_signals_are_handled_after_a_graph_is_gone(tokenizer: PreTrainedTokenizerFast, store: Store) -> None:
+    """OpenVINO gives the thread a stack for signal handlers, which must be there when Ctrl-C comes."""
+    for seed in range(2):  # two graphs, of which the first one goes
+        torch.manual_seed(seed)
+        encoder = new_encoder(tokenizer)
+        choose_back_end(encoder, "openvino", "fp32", store)
+        encoder.encode(TEXTS, "document")
+    del encoder
+    gc.collect()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_what_a_back_end_does_not_compute_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,15 @@ every kind of encoder has them by every back end.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -109,6 +111,31 @@ def import_openvino() -> Any:
     return openvino
 
 
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of Linux: the memory that signal handlers of a thread run in."""
+
+    _fields_: ClassVar = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Let this thread have the stack for signal handlers that it had before (sigaltstack), on Linux.
+
+    OpenVINO's CPU plugin gives the thread one of its own when it compiles, and frees it with the model: the next Ctrl-C
+    would end in a segmentation fault (seen with 2026.4).
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    change = ctypes.CDLL(None).sigaltstack
+    before = _SignalStack()
+    change(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        change(ctypes.byref(before), None)
+
+
 def open_graph(back_end: GraphBackEnd, precision: GraphPrecision, path: Path, output: str) -> Run:
     """Return what computes one output of a graph file from token ids and their mask ([N, L] int64 each)."""
     threads = torch.get_num_threads()
@@ -139,7 +166,8 @@ def _open_openvino(path: Path, precision: GraphPrecision, threads: int, output: 
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+    with _signal_stack_kept():
+        request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         found: np.ndarray = request.infer({INPUTS[0]: ids, INPUTS[1]: mask}, share_inputs=True)[output]
