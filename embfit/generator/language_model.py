@@ -124,9 +124,8 @@ def load_language_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, boo
         UserError: it cannot be loaded, or is of a kind whose samples cannot share what was read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
+    _hide_progress_bars()
     try:
         config = AutoConfig.from_pretrained(folder)
         is_seq_to_seq = bool(config.is_encoder_decoder)
@@ -156,9 +155,8 @@ def convert_gguf(file: Path, folder: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise UserError(f"{file}: reading GGUF takes the package gguf: pip install 'embfit[gguf]'")
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    _hide_progress_bars()
     log.info("reading %s, once: its weights are kept in the store", file.name)
     try:
         read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
@@ -174,6 +172,12 @@ def convert_gguf(file: Path, folder: Path) -> None:
     plain.tie_weights()
     plain.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _hide_progress_bars() -> None:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers does not type it
 
 
 def _gguf_file(path: str, revision: str | None, gguf: str | None) -> Path:

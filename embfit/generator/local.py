@@ -14,12 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.generator.budget import Budget, Spending
-from embfit.generator.decoding import CausalDecoding, Decodes, Prompt, Sample, Sampling, SeqToSeqDecoding
+from embfit.generator.decoding import CausalDecoding, Decodes, Prompt, Sampling, SeqToSeqDecoding
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
 from embfit.generator.generated import Estimate, GeneratedQuery, Generation
-from embfit.generator.jobs import WritingJob, within_memory
+from embfit.generator.jobs import WritingJob, batches, record, within_memory
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import LanguageModel, ModelFiles
 from embfit.generator.plan import (
@@ -304,11 +303,11 @@ class _Writing:
         started, tokens = time.monotonic(), 0
         with progress("writing queries", total, "requests", None, total - len(requests)) as advance:
             for decoding, group in self._groups(requests):
-                for batch in self._batches(group):
+                for batch in batches(group, self.generator.batch_size):
                     began = time.monotonic()
                     for part, samples in within_memory(decoding, batch, self.generator.sampling):
                         seconds = (time.monotonic() - began) / len(part)
-                        tokens += self._record(part, samples, seconds, journal, scope)
+                        tokens += record(part, samples, self.model.read, seconds, journal, scope)
                         advance(len(part))
                         began = time.monotonic()
         seconds = time.monotonic() - started
@@ -337,43 +336,3 @@ class _Writing:
                 yield SeqToSeqDecoding(self.model.model, self.model.stops), [job.behind(before) for job in jobs]
             else:
                 yield CausalDecoding(self.model.model, self.model.stops, before), jobs
-
-    def _batches(self, jobs: Sequence[WritingJob]) -> Iterator[list[WritingJob]]:
-        """Yield batches of one number of queries and of like lengths, the longest first: memory is short at once."""
-        ordered = sorted(jobs, key=lambda job: (job.count, len(job.prompt.tokens)), reverse=True)
-        batch: list[WritingJob] = []
-        for job in ordered:
-            if batch and (job.count != batch[0].count or len(batch) == self.generator.batch_size):
-                yield batch
-                batch = []
-            batch.append(job)
-        if batch:
-            yield batch
-
-    def _record(
-        self,
-        jobs: Sequence[WritingJob],
-        samples: Sequence[Sequence[Sample]],
-        seconds: float,
-        journal: Journal,
-        scope: str,
-    ) -> int:
-        """Write down what was written about some documents, in `seconds` each; return how many tokens that took."""
-        spent = 0
-        for job, drawn in zip(jobs, samples, strict=True):
-            claim = journal.claim(job.request.id, Spending(1), Budget(), scope)
-            if claim.attempt is None:  # another process has written the same
-                continue
-            written = [
-                {
-                    "text": self.model.read(sample.tokens),
-                    "log_probability": round(sample.log_probability, 4),
-                    "finished": sample.finished,
-                }
-                for sample in drawn
-            ]
-            tokens = len(job.prompt.tokens) + sum(len(sample.tokens) for sample in drawn)
-            text = json.dumps(written, ensure_ascii=False)
-            journal.record(claim.attempt, scope, "answered", "answered", text, Spending(1, tokens), seconds)
-            spent += tokens
-        return spent

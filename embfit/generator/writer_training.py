@@ -113,7 +113,7 @@ def train_writer(
                 loss, _ = loss_of(part)
                 if not torch.isfinite(loss):
                     raise UserError(DIVERGED.format(settings.lr))
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss)
                 nn.utils.clip_grad_norm_(trained, settings.clip_norm)
                 optimizer.step()
                 rate.step()

@@ -87,7 +87,7 @@ def fit_query_adapter(
                 read = Vectors(torch.from_numpy(np.asarray(documents[batch.documents], np.float32)))
                 optimizer.zero_grad()
                 for part in loss_parts(loss, vectors, read, batch.relations):
-                    part.loss.backward()  # type: ignore[no-untyped-call]
+                    torch.autograd.backward(part.loss)
                     total += float(part.loss.detach())
                     correct += int(part.correct)
                 positives += int(batch.relations.positives.sum())

@@ -66,13 +66,19 @@ def write_graph_folder(encoder: BiEncoder, folder: Path, back_end: GraphBackEnd)
             "graph": f"{back_end}/{FILES[back_end]}",
             **describe(encoder, distance),
             "versions": {name: release(name) for name in ("torch", "transformers", *PACKAGES[back_end])},
-            "files": {
-                str(path.relative_to(unfinished)): asdict(FileFacts.of(path))
-                for path in sorted(unfinished.rglob("*"))
-                if path.is_file()
-            },
         }
-        write_text(unfinished / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        return write_manifest(unfinished, manifest)
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what is known of an export, with the size and digest of each of its files; return it."""
+    files = {
+        str(path.relative_to(folder)): asdict(FileFacts.of(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {**facts, "files": files}
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return manifest
 
 

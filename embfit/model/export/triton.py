@@ -16,7 +16,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,8 +24,8 @@ from embfit.errors import ConfigError
 from embfit.model.back_ends.graph import FILES, INPUTS, check_installed
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.encoder import Kind
-from embfit.model.export.graph_folder import MANIFEST, VECTORS, describe, write_graph
-from embfit.store import FileFacts, replacing_folder, write_text
+from embfit.model.export.graph_folder import VECTORS, describe, write_graph, write_manifest
+from embfit.store import replacing_folder, write_text
 from embfit.tokens import tokenizer_lock
 
 SHORTEST = 16  # tokens that texts are padded to at least
@@ -69,14 +68,8 @@ def write_triton_repository(encoder: BiEncoder, folder: Path, name: str, max_bat
             **describe(encoder, distance),
             "lengths": padded_lengths(encoder.settings.max_length),
             "max_batch": max_batch,
-            "files": {
-                str(path.relative_to(unfinished)): asdict(FileFacts.of(path))
-                for path in sorted(unfinished.rglob("*"))
-                if path.is_file()
-            },
         }
-        write_text(unfinished / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    return manifest
+        return write_manifest(unfinished, manifest)
 
 
 def padded_lengths(longest: int) -> list[int]:

@@ -162,7 +162,7 @@ class BatchGradients:
             seed = self._seed(step, len(plan))
             with random_state(seed, torch.device("cpu")):  # a loss may draw: all ranks the same
                 for part in loss(outputs):
-                    part.loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+                    torch.autograd.backward(part.loss)
                     value += part.loss.detach()
                     correct += part.correct
             if outputs.grad is None:
