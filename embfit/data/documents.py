@@ -18,7 +18,7 @@ from pydantic import Field
 from embfit.data.distinct_texts import CorpusTexts
 from embfit.data.document_files import ChangedFileError, DocumentFile, find_documents
 from embfit.data.document_tables import Cutting, ParsedDocument, write_documents
-from embfit.data.files import Records, content_digest, table_of, text_of
+from embfit.data.files import Records, content_digest, named_path, table_of, text_of
 from embfit.data.formats.block import Block
 from embfit.data.formats.plain_text import read_plain_text
 from embfit.data.formats.readers import UnreadableError, read_blocks, whole_characters
@@ -109,9 +109,7 @@ class Documents:
         """
         if not self.path:
             raise ConfigError("data=documents needs a folder or a file: data.path=DIR")
-        path = Path(self.path).expanduser()
-        if not path.exists():
-            raise UserError(f"{path}: there is no such file or folder (data.path)")
+        path = named_path(self.path, "data.path")
         table = table_of(path) if path.is_file() else None
         for attempt in range(ATTEMPTS):
             try:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from embfit.errors import UserError
+from embfit.nearest import nearest
 from embfit.progress import progress
 
 Record: TypeAlias = tuple[str, Mapping[str, Any]]
@@ -46,6 +47,21 @@ def content_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def named_path(name: str, key: str) -> Path:
+    """Return the path that a key names, its home folder filled in.
+
+    Raises:
+        UserError: nothing is there; the message names what lies beside it under a similar name.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    meant = next((other for other in sorted(beside) if Path(other).stem == path.stem), nearest(path.name, beside))
+    hint = f"; did you mean {path.with_name(meant)}?" if meant else ""
+    raise UserError(f"{path}: there is no such file or folder ({key}){hint}")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

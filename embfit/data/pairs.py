@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from embfit.compose.command_line import typed
 from embfit.data.distinct_texts import CorpusTexts, GivenText
 from embfit.data.documents import Documents, corpus_texts
-from embfit.data.files import Delimited, Records, content_digest, table_of, text_of
+from embfit.data.files import Delimited, Records, content_digest, named_path, table_of, text_of
 from embfit.data.identifiers import id_of, identifier
 from embfit.data.pair_rows import PairRow, write_pairs
 from embfit.data.qrels import grade_of
@@ -74,7 +74,11 @@ class Pairs(CollectionSource):
         if not self.path:
             raise ConfigError("data=pairs needs a file: data.path=FILE (.jsonl, .csv, .tsv or .parquet)")
         paths = self.path if isinstance(self.path, dict) else {"train": self.path}
-        files = choose_splits({split: Path(path).expanduser() for split, path in paths.items()}, None, "data.path")
+        named = {
+            split: named_path(path, f"data.path.{split}" if isinstance(self.path, dict) else "data.path")
+            for split, path in paths.items()
+        }
+        files = choose_splits(named, None, "data.path")
         rows = {split: _PairRows(_table(path), self) for split, path in files.items()}
         key = {
             "reader": "pairs",

@@ -12,7 +12,7 @@ from embfit.evaluator.power import POWER, deviation_of, queries_needed
 from embfit.evaluator.significance import FEWEST
 from embfit.records import Comparison, Evaluation, Report
 from embfit.report.findings import headline, outcome, same_pair
-from embfit.report.wording import count, metric_label, signed, untold
+from embfit.report.wording import count, metric_label, plain, signed, untold
 
 Action: TypeAlias = Literal["ship", "wait", "judge"]
 
@@ -48,8 +48,9 @@ def decide(report: Report) -> Decision | None:
     2. The tuned model is worse, beyond chance, on all queries or on documents that training never saw: do not ship.
     3. The queries that decide are synthetic: judge real ones.
     4. It is better, beyond chance: ship, unless queries are too few for an interval.
-    5. The difference is within chance. Where a gain of 0.01 or more would show on the queries that there are, or the
-       tuned model is not above the base: do not ship. Else judge as many more as it takes.
+    5. The difference is within chance. Where the base leaves less than 0.01 to gain: keep it. Where a gain of 0.01 or
+       more would show on the queries that there are, or the tuned model is not above the base: do not ship. Else judge
+       as many more as it takes.
     """
     main = headline(report)
     if main is None or not report.training:
@@ -117,6 +118,10 @@ def _better(found: Comparison, report: Report, unseen: Comparison | None) -> Dec
 
 def _unclear(found: Comparison, evaluations: Sequence[Evaluation]) -> Decision:
     queries = count(found.queries, "query", "queries")
+    reached = next(one.metrics[found.metric] for one in evaluations if one.system == found.a)
+    if reached > 1 - SMALLEST:
+        left = f"{found.a} reaches {metric_label(found.metric)} {plain(reached)} on {queries}: nothing is left to gain"
+        return Decision("wait", f"Keep {found.a}.", f"{left} on them. Harder queries would tell more.")
     if found.difference <= 0:
         return Decision("wait", NOT_YET, f"{found.b} is not above {found.a} on {queries}.")
     more = _more(found, evaluations)

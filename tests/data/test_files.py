@@ -1,10 +1,11 @@
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from embfit.data.files import Delimited, JsonLines, Parquet, content_digest, read_lines, text_of
+from embfit.data.files import Delimited, JsonLines, Parquet, content_digest, named_path, read_lines, text_of
 from embfit.errors import UserError
 
 
@@ -152,3 +153,16 @@ def test_json_and_python_agree_on_ids(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"_id": 12345678901234567890}))
     ((place, record),) = JsonLines(tmp_path / "a.jsonl")
     assert text_of(place, record, "_id") == "12345678901234567890"
+
+
+def test_a_named_path_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").touch()
+    assert named_path(str(tmp_path / "own.jsonl"), "data.path") == tmp_path / "own.jsonl"
+    for name in ("own.json", "onw.jsonl"):
+        with pytest.raises(UserError) as error:
+            named_path(str(tmp_path / name), "data.path")
+        assert str(error.value) == (
+            f"{tmp_path / name}: there is no such file or folder (data.path); did you mean {tmp_path / 'own.jsonl'}?"
+        )
+    with pytest.raises(UserError, match=r"there is no such file or folder \(data\.path\)$"):
+        named_path(str(tmp_path / "elsewhere" / "own.jsonl"), "data.path")

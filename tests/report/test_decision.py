@@ -74,6 +74,16 @@ def test_what_cannot_be_worth_it_is_not_shipped() -> None:
     assert decision([-0.2, 0.2, -0.01] * 30).reason == "tuned is not above base on 90 queries."
 
 
+def test_a_base_that_leaves_nothing_to_gain_is_kept() -> None:
+    base, tuned = system("base", [1.0] * 49 + [0.9]), system("tuned", [1.0] * 49 + [0.8])
+    found = decide(Report("finetune", [base, tuned], compare(base, tuned, 2_000, 0), training=TRAINED))
+    assert found == Decision(
+        "wait",
+        "Keep base.",
+        "base reaches nDCG@10 0.9980 on 50 queries: nothing is left to gain on them. Harder queries would tell more.",
+    )
+
+
 def test_few_queries_decide_nothing() -> None:
     found = decision([0.2] * 12)
     assert (found.action, found.headline) == ("judge", "Judge 8 more queries.")
