@@ -80,11 +80,14 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     yield "base", ["task=evaluate", "task.systems=[base,bm25]"]
     yield "labels", []
     yield "extractive", ["generator=extractive", queries, HIDDEN]
+    yield "extractive, topical", ["generator=extractive", queries, HIDDEN, *TOPICAL]
+    yield "extractive, hybrid", ["generator=extractive", queries, HIDDEN, *TAUGHT]
     yield "extractive, labels", ["generator=extractive", queries]
     models = dict(named.split("=", 1) for named in arguments.llm)
     for model, path in models.items():
         local = ["generator=local", f"generator.model={path}", queries, *_styles(arguments.style)]
         yield f"local {model}", [*local, HIDDEN]
+        yield f"local {model}, hybrid", [*local, HIDDEN, *TAUGHT]
     for model, path in models.items():
         trained = ["generator=trained", f"generator.model={path}", f"generator.label={arguments.label}", queries]
         for pairs in PAIRS:

@@ -199,7 +199,8 @@ def train_embfit(
     )
     trainer = partial(pl.Trainer, accelerator="cpu", devices=1, logger=False, callbacks=[Steps()])
     store = Store(enabled=False)
-    training.fit(encoder, InfoNCE(TEMPERATURE), training_set(texts), None, trainer, store, folder)
+    with tempfile.TemporaryDirectory(dir=folder) as checkpoints:  # a second run must not find those of the first
+        training.fit(encoder, InfoNCE(TEMPERATURE), training_set(texts), None, trainer, store, Path(checkpoints))
     return {"first_loss": round(first, 4), "maxsim": sum(spent)}
 
 
