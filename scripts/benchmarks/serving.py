@@ -4,6 +4,7 @@ The server runs on the first core and the clients on the second. A bundle of sho
 `--folder`, with two versions that differ in their model's query prompt, so that their answers differ too.
 
     python scripts/benchmarks/serving.py latency --documents 100000
+    python scripts/benchmarks/serving.py latency --documents 100000 --index ivf --server server.backend=openvino
     python scripts/benchmarks/serving.py throughput            # in batches, and text by text, in turns
     python scripts/benchmarks/serving.py throughput --peer http://127.0.0.1:7997/embeddings
     python scripts/benchmarks/serving.py swaps --swaps 200     # every answer is held to what its version answers
@@ -49,6 +50,8 @@ def main() -> None:
     parser.add_argument("what", choices=["latency", "throughput", "swaps"])
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks/serving"))
     parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--index", choices=["exact", "int8", "bf16", "hnsw", "ivf"], default="exact")
+    parser.add_argument("--server", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of the server")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=500, help="of the one client whose latency is measured")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn of throughput")
@@ -56,9 +59,9 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--peer", help="the URL of another server's embeddings, with the model's name after a #")
     arguments = parser.parse_args()
-    bundles = arguments.folder / f"bundles-{arguments.documents}"
+    bundles = arguments.folder / f"bundles-{arguments.documents}-{arguments.index}"
     if not (bundles / NAME / "champion").exists():
-        _make(bundles, arguments.documents)
+        _make(bundles, arguments.documents, arguments.index, Path(arguments.folder) / "store")
     os.sched_setaffinity(0, {LAST_CORE})
     {"latency": _latency, "throughput": _throughput, "swaps": _swaps}[arguments.what](arguments, bundles)
 
@@ -69,7 +72,7 @@ def questions(count: int, seed: int = 1, words: int = 7) -> list[str]:
     return [" ".join(chosen.choices(WORDS, k=words)) for _ in range(count)]
 
 
-def _make(folder: Path, count: int) -> None:
+def _make(folder: Path, count: int, index: str, store_folder: Path) -> None:
     """Make two versions: the second one's model puts a prompt before queries."""
     from dataclasses import replace
 
@@ -79,7 +82,7 @@ def _make(folder: Path, count: int) -> None:
     from embfit.bundle import BundleVersions
     from embfit.bundle.publishing import Contents, publish
     from embfit.evaluator import Retrieval
-    from embfit.index import BM25Index, ExactBuilder
+    from embfit.index import ApproximateBuilder, BM25Index, ExactBuilder
     from embfit.records import Collection
     from embfit.store import Store
 
@@ -90,11 +93,12 @@ def _make(folder: Path, count: int) -> None:
     collection = Collection(NAME, corpus, asked, qrels)
     words = BM25Index.build(texts, source=collection.corpus_digest)
     versions = BundleVersions(folder, NAME)
+    builder = ExactBuilder() if index == "exact" else ApproximateBuilder(index)
     for prompt in ("", "the thing that is asked for here is this: "):
         encoder = replace(MODEL, query_prompt=prompt).load("cpu")
-        store = Store(folder / "store")
+        store = Store(store_folder)
         context = Retrieval(near_copy=None).context(collection, store, MODEL, load=lambda encoder=encoder: encoder)
-        publish(versions, Contents(encoder, collection, ExactBuilder(), words), [context], store)
+        publish(versions, Contents(encoder, collection, builder, words), [context], store)
     before, champion = versions.numbers()[-2:]
     versions.point("previous", before)
     versions.point("champion", champion)
@@ -144,7 +148,7 @@ def _latency(arguments: argparse.Namespace, bundles: Path) -> None:
         "/v1/search": lambda text: {"query": text, "k": FIRST},
         "/v1/search hybrid": lambda text: {"query": text, "k": FIRST, "mode": "hybrid"},
     }
-    with serving(bundles) as (url, process):
+    with serving(bundles, *arguments.server) as (url, process):
         server = psutil.Process(process)
         for name, body in bodies.items():
             client = Client(url + name.split()[0])
@@ -165,8 +169,8 @@ def _latency(arguments: argparse.Namespace, bundles: Path) -> None:
 
 def _throughput(arguments: argparse.Namespace, bundles: Path) -> None:
     with ExitStack() as stack:
-        batched, _ = stack.enter_context(serving(bundles))
-        single, _ = stack.enter_context(serving(bundles, "server.token_budget=1"))
+        batched, _ = stack.enter_context(serving(bundles, *arguments.server))
+        single, _ = stack.enter_context(serving(bundles, "server.token_budget=1", *arguments.server))
         servers = {"in batches": (f"{batched}/v1/embeddings", NAME), "text by text": (f"{single}/v1/embeddings", NAME)}
         if arguments.peer:
             url, _, model = arguments.peer.partition("#")
@@ -218,7 +222,7 @@ def _swaps(arguments: argparse.Namespace, bundles: Path) -> None:
     counts = {"right": 0, "mixed": 0, "failed": 0}
     told = threading.Lock()
     over = threading.Event()
-    with serving(bundles, "server.follow_seconds=0.05") as (url, process):
+    with serving(bundles, "server.follow_seconds=0.05", *arguments.server) as (url, process):
 
         def ask(number: int) -> None:
             client = Client(f"{url}/v1/search")
