@@ -110,7 +110,7 @@ def _run(loader: Loader, config: DictConfig, overrides: list[str]) -> None:
 
 def _resume(loader: Loader, folder: Path, line: CommandLine) -> None:
     if line.action == "multirun":
-        raise ConfigError("resume goes on with one run; leave out -m")
+        raise ConfigError("resume continues one run; leave out -m")
     values, origins = read_run(folder, line.overrides)
     check(values, origins, loader.groups())
     perform(values, origins, line.overrides, resuming=True)

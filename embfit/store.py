@@ -74,7 +74,7 @@ class Store:
             build: fills the folder it is given, which is empty.
             version: of what `build` does.
             resumable: what `build` leaves when it fails, or when the process dies, is there when it is called again
-                for the same key; it goes on from that. Two weeks later it counts as abandoned.
+                for the same key; it continues from that. Two weeks later it counts as abandoned.
 
         Raises:
             OSError: the folder cannot be written (a full disk, no permission); an unfinished entry that is not

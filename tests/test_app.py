@@ -146,7 +146,7 @@ def test_a_folder_with_a_plus_is_the_folder(house, capsys):  # noqa: F811
     assert main(["++run.dir=out", "model.path=exit after interrupt"]) == 130
     for plus in ("+", "++"):
         assert main([f"{plus}resume=out", "seed=3"]) == 2
-        assert "resume=out goes on under that run's own configuration; leave out seed=3" in capsys.readouterr().err
+        assert "resume=out continues under that run's own configuration; leave out seed=3" in capsys.readouterr().err
     assert main(["-m", "++run.dir=sweep", "seed=1,2"]) == 0
     assert state("sweep/1") == ("done", None, None)
     assert not Path("outputs/sweeps").exists()
@@ -180,7 +180,7 @@ def test_an_interrupted_run_is_not_overwritten_by_another(house, capsys):  # noq
     assert "run.dir=out holds an unfinished run of another configuration; resume=out" in capsys.readouterr().err
     assert Path("out/checkpoints/step.pt").read_text() == "hours"
     assert main(["model.path=exit after interrupt", "run.dir=out"]) == 130  # as a scheduler that queues it again does
-    assert "going on with the unfinished run in out" in capsys.readouterr().err
+    assert "resuming the unfinished run in out" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_where_it_was_begun(house, monkeypatch, capsys):  # noqa: F811

@@ -195,7 +195,7 @@ def _unresolved(node: DictConfig, origins: Mapping[str, str], prefix: str) -> It
 
 
 def refuse_resume_in_files(values: Mapping[str, Any], origins: Origins) -> None:
-    """Refuse a `resume` that a file gives: whether to go on is for the command line to say.
+    """Refuse a `resume` that a file gives: only the command line may ask to resume.
 
     Raises:
         ConfigError: a file gives one.

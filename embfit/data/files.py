@@ -159,7 +159,7 @@ class Delimited:
         limit = csv.field_size_limit(sys.maxsize)  # the default refuses documents of more than 128 KB
         try:
             while True:
-                place = f"{self.path}:{reader.line_num + 1}"  # a quoted text may go on over many lines
+                place = f"{self.path}:{reader.line_num + 1}"  # a quoted text may span many lines
                 row = next(reader, None)
                 if row is None:
                     return

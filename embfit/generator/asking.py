@@ -107,7 +107,7 @@ class Asking:
         if self._stop is not None:
             raise self._stop
         if self.out_of_budget is not None:
-            log.warning("the budget is used up (%s); raise it, and the same command goes on", self.out_of_budget)
+            log.warning("the budget is used up (%s); raise it, and the same command continues", self.out_of_budget)
         elif self.failed:
             log.warning("%d requests got no answer; the same command asks for them again", self.failed)
 

@@ -104,7 +104,7 @@ def within_memory(
         return
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    log.warning("memory is short for %d documents at once; going on with half of them", len(jobs))
+    log.warning("memory is short for %d documents at once; continuing with half of them", len(jobs))
     middle = len(jobs) // 2
     yield from within_memory(decoding, jobs[:middle], sampling)
     yield from within_memory(decoding, jobs[middle:], sampling)

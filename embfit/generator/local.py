@@ -57,7 +57,7 @@ class LocalGenerator:
         model: a folder, a `.gguf` file, or a name on the Hub.
         revision: branch, tag or commit on the Hub; None is the newest.
         gguf: the name of a GGUF file in the folder or on the Hub; None for a model in transformers' own form.
-        form: `completion` goes on with a text (base models, and small ones); `chat` asks by the model's chat template;
+        form: `completion` continues a text (base models, and small ones); `chat` asks by the model's chat template;
             `document` shows the document alone (models trained so, such as docTTTTTquery).
         temperatures: how freely words are drawn, of a document's queries in turn.
         top_p: the share of the likeliest words that are drawn from.

@@ -151,7 +151,7 @@ def plan_request(
 
 
 def show_examples(examples: Sequence[StyleExample], label: str, completes: bool) -> str:
-    """Return examples as a template shows them; in a completion they look like what the model is to go on with."""
+    """Return examples as a template shows them; in a completion they look like what the model is to continue."""
     shown = [f"Document: {example.document}\n{label}: {example.query}" for example in examples]
     if completes or not shown:
         return "\n\n".join(shown)

@@ -45,7 +45,7 @@ def prompt_pieces(
     """Return the pieces of one style's prompts.
 
     Args:
-        form: `completion` goes on with a text that ends in the query's label; `chat` shows examples as turns of the
+        form: `completion` continues a text that ends in the query's label; `chat` shows examples as turns of the
             tokenizer's chat template; `document` is the document alone, for models trained so (docTTTTTquery).
         style: says what is asked for.
         examples: are shown.

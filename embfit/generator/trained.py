@@ -49,7 +49,7 @@ class TrainedGenerator:
         revision: branch, tag or commit on the Hub; None is the newest.
         gguf: the name of a GGUF file in the folder or on the Hub; None for a model in transformers' own form.
         pairs: the number of training queries that it learns from, drawn with the seed; None for all.
-        label: what the queries are called in the text that the model goes on with.
+        label: what the queries are called in the text that the model continues.
         epochs: passes over the pairs at most; training ends when the held-out pairs become less probable.
         lr: the peak learning rate; of an adapter, about twice as much.
         pairs_per_step: the number of queries of an optimizer step, about.

@@ -1,7 +1,7 @@
 """Several jobs at a time on this machine, each in its own process and on its own device.
 
 Each job gets a new process instead of a place in a pool such as joblib's. If the system kills one, for instance because
-memory runs out, the others go on, and when a job ends, all memory of its device is free.
+memory runs out, the others continue, and when a job ends, all memory of its device is free.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Encoding into a file, from where a crash or Ctrl-C left it: but for the last seconds, no text is encoded twice.
 
 Batches are planned once for all texts, so it makes no difference whether one process encodes them all, several share
-them, or another run goes on with the rest; but for the last bit of a number, where they compute with other threads.
+them, or another run continues with the rest; but for the last bit of a number, where they compute with other threads.
 Plans of different devices differ: what was done by another plan is done again.
 """
 

@@ -127,7 +127,7 @@ def load_teacher(
     if missing:
         raise UserError(
             f"{folder}: the rankers of folds {', '.join(missing)} are not there, and the others were trained on their "
-            "queries; let the training go on (resume=RUN_DIR), or remove the folder to do without folds"
+            "queries; resume the training (resume=RUN_DIR), or remove the folder to do without folds"
         )
     return Teacher(whole, [load(folder / str(fold)) for fold in range(count)], fold_of)
 

@@ -2,7 +2,7 @@
 
 It holds `config.yaml` (resolved), `provenance.json` (where each value was written), `versions.json`, `log.txt` and
 `status.json`; the task adds its own files. Nothing that a run has computed is lost by starting one: a run of the same
-configuration goes on with what is there, and one of another is refused where something was trained.
+configuration resumes what is there, and one of another is refused where something was trained.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class RunFolder:
         config: the resolved configuration.
         origins: where each of its values was written.
         overrides: the command line.
-        resuming: whether to go on with what an unfinished run left here; a run of this very configuration goes on
-            with it unasked.
+        resuming: whether to resume what an unfinished run left here; one of this very configuration is resumed without
+            being asked.
         overwrite: whether to take the place of an unfinished run of another configuration, whatever it had trained.
 
     Raises:
@@ -165,7 +165,7 @@ class RunFolder:
         elif not self.overwrite and self._has_costly():
             raise ConfigError(
                 f"run.dir={self.dir} holds an unfinished run of another configuration; "
-                f"{typed('resume', str(self.dir))} goes on with that one, or choose another run.dir, or remove the "
+                f"{typed('resume', str(self.dir))} continues that one, or choose another run.dir, or remove the "
                 "folder"
             )
 
@@ -202,11 +202,11 @@ class RunFolder:
         self._write_status()
         if not self.resuming:
             if self._is_a_runs() and self._has_costly():
-                log.warning("the run in %s was of another configuration; it begins anew", self.dir)
+                log.warning("the run in %s had another configuration, so it starts from the beginning", self.dir)
             self._clear()
             self._write_record()
             return
-        log.info("going on with the unfinished run in %s", self.dir)
+        log.info("resuming the unfinished run in %s", self.dir)
         if (directory := recorded_directory(self.dir)) is not None and not directory.is_dir():
             log.warning("the run was begun in %s, which is not there; its relative paths are read from here", directory)
         self._add_versions()

@@ -33,7 +33,7 @@ def perform(
         values: the resolved configuration.
         origins: where each value was written.
         overrides: the command line, for the run's record.
-        resuming: whether to go on with what is in the folder.
+        resuming: whether to resume what is in the folder.
         overwrite: whether to take the place of an unfinished run of another configuration there.
 
     Raises:

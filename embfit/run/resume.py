@@ -1,4 +1,4 @@
-"""`resume=RUN_DIR`: go on with an unfinished run under the configuration that it wrote down, and no other."""
+"""`resume=RUN_DIR`: continue an unfinished run under the configuration that it wrote down, and no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SWEEP_RECORD = "sweep.json"  # in a sweep's folder, above those of its jobs
 
 
 def resume_folder(overrides: Sequence[str]) -> Path | None:
-    """Return the folder that a command line asks to go on with, None when it asks for a new run.
+    """Return the folder that a command line asks to resume, None when it asks for a new run.
 
     Raises:
         ConfigError: it asks for something else as well.
@@ -36,7 +36,7 @@ def resume_folder(overrides: Sequence[str]) -> Path | None:
     others = [override for override in overrides if key_and_value(override)[0] not in ("resume", "task")]
     if others:
         raise ConfigError(
-            f"resume={folder} goes on under that run's own configuration; leave out {' '.join(others)}, or start a "
+            f"resume={folder} continues under that run's own configuration; leave out {' '.join(others)}, or start a "
             "new run with it"
         )
     return Path(folder)
@@ -65,7 +65,7 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
     if directory := started_elsewhere(folder):
         there = f"cd {shlex.quote(str(directory))} && python -m embfit {typed('resume', str(folder.absolute()))}"
         raise ConfigError(
-            f"resume={folder} was begun in {directory}, where its relative paths are; go on from there: {there}"
+            f"resume={folder} was begun in {directory}, where its relative paths are; resume it from there: {there}"
         )
     return values | {"resume": str(folder)}, origins
 

@@ -2,7 +2,7 @@
 
 Encoder, index and documents of a version are one object. A request takes it when it comes and keeps it to its end, so
 no answer mixes two versions. A new one is opened beside it, verified and asked a question; only then do the requests
-that come find it. One that fails is refused, and the old one goes on.
+that come find it. One that fails is refused, and the old one stays.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Follower:
             bundle = await asyncio.get_running_loop().run_in_executor(self._opening, self._open, number)
         except Exception as error:
             self._refused = (number, time.monotonic() + RETRY_SECONDS)
-            keeps = f"; {self._live.label} goes on" if self._live else ""
+            keeps = f"; {self._live.label} keeps serving" if self._live else ""
             log.error(
                 "%s@%d is refused: %s%s",
                 self.versions.name,

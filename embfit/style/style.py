@@ -19,7 +19,7 @@ class Style:
         share: the weight of the style among all queries: a style of share 2 gets twice as many as one of share 1, and
             one of share 0 gets none.
         template: the Markdown file for models that follow instructions, which asks for several queries as JSON.
-        completion: the Markdown file for base models, which ends where the model goes on with one query.
+        completion: the Markdown file for base models, which ends where the model continues with one query.
         single: the Markdown file for models that follow instructions and run here, which asks for one query as plain
             text.
         label: what such a query is called in a completion ("Question").

@@ -47,7 +47,7 @@ def index(
         index: how they are searched.
         bundle: the bundle, and what goes into a version.
         evaluator: has the split that the version is measured on.
-        store: keeps what is encoded, so that an interrupted run goes on.
+        store: keeps what is encoded, so that an interrupted run can resume.
         run: the folder of this run.
         devices: all of them encode.
         promote: whether the version becomes champion where the gates let it pass.

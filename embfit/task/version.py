@@ -25,7 +25,7 @@ def make_version(
 ) -> Published:
     """Encode and index a collection's documents, publish them with the model, and let `challenger` name the version.
 
-    A run that was interrupted after it had published goes on with that version.
+    A run that was interrupted after it had published resumes with that version.
 
     Args:
         bundle: the bundle, and what goes into a version.

@@ -1,7 +1,7 @@
 """Examples mined again by the model in training: what it gets wrong now, not at first (Xiong et al. 2021).
 
 Mining happens between two epochs, on the first rank. What was mined lies beside the checkpoint, for the other ranks and
-for a run that goes on within an epoch, when the weights that mined are gone.
+for a run that resumes within an epoch, when the weights that mined are gone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Remining:
 
         Args:
             epoch: the epoch, from 0.
-            begins: whether the epoch begins; a run may go on within it.
+            begins: whether the epoch begins; a run may resume within it.
             encoder: the encoder that mines.
             ranks: the processes that train together, all of which ask.
 

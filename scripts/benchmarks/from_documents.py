@@ -1,7 +1,7 @@
 """What a model learns from queries that were generated, on a collection whose training labels are hidden from it.
 
 Each row is a command line of its own, for each seed. Its figures go to `OUT/rows/ROW-SEED.json` when it has ended, and
-what is there is not run again; a row that was interrupted goes on. Figures are nDCG@10 on the test queries, all of them
+what is there is not run again; a row that was interrupted resumes. Figures are nDCG@10 on the test queries, all of them
 and those none of whose documents is relevant to a training query (`unseen`); fused ones are the reciprocal ranks of the
 model and BM25, added up. Nothing is chosen here: the rows are fixed, and test is measured once for each.
 
@@ -136,7 +136,7 @@ def run_once(out: Path, data: Path, name: str, words: Sequence[str], seed: int, 
     print(f"{name}, seed {seed}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
     done = subprocess.run(command, check=False)
     if done.returncode:
-        sys.exit(f"{name}, seed {seed} ended with {done.returncode}; the same command goes on with it")
+        sys.exit(f"{name}, seed {seed} ended with {done.returncode}; the same command resumes it")
     found = figures(folder, data) | {"row": name, "seed": seed, "minutes": (time.monotonic() - started) / 60}
     record.parent.mkdir(parents=True, exist_ok=True)
     write_text(record, json.dumps(found, indent=1) + "\n")

@@ -11,8 +11,8 @@ cuts off.
     python scripts/benchmarks/late_interaction_quality.py scifact=DIR --splits test
     python scripts/benchmarks/late_interaction_quality.py medquad-small=DIR --splits test,production
 
-A model that is trained is not trained again, training goes on from its last checkpoint, and a measurement that is there
-is not made again: the same command goes on with an interrupted one. `--table` prints what is there.
+A model that is trained is not trained again, training resumes from its last checkpoint, and a measurement that is there
+is not made again: the same command continues an interrupted one. `--table` prints what is there.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Study:
         return LateInteraction(MODEL.path, packages=MODEL.packages, document_length=length, head_seed=seed)
 
     def train(self, model: str, seed: int) -> None:
-        """Train a model, or go on with its training, and save it."""
+        """Train a model, or resume its training, and save it."""
         folder = self.model(model, seed).parent
         if (folder / "training.json").is_file():
             return

@@ -23,7 +23,7 @@ def run_once(folder: Path, overrides: Sequence[str]) -> None:
     """Make a run of embfit in a folder, unless a finished one of the same command line is there.
 
     Args:
-        folder: of the run; an unfinished run in it goes on.
+        folder: of the run; an unfinished run in it is resumed.
         overrides: the command line, without `run.dir`.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a fine-tuning with the defaults gains, and how far its result depends on the seed.
 
-Each seed is a run of its own in OUT/NAME/SEED. A run that is finished is not made again, so the same command goes on
+Each seed is a run of its own in OUT/NAME/SEED. A run that is finished is not made again, so the same command continues
 after an interruption; other data or overrides need another OUT. `--wrong-labels` trains on judgements that were
 shuffled among the training queries, so that training can only hurt: the base model has to be kept. What follows
 `--overrides` goes to every run.

@@ -1,7 +1,7 @@
 """Writes docs/examples/: `task=assess`, a fine-tuning and the full comparison of a collection, with their pictures.
 
 Every figure is read from the runs' `report.json`, every picture from their `report.html`. A run that is finished is not
-made again, so an interrupted script goes on where it stopped. Overrides after `--` go to every run.
+made again, so an interrupted script continues where it stopped. Overrides after `--` go to every run.
 
     python scripts/benchmarks/worked_examples.py --data ../data --collections scifact,medquad-small
 """

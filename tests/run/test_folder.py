@@ -164,7 +164,7 @@ def test_what_another_configuration_trained_is_not_overwritten(tmp_path, made):
     with pytest.raises(ConfigError) as error:
         make(tmp_path).__enter__()
     assert str(error.value) == (
-        f"run.dir={folder} holds an unfinished run of another configuration; resume={folder} goes on with that one, or "
+        f"run.dir={folder} holds an unfinished run of another configuration; resume={folder} continues that one, or "
         "choose another run.dir, or remove the folder"
     )
     assert (folder / made).read_text() == "hours"
@@ -179,7 +179,7 @@ def test_a_run_that_takes_the_place_of_another_leaves_nothing_of_it(tmp_path, ca
     (folder / "notes.md").write_text("mine")
     with make(tmp_path, overwrite=True) as run:
         assert not run.resuming
-    assert "was of another configuration; it begins anew" in caplog.text
+    assert "had another configuration, so it starts from the beginning" in caplog.text
     assert {path.name for path in folder.iterdir()} == {
         *("config.yaml", "provenance.json", "versions.json", "status.json", "log.txt", "notes.md", ".lock")
     }
@@ -262,7 +262,7 @@ def test_a_run_of_the_same_configuration_goes_on_unasked(tmp_path, caplog):
     with make(tmp_path) as run:
         assert run.resuming
         assert (folder / "checkpoints" / "step.pt").read_text() == "hours"
-    assert f"going on with the unfinished run in {folder}" in caplog.text
+    assert f"resuming the unfinished run in {folder}" in caplog.text
     assert len(json.loads((folder / "versions.json").read_text())["resumed"]) == 1
 
 

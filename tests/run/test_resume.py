@@ -42,7 +42,7 @@ def test_the_folder_that_a_command_line_names(overrides, folder):
 
 
 def test_nothing_else_can_be_asked_for():
-    with pytest.raises(ConfigError, match="resume=x goes on under that run's own configuration; leave out seed=1, or"):
+    with pytest.raises(ConfigError, match="resume=x continues under that run's own configuration; leave out seed=1"):
         resume_folder(["resume=x", "seed=1", "task=mine"])
 
 

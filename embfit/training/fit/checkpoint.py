@@ -1,4 +1,4 @@
-"""Where training stands, on disk: a run that was killed goes on from there and ends as if nothing had happened.
+"""Where training stands, on disk: a run that was killed resumes from there and ends as if nothing had happened.
 
 Order, drawn positives and dropout are functions of (seed, epoch, step, micro-batch), so no state of a random generator
 is kept. What is: weights, optimizer, schedule, position in the epoch, and what validation has found.

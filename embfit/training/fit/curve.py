@@ -13,7 +13,7 @@ class Curve:
     """Keeps loss, in-batch accuracy and learning rate: one point for each so many steps, their mean.
 
     When there are `MOST` points, each two neighbours become one and later points stand for twice as many steps: memory
-    stays small, and a curve that goes on from a checkpoint is that of one uninterrupted training.
+    stays small, and a curve that is resumed from a checkpoint is that of one uninterrupted training.
     """
 
     def __init__(self) -> None:

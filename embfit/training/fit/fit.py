@@ -1,4 +1,4 @@
-"""One training from start to end, whatever is trained: validations, checkpoints, the time limit, and going on."""
+"""One training from start to end, whatever is trained: validations, checkpoints, the time limit, and resuming."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def fit_module(
         with launch_ranks(job, devices) as ranks, interruption.awaited():
             lightning = run(job, ranks, callbacks, [curve.watch, shown.watch])  # the first rank's alone
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
-        if interruption.asked:  # after the last step: the run goes on from its last checkpoint
+        if interruption.asked:  # after the last step: a later run resumes from its last checkpoint
             raise KeyboardInterrupt
     spent = clock.elapsed()
     validating = validation.seconds if validation else 0.0

@@ -56,7 +56,7 @@ class Job:
         settings: the settings of Lightning's Trainer, for the device of one rank.
         steps: how many optimizer steps there are, at most.
         folder: gets what Lightning may write; several ranks find their job here, so all of them must see it.
-        start: the checkpoint to go on from, in which the module is already.
+        start: the checkpoint to resume from, in which the module is already.
     """
 
     module: TrainingModule

@@ -34,7 +34,7 @@ class TrainingProgress(pl.Callback):
         return f"loss {self._measured['train/loss']:.4f}, {self._measured['train/pairs_per_second']:.3g} pairs/s"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start showing; a run that goes on has some steps behind it."""
+        """Start showing; a resumed run has some steps behind it."""
         shown = progress("training", self.steps, "steps", self._note, completed=trainer.global_step)
         self._advance = self._shown.enter_context(shown)
 

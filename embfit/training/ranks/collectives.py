@@ -1,4 +1,4 @@
-"""What the processes that train together tell each other: sums, and whether to go on.
+"""What the processes that train together tell each other: sums, and whether to continue.
 
 Lightning's own DDP is not used. It arms a reducer that waits for one backward pass on every rank, while a step here has
 as many as a rank has micro-batches, which differ: the ranks would wait for each other for ever.

@@ -120,7 +120,7 @@ class BatchGradients:
         loss: a module whose parameters are trained as well.
         compute: says how a step is computed.
         ranks: the processes that train together.
-        resumed: whether training goes on from a checkpoint, so that AdamW has its two moments already.
+        resumed: whether training resumes from a checkpoint, so that AdamW has its two moments already.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ class TrainingModule(pl.LightningModule):
         return self._gradients.ranks
 
     def train_dataloader(self) -> Prefetch[Any]:
-        """Return the batches of the current epoch; of the one that a run goes on with, those that are left."""
+        """Return the batches of the current epoch; of the one that a run resumes in, those that are left."""
         batches = self.epoch_batches()
         last = len(batches)  # type: ignore[arg-type]  # ours have a length
         return Prefetch(lambda number: self.prepare(batches[number]), range(self.first_batch, last))
