@@ -46,7 +46,7 @@ class Store:
 
     Args:
         dir: the store's folder; made when first used.
-        enabled: false computes everything anew, in a folder that lives as long as this object.
+        enabled: false computes everything again, in a folder that lives as long as this object.
     """
 
     def __init__(self, dir: str | Path = "outputs/store", enabled: bool = True) -> None:

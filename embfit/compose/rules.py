@@ -168,10 +168,10 @@ def query_adapter_learns_by_itself(values: Values) -> Iterator[Problem]:
 
 
 def compiled_layers_are_kept(values: Values) -> Iterator[Problem]:
-    """Compiled layers and layers computed again do not go together: each step would compile anew."""
+    """Compiled layers and layers computed again do not go together: each step would compile again."""
     compiled = (values.get("model") or {}).get("compile")
     if compiled and (values.get("training") or {}).get("gradient_checkpointing"):
-        message = "true cannot go with training.gradient_checkpointing=true: each step would compile anew"
+        message = "true cannot go with training.gradient_checkpointing=true: each step would compile again"
         yield Problem("model.compile", f"{message}; set one of the two to false")
 
 

@@ -1,4 +1,4 @@
-"""What quality costs in bytes and time: fewer dimensions, fewer bits, and a shortlist that whole vectors rank anew.
+"""What quality costs in bytes and time: fewer dimensions, fewer bits, and a shortlist that whole vectors rerank.
 
 The funnel searches small vectors for a shortlist and ranks it by the whole ones (Kusupati et al. 2022, section 4.3).
 The small ones must be in memory; of the whole ones a search reads the shortlist alone, so they may stay on a disk.
@@ -33,7 +33,7 @@ class Setting:
     Args:
         dims: how many dimensions are searched.
         format: how each is kept in memory.
-        shortlist: how many documents whole float32 vectors rank anew; None where the search has the last word.
+        shortlist: how many documents whole float32 vectors rerank; None where the search has the last word.
         value: what the metric is.
         share: which part of what an exhaustive search of whole float32 vectors reaches this is.
         bytes_per_document: the memory that a document takes; a shortlist needs the whole vectors too, which may stay on

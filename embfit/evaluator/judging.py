@@ -22,7 +22,7 @@ class FunnelSettings:
     """What smaller vectors are measured for.
 
     Args:
-        shortlists: how many documents whole vectors rank anew.
+        shortlists: how many documents whole vectors rerank.
         formats: how the vectors that are searched are kept.
         quality_kept: the share of the quality of whole vectors that the cheapest setting must keep.
     """
@@ -120,7 +120,7 @@ def judged_by(collection: Collection, split: str, path: Path) -> Collection:
     """Return the collection with the judgements of a qrels file, BEIR's or TREC's, as one of its splits.
 
     Equal queries are merged, and a query's own document is left out, as loading does with the data's own judgements;
-    what loading counted of the split is counted anew.
+    what loading counted of the split is counted again.
 
     Raises:
         UserError: the file cannot be read, is malformed, or names a query or document that the collection lacks.

@@ -39,8 +39,8 @@ class Retrieval:
         metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K`, `map@K` and `success@K`, the headline first.
         depth: how many documents are ranked for each query.
         dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
-        funnel: sizes of shortlists: also measure what `dims` and `formats` cost and reach, with such a shortlist ranked
-            anew by whole vectors and without. None measures none of it.
+        funnel: sizes of shortlists: also measure what `dims` and `formats` cost and reach, with and without such a
+            shortlist that whole vectors rerank. None measures none of it.
         formats: how the vectors that the funnel searches are kept.
         quality_kept: the share of the quality of whole vectors that the cheapest setting of the funnel must keep.
         costs: whether bytes and milliseconds of each encoder's index are measured; None where `task=evaluate` compares

@@ -21,7 +21,7 @@ from embfit.vectors import Vectors
 
 
 def validate(judging: Judging, encoder: Encoder, collection: Collection) -> DevQuality:
-    """Return the quality on the dev split, embedding everything anew: weights change between two calls.
+    """Return the quality on the dev split, embedding everything again: weights change between two calls.
 
     `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of
     `judging.dims`: texts are embedded once, and the vectors cut. Where the split asks for documents that training sees

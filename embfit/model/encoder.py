@@ -264,7 +264,7 @@ class Encoder(nn.Module):
         """Identify what the vector of a query, or of a document, depends on besides its text.
 
         That is the weights, the configuration, the tokenizer, how that side is read, the back end and its precision.
-        Weights are read anew each time, except within `embfit.model.frozen`.
+        Weights are read each time, except within `embfit.model.frozen`.
         """
         around = {
             "back_end": self.back_end,

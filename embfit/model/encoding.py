@@ -89,7 +89,7 @@ def check_written(folder: Path) -> None:
         texts = missing if vectors.starts is None else np.searchsorted(vectors.starts, missing, side="right") - 1
         raise UserError(
             f"{len(np.unique(texts))} of {len(vectors)} texts have no vector, or one of NaN (the first: row "
-            f"{int(texts[0])}); run again to encode them anew, and set model.precision=fp32 if that is no help"
+            f"{int(texts[0])}); run again to encode them again, and set model.precision=fp32 if that is no help"
         )
 
 

@@ -14,7 +14,7 @@ from embfit.tokens import Tokens, tokenizer_lock
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FLAGS = ("add_bos_token", "add_eos_token")  # by which some tokenizers make their rules anew when they are loaded
+FLAGS = ("add_bos_token", "add_eos_token")  # by which some tokenizers rebuild their rules when they are loaded
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:

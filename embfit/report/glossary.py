@@ -17,7 +17,7 @@ METRICS: Mapping[str, str] = {
 }
 MEANINGS: Mapping[str, str] = {
     "95 % interval": (
-        "the differences that these queries allow: drawn anew from other queries of the same kind, 95 of 100 such "
+        "the differences that these queries allow: drawn from other queries of the same kind, 95 of 100 such "
         "intervals hold the true one. If 0 is in it, there may be no difference."
     ),
     "p": (

@@ -83,7 +83,7 @@ class SearchRequest(Body):
     where: dict[str, Any] | None = Field(
         None, description="metadata column -> the value that it must have, or a list of which it must have one"
     )
-    rerank: int | None = Field(None, ge=1, description="how many of the first documents the reranker orders anew")
+    rerank: int | None = Field(None, ge=1, description="how many of the first documents the reranker reranks")
     texts: StrictBool = Field(True, description="false leaves out titles and texts")
     model: str | None = Field(None, description="NAME or NAME@VERSION")
 

@@ -58,7 +58,7 @@ class Service:
         settings: limits.
         versions: of the bundle.
         device: what models are put on.
-        store: keeps what models are converted to; None converts each version anew.
+        store: keeps what models are converted to; None converts each version again.
 
     Raises:
         UserError: the bundle, or the reranker, cannot be opened.

@@ -37,7 +37,7 @@ class Template:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the text: another template asks for queries anew."""
+        """Identifies the text: another template asks for queries again."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def fill(self, values: Mapping[str, str]) -> str:

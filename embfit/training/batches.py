@@ -52,7 +52,7 @@ class ExampleArrays:
 
     Args:
         training_set: what the miner made.
-        max_positives: how many positives of one query an epoch has; drawn anew each epoch when there are more.
+        max_positives: how many positives of one query an epoch has; drawn again each epoch when there are more.
     """
 
     def __init__(self, training_set: TrainingSet, max_positives: int) -> None:

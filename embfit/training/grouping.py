@@ -1,4 +1,4 @@
-"""Which examples share a batch: drawn anew for each epoch, the same for the same generator on every rank and machine.
+"""Which examples share a batch: drawn again for each epoch, the same for the same generator on every rank and machine.
 
 In-batch negatives come from the batch, so who is in it decides how hard they are. All groupings cut examples into
 batches of nearly equal size: a small remainder, with its few negatives, would be another task.

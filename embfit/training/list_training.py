@@ -33,7 +33,7 @@ class ListTraining(TrainingSettings):
     Args:
         batch_size: how many lists (queries) a rank has in a batch.
         lr: the peak learning rate of AdamW, for a fresh head; 2e-5 is usual for a ranker that is trained already.
-        negatives: how many negatives a list has, at most; drawn anew each epoch when more were mined.
+        negatives: how many negatives a list has, at most; drawn again each epoch when more were mined.
         folds: how many cross-encoders are trained besides, each without its share of the queries and of their
             documents, so that none teaches a query that it was trained on; None trains none.
         seed: decides order, drawing, dropout and folds.

@@ -52,7 +52,7 @@ class EpochLists(torch.utils.data.Dataset[ListBatch]):
     Args:
         examples: the training set as arrays.
         batch_size: how many lists a batch has, at most.
-        negatives: how many negatives a list has, at most; drawn anew each epoch when there are more.
+        negatives: how many negatives a list has, at most; drawn again each epoch when there are more.
         seed: the run's seed.
         epoch: the epoch, from 0.
     """

@@ -58,7 +58,7 @@ class TrainingSettings:
         epochs: how many passes over the examples there are, at most.
         steps: how many optimizer steps there are, instead of epochs.
         batch_size: how many examples (queries) a rank has in a batch.
-        max_positives: how many positives of one query an epoch has, drawn anew each time.
+        max_positives: how many positives of one query an epoch has, drawn again each time.
         lr: the peak learning rate of AdamW.
         loss_lr: the peak rate of what the loss itself learns, such as a temperature, whose logarithm moves by about
             this much in a step.

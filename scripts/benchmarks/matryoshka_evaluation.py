@@ -1,7 +1,7 @@
 """Evaluation of several Matryoshka dimensions: embfit's one embedding pass against sentence-transformers' evaluators.
 
 sentence-transformers evaluates dimensions one after the other (`SequentialEvaluator` of
-`InformationRetrievalEvaluator`s with `truncate_dim`), each of which embeds the corpus anew; embfit embeds it once and
+`InformationRetrievalEvaluator`s with `truncate_dim`), each of which embeds the corpus again; embfit embeds it once and
 slices. Both load the same folder, in float32, and run by turns in one process, without anything kept between runs.
 nDCG@10 must be the same.
 

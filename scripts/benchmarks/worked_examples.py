@@ -119,7 +119,7 @@ def _assessment(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _systems(report)
     if found["cost"]["estimates"]:
-        yield "| documents | embed | train | embed anew | in all |\n|---|---|---|---|---|"
+        yield "| documents | embed | train | embed again | in all |\n|---|---|---|---|---|"
         for one in found["cost"]["estimates"]:
             times = " | ".join(duration(one[name]) for name in ("embed_before", "train", "embed_after", "total"))
             yield f"| {one['documents']:,} | {times} |"

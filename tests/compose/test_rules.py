@@ -112,7 +112,7 @@ def found(**values):
             [
                 (
                     "model.compile",
-                    "true cannot go with training.gradient_checkpointing=true: each step would compile anew; set one "
+                    "true cannot go with training.gradient_checkpointing=true: each step would compile again; set one "
                     "of the two to false",
                 )
             ],

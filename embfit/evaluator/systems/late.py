@@ -143,7 +143,7 @@ class LateSystem(LateModel):
 
 @dataclass(frozen=True)
 class LateRerankedSystem(LateModel):
-    """A system whose first documents late interaction ranks anew; the others follow. `LateModel` documents the model.
+    """A system whose first documents late interaction reranks; the others follow. `LateModel` documents the model.
 
     Args:
         of: the system's name.

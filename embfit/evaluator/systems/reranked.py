@@ -20,7 +20,7 @@ from embfit.records import Evaluation
 
 @dataclass(frozen=True)
 class RerankedSystem:
-    """A system whose first documents a cross-encoder ranks anew; the others follow in their order.
+    """A system whose first documents a cross-encoder reranks; the others follow in their order.
 
     Args:
         of: the system's name.

@@ -139,7 +139,7 @@ class TokenIndex:
 
     @property
     def outgrown(self) -> bool:
-        """Whether the index holds so much more than it was built for that it should be built anew."""
+        """Whether the index holds so much more than it was built for that it should be rebuilt."""
         manifest = self.manifest
         unfitted = manifest.candidates == "exact" and self.settings.candidates == "auto"
         if self.codec.centroids is None:
@@ -226,7 +226,7 @@ class TokenIndex:
     def add(self, documents: Vectors[np.ndarray], source: str = "", label: str | None = None) -> TokenIndex:
         """Write further documents, which get the rows after the last, and return the index with them.
 
-        They are encoded as those before them; `outgrown` says when the index should be built anew.
+        They are encoded as those before them; `outgrown` says when the index should be rebuilt.
 
         Args:
             documents: their vectors.
@@ -240,7 +240,7 @@ class TokenIndex:
         grown = TokenIndex(self.folder, add(self.folder, self.manifest, self.codec, documents, source, label))
         if grown.outgrown and not self.outgrown:
             log.warning(
-                "%s was built for %d vectors and holds %d; build it anew, so that centroids and format fit them",
+                "%s was built for %d vectors and holds %d; rebuild it, so that centroids and format fit them",
                 self.folder,
                 self.manifest.fitted,
                 grown.manifest.vectors,

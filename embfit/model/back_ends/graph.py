@@ -43,7 +43,7 @@ Run: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Graph:
     """A converted backbone in a file. It is opened when first used, and computes with as many threads as PyTorch.
 
-    Pickled, it is its file's name: another process opens it anew.
+    Pickled, it is its file's name: another process opens it again.
 
     Args:
         back_end: the library that computes it.

@@ -1,4 +1,4 @@
-"""What indexes cost, and what smaller vectors cost and reach: fewer dimensions or bits, and a shortlist ranked anew."""
+"""What indexes cost, and what smaller vectors cost and reach: fewer dimensions or bits, and a reranked shortlist."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _check_reranking(service: Service, call: Call) -> None:
 
 
 async def _reranked(service: Service, call: Call, query: str, hits: Sequence[Hit], depth: int) -> list[Hit]:
-    """Order the first documents anew, with the reranker's scores; those behind them are left out."""
+    """Rerank the first documents, with the reranker's scores; those behind them are left out."""
     first = hits[:depth]
     if not first:
         return []

@@ -24,7 +24,7 @@ def page() -> Response:
 
 
 def health(service: Service) -> Response:
-    """Say that the process and the model's thread work; else it should be started anew."""
+    """Say that the process and the model's thread work; else it should be restarted."""
     if not service.batcher.alive:
         raise Refusal(503, "the model's thread has ended; start the server again", code="not_alive", reason="other")
     return json_answer({"status": "ok"})

@@ -80,7 +80,7 @@ def test_an_index_says_when_it_has_outgrown_what_it_was_built_for(
     grown = index.add(texts([2] * 2100))
     assert (index.outgrown, grown.outgrown) == (False, False)
     assert grown.add(texts([1])).outgrown
-    assert "was built for 1400 vectors and holds 5601; build it anew" in caplog.text
+    assert "was built for 1400 vectors and holds 5601; rebuild it" in caplog.text
     small = TokenIndex.build(texts([1] * 1999), tmp_path)
     assert (small.outgrown, small.add(texts([1])).outgrown) == (False, True)
 
