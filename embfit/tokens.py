@@ -195,15 +195,25 @@ def tokenize_blocks(
     block: int = BLOCK,
     special: bool = True,
 ) -> Iterator[Tokens]:
-    """Tokenise like `tokenize`, in blocks; the next block is made on a thread while the caller uses this one."""
+    """Tokenise like `tokenize`, in blocks; the next block is made on a thread while the caller uses this one.
+
+    The first block is made in the caller's own thread: where there is no other, as for a query, none is started.
+    """
     blocks = iter(texts)
 
     def make() -> Tokens | None:
         chosen = [prompt + text for text in islice(blocks, block)]
         return _tokenize_block(tokenizer, chosen, max_length, special) if chosen else None
 
+    first = make()
+    if first is None:
+        return
+    if len(first) < block:
+        yield first
+        return
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(make)
+        yield first
         while (ready := pending.result()) is not None:
             pending = thread.submit(make)
             yield ready

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from embfit.errors import UserError
 from embfit.model.fingerprint import model_fingerprint
-from embfit.model.layers import score_in_fp32, without_cache
+from embfit.model.layers import evaluating, score_in_fp32, without_cache
 from embfit.model.loading import DEFAULT_LENGTH, Weights, positions
 from embfit.model.pairs import TextPairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
@@ -222,13 +222,9 @@ class CrossEncoder(nn.Module):
 
     @torch.inference_mode()
     def _score_batch(self, pairs: TextPairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
-        training = self.training
         inputs = (tensor.to(self.device) for tensor in pairs.padded(chosen, self.pad_id, self.pads_left))
-        self.eval()
-        try:
+        with evaluating(self):
             scores: np.ndarray = self(*inputs, bf16).cpu().numpy()
-        finally:
-            self.train(training)
         return scores
 
     @property

@@ -18,7 +18,7 @@ from embfit.errors import UserError
 from embfit.model.back_ends.graph import BackEnd, Graph, GraphPrecision
 from embfit.model.compiled import compiled_hidden_states, hidden_states
 from embfit.model.fingerprint import model_fingerprint
-from embfit.model.layers import without_cache
+from embfit.model.layers import evaluating, without_cache
 from embfit.model.precision import autocast, default_token_budget, uses_bf16
 from embfit.model.projection import Projection, UnitLength
 from embfit.model.settings import EncoderSettings
@@ -226,17 +226,13 @@ class Encoder(nn.Module):
             out: the vectors of all N texts, whose rows, possibly memory-mapped, are filled in order of length.
             advance: called with the number of texts after each batch.
         """
-        device, training = self.device, self.training
-        bf16 = self.computes_in == "bf16"
-        self.eval()
-        try:
+        device, bf16 = self.device, self.computes_in == "bf16"
+        with evaluating(self):
             for texts in batches:
                 ids, roles = tokens.padded(texts, self.pad_id, self.pads_left)
                 places = texts if out.starts is None else places_of(out.starts, texts)
                 out.rows[places] = self(ids.to(device), roles.to(device), bf16).cpu().numpy()
                 advance(len(texts))
-        finally:
-            self.train(training)
 
     @property
     def back_end(self) -> BackEnd:

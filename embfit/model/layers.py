@@ -1,9 +1,10 @@
-"""The parts of a backbone by height: its embeddings, and the stack of its layers; and what layers keep."""
+"""The parts of a backbone by height: its embeddings, and the stack of its layers; what layers keep, and their mode."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -94,3 +95,20 @@ def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers")
 def _embeddings(backbone: PreTrainedModel) -> nn.Module:
     found = getattr(backbone, "embeddings", None)  # BERT's relatives keep positions and a norm beside the tokens
     return found if isinstance(found, nn.Module) else backbone.get_input_embeddings()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a while.
+
+    A model that is in it already is left alone: a walk over all of its modules takes a millisecond, which is much of
+    what a short query takes.
+    """
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
