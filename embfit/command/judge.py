@@ -73,7 +73,8 @@ def _written(data: RunData, pool: JudgementPool, given: argparse.Namespace, out:
             f"the first {given.depth} results of {', '.join(pool.systems)} are judged, all of them, so there is "
             "nothing to do; --depth and --systems look at others"
         )
-    write_text(out, judging_page(pool, pairs, given.highest, data.store).html())
+    read = f"embfit judge {shlex.quote(str(given.run))} --read judgements.jsonl"
+    write_text(out, judging_page(pool, pairs, given.highest, data.store, read).html())
     queries, unjudged = len({query for query, _ in pairs}), pool.unjudged
     yield f"unjudged   {sum(map(len, unjudged.values())):,} among the first {given.depth} of {', '.join(pool.systems)}"
     yield f"cards      {len(pairs):,}, the whole of {queries:,} of {len(unjudged):,} queries"
@@ -81,7 +82,7 @@ def _written(data: RunData, pool: JudgementPool, given: argparse.Namespace, out:
     if 1 <= known < given.highest:
         yield f"grades     those of the data end at {known}; --highest {known} asks for no higher ones"
     yield f"page       {out}: open it in a browser, judge, and press e to export judgements.jsonl"
-    yield f"use it     embfit judge {shlex.quote(str(given.run))} --read judgements.jsonl"
+    yield f"use it     {read}"
 
 
 def _merged(data: RunData, pool: JudgementPool, given: argparse.Namespace, out: Path) -> Iterator[str]:

@@ -18,7 +18,9 @@ SCALES = {
 """Highest grade → what the grades mean, from 0."""
 
 
-def judging_page(pool: JudgementPool, pairs: Sequence[tuple[str, str]], highest: int, store: Store) -> CardPage:
+def judging_page(
+    pool: JudgementPool, pairs: Sequence[tuple[str, str]], highest: int, store: Store, hint: str
+) -> CardPage:
     """Return the page of some results; it does not say which system found them.
 
     Args:
@@ -26,6 +28,7 @@ def judging_page(pool: JudgementPool, pairs: Sequence[tuple[str, str]], highest:
         pairs: ids of query and document of each card.
         highest: the highest grade, a key of `SCALES`.
         store: keeps what is told of the documents' language.
+        hint: the command that reads what is exported.
     """
     collection = pool.collection
     matcher = WordMatcher(language_of("auto", collection, store, "evaluator.language"))
@@ -41,5 +44,5 @@ def judging_page(pool: JudgementPool, pairs: Sequence[tuple[str, str]], highest:
             Card(query, asked, document, title, text, matcher.shared(asked, f"{title} {text}"))
             for (query, document), asked, title, text in columns
         ],
-        hint="embfit judge RUN --read judgements.jsonl",
+        hint=hint,
     )

@@ -59,7 +59,7 @@ def review_page(table: ReviewedTable, chosen: Sequence[Mapping[str, Any]]) -> Ca
             mark or KEEP: (filters_say(mark), KEEP if mark is None else DROP)
             for mark in sorted(marks, key=lambda mark: mark or "")
         },
-        hint="… task.review=review.jsonl",
+        hint="python -m embfit … task.review=review.jsonl run.dir=NEW",
     )
 
 
