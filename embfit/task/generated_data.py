@@ -88,12 +88,17 @@ class Generation:
         """Return the data of the training; the collection as it is where there is no generator.
 
         Raises:
-            ConfigError: queries are to be written for evaluation alone.
+            ConfigError: queries are to be written for evaluation alone, or decisions are given and no query is written.
             UserError: the reported split is not there, no query is kept, or the generator cannot work.
         """
         if isinstance(self.generator, NoGenerator):
             if not isinstance(self.evaluation, NoGenerator):
                 raise ConfigError("generator@evaluation writes held-out queries beside a generator: generator=NAME")
+            if self.decisions is not None:
+                raise ConfigError(
+                    f"task.review={self.decisions.path} has decisions about generated queries, and nothing generates "
+                    "any; name what wrote them: generator=NAME"
+                )
             return TrainingData(collection)
         with self.run.stage("generate queries"):
             return self._extended(self.generator, collection)

@@ -145,8 +145,16 @@ def test_results_are_judged_and_kept_when_the_page_is_opened_again(browser: str,
         for number, grade in enumerate((2, 0, None))
     ]
     assert seen["end"] == "Card 3 of 3; Skipped; 3 of 3 decided"
-    opened = used(browser, judge(), "seen.start = at(); seen.storage = kept();", tmp_path)
+    again = """
+      seen.start = at(); seen.storage = kept(); seen.calm = $("trouble").hidden;
+      Storage.prototype.setItem = () => { throw new Error("full"); };
+      press("1"); seen.trouble = $("trouble").textContent; seen.end = at();
+    """
+    opened = used(browser, judge(), again, tmp_path)
     assert opened["start"] == "Card 1 of 3; Relevant; 3 of 3 decided"
+    assert opened["calm"]
+    assert opened["trouble"] == "This browser did not keep your last decision; export before you close the page."
+    assert opened["end"] == "Card 1 of 3; Partly relevant; 3 of 3 decided"
     assert opened["storage"] == [['["q0","d0"]', 2], ['["q1","d1"]', 0], ['["q2","d2"]', "skip"]]
 
 

@@ -79,6 +79,8 @@ def test_what_people_decided_overrides_the_filters(
     rows = {row["_id"]: row for row in pq.read_table(tmp_path / "run" / "queries.parquet").to_pylist()}
     assert (rows[first]["dropped_by"], rows[first]["review"]) == ("review", "drop")
     assert (rows[second]["dropped_by"], rows[second]["review"]) == (None, "keep")
+    with pytest.raises(ConfigError, match=r"task\.review=review\.jsonl has decisions about generated queries"):
+        replace(generation(NoGenerator()), generator=NoGenerator(), decisions=decisions).apply(small_collection)
 
 
 def test_documents_that_are_gone_take_their_queries_with_them(generation: Any, tmp_path: Path) -> None:
