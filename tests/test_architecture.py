@@ -25,7 +25,7 @@ FLOORS = (
     {"evaluator", "generator", "miner"},
     {"training", "bundle"},
     {"report", "server"},
-    {"assess", "launcher"},
+    {"assess", "launcher", "review"},
     {"sweep"},
     {"task", "command"},
     {"app"},

@@ -24,6 +24,8 @@ HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hy
 COMMANDS: Mapping[str, str] = {
     "bundle": "versions that can be served: list, verify, promote, rollback, prune, diff",
     "pack": "share choices between teams: new, check, list",
+    "review": "a page on which people keep or drop generated queries",
+    "judge": "a page on which people judge first results, and the judgements that come of it",
     "runs": "what was run: list, explain, diff, clean",
     "store": "what the store keeps: list, prune",
     "doctor": "what this machine has, and what the next run would do",

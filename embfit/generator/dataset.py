@@ -23,14 +23,20 @@ COLUMNS = pa.schema(
         "style": pa.string(), "generator": pa.string(), "model": pa.string(), "language": pa.string(),
         "temperature": pa.float32(), "request_id": pa.string(), "seed": pa.int64(), "rank_dense": pa.int32(),
         "rank_bm25": pa.int32(), "log_probability": pa.float32(), "copied_words": pa.int32(),
-        "dropped_by": pa.string(), "positive": pa.string(),
+        "dropped_by": pa.string(), "review": pa.string(), "positive": pa.string(),
     }
 )  # fmt: skip
 HEADER = "query-id\tcorpus-id\tscore\n"
 BLOCK = 4096
 
 
-def write_queries(path: Path, queries: Sequence[GeneratedQuery], marks: Marks, generator: str) -> None:
+def write_queries(
+    path: Path,
+    queries: Sequence[GeneratedQuery],
+    marks: Marks,
+    generator: str,
+    answers: Mapping[str, str] | None = None,
+) -> None:
     """Write every query, kept or dropped, with what wrote it, what it was written about and what filters say of it.
 
     Args:
@@ -38,9 +44,10 @@ def write_queries(path: Path, queries: Sequence[GeneratedQuery], marks: Marks, g
         queries: what was generated.
         marks: what filters say.
         generator: what wrote them.
+        answers: query id → what a person decided of it.
     """
     with replacing(path) as temporary, pq.ParquetWriter(temporary, COLUMNS) as writer:
-        for block in _blocks(_rows(queries, marks, generator)):
+        for block in _blocks(_rows(queries, marks, generator, answers or {})):
             writer.write_table(pa.Table.from_pylist(block, schema=COLUMNS))
 
 
@@ -119,7 +126,9 @@ def _all_queries(
         yield {"_id": query.id, "text": query.text, "source": query.style}
 
 
-def _rows(queries: Sequence[GeneratedQuery], marks: Marks, generator: str) -> Iterator[dict[str, Any]]:
+def _rows(
+    queries: Sequence[GeneratedQuery], marks: Marks, generator: str, answers: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
     nothing = [None] * len(queries)
     dense, words = (marks.ranks.get(name, nothing) for name in ("dense", "bm25"))
     for query, dropped, run, near, worded in zip(queries, marks.dropped_by, marks.runs, dense, words, strict=True):
@@ -136,6 +145,7 @@ def _rows(queries: Sequence[GeneratedQuery], marks: Marks, generator: str) -> It
             "rank_bm25": worded,
             "copied_words": run,
             "dropped_by": dropped,
+            "review": answers.get(query.id),
             **query.provenance,
         }
 

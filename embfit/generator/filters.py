@@ -169,7 +169,7 @@ class Marks:
     """What filters have found out, one entry for each query.
 
     Args:
-        dropped_by: the filter that drops it; None where it is kept.
+        dropped_by: the filter that drops it, or `review` where a person does; None where it is kept.
         ranks: by ranker, the rank of its document, None beyond the first hundred or where it was not searched for.
         runs: the number of words in the longest sequence that it shares with its document.
     """
@@ -181,7 +181,8 @@ class Marks:
 
     def __post_init__(self) -> None:
         counted = Counter(mark for mark in self.dropped_by if mark is not None)
-        object.__setattr__(self, "counts", {name: counted[name] for name in ORDER})
+        others = sorted(counted.keys() - set(ORDER))  # such as what a person decided
+        object.__setattr__(self, "counts", {name: counted[name] for name in (*ORDER, *others)})
 
     @property
     def kept(self) -> int:

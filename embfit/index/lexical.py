@@ -80,7 +80,7 @@ class BM25Index:
         """
         import bm25s  # takes a second to import, with scipy
 
-        split = _word_splitter(language)
+        split = word_splitter(language)
         vocabulary: dict[str, int] = {}
         numbers = [  # arrays: lists of Python's integers would be several times as large
             array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in split(text)]) for text in texts
@@ -177,7 +177,7 @@ class BM25Index:
 
     @cached_property
     def _split(self) -> Callable[[str], list[str]]:
-        return _word_splitter(self.language)
+        return word_splitter(self.language)
 
 
 def words_key(language: Language | None, k1: float, b: float, method: Method) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def index_words(
     return BM25Index.load(store.entry("words", key, build, version=VERSION))
 
 
-def _word_splitter(language: Language | None) -> Callable[[str], list[str]]:
+def word_splitter(language: Language | None) -> Callable[[str], list[str]]:
     """Return what splits a text into stems without stop words."""
     stem = Stemmer.Stemmer(language).stemWord if language else str
     stop_words = frozenset(_stop_words(language))

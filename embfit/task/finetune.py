@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from embfit.evaluator.systems import evaluate_bm25
 from embfit.model import Encoder, EncoderChoice
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.records import Report, TrainingSet
+from embfit.review.decisions import read_decisions
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
@@ -55,6 +57,7 @@ def finetune(
     run: RunFolder,
     labels: bool = True,
     held_out: Annotated[float, Field(ge=0, lt=0.5)] = 0.1,
+    review: str | None = None,
 ) -> Report:
     """Mine negatives, train, and evaluate base and tuned with the same code; everything is left in the run folder.
 
@@ -75,15 +78,17 @@ def finetune(
         run: gets the model and the report.
         labels: train on the data's own pairs beside generated ones; false hides them, and a dev split held out of them.
         held_out: the share of the documents whose generated queries become dev, and test, where the data have none.
+        review: the file that `embfit review` made people export: their decisions override the generator's filters.
 
     Raises:
         ConfigError: model, loss and training do not go together.
     """
     trainee = trainee_of(TRAINEES, model, loss, training)
     load = cache(partial(trainee.first_stage.load, *devices.all))
+    decisions = None if review is None else read_decisions(Path(review))
     with run.stage("load data"):
         loaded = data.load(store)
-    generation = Generation(generator, evaluation, evaluator, load, store, run, labels, held_out)
+    generation = Generation(generator, evaluation, evaluator, load, store, run, labels, held_out, decisions)
     trained_on = generation.apply(loaded)
     collection = trained_on.collection
     evaluator.check_splits(collection)

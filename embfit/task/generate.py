@@ -6,6 +6,7 @@ import logging
 import shlex
 from collections.abc import Mapping
 from functools import cache, partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -21,10 +22,12 @@ from embfit.generator.written import chosen_documents, filter_queries, journals_
 from embfit.hints import Having
 from embfit.model import EncoderChoice
 from embfit.records import Report
+from embfit.review.decisions import answers_of, apply_decisions, read_decisions
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.closing import REPORT, close
+from embfit.task.earlier_documents import EarlierDocuments
 from embfit.task.facts import describe
 from embfit.task.parts import Data
 
@@ -43,6 +46,7 @@ def generate(
     labels: bool = False,
     masked: bool = False,
     examples: Annotated[int, Field(ge=0)] = 10,
+    review: str | None = None,
 ) -> Report | None:
     """Write queries about documents, mark those that are unfit, and make a data set of the others.
 
@@ -57,10 +61,12 @@ def generate(
         labels: keep the collection's own training pairs beside the generated ones.
         masked: pair queries that are parts of a document with the document without them, as a document of its own.
         examples: the number of queries shown in the report that are kept, and of those that each filter drops.
+        review: the file that `embfit review` made people export: their decisions override the filters.
 
     Raises:
         UserError: the documents are too short, the server denies access, or no query is kept.
     """
+    decisions = None if review is None else read_decisions(Path(review))
     with run.stage("load data"):
         collection = data.load(store)
     encoder = cache(partial(model.load, *devices.all, store=store))  # some generators and filters need none
@@ -68,6 +74,8 @@ def generate(
     with run.stage("choose documents"):
         pool = generator.example_pool(collection)
         documents = chosen_documents(generator, pool, collection, encoder, store)
+        earlier = EarlierDocuments.read(generator, store, run)
+        changes = earlier.compare(documents, collection.name)
     if dry_run:
         print(_estimated(generator.estimate(collection, documents, journals)))
         return None
@@ -77,9 +85,12 @@ def generate(
         shown = {collection.query_ids[example.query_row] for example in pool if example.query_row is not None}
         splits, left = evaluation_splits(collection, shown, labels)
         written = filter_queries(generator, made, collection, encoder, store)
+        (written,), reviewed = apply_decisions([written], decisions)
     marks, kept = written.marks, written.kept
-    write_queries(run.dir / "queries.parquet", made.queries, marks, generator.name)
+    write_queries(run.dir / "queries.parquet", made.queries, marks, generator.name, answers_of(decisions))
     facts = describe_generation(generator.name, made, marks, examples) | {"queries_left_out_of_evaluation": left}
+    facts |= {**changes, **reviewed}
+    earlier.replace(documents, kept)
     report = Report(
         task="generate",
         evaluations=[],

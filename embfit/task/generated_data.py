@@ -23,8 +23,10 @@ from embfit.hints import Having
 from embfit.model import Encoder
 from embfit.records import Collection, Qrels, TrainingSet
 from embfit.report.wording import count
+from embfit.review.decisions import Decisions, answers_of, apply_decisions
 from embfit.run.folder import RunFolder
 from embfit.store import Store
+from embfit.task.earlier_documents import EarlierDocuments
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Generation:
         run: gets `queries.parquet`.
         labels: keep the collection's own training pairs beside the generated ones.
         held_out: the share of the documents that each synthetic split gets.
+        decisions: what people decided about generated queries, in the filters' place; None where they have not.
     """
 
     generator: Writer
@@ -79,17 +82,23 @@ class Generation:
     run: RunFolder
     labels: bool
     held_out: float
+    decisions: Decisions | None = None
 
     def apply(self, collection: Collection) -> TrainingData:
         """Return the data of the training; the collection as it is where there is no generator.
 
         Raises:
-            ConfigError: queries are to be written for evaluation alone.
+            ConfigError: queries are to be written for evaluation alone, or decisions are given and no query is written.
             UserError: the reported split is not there, no query is kept, or the generator cannot work.
         """
         if isinstance(self.generator, NoGenerator):
             if not isinstance(self.evaluation, NoGenerator):
                 raise ConfigError("generator@evaluation writes held-out queries beside a generator: generator=NAME")
+            if self.decisions is not None:
+                raise ConfigError(
+                    f"task.review={self.decisions.path} has decisions about generated queries, and nothing generates "
+                    "any; name what wrote them: generator=NAME"
+                )
             return TrainingData(collection)
         with self.run.stage("generate queries"):
             return self._extended(self.generator, collection)
@@ -105,6 +114,8 @@ class Generation:
                 "queries, so nothing could be measured; task.held_out=0.1 does"
             )
         documents = chosen_documents(generator, pool, collection, self.encoder, self.store)
+        earlier = EarlierDocuments.read(generator, self.store, self.run)
+        changes = earlier.compare(documents, collection.name)
         held_out = held_out_documents(documents, lacking, self.held_out, generator.seed)
         apart = {row: split for split, rows in held_out.items() for row in rows}
         if len(apart) == len(documents):
@@ -113,7 +124,7 @@ class Generation:
                 f"about, which {' and '.join(held_out)} would take; bring more, or lower generator.documents.min_words"
             )
         own, dropped = self._apart_from(collection, own, apart.keys())
-        written = self._write(generator, collection, documents, apart)
+        written, reviewed = self._write(generator, collection, documents, apart)
         generated: dict[str, list[GeneratedQuery]] = {split: [] for split in (TRAIN, *held_out)}
         for one in written:
             for query in one.kept:
@@ -128,8 +139,11 @@ class Generation:
         sizes = ", ".join(f"{split} {len(extended.qrels[split]):,}" for split in extended.qrels)
         log.info("%s: queries with generated ones: %s", collection.name, sizes)
         synthetic = extended.facts["synthetic_splits"]
+        earlier.replace(documents, (query for one in written for query in one.kept))
         section = {
             **facts,
+            **changes,
+            **reviewed,
             "queries_left_out_of_evaluation": left,
             "queries_left_out_of_training": dropped,
             "synthetic_splits": synthetic,
@@ -180,21 +194,27 @@ class Generation:
         collection: Collection,
         documents: Sequence[SourceDocument],
         apart: Mapping[int, str],
-    ) -> list[WrittenQueries]:
-        """Have queries written, those about documents that are held out perhaps by another generator."""
+    ) -> tuple[list[WrittenQueries], dict[str, Any]]:
+        """Have queries written, those about documents that are held out perhaps by another generator.
+
+        Returns:
+            The queries of each generator with their marks, and what is to be said of people's decisions.
+        """
         parts: list[tuple[Generates, Sequence[SourceDocument], str]] = [(generator, documents, "queries.parquet")]
         if not isinstance(self.evaluation, NoGenerator):
             train = [document for document in documents if document.row not in apart]
             others = [document for document in documents if document.row in apart]
             parts = [(generator, train, "queries.parquet"), (self.evaluation, others, "queries-held-out.parquet")]
-        written = []
-        for writer, about, name in parts:
+        filtered = []
+        for writer, about, _ in parts:
             made = writer.generate(collection, about, journals_of(self.store, self.run.dir))
-            found = filter_queries(writer, made, collection, self.encoder, self.store)
-            write_queries(self.run.dir / name, made.queries, found.marks, writer.name)
+            filtered.append(filter_queries(writer, made, collection, self.encoder, self.store))
+        written, reviewed = apply_decisions(filtered, self.decisions)
+        for found, (writer, about, name) in zip(written, parts, strict=True):
+            answers = answers_of(self.decisions)
+            write_queries(self.run.dir / name, found.made.queries, found.marks, writer.name, answers)
             log.info("%s", _told(found, len(about)))
-            written.append(found)
-        return written
+        return written, reviewed
 
     def _writers(
         self, trained: str, collection: Collection, own: Mapping[str, Qrels], held_out: Mapping[str, set[int]]

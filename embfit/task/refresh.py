@@ -94,6 +94,7 @@ def refresh(
     train: Train = "auto",
     fallback: bool = True,
     dry_run: bool = False,
+    review: str | None = None,
 ) -> Report | None:
     """Bring a bundle up to its data: train where pairs are new, make a version, promote it if the gates let it pass.
 
@@ -119,6 +120,7 @@ def refresh(
             trained on, `always` where there are any, `never` renews the documents alone.
         fallback: whether today's documents are published with the champion's model where the new one is refused.
         dry_run: say what would be done, with the seconds that it took the last time, and do nothing.
+        review: the file that `embfit review` made people export: their decisions override the generator's filters.
 
     Raises:
         ConfigError: `model` is of another kind than the champion's model.
@@ -149,6 +151,7 @@ def refresh(
                 evaluator=evaluator,
                 store=store,
                 run=run,
+                review=review,
             )
             tuned = encoder_at(str(run.dir / "model"), model)
             attempts.append(renewal.attempt("trained", tuned, report))

@@ -95,15 +95,34 @@ def test_nothing_is_asked_twice_and_a_dry_run_says_what_is_left(
     assert f"requests   {asked}, of which {asked} are answered\ntokens     about 0\nprice      0.00\n" in told
 
 
-def test_a_changed_document_is_asked_about_alone(asking: list[str], server: ModelServer, tmp_path: Path) -> None:
+def test_a_changed_document_is_asked_about_alone(
+    asking: list[str], server: ModelServer, tmp_path: Path, capsys: Any
+) -> None:
     assert main([*asking, "run.dir=one"]) == 0
+    assert "changes" not in report("one")
     asked = server.requests
+    before = pq.read_table("one/queries.parquet").to_pylist()
     corpus = tmp_path / "collection" / "corpus.jsonl"
     rows = [json.loads(line) for line in corpus.read_text().splitlines()]
     rows[3]["text"] = "an entirely new text about the skin and its layers"
     rows.append({"_id": "d99", "title": "Skin", "text": "what is under the skin of the hands and feet"})
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    left = [row for row in rows if row["_id"] not in ("d0", "d1")]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in reversed(left)))
+    for split in ("train", "dev", "test"):
+        qrels = tmp_path / "collection" / "qrels" / f"{split}.tsv"
+        kept = [line for line in qrels.read_text().splitlines() if line.split("\t")[1] not in ("d0", "d1")]
+        qrels.write_text("\n".join(kept) + "\n")
+    capsys.readouterr()
     assert main([*asking, "run.dir=two"]) == 0
+    gone = sum(row["dropped_by"] is None and row["document_id"] in ("d0", "d1", "d3") for row in before)
+    assert report("two")["changes"] == {"new": 1, "changed": 1, "removed": 2, "queries_gone": gone}
+    assert gone > 2
+    told = f"since the last generation, 1 document is new, 1 changed and 2 removed; {gone} queries are gone with"
+    assert told in capsys.readouterr().err
+    assert {row["document_id"] for row in pq.read_table("two/queries.parquet").to_pylist()}.isdisjoint({"d0", "d1"})
+    lines = Path("two/dataset/qrels/train.tsv").read_text().splitlines()[1:]
+    assert {line.split("\t")[1] for line in lines}.isdisjoint({"d0", "d1"})
+    assert len(Path("two/dataset/corpus.jsonl").read_text().splitlines()) == 35
     news = [body["messages"][0]["content"] for body in server.bodies[asked:]]
     assert 2 <= len(news) <= 4
     assert all("skin" in text for text in news)

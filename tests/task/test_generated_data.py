@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from embfit.errors import ConfigError, UserError
@@ -13,6 +15,7 @@ from embfit.evaluator import Retrieval
 from embfit.generator import DocumentChoice, ExtractiveGenerator, Filters, NoGenerator
 from embfit.generator.generated import Generates
 from embfit.records import Collection
+from embfit.review.decisions import Decisions
 from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.style import StyleExample
@@ -61,6 +64,40 @@ def test_what_the_writer_of_held_out_queries_was_shown_evaluates_nothing(
     found = generation(shown).apply(small_collection)
     assert set(found.collection.qrels["test"]) == {"q11"}
     assert found.sections["generation"]["queries_left_out_of_evaluation"] == 1
+
+
+def test_what_people_decided_overrides_the_filters(
+    generation: Any, small_collection: Collection, tmp_path: Path
+) -> None:
+    found = generation(NoGenerator()).apply(small_collection)
+    first, second = found.queries[0].id, found.queries[1].id
+    decisions = Decisions(Path("review.jsonl"), {first: "drop", second: "keep", "none": "keep"})
+    again = replace(generation(NoGenerator()), decisions=decisions).apply(small_collection)
+    assert [query.id for query in again.queries] == [query.id for query in found.queries[1:]]
+    told = again.sections["generation"]["review"]
+    assert (told["kept"], told["dropped"], told["overruled"], told["unknown"]) == (1, 1, 1, 1)
+    rows = {row["_id"]: row for row in pq.read_table(tmp_path / "run" / "queries.parquet").to_pylist()}
+    assert (rows[first]["dropped_by"], rows[first]["review"]) == ("review", "drop")
+    assert (rows[second]["dropped_by"], rows[second]["review"]) == (None, "keep")
+    with pytest.raises(ConfigError, match=r"task\.review=review\.jsonl has decisions about generated queries"):
+        replace(generation(NoGenerator()), generator=NoGenerator(), decisions=decisions).apply(small_collection)
+
+
+def test_documents_that_are_gone_take_their_queries_with_them(generation: Any, tmp_path: Path) -> None:
+    texts = {f"d{row}": text for row, text in enumerate(TEXTS)}
+    first = generation(NoGenerator()).apply(make_collection(texts, {}, {}))
+    assert "changes" not in first.sections["generation"]
+    rows = pq.read_table(tmp_path / "run" / "queries.parquet").to_pylist()
+    gone = sum(row["document_id"] in ("d1", "d2", "d3") and row["dropped_by"] is None for row in rows)
+    del texts["d1"], texts["d2"]
+    news = {"d3": "another text about kidneys and the liver", "new": "what a nose is"}
+    again = make_collection({**texts, **news}, {}, {})
+    second = generation(NoGenerator()).apply(again)
+    found = second.sections["generation"]["changes"]
+    assert found == {"new": 1, "changed": 1, "removed": 2, "queries_gone": gone}
+    assert gone >= 3
+    third = generation(NoGenerator()).apply(again)
+    assert third.sections["generation"]["changes"] == dict.fromkeys(found, 0)
 
 
 def test_documents_that_cannot_be_held_out_are_told_before_anything_is_written(

@@ -21,6 +21,7 @@ MEANINGS = {
     "general": "The same query for too many documents",
     "similar": "Nearly the same as another query of the document",
     "round_trip": "Do not find their document",
+    "review": "Dropped by a person",
 }
 RANKERS = {"dense": "the base model", "bm25": "BM25"}
 
