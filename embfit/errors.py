@@ -33,6 +33,10 @@ class ConfigError(UserError):
     exit_code = 2
 
 
+class UnavailableError(UserError):
+    """A server that the work needs does not answer; it may later."""
+
+
 class Pruned(Exception):  # noqa: N818  # nothing went wrong
     """A sweep ended this run early because others were better at the same validation; the message says by how much."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from embfit.bundle.gates import GateResult, Gates, SameQueries
 from embfit.bundle.manifest import read_manifest, verify
+from embfit.bundle.opening import INDEX
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
+from embfit.index import DatabaseIndex, load_hosted
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,18 @@ def promote(
         measured_again: what the champion's model reaches on the version's documents, where that is known.
 
     Raises:
-        UserError: there is no such version, or a file of it is damaged.
+        UserError: there is no such version, a file of it is damaged, or its database does not answer or does not have
+            its collection.
     """
     versions.number(which)
     with versions.changing():
         number, champion = versions.number(which), versions.pointer("champion")
         folder = versions.path(number)
         verify(folder, read_manifest(folder))
+        hosted = _hosted(folder)
         if number == champion:
             _finish(versions, number)
+            _show_to_others(hosted)
             return Promotion(number, champion, ())
         results = gates.check(folder, None if champion is None else versions.path(champion), measured_again)
         passed = all(result.passed for result in results)
@@ -71,6 +77,7 @@ def promote(
             versions.point("previous", champion)  # first: a crash between the two must not leave an older one there
         versions.point("champion", number)
         _finish(versions, number)
+        _show_to_others(hosted)
         return Promotion(number, number, results, forced=not passed)
 
 
@@ -92,20 +99,25 @@ def rollback(versions: BundleVersions) -> tuple[int, int]:
             )
         folder = versions.path(previous)
         verify(folder, read_manifest(folder))
+        hosted = _hosted(folder)
         versions.point("champion", previous)
         versions.point("previous", champion)
+        _show_to_others(hosted)
         return previous, champion
 
 
 def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> tuple[list[int], list[int]]:
     """Remove old versions; return those that were removed, and those that are kept since a process has them open.
 
-    Versions that a pointer names are never removed.
+    Versions that a pointer names are never removed. What a version has in a database goes with it.
 
     Args:
         versions: of the bundle.
         keep: how many of the newest versions stay besides those.
         dry_run: whether to say what would be removed, and remove nothing.
+
+    Raises:
+        UserError: a version's database does not answer, or its alias names the version; that one stays.
     """
     versions.number(versions.numbers()[-1] if versions.numbers() else "champion")
     with versions.changing():
@@ -114,8 +126,39 @@ def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> tuple[l
         old = [number for number in numbers if number not in stay]
         if dry_run:
             return old, []
-        removed = [number for number in old if versions.remove(number)]
+        removed = [number for number in old if versions.remove(number, _drop_collection)]
         return removed, [number for number in old if number not in removed]
+
+
+def _hosted(folder: Path) -> DatabaseIndex | None:
+    """Return the index of a version that lives in a database, held to what was published; None for another one."""
+    hosted = load_hosted(folder / INDEX)
+    if hosted is not None:
+        hosted.check()
+    return hosted
+
+
+def _show_to_others(hosted: DatabaseIndex | None) -> None:
+    """Let the alias of a database name what the champion has there; servers of embfit do not go by it.
+
+    Raises:
+        UserError: the database does not let it. The version is champion all the same.
+    """
+    if hosted is None:
+        return
+    try:
+        hosted.show()
+    except UserError as error:
+        raise type(error)(
+            f"the version is champion, but others' alias names another one still: {error}; promote it again"
+        ) from error
+
+
+def _drop_collection(folder: Path) -> None:
+    """Remove what a version has in a database."""
+    hosted = load_hosted(folder / INDEX)
+    if hosted is not None:
+        hosted.drop()
 
 
 def _finish(versions: BundleVersions, champion: int) -> None:

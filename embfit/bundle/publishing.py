@@ -34,7 +34,7 @@ from embfit.bundle.searching import Searcher
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.evaluator.systems import EvaluationContext
-from embfit.index import BM25Index, IndexBuilder, load_index
+from embfit.index import BM25Index, DatabaseIndex, IndexBuilder, Publication, load_index
 from embfit.index.files import read_settings
 from embfit.model import Encoder, Pretrained, encoder_at, save_encoder
 from embfit.model.back_ends.graph import BackEnd
@@ -112,7 +112,10 @@ def publish(
         scratch.mkdir()
         earlier = find_earlier(versions, encoder, collection)
         embeddings = document_vectors(encoder, collection, store, earlier, scratch)
-        _write_index(folder / INDEX, contents.builder, embeddings, earlier)
+        publication = Publication(
+            versions.name, versions.identity(), number, versions.numbers(), collection, contents.texts
+        )
+        _write_index(folder / INDEX, contents.builder, embeddings, earlier, publication)
         model = _write_model(folder, contents, contexts[0].split, store)
         columns = write_documents(folder, collection, contents.texts)
         if contents.words is not None:
@@ -158,6 +161,8 @@ def publish(
             trained_on=contents.trained_on,
             embfit=__version__,
         )
+        if isinstance(index, DatabaseIndex):
+            index.keep()
         write_manifest(folder, manifest)
     return Published(manifest, measured)
 
@@ -199,10 +204,17 @@ def _make_whole(encoder: Encoder) -> None:
         merge(encoder.backbone)
 
 
-def _write_index(folder: Path, builder: IndexBuilder, embeddings: Embeddings, earlier: EarlierVersion | None) -> None:
+def _write_index(
+    folder: Path,
+    builder: IndexBuilder,
+    embeddings: Embeddings,
+    earlier: EarlierVersion | None,
+    publication: Publication,
+) -> None:
     folder.mkdir()
+    before = None if earlier is None else earlier.index
     try:
-        builder.write(embeddings, folder, None if earlier is None else earlier.index, "indexing documents")
+        builder.write(embeddings, folder, before, "indexing documents", publication)
     except ValueError as error:
         raise UserError(f"the documents cannot be indexed: {error}") from error
 

@@ -74,7 +74,7 @@ def _earlier(number: int, folder: Path, made_by: str, digests: np.ndarray) -> Ea
         return None
     lease = VersionLease(folder)
     try:
-        index = load_index(folder / INDEX)
+        index = load_index(folder / INDEX, check=False)  # its vectors are in the folder
         if isinstance(index, KeepsVectors):
             verify(folder, manifest)  # what is damaged must not be handed on
             documents = read_documents(folder, manifest.label, manifest.documents)

@@ -14,7 +14,7 @@ import fcntl
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ Pointer: TypeAlias = Literal["champion", "challenger", "previous"]
 POINTERS: tuple[Pointer, ...] = get_args(Pointer)
 
 LAST = ".last-version"  # the greatest number ever given
+IDENTITY = ".identity"  # tells this bundle from others of its name, in databases that they share
 NAME_SIGNS = "letters, digits, dots, hyphens and underscores"
 
 
@@ -65,6 +66,13 @@ class BundleVersions:
         if not self.folder.is_dir():
             return []
         return sorted(int(path.name) for path in self.folder.iterdir() if _is_version(path))
+
+    def identity(self) -> str:
+        """Return what tells this bundle from others of its name; drawn when it is first asked for."""
+        path = self.folder / IDENTITY
+        if not path.is_file():
+            write_text(path, uuid.uuid4().hex + "\n")
+        return path.read_text(encoding="utf-8").strip()
 
     def pointer(self, name: Pointer) -> int | None:
         """Return the number that a pointer names; None where it is not set."""
@@ -153,15 +161,21 @@ class BundleVersions:
                     if path.is_file():
                         path.chmod(0o444)  # published versions do not change
 
-    def remove(self, number: int) -> bool:
+    def remove(self, number: int, discard: Callable[[Path], None] = lambda folder: None) -> bool:
         """Remove a version unless a process has it open; say whether it is gone. The caller holds `changing`.
 
         It disappears in one step: no reader finds a part of it.
+
+        Args:
+            number: the version's.
+            discard: is called with its folder before that is removed, when no reader has it or can have it any more; if
+                it fails, the version stays.
         """
         folder = self.folder / str(number)
         with (folder / FILE).open("rb") as file:
             if not _lock_file(file, fcntl.LOCK_EX):
                 return False
+            discard(folder)
             removed = self.folder / f".{number}-removed"
             shutil.rmtree(removed, ignore_errors=True)
             folder.rename(removed)

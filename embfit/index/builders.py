@@ -11,7 +11,7 @@ from pydantic import Field
 
 from embfit.index.approximate import GROWING, ApproximateIndex, Approximation
 from embfit.index.exact import ExactIndex
-from embfit.index.protocol import EarlierIndex, IndexBuilder
+from embfit.index.protocol import EarlierIndex, IndexBuilder, Publication
 from embfit.index.token_vectors import TokenIndex, TokenIndexing
 from embfit.records import Embeddings, Seed
 from embfit.vectors import Vectors
@@ -25,7 +25,12 @@ class ExactBuilder:
     """Every vector, compared exactly."""
 
     def write(
-        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+        self,
+        documents: Embeddings,
+        folder: Path,
+        earlier: EarlierIndex | None = None,
+        label: str | None = None,
+        publication: Publication | None = None,
     ) -> None:
         """Write the vectors as they are."""
         ExactIndex(documents.vectors, documents.fingerprint).save(folder)
@@ -48,7 +53,12 @@ class ApproximateBuilder:
     seed: Seed = 0
 
     def write(
-        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+        self,
+        documents: Embeddings,
+        folder: Path,
+        earlier: EarlierIndex | None = None,
+        label: str | None = None,
+        publication: Publication | None = None,
     ) -> None:
         """Write an index of the vectors, or an earlier one of the same method with what is new added.
 
@@ -78,7 +88,12 @@ class TokenBuilder(TokenIndexing):
     """
 
     def write(
-        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+        self,
+        documents: Embeddings,
+        folder: Path,
+        earlier: EarlierIndex | None = None,
+        label: str | None = None,
+        publication: Publication | None = None,
     ) -> None:
         """Write an index of the vectors.
 
@@ -111,7 +126,12 @@ class AutoBuilder:
     seed: Seed = 0
 
     def write(
-        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+        self,
+        documents: Embeddings,
+        folder: Path,
+        earlier: EarlierIndex | None = None,
+        label: str | None = None,
+        publication: Publication | None = None,
     ) -> None:
         """Write the index that the number of vectors asks for."""
         self._builder(documents.vectors).write(documents, folder, earlier, label)

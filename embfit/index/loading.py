@@ -9,11 +9,16 @@ from typing import Any
 from embfit.errors import UserError
 from embfit.index.approximate import ApproximateIndex
 from embfit.index.compressed import CompressedIndex
+from embfit.index.databases.database_index import DatabaseIndex
+from embfit.index.databases.milvus import open_milvus
+from embfit.index.databases.pgvector import open_pgvector
 from embfit.index.exact import ExactIndex
 from embfit.index.files import SETTINGS, read_settings
 from embfit.index.lexical import BM25Index
 from embfit.index.protocol import Index
 from embfit.index.token_vectors import TokenIndex
+
+HOSTED: Mapping[str, Callable[[Path], DatabaseIndex]] = {"pgvector": open_pgvector, "milvus": open_milvus}
 
 KINDS: Mapping[str, Callable[[Path], Index[Any]]] = {
     "exact": ExactIndex.load,
@@ -24,13 +29,40 @@ KINDS: Mapping[str, Callable[[Path], Index[Any]]] = {
 }
 
 
-def load_index(folder: Path) -> Index[Any]:
+def load_index(folder: Path, check: bool = True) -> Index[Any]:
     """Open an index that `save` wrote; its vectors, and the words' scores, are memory-mapped.
 
+    Args:
+        folder: has the index.
+        check: whether the collection of one that lives in a database is held to what was published; without it, the
+            database is not asked, and may be away.
+
     Raises:
-        UserError: the folder holds no index, or one of a kind that this version does not know.
+        UserError: the folder holds no index, or one of a kind that this version does not know; or its collection in a
+            database is gone, or is another one.
+        UnavailableError: its database does not answer.
     """
-    kind = str(read_settings(folder).get("kind"))
+    hosted = load_hosted(folder)
+    if hosted is not None:
+        if check:
+            hosted.check()
+        return hosted
+    kind = _kind(folder)
     if kind not in KINDS:
-        raise UserError(f"{folder / SETTINGS}: there is no index of kind {kind!r}; the kinds are {', '.join(KINDS)}")
+        kinds = ", ".join([*KINDS, *HOSTED])
+        raise UserError(f"{folder / SETTINGS}: there is no index of kind {kind!r}; the kinds are {kinds}")
     return KINDS[kind](folder)
+
+
+def load_hosted(folder: Path) -> DatabaseIndex | None:
+    """Open an index that lives in a database, whether its collection is there or not; None where it is of another kind.
+
+    Raises:
+        UserError: the folder holds no index.
+    """
+    kind = _kind(folder)
+    return HOSTED[kind](folder) if kind in HOSTED else None
+
+
+def _kind(folder: Path) -> str:
+    return str(read_settings(folder).get("kind"))

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
-from embfit.records import Embeddings
+from embfit.records import Collection, Embeddings
 from embfit.vectors import Vectors
 
 Queries = TypeVar("Queries", contravariant=True)
@@ -72,11 +72,37 @@ class EarlierIndex:
     rows: np.ndarray
 
 
+@dataclass(frozen=True)
+class Publication:
+    """The version of a bundle that an index is made for: what an index in a database is named by, and shows others.
+
+    Args:
+        bundle: the bundle's name.
+        identity: tells the bundle from others of its name, which may publish into the same database.
+        version: the number of the version.
+        published: the numbers of the versions that there are already.
+        documents: of the version; row i has vector i.
+        texts: whether others may read titles and texts.
+    """
+
+    bundle: str
+    identity: str
+    version: int
+    published: Sequence[int]
+    documents: Collection
+    texts: bool = True
+
+
 class IndexBuilder(Protocol):
     """The choice of an index: what a YAML of the group `index` names."""
 
     def write(
-        self, documents: Embeddings, folder: Path, earlier: EarlierIndex | None = None, label: str | None = None
+        self,
+        documents: Embeddings,
+        folder: Path,
+        earlier: EarlierIndex | None = None,
+        label: str | None = None,
+        publication: Publication | None = None,
     ) -> None:
         """Index documents and write the index into a folder that exists; `load_index` opens it.
 
@@ -85,6 +111,7 @@ class IndexBuilder(Protocol):
             folder: gets the index.
             earlier: an index that may be added to, where that is quicker than a new one.
             label: the name that progress is shown under; None shows none.
+            publication: the version that the index is for, for one that lives in a database; None for no version.
 
         Raises:
             ValueError: the index cannot hold such vectors.

@@ -17,7 +17,7 @@ import numpy as np
 from embfit.bundle import BundleVersions, Hit
 from embfit.bundle.documents import matching_rows
 from embfit.bundle.searching import Mode
-from embfit.errors import UserError
+from embfit.errors import UnavailableError, UserError
 from embfit.model import CrossEncoder
 from embfit.model.encoder import Kind
 from embfit.model.precision import choose_device, default_token_budget
@@ -225,7 +225,8 @@ class Service:
         """Return the best documents of each query.
 
         Raises:
-            Refusal: as `embed`; or there is no such column, or no index of words.
+            Refusal: as `embed`; or there is no such column, or no index of words; or the database that has the vectors
+                does not answer.
         """
         vectors = None if mode == "words" else (await self.embed(call, queries, "query")).vectors
         searcher = call.live.bundle.searcher
@@ -239,6 +240,8 @@ class Service:
 
         try:
             found = await self._on(self._threads, find)
+        except UnavailableError as error:
+            raise Refusal(503, str(error), code="index_unavailable", reason="other") from error
         except UserError as error:
             raise Refusal(400, str(error)) from error
         if mode == "dense" and not where:

@@ -1,0 +1,213 @@
+"""An index that a database proposes documents by; the version's own vectors score them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embfit.errors import UserError
+from embfit.index.databases.database import Database, Description
+from embfit.index.databases.filling import fill
+from embfit.index.exact import ExactIndex
+from embfit.index.files import VECTORS, write_settings, write_vectors
+from embfit.index.inner_products import best, pair_scores
+from embfit.index.protocol import NOTHING, Hits, Publication, check_depth, check_single
+from embfit.index.rescoring import longest_vectors, readable
+from embfit.progress import progress
+from embfit.records import Embeddings
+from embfit.store import digest
+from embfit.vectors import Vectors
+
+CHUNK = 32_768  # vectors checked at once
+ASKED = 64  # queries sent at once
+OVERSHOOT = 2  # proposals for each document wanted
+
+
+@dataclass(frozen=True)
+class DatabaseIndex:
+    """A collection of a database, and the vectors that it was filled with.
+
+    Scores are those of an exact search over the version's own vectors. What may be lost are documents that the database
+    does not propose. A search deeper than the database's goes through the vectors and not to the database.
+
+    Args:
+        database: has the collection.
+        name: of the collection.
+        alias: that other readers ask.
+        documents: the vectors, one each, memory-mapped.
+        kind: of the database, as `load_index` knows it.
+        settings: of the database, as they are saved.
+        source: identifies the vectors (`Embeddings.fingerprint`).
+    """
+
+    database: Database
+    name: str
+    alias: str
+    documents: Vectors[np.ndarray]
+    kind: str
+    settings: Mapping[str, Any]
+    source: str
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self.documents)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the vectors, the collection, and how it is searched."""
+        return digest(
+            {"search": self.kind, "collection": self.name, "vectors": self.source, "dim": self.documents.width}
+            | {"settings": self.settings}
+        )
+
+    def search(self, queries: Vectors[np.ndarray], k: int, label: str | None = None) -> Hits:
+        """Return each query's k documents, sorted by (-score, row).
+
+        Returns:
+            scores [Q, k] float32 and rows [Q, k] int64; row -1 and score 0 where fewer were found.
+
+        Raises:
+            UnavailableError: the database does not answer.
+            UserError: the collection is gone, or is not what was published.
+            ValueError: k is not between 1 and the number of documents, the widths differ, or a query is not finite.
+        """
+        check_depth(k, len(self))
+        wanted = min(OVERSHOOT * k, len(self))
+        if wanted > self.database.deepest:
+            return ExactIndex(self.documents, self.source).search(queries, k, label)
+        if queries.width != self.documents.width:
+            raise ValueError(
+                f"queries of {queries.width} dimensions and documents of {self.documents.width} differ in width"
+            )
+        queries = readable(queries)
+        longest_vectors(queries, "queries", 0)
+        scores = np.empty((len(queries), k), np.float32)
+        rows = np.empty((len(queries), k), np.int64)
+        with progress(label, total=len(queries), unit="queries") as advance:
+            for start, block in queries.chunks(ASKED):
+                found = self.database.propose(self.name, block.rows, wanted)
+                if found.max(initial=NOTHING) >= len(self):
+                    raise UserError(f"{self.database.place}: {self.name} was changed after it was published")
+                some = slice(start, start + len(block))
+                scores[some], rows[some] = best(self.score(block, found), found, k)
+                advance(len(block))
+        return np.where(rows == NOTHING, np.float32(0), scores), rows
+
+    def score(self, queries: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Return the exact scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
+        return pair_scores(queries, self.documents, rows)
+
+    def save(self, folder: Path) -> None:
+        """Write the vectors, and where the collection is; secrets are not written."""
+        write_vectors(folder, self.documents)
+        write_settings(folder, self.kind, self._record())
+
+    def check(self) -> None:
+        """Hold the collection to what was published.
+
+        Raises:
+            UnavailableError: the database does not answer.
+            UserError: the collection is gone, or is another one.
+        """
+        place = f"{self.database.place}: the collection {self.name}"
+        remedy = "make a new version (task=index), or use another one"
+        if self.name not in (there := self.database.collections(self.alias)):
+            raise UserError(f"{place} is gone; {remedy}")
+        found = there[self.name]
+        if found is None or (found.source, found.rows) != (self.built_of, len(self)):
+            raise UserError(f"{place} is not the one that was published; {remedy}")
+        if (width := self.database.width(self.name)) != self.documents.width:
+            raise UserError(f"{place} has {width} dimensions, and {self.documents.width} were published; {remedy}")
+        if (count := self.database.count(self.name)) != len(self):
+            raise UserError(f"{place} has {count} documents, and {len(self)} were published; {remedy}")
+
+    @property
+    def built_of(self) -> str:
+        """Identifies what the collection was filled with, whatever its name."""
+        return digest({"vectors": self.source, "dim": self.documents.width, "kind": self.kind, "of": self.settings})
+
+    def keep(self) -> None:
+        """Write down that a version has the collection, so that no later build takes it."""
+        bundle = self.database.collections(self.alias)[self.name]
+        assert bundle is not None, "it was checked when it was opened"
+        self.database.describe(self.name, Description(bundle.bundle, self.built_of, len(self), kept=True))
+
+    def show(self) -> None:
+        """Let the database's alias, which other readers ask, name the collection."""
+        self.database.show(self.alias, self.name)
+
+    def drop(self) -> None:
+        """Remove the collection.
+
+        Raises:
+            UserError: other readers' alias names it.
+        """
+        if self.database.shown(self.alias) == self.name:
+            raise UserError(
+                f"{self.database.place}: {self.name} is what the alias {self.alias} names, which other readers ask; "
+                "promote another version, or remove the alias, first"
+            )
+        self.database.drop(self.name)
+
+    def _record(self) -> dict[str, Any]:
+        return {"collection": self.name, "alias": self.alias, "source": self.source, "database": dict(self.settings)}
+
+
+def write_database_index(
+    database: Database,
+    kind: str,
+    settings: Mapping[str, Any],
+    documents: Embeddings,
+    folder: Path,
+    publication: Publication | None,
+    label: str | None,
+) -> None:
+    """Fill a collection with documents' vectors, and write what finds it again into a folder.
+
+    Args:
+        database: gets the collection.
+        kind: of the database.
+        settings: of the database, without secrets.
+        documents: the vectors.
+        folder: gets the vectors, too.
+        publication: the version that the collection is for.
+        label: the name that progress is shown under; None shows none.
+
+    Raises:
+        UserError: the database does not answer, or refuses.
+        ValueError: documents have several vectors each, too many dimensions, or one is not finite; or there is no
+            version to name the collection by.
+    """
+    vectors = documents.vectors
+    if publication is None:
+        raise ValueError(f"index={kind} names its collection by a bundle's version; use it with task=index")
+    check_single(vectors, f"index={kind}")
+    database.check_fits(publication.bundle, vectors.width)
+    for start, chunk in vectors.chunks(CHUNK):
+        longest_vectors(readable(chunk), "documents", start)
+    index = DatabaseIndex(database, "", publication.bundle, vectors, kind, settings, documents.fingerprint)
+    name = fill(database, publication, vectors, index.built_of, label)
+    DatabaseIndex(database, name, publication.bundle, vectors, kind, settings, documents.fingerprint).save(folder)
+
+
+def open_database_index(database: Database, folder: Path, saved: Mapping[str, Any]) -> DatabaseIndex:
+    """Return a saved index, without asking the database whether the collection is there.
+
+    Args:
+        database: that has the collection.
+        folder: has the vectors.
+        saved: what `save` wrote.
+    """
+    return DatabaseIndex(
+        database,
+        saved["collection"],
+        saved["alias"],
+        Vectors.open(folder / VECTORS),
+        saved["kind"],
+        saved["database"],
+        saved["source"],
+    )
