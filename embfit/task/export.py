@@ -1,12 +1,15 @@
-"""`task=export`: a model as a graph for other servers, held to PyTorch's vectors."""
+"""`task=export`: a model as a graph for other servers, held to PyTorch's vectors; a bundle for other databases."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from embfit.bundle import BundleVersions
+from embfit.bundle.parquet import write_parquet
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.model import Pretrained
@@ -21,24 +24,37 @@ def export(
     model: Pretrained,
     run: RunFolder,
     devices: Devices,
-    format: Literal["onnx", "openvino", "triton"] = "onnx",
+    format: Literal["onnx", "openvino", "triton", "parquet"] = "onnx",
     name: str = "embfit",
     max_batch: Annotated[int, Field(ge=1)] = 64,
+    version: str | None = None,
 ) -> None:
     """Write a model's graph into `export/` of the run folder; its vectors are those that PyTorch gives in fp32.
+
+    As `parquet`, write the vectors, texts and metadata of a bundle's version, and take no model.
 
     Args:
         model: is exported.
         run: gets `export/`.
         devices: the first of them, a CPU, converts.
-        format: `onnx` or `openvino`, a model folder with the graph in it; or `triton`, a repository of models.
+        format: `onnx` or `openvino`, a model folder with the graph in it; `triton`, a repository of models; or
+            `parquet`.
         name: in a repository the models' names begin with it.
         max_batch: texts that a repository's graph computes at once.
+        version: of `parquet`: a bundle's folder, for its champion, or with `@VERSION` for another one.
 
     Raises:
-        ConfigError: the packages that convert are not installed, or the model would not be PyTorch's on a CPU.
-        UserError: the model cannot be converted, its graph gives other vectors, or it has a query adapter.
+        ConfigError: the packages that convert are not installed, the model would not be PyTorch's on a CPU, or no
+            version is named.
+        UserError: the model cannot be converted, its graph gives other vectors, or it has a query adapter; or there is
+            no such version, or its index keeps no vectors.
     """
+    folder = run.dir / "export"
+    if format == "parquet":
+        with run.stage("export"):
+            _write_documents(version, folder)
+        print(f"export  {folder}")
+        return
     from embfit.model.export import write_graph_folder, write_triton_repository
 
     if devices.first != "cpu" or model.backend != "torch":
@@ -50,7 +66,6 @@ def export(
                 f"{encoder.source} has a query adapter, which tells queries from documents as no graph here "
                 "does; serve it with task=serve"
             )
-    folder = run.dir / "export"
     with run.stage("export"):
         if format == "triton":
             manifest = write_triton_repository(encoder, folder, name, max_batch)
@@ -59,3 +74,15 @@ def export(
     distance = manifest["checked"]["largest_distance"]
     log.info("the graph's vectors are PyTorch's, to %.1e of their length", distance)
     print(f"export  {folder}")
+
+
+def _write_documents(version: str | None, folder: Path) -> None:
+    """Write the documents of a bundle's version as Parquet."""
+    if not version:
+        raise ConfigError("task.version is not set; name a bundle's folder: task.version=bundles/docs, or …/docs@3")
+    path, _, which = version.partition("@")
+    bundle = Path(path).expanduser()
+    source = BundleVersions(bundle.parent, bundle.name).path(which or "champion")
+    folder.mkdir(exist_ok=True)
+    manifest = write_parquet(source, folder / "documents.parquet", "writing documents")
+    log.info("%s: %d documents of %d dimensions", manifest.label, manifest.documents.count, manifest.model.width)

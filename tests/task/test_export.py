@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from embfit.app import main
@@ -33,3 +34,15 @@ def test_a_back_end_finds_what_pytorch_finds(command: list[str], capsys: pytest.
     assert found["onnx"] == pytest.approx(found["torch"], abs=1e-6)
     assert main([*command, "model.backend=onnx"]) == 2
     assert "model.backend: onnx cannot train; set model.backend=torch" in capsys.readouterr().err
+
+
+def test_a_bundle_is_written_as_parquet(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", *command, "bundle.name=docs", "run.dir=index"]) == 0
+    parquet = ["export", "task.format=parquet", "run.dir=out"]
+    assert main([*parquet, "task.version=bundles/docs@1"]) == 0
+    assert "export  out/export" in capsys.readouterr().out.splitlines()
+    assert pq.read_table("out/export/documents.parquet").num_rows == 36
+    for version, said in (("", "task.version is not set"), ("=bundles/docs@7", "docs@7: there is no version 7")):
+        words = [f"task.version{version}"] if version else []
+        assert main([*parquet, *words, "run.dir=wrong"]) != 0
+        assert said in capsys.readouterr().err
