@@ -184,6 +184,8 @@ NEEDS = {
     "miner/cross-encoder": "model",
     "miner/scored": "model",
     "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
+    "index/milvus": "url",
+    "index/pgvector": "host",
     "task/index": "bundle.name",
     "task/refresh": "bundle.name",
     "task/serve": "bundle.name",

@@ -57,6 +57,6 @@ def test_several_vectors_a_document(
         vectors = bundle.searcher.index.documents  # type: ignore[attr-defined]
         assert [len(one) for one in found] == vectors.counts.tolist()
         np.testing.assert_array_equal(np.array(found[3], np.float32), vectors.part(3, 4).flat())
-    make(encoder=encoder, builder=TokenBuilder(format="ternary"))
+    make(encoder=encoder, builder=TokenBuilder(format="int8"))
     with pytest.raises(UserError, match="docs@3 has an index of kind tokens, which keeps no vectors as they were"):
         write_parquet(versions.path(3), tmp_path / "documents.parquet")

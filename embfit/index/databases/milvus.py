@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -97,6 +98,7 @@ def _client(url: str, token: str, database: str, timeout: float) -> MilvusClient
     """Return the client of a server: versions of a bundle, and threads, share it."""
     from pymilvus import MilvusClient
 
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints a traceback of what it raises, too
     return MilvusClient(url, token=token, db_name=database, timeout=timeout)
 
 

@@ -322,7 +322,7 @@ class PgvectorDatabase:
         """Return a statement with a table's name for its empty braces, and other parts for theirs."""
         from psycopg import sql
 
-        return sql.SQL(statement).format(sql.Identifier(self.settings.schema, name), **parts)  # type: ignore[arg-type]
+        return sql.SQL(statement).format(sql.Identifier(self.settings.schema, name), **parts)
 
     def _write(self, statement: str, name: str, **parts: Composable) -> None:
         named = self._named(statement, name, **parts)
