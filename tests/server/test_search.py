@@ -10,7 +10,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from embfit.bundle import BundleVersions, open_bundle
-from embfit.index import TokenBuilder
+from embfit.errors import UnavailableError
+from embfit.index import ExactIndex, TokenBuilder
 from embfit.model import CrossEncoder, Encoder
 from tests.bundle.conftest import Make
 from tests.conftest import TEXTS, new_late_encoder
@@ -34,6 +35,17 @@ def test_it_finds_what_the_bundle_finds(served: Served, mode: str) -> None:
         assert [hit["id"] for hit in found["documents"]] == [hit.id for hit in hits]
         assert [hit["score"] for hit in found["documents"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
         assert [hit["text"] for hit in found["documents"]] == [hit.text for hit in hits]
+
+
+def test_an_index_that_does_not_answer_may_do_so_later(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object) -> None:
+        raise UnavailableError("Milvus at http://localhost:1 does not answer")
+
+    monkeypatch.setattr(ExactIndex, "search", search)
+    answer = served.post("/v1/search", query=QUERY, k=3)
+    assert answer.status_code == 503  # which clients repeat
+    assert error(answer)["code"] == "index_unavailable"
+    assert error(answer)["message"] == "Milvus at http://localhost:1 does not answer"
 
 
 def test_one_query_and_no_texts(served: Served) -> None:
