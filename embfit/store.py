@@ -99,6 +99,10 @@ class Store:
             log.info("reusing %s from the store (%s)", kind, name[:12])
         return final
 
+    def has(self, kind: str, key: Mapping[str, Any], *, version: int) -> bool:
+        """Say whether a finished result is there; arguments as `entry`."""
+        return (self.dir / kind / digest({**key, "version": version})).is_dir()
+
     @contextmanager
     def growing(self, kind: str, key: Mapping[str, Any], *, version: int) -> Iterator[Path]:
         """Give the folder of a result that is added to whenever more of it is asked for, and is never finished.

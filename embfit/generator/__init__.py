@@ -10,16 +10,20 @@ from embfit.generator.budget import Budget, Price
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.extractive import ExtractiveGenerator
 from embfit.generator.filters import Filters
+from embfit.generator.judge import Judge
 from embfit.generator.local import LocalGenerator
 from embfit.generator.nothing import NoGenerator
+from embfit.generator.source_ranking import CrossEncoderFilter
 from embfit.generator.trained import TrainedGenerator
 
 __all__ = [
     "ApiGenerator",
     "Budget",
+    "CrossEncoderFilter",
     "DocumentChoice",
     "ExtractiveGenerator",
     "Filters",
+    "Judge",
     "LocalGenerator",
     "NoGenerator",
     "Price",

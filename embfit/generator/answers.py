@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -16,12 +17,37 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
+BEST = 3  # of a judge's grades, which begin with 0
+
+GRADE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"grade": {"type": "integer", "enum": list(range(BEST + 1))}},
+    "required": ["grade"],
+    "additionalProperties": False,
+}
+
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"\A\s*```[a-z]*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
 class MalformedError(Exception):
     """An answer without queries in the form that was asked for; the message says why."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an answer is to hold.
+
+    Args:
+        name: what the server is told that it is.
+        schema: its JSON schema.
+        read: reads it, given the model's text, the number of queries asked for and the form; it raises
+            `MalformedError` where the text has not that form.
+    """
+
+    name: str
+    schema: Mapping[str, Any]
+    read: Callable[[str, int, Form], Any]
 
 
 @dataclass(frozen=True)
@@ -79,27 +105,55 @@ def read_queries(text: str, count: int, form: Form) -> list[str]:
         written = text.strip().partition("\n")[0]
         found = [" ".join(written.split())]
     else:
-        bare = _THOUGHT.sub("", text, count=1)
-        fenced = _FENCE.match(bare)
-        found = [" ".join(query.split()) for query in _listed(fenced[1] if fenced else bare)]
+        found = [" ".join(query.split()) for query in _listed(text)]
     queries = [query for query in found if query]
     if not queries:
         raise MalformedError("it has no query")
     return queries[:count]
 
 
+def read_grade(text: str, count: int = 1, form: Form = "chat") -> int:
+    """Return the grade that a judge has given, 0 to 3; a thought and a code fence are removed as from queries.
+
+    Args:
+        text: what the model has written.
+        count: is not looked at; there is one grade.
+        form: likewise; it is an object with the key `grade`.
+
+    Raises:
+        MalformedError: it is no such object.
+    """
+    answer = _json(text)
+    grade = answer.get("grade") if isinstance(answer, dict) else None
+    if type(grade) is not int or not 0 <= grade <= BEST:
+        raise MalformedError(f'it is no object with a number from 0 to {BEST} under "grade": {_start(text)}')
+    return grade
+
+
 def _listed(text: str) -> list[str]:
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MalformedError(f"it is no JSON: {_start(text)}") from error
+    answer = _json(text)
     queries = answer.get("queries") if isinstance(answer, dict) else None
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
         raise MalformedError(f'it is no object with a list of texts under "queries": {_start(text)}')
     return queries
 
 
+def _json(text: str) -> Any:
+    """Return what the JSON of an answer says, without one thought before it and one code fence around it."""
+    bare = _THOUGHT.sub("", text, count=1)
+    fenced = _FENCE.match(bare)
+    bare = fenced[1] if fenced else bare
+    try:
+        return json.loads(bare)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"it is no JSON: {_start(bare)}") from error
+
+
 def _start(text: str) -> str:
     """Return the beginning of a text on one line."""
     line = " ".join(text.split())
     return (line if len(line) <= 80 else f"{line[:80]}…") or "(nothing)"
+
+
+QUERIES = Expected("queries", SCHEMA, read_queries)
+VERDICT = Expected("verdict", GRADE, read_grade)

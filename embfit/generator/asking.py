@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embfit.errors import UserError
-from embfit.generator.answers import MalformedError, read_queries, read_reply
+from embfit.generator.answers import MalformedError, read_reply
 from embfit.generator.asking_settings import AskingSettings, Structured
 from embfit.generator.budget import Spending
 from embfit.generator.client import ApiClient, LostError, ServerAnswer, UnreachableError
@@ -67,6 +67,7 @@ class Asking:
     ) -> None:
         self.client, self.journal, self.settings, self.scope = client, journal, settings, scope
         self.chance = random.Random(seed)
+        self.group = settings.group
         self.pace = Pace(settings.concurrency, self.chance, time.monotonic)
         self.structured: Structured = settings.structured
         self.out_of_budget: str | None = None
@@ -138,7 +139,9 @@ class Asking:
             elif claim.state != "planned":
                 self._advance()  # another process has its answer
             elif self.pace.active == 1:
-                self.out_of_budget = claim.refusal  # nothing is under way whose reservation may yet be returned
+                self.out_of_budget = (
+                    f"{self.group}.{claim.refusal}"  # nothing is under way whose reservation may yet be returned
+                )
             else:
                 self._queue.append(sending)
         if claim.state == "planned" and self.out_of_budget is None:
@@ -161,7 +164,7 @@ class Asking:
         nothing = Spending(1)
         if answer.status in DENIED:
             self.journal.record(attempt, self.scope, "refused", "planned", answer.refusal, nothing)
-            raise UserError(f"{self.client.address} denies access: {answer.refusal}; see generator.key_variable")
+            raise UserError(f"{self.client.address} denies access: {answer.refusal}; see {self.group}.key_variable")
         if answer.status in OVERLOADED:
             self.journal.record(attempt, self.scope, "busy", "planned", answer.refusal, nothing)
             self._after_overload(sending, sent, answer)
@@ -188,7 +191,7 @@ class Asking:
         try:
             reply = read_reply(answer.text, self.settings.form)
             spent = self.settings.cost(reply)
-            read_queries(reply.text, request.entry.count, self.settings.form)
+            self.settings.expected.read(reply.text, request.entry.count, self.settings.form)
         except MalformedError as error:
             sending.malformed += 1
             last = sending.malformed == MALFORMED_TRIES
@@ -215,7 +218,7 @@ class Asking:
         log.warning("no answer about %s in %d tries: %s", sending.request.document.id, sending.failures, message)
         if not self._answers or self._failed_in_a_row >= self.settings.concurrency:
             raise UserError(
-                f"{self.client.address} does not answer: {message}; is generator.url right, and the server up?"
+                f"{self.client.address} does not answer: {message}; is {self.group}.url right, and the server up?"
             )
         return None
 
@@ -226,7 +229,7 @@ class Asking:
             asked = f" and asks for a pause of {answer.pause:.0f} s" if answer.pause else ""
             raise UserError(
                 f"{self.client.address} is busy: it has answered nothing for {waited:.0f} s{asked} "
-                f"({answer.refusal}); run the same command later, or raise generator.patience"
+                f"({answer.refusal}); run the same command later, or raise {self.group}.patience"
             )
         self.pace.busy(sent, answer.pause)
         self._queue.appendleft(sending)
@@ -239,8 +242,8 @@ class Asking:
             if len(self._refused) >= ALL_REFUSED or (not self._queue and self.pace.active == 1):
                 self.journal.reopen(self._refused)  # the remedy is another setting, not another document
                 raise UserError(
-                    f"{self.client.address} refuses every request: {answer.refusal}; are generator.url, "
-                    "generator.model and generator.form right?"
+                    f"{self.client.address} refuses every request: {answer.refusal}; are {self.group}.url, "
+                    f"{self.group}.model and {self.group}.form right?"
                 )
         self._advance()
 
@@ -281,7 +284,7 @@ def ask_all(
     """
 
     async def run() -> Asking:
-        async with ApiClient(address, key, timeout, settings.concurrency) as client:
+        async with ApiClient(address, key, timeout, settings.concurrency, settings.group) as client:
             asking = Asking(client, journal, settings, scope, seed)
             await asking.ask(requests, done)
             return asking

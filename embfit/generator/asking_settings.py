@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from embfit.generator.answers import SCHEMA, Form, ModelReply
+from embfit.generator.answers import QUERIES, Expected, Form, ModelReply
 from embfit.generator.budget import Budget, Price, Spending
 from embfit.generator.plan import QueryRequest
 
@@ -31,6 +31,8 @@ class AskingSettings:
         patience: seconds that a server may be busy without answering anything.
         budget: the limits of what all requests may cost.
         price: of the tokens.
+        expected: what an answer is to hold.
+        group: the key that these settings stand under in a configuration, which messages name.
     """
 
     model: str
@@ -45,6 +47,8 @@ class AskingSettings:
     patience: float = 600.0
     budget: Budget = field(default_factory=Budget)
     price: Price = field(default_factory=Price)
+    expected: Expected = QUERIES
+    group: str = "generator"
 
     def body(self, request: QueryRequest, structured: Structured, again: int = 0) -> dict[str, Any]:
         """Return what is sent for a request, `again` being the number of answers that were malformed."""
@@ -56,7 +60,7 @@ class AskingSettings:
         if structured == "object":
             body["response_format"] = {"type": "json_object"}
         elif structured in ("auto", "schema"):
-            schema = {"name": "queries", "strict": True, "schema": SCHEMA}
+            schema = {"name": self.expected.name, "strict": True, "schema": dict(self.expected.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return {**body, "messages": [{"role": "user", "content": request.prompt}]}
 

@@ -72,5 +72,5 @@ class Budget:
         for name, limit, used, wanted in limits:
             if limit is not None and used + wanted > limit:
                 room = f"{used:g} is used or reserved, and a request may take {wanted:g}"
-                return f"generator.budget.{name}={limit:g}: {room}"
+                return f"budget.{name}={limit:g}: {room}"
         return None

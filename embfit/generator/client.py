@@ -66,12 +66,15 @@ class ApiClient:
         key: what the server wants to see; None for a server without keys. It is in no message of this class.
         timeout: seconds that a request may take in all, also while its answer drips in.
         connections: the number of connections that are kept.
+        group: the key that these settings stand under in a configuration, which messages name.
     """
 
-    def __init__(self, address: str, key: str | None, timeout: float, connections: int) -> None:
+    def __init__(
+        self, address: str, key: str | None, timeout: float, connections: int, group: str = "generator"
+    ) -> None:
         import httpx2
 
-        self.address, self.timeout = address, timeout
+        self.address, self.timeout, self.group = address, timeout, group
         self._key = key
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -108,7 +111,7 @@ class ApiClient:
                 text = self._without_key(read.decode("utf-8", errors="replace"))
                 return ServerAnswer(answer.status_code, text, pause_asked(answer.headers.get("Retry-After", "")))
         except TimeoutError as error:
-            raise LostError(f"no answer within {self.timeout:g} s (generator.timeout)", sent=True) from error
+            raise LostError(f"no answer within {self.timeout:g} s ({self.group}.timeout)", sent=True) from error
         except httpx2.ConnectError as error:
             if (cause := _certificate(error)) is not None:
                 raise UnreachableError(
@@ -125,22 +128,27 @@ class ApiClient:
         return text if self._key is None else text.replace(self._key, "[key]")
 
 
-def check_address(url: str | None) -> str:
+def check_address(url: str | None, group: str = "generator") -> str:
     """Return the address of a server without a final slash.
+
+    Args:
+        url: the address.
+        group: the key that it stands under in a configuration.
 
     Raises:
         ConfigError: none is named, it is none, or it holds a secret.
     """
     if url is None:
         raise ConfigError(
-            "generator=api needs a server: generator.url=URL, up to the version, such as http://localhost:8000/v1"
+            f"a language model is asked at its server: {group}.url=URL, up to the version, such as "
+            "http://localhost:8000/v1"
         )
     if not is_address(url):
-        raise ConfigError("generator.url is no address of a server, such as http://localhost:8000/v1")
+        raise ConfigError(f"{group}.url is no address of a server, such as http://localhost:8000/v1")
     if re.search(r"//[^/]*@|[?#]", url):  # it would stand in the run's records
         raise ConfigError(
-            "generator.url holds a name, a key or a query; give the address alone, and the key in the environment "
-            "variable that generator.key_variable names"
+            f"{group}.url holds a name, a key or a query; give the address alone, and the key in the environment "
+            f"variable that {group}.key_variable names"
         )
     return url.rstrip("/")
 

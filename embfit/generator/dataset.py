@@ -22,8 +22,9 @@ COLUMNS = pa.schema(
         "_id": pa.string(), "text": pa.string(), "document_id": pa.string(), "document_digest": pa.string(),
         "style": pa.string(), "generator": pa.string(), "model": pa.string(), "language": pa.string(),
         "temperature": pa.float32(), "request_id": pa.string(), "seed": pa.int64(), "rank_dense": pa.int32(),
-        "rank_bm25": pa.int32(), "log_probability": pa.float32(), "copied_words": pa.int32(),
-        "dropped_by": pa.string(), "review": pa.string(), "positive": pa.string(),
+        "rank_bm25": pa.int32(), "rank_cross_encoder": pa.int32(), "grade": pa.int32(),
+        "log_probability": pa.float32(), "copied_words": pa.int32(), "dropped_by": pa.string(),
+        "review": pa.string(), "positive": pa.string(),
     }
 )  # fmt: skip
 HEADER = "query-id\tcorpus-id\tscore\n"
@@ -130,8 +131,7 @@ def _rows(
     queries: Sequence[GeneratedQuery], marks: Marks, generator: str, answers: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     nothing = [None] * len(queries)
-    dense, words = (marks.ranks.get(name, nothing) for name in ("dense", "bm25"))
-    for query, dropped, run, near, worded in zip(queries, marks.dropped_by, marks.runs, dense, words, strict=True):
+    for place, query in enumerate(queries):
         yield {
             **dict.fromkeys(COLUMNS.names),
             "_id": query.id,
@@ -141,10 +141,10 @@ def _rows(
             "style": query.style,
             "generator": generator,
             "request_id": query.request or None,
-            "rank_dense": near,
-            "rank_bm25": worded,
-            "copied_words": run,
-            "dropped_by": dropped,
+            **{f"rank_{name}": marks.ranks.get(name, nothing)[place] for name in ("dense", "bm25", "cross_encoder")},
+            "grade": (marks.grades or nothing)[place],
+            "copied_words": marks.runs[place],
+            "dropped_by": marks.dropped_by[place],
             "review": answers.get(query.id),
             **query.provenance,
         }

@@ -2,7 +2,7 @@
 
 They are applied in the order of `ORDER`, the cheap ones first, and a query is marked with the first that drops it. The
 round trip follows Promptagator (Dai et al. 2022) with the looser rank of CADET (Tamber et al. 2025): on small
-collections rank 1 costs more than it gains.
+collections rank 1 costs more than it gains. A cross-encoder and a judge come last, and see what is left alone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
 
-from embfit.generator.round_trip import RoundTrip, source_ranks
+from embfit.generator.judge import Judge, JudgedPair
+from embfit.generator.round_trip import RoundTrip, source_ranks, with_texts
+from embfit.generator.source_ranking import CrossEncoderFilter
 from embfit.generator.wording import longest_run, mentions_document, misshapen
 from embfit.index.language import LanguageChoice
 from embfit.index.words import words
@@ -25,7 +28,10 @@ from embfit.store import Store
 from embfit.text_digests import normalise
 from embfit.vectors import Vectors, unit_length
 
-ORDER = ("form", "improbable", "mention", "leak", "copy", "duplicate", "general", "similar", "round_trip")
+ORDER = (
+    "form", "improbable", "mention", "leak", "copy", "duplicate", "general", "similar", "round_trip", "cross_encoder",
+    "judge",
+)  # fmt: skip
 
 Ranker: TypeAlias = Literal["dense", "bm25"]
 
@@ -48,6 +54,8 @@ class Filters:
         round_trip: the rank, by any of `rankers`, at which a query must find its document; None asks for none.
         rankers: who ranks the documents: the base model, or BM25.
         language: of BM25's stemmer and stop words; auto is that of the documents, None is for neither.
+        cross_encoder: a model that puts what the rankers found in order; without `cross_encoder.model` there is none.
+        judge: a language model that grades each pair; without `judge.model` there is none.
     """
 
     min_words: Annotated[int, Field(ge=1)] = 2
@@ -61,6 +69,8 @@ class Filters:
     round_trip: Annotated[int, Field(ge=1, le=100)] | None = 20
     rankers: tuple[Ranker, ...] = ("dense", "bm25")
     language: LanguageChoice = "auto"
+    cross_encoder: CrossEncoderFilter = field(default_factory=CrossEncoderFilter)
+    judge: Judge = field(default_factory=Judge)
 
     def __post_init__(self) -> None:
         if self.min_words > self.max_words:
@@ -69,11 +79,18 @@ class Filters:
             raise ValueError(
                 "rankers is empty, so no query could pass; name dense, bm25 or both, or set round_trip=null"
             )
+        if self.cross_encoder.model is not None and not self.rankers:
+            raise ValueError("cross_encoder ranks what the rankers find, and there are none; name dense, bm25 or both")
 
     @property
     def need_encoder(self) -> bool:
         """Whether queries and documents are embedded."""
-        return self.similar is not None or (self.round_trip is not None and "dense" in self.rankers)
+        return self.similar is not None or "dense" in self._searching
+
+    @property
+    def _searching(self) -> tuple[Ranker, ...]:
+        """What searches for queries: nothing where no filter asks for it."""
+        return self.rankers if self.round_trip is not None or self.cross_encoder.model is not None else ()
 
     def apply(
         self,
@@ -82,6 +99,7 @@ class Filters:
         never: Iterable[str],
         encoder: Callable[[], Encoder],
         store: Store,
+        journals: Path | None = None,
     ) -> Marks:
         """Mark each query with what drops it.
 
@@ -91,6 +109,11 @@ class Filters:
             never: texts that no query may equal: those that evaluate, and examples.
             encoder: loads the base model; called only where it is needed.
             store: keeps embeddings and words.
+            journals: the folder of the journal that a judge's grades are kept in.
+
+        Raises:
+            ConfigError: the judge's server is not named, or its key is not set.
+            UserError: the cross-encoder cannot be loaded, or the judge cannot be asked.
         """
         marks: list[str | None] = [self._mark(query) for query in queries]
         forbidden = {normalise(text) for text in never}
@@ -110,7 +133,56 @@ class Filters:
             found = [any(rank is not None and rank <= self.round_trip for rank in ranks) for ranks in trip.by_query()]
             _mark_where(marks, "round_trip", [not one for one in found], left)
         ranks = {name: _spread(values, left, len(queries)) for name, values in trip.ranks.items()}
-        return Marks(marks, ranks, runs)
+        if self.cross_encoder.model is not None:
+            ranks["cross_encoder"] = self._ranked(queries, marks, left, trip, collection, encoder, store)
+        judged = self._judged(queries, marks, collection, journals)
+        return Marks(marks, ranks, runs, *judged)
+
+    def _ranked(
+        self,
+        queries: Sequence[FilteredText],
+        marks: list[str | None],
+        searched: Sequence[int],
+        trip: RoundTrip,
+        collection: Collection,
+        encoder: Callable[[], Encoder],
+        store: Store,
+    ) -> list[int | None]:
+        """Mark what the cross-encoder ranks too low; return the ranks of what it was asked about."""
+        kept = [number for number, place in enumerate(searched) if marks[place] is None]
+        left = [searched[number] for number in kept]
+        if not left:
+            return [None] * len(queries)
+        found = self.cross_encoder.source_ranks(
+            with_texts(collection, [query.text for query in queries]),
+            left,
+            [queries[place].row for place in left],
+            {name: rows[kept] for name, rows in trip.found.items()},
+            str(encoder().device),
+            store,
+        )
+        _mark_where(marks, "cross_encoder", [rank > self.cross_encoder.rank for rank in found], left)
+        return _spread(found, left, len(queries))
+
+    def _judged(
+        self,
+        queries: Sequence[FilteredText],
+        marks: list[str | None],
+        collection: Collection,
+        journals: Path | None,
+    ) -> tuple[list[int | None], Mapping[str, Any]]:
+        """Mark what the judge grades too low; return the grades of what it was asked about, and what was counted."""
+        left = [place for place, mark in enumerate(marks) if mark is None]
+        if self.judge.model is None or not left:
+            return [None] * len(queries), {}
+        if journals is None:
+            raise ValueError("a judge needs the folder of its journal")
+        asked = [(queries[place], collection.document_ids[queries[place].row]) for place in left]
+        pairs = [JudgedPair(query.text, query.document_text, name) for query, name in asked]
+        found = self.judge.verdicts(pairs, journals)
+        low = [grade is not None and grade < self.judge.least for grade in found.grades]
+        _mark_where(marks, "judge", low, left)
+        return _spread(found.grades, left, len(queries)), found.facts
 
     def _mark(self, query: FilteredText) -> str | None:
         if not query.finished or misshapen(query.text, self.min_words, self.max_words):
@@ -129,16 +201,15 @@ class Filters:
     def _trip(
         self, queries: Sequence[FilteredText], collection: Collection, encoder: Callable[[], Encoder], store: Store
     ) -> RoundTrip:
-        rankers = self.rankers if self.round_trip is not None else ()
         if not queries:
-            return RoundTrip({})
+            return RoundTrip({}, {})
         return source_ranks(
             [query.text for query in queries],
             [query.row for query in queries],
             collection,
             encoder() if self.need_encoder else None,
             store,
-            rankers,
+            self._searching,
             self.language,
         )
 
@@ -172,11 +243,15 @@ class Marks:
         dropped_by: the filter that drops it, or `review` where a person does; None where it is kept.
         ranks: by ranker, the rank of its document, None beyond the first hundred or where it was not searched for.
         runs: the number of words in the longest sequence that it shares with its document.
+        grades: a judge's, 0 to 3; None where none was asked for or given.
+        facts: what was counted while a judge was asked.
     """
 
     dropped_by: Sequence[str | None]
     ranks: Mapping[str, Sequence[int | None]]
     runs: Sequence[int]
+    grades: Sequence[int | None] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:

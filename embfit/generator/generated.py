@@ -68,6 +68,7 @@ class Estimate:
         tokens: the number of tokens that the others are likely to take.
         cost: their price; None where no price is set.
         minutes: how long they take; None until the model has been timed.
+        pairs: the number of the collection's own pairs that the model is first trained on; 0 where nothing is trained.
     """
 
     documents: int
@@ -77,6 +78,7 @@ class Estimate:
     tokens: int = 0
     cost: float | None = None
     minutes: float | None = None
+    pairs: int = 0
 
 
 class Generates(Protocol):

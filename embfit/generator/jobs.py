@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,13 +17,22 @@ from embfit.generator.plan import QueryRequest
 
 log = logging.getLogger(__name__)
 
+ELSEWHERE = 1.0  # seconds between looks at what other processes have written
+
 
 @dataclass(frozen=True)
 class WritingJob:
-    """A request with what the model reads for it."""
+    """A request with what the model reads for it.
+
+    Args:
+        request: what the journal knows it by.
+        prompt: what the model reads.
+        attempt: the number that the journal gave when this process took the request; None before that.
+    """
 
     request: QueryRequest
     prompt: Prompt
+    attempt: int | None = None
 
     @property
     def count(self) -> int:
@@ -47,6 +57,39 @@ def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]
         yield batch
 
 
+def take(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tuple[list[WritingJob], list[WritingJob]]:
+    """Take jobs for this process; return those that it has now, and those that another process is writing.
+
+    What has been written since the jobs were planned is in neither.
+
+    Args:
+        jobs: the documents.
+        journal: says which of them nobody writes about.
+        scope: of the journal, whose spending they add to.
+    """
+    taken, elsewhere = [], []
+    for job in jobs:
+        claim = journal.claim(job.request.id, Spending(1), Budget(), scope)
+        if claim.attempt is not None:
+            taken.append(replace(job, attempt=claim.attempt))
+        elif claim.state == "sent":
+            elsewhere.append(job)
+    return taken, elsewhere
+
+
+def wait_for_others(jobs: Sequence[WritingJob], journal: Journal) -> list[QueryRequest]:
+    """Wait until one of the jobs of other processes is written, or its process has ended; return all their requests."""
+    requests = [job.request for job in jobs]
+    if requests:
+        log.info("another process is writing about %d documents; waiting for it", len(requests))
+    while requests:
+        journal.release_lost()
+        if any(journal.answer(request.entry).state != "sent" for request in requests):
+            break
+        time.sleep(ELSEWHERE)
+    return requests
+
+
 def record(
     jobs: Sequence[WritingJob],
     samples: Sequence[Sequence[Sample]],
@@ -58,7 +101,7 @@ def record(
     """Write down what was written about some documents, in `seconds` each; return how many tokens that took.
 
     Args:
-        jobs: the documents.
+        jobs: the documents, which this process has taken.
         samples: what was written about each.
         read: returns the text of tokens.
         seconds: that one document took.
@@ -67,9 +110,8 @@ def record(
     """
     spent = 0
     for job, drawn in zip(jobs, samples, strict=True):
-        claim = journal.claim(job.request.id, Spending(1), Budget(), scope)
-        if claim.attempt is None:  # another process has written the same
-            continue
+        if job.attempt is None:
+            raise ValueError(f"request {job.request.id} was not taken before it was written")
         written = [
             {
                 "text": read(sample.tokens),
@@ -80,7 +122,7 @@ def record(
         ]
         tokens = len(job.prompt.tokens) + sum(len(sample.tokens) for sample in drawn)
         text = json.dumps(written, ensure_ascii=False)
-        journal.record(claim.attempt, scope, "answered", "answered", text, Spending(1, tokens), seconds)
+        journal.record(job.attempt, scope, "answered", "answered", text, Spending(1, tokens), seconds)
         spent += tokens
     return spent
 

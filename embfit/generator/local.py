@@ -18,7 +18,7 @@ from embfit.generator.decoding import CausalDecoding, Decodes, Prompt, Sampling,
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
 from embfit.generator.generated import Estimate, GeneratedQuery, Generation
-from embfit.generator.jobs import WritingJob, batches, record, within_memory
+from embfit.generator.jobs import WritingJob, batches, record, take, wait_for_others, within_memory
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import LanguageModel, ModelFiles
 from embfit.generator.plan import (
@@ -33,7 +33,7 @@ from embfit.generator.plan import (
 from embfit.generator.prompt_pieces import LocalForm, PromptPieces, prompt_pieces
 from embfit.hints import Location
 from embfit.model.precision import Precision
-from embfit.progress import progress
+from embfit.progress import Advance, progress
 from embfit.records import Collection, Seed
 from embfit.store import Store
 from embfit.style import FewShot, Style, StyleExample
@@ -186,7 +186,7 @@ class LocalGenerator:
         scope = scope_of(requests)
         with self._open(folder) as journal:
             journal.plan([request.entry for request in requests], scope)
-            waiting = [one for one in requests if journal.answer(one.entry).state == "planned"]
+            waiting = [one for one in requests if journal.answer(one.entry).state in ("planned", "sent")]
             if waiting:
                 writing.write(waiting, journal, scope, len(requests))
             return self._read(journal, requests, scope, writing)
@@ -293,30 +293,48 @@ class _Writing:
         return found
 
     def write(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, total: int) -> None:
-        """Have queries written, and each document's recorded when they are there."""
+        """Have queries written, and each document's recorded when they are there.
+
+        A document is taken before it is written about, so that several processes share the work and none does it twice.
+        """
         if self.generator.form != "document" and self.model.parameters < FEW_WEIGHTS and not self.is_trained:
             log.warning(
                 "%s has %.0f million weights: of what models below about 300 million write without training for it, a "
                 "fifth is usable; train it on your own pairs (generator=trained), or look at queries.parquet first",
                 *(self.files.name, self.model.parameters / 1e6),
             )
-        started, tokens = time.monotonic(), 0
+        waiting, written, tokens, seconds = list(requests), 0, 0, 0.0
         with progress("writing queries", total, "requests", None, total - len(requests)) as advance:
-            for decoding, group in self._groups(requests):
-                for batch in batches(group, self.generator.batch_size):
-                    began = time.monotonic()
-                    for part, samples in within_memory(decoding, batch, self.generator.sampling):
-                        seconds = (time.monotonic() - began) / len(part)
-                        tokens += record(part, samples, self.model.read, seconds, journal, scope)
-                        advance(len(part))
+            while waiting:
+                elsewhere: list[WritingJob] = []
+                for decoding, group in self._groups(waiting):
+                    for batch in batches(group, self.generator.batch_size):
+                        taken, others = take(batch, journal, scope)
+                        elsewhere += others
+                        advance(len(batch) - len(taken) - len(others))
                         began = time.monotonic()
-        seconds = time.monotonic() - started
+                        if taken:
+                            tokens += self._write_some(decoding, taken, journal, scope, advance)
+                        written, seconds = written + len(taken), seconds + time.monotonic() - began
+                waiting = wait_for_others(elsewhere, journal)
         self.facts = {
             "seconds": round(seconds, 1),
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
-            "seconds_per_request": round(seconds / len(requests), 3),
+            "seconds_per_request": round(seconds / max(written, 1), 3),
             "million_weights": round(self.model.parameters / 1e6),
         }
+
+    def _write_some(
+        self, decoding: Decodes, jobs: list[WritingJob], journal: Journal, scope: str, advance: Advance
+    ) -> int:
+        """Write about documents that were taken, and record it; return the number of tokens that took."""
+        tokens, began = 0, time.monotonic()
+        for part, samples in within_memory(decoding, jobs, self.generator.sampling):
+            seconds = (time.monotonic() - began) / len(part)
+            tokens += record(part, samples, self.model.read, seconds, journal, scope)
+            advance(len(part))
+            began = time.monotonic()
+        return tokens
 
     def _groups(self, requests: Sequence[QueryRequest]) -> Iterator[tuple[Decodes, list[WritingJob]]]:
         """Yield requests whose prompts begin alike, with what decodes them."""

@@ -16,13 +16,17 @@ import numpy as np
 from pydantic import Field
 
 from embfit.generator.journal_tables import JournalEntry
-from embfit.style import Style, StyleExample
+from embfit.style import Style, StyleExample, Template
 
 Wanted: TypeAlias = Annotated[int, Field(ge=1)] | Literal["auto"]
 """Queries of a document; `auto` is more of them the fewer documents there are."""
 
 PAIRS = 50_000  # that `auto` aims at
 FEWEST, MOST = 3, 10  # queries of a document that it gives
+UNNAMED_LABELS = {  # by style: keys of chats lacked the label at first, and these are those that answers were paid with
+    "question": "Question", "keywords": "Keywords", "claim": "Claim", "title": "Title", "error": "Problem",
+    "conversational": "Request",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def plan_request(
         "document": hashlib.sha256(document.text.encode()).hexdigest(),
         "template": template.digest,
         "style": style,
-        "label": chosen.label if completes or settings["form"] == "single" else None,
+        "label": _label_in_key(style, chosen.label, template, examples, settings["form"]),
         "examples": [example.digest.hex() for example in examples],
         "language": language,
         "settings": dict(settings),
@@ -148,6 +152,16 @@ def plan_request(
     family = _digest(key)
     entry = JournalEntry(_digest({**key, "count": count}), family, count, document.id, style, str(settings["model"]))
     return QueryRequest(entry, document, style, template.fill(values), int(family[:7], 16))
+
+
+def _label_in_key(
+    style: str, label: str, template: Template, examples: Sequence[StyleExample], form: str
+) -> str | None:
+    """Return the label where the answer depends on it, and None where an answer that was paid for had the same."""
+    if form in ("completion", "single"):
+        return label
+    is_read = bool(examples) or template.reads("label")
+    return label if is_read and label != UNNAMED_LABELS.get(style) else None
 
 
 def show_examples(examples: Sequence[StyleExample], label: str, completes: bool) -> str:

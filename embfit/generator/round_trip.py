@@ -23,10 +23,12 @@ class RoundTrip:
 
     Args:
         ranks: by ranker, each query's rank of its document, from 1; None beyond the first hundred.
+        found: by ranker, what it found for each query, best first ([Q, k] rows; -1 where there is none).
         vectors: the queries' vectors; None where no encoder was there.
     """
 
     ranks: Mapping[str, Sequence[int | None]]
+    found: Mapping[str, np.ndarray]
     vectors: Vectors[np.ndarray] | None = None
 
     def by_query(self) -> Iterator[tuple[int | None, ...]]:
@@ -54,27 +56,27 @@ def source_ranks(
         rankers: `dense`, `bm25` or both.
         language: of BM25's stemmer and stop words.
     """
-    ranks: dict[str, list[int | None]] = {}
+    found: dict[str, np.ndarray] = {}
     vectors = None
     k = min(DEPTH, len(collection.corpus))
     if encoder is not None:
-        from datasets import (
-            Dataset,
-        )  # when queries are searched for: it brings pandas, and a run's start is to be quick
-
-        names = [str(number) for number in range(len(texts))]
-        asked = Collection(
-            "generated queries", collection.corpus, Dataset.from_dict({"_id": names, "text": list(texts)}), {}
-        )
-        vectors = embed(encoder, asked, "query", store).vectors
+        vectors = embed(encoder, with_texts(collection, texts), "query", store).vectors
         if "dense" in rankers:
             documents = ExactIndex(embed(encoder, collection, "document", store).vectors)
-            ranks["dense"] = _ranks(documents.search(vectors, k, "searching by vectors")[1], sources, collection)
+            found["dense"] = documents.search(vectors, k, "searching by vectors")[1]
     if "bm25" in rankers:
         words_of = language_of(language, collection, store, "generator.filters.language=auto")
-        found = index_words(collection, store, words_of).search(texts, k, "searching by words")[1]
-        ranks["bm25"] = _ranks(found, sources, collection)
-    return RoundTrip(ranks, vectors)
+        found["bm25"] = index_words(collection, store, words_of).search(texts, k, "searching by words")[1]
+    ranks = {name: _ranks(rows, sources, collection) for name, rows in found.items()}
+    return RoundTrip(ranks, found, vectors)
+
+
+def with_texts(collection: Collection, texts: Sequence[str]) -> Collection:
+    """Return the documents of a collection with generated queries, of which nothing is judged."""
+    from datasets import Dataset  # when queries are searched for: it brings pandas, and a run's start is to be quick
+
+    queries = Dataset.from_dict({"_id": [str(number) for number in range(len(texts))], "text": list(texts)})
+    return Collection("generated queries", collection.corpus, queries, {})
 
 
 def _ranks(rows: np.ndarray, sources: Sequence[int], collection: Collection) -> list[int | None]:

@@ -30,6 +30,7 @@ def describe_generation(generator: str, made: Generation, marks: Marks, examples
         "kept": marks.kept,
         "dropped": dict(marks.counts),
         "source_first": ranked,
+        **marks.facts,
         "styles": _styles(made.queries, marks),
         "examples": _examples(made.queries, marks, examples),
     }
@@ -59,6 +60,7 @@ def _shown(query: GeneratedQuery, marks: Marks, place: int) -> dict[str, Any]:
         "style": query.style,
         "document": {"id": query.document.id, "text": query.document.text[:SHOWN]},
         "ranks": {name: ranks[place] for name, ranks in marks.ranks.items()},
+        **({"grade": marks.grades[place]} if any(grade is not None for grade in marks.grades) else {}),
     }
 
 

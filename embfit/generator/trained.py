@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from embfit.style import FewShot, Style, StyleExample
 log = logging.getLogger(__name__)
 
 VERSION = 2  # of what training makes of the same pairs
+KIND = "query-writers"  # of the store's entries
 STYLE = "own"  # the only style: that of the pairs
 FACTS = "training.json"
 FEWEST_PAIRS = 10
@@ -109,9 +110,19 @@ class TrainedGenerator:
         return []
 
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
-        """Return what queries about some documents would take; the model is trained for that if it has not been."""
-        files = self.trained_model(collection, Store(folder.parent))
-        return self._writer.estimate_with(files, collection, documents, folder)
+        """Return what queries about some documents would take; nothing is trained for that.
+
+        Raises:
+            ConfigError: no model is named.
+            UserError: there are too few training pairs, or there is no such model.
+        """
+        store = Store(folder.parent)
+        base, pairs, key = self._training(collection, store)
+        files = ModelFiles(f"{base.name}, trained", base.folder, digest({**key, "version": VERSION}))
+        found = self._writer.estimate_with(files, collection, documents, folder)
+        if store.has(KIND, key, version=VERSION):
+            return found
+        return replace(found, pairs=sum(len(queries) for _, queries in pairs.values()))
 
     def generate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Generation:
         """Train the model, unless the store has it, and return its queries about some documents.
@@ -154,6 +165,14 @@ class TrainedGenerator:
             ConfigError: no model is named.
             UserError: there are too few training pairs, or the model cannot be loaded or trained.
         """
+        base, pairs, key = self._training(collection, store)
+        folder = store.entry(KIND, key, lambda entry: self._train(base, pairs, entry), version=VERSION)
+        return ModelFiles(f"{base.name}, trained", folder, digest({**key, "version": VERSION}))
+
+    def _training(
+        self, collection: Collection, store: Store
+    ) -> tuple[ModelFiles, dict[int, tuple[str, list[str]]], dict[str, Any]]:
+        """Return what is trained, the pairs that it learns from by document, and all that the result depends on."""
         if self.model is None:
             raise ConfigError("generator=trained needs a model: generator.model=FOLDER_OR_FILE.gguf_OR_NAME")
         base = ModelFiles.find(self.model, self.revision, self.gguf, store)
@@ -172,8 +191,7 @@ class TrainedGenerator:
             "precision": self.precision,
             "seed": self.seed,
         }
-        folder = store.entry("query-writers", key, lambda entry: self._train(base, pairs, entry), version=VERSION)
-        return ModelFiles(f"{base.name}, trained", folder, digest({**key, "version": VERSION}))
+        return base, pairs, key
 
     def _train(self, base: ModelFiles, pairs: dict[int, tuple[str, list[str]]], folder: Path) -> None:
         device = choose_device(self.device)

@@ -64,7 +64,12 @@ def chosen_documents(
 
 
 def filter_queries(
-    generator: Generates, made: Generation, collection: Collection, encoder: Callable[[], Encoder], store: Store
+    generator: Generates,
+    made: Generation,
+    collection: Collection,
+    encoder: Callable[[], Encoder],
+    store: Store,
+    journals: Path,
 ) -> WrittenQueries:
     """Mark the queries that are unfit to train on.
 
@@ -74,9 +79,10 @@ def filter_queries(
         collection: has the documents, and the queries that evaluate.
         encoder: loads the base model; called only where a filter needs it.
         store: keeps embeddings and words.
+        journals: the folder of the journal that a judge's grades are kept in.
     """
     never = [*_evaluating(collection), *(example.query for example in made.examples)]
-    marks = generator.filters.apply(list(_looked_at(made)), collection, never, encoder, store)
+    marks = generator.filters.apply(list(_looked_at(made)), collection, never, encoder, store, journals)
     return WrittenQueries(generator.name, made, marks)
 
 

@@ -12,7 +12,7 @@ from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_
 from embfit.miner.dense import DenseMiner
 from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
-from embfit.miner.scored import with_teacher_scores
+from embfit.miner.scored import score_added_pairs, with_teacher_scores
 from embfit.miner.teacher_settings import TeacherSettings
 from embfit.model import Encoder, EncoderTeacher, Teacher
 from embfit.records import Collection, TrainingSet
@@ -64,6 +64,10 @@ class CrossEncoderMiner(TeacherSettings, RankedMiner):
         found = super().mine(collection, encoder, store)
         columns = zip(found.rows["positive_scores"][:], found.rows["negative_scores"][:], strict=True)
         return with_teacher_scores(found, [[*positives, *negatives] for positives, negatives in columns])
+
+    def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return a training set with the cross-encoder's scores of added documents, as `Teaches` says."""
+        return score_added_pairs(self.load_teacher(encoder), training_set, mined, store)
 
 
 def reranked(

@@ -11,7 +11,7 @@ from pydantic import Field
 from embfit.index import ExactIndex, index_words
 from embfit.index.language import LanguageChoice, language_of
 from embfit.miner.miner import Mines
-from embfit.miner.scored import with_teacher_scores
+from embfit.miner.scored import scored_documents, with_teacher_scores
 from embfit.model import Encoder, embed, frozen
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
@@ -44,21 +44,28 @@ class HybridMiner:
             UserError: there is no training pair.
         """
         with frozen(encoder):
-            return self._mine(collection, encoder, store)
+            return self.score_added(self.miner.mine(collection, encoder, store), collection, encoder, store)
 
-    def _mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        found = self.miner.mine(collection, encoder, store)
-        columns = zip(found.rows["positives"][:], found.rows["negatives"][:], strict=True)
-        lists = Ragged.of([*positives, *negatives] for positives, negatives in columns)
-        queries = np.asarray(found.rows["query"][:], np.int64)
+    def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return a training set with the teacher's scores of all its documents; `Teaches` documents the arguments.
+
+        BM25 counts words among all documents of the training set, so all its scores are made anew.
+        """
+        collection, lists = training_set.collection, scored_documents(training_set)
+        queries = np.asarray(training_set.rows["query"][:], np.int64)
         counts = np.diff(lists.offsets)
         rows = np.full((len(queries), int(counts.max(initial=1))), -1, np.int64)  # [Q, K], padded
         known = np.arange(rows.shape[1]) < counts[:, None]
         rows[known] = lists.values
         words = index_words(collection, store, language_of(self.language, collection, store, "miner.language=auto"))
         asked = embed(encoder, collection, "query", store, rows=queries.tolist()).vectors
-        documents = ExactIndex(embed(encoder, collection, "document", store).vectors)
         by_words = words.score(list(collection.query_texts(queries.tolist())), rows)  # [Q, K]
-        by_vectors = documents.score(asked, rows)  # [Q, K]
+        count = len(mined.corpus)
+        first = ExactIndex(embed(encoder, mined, "document", store).vectors)
+        by_vectors = first.score(asked, np.where(rows < count, rows, -1))  # [Q, K]
+        if len(collection.corpus) > count:
+            others = embed(encoder, collection, "document", store, rows=range(count, len(collection.corpus)))
+            added = ExactIndex(others.vectors).score(asked, np.where(rows >= count, rows - count, -1))
+            by_vectors = np.where(rows >= count, added, by_vectors)
         scores = self.scale * np.where(known, by_vectors, 0) + self.words * np.where(known, by_words, 0)
-        return with_teacher_scores(found, Ragged(scores[known].astype(np.float32), lists.offsets).lists())
+        return with_teacher_scores(training_set, Ragged(scores[known].astype(np.float32), lists.offsets).lists())

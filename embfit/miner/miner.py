@@ -31,6 +31,21 @@ class Mines(Protocol):
         """Return the examples of the training split with their negatives."""
 
 
+@runtime_checkable
+class Teaches(Mines, Protocol):
+    """A miner that gives positives and negatives a teacher's scores."""
+
+    def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return a training set with the teacher's scores of documents that joined it after mining, too.
+
+        Args:
+            training_set: what `mine` made, some of whose positives are now documents behind those that were mined.
+            mined: the collection that was mined.
+            encoder: what the model is before training.
+            store: keeps embeddings, words and scores.
+        """
+
+
 @dataclass(frozen=True)
 class Miner(ABC):
     """A source of candidates and a choice among them.

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from embfit.miner.miner import Mines
 from embfit.miner.teacher_settings import TeacherSettings
-from embfit.model import Encoder
+from embfit.model import Encoder, EncoderTeacher, Teacher
 from embfit.ragged import Ragged
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store
@@ -38,11 +38,33 @@ class ScoredMiner(TeacherSettings):
         """
         teacher = self.load_teacher(encoder)
         found = self.miner.mine(collection, encoder, store)
-        columns = zip(found.rows["positives"][:], found.rows["negatives"][:], strict=True)
-        documents = Ragged.of([*positives, *negatives] for positives, negatives in columns)
+        documents = scored_documents(found)
         queries = np.asarray(found.rows["query"][:], np.int64)[documents.owners]
         scores = teacher.score(collection, np.stack([queries, documents.values], axis=1), store)
         return with_teacher_scores(found, Ragged(scores, documents.offsets).lists())
+
+    def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return a training set with the teacher's scores of added documents; `Teaches` documents the arguments."""
+        return score_added_pairs(self.load_teacher(encoder), training_set, mined, store)
+
+
+def scored_documents(training_set: TrainingSet) -> Ragged:
+    """Return the documents that a teacher scores: each example's positives, followed by its negatives."""
+    columns = zip(training_set.rows["positives"][:], training_set.rows["negatives"][:], strict=True)
+    return Ragged.of([*positives, *negatives] for positives, negatives in columns)
+
+
+def score_added_pairs(
+    teacher: Teacher | EncoderTeacher, training_set: TrainingSet, mined: Collection, store: Store
+) -> TrainingSet:
+    """Have a teacher score the documents behind those of the collection that was mined; the other scores stay."""
+    documents = scored_documents(training_set)
+    added = np.flatnonzero(documents.values >= len(mined.corpus))
+    queries = np.asarray(training_set.rows["query"][:], np.int64)[documents.owners]
+    scores = np.array([score for row in training_set.rows["scores"][:] for score in row], np.float32)
+    pairs = np.stack([queries, documents.values], axis=1)[added]
+    scores[added] = teacher.score(training_set.collection, pairs, store)
+    return with_teacher_scores(training_set, Ragged(scores, documents.offsets).lists())
 
 
 def with_teacher_scores(training_set: TrainingSet, scores: Sequence[Sequence[float] | np.ndarray]) -> TrainingSet:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,9 @@ from embfit.nearest import suggestion
 
 GROUP = "style"  # the folder beside a style's YAML
 PLACEHOLDERS = ("count", "document", "examples", "label", "language")
+JUDGED = ("document", "query")
+"""The placeholders of a template that asks for a grade of a pair."""
+
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _NO_EXAMPLES = re.compile(r"\{examples\}\s*")
 
@@ -40,17 +43,22 @@ class Template:
         """Identifies the text: another template asks for queries again."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    def reads(self, placeholder: str) -> bool:
+        """Say whether a placeholder stands in the text."""
+        return placeholder in _PLACEHOLDER.findall(self.text)
+
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the text with the placeholders replaced, in one pass: what a document says is never replaced."""
         text = self.text if values.get("examples") else _NO_EXAMPLES.sub("", self.text)
         return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text).strip()
 
 
-def read_template(name: str) -> Template:
+def read_template(name: str, placeholders: Sequence[str] = PLACEHOLDERS) -> Template:
     """Read a template.
 
     Args:
         name: a path, or the name of a file in a folder `style`.
+        placeholders: those that it may have; `{document}` it must.
 
     Raises:
         UserError: there is no such file, it is no text, or it has an unknown placeholder or no `{document}`.
@@ -62,9 +70,9 @@ def read_template(name: str) -> Template:
         raise UserError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     for number, line in enumerate(text.splitlines(), start=1):
         for found in _PLACEHOLDER.findall(line):
-            if found not in PLACEHOLDERS:
+            if found not in placeholders:
                 raise UserError(
-                    f"{file}:{number}: there is no placeholder {{{found}}}{suggestion(found, PLACEHOLDERS)}"
+                    f"{file}:{number}: there is no placeholder {{{found}}}{suggestion(found, placeholders)}"
                 )
     if "{document}" not in text:
         raise UserError(f"{file} has no {{document}}, so all documents would be asked about alike; add it")

@@ -105,7 +105,7 @@ def finetune(
             before["bm25"] = [evaluate_bm25(one) for one in contexts]
 
     def mine(encoder: Encoder) -> TrainingSet:
-        return trained_on.masked(miner.mine(collection, encoder, store))
+        return trained_on.mine(miner, encoder, store)
 
     with run.stage("mine negatives"):
         training_set = mine(context.encoder)

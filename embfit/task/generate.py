@@ -77,14 +77,14 @@ def generate(
         earlier = EarlierDocuments.read(generator, store, run)
         changes = earlier.compare(documents, collection.name)
     if dry_run:
-        print(_estimated(generator.estimate(collection, documents, journals)))
+        print(_estimated(generator.estimate(collection, documents, journals), generator.filters.judge.model))
         return None
     with run.stage("generate queries"):
         made = generator.generate(collection, documents, journals)
     with run.stage("filter queries"):
         shown = {collection.query_ids[example.query_row] for example in pool if example.query_row is not None}
         splits, left = evaluation_splits(collection, shown, labels)
-        written = filter_queries(generator, made, collection, encoder, store)
+        written = filter_queries(generator, made, collection, encoder, store, journals)
         (written,), reviewed = apply_decisions([written], decisions)
     marks, kept = written.marks, written.kept
     write_queries(run.dir / "queries.parquet", made.queries, marks, generator.name, answers_of(decisions))
@@ -109,11 +109,13 @@ def generate(
     return report
 
 
-def _estimated(found: Estimate) -> str:
+def _estimated(found: Estimate, judge: str | None) -> str:
     lines = [
         f"documents  {found.documents:,}, {found.queries} queries each",
         f"requests   {found.requests:,}, of which {found.answered:,} are answered",
     ]
+    if found.pairs:
+        lines.append(f"training   the model first learns from {found.pairs:,} pairs of the collection")
     if found.requests:
         price = (
             "set generator.price.input and generator.price.output to see one"
@@ -122,6 +124,8 @@ def _estimated(found: Estimate) -> str:
         )
         time = "known once the model has answered" if found.minutes is None else f"about {found.minutes:,.0f} minutes"
         lines += [f"tokens     about {found.tokens:,}", f"price      {price}", f"time       {time}"]
+    if judge is not None:
+        lines.append(f"judge      {found.documents * found.queries:,} requests to {judge} at most, one for each query")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from embfit.generator.tally import describe_generation, why_none_is_kept
 from embfit.generator.training_queries import held_out_documents, with_queries, without_documents
 from embfit.generator.written import WrittenQueries, chosen_documents, filter_queries, journals_of
 from embfit.hints import Having
+from embfit.miner.miner import Mines, Teaches
 from embfit.model import Encoder
 from embfit.records import Collection, Qrels, TrainingSet
 from embfit.report.wording import count
@@ -53,9 +54,16 @@ class TrainingData:
     sentences: Sequence[str] = ()
     queries: Sequence[GeneratedQuery] = ()
 
-    def masked(self, training_set: TrainingSet) -> TrainingSet:
-        """Return what was mined, with documents that lack the queries taken from them for positives."""
-        return mask_positives(training_set, self.queries, masked_texts(self.queries))
+    def mine(self, miner: Mines, encoder: Encoder, store: Store) -> TrainingSet:
+        """Return what a miner finds, with documents that lack the queries taken from them for positives.
+
+        A teacher scores the positives as training reads them.
+        """
+        mined = miner.mine(self.collection, encoder, store)
+        masked = mask_positives(mined, self.queries, masked_texts(self.queries))
+        if masked is mined or not isinstance(miner, Teaches):
+            return masked
+        return miner.score_added(masked, self.collection, encoder, store)
 
 
 @dataclass(frozen=True)
@@ -206,9 +214,10 @@ class Generation:
             others = [document for document in documents if document.row in apart]
             parts = [(generator, train, "queries.parquet"), (self.evaluation, others, "queries-held-out.parquet")]
         filtered = []
+        journals = journals_of(self.store, self.run.dir)
         for writer, about, _ in parts:
-            made = writer.generate(collection, about, journals_of(self.store, self.run.dir))
-            filtered.append(filter_queries(writer, made, collection, self.encoder, self.store))
+            made = writer.generate(collection, about, journals)
+            filtered.append(filter_queries(writer, made, collection, self.encoder, self.store, journals))
         written, reviewed = apply_decisions(filtered, self.decisions)
         for found, (writer, about, name) in zip(written, parts, strict=True):
             answers = answers_of(self.decisions)

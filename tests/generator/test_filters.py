@@ -54,7 +54,7 @@ def test_each_filter_drops_what_it_is_for(collection: Collection, tmp_path: Path
     ]  # fmt: skip
     assert marks.counts == {
         "form": 2, "improbable": 0, "mention": 1, "leak": 1, "copy": 1, "duplicate": 1, "general": 4, "similar": 0,
-        "round_trip": 1,
+        "round_trip": 1, "cross_encoder": 0, "judge": 0,
     }  # fmt: skip
     assert marks.kept == 2
     assert marks.ranks["bm25"][0] == 1

@@ -43,7 +43,7 @@ def test_no_limit_is_exceeded_by_what_is_reserved(tmp_path: Path) -> None:
         first, second = (journal.claim(request, RESERVED, tokens, "s") for request in ("r0", "r1"))
         refused = journal.claim("r2", RESERVED, tokens, "s")
         assert refused.attempt is None
-        assert refused.refusal == "generator.budget.tokens=250: 200 is used or reserved, and a request may take 100"
+        assert refused.refusal == "budget.tokens=250: 200 is used or reserved, and a request may take 100"
         journal.record(first.attempt, "s", "answered", "answered", "", Spending(1, 50, 0))
         assert journal.claim("r2", RESERVED, tokens, "s").attempt is not None
         assert journal.claim("r3", RESERVED, Budget(requests=3), "s").refusal is not None

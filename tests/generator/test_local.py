@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from embfit.errors import ConfigError, UserError
 from embfit.generator import DocumentChoice, LocalGenerator
+from embfit.generator.budget import Budget, Spending
 from embfit.generator.decoding import CausalDecoding
 from embfit.generator.generated import Generation, source_documents
+from embfit.generator.journal import Journal
 from embfit.generator.language_model import ModelFiles
 from embfit.generator.local import _Writing
 from embfit.generator.prompt_pieces import prompt_pieces
@@ -100,6 +104,42 @@ def test_nothing_is_written_twice(
         ).answered
         == 6
     )
+
+
+def test_processes_of_one_journal_share_the_work(
+    writer: Path, small_collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = CausalDecoding.sample
+
+    def counted(self: CausalDecoding, prompts: Any, *others: Any) -> Any:
+        read.append(len(prompts))
+        return plain(self, prompts, *others)
+
+    monkeypatch.setattr(CausalDecoding, "sample", counted)
+    made = generator(writer, batch_size=2, examples=FewShot(rotate=False))
+    documents = source_documents(small_collection, range(6), DocumentChoice())
+    files = ModelFiles.find(str(writer), None, None, Store(tmp_path))
+    requests = _Writing(made, files, small_collection).plan(documents)
+    (tmp_path / "generation").mkdir()
+    other = Journal(tmp_path / "generation" / "journal.sqlite")
+    with ExitStack() as alive:
+        alive.enter_context(other)
+        other.plan([request.entry for request in requests], "other")
+        claims = [other.claim(request.id, Spending(1), Budget(), "other") for request in requests[:2]]
+
+        def end(_: float) -> None:
+            """Have the other process answer one of its two requests, and end before it answers the other."""
+            text = json.dumps([{"text": "by the other", "log_probability": -1.0, "finished": True}] * 3)
+            other.record(claims[0].attempt or 0, "other", "answered", "answered", text)
+            alive.close()
+
+        monkeypatch.setattr("embfit.generator.jobs.time.sleep", end)
+        found = written(made, small_collection, tmp_path)
+    assert (found.facts["requests"], found.facts["answered"]) == (6, 6)
+    assert sum(read) == 5
+    texts = {query.document.id: query.text for query in found.queries}
+    assert [name for name, text in texts.items() if text == "by the other"] == ["d0"]
 
 
 def test_queries_do_not_depend_on_batches_or_on_how_many_are_wanted(

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from omegaconf import OmegaConf
 
+from embfit.compose.search_path import house
 from embfit.errors import ConfigError
 from embfit.generator import ApiGenerator, Budget
-from embfit.generator.plan import in_shard, plan_request, queries_per_document, read_shard, share_out
-from embfit.style import Style
+from embfit.generator.plan import (
+    UNNAMED_LABELS,
+    in_shard,
+    plan_request,
+    queries_per_document,
+    read_shard,
+    share_out,
+)
+from embfit.style import Style, StyleExample
+from embfit.style.template import GROUP
 from tests.generator.conftest import STYLE, new_requests
 
 
@@ -63,6 +74,30 @@ def test_an_id_depends_on_all_that_an_answer_depends_on() -> None:
     assert planned(document=replace(document, id="moved", row=9)) == request.id  # the text is what counts
     more = plan_request(document, "question", STYLE, [], 3, settings, None, 0)
     assert more.entry.family == request.entry.family
+
+
+def test_a_label_is_part_of_an_id_where_a_model_reads_it() -> None:
+    [request] = new_requests(1)
+    example = StyleExample("how does the heart pump", "the heart pumps blood")
+
+    def planned(label: str, examples: Sequence[StyleExample] = (), form: str = "chat", style: str = "question") -> str:
+        settings = {"model": "tiny", "form": form}
+        asked = Style(template=f"{style}.md", label=label)
+        return plan_request(request.document, style, asked, examples, 2, settings, None, 0).id
+
+    assert planned("Question") == planned("Issue") == request.id  # without examples no model reads it
+    assert planned("Question", [example]) != planned("Issue", [example])
+    assert planned("Question", form="completion") != planned("Issue", form="completion")
+
+
+def test_a_journal_that_was_paid_for_stays_good_where_labels_are_those_of_the_styles() -> None:
+    [request] = new_requests(1)
+    settings = {"model": "tiny", "form": "chat"}
+    example = StyleExample("how does the heart pump", "the heart pumps blood")
+    asked = plan_request(request.document, "question", STYLE, [example], 2, settings, None, 0)
+    assert asked.id == "34ac779ab522b8ea1c35"
+    shipped = {file.stem: OmegaConf.load(file).label for file in (house().folder / GROUP).glob("*.yaml")}
+    assert shipped == UNNAMED_LABELS
 
 
 def test_a_document_cannot_fill_placeholders() -> None:

@@ -85,10 +85,15 @@ def test_it_learns_and_is_trained_once(labelled: Collection, tmp_path: Path, ran
         temperatures=(0.2,), precision="fp32", device="cpu",
     )  # fmt: skip
     documents = source_documents(labelled, [0, 1, 2, 3], DocumentChoice())
+    before = made.estimate(labelled, documents, tmp_path / "generation")
+    assert (before.requests, before.answered, before.pairs) == (4, 0, 34)
+    assert not (tmp_path / "query-writers").exists()  # nothing was trained for it
     found = made.generate(labelled, documents, tmp_path / "generation")
     losses = found.facts["held_out_loss"]
     assert losses[found.facts["kept_epoch"]] == min(losses) < losses[0] - 1
     assert (found.facts["trained_on_pairs"], found.facts["answered"]) == (31, 4)
+    after = made.estimate(labelled, documents, tmp_path / "generation")
+    assert (after.requests, after.answered, after.pairs) == (4, 4, 0)
     store = Store(tmp_path)
     files = made.trained_model(labelled, store)
     assert store.reused == ["query-writers"]

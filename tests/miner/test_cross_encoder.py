@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from embfit.errors import ConfigError, UserError
+from embfit.generator import DocumentChoice
+from embfit.generator.generated import GeneratedQuery, source_documents
+from embfit.generator.training_queries import with_queries
 from embfit.index import index_words
 from embfit.miner import BM25Miner, CrossEncoderMiner, DenseMiner, HybridMiner, NoNegatives, ScoredMiner
 from embfit.model import CrossEncoder as Ranker
@@ -16,6 +19,7 @@ from embfit.model import Encoder, load_teacher, save_cross_encoder
 from embfit.model.teacher import Teacher, write_assignment
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.task.generated_data import TrainingData
 
 
 @pytest.fixture
@@ -118,6 +122,33 @@ def test_vectors_and_words_together_are_a_teacher(
         np.testing.assert_allclose(row["scores"], 20 * cosines[0] + 0.5 * index.scores(question)[read], atol=1e-4)
     assert found.facts["teacher_scores"] == 8 * 4
     assert HybridMiner(NoNegatives()).mine(small_collection, tiny_encoder, store).facts["teacher_scores"] == 8
+
+
+def test_a_teacher_scores_positives_as_training_reads_them(
+    small_collection: Collection, tiny_encoder: Encoder, tiny_ranker: Ranker, folder: str, store: Store
+) -> None:
+    made = [
+        GeneratedQuery(
+            f"g{row}", " ".join(document.text.split()[:3]), document, "span", provenance={"positive": "rest"}
+        )
+        for row, document in enumerate(source_documents(small_collection, [1, 2, 3], DocumentChoice()))
+    ]
+    collection = with_queries(small_collection, {}, {"train": made}, {"train": "x"})
+    trained_on = TrainingData(collection, queries=made)
+    dense = DenseMiner(negatives=3, relative_margin=None)
+    hybrid = trained_on.mine(HybridMiner(dense, language="en"), tiny_encoder, store)
+    scored = trained_on.mine(ScoredMiner(dense, model=folder, precision="fp32"), tiny_encoder, store)
+    index = index_words(hybrid.collection, store, "en")
+    assert hybrid.rows["positives"][:] == [[12], [13], [14]]
+    for row, other in zip(hybrid.rows, scored.rows, strict=True):
+        [question] = hybrid.collection.query_texts([row["query"]])
+        read = [*row["positives"], *row["negatives"]]
+        vectors = tiny_encoder.encode(list(hybrid.collection.document_texts(read)), "document")
+        expected = 20 * tiny_encoder.encode([question], "query") @ vectors.T + index.scores(question)[read]
+        np.testing.assert_allclose(row["scores"], expected[0], atol=1e-4)
+        pairs = texts(scored.collection, other["query"], other["positives"] + other["negatives"])
+        np.testing.assert_allclose(other["scores"], tiny_ranker.score(pairs), atol=1e-5)
+    assert hybrid.facts["teacher_scores"] == scored.facts["teacher_scores"] == 3 * 4
 
 
 def test_a_cross_encoder_must_be_named(small_collection: Collection, tiny_encoder: Encoder, store: Store) -> None:

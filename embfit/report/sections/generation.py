@@ -21,9 +21,11 @@ MEANINGS = {
     "general": "The same query for too many documents",
     "similar": "Nearly the same as another query of the document",
     "round_trip": "Do not find their document",
+    "cross_encoder": "Another document is above theirs, says the cross-encoder",
+    "judge": "Not answered by their document, says the judge",
     "review": "Dropped by a person",
 }
-RANKERS = {"dense": "the base model", "bm25": "BM25"}
+RANKERS = {"dense": "the base model", "bm25": "BM25", "cross_encoder": "the cross-encoder"}
 
 
 def section(subject: Subject) -> dict[str, Any] | None:

@@ -1,0 +1,210 @@
+"""A language model's grade of how well a document answers the query that was written about it, one pair a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from embfit.errors import ConfigError, UserError
+from embfit.generator.answers import BEST, VERDICT, read_grade
+from embfit.generator.asking import ask_all
+from embfit.generator.asking_settings import AskingSettings, Structured
+from embfit.generator.budget import Budget, Price
+from embfit.generator.client import check_address, read_key
+from embfit.generator.journal import Journal
+from embfit.generator.journal_tables import JournalEntry
+from embfit.generator.plan import QueryRequest, SourceDocument, scope_of
+from embfit.store import digest
+from embfit.style.template import JUDGED, Template, read_template
+
+JOURNAL = "journal.sqlite"
+STYLE = "judge"  # in the journal, where queries have the name of their style
+GROUP = "generator.filters.judge"  # the key of these settings
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """A query and the document that it was written about.
+
+    Args:
+        query: its text.
+        document: what the document says.
+        id: the document's id.
+    """
+
+    query: str
+    document: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a judge says of some pairs.
+
+    Args:
+        grades: 0 to 3; None where there is no answer.
+        facts: what was counted.
+    """
+
+    grades: Sequence[int | None]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Asks any server that speaks OpenAI's API to grade pairs from 0 (nothing to do with it) to 3 (the answer).
+
+    Each pair is one request, recorded in a journal before it is sent and when it is answered, as requests for queries
+    are. A grade that is there is not asked for again, whatever the threshold.
+
+    Args:
+        url: the server's address up to the version, such as http://localhost:8000/v1.
+        model: the name that the server knows the model by; None asks for no grades.
+        key_variable: the *name* of the environment variable that holds the server's key; None for a server without.
+        least: the grade below which a query is dropped; pairs without a grade are kept.
+        template: the Markdown file that asks for the grade, with the placeholders `{query}` and `{document}`.
+        document_words: the number of a document's words that are read.
+        structured: what tells the server that answers are JSON: a `schema`, `object`, `none` (the template's words), or
+            `auto`, a schema where the server takes one.
+        temperature: how freely the model draws its words; None leaves it to the server.
+        max_tokens: the number of tokens of an answer at most.
+        length_field: what the server calls that limit (`max_completion_tokens` for some models).
+        send_seed: send a seed with each request, for servers that answer equal requests alike.
+        extra: further fields of each request, as the server wants them; never a key, since they are recorded.
+        concurrency: the number of requests under way at once, at most; a busy server gets fewer.
+        timeout: seconds that a request may take in all.
+        tries: the number of times that a request is sent while it gets no answer.
+        patience: seconds that a server may be busy without answering anything.
+        budget: the limits of what the grades of a data set may cost, beside what its queries cost.
+        price: of the tokens.
+        journal: the file that records requests and answers; None is the one in the store.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    key_variable: str | None = None
+    least: Annotated[int, Field(ge=1, le=BEST)] = 2
+    template: str = "judge.md"
+    document_words: Annotated[int, Field(ge=8)] = 350
+    structured: Structured = "auto"
+    temperature: Annotated[float, Field(ge=0)] | None = 0.0
+    max_tokens: Annotated[int, Field(ge=8)] = 100
+    length_field: str = "max_tokens"
+    send_seed: bool = True
+    extra: dict[str, Any] | None = None
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    tries: Annotated[int, Field(ge=1)] = 6
+    patience: Annotated[float, Field(ge=0)] = 600.0
+    budget: Budget = field(default_factory=Budget)
+    price: Price = field(default_factory=Price)
+    journal: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable):
+            raise ValueError(
+                "key_variable: expected the name of an environment variable that holds the key"
+            )  # not its value
+        if self.budget.cost is not None and self.price == Price():
+            raise ValueError(f"budget.cost is set and no price is; set {GROUP}.price.input and {GROUP}.price.output")
+
+    @cached_property
+    def question(self) -> Template:
+        """The template that asks for the grade.
+
+        Raises:
+            UserError: it is not there, or lacks a placeholder.
+        """
+        found = read_template(self.template, JUDGED)
+        if not found.reads("query"):
+            raise UserError(f"{self.template} has no {{query}}, so no pair could be judged; add it")
+        return found
+
+    def verdicts(self, pairs: Sequence[JudgedPair], folder: Path) -> Verdicts:
+        """Return the grades of pairs; only what the journal has no answer to is asked.
+
+        Args:
+            pairs: queries with their documents.
+            folder: where journals are kept.
+
+        Raises:
+            ConfigError: no server is named, or the key is not set.
+            UserError: the template cannot be read, or the server denies access, cannot be reached or answers nothing.
+            OSError: the journal cannot be written.
+        """
+        if self.model is None:
+            raise ConfigError(f"a judge needs a model: {GROUP}.model=NAME, as the server knows it")
+        address, key = f"{check_address(self.url, GROUP)}/chat/completions", read_key(self.key_variable)
+        requests = [self._request(pair) for pair in pairs]
+        scope = scope_of(requests)
+        facts: dict[str, Any] = {}
+        path = Path(self.journal).expanduser() if self.journal else folder / JOURNAL
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Journal(path) as journal:
+            journal.plan([request.entry for request in requests], scope)
+            states = [journal.answer(request.entry).state for request in requests]
+            waiting = [one for one, state in zip(requests, states, strict=True) if state in ("planned", "sent")]
+            if waiting:
+                different = list({request.id: request for request in waiting}.values())
+                done = len(requests) - len(waiting)
+                asked = ask_all(address, key, self.timeout, journal, self._asking, scope, different, done)
+                facts = {"judge_out_of_budget": asked.out_of_budget}
+            answers = [journal.answer(request.entry) for request in requests]
+            spent = journal.spent(scope)
+        grades = [
+            read_grade(answer.text) if answer.state == "answered" and answer.text is not None else None
+            for answer in answers
+        ]
+        told = {
+            "judge": self.model,
+            "judge_requests": len(requests),
+            "judge_unanswered": sum(grade is None for grade in grades),
+            "judge_tokens": spent.tokens,
+            "judge_cost": spent.cost if self.price != Price() else None,
+        }
+        return Verdicts(grades, {**told, **facts})
+
+    def _request(self, pair: JudgedPair) -> QueryRequest:
+        document = " ".join(pair.document.split()[: self.document_words])
+        key = {
+            "judge": self.question.digest,
+            "query": pair.query,
+            "document": document,
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "sampling": self._sampling,
+        }
+        name = digest(key)[:20]
+        prompt = self.question.fill({"query": pair.query, "document": document})
+        about = SourceDocument(0, pair.id, document, "", document, name)
+        entry = JournalEntry(name, name, 1, pair.id, STYLE, str(self.model))
+        return QueryRequest(entry, about, STYLE, prompt, int(name[:7], 16))
+
+    @property
+    def _sampling(self) -> dict[str, Any]:
+        drawn = {} if self.temperature is None else {"temperature": self.temperature}
+        return {**drawn, **(self.extra or {})}
+
+    @property
+    def _asking(self) -> AskingSettings:
+        return AskingSettings(
+            model=str(self.model),
+            structured=self.structured,
+            sampling=self._sampling,
+            length_field=self.length_field,
+            max_tokens=self.max_tokens,
+            send_seed=self.send_seed,
+            concurrency=self.concurrency,
+            tries=self.tries,
+            patience=self.patience,
+            budget=self.budget,
+            price=self.price,
+            expected=VERDICT,
+            group=GROUP,
+        )
