@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from embfit.evaluator.comparison import compare
+from embfit.evaluator.comparison import ALL, compare
 from embfit.records import Comparison, Evaluation, Report
 from embfit.report.findings import LEVEL, deciding_p, evidence, headline, outcome, same_pair
 from embfit.report.wording import bounds, certainty, count, metric_label, plain, signed
@@ -13,9 +13,10 @@ SAMPLES = 10_000  # of a test that the report does not hold
 
 
 def verdict(report: Report) -> list[str]:
-    """Return the verdict in one to four sentences.
+    """Return the verdict in one to five sentences.
 
-    They say whether nothing was learnt, the difference, whether it holds for unseen documents, and BM25 if it leads.
+    They say whether nothing was learnt, the difference, whether it holds for unseen documents, BM25 if it leads, and
+    what both models reach together with BM25.
 
     Without a comparison they state what each system reached; an assessment's recommendation stands for all of them.
     """
@@ -28,6 +29,7 @@ def verdict(report: Report) -> list[str]:
     sentences = [*_untrained(report), _difference(main, report, systems)]
     sentences += _unseen(main, report)
     sentences += _lexical(main, report, systems)
+    sentences += _fused(main, report, systems)
     return sentences
 
 
@@ -95,6 +97,30 @@ def _lexical(main: Comparison, report: Report, systems: Mapping[str, Evaluation]
         f"BM25 alone reaches {plain(bm25.metrics[metric])}, more than {best.system} "
         f"({evidence(tested, report.comparisons)}): search by words belongs in this system."
     ]
+
+
+def _fused(main: Comparison, report: Report, systems: Mapping[str, Evaluation]) -> list[str]:
+    """Say what both models reach together with BM25, and which of the two pairs is above the second model alone."""
+    fused = {evaluation.facts["of"][0]: evaluation for evaluation in systems.values() if _is_with_words(evaluation)}
+    if main.a not in fused or main.b not in fused:
+        return []
+    reached = [f"{name} {plain(fused[name].metrics[main.metric])}" for name in (main.a, main.b)]
+    sentence = f"Fused with BM25, {metric_label(main.metric)}: {', '.join(reached)}."
+    ahead = [name for name in (main.a, main.b) if _is_above(fused[name], systems[main.b], main.metric)]
+    if not ahead:
+        return [sentence]
+    who = f"Even {main.a} so fused" if main.a in ahead else "That"
+    return [f"{sentence} {who} is above {main.b} alone, beyond chance: serve vectors and words together."]
+
+
+def _is_above(system: Evaluation, other: Evaluation, metric: str) -> bool:
+    """Say whether a system is above another one beyond chance, on all queries."""
+    [tested] = [c for c in compare(other, system, SAMPLES, seed=0) if (c.metric, c.subset) == (metric, ALL)]
+    return outcome(tested) == "better"
+
+
+def _is_with_words(evaluation: Evaluation) -> bool:
+    return list(evaluation.facts.get("of", ()))[1:] == ["bm25"]
 
 
 def _alike(comparison: Comparison, main: Comparison) -> bool:

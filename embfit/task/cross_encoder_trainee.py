@@ -65,6 +65,11 @@ class CrossEncoderTrainee:
         return self.model.candidates
 
     @property
+    def fuses_with_words(self) -> bool:
+        """It puts in order what others have found."""
+        return False
+
+    @property
     def usage(self) -> Usage:
         """Teach an encoder with it, on the same documents."""
         return Usage("experiment=distill", "miner.model", ("data", "store"))

@@ -48,6 +48,11 @@ class EncoderTrainee:
         return "base"
 
     @property
+    def fuses_with_words(self) -> bool:
+        """It searches the corpus."""
+        return True
+
+    @property
     def usage(self) -> Usage:
         """Search with it, on the same documents."""
         return Usage("task=search query='...'", "tuned", ("data", "model", "experiment", "store"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +12,10 @@ from torch import nn
 
 from embfit.compose.tasks import task
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import evaluate_bm25
+from embfit.evaluator.systems import EvaluationContext, evaluate_bm25, fuse_with_words
 from embfit.model import Encoder, EncoderChoice
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
-from embfit.records import Report, TrainingSet
+from embfit.records import Evaluation, Report, TrainingSet
 from embfit.review.decisions import read_decisions
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 TRAINEES = (EncoderTrainee, CrossEncoderTrainee)
 """The kinds of model that can be fine-tuned."""
+
+FUSED = {"base": "hybrid", "tuned": "tuned_hybrid"}
+"""The systems that are a model together with BM25, by the model's: before training, and after it."""
 
 
 @task(
@@ -113,13 +117,18 @@ def finetune(
     tuned, facts = trainee.train(base, Fitting(trainer, store, training_set, mine, dev, run))
     with run.stage("evaluate tuned"):
         after = trainee.measure_tuned(tuned, contexts)
-    measured = [before["base"], after, *(found for name, found in before.items() if name != "base")]
-    evaluations, production = [found[0] for found in measured], [one for found in measured for one in found[1:]]
-    others = [one for one in evaluations if one is not after[0]]
+    measured = {"base": before["base"], "tuned": after, **before}
+    evaluations = [found[0] for found in measured.values()]
+    production = [one for found in measured.values() for one in found[1:]]
+    fused = _fused({one.system: one for one in evaluations}, contexts[0]) if trainee.fuses_with_words else []
+    others = [one for one in (*evaluations, *fused[:1]) if one is not after[0]]
+    compared = [(one, after[0]) for one in others]
+    if fused:
+        compared.append((fused[0], fused[1]))
     report = Report(
         task="finetune",
-        evaluations=evaluations,
-        comparisons=[found for other in others for found in evaluator.compare(other, after[0])],
+        evaluations=[*evaluations, *fused],
+        comparisons=[found for one, other in compared for found in evaluator.compare(one, other)],
         training=facts,
         mining=training_set.facts,
         data={**describe(collection), **truncated},
@@ -129,3 +138,14 @@ def finetune(
     )
     said = trained_on.sentences
     return close(report, run, collection, usage=trainee.usage, card=trainee.write_card, sentences=said)
+
+
+def _fused(measured: Mapping[str, Evaluation], context: EvaluationContext) -> list[Evaluation]:
+    """Measure the base and the tuned model together with BM25, where that was measured and found something.
+
+    Words and vectors err on different documents, so even the base together with BM25 may be above the tuned model.
+    """
+    words = measured.get("bm25")
+    if words is None or not words.found_any:
+        return []
+    return [fuse_with_words(name, measured[model], words, context) for model, name in FUSED.items()]

@@ -65,6 +65,10 @@ class Trainee(Protocol[Model]):
         """The system of `evaluator.systems` that `base` is."""
 
     @property
+    def fuses_with_words(self) -> bool:
+        """Whether it searches the corpus itself, so that it could be served together with BM25."""
+
+    @property
     def usage(self) -> Usage:
         """How the trained model is used."""
 

@@ -20,6 +20,7 @@ from embfit.evaluator.systems import (
     System,
     TrecFileSystem,
     evaluate_bm25,
+    fuse_with_words,
     standard,
 )
 from embfit.model import Encoder, Pretrained, save_encoder
@@ -116,6 +117,17 @@ def test_a_hybrid_is_made_of_what_others_found(context: EvaluationContext) -> No
     assert found.ranking == reciprocal_ranks(parts, [0.5, 0.5], 60, 100)
     one = with_systems(context, one=RankFusion(of=["base", "bm25"], weights=[0, 1])).evaluation("one")
     assert one.ranking.documents["q10"][0][0] == context.evaluation("bm25").ranking.documents["q10"][0][0]
+
+
+def test_a_model_is_fused_with_words_as_the_hybrid_is(context: EvaluationContext) -> None:
+    model, words = context.evaluation("base"), context.evaluation("bm25")
+    assert fuse_with_words("x", model, words, context).ranking == context.evaluation("hybrid").ranking
+    other = with_systems(context, hybrid=RankFusion(weights=[0.9, 0.1], k=3))
+    found = fuse_with_words("x", model, words, other)
+    assert found.ranking == reciprocal_ranks([model.ranking, words.ranking], [0.9, 0.1], 3, 100)
+    assert found.facts["of"] == ["base", "bm25"]
+    of_others = with_systems(context, hybrid=RankFusion(of=["bm25", "file"], k=3))
+    assert fuse_with_words("x", model, words, of_others).ranking == context.evaluation("hybrid").ranking
 
 
 def test_a_hybrid_of_itself_is_refused(context: EvaluationContext) -> None:

@@ -110,6 +110,26 @@ def test_bm25_is_tested_against_the_better_system_where_the_report_does_not() ->
     )
 
 
+def test_what_both_models_reach_with_bm25_is_said() -> None:
+    queries = [f"q{place}" for place in range(40)]
+
+    def flat(name: str, value: float, *of: str) -> Evaluation:
+        values = {"ndcg@10": dict.fromkeys(queries, value)}
+        return Evaluation(name, "test", {"ndcg@10": value}, values, {}, Ranking({}), {"queries": 40, "of": list(of)})
+
+    def said(before: float, after: float) -> str:
+        fused = [flat("hybrid", before, "base", "bm25"), flat("tuned_hybrid", after, "tuned", "bm25")]
+        systems = [flat("base", 0.5), flat("tuned", 0.6), *fused]
+        return verdict(Report("finetune", systems, [FOUND]))[-1]
+
+    assert said(0.58, 0.6) == "Fused with BM25, nDCG@10: base 0.5800, tuned 0.6000."
+    assert said(0.58, 0.7) == (
+        "Fused with BM25, nDCG@10: base 0.5800, tuned 0.7000. That is above tuned alone, beyond chance: serve vectors "
+        "and words together."
+    )
+    assert "Even base so fused is above tuned alone, beyond chance" in said(0.65, 0.55)
+
+
 def test_without_a_comparison_it_says_what_was_reached() -> None:
     alone = report(evaluations=[system("base", {"q1": 1, "q2": 1, "q3": 1, "q4": 1})], comparisons=[])
     assert verdict(alone) == ["base reaches nDCG@10 1.0000 on 4 queries of test."]

@@ -41,12 +41,16 @@ def test_an_adapter_saved_alone_evaluates_as_it_did_when_it_was_trained(command:
 
 def test_finetune_leaves_what_scripts_rely_on(fine_tuning: FineTuning) -> None:
     found = report("run")
-    assert {"base", "tuned", "bm25"} <= found["systems"].keys()
+    assert list(found["systems"]) == ["base", "tuned", "bm25", "hybrid", "tuned_hybrid"]
+    pairs = list(dict.fromkeys((one["a"], one["b"]) for one in found["comparisons"]))
+    assert pairs == [("base", "tuned"), ("bm25", "tuned"), ("hybrid", "tuned"), ("hybrid", "tuned_hybrid")]
     assert {"ndcg@10", "mrr@10", "recall@10", "recall@100"} <= found["systems"]["base"]["metrics"].keys()
     assert {"pairs_per_second", "peak_memory_gb", "epochs"} <= found["training"].keys()
     assert (found["comparisons"][0]["a"], found["comparisons"][0]["b"]) == ("base", "tuned")
     assert json.loads(Path("run/status.json").read_text())["state"] == "done"
-    assert sorted(path.name for path in Path("run/rankings").glob("*.trec")) == ["base.trec", "bm25.trec", "tuned.trec"]
+    assert sorted(path.name for path in Path("run/rankings").glob("*.trec")) == [
+        *("base.trec", "bm25.trec", "hybrid.trec", "tuned.trec", "tuned_hybrid.trec")
+    ]
     assert list(Path("run/tensorboard").glob("events*"))
     assert not Path("run/checkpoints").exists()
     assert f"{found['systems']['tuned']['metrics']['ndcg@10']:.4f}" in fine_tuning.output
@@ -85,6 +89,16 @@ def test_any_systems_are_compared_with_the_first(command: list[str]) -> None:
     assert report("same")["systems"]["file"]["metrics"] == found["systems"]["hybrid"]["metrics"]
     Path("other.qrels").write_text("q30 0 d99 1\n")
     assert main([*evaluate, "task.systems=[file]", file, "task.qrels=other.qrels", "run.dir=four"]) == 1
+
+
+@pytest.mark.usefixtures("fine_tuning")
+def test_fusion_beside_the_tuned_model_is_that_of_an_evaluation(command: list[str]) -> None:
+    both = "+evaluator.systems.both={_target_: embfit.evaluator.systems.RankFusion, of: [tuned, bm25]}"
+    evaluate = [*command, "task=evaluate", "tuned=run/model", both, "task.systems=[hybrid,both]"]
+    assert main([*evaluate, "run.dir=again"]) == 0
+    again, found = report("again")["systems"], report("run")["systems"]
+    assert found["hybrid"]["per_query"] == again["hybrid"]["per_query"]
+    assert found["tuned_hybrid"]["per_query"] == again["both"]["per_query"]
 
 
 @pytest.mark.usefixtures("fine_tuning")

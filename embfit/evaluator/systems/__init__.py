@@ -4,7 +4,7 @@ from embfit.evaluator.systems.bm25 import BM25System, evaluate_bm25
 from embfit.evaluator.systems.context import EvaluationContext, System
 from embfit.evaluator.systems.dense import ConfiguredSystem, DenseSystem, evaluate_encoder, evaluate_other
 from embfit.evaluator.systems.endpoint import EndpointSystem
-from embfit.evaluator.systems.fused import RankFusion, ScoreFusion
+from embfit.evaluator.systems.fused import RankFusion, ScoreFusion, fuse_with_words
 from embfit.evaluator.systems.late import LateModel, LateRerankedSystem, LateSystem
 from embfit.evaluator.systems.reranked import RerankedSystem
 from embfit.evaluator.systems.trec_file import TrecFileSystem
@@ -26,6 +26,7 @@ __all__ = [
     "evaluate_bm25",
     "evaluate_encoder",
     "evaluate_other",
+    "fuse_with_words",
     "standard",
 ]
 

@@ -43,8 +43,12 @@ class RankFusion:
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Fuse what the systems found and measure."""
-        rankings, weights = _parts(self.of, self.weights, context)
-        return _judged(name, self.of, reciprocal_ranks(rankings, weights, self.k, context.judging.depth), context)
+        return self.fuse(name, [context.evaluation(part) for part in self.of], context)
+
+    def fuse(self, name: str, parts: Sequence[Evaluation], context: EvaluationContext) -> Evaluation:
+        """Fuse what systems have found already, in the order of `of`, and measure."""
+        rankings, weights = [part.ranking for part in parts], self.weights or _even(len(parts))
+        return _judged(name, parts, reciprocal_ranks(rankings, weights, self.k, context.judging.depth), context)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,24 @@ class ScoreFusion:
             given = facts["weights"]
         else:
             facts, given = {}, self.weights
-        rankings, weights = _parts(self.of, given, context)
-        return _judged(name, self.of, weighted_scores(rankings, weights, context.judging.depth), context, facts)
+        parts = [context.evaluation(part) for part in self.of]
+        rankings, weights = [part.ranking for part in parts], given or _even(len(parts))
+        return _judged(name, parts, weighted_scores(rankings, weights, context.judging.depth), context, facts)
+
+
+def fuse_with_words(name: str, model: Evaluation, words: Evaluation, context: EvaluationContext) -> Evaluation:
+    """Measure a model together with BM25, as the system `hybrid` fuses the two, or by the usual ranks.
+
+    Args:
+        name: of the fused system, in reports.
+        model: what the model found.
+        words: what BM25 found.
+        context: what both were measured on.
+    """
+    named = context.systems.get("hybrid")
+    usual = RankFusion()
+    fusion = named if isinstance(named, RankFusion) and tuple(named.of) == tuple(usual.of) else usual
+    return fusion.fuse(name, [model, words], context)
 
 
 def _check(of: Names, weights: Weights | None) -> None:
@@ -86,9 +106,8 @@ def _check(of: Names, weights: Weights | None) -> None:
         raise ValueError(f"weights: {len(weights)} for {len(of)} systems; give one to each")
 
 
-def _parts(of: Names, weights: Weights | None, context: EvaluationContext) -> tuple[list[Ranking], Sequence[float]]:
-    rankings = [context.evaluation(name).ranking for name in of]
-    return rankings, weights or [1 / len(rankings)] * len(rankings)
+def _even(count: int) -> list[float]:
+    return [1 / count] * count
 
 
 def _tuned(name: str, of: Names, context: EvaluationContext) -> dict[str, Any]:
@@ -125,7 +144,12 @@ def _tenths(count: int) -> Iterator[tuple[float, ...]]:
 
 
 def _judged(
-    name: str, of: Names, ranking: Ranking, context: EvaluationContext, facts: Mapping[str, Any] | None = None
+    name: str,
+    parts: Sequence[Evaluation],
+    ranking: Ranking,
+    context: EvaluationContext,
+    facts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    seconds = sum(context.evaluation(part).facts.get("seconds", 0.0) for part in of)
-    return context.judge(name, ranking, {"of": list(of), "seconds": round(seconds, 3), **(facts or {})})
+    of = [part.system for part in parts]
+    seconds = sum(part.facts.get("seconds", 0.0) for part in parts)
+    return context.judge(name, ranking, {"of": of, "seconds": round(seconds, 3), **(facts or {})})
