@@ -24,7 +24,7 @@ FLOORS = (
     {"model"},
     {"evaluator", "generator", "miner"},
     {"training", "bundle"},
-    {"report", "server"},
+    {"report", "server", "teacher"},
     {"assess", "launcher", "review"},
     {"sweep"},
     {"task", "command"},

@@ -202,6 +202,8 @@ def needed(file: Path) -> Iterator[str]:
     yield 'query="what"'
     if name(file) in ("loss/listwise", "loss/binary", "training/lists"):
         yield "model=cross-encoder"  # which alone they train
+    if name(file) == "teacher/cross-encoder":
+        yield "loss=distill"  # which reads its scores
     if name(file) == "task/generate":
         yield "generator=extractive"
     if name(file) == "generator/api" or file.parent.name == "style":

@@ -16,6 +16,7 @@ OTHER_ROOMS = {
     "generator": WRITERS,
     "evaluation": WRITERS,  # generator@evaluation
     "miner": ("embfit.miner", "embfit.model"),  # another encoder than the one in training may mine
+    "teacher": ("embfit.teacher", "embfit.loss", "embfit.training"),  # with a loss and a training of its own
     "trainer": ("embfit.sweep.pruning", "pytorch_lightning"),
     "logger": ("embfit.logger", "pytorch_lightning.loggers"),
 }

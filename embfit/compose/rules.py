@@ -184,6 +184,18 @@ def callbacks_have_no_work_of_ours(values: Values) -> Iterator[Problem]:
             yield Problem(f"trainer.callbacks.{name}", f"is the work of embfit's training; set {knob} instead")
 
 
+def teacher_is_learnt_from(values: Values) -> Iterator[Problem]:
+    """A teacher that is trained first is for a loss that reads its scores."""
+    teacher = target_at(values.get("teacher"))
+    trains = teacher is not None and getattr(teacher.call, "gives_scores", False)
+    task = target_at(values.get("task"))
+    if not trains or task is None or "teacher" not in task.parameters:
+        return
+    losses = [target_at(node) for _, node in _nodes(values.get("loss"), "loss")]
+    if not any(getattr(loss.call, "needs_teacher", False) for loss in losses if loss is not None):
+        yield Problem("teacher", "gives scores that this loss does not read; set loss=distill, or teacher=none")
+
+
 def locations_are_there(values: Values) -> Iterator[Problem]:
     """A model or file that is named as a path is looked for before there is any work."""
     measured = (values.get("task") or {}).get("systems") or []
@@ -244,6 +256,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     query_adapter_learns_by_itself,
     compiled_layers_are_kept,
     callbacks_have_no_work_of_ours,
+    teacher_is_learnt_from,
     locations_are_there,
     groups_fit_task,
 )

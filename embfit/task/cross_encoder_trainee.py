@@ -12,18 +12,14 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from embfit.data.held_out import cut_folds
-from embfit.errors import UserError
-from embfit.evaluator.judging import judge
-from embfit.evaluator.metrics import VALIDATION_METRIC
-from embfit.evaluator.reranking import pairs_of, rerank
+from embfit.evaluator.reranking import rerank
 from embfit.evaluator.systems import EvaluationContext
-from embfit.evaluator.validation import dev_quality
+from embfit.evaluator.systems.reranked import reranking_on_dev
 from embfit.hints import ChosenBy
 from embfit.model import CrossEncoder, EncoderChoice, save_cross_encoder, score_pairs
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.teacher import FOLDS, write_assignment
-from embfit.records import DevQuality, Evaluation, Report, TrainingSet
+from embfit.records import Evaluation, Report, TrainingSet
 from embfit.report.model_card import write_card
 from embfit.run.folder import RunFolder
 from embfit.task.closing import Usage
@@ -31,10 +27,9 @@ from embfit.task.parts import ListLoss
 from embfit.task.train_once import train_once
 from embfit.task.trainee import Fitting, Measured
 from embfit.training import Fit, ListTraining
+from embfit.training.folds import folds_of
 
 log = logging.getLogger(__name__)
-
-LARGEST_FOLD = 1.5  # times its share of the queries, from which on it is told
 
 FitRanker: TypeAlias = Callable[[CrossEncoder, TrainingSet, Path], Fit]
 """Trains a cross-encoder in place, on a training set, keeping checkpoints in a folder."""
@@ -98,7 +93,7 @@ class CrossEncoderTrainee:
         """
         training, examples, run, dev = self.training, fitting.training_set, fitting.run, fitting.dev
         folds = None if training.folds is None else folds_of(examples, training.folds, training.seed)
-        validate = None if dev is None else _validation(dev, self.model.candidates, self.model.dev_depth)
+        validate = None if dev is None else reranking_on_dev(dev, self.model.candidates, self.model.dev_depth)
 
         def fit(ranker: CrossEncoder, training_set: TrainingSet, folder: Path) -> Fit:
             return training.fit(ranker, self.loss, training_set, validate, fitting.trainer, fitting.store, folder)
@@ -162,60 +157,7 @@ def _train_folds(
         _warn_of_chance(ranker, facts, f"the cross-encoder of fold {fold}")
 
 
-def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
-    """Return the fold of each example ([N]), cut by document; warn where so much hangs together that one is large.
-
-    Documents of the same text are one. No fold is empty: there are fewer where fewer groups of queries are.
-
-    Raises:
-        UserError: all queries hang together, so none can be left out without the others.
-    """
-    rows, copies = training_set.rows, training_set.collection.document_copies
-    queries = list(map(str, rows["query"][:]))
-    positives = (copies[documents].tolist() for documents in rows["positives"][:])
-    fold_of = cut_folds(dict(zip(queries, positives, strict=True)), count, seed)
-    folds = np.array([fold_of[query] for query in queries])
-    largest = int(np.bincount(folds).max())
-    if largest == len(folds):
-        raise UserError(
-            f"training.folds={count}: all {len(folds)} queries hang together through documents that are relevant to "
-            "several of them, so none can be kept out of a training; set training.folds=null"
-        )
-    if largest > LARGEST_FOLD * len(folds) / count:
-        log.warning(
-            "%d of %d queries hang together through their documents and are one of %d folds: the cross-encoder that "
-            "scores them is trained on the other %d alone",
-            largest,
-            len(folds),
-            count,
-            len(folds) - largest,
-        )
-    return folds
-
-
 def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -> None:
     """Warn where nothing was better on the dev split than a head drawn at random, so that this is what was kept."""
     if not ranker.trained and facts["kept_step"] == 0:
         log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)
-
-
-def _validation(context: EvaluationContext, candidates: str, top: int) -> Callable[[CrossEncoder], DevQuality]:
-    """Return what measures a cross-encoder on the context's split, its weights being others in each call."""
-    collection, ranking = context.collection, context.evaluation(candidates).ranking
-    rows = pairs_of(ranking, collection, top)
-    queries, query_places = np.unique(rows[:, 0], return_inverse=True)
-    documents, document_places = np.unique(rows[:, 1], return_inverse=True)
-    places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
-    metrics = [*dict.fromkeys([*context.judging.metrics, VALIDATION_METRIC])]
-
-    def validate(ranker: CrossEncoder) -> DevQuality:
-        asked = ranker.tokenize(collection.query_texts(queries.tolist()))
-        read = ranker.tokenize(collection.document_texts(documents.tolist()))
-
-        def score(_: np.ndarray) -> np.ndarray:
-            return ranker.score_tokens(ranker.pairs(asked, read, places))
-
-        found = rerank(ranking, collection, top, score)
-        return dev_quality(judge("validation", collection, context.split, found, metrics), collection)
-
-    return validate

@@ -25,9 +25,10 @@ from embfit.task.cross_encoder_trainee import CrossEncoderTrainee
 from embfit.task.encoder_trainee import EncoderTrainee
 from embfit.task.facts import can_validate, describe, warn_of_sources
 from embfit.task.generated_data import Generation, Writer
-from embfit.task.parts import Data, Miner
+from embfit.task.parts import Data, Miner, Teacher
 from embfit.task.train_once import COSTLY, TRAINED
 from embfit.task.trainee import Fitting, trainee_of
+from embfit.teacher import NoTeacher
 from embfit.training import ListTraining, Training
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def finetune(
     generator: Writer,
     evaluation: Writer,
     miner: Miner,
+    teacher: Teacher,
     loss: nn.Module,
     training: Training | ListTraining,
     trainer: partial[pl.Trainer],
@@ -73,6 +75,7 @@ def finetune(
         generator: writes training queries.
         evaluation: writes queries of a dev or test split that the data lack; none leaves them to `generator`.
         miner: finds negatives.
+        teacher: is trained before the model, which then learns from its scores; or none.
         loss: what is learnt from.
         training: how.
         trainer: Lightning's.
@@ -112,9 +115,15 @@ def finetune(
         return trained_on.mine(miner, encoder, store)
 
     with run.stage("mine negatives"):
-        training_set = mine(context.encoder)
+        mined = mine(context.encoder)
     dev = context.on(evaluator.dev_split) if validating else None
-    tuned, facts = trainee.train(base, Fitting(trainer, store, training_set, mine, dev, run))
+    if isinstance(teacher, NoTeacher):
+        fitting = Fitting(trainer, store, mined, mine, dev, run)
+    else:
+        with run.stage("train teacher"):
+            taught = teacher.learn(mined, context, dev, trainer)
+            fitting = Fitting(trainer, store, taught.score(mined), lambda one: taught.score(mine(one)), dev, run)
+    tuned, facts = trainee.train(base, fitting)
     with run.stage("evaluate tuned"):
         after = trainee.measure_tuned(tuned, contexts)
     measured = {"base": before["base"], "tuned": after, **before}
@@ -130,7 +139,7 @@ def finetune(
         evaluations=[*evaluations, *fused],
         comparisons=[found for one, other in compared for found in evaluator.compare(one, other)],
         training=facts,
-        mining=training_set.facts,
+        mining=fitting.training_set.facts,
         data={**describe(collection), **truncated},
         timings=run.timings,
         sections={**trained_on.sections, **evaluator.gap(evaluations, production, collection)},

@@ -10,6 +10,7 @@ from embfit.hints import ChosenBy, Having
 from embfit.miner.miner import Mines
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.teacher import NoTeacher, Teaches
 
 
 class Data(Protocol):
@@ -21,6 +22,9 @@ class Data(Protocol):
 
 Miner: TypeAlias = Mines
 """What makes training examples with negatives."""
+
+Teacher: TypeAlias = NoTeacher | Annotated[Teaches, Having("gives_scores")]
+"""What is trained before the model, to give scores that it learns from; or nothing."""
 
 EmbeddingLoss: TypeAlias = Annotated[nn.Module, Having("on_lists", False)]
 """A loss of vectors, for models that embed."""

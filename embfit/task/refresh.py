@@ -29,7 +29,7 @@ from embfit.task.closing import REPORT, close, print_places
 from embfit.task.facts import describe
 from embfit.task.finetune import finetune
 from embfit.task.generated_data import Writer
-from embfit.task.parts import Data, EmbeddingLoss, Miner
+from embfit.task.parts import Data, EmbeddingLoss, Miner, Teacher
 from embfit.task.refresh_plan import RefreshPlan, Train, plan_refresh
 from embfit.task.train_once import COSTLY, TRAINED
 from embfit.task.trained_dims import trained_dims
@@ -82,6 +82,7 @@ def refresh(
     generator: Writer,
     evaluation: Writer,
     miner: Miner,
+    teacher: Teacher,
     loss: EmbeddingLoss,
     training: Training,
     trainer: partial[pl.Trainer],
@@ -107,6 +108,7 @@ def refresh(
         generator: writes training queries about the documents; what was answered for a document is not asked again.
         evaluation: writes queries of a dev or test split that the data lack.
         miner: finds negatives.
+        teacher: is trained before the model, which then learns from its scores; or none.
         loss: of the training.
         training: how it is done.
         trainer: Lightning's Trainer.
@@ -144,6 +146,7 @@ def refresh(
                 generator=generator,
                 evaluation=evaluation,
                 miner=miner,
+                teacher=teacher,
                 loss=loss,
                 training=training,
                 trainer=trainer,

@@ -15,8 +15,8 @@ from embfit.errors import UserError
 from embfit.model import CrossEncoder, save_cross_encoder
 from embfit.records import Collection, TrainingSet
 from embfit.task import cross_encoder_trainee as module
-from embfit.task.cross_encoder_trainee import folds_of
 from embfit.training import Fit
+from embfit.training.folds import folds_of
 from tests.conftest import make_collection
 from tests.task.test_tasks import report
 
@@ -41,6 +41,24 @@ def test_distillation_from_one_command(command: list[str], ranker: str, choices:
     assert found["mining"]["teacher_scores"] > 24  # each query's positive, and negatives
     assert found["training"]["steps"] == 3
     assert {"base", "tuned"} <= found["systems"].keys()
+
+
+@pytest.mark.parametrize("miner", ["hybrid", "dense"])
+def test_a_teacher_is_trained_first(
+    command: list[str], miner: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = ["teacher=cross-encoder", "teacher.training.steps=2", "teacher.max_length=32", "teacher.precision=fp32"]
+    words = [*command, *teacher, "loss=distill", f"miner={miner}", "training.steps=1"]
+    assert main([*words, "run.dir=run"]) == 0
+    found = report("run")
+    mining = found["mining"]
+    assert (mining["teacher_lists"], mining["teacher_steps"]) == (12, 2)  # the other queries have no negative
+    assert mining["teacher_scores"] > 24
+    assert "train teacher" in found["timings"]
+    assert main([*words, "training.lr=1e-4", "run.dir=again"]) == 0
+    assert caplog.text.count("training a cross-encoder to teach: 12 lists") == 1
+    assert main([*command, *teacher, "run.dir=refused"]) == 2
+    assert "teacher: gives scores that this loss does not read; set loss=distill" in capsys.readouterr().err
 
 
 def test_mined_scores_are_written_for_people(command: list[str], ranker: str) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.evaluator.reranking import rerank
+from embfit.evaluator.judging import judge
+from embfit.evaluator.metrics import VALIDATION_METRIC
+from embfit.evaluator.reranking import pairs_of, rerank
 from embfit.evaluator.systems.context import EvaluationContext
+from embfit.evaluator.validation import dev_quality
 from embfit.hints import Location
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.scoring import score_pairs
-from embfit.records import Evaluation
+from embfit.records import DevQuality, Evaluation
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,31 @@ class RerankedSystem:
             "seconds": round(first.facts.get("seconds", 0.0) + time.monotonic() - started, 3),
         }
         return context.judge(name, ranking, facts)
+
+
+def reranking_on_dev(context: EvaluationContext, candidates: str, top: int) -> Callable[[CrossEncoder], DevQuality]:
+    """Return what measures a cross-encoder on the context's split, its weights being others in each call.
+
+    Args:
+        context: of the dev split.
+        candidates: the system whose documents are put in order.
+        top: the number of documents of each query that are.
+    """
+    collection, ranking = context.collection, context.evaluation(candidates).ranking
+    rows = pairs_of(ranking, collection, top)
+    queries, query_places = np.unique(rows[:, 0], return_inverse=True)
+    documents, document_places = np.unique(rows[:, 1], return_inverse=True)
+    places = np.stack([query_places.reshape(-1), document_places.reshape(-1)], axis=1)
+    metrics = [*dict.fromkeys([*context.judging.metrics, VALIDATION_METRIC])]
+
+    def validate(ranker: CrossEncoder) -> DevQuality:
+        asked = ranker.tokenize(collection.query_texts(queries.tolist()))
+        read = ranker.tokenize(collection.document_texts(documents.tolist()))
+
+        def score(_: np.ndarray) -> np.ndarray:
+            return ranker.score_tokens(ranker.pairs(asked, read, places))
+
+        found = rerank(ranking, collection, top, score)
+        return dev_quality(judge("validation", collection, context.split, found, metrics), collection)
+
+    return validate

@@ -1,0 +1,201 @@
+"""A cross-encoder that learns from the training pairs themselves, so that no published one is needed to teach.
+
+Promptagator++ and UDAPDR train one on synthetic queries (Dai et al. 2022; Saad-Falcon et al. 2023): reading query and
+document together, it ranks better than the encoder that learns from the same pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+from torch import nn
+
+from embfit.evaluator.judging import judge
+from embfit.evaluator.metrics import VALIDATION_METRIC
+from embfit.evaluator.systems import EvaluationContext
+from embfit.evaluator.systems.reranked import reranking_on_dev
+from embfit.hints import Having, Location
+from embfit.model import CrossEncoder, load_teacher, save_cross_encoder
+from embfit.model.precision import Precision
+from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
+from embfit.model.settings import Attention
+from embfit.model.teacher import FOLDS, write_assignment
+from embfit.random_streams import random_stream
+from embfit.records import Seed, TrainingSet
+from embfit.store import digest, write_text
+from embfit.teacher.trained import TrainedTeacher
+from embfit.training import ListTraining
+from embfit.training.batches import ExampleArrays
+from embfit.training.folds import folds_of
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of what training makes of the same pairs
+MODEL, FACTS = "model", "model.json"  # in the store's entry
+CANDIDATES = "base"  # the system whose documents are put in order in a validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEncoderTeacher:
+    """Trains a cross-encoder on lists of positives and mined negatives, and has it score all of them.
+
+    The trained model is kept in the store, under the pairs and all settings that it depends on.
+
+    Args:
+        loss: of its scores.
+        training: how it is trained; with `training.folds` no query is scored by a model that was trained on it.
+        path: where it starts: a ranker, or any encoder, which gets a fresh head; None is the encoder that it teaches.
+        revision: branch, tag or commit of `path` on the Hub.
+        max_length: the tokens that are read of a pair; None is the model's own limit, 512 at most.
+        attention: which of transformers' implementations computes attention.
+        precision: the number format in which it computes.
+        trust_remote_code: whether Python code that comes with the model is run.
+        lists: the number of training queries that it learns from, drawn with the seed; None for all.
+        dev_depth: the number of documents that are put in order in a validation.
+        weight: its scores are multiplied by it before they are added to those that the miner gave.
+        seed: of a fresh head, and of what is drawn.
+    """
+
+    gives_scores: ClassVar[bool] = True
+
+    loss: Annotated[nn.Module, Having("on_lists")]
+    training: ListTraining
+    path: Annotated[str | None, Location()] = None
+    revision: str | None = None
+    max_length: Annotated[int, Field(ge=8)] | None = 256
+    attention: Attention = "auto"
+    precision: Precision = "auto"
+    trust_remote_code: bool = False
+    lists: Annotated[int, Field(ge=1)] | None = 3000
+    dev_depth: Annotated[int, Field(ge=1)] = 20
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    seed: Seed = 0
+
+    def learn(
+        self,
+        training_set: TrainingSet,
+        context: EvaluationContext,
+        dev: EvaluationContext | None,
+        trainer: partial[pl.Trainer],
+    ) -> TrainedTeacher:
+        """Train a cross-encoder, unless the store has it; arguments as `Teaches.learn`.
+
+        Raises:
+            UserError: it cannot be loaded, or no query has a negative.
+        """
+        start = PretrainedCrossEncoder(
+            context.model,
+            self.path,
+            self.revision,
+            self.max_length,
+            self.attention,
+            self.precision,
+            self.trust_remote_code,
+            CANDIDATES,
+            dev_depth=self.dev_depth,
+            seed=self.seed,
+        )
+        device = context.devices[0]
+        ranker, examples = start.load(device), drawn(training_set, self.lists, self.seed)
+        key = self._key(ranker, examples, dev)
+        folds = None if self.training.folds is None else folds_of(examples, self.training.folds, self.training.seed)
+        validate = None if dev is None else reranking_on_dev(dev, CANDIDATES, self.dev_depth)
+
+        def train(some: CrossEncoder, lists: TrainingSet, folder: Path, into: Path) -> dict[str, Any]:
+            found = self.training.fit(some, self.loss, lists, validate, trainer, context.store, folder)
+            into.parent.mkdir(parents=True, exist_ok=True)
+            save_cross_encoder(some, into)
+            shutil.rmtree(folder)
+            return asdict(found)
+
+        def build(entry: Path) -> None:
+            log.info("training a cross-encoder to teach: %d lists", len(examples.rows))
+            for name, lists in _parts(examples, folds):
+                into, done = entry / MODEL, entry / f"{name}.json"
+                if name != MODEL:
+                    into = into / FOLDS / name
+                if not done.is_file():  # an interrupted training goes on with the first that is not
+                    some = start.load(device)
+                    checkpoints = entry / "checkpoints" / name
+                    checkpoints.mkdir(parents=True, exist_ok=True)
+                    write_text(done, json.dumps(train(some, lists, checkpoints, into)))
+            if folds is not None:
+                texts = examples.collection.query_texts(examples.rows["query"][:])
+                write_assignment(entry / MODEL / FOLDS, texts, folds, int(folds.max()) + 1)
+            shutil.rmtree(entry / "checkpoints", ignore_errors=True)
+
+        entry = context.store.entry("teachers", key, build, version=VERSION, resumable=True)
+        facts = json.loads((entry / FACTS).read_text(encoding="utf-8"))
+        saved = str(entry / MODEL)
+        teacher = load_teacher(saved, self.max_length, self.precision, device, None, self.trust_remote_code)
+        told = {"teacher_lists": len(examples.rows), **_told(facts), **_held_to_encoder(facts, dev)}
+        return TrainedTeacher(teacher, self.weight, context.store, told)
+
+    def _key(self, ranker: CrossEncoder, examples: TrainingSet, dev: EvaluationContext | None) -> dict[str, Any]:
+        """Return all that the trained model depends on."""
+        collection = examples.collection
+        return {
+            "start": ranker.fingerprint,
+            "corpus": collection.corpus_digest,
+            "queries": collection.queries_digest,
+            "examples": ExampleArrays(examples, self.training.max_positives).digest,
+            "loss": _identity(self.loss),
+            "training": digest(asdict(self.training)),
+            "dev": None if dev is None else [dev.split, dev.collection.qrels_digest(dev.split), self.dev_depth],
+        }
+
+
+def drawn(training_set: TrainingSet, most: int | None, seed: int) -> TrainingSet:
+    """Return the examples that have negatives, or some of them, drawn with the seed, in their order."""
+    rows = np.flatnonzero([len(negatives) > 0 for negatives in training_set.rows["negatives"][:]])
+    if most is not None and len(rows) > most:
+        rows = np.sort(random_stream("lists of a teacher", seed).permutation(rows)[:most])
+    return replace(training_set, rows=training_set.rows.select(rows) if len(rows) else training_set.rows)
+
+
+def _parts(examples: TrainingSet, folds: np.ndarray | None) -> Iterator[tuple[str, TrainingSet]]:
+    """Yield what is trained: the whole, and each fold's model on the other folds, by the name of its folder."""
+    yield MODEL, examples
+    for fold in range(0 if folds is None else int(folds.max()) + 1):
+        yield str(fold), replace(examples, rows=examples.rows.select(np.flatnonzero(folds != fold)))
+
+
+def _identity(loss: nn.Module) -> dict[str, Any]:
+    """Return a loss's class and values."""
+    plain = {name: value for name, value in vars(loss).items() if isinstance(value, bool | int | float | str)}
+    tensors = {name: value.tolist() for name, value in (*loss.named_parameters(), *loss.named_buffers())}
+    return {"class": f"{type(loss).__module__}.{type(loss).__qualname__}", **plain, **tensors}
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the report says of the training."""
+    return {"teacher_steps": facts["steps"], "teacher_kept_step": facts["kept_step"]}
+
+
+def _held_to_encoder(facts: Mapping[str, Any], dev: EvaluationContext | None) -> dict[str, float]:
+    """Return what teacher and encoder reach on dev; warn where the teacher has the less to say."""
+    kept = next((one for one in facts["history"] if one["step"] == facts["kept_step"]), None)
+    if dev is None or kept is None:
+        return {}
+    ranking = dev.evaluation(CANDIDATES).ranking
+    encoder = judge(CANDIDATES, dev.collection, dev.split, ranking, [VALIDATION_METRIC]).metrics[VALIDATION_METRIC]
+    teacher = kept[VALIDATION_METRIC]
+    if teacher < encoder:
+        log.warning(
+            "the cross-encoder reaches %s %.4f on dev, and the encoder that it is to teach %.4f: give it more pairs "
+            "(teacher.lists), epochs (teacher.training.epochs) or another start (teacher.path), or set teacher=none",
+            *(VALIDATION_METRIC, teacher, encoder),
+        )
+    return {f"teacher_{VALIDATION_METRIC}_on_dev": teacher, f"encoder_{VALIDATION_METRIC}_on_dev": encoder}
