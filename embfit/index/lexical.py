@@ -18,13 +18,14 @@ from embfit.index.files import read_settings, write_settings
 from embfit.index.protocol import NOTHING, Hits, check_depth
 from embfit.index.words import SPLITTING, search_terms
 from embfit.progress import progress, track
-from embfit.ragged import Ragged
+from embfit.ragged import Ragged, offsets_of
 from embfit.records import Collection
 from embfit.store import Store, digest
 from embfit.vectors import LOWEST
 
 if TYPE_CHECKING:
     import bm25s
+    from scipy.sparse import csr_matrix
 
 Language: TypeAlias = Literal[
     "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
@@ -160,6 +161,27 @@ class BM25Index:
             return np.zeros(len(self), np.float32)
         scores: np.ndarray = self.scorer.get_scores_from_ids(known)
         return scores
+
+    def word_weights(self) -> csr_matrix:
+        """Return what each word adds to each document's score ([documents, words], sparse)."""
+        from scipy.sparse import csc_matrix
+
+        found = self.scorer.scores
+        shape = (len(self), len(found["indptr"]) - 1)
+        return csc_matrix((found["data"], found["indices"], found["indptr"]), shape).tocsr()
+
+    def word_counts(self, texts: Sequence[str]) -> csr_matrix:
+        """Return how often queries have each word that the documents have ([queries, words], sparse).
+
+        `word_counts(texts) @ word_weights().T` are the scores of all documents.
+        """
+        from scipy.sparse import csr_matrix
+
+        known = self.scorer.vocab_dict
+        found = [[known[word] for word in self._split(text) if word in known] for text in texts]
+        words = np.array([number for row in found for number in row], np.int64)
+        shape = (len(texts), len(self.scorer.scores["indptr"]) - 1)
+        return csr_matrix((np.ones(len(words), np.float32), words, offsets_of([len(row) for row in found])), shape)
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder."""

@@ -61,6 +61,7 @@ class KL(nn.Module):
     Args:
         temperature: divides cosine similarities, as in `InfoNCE`.
         teacher_temperature: divides the teacher's scores; 1 suits a cross-encoder's logits.
+        lexical: BM25's scores, times this, are added to the student's, as in `InfoNCE`; 0 adds none.
     """
 
     needs_teacher = True
@@ -70,10 +71,17 @@ class KL(nn.Module):
         self,
         temperature: Annotated[float, Field(gt=0)] = 0.05,
         teacher_temperature: Annotated[float, Field(gt=0)] = 1.0,
+        lexical: Annotated[float, Field(ge=0)] = 0.0,
     ) -> None:
         super().__init__()
+        self.lexical = lexical
         self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
         self.teacher_temperature = teacher_temperature
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether a batch must have BM25's scores."""
+        return self.lexical > 0
 
     @property
     def on_cosines(self) -> bool:
@@ -93,7 +101,7 @@ class KL(nn.Module):
         """
         wanted = _required(relations)  # [Q, D]
         known = wanted.isfinite()  # [Q, D]
-        scores = queries.scores(documents) / self.temperature  # [Q, D]
+        scores = relations.with_words(queries.scores(documents) / self.temperature, self.lexical)  # [Q, D]
         lowest = torch.finfo(scores.dtype).min  # not -inf: a row that nothing is known of stays finite
         student = scores.masked_fill(~known, lowest).log_softmax(dim=1)
         target = (wanted / self.teacher_temperature).masked_fill(~known, lowest).log_softmax(dim=1)

@@ -33,6 +33,9 @@ class InfoNCE(nn.Module):
         query_query: a query's negatives are also the other queries (Li et al. 2023, eq. 2), but for those that it
             shares a relevant document with.
         document_document: a positive's negatives are also the other documents, but for those relevant to its query.
+        lexical: BM25's scores, times this, are added to the scores that are classified (after CLEAR: Gao et al. 2021),
+            so that the vectors learn what words do not say; 0 adds none. It trains a model that is served together with
+            BM25.
     """
 
     fixed_temperature: Tensor
@@ -45,8 +48,15 @@ class InfoNCE(nn.Module):
         hardness: Annotated[float, Field(ge=0)] = 0.0,
         query_query: bool = False,
         document_document: bool = False,
+        lexical: Annotated[float, Field(ge=0)] = 0.0,
     ) -> None:
         super().__init__()
+        if lexical and (query_query or document_document):
+            raise ValueError(
+                f"lexical={lexical} is of queries and documents, and query_query and document_document compare two of "
+                "a kind; set those to false"
+            )
+        self.lexical = lexical
         self.symmetric = symmetric
         self.hardness = hardness
         self.query_query = query_query
@@ -55,6 +65,11 @@ class InfoNCE(nn.Module):
             raise ValueError(f"temperature={temperature} cannot be learnt: it stays above {LOWEST}; start from more")
         self.log_excess = nn.Parameter(torch.tensor(math.log(temperature - LOWEST))) if learn_temperature else None
         self.register_buffer("fixed_temperature", torch.tensor(temperature), persistent=False)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether a batch must have BM25's scores."""
+        return self.lexical > 0
 
     @property
     def on_cosines(self) -> bool:
@@ -84,21 +99,23 @@ class InfoNCE(nn.Module):
         positives, weights = relations.positives, relations.weights
         if positives.device.type == "cpu" and not positives.any(dim=1).all():
             raise ValueError("every query needs a positive among the documents")
-        scores = queries.scores(documents) / self.temperature  # [Q, D]
+        similarities = queries.scores(documents)  # [Q, D]
+        scores = relations.with_words(similarities / self.temperature, self.lexical)  # [Q, D]
         excluded = positives | relations.ignored
         beside = self._beside(queries, documents, positives, excluded)
-        loss = _classify(self._hardened(scores, excluded), scores, positives, excluded, weights[:, None], beside)
+        hardened = self._hardened(scores, similarities, excluded)
+        loss = _classify(hardened, scores, positives, excluded, weights[:, None], beside)
         if self.symmetric:
-            hardened = self._hardened(scores.T, excluded.T)
+            hardened = self._hardened(scores.T, similarities.T, excluded.T)
             backwards = _classify(hardened, scores.T, positives.T, excluded.T, weights[None, :])
             loss = (loss + backwards) / 2
         return loss
 
-    def _hardened(self, scores: Tensor, excluded: Tensor) -> Tensor:
+    def _hardened(self, scores: Tensor, similarities: Tensor, excluded: Tensor) -> Tensor:
         """Add to each score the logarithm of what it counts as a negative ([R, C])."""
         if self.hardness == 0:
             return scores
-        extra = (self.hardness * self.temperature * scores).detach()  # a weight, not a term to learn
+        extra = (self.hardness * similarities).detach()  # a weight, not a term to learn
         negatives = (~excluded).sum(dim=1, keepdim=True).clamp(min=1)
         return scores + extra - _log_sum(extra, excluded) + negatives.log()
 

@@ -20,6 +20,7 @@ from embfit.model import Encoder
 from embfit.model.precision import uses_bf16
 from embfit.ragged import offsets_of
 from embfit.tokens import Tokens, concatenate
+from embfit.training.batch_words import BatchWords
 from embfit.training.batches import Batch, EpochBatches, ExampleArrays
 from embfit.training.grouping import Grouping
 from embfit.training.guide import Guide, doubtful
@@ -46,6 +47,7 @@ class InBatchData:
         grouping: says which examples share a batch, of all ranks together.
         guide: says which negatives are doubtful; None believes them all.
         remining: gives later epochs other examples; None keeps the first ones.
+        words: gives each batch BM25's scores; None where the loss does not read them.
     """
 
     unit: ClassVar[str] = "examples"
@@ -56,6 +58,7 @@ class InBatchData:
     grouping: Grouping
     guide: Guide | None = None
     remining: Remining | None = None
+    words: BatchWords | None = None
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -69,6 +72,7 @@ class InBatchData:
             "grouping": self.grouping.digest,
             "guide": self.guide.digest if self.guide else None,
             "remine_every": self.remining.every if self.remining else None,
+            "words": self.words.digest if self.words else None,
         }
 
 
@@ -123,6 +127,7 @@ class InBatch(TrainingModule):
     def prepare(self, batch: Batch) -> PreparedBatch:
         """Do for a batch all that needs no device."""
         data = self.data
+        batch = batch if data.words is None else data.words.scored(batch)
         texts = concatenate([data.query_tokens.take(batch.queries), data.document_tokens.take(batch.documents)])
         counts = self.encoder.vector_counts(texts)
         starts = None if counts is None else offsets_of(counts)

@@ -17,6 +17,7 @@ from embfit.model.query_adapter import LowRankMap, QueryAdapterSettings, as_proj
 from embfit.progress import progress
 from embfit.records import DevQuality, TrainingSet
 from embfit.store import Store
+from embfit.training.batch_words import batch_words
 from embfit.training.batches import EpochBatches, ExampleArrays
 from embfit.training.fit.plan import Fit
 from embfit.training.step.loss_parts import loss_parts
@@ -62,6 +63,7 @@ def fit_query_adapter(
     documents = embed(encoder, collection, "document", store).vectors.rows  # [N, D], memory-mapped
     examples = ExampleArrays(training_set, training.max_positives)
     check_teacher(loss, examples)
+    words = batch_words(loss, training_set, store)
     grouping = training.grouping(encoder, examples, training_set, training.batch_size, store)
     adapter = LowRankMap(encoder.width, int(settings.rank or 0), torch.Generator().manual_seed(training.seed))
     own = [weight for weight in loss.parameters() if weight.requires_grad]
@@ -83,6 +85,7 @@ def fit_query_adapter(
             total, correct, positives = 0.0, 0, 0
             batches = EpochBatches(examples, grouping, training.seed, epoch)
             for batch in (batches[row] for row in range(len(batches))):
+                batch = batch if words is None else words.scored(batch)
                 vectors = Vectors(functional.normalize(adapter(queries[batch.queries]), dim=-1))
                 read = Vectors(torch.from_numpy(np.asarray(documents[batch.documents], np.float32)))
                 optimizer.zero_grad()

@@ -20,6 +20,7 @@ from embfit.model import Encoder, Kind, embed, tokenized
 from embfit.records import DevQuality, TrainingSet
 from embfit.store import Store
 from embfit.tokens import Tokens
+from embfit.training.batch_words import batch_words
 from embfit.training.batches import ExampleArrays
 from embfit.training.fit.plan import Fit
 from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, RandomGrouping, Topical
@@ -111,6 +112,7 @@ class Training(TrainingSettings):
                 Remining(remine, self.remine_every, examples, self.max_positives, folder)
                 if remine is not None and self.remine_every is not None
                 else None,
+                batch_words(loss, training_set, store),
             )
 
         return self.fit_on(training_set, encoder, data, partial(InBatch, encoder, loss), validate, trainer, folder)

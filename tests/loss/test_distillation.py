@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -81,3 +82,12 @@ def test_blend_is_the_weighted_mean() -> None:
     assert blend(*arguments).item() == pytest.approx(expected.item(), rel=1e-6)
     assert blend.temperature.item() == pytest.approx(0.05)
     assert Matryoshka(blend, dims=[2])(*arguments).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_student_with_words_has_the_teachers_scores_already() -> None:
+    lexical = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 5.0]])
+    teacher = QUERIES @ DOCUMENTS.T / 0.1 + 0.5 * lexical
+    relations = replace(taught(teacher), lexical=lexical)
+    loss = KL(temperature=0.1, lexical=0.5)(Vectors(QUERIES), Vectors(DOCUMENTS), relations)
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)
+    assert KL(temperature=0.1)(Vectors(QUERIES), Vectors(DOCUMENTS), relations).item() > 0.01

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -179,3 +180,54 @@ def test_one_query_alone_has_no_further_negatives() -> None:
     loss.backward()
     assert loss.item() == 0
     assert queries.grad.abs().max().item() == 0
+
+
+def test_words_are_added_to_the_logits() -> None:
+    queries, documents = unit(2, 0), unit(3, 1)
+    positives = torch.tensor([[True, False, False], [False, True, False]])
+    lexical = torch.tensor([[6.0, 0.0, 2.0], [0.0, 1.0, 3.0]])
+    relations = replace(related(positives), lexical=lexical)
+    loss = InfoNCE(temperature=0.05, lexical=0.5)(Vectors(queries), Vectors(documents), relations)
+    logits = queries @ documents.T / 0.05 + 0.5 * lexical
+    assert loss.item() == pytest.approx(functional.cross_entropy(logits, torch.tensor([0, 1])).item(), rel=1e-6)
+    without = InfoNCE(temperature=0.05)(Vectors(queries), Vectors(documents), relations)
+    assert without.item() == pytest.approx(
+        functional.cross_entropy(queries @ documents.T / 0.05, torch.tensor([0, 1])).item(), rel=1e-6
+    )
+
+
+def test_what_words_say_is_not_learnt_again() -> None:
+    """The gradient of a logit is its share less its label: where words tell the answer, little is left to learn."""
+    queries, documents = unit(1, 0).requires_grad_(), unit(3, 1)
+    lexical = torch.tensor([[9.0, 0.0, 1.0]])
+    relations = replace(related(torch.tensor([[True, False, False]])), lexical=lexical)
+
+    def gradient(weight: float) -> torch.Tensor:
+        loss = InfoNCE(temperature=1.0, lexical=weight)(Vectors(queries), Vectors(documents), relations)
+        [found] = torch.autograd.grad(loss, queries)
+        return found
+
+    shares = (queries @ documents.T + lexical).softmax(dim=1).detach() - torch.tensor([[1.0, 0.0, 0.0]])
+    torch.testing.assert_close(gradient(1.0), shares @ documents)
+    assert gradient(1.0).norm() < 0.01 * gradient(0.0).norm()
+
+
+def test_words_and_hardness_are_apart() -> None:
+    """Negatives are weighed by their cosines, whatever their words say."""
+    queries, documents = unit(1, 0), unit(3, 1)
+    lexical = torch.tensor([[0.0, 4.0, 1.0]])
+    relations = replace(related(torch.tensor([[True, False, False]])), lexical=lexical)
+    loss = InfoNCE(temperature=0.1, hardness=2.0, lexical=1.0)(Vectors(queries), Vectors(documents), relations)
+    cosines = (queries @ documents.T)[0]
+    logits = cosines / 0.1 + lexical[0]
+    weights = (2.0 * cosines[1:]).exp() / (2.0 * cosines[1:]).exp().mean()
+    negatives = (weights * logits[1:].exp()).sum()
+    expected = -torch.log(logits[0].exp() / (logits[0].exp() + negatives))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_words_that_are_missing_or_have_no_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="adds BM25's scores"):
+        InfoNCE(lexical=1.0)(Vectors(unit(2, 0)), Vectors(unit(2, 1)), related(torch.eye(2, dtype=torch.bool)))
+    with pytest.raises(ValueError, match="set those to false"):
+        InfoNCE(lexical=1.0, query_query=True)

@@ -131,6 +131,14 @@ def test_matryoshka_is_one_word(command: list[str]) -> None:
     assert report("run")["systems"]["tuned"]["dims"].keys() == {"8", "32"}
 
 
+def test_a_loss_reads_the_words_of_its_batches(command: list[str]) -> None:
+    steps = ["training.steps=2", "evaluator.metrics=[ndcg@10]"]
+    assert main([*command, *steps, "loss=mrl", "loss.dims=[8,32]", "loss.loss.lexical=1", "run.dir=words"]) == 0
+    assert main([*command, *steps, "loss=mrl", "loss.dims=[8,32]", "run.dir=plain"]) == 0
+    with_words, plain = (report(name)["training"]["curve"][0]["loss"] for name in ("words", "plain"))
+    assert with_words < 0.7 * plain  # each query is made of its document's words
+
+
 def test_production_queries_are_set_beside_the_reported_ones(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
