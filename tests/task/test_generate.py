@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embfit.app import main
-from tests.generator.model_server import Answer, ModelServer, queries
+from tests.generator.model_server import Answer, ModelServer, queries, says
 
 KEY = "sk-a-key-that-nobody-may-see"
 
@@ -93,6 +93,30 @@ def test_nothing_is_asked_twice_and_a_dry_run_says_what_is_left(
     assert main([*asking, *price, "run.dir=dry again", "task.dry_run=true"]) == 0
     told = capsys.readouterr().out
     assert f"requests   {asked}, of which {asked} are answered\ntokens     about 0\nprice      0.00\n" in told
+
+
+def test_a_judge_grades_what_other_filters_leave(generating: list[str], capsys: Any) -> None:
+    def grade(body: dict[str, Any], _: int) -> Answer:
+        query = body["messages"][0]["content"].partition("Query: ")[2].partition("\n")[0]
+        return says(json.dumps({"grade": 3 if len(query.split()) > 2 else 1}))
+
+    with ModelServer(grade) as server:
+        words = ["generator=extractive", "generator.filters.similar=null"]
+        judge = [f"generator.filters.judge.{key}" for key in (f"url={server.url}", "model=tiny-judge")]
+        assert main([*generating, *words, *judge, "run.dir=dry", "task.dry_run=true"]) == 0
+        assert "judge      72 requests to tiny-judge at most, one for each query" in capsys.readouterr().out
+        assert server.requests == 0
+        assert main([*generating, *words, *judge, "run.dir=one"]) == 0
+        found = report("one")
+        assert found["kept"] + found["dropped"]["judge"] == server.requests == found["judge_requests"]
+        assert 0 < found["dropped"]["judge"] < server.requests
+        page = Path("one/report.html").read_text()
+        assert "Not answered by their document, says the judge" in page
+        assert ", grade 1</span>" in page
+        asked = server.requests
+        assert main([*generating, *words, *judge, "generator.filters.judge.least=1", "run.dir=two"]) == 0
+        assert report("two")["dropped"]["judge"] == 0
+        assert server.requests == asked
 
 
 def test_a_changed_document_is_asked_about_alone(
