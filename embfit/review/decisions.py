@@ -11,7 +11,6 @@ from typing import Any
 
 from embfit.data.files import JsonLines, text_of
 from embfit.errors import UserError
-from embfit.generator.filters import Marks
 from embfit.generator.written import WrittenQueries
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def apply_decisions(
                     counts["kept" if answer == KEEP else "dropped"] += 1
                     counts["overruled"] += (mark is None) != (answer == KEEP)
             marks.append(_decided(mark, answer))
-        found.append(replace(one, marks=Marks(marks, one.marks.ranks, one.marks.runs)))
+        found.append(replace(one, marks=replace(one.marks, dropped_by=marks)))
     facts = {
         **{name: counts[name] for name in ("kept", "dropped", "overruled", "leaks")},
         "skipped": decisions.skipped,

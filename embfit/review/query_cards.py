@@ -117,6 +117,10 @@ def _beyond_the_limit(row: Mapping[str, Any]) -> float:
     """Return how far a query is beyond what drops it, comparable within one filter; 0 where that is not kept."""
     if row["dropped_by"] == "round_trip":
         return float(min((rank or BEYOND for name, rank in row.items() if name.startswith("rank_")), default=BEYOND))
+    if row["dropped_by"] == "cross_encoder":
+        return float(row.get("rank_cross_encoder") or BEYOND)
+    if row["dropped_by"] == "judge":
+        return -float(row.get("grade") or 0)
     if row["dropped_by"] == "improbable":
         return -float(row.get("log_probability") or 0.0)
     return float(row.get("copied_words") or 0) if row["dropped_by"] == "copy" else 0.0
