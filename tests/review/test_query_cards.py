@@ -33,6 +33,17 @@ def test_half_are_kept_and_the_others_are_nearest_to_the_limits() -> None:
     assert found != chosen(rows(None, 50) + trips + improbable + certain, 10, seed=1)
 
 
+def test_what_a_model_nearly_let_pass_comes_first() -> None:
+    ranked = [
+        {"_id": f"rank {rank}", "dropped_by": "cross_encoder", "rank_dense": 1, "rank_cross_encoder": rank}
+        for rank in (9, 2, 5)
+    ]
+    graded = [
+        {"_id": f"grade {grade} {place}", "dropped_by": "judge", "grade": grade} for place in (1, 2) for grade in (0, 1)
+    ]
+    assert set(chosen(ranked + graded, 4)) == {"rank 2", "rank 5", "grade 1 1", "grade 1 2"}
+
+
 def test_a_larger_page_has_the_cards_of_a_smaller_one() -> None:
     found = rows(None, 40) + rows("form", 30) + rows("copy", 30, copied_words=9)
     assert set(chosen(found, 10)) < set(chosen(found, 20)) < set(chosen(found, 60))
