@@ -286,7 +286,7 @@ def test_long_documents_are_counted(command: list[str], caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        (["data.path=nowhere"], 1, "nowhere is not a folder"),
+        (["data.path=nowhere"], 1, "nowhere: there is no such file or folder (data.path)"),
         (
             ["evaluator.split=tets"],
             1,
