@@ -120,6 +120,7 @@ def bridge(
     else:
         now = f"challenger; embfit bundle promote {manifest.name} makes it champion"
     sentences.append(f"{manifest.label} is {now}")
+    bundle.register()
     evaluations = measured[0] if measured else []
     others = [one for one in evaluations if one.system != OVER]
     report = Report(

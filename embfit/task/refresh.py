@@ -159,6 +159,8 @@ def refresh(
             attempts.append(renewal.attempt("trained", tuned, trained))
         if not (attempts or plan.nothing) or (fallback and plan.outdated and not attempts[-1].promotion.promoted):
             attempts.append(renewal.attempt("kept", kept, trained))
+    if attempts:
+        bundle.register()
     return _close(report, attempts, renewal)
 
 
