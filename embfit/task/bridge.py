@@ -212,8 +212,8 @@ def _check(old: Bundle, collection: Collection) -> None:
         )
     if isinstance(old.searcher.index, DatabaseIndex):
         raise UserError(
-            f"the vectors of {old.label} are in a database, in a collection that goes with that version; a bridge takes "
-            "an index that lies in the version's folder (index=auto)"
+            f"the vectors of {old.label} are in a database, in a collection that goes with that version; a bridge "
+            "takes an index that lies in the version's folder (index=auto)"
         )
     if collection.corpus_digest != old.manifest.documents.sha256:
         raise UserError(
