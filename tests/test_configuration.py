@@ -186,6 +186,7 @@ NEEDS = {
     "miner/blend-cross-encoder": "miner.sources.cross-encoder.model",
     "index/milvus": "url",
     "index/pgvector": "host",
+    "task/bridge": "bundle.name",
     "task/index": "bundle.name",
     "task/refresh": "bundle.name",
     "task/serve": "bundle.name",

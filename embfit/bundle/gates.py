@@ -45,17 +45,19 @@ class GateResult:
 
 @dataclass(frozen=True)
 class SameQueries:
-    """nDCG@10 of a champion's model and of a new one, on the same queries and documents.
+    """nDCG@10 of a new model and of the one before it, on the same queries and documents, as its training measured it.
 
     Args:
-        champion: the number of the champion's version.
-        before: query → what the champion's model reaches on today's documents.
+        champion: the number of the champion's version, whose model is the one before; None for a first version.
+        before: query → what that model reaches on today's documents.
         after: query → what the new model reaches.
+        left_out: queries that would not be fair, since the model before was trained on their documents.
     """
 
-    champion: int
+    champion: int | None
     before: Mapping[str, float]
     after: Mapping[str, float]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Gates:
     A limit of what was not measured is passed over and said to be, except `floor` and `slices`, which ask for a number.
 
     Args:
-        floor: least nDCG@10.
+        floor: least nDCG@10. Where no query is judged, that of generated queries is taken, as the training measured it.
         loss: by how much nDCG@10 may be lower than the champion's on the same queries: the lower end of the paired 95 %
             interval of the difference is held to it.
         slices: least nDCG@10 of parts of the queries, by name, such as `unseen` or `production`.
@@ -89,30 +91,43 @@ class Gates:
         Args:
             version: the folder of the version.
             champion: that of the version which is champion now, if there is one.
-            measured_again: what the champion's model reaches on the version's documents; it is taken for `loss` in the
-                place of what was measured when the champion was made, on other documents.
+            measured_again: what the model and the champion's reach on the version's documents; it is taken for `loss`
+                in the place of what was measured when the champion was made, on other documents.
 
         Raises:
             UserError: a manifest is damaged.
         """
         manifest, measured = read_manifest(version), read_quality(version)
-        results = [*self._floors(manifest, measured), *self._of_the_index(manifest)]
-        if champion is not None:
-            before = read_quality(champion)
+        theirs = None if champion is None else _Side(read_manifest(champion), read_quality(champion))
+        results = [
+            *self._floor(manifest, theirs, measured_again),
+            *self._slices(measured),
+            *self._of_the_index(manifest),
+        ]
+        if theirs is not None:
             results += [
-                *self._against(_Side(manifest, measured), _Side(read_manifest(champion), before), measured_again),
-                *self._churn(measured, before),
+                *self._against(_Side(manifest, measured), theirs, measured_again),
+                *self._churn(measured, theirs.measured),
             ]
         return results
 
-    def _floors(self, manifest: Manifest, measured: Mapping[str, Any]) -> Iterator[GateResult]:
-        found = manifest.quality.metrics.get(METRIC) if manifest.quality else None
-        if self.floor is not None:
-            yield _at_least("floor", METRIC, found, self.floor)
+    def _floor(self, new: Manifest, champion: _Side | None, measured_again: SameQueries | None) -> Iterator[GateResult]:
+        if self.floor is None:
+            return
+        found, what = (new.quality.metrics.get(METRIC) if new.quality else None), METRIC
+        if found is None and measured_again is not None and measured_again.after:
+            values = list(measured_again.after.values())
+            found, what = float(np.mean(values)), f"{METRIC} of {len(values)} generated queries"
+        if found is None and champion is not None and _only_documents_differ(new, champion.manifest):
+            said = f"no query is judged, and the model is that of {champion.manifest.label}, on other documents"
+            yield GateResult("floor", True, said)
+        else:
+            yield _at_least("floor", what, found, self.floor)
+
+    def _slices(self, measured: Mapping[str, Any]) -> Iterator[GateResult]:
         for name, least in (self.slices or {}).items():
-            yield _at_least(
-                f"slices.{name}", f"{METRIC} of {name}", measured["slices"].get(name, {}).get(METRIC), least
-            )
+            found = measured["slices"].get(name, {}).get(METRIC)
+            yield _at_least(f"slices.{name}", f"{METRIC} of {name}", found, least)
 
     def _of_the_index(self, manifest: Manifest) -> Iterator[GateResult]:
         if self.recall is not None and manifest.index.recall is not None:
@@ -132,21 +147,25 @@ class Gates:
             return
         if measured_again is not None and measured_again.champion == champion.manifest.version:
             ours, theirs, of = measured_again.after, measured_again.before, f"the model of {label} on these documents"
+            left_out = measured_again.left_out
         else:
-            ours, theirs, of = new.values, champion.values, label
+            ours, theirs, of, left_out = new.values, champion.values, label, 0
             qualities = (new.manifest.quality, champion.manifest.quality)
             judgements = {None if quality is None else quality.judgements for quality in qualities}
             if None in judgements or len(judgements) > 1:
                 ours = {}
+        unfair = f"{left_out} queries left out, since {label} was trained on their documents" if left_out else ""
         if not ours:
-            yield GateResult("loss", True, f"not compared with {label}: the same queries were not measured")
+            why = unfair or "the same queries were not measured"
+            yield GateResult("loss", True, f"not compared with {label}: {why}")
             return
         differences = np.array([value - theirs[query] for query, value in ours.items()])  # [Q]
         interval = bootstrap_interval(differences, RESAMPLES, SEED)
         lower = float(differences.mean()) if interval is None else interval[0]
         said = f"{METRIC} {differences.mean():+.4f} against {of}"
         said += "" if interval is None else f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
-        yield GateResult("loss", lower >= -self.loss, f"{said}; limit -{self.loss:g}")
+        said += f"; limit -{self.loss:g}" + (f"; {unfair}" if unfair else "")
+        yield GateResult("loss", lower >= -self.loss, said)
 
     def _churn(self, measured: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[GateResult]:
         shares = overlaps(before["answers"], measured["answers"])

@@ -127,6 +127,8 @@ class Manifest:
         run: the folder of the run that made it.
         trained_on: identifies the training pairs of the model (`training_digest`); empty where they are not known.
         embfit: embfit's version.
+        bridge: of a version whose queries are mapped into an older model's space: the model, and how the map was
+            fitted; empty for all others.
         format: of the folder.
     """
 
@@ -145,6 +147,7 @@ class Manifest:
     run: str = ""
     trained_on: str = ""
     embfit: str = ""
+    bridge: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     @property

@@ -53,7 +53,7 @@ def promote(
         which: the number of the version, or a pointer's name.
         gates: what it must hold to.
         force: whether it becomes champion though a gate does not let it pass.
-        measured_again: what the champion's model reaches on the version's documents, where that is known.
+        measured_again: what the model and the champion's reach on the version's documents, where that is known.
 
     Raises:
         UserError: there is no such version, a file of it is damaged, or its database does not answer or does not have

@@ -31,6 +31,7 @@ from embfit.bundle.opening import APART, INDEX, MODEL, PROBES, WORDS, probe_dist
 from embfit.bundle.quality import Measured, measure, measured_before, sample_queries
 from embfit.bundle.reuse import EarlierVersion, document_vectors, find_earlier
 from embfit.bundle.searching import Searcher
+from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.evaluator.systems import EvaluationContext
@@ -65,6 +66,7 @@ class Contents:
         dims: dimensions that the model was trained to be cut to.
         run: the folder of the run.
         trained_on: identifies the training pairs of the encoder; empty where they are not known.
+        seen: documents that the encoder was trained on; None where they are not known.
     """
 
     encoder: Encoder
@@ -75,6 +77,7 @@ class Contents:
     dims: Sequence[int] = ()
     run: str = ""
     trained_on: str = ""
+    seen: SeenDocuments | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,10 @@ def publish(
             versions.name, versions.identity(), number, versions.numbers(), collection, contents.texts
         )
         _write_index(folder / INDEX, contents.builder, embeddings, earlier, publication)
-        model = _write_model(folder, contents, contexts[0].split, store)
+        model = write_model(folder, encoder, sample_queries(collection, contexts[0].split), contents.dims, store)
         columns = write_documents(folder, collection, contents.texts)
+        if contents.seen is not None:
+            contents.seen.write(folder)
         if contents.words is not None:
             (folder / WORDS).mkdir()
             contents.words.save(folder / WORDS)
@@ -153,7 +158,7 @@ def publish(
             documents=documents,
             files=digest_files(folder),
             words=None if contents.words is None else contents.words.fingerprint,
-            quality=_quality(measured),
+            quality=quality_record(measured),
             latency_ms=measured.latency_ms,
             based_on=None if earlier is None else earlier.number,
             data=_plain({"name": collection.name, **collection.facts}),
@@ -219,11 +224,23 @@ def _write_index(
         raise UserError(f"the documents cannot be indexed: {error}") from error
 
 
-def _write_model(folder: Path, contents: Contents, split: str, store: Store) -> ModelRecord:
-    """Write the encoder, and hold what is read back to the one that made the vectors."""
-    encoder = contents.encoder
+def write_model(
+    folder: Path, encoder: Encoder, queries: Sequence[str], dims: Sequence[int], store: Store
+) -> ModelRecord:
+    """Write the encoder of a version, and hold what is read back to the one that is at work.
+
+    Args:
+        folder: of the version.
+        encoder: is written.
+        queries: of which the first are its probes.
+        dims: dimensions that its vectors may be cut to.
+        store: keeps what the back end is converted to.
+
+    Raises:
+        UserError: what was written gives other vectors.
+    """
     save_encoder(encoder, folder / MODEL)
-    probes = sample_queries(contents.collection, split)[:PROBED]
+    probes = list(queries[:PROBED])
     vectors = encoder.embed(probes, "query").rows
     np.save(folder / PROBES, vectors)
     place = str(folder / MODEL)
@@ -242,14 +259,15 @@ def _write_model(folder: Path, contents: Contents, split: str, store: Store) -> 
         max_length=encoder.max_length,
         precision=encoder.computes_in,
         source=encoder.source,
-        dims=sorted({*contents.dims}),
+        dims=sorted({*dims}),
         versions={name: release(name) for name in (*PACKAGES, *RUNTIMES[encoder.back_end])},
         back_end=encoder.back_end,
         probes=probes,
     )
 
 
-def _quality(measured: Measured) -> QualityRecord | None:
+def quality_record(measured: Measured) -> QualityRecord | None:
+    """Return what a manifest says of a version's quality; None where nothing was judged."""
     if not measured.evaluations:
         return None
     first = measured.evaluations[0]

@@ -30,14 +30,14 @@ class Measured:
     Args:
         evaluations: on the reported split, and then on production; empty where nothing is judged.
         judgements: identifies the queries and judgements of the first; empty without.
-        recall: share of the exact search's first ten documents that the index finds.
+        recall: share of the exact search's first ten documents that the index finds; None where it was not measured.
         answers: query → ids of its first ten documents, of some queries.
         latency_ms: milliseconds of one query's encoding and search, `p50` and `p95`.
     """
 
     evaluations: Sequence[Evaluation]
     judgements: str
-    recall: float
+    recall: float | None
     answers: Mapping[str, Sequence[str]]
     latency_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -55,12 +55,12 @@ class Measured:
         return {"per_query": first.per_query, "slices": slices, "answers": self.answers}
 
 
-def measure(searcher: Searcher, embeddings: Embeddings, contexts: Sequence[EvaluationContext]) -> Measured:
+def measure(searcher: Searcher, embeddings: Embeddings | None, contexts: Sequence[EvaluationContext]) -> Measured:
     """Measure a version.
 
     Args:
         searcher: of the version's own files.
-        embeddings: the documents' vectors, which an exact search goes through.
+        embeddings: the documents' vectors, which an exact search goes through; None leaves the recall out.
         contexts: the splits that are reported; those without judgements are passed over.
     """
     judged = [one for one in contexts if answerable(one.collection.qrels.get(one.split, {}))]
@@ -69,8 +69,10 @@ def measure(searcher: Searcher, embeddings: Embeddings, contexts: Sequence[Evalu
     vectors = searcher.encoder.embed(texts, "query")
     k = min(FIRST, len(searcher.index))
     _, found = searcher.index.search(vectors, k)
-    _, exact = ExactIndex(embeddings.vectors).search(vectors, k)
-    recall = float(np.mean([len({*ours} & {*theirs}) / k for ours, theirs in zip(found, exact, strict=True)]))
+    recall = None
+    if embeddings is not None:
+        _, exact = ExactIndex(embeddings.vectors).search(vectors, k)
+        recall = float(np.mean([len({*ours} & {*theirs}) / k for ours, theirs in zip(found, exact, strict=True)]))
     ids = searcher.documents.document_ids
     answers = {text: [ids[row] for row in rows if row >= 0] for text, rows in zip(texts, found.tolist(), strict=True)}
     return Measured(evaluations, _judgements(judged), recall, answers, _latency(searcher, texts[:TIMED]))
@@ -89,8 +91,7 @@ def measured_before(
     """
     judged = [one for one in contexts if answerable(one.collection.qrels.get(one.split, {}))]
     evaluations = [_evaluate(searcher, one) for one in judged]
-    recall = 1.0 if manifest.index.recall is None else manifest.index.recall
-    return Measured(evaluations, _judgements(judged), recall, answers, manifest.latency_ms)
+    return Measured(evaluations, _judgements(judged), manifest.index.recall, answers, manifest.latency_ms)
 
 
 def sample_queries(collection: Collection, split: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Annotated
 from pydantic import Field
 
 from embfit.bundle.gates import Gates
+from embfit.bundle.mlflow_registry import check_installed, register
 from embfit.bundle.versions import BundleVersions
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, UserError
+
+log = logging.getLogger(__name__)
 
 ALL_GATES = Gates()
 
@@ -29,6 +33,10 @@ class BundleSettings:
         dims: dimensions that vectors may be cut to, which are those that the model was trained for; None takes them
             from the run that trained it.
         gates: what a version must hold to before it becomes champion.
+        registry: the address of an MLflow registry that is told of versions and pointers; None tells none.
+
+    Raises:
+        ConfigError: there is to be a registry, and MLflow is not installed.
     """
 
     dir: str = "bundles"
@@ -37,6 +45,11 @@ class BundleSettings:
     words: bool = True
     dims: Sequence[Annotated[int, Field(ge=1)]] | None = None
     gates: Gates = ALL_GATES
+    registry: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.registry is not None:
+            check_installed()
 
     @property
     def folder(self) -> Path:
@@ -53,3 +66,15 @@ class BundleSettings:
         if not self.name:
             raise ConfigError("bundle.name is not set; name the bundle: bundle.name=docs")
         return BundleVersions(self.folder, self.name)
+
+    def register(self) -> None:
+        """Tell the registry of versions and pointers, where there is one; that it cannot be told is only logged.
+
+        Raises:
+            ConfigError: no bundle is named.
+        """
+        if self.registry is not None:
+            try:
+                register(self.versions, self.registry)
+            except UserError as error:
+                log.warning("%s; the next change tells it again", error)

@@ -139,6 +139,7 @@ def _promote(given: argparse.Namespace) -> None:
     done = promote(versions, which or "challenger", settings.gates, given.force)
     for result in done.results:
         print(result.line)
+    replace(settings, name=versions.name).register()
     label = f"{versions.name}@{done.version}"
     if not done.promoted:
         failed = ", ".join(result.gate for result in done.results if not result.passed)
@@ -147,10 +148,12 @@ def _promote(given: argparse.Namespace) -> None:
 
 
 def _rollback(given: argparse.Namespace) -> None:
-    versions, which = _named(given.name, _settings(given.overrides))
+    settings = _settings(given.overrides)
+    versions, which = _named(given.name, settings)
     if which:
         raise ConfigError(f"rollback goes to the previous version; embfit bundle promote {given.name} to another")
     now, before = rollback(versions)
+    replace(settings, name=versions.name).register()
     print(f"{versions.name}@{now} is champion, in the place of {versions.name}@{before}")
 
 

@@ -75,7 +75,7 @@ def systems_exist(values: Values) -> Iterator[Problem]:
 def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
     """The split that chooses the weights flatters them, so it is not reported."""
     evaluator = values.get("evaluator") or {}
-    trains = _declared(values).trains
+    trains = _trains(values)
     for key in ("split", "production"):
         if trains and evaluator.get(key) is not None and evaluator[key] == evaluator.get("dev_split"):
             message = f"{evaluator[key]} is evaluator.dev_split too, whose queries choose the weights that are reported"
@@ -125,7 +125,7 @@ def weights_can_move(values: Values) -> Iterator[Problem]:
     """Weights in half precision swallow small updates; a frozen base under an adapter may have it."""
     model = values.get("model") or {}
     rank = (model.get("lora") or {}).get("rank")
-    if _declared(values).trains and rank is None and model.get("dtype", "float32") != "float32":
+    if _trains(values) and rank is None and model.get("dtype", "float32") != "float32":
         yield Problem(
             "model.dtype",
             f"{model['dtype']} weights swallow small updates; set model.dtype=float32, or train an adapter: "
@@ -136,7 +136,7 @@ def weights_can_move(values: Values) -> Iterator[Problem]:
 def back_end_trains(values: Values) -> Iterator[Problem]:
     """Only PyTorch computes gradients."""
     back_end = (values.get("model") or {}).get("backend", "torch")
-    if _declared(values).trains and back_end != "torch":
+    if _trains(values) and back_end != "torch":
         yield Problem(
             "model.backend",
             f"{back_end} cannot train; set model.backend=torch, and choose {back_end} for the tuned model in the tasks "
@@ -160,7 +160,7 @@ def query_adapter_learns_by_itself(values: Values) -> Iterator[Problem]:
     idle = [(f"model.{name}", model, name) for name in ("freeze_embeddings", "freeze_layers", "compile")]
     names = ("guide", "remine_every", "steps", "max_time", "dropout", "gradient_checkpointing")
     idle += [(f"training.{name}", training, name) for name in names]
-    for key, group, name in idle if rank is not None and _declared(values).trains else ():
+    for key, group, name in idle if rank is not None and _trains(values) else ():
         if value := group.get(name):
             shown, nothing = ("true", "false") if value is True else (value, "0" if name == "freeze_layers" else "null")
             said = f"{shown} does nothing while model.query_adapter.rank={rank} trains no weights"
@@ -221,6 +221,11 @@ def _locations(values: Values) -> Iterator[tuple[str, Any, Location]]:
                 for mark in marks(hint, Location):
                     if name in node or mark.required:
                         yield f"{path}.{name}", node.get(name), mark
+
+
+def _trains(values: Values) -> bool:
+    """Say whether the configured task may train a model; a refresh of documents alone does not."""
+    return _declared(values).trains and (values.get("task") or {}).get("train") != "never"
 
 
 def _declared(values: Values) -> TaskDeclaration:

@@ -101,6 +101,11 @@ def embed(
     return Embeddings(Vectors.open(folder / MATRIX), folder.name)
 
 
+def are_stored(encoder: Encoder, collection: Collection, kind: Kind, store: Store) -> bool:
+    """Say whether a store has the embeddings of all queries or documents."""
+    return (store.dir / "embeddings" / embeddings_fingerprint(encoder, collection, kind)).is_dir()
+
+
 def embeddings_fingerprint(encoder: Encoder, collection: Collection, kind: Kind) -> str:
     """Return the fingerprint that `embed` gives the embeddings of all queries or documents, without making them."""
     return digest({**_key(encoder, collection, kind, None), "version": EMBEDDINGS})

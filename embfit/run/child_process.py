@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,20 +31,34 @@ class ChildProcess:
     words: Path
 
     @classmethod
-    def start(cls, module: str, arguments: Sequence[str], words: Path) -> Self:
+    def start(
+        cls,
+        module: str,
+        arguments: Sequence[str],
+        words: Path,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        stdin: int | None = None,
+    ) -> Self:
         """Start a module of embfit in a process that finds the modules this one does, a checkout's or a pack's perhaps.
 
         Args:
             module: its name.
             arguments: of its command line.
             words: the file for what it says.
+            environment: variables that it has besides those of this process.
+            pass_fds: descriptors that it inherits, by the same numbers.
+            stdin: where it reads from, as `subprocess.Popen` takes it; None is where this process does.
         """
+        path = os.pathsep.join(place for place in sys.path if place)
         with words.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                stdin=stdin,
+                env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+                pass_fds=pass_fds,
                 start_new_session=True,  # Ctrl-C is for this process, which ends the other
             )
         return cls(process, words)

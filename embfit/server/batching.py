@@ -16,10 +16,12 @@ import itertools
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -206,7 +208,8 @@ class Batcher:
             self._waiting += len(contents)
             self._tokens += sum(lengths)
             self._changed.notify()
-        job.future.add_done_callback(lambda _: self._forget(job))
+        # a future keeps its callbacks: one that held the job would hold its model until circles are looked for
+        job.future.add_done_callback(partial(self._forget, weakref.ref(job)))
         return job
 
     def close(self, timeout: float | None = None) -> bool:
@@ -294,8 +297,11 @@ class Batcher:
         for item, result in zip(batch, results, strict=True):
             item.job.finish(item.place, result)
 
-    def _forget(self, job: Job) -> None:
-        """Make room for what a job that has ended leaves in the queue."""
+    def _forget(self, ended: weakref.ref[Job], future: Future[list[Any]]) -> None:
+        """Make room for what a job that has ended leaves in the queue; what is in the queue holds its job."""
+        job = ended()
+        if job is None:
+            return
         with self._changed:
             self._waiting -= job.waiting
             job.waiting = 0

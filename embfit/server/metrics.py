@@ -1,8 +1,15 @@
-"""What the server measures, for Prometheus. Names and meanings are close to those of TEI and vLLM."""
+"""What the server measures, for Prometheus. Names and meanings are close to those of TEI and vLLM.
+
+Where several processes answer at one address, each keeps what it measured in files of a common folder, and whichever is
+asked adds up those of all (prometheus_client's multiprocess mode, which the variable `SHARED` turns on).
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from embfit.server.batching import BatchFacts
 from embfit.server.following import LiveBundle
@@ -11,12 +18,21 @@ SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # names the folder; read when prometheus_client is imported
+
+
+def forget_process(process: int, folder: str) -> None:
+    """Let a process that has ended have no part in gauges any more; what it counted stays."""
+    mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not type it
+
 
 class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._shared = os.environ.get(SHARED)
+        self._answers: tuple[str, ...] | None = None  # labels of the version that answers
         self.requests = self._counter("requests", "Requests, by route and status", ("route", "code"))
         self.failures = self._counter("request_failures", "Requests that failed, by reason", ("reason",))
         self.request_seconds = self._seconds("request", "Requests", ("route",))
@@ -24,7 +40,9 @@ class Metrics:
         self.queue_seconds = self._seconds("queue", "From a request's arrival in the queue to its first batch")
         self.inference_seconds = self._seconds("inference", "A batch in the model")
         self.search_seconds = self._seconds("search", "Searching the index for the queries of a request")
-        self.queue_size = Gauge("embfit_queue_size", "Texts that wait for the model", registry=self.registry)
+        self.queue_size = Gauge(
+            "embfit_queue_size", "Texts that wait for the model", registry=self.registry, multiprocess_mode="livesum"
+        )
         self.batch_texts = self._histogram("batch_texts", "Texts of a batch", COUNTS)
         self.batch_tokens = self._histogram("batch_tokens", "Tokens of a batch, padding included", COUNTS)
         self.batch_padding = self._histogram("batch_padding_ratio", "Share of padding in a batch", SHARES)
@@ -37,14 +55,26 @@ class Metrics:
             "The version that answers",
             ("name", "version", "model", "index", "backend", "precision"),
             registry=self.registry,
+            multiprocess_mode="liveall",
         )
         self.bundle_loaded = Gauge(
-            "embfit_bundle_loaded_timestamp_seconds", "When that version was opened", registry=self.registry
+            "embfit_bundle_loaded_timestamp_seconds",
+            "When that version was opened",
+            registry=self.registry,
+            multiprocess_mode="liveall",
         )
         self.shadow_overlap = self._histogram(
             "shadow_overlap_ratio", "Share of the first documents that the shadow finds too", SHARES
         )
         self.shadow_seconds = self._seconds("shadow", "A query asked of the shadow")
+
+    def exposition(self) -> bytes:
+        """Return all figures as Prometheus reads them: those of all processes where several answer."""
+        if self._shared is None:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together, self._shared)  # type: ignore[no-untyped-call]  # prometheus_client does not type it
+        return generate_latest(together)
 
     def observe_batch(self, facts: BatchFacts) -> None:
         """Count a batch."""
@@ -58,15 +88,19 @@ class Metrics:
         self.swaps.labels("refused" if live is None else "opened").inc()
         if live is not None:
             manifest = live.bundle.manifest
-            self.bundle.clear()
-            self.bundle.labels(
+            if self._shared is None:
+                self.bundle.clear()
+            elif self._answers is not None:  # files keep every series that they ever had
+                self.bundle.labels(*self._answers).set(0)
+            self._answers = (
                 manifest.name,
                 str(manifest.version),
                 manifest.model.source,
                 manifest.index.kind,
                 live.bundle.encoder.back_end,
                 live.bundle.encoder.computes_in,
-            ).set(1)
+            )
+            self.bundle.labels(*self._answers).set(1)
             self.bundle_loaded.set(live.loaded)
 
     def _counter(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Counter:

@@ -86,9 +86,21 @@ def url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(service: Service, listening: socket.socket) -> Server:
-    """Return the HTTP server of a service on an address."""
+def make_server(service: Service, listening: socket.socket, announce: Callable[[], None] | None = None) -> Server:
+    """Return the HTTP server of a service on an address.
+
+    Args:
+        service: answers.
+        listening: the address.
+        announce: is called when requests are answered, after that was logged.
+    """
     address = url(listening)
+
+    def answers() -> None:
+        log.info("%s answers at %s (guide: %s/docs)", service.live.label, address, address)
+        if announce is not None:
+            announce()
+
     config = uvicorn.Config(
         make_application(service),
         lifespan="off",
@@ -97,7 +109,7 @@ def make_server(service: Service, listening: socket.socket) -> Server:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(service.settings.stop_seconds)),
     )
-    return Server(config, lambda: log.info("%s answers at %s (guide: %s/docs)", service.live.label, address, address))
+    return Server(config, answers)
 
 
 def run(service: Service, server: Server, listening: socket.socket) -> None:

@@ -22,7 +22,7 @@ from embfit.model import CrossEncoder
 from embfit.model.encoder import Kind
 from embfit.model.precision import choose_device, default_token_budget
 from embfit.server.batch_models import PairBatches, split
-from embfit.server.batching import Batcher, BatchModel, Job, QueueFullError, StoppedError, TextError
+from embfit.server.batching import Batcher, BatchFacts, BatchModel, Job, QueueFullError, StoppedError, TextError
 from embfit.server.call import Call
 from embfit.server.following import Follower, LiveBundle
 from embfit.server.metrics import Metrics
@@ -85,9 +85,8 @@ class Service:
         self.batcher = Batcher(
             settings.token_budget or default_token_budget(choose_device(device)),
             settings.queue,
-            self.metrics.observe_batch,
+            self._observe_batch,
         )
-        self.metrics.queue_size.set_function(lambda: self.batcher.waiting)
         self._threads = ThreadPoolExecutor(settings.search_threads, "embfit-search")
         self._tokenizing = ThreadPoolExecutor(1, "embfit-tokens")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -338,6 +337,10 @@ class Service:
             log.warning("the shadow %s did not answer: %s", shadow.label, error)
         finally:
             shadow.release()
+
+    def _observe_batch(self, facts: BatchFacts) -> None:
+        self.metrics.observe_batch(facts)
+        self.metrics.queue_size.set(self.batcher.waiting)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside, and hold on to it: a task that nobody holds may be collected."""

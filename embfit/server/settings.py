@@ -19,6 +19,7 @@ class ServerSettings:
     """A server of one bundle.
 
     Args:
+        workers: processes that answer, each with a model of its own; a process that ends is replaced.
         host: the address that it listens on; the default is reached from this machine alone.
         port: the port; 0 takes a free one, which the log names.
         api_key_env: the environment variable that holds the key which requests must bear; None asks for none.
@@ -45,6 +46,7 @@ class ServerSettings:
         ConfigError: the queue has no room for the texts of one request.
     """
 
+    workers: Annotated[int, Field(ge=1)] = 1
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     api_key_env: str | None = None

@@ -71,6 +71,7 @@ def index(
         )
     else:
         sentences.append(f"{manifest.label} is challenger; embfit bundle promote {manifest.name} makes it champion")
+    bundle.register()
     evaluations = list(published.measured.evaluations)
     report = Report(
         task="index",

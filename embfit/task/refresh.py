@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from embfit.bundle import Manifest
-from embfit.bundle.gates import METRIC, SameQueries
 from embfit.bundle.opening import MODEL
 from embfit.bundle.promotion import Promotion, promote
 from embfit.bundle.publishing import Published
+from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.settings import BundleSettings
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
@@ -31,6 +31,7 @@ from embfit.task.finetune import finetune
 from embfit.task.generated_data import Writer
 from embfit.task.parts import Data, EmbeddingLoss, Miner, Teacher
 from embfit.task.refresh_plan import RefreshPlan, Train, plan_refresh
+from embfit.task.refresh_queries import TrainedOn
 from embfit.task.train_once import COSTLY, TRAINED
 from embfit.task.trained_dims import trained_dims
 from embfit.task.version import make_version
@@ -135,7 +136,7 @@ def refresh(
     if dry_run:
         return None
     attempts: list[Attempt] = []
-    report = None
+    report = trained = None
     renewal = Renewal(plan, collection, index, bundle, evaluator, store, run, devices)
     with plan.champion_held(bundle.versions):
         kept = renewal.trained_further(model)
@@ -157,9 +158,12 @@ def refresh(
                 review=review,
             )
             tuned = encoder_at(str(run.dir / "model"), model)
-            attempts.append(renewal.attempt("trained", tuned, report))
+            trained = renewal.trained_on(report)
+            attempts.append(renewal.attempt("trained", tuned, trained))
         if not (attempts or plan.nothing) or (fallback and plan.outdated and not attempts[-1].promotion.promoted):
-            attempts.append(renewal.attempt("kept", kept))
+            attempts.append(renewal.attempt("kept", kept, trained))
+    if attempts:
+        bundle.register()
     return _close(report, attempts, renewal)
 
 
@@ -204,26 +208,36 @@ class Renewal:
             )
         return found.trained_like(model)
 
-    def attempt(self, made: Made, choice: EncoderChoice, trained: Report | None = None) -> Attempt:
+    def trained_on(self, report: Report) -> TrainedOn:
+        """Return what a training of this refresh tells about its queries."""
+        champion = self.plan.champion
+        number = None if champion is None else champion.version
+        return TrainedOn.of(report, self.run.dir, self.collection, number, self.plan.seen)
+
+    def attempt(self, made: Made, choice: EncoderChoice, trained: TrainedOn | None = None) -> Attempt:
         """Make a version, and let it be champion if the gates let it pass.
 
         Args:
             made: where its model is from.
             choice: its model.
-            trained: what the training of it found out.
+            trained: what the training in this refresh tells, be it of this model or of one that was refused.
         """
         champion, versions = self.plan.champion, self.bundle.versions
         context = self.evaluator.context(self.collection, self.store, choice, self.devices.all)
         contexts = [context.on(split) for split in self.evaluator.splits]
-        again = None
+        seen = SeenDocuments.of(self.plan.seen)
+        if champion is not None:
+            seen |= SeenDocuments.read(versions.path(champion.version))
+        again = None if trained is None else trained.compared
         if made == "trained":
             pairs, dims = self.plan.pairs, _trained_dims(context.encoder)
-            again = None if champion is None or trained is None else _same_queries(trained, champion.version)
+            seen |= SeenDocuments.of(() if trained is None else trained.documents)
         elif champion is None:
             pairs, dims = "", _trained_dims(context.encoder)
         else:
             pairs, dims = champion.trained_on, champion.model.dims
-        published = make_version(self.bundle, self.index, contexts, self.run, dims, pairs)
+            again = None if again is None else replace(again, after=again.before)
+        published = make_version(self.bundle, self.index, contexts, self.run, dims, pairs, seen)
         with self.run.stage("promote"):
             promotion = promote(versions, published.manifest.version, self.bundle.gates, measured_again=again)
         return Attempt(made, published, promotion)
@@ -231,13 +245,6 @@ class Renewal:
 
 def _trained_dims(encoder: Encoder) -> Sequence[int]:
     return trained_dims(Path(encoder.source), encoder.width, encoder.single)
-
-
-def _same_queries(report: Report, champion: int) -> SameQueries | None:
-    """Return what champion and challenger reached in a fine-tuning; None where the gates' metric was not measured."""
-    values = {one.system: one.per_query.get(METRIC) for one in report.evaluations}
-    before, after = values.get("base"), values.get("tuned")
-    return None if before is None or after is None else SameQueries(champion, before, after)
 
 
 def _close(report: Report | None, attempts: Sequence[Attempt], renewal: Renewal) -> Report | None:

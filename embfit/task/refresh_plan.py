@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from embfit.bundle import BundleVersions, Manifest
 from embfit.bundle.changes import DocumentChanges, contents, published_contents, training_digest
+from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.versions import VersionLease
 from embfit.records import Collection
 from embfit.store import digest
@@ -31,6 +32,7 @@ class RefreshPlan:
         documents: how many there are today.
         changes: how they differ from the champion's.
         pairs: identifies today's training pairs; empty where there are none.
+        seen: ids of today's documents that the champion's model was trained on, in this text or in an earlier one.
         trains: whether a model is trained.
         generates: whether a generator writes pairs about the documents.
         seconds: that the stages took in the run that made the champion, as far as that is known.
@@ -41,6 +43,7 @@ class RefreshPlan:
     documents: int
     changes: DocumentChanges
     pairs: str
+    seen: frozenset[str]
     trains: bool
     generates: bool
     seconds: Mapping[str, float]
@@ -119,7 +122,12 @@ def plan_refresh(versions: BundleVersions, collection: Collection, train: Train,
     """
     number = versions.pointer("champion")
     champion = None if number is None else versions.manifest(number)
-    before = {} if champion is None else published_contents(versions.path(champion.version), champion)
+    before: dict[str, bytes] = {}
+    seen: frozenset[str] = frozenset()
+    if champion is not None:
+        folder = versions.path(champion.version)
+        before = published_contents(folder, champion)
+        seen = SeenDocuments.read(folder).among(collection.document_ids, before.keys())
     pairs = training_digest(collection)
     if generates:
         pairs = digest(
@@ -132,6 +140,7 @@ def plan_refresh(versions: BundleVersions, collection: Collection, train: Train,
         documents=len(collection.corpus),
         changes=DocumentChanges.between(before, contents(collection)),
         pairs=pairs,
+        seen=seen,
         generates=generates,
         trains=bool(pairs) and (train == "always" or (train == "auto" and not known)),
         seconds={} if champion is None else _seconds(Path(champion.run)),

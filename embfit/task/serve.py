@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("fastapi", "orjson", "prometheus_client", "starlette", "uvicorn")
 
 
-@task(restarts=True)
+@task(outputs=("worker-*.txt",), restarts=True)
 def serve(bundle: BundleSettings, server: ServerSettings, store: Store, run: RunFolder, devices: Devices) -> None:
     """Answer over HTTP what the champion of a bundle finds, until the process is told to stop (SIGTERM or Ctrl-C).
 
@@ -26,7 +26,7 @@ def serve(bundle: BundleSettings, server: ServerSettings, store: Store, run: Run
         server: the address, and limits.
         store: keeps what models are converted to.
         run: records what was asked, and the log.
-        devices: the first of them computes.
+        devices: the first of them computes; several workers have them in turn.
 
     Raises:
         ConfigError: FastAPI is not installed, the address is taken, or the key is not set.
@@ -36,21 +36,27 @@ def serve(bundle: BundleSettings, server: ServerSettings, store: Store, run: Run
         from embfit.server.running import listen, make_server
         from embfit.server.running import run as answer
         from embfit.server.service import Service
+        from embfit.server.workers import Workers
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] not in PACKAGES:
             raise
         raise ConfigError("task=serve needs FastAPI; install it with: pip install 'embfit[serve]'") from error
     listening = listen(server)
     try:
-        with run.stage("open bundle"):
-            service = Service(server, bundle.versions, devices.first, store)
-        if server.reachable and service.api_key is None:
+        if server.reachable and server.api_key() is None:
             log.warning(
                 "server.host=%s is reached from other machines, and no key is asked for; set server.api_key_env",
                 server.host,
             )
-        with run.stage("serve"):
-            answer(service, make_server(service, listening), listening)
+        if server.workers > 1:
+            bundle.versions.number(server.serve)
+            with run.stage("serve"):
+                Workers(server, bundle.versions, devices.all, store, listening, run.dir).run()
+        else:
+            with run.stage("open bundle"):
+                service = Service(server, bundle.versions, devices.first, store)
+            with run.stage("serve"):
+                answer(service, make_server(service, listening), listening)
         log.info("stopped")
     finally:
         listening.close()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from embfit.bundle.publishing import Contents, Published, find_published, publish
+from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.settings import BundleSettings
 from embfit.evaluator.systems import EvaluationContext
 from embfit.index import IndexBuilder, index_words
@@ -22,6 +23,7 @@ def make_version(
     run: RunFolder,
     trained_dims: Sequence[int],
     trained_on: str = "",
+    seen: SeenDocuments | None = None,
 ) -> Published:
     """Encode and index a collection's documents, publish them with the model, and let `challenger` name the version.
 
@@ -34,6 +36,7 @@ def make_version(
         run: the folder of the run.
         trained_dims: dimensions that the model was trained to be cut to, which `bundle.dims` overrides.
         trained_on: identifies the training pairs of the model; empty where they are not known.
+        seen: documents that the model was trained on; None where they are not known.
 
     Raises:
         UserError: there is no document, or one cannot be encoded or indexed.
@@ -46,7 +49,9 @@ def make_version(
             words = index_words(first.collection, first.store, language)
     with run.stage("make version"):
         dims = trained_dims if bundle.dims is None else bundle.dims
-        made = Contents(first.encoder, first.collection, index, words, bundle.texts, dims, str(run.dir), trained_on)
+        made = Contents(
+            first.encoder, first.collection, index, words, bundle.texts, dims, str(run.dir), trained_on, seen
+        )
         published = find_published(bundle.versions, made, contexts) if run.resuming else None
         if published is None:
             published = publish(bundle.versions, made, contexts, first.store)

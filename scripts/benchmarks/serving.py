@@ -1,4 +1,4 @@
-"""Latency and throughput of `task=serve` over HTTP, and swaps under load.
+"""Latency and throughput of `task=serve` over HTTP, swaps under load, and what the server holds over time.
 
 The server runs on the first core and the clients on the second. A bundle of short made-up documents is made once, in
 `--folder`, with two versions that differ in their model's query prompt, so that their answers differ too.
@@ -8,6 +8,7 @@ The server runs on the first core and the clients on the second. A bundle of sho
     python scripts/benchmarks/serving.py throughput            # in batches, and text by text, in turns
     python scripts/benchmarks/serving.py throughput --peer http://127.0.0.1:7997/embeddings
     python scripts/benchmarks/serving.py swaps --swaps 200     # every answer is held to what its version answers
+    python scripts/benchmarks/serving.py soak --minutes 20     # memory, descriptors and threads at full load
 
 `--peer` is another server of the same model, asked with the same texts in the same turns.
 """
@@ -27,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,13 +43,14 @@ WORDS = re.findall(
 )
 WARM = 20  # requests that are not measured
 FIRST = 10  # documents of an answer
+SOAK_LOOKS = 20  # times that a soak looks at the server, besides the first
 FIRST_CORE, LAST_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
 
 def main() -> None:
     """Make the bundle where there is none, and measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["latency", "throughput", "swaps"])
+    parser.add_argument("what", choices=["latency", "throughput", "swaps", "soak"])
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks/serving"))
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--index", choices=["exact", "int8", "bf16", "hnsw", "ivf"], default="exact")
@@ -57,13 +60,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn of throughput")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--swaps", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=20.0, help="of the soak")
     parser.add_argument("--peer", help="the URL of another server's embeddings, with the model's name after a #")
     arguments = parser.parse_args()
     bundles = arguments.folder / f"bundles-{arguments.documents}-{arguments.index}"
     if not (bundles / NAME / "champion").exists():
         _make(bundles, arguments.documents, arguments.index, Path(arguments.folder) / "store")
     os.sched_setaffinity(0, {LAST_CORE})
-    {"latency": _latency, "throughput": _throughput, "swaps": _swaps}[arguments.what](arguments, bundles)
+    studies = {"latency": _latency, "throughput": _throughput, "swaps": _swaps, "soak": _soak}
+    studies[arguments.what](arguments, bundles)
 
 
 def questions(count: int, seed: int = 1, words: int = 7) -> list[str]:
@@ -245,21 +250,69 @@ def _swaps(arguments: argparse.Namespace, bundles: Path) -> None:
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
-        server = psutil.Process(process)
-        for number in range(arguments.swaps):
-            now, _ = rollback(versions)
-            _until_served(url, f"{NAME}@{now}")
-            if number % 20 == 0 or number == arguments.swaps - 1:
-                memory = server.memory_info().rss / 1e6
-                print(
-                    f"{number + 1} swaps: {counts}, {memory:.0f} MB, {server.num_fds()} descriptors, "
-                    f"{server.num_threads()} threads",
-                    flush=True,
-                )
+        told_after = {round(share * arguments.swaps) for share in (0, 0.25, 0.5, 0.75, 1)}
+        for done in range(arguments.swaps + 1):
+            if done in told_after:
+                print(f"{done} swaps: {counts}, {Held.by(process)}", flush=True)
+            if done < arguments.swaps:
+                now, _ = rollback(versions)
+                _until_served(url, f"{NAME}@{now}")
         over.set()
         for thread in threads:
             thread.join()
     print(f"answers: {counts}")
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds: resident memory in MB, descriptors and threads."""
+
+    memory: float
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def by(cls, process: int) -> Held:
+        """Look at a process."""
+        found = psutil.Process(process)
+        return cls(found.memory_info().rss / 1e6, found.num_fds(), found.num_threads())
+
+    def __str__(self) -> str:
+        return f"{self.memory:.0f} MB, {self.descriptors} descriptors, {self.threads} threads"
+
+
+def _soak(arguments: argparse.Namespace, bundles: Path) -> None:
+    """Let clients ask without a pause for texts of one word to long ones, and look at what the server holds."""
+    end = time.monotonic() + 60 * arguments.minutes
+    counts = {"answered": 0, "failed": 0}
+    told = threading.Lock()
+
+    def ask(number: int) -> None:
+        chosen = random.Random(number)
+        clients = [Client(f"{url}{route}") for route in ("/v1/embeddings", "/v1/search")]
+        while time.monotonic() < end:
+            text = " ".join(chosen.choices(WORDS, k=chosen.choice((1, 3, 7, 7, 7, 60, 300))))
+            kind = chosen.randrange(2)
+            body = {"input": text, "encoding_format": "base64"} if not kind else {"query": text, "k": FIRST}
+            status, _, _ = clients[kind].post({**body, "model": NAME})
+            with told:
+                counts["answered" if status == 200 else "failed"] += 1
+
+    seen: list[Held] = []
+    with serving(bundles) as (url, process):
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(arguments.clients)]
+        for thread in threads:
+            thread.start()
+        for tenth in range(SOAK_LOOKS + 1):
+            time.sleep(max(0.0, end - time.monotonic() - 60 * arguments.minutes * (1 - tenth / SOAK_LOOKS)))
+            seen.append(Held.by(process))
+            print(f"{arguments.minutes * tenth / SOAK_LOOKS:.1f} minutes: {counts}, {seen[-1]}", flush=True)
+        for thread in threads:
+            thread.join()
+    later = seen[len(seen) // 2 :]
+    minutes = arguments.minutes * (len(later) - 1) / SOAK_LOOKS
+    slope = statistics.linear_regression(range(len(later)), [held.memory for held in later]).slope
+    print(f"in the second half: {slope * (len(later) - 1):+.1f} MB in {minutes:.1f} minutes; {counts['failed']} failed")
 
 
 def _until_served(url: str, label: str) -> None:

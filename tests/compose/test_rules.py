@@ -5,6 +5,7 @@ from embfit.compose.rules import RULES
 INFONCE = {"_target_": "embfit.loss.InfoNCE"}
 DENSE = {"_target_": "embfit.evaluator.systems.DenseSystem"}
 FINETUNE = {"_target_": "embfit.task.finetune.finetune"}
+REFRESH = {"_target_": "embfit.task.refresh.refresh"}
 ADAPTED = {"guide": None, "remine_every": None, "steps": None, "dropout": False, "batching": "by_document"}
 
 
@@ -158,6 +159,17 @@ def found(**values):
             ],
         ),
         ({"task": FINETUNE, "model": {"backend": "torch"}}, []),
+        ({"task": {**REFRESH, "train": "never"}, "model": {"backend": "onnx"}, "bundle": {"name": "docs"}}, []),
+        (
+            {"task": {**REFRESH, "train": "auto"}, "model": {"backend": "onnx"}, "bundle": {"name": "docs"}},
+            [
+                (
+                    "model.backend",
+                    "onnx cannot train; set model.backend=torch, and choose onnx for the tuned model in the tasks that "
+                    "only encode (evaluate, mine, index, search)",
+                )
+            ],
+        ),
         (
             {"task": FINETUNE, "model": {"backend": "openvino"}},
             [

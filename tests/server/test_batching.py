@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 
@@ -13,6 +15,7 @@ from embfit.model import Encoder
 from embfit.server.batch_models import NotFiniteError, TextBatches, split
 from embfit.server.batching import Batcher, BatchFacts, QueueFullError, StoppedError, TextError
 from tests.conftest import TEXTS
+from tests.server.conftest import until
 
 
 class Recorder:
@@ -63,6 +66,22 @@ def test_what_waits_goes_together(batcher: Batcher, facts: list[BatchFacts]) -> 
     assert model.batches == [[0], [1, 2, 3]]
     batcher.close(20)
     assert [(found.texts, found.tokens, found.padded) for found in facts] == [(1, 1, 1), (3, 30, 30)]
+
+
+def test_a_job_that_ended_does_not_hold_its_model(batcher: Batcher) -> None:
+    model = Recorder()
+    model.go()
+    left = weakref.ref(model)
+    gc.collect()
+    gc.disable()  # what is in a circle would stay, and be found thousands of requests later
+    try:
+        jobs = [batcher.submit(model, [number], [10]) for number in (1, 2)]
+        kept = [job.future for job in jobs]
+        assert [future.result(20) for future in kept] == [[2], [4]]
+        del model, jobs
+        until(lambda: left() is None)
+    finally:
+        gc.enable()
 
 
 def test_batches_keep_the_budget_and_like_lengths(batcher: Batcher) -> None:

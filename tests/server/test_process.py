@@ -26,13 +26,13 @@ from tests.server.test_server import together
 ANSWERS = re.compile(r"docs@\d+ answers at (\S+)")
 
 
-def started(versions: BundleVersions, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def started(versions: BundleVersions, folder: Path, *more: str) -> tuple[subprocess.Popen[bytes], str]:
     """Start a server, and return it with its address."""
     log = folder / "log.txt"
     before = len(ANSWERS.findall(log.read_text())) if log.is_file() else 0
     command = ["serve", "bundle.name=docs", f"bundle.dir={versions.dir}", "server.port=0", "server.follow_seconds=0.05"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "embfit", *command, "trainer=cpu", f"run.dir={folder}"],
+        [sys.executable, "-m", "embfit", *command, *more, "trainer=cpu", f"run.dir={folder}"],
         env=os.environ | {"XDG_CONFIG_HOME": str(folder)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -23,9 +25,11 @@ from embfit.app import main
 from embfit.bundle import BundleVersions
 from embfit.bundle.changes import DocumentChanges, training_digest
 from embfit.bundle.gates import Gates, SameQueries
+from embfit.bundle.seen_documents import SeenDocuments
 from embfit.model import save_encoder
 from embfit.records import Evaluation, Ranking, Report
 from embfit.task.refresh_plan import plan_refresh
+from embfit.task.refresh_queries import TrainedOn
 from tests.conftest import make_collection, new_encoder
 from tests.server.conftest import serving, until
 from tests.server.test_server import together
@@ -336,6 +340,83 @@ def test_the_champion_is_measured_again_only_where_it_is_still_champion(team: Te
     assert (found.passed, found.said[:15]) == (False, "ndcg@10 -0.1000")
     [found] = gates.check(Path("other"), folder, replace(same, champion=2))
     assert (found.passed, found.said[:15]) == (True, "ndcg@10 +0.0000")  # as published
+
+
+def generated(*queries: tuple[str, str, str, str | None]) -> dict[str, list[str | None]]:
+    names = ("_id", "text", "document_id", "dropped_by")
+    return {name: [query[place] for query in queries] for place, name in enumerate(names)}
+
+
+def test_queries_about_documents_that_the_champion_was_trained_on_compare_nothing(tmp_path: Path) -> None:
+    rows = generated(
+        ("t1", "a heart pumps", "d1", None),
+        ("t2", "what a kidney does", "d2", None),
+        ("t3", "A heart pumps?", "d3", None),  # merged with the first
+        ("r1", "the liver makes bile", "d4", None),
+        ("r2", "bones break", "d5", "round_trip"),
+    )
+    pq.write_table(pa.table(rows), tmp_path / "queries.parquet")
+    values = {"base": {"t1": 0.4, "t2": 0.6}, "tuned": {"t1": 0.5, "t2": 0.9}}
+    found = [Evaluation(name, "test", {}, {"ndcg@10": one}, {}, NONE) for name, one in values.items()]
+    report = Report("finetune", found, [])
+    labels = make_collection({"d6": "one", "d2": "two"}, {"q": "x"}, {"train": {"q": {"d6": 1, "d2": 1}}})
+    fair = TrainedOn.of(report, tmp_path, labels, 1, frozenset())
+    assert fair.documents == {"d4", "d6"}
+    assert fair.compared == SameQueries(1, values["base"], values["tuned"])
+    edited = TrainedOn.of(report, tmp_path, labels, 1, {"d3"})
+    assert edited.compared == SameQueries(1, {"t2": 0.6}, {"t2": 0.9}, left_out=1)
+
+
+@pytest.fixture
+def unjudged(team: Team) -> Path:
+    """The folder of a version that nothing is judged of."""
+    folder = team.versions.path(1)
+    shutil.copytree(folder, "unjudged")
+    manifest = Path("unjudged/manifest.json")
+    manifest.chmod(0o644)
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"quality": None, "version": 2}))
+    return Path("unjudged")
+
+
+def test_the_floor_holds_against_generated_queries_where_none_is_judged(team: Team, unjudged: Path) -> None:
+    gates, champion = Gates(floor=0.5, loss=None, recall=None, churn=None), team.versions.path(1)
+    same = SameQueries(1, {"a": 0.2, "b": 0.4}, {"a": 0.5, "b": 0.9})
+    [found] = gates.check(unjudged, champion, same)
+    assert (found.passed, found.said) == (True, "ndcg@10 of 2 generated queries 0.7000, limit 0.5")
+    [found] = gates.check(unjudged, champion, replace(same, after=same.before))
+    assert (found.passed, found.said) == (False, "ndcg@10 of 2 generated queries 0.3000, limit 0.5")
+    [found] = gates.check(unjudged, champion)
+    assert (found.passed, found.said) == (False, "ndcg@10 was not measured, and 0.5 is asked for")
+    manifest = unjudged / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(team.versions.manifest().documents.sha256, "0" * 64))
+    [found] = gates.check(unjudged, champion)
+    assert found.passed
+    assert found.said == "no query is judged, and the model is that of docs@1, on other documents"
+
+
+def test_what_is_left_out_of_the_comparison_is_told(team: Team, unjudged: Path) -> None:
+    manifest = unjudged / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(team.versions.manifest().model.query, "0" * 64))
+    gates = Gates(recall=None, churn=None)
+    some = SameQueries(1, dict.fromkeys("abcdefgh", 0.5), dict.fromkeys("abcdefgh", 0.6), left_out=2)
+    [found] = gates.check(unjudged, team.versions.path(1), some)
+    assert found.passed
+    assert found.said.endswith("limit -0.02; 2 queries left out, since docs@1 was trained on their documents")
+    [found] = gates.check(unjudged, team.versions.path(1), SameQueries(1, {}, {}, left_out=2))
+    assert found.said == "not compared with docs@1: 2 queries left out, since docs@1 was trained on their documents"
+
+
+def test_a_version_hands_on_the_documents_that_its_model_has_seen(team: Team, tuned_to: Any) -> None:
+    trained = {f"d{row}" for row in range(24)}
+    first = SeenDocuments.read(team.versions.path(1))
+    assert (len(first), first.among([f"d{row}" for row in range(36)], [])) == (24, trained)
+    team.add_document("new", "penguins cannot fly")
+    assert team.refresh("two")[1]["model"] == "kept"
+    assert len(SeenDocuments.read(team.versions.path(2))) == 24
+    team.add_pair("asked", "which birds stay on the ground", "new")
+    tuned_to([0.5] * 30, [0.6] * 30)
+    assert team.refresh("three")[1]["model"] == "trained"
+    assert SeenDocuments.read(team.versions.path(3)).among(["d0", "new", "d30"], []) == {"d0", "new"}
 
 
 def test_the_guides_snippets_can_be_read() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from embfit.server.call import Call
@@ -39,7 +39,8 @@ def ready(service: Service) -> Response:
 
 def metrics(service: Service) -> Response:
     """Return the metrics, as Prometheus reads them."""
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    service.metrics.queue_size.set(service.batcher.waiting)
+    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 def models(call: Call) -> Response:
@@ -78,6 +79,7 @@ def about(service: Service, call: Call) -> Response:
             "query_back_end": bundle.encoder.back_end,
             "probe_distance": bundle.probe_distance,
         },
+        "bridge": dict(manifest.bridge) or None,
         "index": {"kind": manifest.index.kind, "recall": manifest.index.recall},
         "documents": {
             "count": manifest.documents.count,

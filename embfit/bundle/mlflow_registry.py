@@ -1,0 +1,94 @@
+"""MLflow's model registry, kept up with a bundle: its versions, and its pointers as aliases of the same names.
+
+The bundle decides, and the registry is told: after every change it is made to say what the folder says, so that what
+one call could not tell, the next one does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from embfit.bundle.manifest import Manifest, read_manifest
+from embfit.bundle.versions import POINTERS, BundleVersions
+from embfit.errors import ConfigError, UserError, first_line
+
+log = logging.getLogger(__name__)
+
+VERSION = "embfit.version"  # the tag with the bundle's own number: MLflow gives numbers of its own
+SQLITE = "sqlite:///"
+
+
+def check_installed() -> None:
+    """Hold this installation to what the registry needs.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+    """
+    if find_spec("mlflow") is None:
+        raise ConfigError("bundle.registry needs MLflow; install it with: pip install 'embfit[mlflow]'")
+
+
+def register(versions: BundleVersions, uri: str) -> None:
+    """Let a registry name the versions that a bundle has, and what its pointers name.
+
+    Versions that were pruned stay in the registry, without an alias.
+
+    Args:
+        versions: of the bundle, whose name the registered model has.
+        uri: the address of the registry: a database, or a server.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+        UserError: the registry cannot be reached, or refuses.
+    """
+    check_installed()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # embfit works offline
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when MLflow is imported
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # each new database is a page of lines
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    name = versions.name
+    try:
+        if uri.startswith(SQLITE):
+            Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name, description="A bundle of embfit: model, index and documents")
+        known = {
+            int(found.tags[VERSION]): str(found.version)
+            for found in client.search_model_versions(f"name = '{name}'")
+            if VERSION in found.tags
+        }
+        for number in versions.numbers():
+            if number not in known:
+                folder = versions.path(number)
+                tags = _tags(read_manifest(folder))
+                made = client.create_model_version(name, folder.absolute().as_uri(), tags=tags)
+                known[number] = str(made.version)
+        told = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+        pointers = versions.pointers()
+        for pointer in POINTERS:
+            wanted = known.get(pointers[pointer]) if pointer in pointers else None
+            if wanted is None and pointer in told:
+                client.delete_registered_model_alias(name, pointer)
+            elif wanted is not None and told.get(pointer) != wanted:
+                client.set_registered_model_alias(name, pointer, wanted)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"bundle.registry={uri} cannot be told of {name}: {first_line(error)}") from error
+
+
+def _tags(manifest: Manifest) -> dict[str, str]:
+    """Return what the registry says of a version."""
+    tags = {
+        VERSION: str(manifest.version),
+        "embfit.query_fingerprint": manifest.model.query,
+        "embfit.documents": str(manifest.documents.count),
+        "embfit.index": manifest.index.kind,
+        "embfit.run": manifest.run,
+    }
+    metrics = manifest.quality.metrics if manifest.quality else {}
+    return tags | {f"embfit.{metric.replace('@', '_at_')}": f"{value:.4f}" for metric, value in metrics.items()}

@@ -1,0 +1,48 @@
+"""A worker: one of several processes that answer at the same address, each with a model of its own.
+
+`python -m embfit.server.worker JOB` is how `embfit.server.workers` starts one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from embfit.bundle import BundleVersions
+from embfit.run.console import listen
+from embfit.server.running import make_server, run
+from embfit.server.service import Service
+from embfit.server.settings import ServerSettings
+from embfit.server.workers import WorkerJob
+from embfit.store import Store
+
+
+def main(arguments: list[str]) -> None:
+    """Answer requests until this process is told to stop, or the one that started it is gone."""
+    job = WorkerJob.read(arguments[0])
+    listen()
+    folder, name = job.bundle
+    place, enabled = job.store
+    settings = ServerSettings(**job.settings)
+    listening = socket.socket(fileno=job.listening)
+    service = Service(settings, BundleVersions(Path(folder), name), job.device, Store(place, enabled))
+
+    def answers() -> None:
+        os.write(job.answering, f"{service.live.label}\n".encode())
+
+    threading.Thread(target=_stop_when_left_alone, daemon=True).start()
+    run(service, make_server(service, listening, answers), listening)
+
+
+def _stop_when_left_alone() -> None:
+    """Wait for the end of the process that started this one, which holds the other end of stdin, and stop."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

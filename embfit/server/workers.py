@@ -1,0 +1,224 @@
+"""Several processes that answer at one address: each has a model of its own, and one that ends is replaced.
+
+The first process takes the address and computes nothing. Its workers inherit the socket, so a connection goes to one
+that is free to take it, and none is lost when a worker ends that had not taken it yet.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from embfit.bundle import BundleVersions
+from embfit.errors import UserError
+from embfit.run.child_process import ChildProcess
+from embfit.server.metrics import SHARED, forget_process
+from embfit.server.running import url
+from embfit.server.settings import ServerSettings
+from embfit.store import Store
+
+log = logging.getLogger(__name__)
+
+MODULE = "embfit.server.worker"
+THREADS = "OMP_NUM_THREADS"
+LOOKED_EVERY = 0.5  # seconds between looks at whether to stop
+FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds before a worker is replaced: doubled while the new ones do not answer
+GRACE = 5.0  # seconds beyond server.stop_seconds, after which a worker that does not end is killed
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What a worker is told: JSON values alone.
+
+    Args:
+        settings: the values of `ServerSettings`.
+        bundle: folder and name.
+        device: what its model is put on.
+        store: folder of the store, and whether it is used.
+        listening: the descriptor of the socket.
+        answering: the descriptor that it writes its version's label to when it answers.
+    """
+
+    settings: Mapping[str, Any]
+    bundle: tuple[str, str]
+    device: str
+    store: tuple[str, bool]
+    listening: int
+    answering: int = -1
+
+    def written(self) -> str:
+        """Return it as the worker's command line has it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> WorkerJob:
+        """Read it from a command line."""
+        return cls(**json.loads(text))
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker that was started.
+
+    Args:
+        number: its place among the workers, which its successor has too.
+        child: the process.
+        answers: the end of the pipe that it writes to when it answers, and that ends with it.
+        delay: seconds that its successor waits if it ends before it has answered.
+        label: the version that it answered with first; empty before that.
+    """
+
+    number: int
+    child: ChildProcess
+    answers: int
+    delay: float
+    label: str = ""
+
+
+class Workers:
+    """The workers of one server.
+
+    Args:
+        settings: of the server.
+        versions: of the bundle.
+        devices: are dealt out to the workers in turn.
+        store: keeps what models are converted to.
+        listening: the socket.
+        folder: gets a file with what each worker says.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        versions: BundleVersions,
+        devices: Sequence[str],
+        store: Store,
+        listening: socket.socket,
+        folder: Path,
+    ) -> None:
+        self.settings = settings
+        self.versions = versions
+        self.devices = devices
+        self.store = store
+        self.listening = listening
+        self.folder = folder
+        self._running: list[_Worker] = []
+        self._due: list[tuple[float, int, float]] = []  # when, which number, and the delay of the one after
+        self._announced = False
+        self._stopping = False
+
+    def run(self) -> None:
+        """Answer until the process is told to stop (SIGTERM or SIGINT); what was taken is answered first.
+
+        Raises:
+            UserError: a worker ends before all have answered for the first time.
+        """
+        with tempfile.TemporaryDirectory(prefix="embfit-metrics-") as metrics, self._heeding_signals():
+            try:
+                for number in range(self.settings.workers):
+                    self._start(number, metrics, FIRST_DELAY)
+                while not self._stopping:
+                    self._look(metrics)
+            finally:
+                self._end()
+
+    def _look(self, metrics: str) -> None:
+        """Hear of workers that answer or have ended, and start those that are due."""
+        waiting = [worker.answers for worker in self._running]
+        heard, _, _ = select.select(waiting, [], [], LOOKED_EVERY)
+        for worker in [worker for worker in self._running if worker.answers in heard]:
+            if said := os.read(worker.answers, 1000).decode().strip():
+                worker.label = said
+                log.info("worker %d answers (process %d)", worker.number, worker.child.process.pid)
+            else:
+                self._replace(worker, metrics)
+        if not self._announced and all(worker.label for worker in self._running):
+            self._announced = True
+            address = url(self.listening)
+            log.info(
+                "%s answers at %s by %d workers (guide: %s/docs)",
+                *(self._running[0].label, address, len(self._running), address),
+            )
+        now = time.monotonic()
+        due, self._due = [one for one in self._due if one[0] <= now], [one for one in self._due if one[0] > now]
+        for _, number, delay in due:
+            self._start(number, metrics, delay)
+
+    def _start(self, number: int, metrics: str, delay: float) -> None:
+        answers, answering = os.pipe()
+        job = WorkerJob(
+            settings=asdict(replace(self.settings, workers=1)),
+            bundle=(str(self.versions.dir), self.versions.name),
+            device=self.devices[number % len(self.devices)],
+            store=(str(self.store.dir), self.store.enabled),
+            listening=self.listening.fileno(),
+            answering=answering,
+        )
+        cores = len(os.sched_getaffinity(0))
+        threads = os.environ.get(THREADS, str(max(1, cores // self.settings.workers)))
+        try:
+            child = ChildProcess.start(
+                MODULE,
+                [job.written()],
+                self.folder / f"worker-{number}.txt",
+                environment={SHARED: metrics, THREADS: threads},
+                pass_fds=(job.listening, answering),
+                stdin=subprocess.PIPE,  # its end tells the worker that this process is gone, however that ended
+            )
+        finally:
+            os.close(answering)
+        self._running.append(_Worker(number, child, answers, delay))
+
+    def _replace(self, worker: _Worker, metrics: str) -> None:
+        """Let another worker take the place of one that has ended.
+
+        Raises:
+            UserError: not all have answered yet, so the next would hardly fare better.
+        """
+        self._running.remove(worker)
+        os.close(worker.answers)
+        worker.child.end(GRACE)
+        reason = worker.child.error_summary("lower server.workers, or free some memory")
+        if self._stopping:
+            return
+        if not self._announced:
+            raise UserError(f"worker {worker.number} cannot serve: {reason}")
+        forget_process(worker.child.process.pid, metrics)
+        delay = FIRST_DELAY if worker.label else min(LAST_DELAY, 2 * worker.delay)
+        log.error("worker %d has ended: %s; another takes its place in %.0f s", worker.number, reason, delay)
+        self._due.append((time.monotonic() + delay, worker.number, delay))
+
+    def _end(self) -> None:
+        """Stop the workers: they answer what they took."""
+        for worker in self._running:
+            with suppress(ProcessLookupError):
+                worker.child.process.terminate()
+        end = time.monotonic() + self.settings.stop_seconds + GRACE
+        for worker in self._running:
+            worker.child.end(max(0.0, end - time.monotonic()))
+            os.close(worker.answers)
+        self._running = []
+
+    @contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        def stop(number: int, frame: object) -> None:
+            self._stopping = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
