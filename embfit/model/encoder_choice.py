@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar, cast
 
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
@@ -146,11 +146,17 @@ class EncoderChoice:
         return TrainedParts(self.lora, self.freeze_embeddings, self.freeze_layers, self.compile, base, revision)
 
     def _choose(self, name: str, asked: Value | None, said: Value | None, default: Value) -> Value:
-        """Take what the configuration asks for, else what the folder says, else the default."""
+        """Take what the configuration asks for, else what the folder says, else the default.
+
+        What contradicts the folder is warned of; reading fewer tokens is a choice, and only told.
+        """
         if asked is None:
             return default if said is None else said
         if said is not None and asked != said:
-            log.warning(
-                "model.%s=%r contradicts the model's own folder, which says %r; using %r", name, asked, said, asked
-            )
+            if name.endswith("length") and cast(int, asked) < cast(int, said):
+                log.info("model.%s=%r: the model's own folder says %r", name, asked, said)
+            else:
+                log.warning(
+                    "model.%s=%r contradicts the model's own folder, which says %r; using %r", name, asked, said, asked
+                )
         return asked

@@ -135,6 +135,18 @@ def test_a_contradiction_is_reported_and_the_configuration_wins(folder: Path, ca
     ]
 
 
+def test_fewer_tokens_than_the_folder_says_are_a_choice(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rewrite(folder / "sentence_bert_config.json", max_seq_length=16)
+    with caplog.at_level(logging.INFO):
+        for length in (12, 24):
+            assert Pretrained(str(folder), max_length=length).load("cpu").settings.max_length == length
+    told = [(one.levelno, one.getMessage()) for one in caplog.records if "max_length" in one.getMessage()]
+    assert told == [
+        (logging.INFO, "model.max_length=12: the model's own folder says 16"),
+        (logging.WARNING, "model.max_length=24 contradicts the model's own folder, which says 16; using 24"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("said", "tokenizers", "read"),
     [
