@@ -1,9 +1,9 @@
 """Encoding into a file, from where a crash or Ctrl-C left it: but for the last seconds, no text is encoded twice.
 
 Batches are planned once for all texts, so it makes no difference whether one process encodes them all, several share
-them, workers of a cluster do, or another run continues with the rest in another of these ways; but for the last bit of a
-number, where they compute with other threads. Plans of different devices differ: what was done by another plan is done
-again.
+them, workers of a cluster do, or another run continues with the rest in another of these ways; but for the last bit of
+a number, where they compute with other threads. Plans of different devices differ: what was done by another plan is
+done again.
 """
 
 from __future__ import annotations
