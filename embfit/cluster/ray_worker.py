@@ -16,6 +16,7 @@ from embfit.errors import UserError
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # of what Ray prints in the midst of a progress bar: all
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of how it hides GPUs from workers without one
 }
 LIBRARIES = ("torch", "transformers", "numpy", "faiss-cpu")  # that results depend on

@@ -19,6 +19,14 @@ log = logging.getLogger(__name__)
 AHEAD = 2  # parts that a worker has been sent: the next one travels while it computes
 ATTEMPTS = 3  # workers that one part may end, or that may fail to start one after another
 START_SECONDS = 120.0  # without any worker, after which the run fails
+REASONS = {  # what Ray says in paragraphs
+    "memory on the node": "its machine was short of memory, and Ray has ended it",
+    "node has died": "its machine is gone",
+    "node was terminated": "its machine is gone",
+    "worker process has died": "its process has died",
+    "is unavailable": "it cannot be reached",
+}
+MOST_SAID = 300  # letters of another reason
 LIKELY = "most often memory runs out: lower cluster.workers, or set cluster.memory_gb so that fewer share a machine"
 
 
@@ -101,12 +109,12 @@ class RayWorkers:
                 for worker, result in self._await(sent):
                     if result not in worker.parts:  # the worker was lost with another part
                         continue
-                    number = worker.parts[result]
                     try:
                         found = self._ray.get(result)
                     except self._ray.exceptions.RayTaskError as error:
                         raise error.cause from error
                     except self._ray.exceptions.RayError as error:
+                        number = next(iter(worker.parts.values()))  # it was at that; others were waiting
                         ended[number] += 1
                         if ended[number] >= ATTEMPTS:
                             raise UserError(
@@ -115,7 +123,7 @@ class RayWorkers:
                             ) from error
                         waiting.extendleft(reversed(self._replace(worker, error)))
                         continue
-                    del worker.parts[result]
+                    number = worker.parts.pop(result)
                     if isinstance(found, Refused):
                         raise UserError(found.message)
                     yield number, found
@@ -174,7 +182,8 @@ class RayWorkers:
         for one in done:
             if one in self._starting:
                 self._take_in(self._starting.pop(one), one)
-        return [(owner[one], one) for one in done if one in owner]
+        there = set(done)
+        return [(owner[one], one) for one in results if one in there]  # a worker's in the order in which it did them
 
     def _take_in(self, member: _Member, facts: Any) -> None:
         """Add a worker that has started, or start another where it has failed to.
@@ -206,7 +215,9 @@ class RayWorkers:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the line of Ray's message that says most: the last one that is not empty, or the first of one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "OOM" in line or "memory" in line or "died" in line]
-    return (telling or [first_line(error)])[-1].rstrip(".")
+    """Say in a few words why Ray has lost a worker."""
+    said = " ".join(str(error).split())
+    for words, told in REASONS.items():
+        if words in said:
+            return told
+    return first_line(error)[:MOST_SAID]
