@@ -33,5 +33,5 @@ def local_path(path: str, key: str, store: Store) -> Path:
     def build(folder: Path) -> None:
         remote.download(list(files), folder / remote.name, f"copying {path}")
 
-    key = {"address": path, "files": {name: [file.bytes, file.version] for name, file in files.items()}}
-    return store.entry(DOWNLOADS, key, build, version=VERSION) / remote.name
+    content = {"address": path, "files": {name: [file.bytes, file.version] for name, file in files.items()}}
+    return store.entry(DOWNLOADS, content, build, version=VERSION) / remote.name
