@@ -29,7 +29,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from embfit.errors import is_disk_full
+from embfit.errors import UserError, is_disk_full
+from embfit.object_storage import RemoteFolder
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# embfit's store
 KEY = "key.json"  # what an entry was made of; its time is that of the entry's last use
 PRIVATE = 0o600  # the mode of files that safetensors makes, whatever the umask
 DAY = 24 * 3600
+DOWNLOADS = "downloads"  # copies of files in object storage: the kind of entries that are shared with no one
 ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
 
 
@@ -47,10 +49,13 @@ class Store:
     Args:
         dir: the store's folder; made when first used.
         enabled: false computes everything again, in a folder that lives as long as this object.
+        shared: a folder in object storage (`s3://bucket/store`) where finished entries are kept for other machines,
+            and found; None keeps them here alone.
     """
 
-    def __init__(self, dir: str | Path = "outputs/store", enabled: bool = True) -> None:
+    def __init__(self, dir: str | Path = "outputs/store", enabled: bool = True, shared: str | None = None) -> None:
         self.enabled = enabled
+        self.shared = RemoteFolder(shared) if shared and enabled else None
         self._scratch = None if enabled else tempfile.TemporaryDirectory(prefix="embfit-")
         self.dir = Path(dir if self._scratch is None else self._scratch.name).expanduser().absolute()
         self.reused: list[str] = []  # kinds of the entries that an earlier run had made
@@ -79,6 +84,7 @@ class Store:
         Raises:
             OSError: the folder cannot be written (a full disk, no permission); an unfinished entry that is not
                 resumable is removed.
+            UserError: the shared folder cannot be reached.
         """
         key = {**key, "version": version}
         name = digest(key)
@@ -87,10 +93,11 @@ class Store:
             self._make_folder(final.parent)
             lock = FileLock(_lock_of(final))
             with held(lock, f"waiting for another job that is making the same {kind}"):
-                if not final.is_dir():
+                if not final.is_dir() and not self._fetch(final):
                     self._build(final, key, build, resumable)
                     self.built.append(kind)
                     self._seen.add(final)
+                    self._share(final)
         if final not in self._seen:
             self._seen.add(final)
             self.reused.append(kind)
@@ -149,6 +156,39 @@ class Store:
         finally:
             if not resumable:
                 shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
+
+    def _fetch(self, final: Path) -> bool:
+        """Copy an entry from the shared folder, if it has it whole; say whether it did."""
+        if self.shared is None or final.parent.name == DOWNLOADS:
+            return False
+        remote = self.shared.child(f"{final.parent.name}/{final.name}")
+        files = remote.files()
+        if KEY not in files:  # which is written last
+            return False
+        unfinished = final.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            with _naming(self.dir):
+                remote.download(list(files), unfinished, f"copying {final.parent.name} from the shared store")
+                _complete(unfinished)
+            unfinished.rename(final)
+            sync(final.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return True
+
+    def _share(self, final: Path) -> None:
+        """Copy an entry into the shared folder; where that fails, it stays here alone."""
+        if self.shared is None or final.parent.name == DOWNLOADS:
+            return
+        names = [path.relative_to(final).as_posix() for path in sorted(final.rglob("*")) if path.is_file()]
+        names.sort(key=lambda name: name == KEY)  # last: who finds it finds all
+        try:
+            self.shared.child(f"{final.parent.name}/{final.name}").upload(
+                names, final, f"sharing {final.parent.name} with other machines"
+            )
+        except UserError as error:
+            log.warning("%s are not shared: %s", final.parent.name, error)
 
 
 @dataclass(frozen=True)

@@ -155,11 +155,17 @@ class BundleVersions:
             for left in (*self.folder.glob(".*-unfinished"), *self.folder.glob(".*-removed")):
                 shutil.rmtree(left, ignore_errors=True)
             number = self._reserve()
-            with replacing_folder(self.folder / str(number)) as unfinished:
+            with self._new_version(number) as unfinished:
                 yield number, unfinished
-                for path in unfinished.rglob("*"):
-                    if path.is_file():
-                        path.chmod(0o444)  # published versions do not change
+
+    @contextmanager
+    def receiving(self, number: int) -> Iterator[Path]:
+        """Give an empty folder that becomes a version with a number that another machine gave it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with held(self._lock("publishing"), f"{self.name}: waiting for another process that makes a version"):
+            with self._new_version(number) as unfinished:
+                yield unfinished
+            write_text(self.folder / LAST, f"{max(number, self._last())}\n")
 
     def remove(self, number: int, discard: Callable[[Path], None] = lambda folder: None) -> bool:
         """Remove a version unless a process has it open; say whether it is gone. The caller holds `changing`.
@@ -196,12 +202,25 @@ class BundleVersions:
 
     def _reserve(self) -> int:
         """Return the next number, and see to it that no other version gets it."""
+        number = self._last() + 1
+        write_text(self.folder / LAST, f"{number}\n")
+        return number
+
+    def _last(self) -> int:
+        """Return the greatest number ever given; 0 where there was none."""
         last = 0
         with suppress(OSError, ValueError):
             last = int((self.folder / LAST).read_text(encoding="utf-8"))
-        number = max([last, *self.numbers()]) + 1
-        write_text(self.folder / LAST, f"{number}\n")
-        return number
+        return max([last, *self.numbers()])
+
+    @contextmanager
+    def _new_version(self, number: int) -> Iterator[Path]:
+        """Give an empty folder that becomes a version when the block ends well."""
+        with replacing_folder(self.folder / str(number)) as unfinished:
+            yield unfinished
+            for path in unfinished.rglob("*"):
+                if path.is_file():
+                    path.chmod(0o444)  # published versions do not change
 
     def _lock(self, what: str) -> FileLock:
         self.folder.mkdir(parents=True, exist_ok=True)

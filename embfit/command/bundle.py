@@ -10,6 +10,7 @@ from embfit.bundle import BundleSettings, BundleVersions, open_bundle, read_mani
 from embfit.bundle.difference import differences
 from embfit.bundle.gates import METRIC
 from embfit.bundle.promotion import promote, prune, rollback
+from embfit.bundle.transfer import pull, push
 from embfit.bundle.versions import bundle_names
 from embfit.command.removal import MEGABYTE
 from embfit.compose.build import make
@@ -19,6 +20,7 @@ from embfit.compose.explain import aligned
 from embfit.compose.loader import make_loader
 from embfit.compose.preflight import check_group
 from embfit.errors import ConfigError, UserError
+from embfit.object_storage import is_remote
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -40,7 +42,7 @@ def _parser() -> Parser:
         description="Versions of bundles: see, check, choose, compare, remove.",
         epilog="KEY=VALUE sets a key of the group bundle, such as bundle.dir=DIR.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="list|verify|promote|rollback|prune|diff")
+    verbs = parser.add_subparsers(required=True, metavar="list|verify|promote|rollback|prune|diff|push|pull")
     listing = verbs.add_parser("list", help="list versions with their pointers, size and quality")
     listing.add_argument("names", nargs="*", metavar="NAME", help="names of bundles (default: all)")
     listing.set_defaults(do=_list)
@@ -63,6 +65,14 @@ def _parser() -> Parser:
     diff.add_argument("a", help="the first version: NAME@VERSION")
     diff.add_argument("b", help="the second version: NAME@VERSION")
     diff.set_defaults(do=_diff)
+    for verb, do, told in (
+        ("push", _push, "copy versions and pointers into object storage"),
+        ("pull", _pull, "copy versions and pointers from object storage"),
+    ):
+        moving = verbs.add_parser(verb, help=told)
+        moving.add_argument("version", help="NAME for all versions that a pointer names, or NAME@VERSION")
+        moving.add_argument("address", type=_address, help="the folder of all bundles there: s3://BUCKET/FOLDER")
+        moving.set_defaults(do=do)
     return parser
 
 
@@ -175,6 +185,26 @@ def _diff(given: argparse.Namespace) -> None:
         print(
             f"{heading}: no difference" if not rows else "\n".join([f"{heading}:", *(f"  {x}" for x in aligned(rows))])
         )
+
+
+def _push(given: argparse.Namespace) -> None:
+    versions, which = _named(given.version, _settings(given.overrides))
+    print(f"pushed to {given.address}: {_labels(versions, push(versions, given.address, which))}")
+
+
+def _pull(given: argparse.Namespace) -> None:
+    versions, which = _named(given.version, _settings(given.overrides))
+    print(f"pulled from {given.address}: {_labels(versions, pull(versions, given.address, which))}")
+
+
+def _labels(versions: BundleVersions, numbers: Sequence[int]) -> str:
+    return ", ".join(f"{versions.name}@{number}" for number in numbers) or "nothing, all was there"
+
+
+def _address(text: str) -> str:
+    if not is_remote(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address in object storage, such as s3://BUCKET/FOLDER")
+    return text
 
 
 def _count(text: str) -> int:

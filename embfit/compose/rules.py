@@ -17,6 +17,7 @@ from embfit.compose.targets import MissingTargetError
 from embfit.compose.tasks import TaskDeclaration, declaration
 from embfit.hints import Location
 from embfit.nearest import suggestion
+from embfit.object_storage import is_remote
 
 Values = Mapping[str, Any]
 
@@ -84,6 +85,12 @@ def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
 
 def folders_can_be(values: Values) -> Iterator[Problem]:
     """What is to be a folder, or to be in one, is named, and is no file."""
+    for group, instead in (("run", ""), ("store", "store.shared"), ("bundle", "embfit bundle push")):
+        named = str((values.get(group) or {}).get("dir"))
+        if is_remote(named):
+            remedy = f"; {instead} keeps a copy there" if instead else ""
+            yield Problem(f"{group}.dir", f"{named} is in object storage; name a folder of this machine{remedy}")
+            return
     for group in ("run", "store") if (values.get("store") or {}).get("enabled", True) else ("run",):
         folder = (values.get(group) or {}).get("dir")
         if folder == "":  # a shell's variable that is not set; it would be the working directory
@@ -142,6 +149,20 @@ def back_end_trains(values: Values) -> Iterator[Problem]:
             f"{back_end} cannot train; set model.backend=torch, and choose {back_end} for the tuned model in the tasks "
             "that only encode (evaluate, mine, index, search)",
         )
+
+
+def cluster_has_work(values: Values) -> Iterator[Problem]:
+    """Workers of a cluster share what a task encodes, scores or searches, and by PyTorch alone."""
+    if values.get("cluster") is None:
+        return
+    task = target_at(values.get("task"))
+    if task and not _declared(values).spreads:
+        name = task.name.rpartition(".")[2]
+        yield Problem("cluster", f"task={name} computes on this machine alone; leave the cluster out")
+    back_end = (values.get("model") or {}).get("backend", "torch")
+    if back_end != "torch":
+        message = f"{back_end} is a file in this machine's store, which workers of a cluster do not have"
+        yield Problem("model.backend", f"{message}; set model.backend=torch, or leave the cluster out")
 
 
 def adapter_dropout_is_on(values: Values) -> Iterator[Problem]:
@@ -257,6 +278,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     strategy_trains,
     weights_can_move,
     back_end_trains,
+    cluster_has_work,
     adapter_dropout_is_on,
     query_adapter_learns_by_itself,
     compiled_layers_are_kept,

@@ -23,7 +23,7 @@ from embfit import version
 from embfit.errors import ConfigError
 
 PACKS = "embfit.configs"  # the entry point group
-PERSONAL = ("launcher", "logger", "trainer")  # the user's folder: hardware and habits; no result hangs on it
+PERSONAL = ("cluster", "launcher", "logger", "trainer")  # the user's folder: hardware and habits; no result hangs on it
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class TaskDeclaration:
         free_text: keys whose values are taken as they are typed, commas and quotes included.
         variants: classes, or functions, of which one takes the groups that the task is given: the first whose first
             parameter fits. The other groups must fit that one's type hints.
+        spreads: whether workers of a cluster may share its work.
     """
 
     outputs: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class TaskDeclaration:
     restarts: bool = False
     free_text: tuple[str, ...] = ()
     variants: tuple[Callable[..., Any], ...] = ()
+    spreads: bool = False
 
     @property
     def trains(self) -> bool:
@@ -60,12 +62,13 @@ def task(
     restarts: bool = False,
     free_text: tuple[str, ...] = (),
     variants: tuple[Callable[..., Any], ...] = (),
+    spreads: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a task; the arguments are those of `TaskDeclaration`.
 
     `free_text` is a literal, since the command line reads it from the source, before anything is imported.
     """
-    declared = TaskDeclaration(outputs, costly, paid, restarts, free_text, variants)
+    declared = TaskDeclaration(outputs, costly, paid, restarts, free_text, variants, spreads)
 
     def declare(function: Function) -> Function:
         vars(function)["declaration"] = declared

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from embfit.compose.command_line import typed
-from embfit.data.files import JsonLines, content_digest, named_path
+from embfit.data.files import JsonLines, content_digest
 from embfit.data.qrels import QrelsFile
+from embfit.data.remote import local_path
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, SourceSplit, Tables
 from embfit.data.write_collection import write_collection
@@ -38,7 +39,7 @@ class Beir(CollectionSource):
         """Return the folder's tables; files are parsed once, and read from the store until one of them changes."""
         if self.path is None:
             raise ConfigError("data=beir needs a folder in the BEIR layout: data.path=DIR")
-        folder = named_path(self.path, "data.path")
+        folder = local_path(self.path, "data.path", store)
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; data.path must name one ({LAYOUT})")
         corpus, queries = folder / "corpus.jsonl", folder / "queries.jsonl"

@@ -15,7 +15,8 @@ from embfit.data.click_grades import ClickCount, Grading, examination_weight
 from embfit.data.click_rows import SPLITS, ClickColumns, ClickRow, splits_of_sessions
 from embfit.data.distinct_texts import CorpusTexts, DistinctTexts, GivenText
 from embfit.data.documents import Documents, corpus_texts
-from embfit.data.files import Records, content_digest, named_path, table_of
+from embfit.data.files import Records, content_digest, table_of
+from embfit.data.remote import local_path
 from embfit.data.source import CollectionSource
 from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
@@ -98,7 +99,7 @@ class ClickLog(CollectionSource):
                 "data.document=null: without texts the log needs ids and a corpus that has them: "
                 "data.document_id=COLUMN data.corpus=PATH"
             )
-        path = named_path(self.path, "data.path")
+        path = local_path(self.path, "data.path", store)
         key = {"reader": "clicks", "file": [path.suffix.lower(), content_digest(path)], "settings": self._settings}
         corpus: CorpusTexts | None = None
         if self.corpus:

@@ -18,12 +18,13 @@ from pydantic import Field
 from embfit.data.distinct_texts import CorpusTexts
 from embfit.data.document_files import ChangedFileError, DocumentFile, find_documents
 from embfit.data.document_tables import Cutting, ParsedDocument, write_documents
-from embfit.data.files import Records, content_digest, named_path, table_of, text_of
+from embfit.data.files import Records, content_digest, table_of, text_of
 from embfit.data.formats.block import Block
 from embfit.data.formats.plain_text import read_plain_text
 from embfit.data.formats.readers import UnreadableError, read_blocks, whole_characters
 from embfit.data.identifiers import identifier
 from embfit.data.left_out_files import LeftOutFiles
+from embfit.data.remote import local_path
 from embfit.data.tables import TABLES_VERSION, Tables, open_collection
 from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
@@ -109,7 +110,7 @@ class Documents:
         """
         if not self.path:
             raise ConfigError("data=documents needs a folder or a file: data.path=DIR")
-        path = named_path(self.path, "data.path")
+        path = local_path(self.path, "data.path", store)
         table = table_of(path) if path.is_file() else None
         for attempt in range(ATTEMPTS):
             try:

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 from embfit.compose.command_line import typed
 from embfit.data.distinct_texts import CorpusTexts, GivenText
 from embfit.data.documents import Documents, corpus_texts
-from embfit.data.files import Delimited, Records, content_digest, named_path, table_of, text_of
+from embfit.data.files import Delimited, Records, content_digest, table_of, text_of
 from embfit.data.identifiers import id_of, identifier
 from embfit.data.pair_rows import PairRow, write_pairs
 from embfit.data.qrels import grade_of
+from embfit.data.remote import local_path
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
@@ -75,7 +76,7 @@ class Pairs(CollectionSource):
             raise ConfigError("data=pairs needs a file: data.path=FILE (.jsonl, .csv, .tsv or .parquet)")
         paths = self.path if isinstance(self.path, dict) else {"train": self.path}
         named = {
-            split: named_path(path, f"data.path.{split}" if isinstance(self.path, dict) else "data.path")
+            split: local_path(path, f"data.path.{split}" if isinstance(self.path, dict) else "data.path", store)
             for split, path in paths.items()
         }
         files = choose_splits(named, None, "data.path")

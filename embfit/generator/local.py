@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from embfit.cluster import current_cluster
 from embfit.errors import ConfigError
-from embfit.generator.decoding import CausalDecoding, Decodes, Prompt, Sampling, SeqToSeqDecoding
+from embfit.generator.decoding import Prompt, Sampling
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
 from embfit.generator.generated import Estimate, GeneratedQuery, Generation
-from embfit.generator.jobs import WritingJob, batches, record, take, wait_for_others, within_memory
+from embfit.generator.jobs import WritingJob, batches, record, take, wait_for_others
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import LanguageModel, ModelFiles
 from embfit.generator.plan import (
@@ -31,6 +32,7 @@ from embfit.generator.plan import (
     share_out,
 )
 from embfit.generator.prompt_pieces import LocalForm, PromptPieces, prompt_pieces
+from embfit.generator.writing import Lot, write_lots
 from embfit.hints import Location
 from embfit.model.precision import Precision
 from embfit.progress import Advance, progress
@@ -239,6 +241,23 @@ class LocalGenerator:
         )
 
 
+@dataclass(frozen=True)
+class _Wrote:
+    """What was written at one go.
+
+    Args:
+        elsewhere: the documents that other processes were writing about.
+        written: the number of documents written about.
+        tokens: the number of tokens that took.
+        seconds: the time that took.
+    """
+
+    elsewhere: Sequence[WritingJob]
+    written: int
+    tokens: int
+    seconds: float
+
+
 class _Writing:
     """One generation by a local model.
 
@@ -306,17 +325,9 @@ class _Writing:
         waiting, written, tokens, seconds = list(requests), 0, 0, 0.0
         with progress("writing queries", total, "requests", None, total - len(requests)) as advance:
             while waiting:
-                elsewhere: list[WritingJob] = []
-                for decoding, group in self._groups(waiting):
-                    for batch in batches(group, self.generator.batch_size):
-                        taken, others = take(batch, journal, scope)
-                        elsewhere += others
-                        advance(len(batch) - len(taken) - len(others))
-                        began = time.monotonic()
-                        if taken:
-                            tokens += self._write_some(decoding, taken, journal, scope, advance)
-                        written, seconds = written + len(taken), seconds + time.monotonic() - began
-                waiting = wait_for_others(elsewhere, journal)
+                found = self._write_some(waiting, journal, scope, advance)
+                written, tokens, seconds = written + found.written, tokens + found.tokens, seconds + found.seconds
+                waiting = wait_for_others(found.elsewhere, journal)
         self.facts = {
             "seconds": round(seconds, 1),
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
@@ -324,20 +335,30 @@ class _Writing:
             "million_weights": round(self.model.parameters / 1e6),
         }
 
-    def _write_some(
-        self, decoding: Decodes, jobs: list[WritingJob], journal: Journal, scope: str, advance: Advance
-    ) -> int:
-        """Write about documents that were taken, and record it; return the number of tokens that took."""
-        tokens, began = 0, time.monotonic()
-        for part, samples in within_memory(decoding, jobs, self.generator.sampling):
-            seconds = (time.monotonic() - began) / len(part)
-            tokens += record(part, samples, self.model.read, seconds, journal, scope)
-            advance(len(part))
-            began = time.monotonic()
-        return tokens
+    def _write_some(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, advance: Advance) -> _Wrote:
+        """Write about documents that no other process is writing about, and record each when it is there."""
+        elsewhere: list[WritingJob] = []
+        written, tokens, seconds = 0, 0, 0.0
 
-    def _groups(self, requests: Sequence[QueryRequest]) -> Iterator[tuple[Decodes, list[WritingJob]]]:
-        """Yield requests whose prompts begin alike, with what decodes them."""
+        def take_lot(lot: Lot) -> Lot:
+            taken, others = take(lot.jobs, journal, scope)
+            elsewhere.extend(others)
+            if there := len(lot.jobs) - len(taken) - len(others):
+                advance(there)
+            return replace(lot, jobs=taken)
+
+        lots, cluster = self._lots(requests), current_cluster()
+        began = time.monotonic()
+        for jobs, samples in write_lots(self.model, lots, self.generator.sampling, take_lot, cluster):
+            each = (time.monotonic() - began) / len(jobs)
+            tokens += record(jobs, samples, self.model.read, each, journal, scope)
+            written, seconds = written + len(jobs), seconds + time.monotonic() - began
+            advance(len(jobs))
+            began = time.monotonic()
+        return _Wrote(elsewhere, written, tokens, seconds)
+
+    def _lots(self, requests: Sequence[QueryRequest]) -> list[Lot]:
+        """Return what is written at once; lots whose prompts begin alike follow one another."""
         pieces: dict[tuple[str, tuple[str, ...]], PromptPieces] = {}
         groups: dict[tuple[int, ...], list[WritingJob]] = {}
         tokenizer, made = self.model.tokenizer, self.generator
@@ -349,8 +370,9 @@ class _Writing:
             text = " ".join(request.document.text.split())
             prompt = Prompt(pieces[key].around(text, tokenizer, made.document_tokens), request.seed)
             groups.setdefault(pieces[key].before, []).append(WritingJob(request, prompt))
+        lots = []
         for before, jobs in groups.items():
             if self.model.is_seq_to_seq:
-                yield SeqToSeqDecoding(self.model.model, self.model.stops), [job.behind(before) for job in jobs]
-            else:
-                yield CausalDecoding(self.model.model, self.model.stops, before), jobs
+                jobs, before = [job.behind(before) for job in jobs], ()
+            lots += [Lot(before, batch) for batch in batches(jobs, made.batch_size)]
+        return lots

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.cluster import current_cluster
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import ROUNDING, inner_products, pair_scores
 from embfit.index.protocol import NOTHING, Hits, check_depth
 from embfit.index.rescoring import SCORES, add_best_of_several, longest_vectors, merge, readable, roundings
+from embfit.index.spread_search import SPREAD_FROM, search_spread
 from embfit.progress import progress
 from embfit.store import digest
 from embfit.vectors import LOWEST, Vectors
@@ -71,14 +73,18 @@ class ExactIndex:
         found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         if not len(queries):
             return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-        with progress(label, total=len(self), unit="documents") as advance:
-            for start, chunk, longest in self._chunks():
-                apart = 2 * ROUNDING * roundings(queries) * lengths * longest  # [Q]
-                if queries.single and chunk.single:
-                    found = _add(found, queries.rows, chunk.rows, start, k, apart)
-                else:
-                    found = add_best_of_several(found, queries, chunk, start, k, apart)
-                advance(len(chunk))
+        cluster = current_cluster()
+        if cluster is not None and len(queries.rows) * len(self.documents.rows) >= SPREAD_FROM:
+            found = search_spread(self.documents, queries, k, _search, cluster, label)
+        else:
+            with progress(label, total=len(self), unit="documents") as advance:
+                for start, chunk, longest in self._chunks():
+                    apart = 2 * ROUNDING * roundings(queries) * lengths * longest  # [Q]
+                    if queries.single and chunk.single:
+                        found = _add(found, queries.rows, chunk.rows, start, k, apart)
+                    else:
+                        found = add_best_of_several(found, queries, chunk, start, k, apart)
+                    advance(len(chunk))
         scores, rows = found
         lacking = scores == LOWEST  # documents without vectors
         return np.where(lacking, np.float32(0), scores), np.where(lacking, NOTHING, rows)
@@ -110,6 +116,11 @@ class ExactIndex:
             if start not in self._longest:  # checked once: it takes nearly as long as searching for one query
                 self._longest[start] = float(longest_vectors(read, "documents", start).max(initial=0))
             yield start, read, self._longest[start]
+
+
+def _search(documents: Vectors[np.ndarray], queries: Vectors[np.ndarray], k: int) -> Hits:
+    """Search some documents, as a worker of a cluster does."""
+    return ExactIndex(documents).search(queries, k)
 
 
 def _add(found: Hits, queries: np.ndarray, chunk: np.ndarray, start: int, k: int, apart: np.ndarray) -> Hits:

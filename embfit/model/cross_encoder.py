@@ -208,23 +208,45 @@ class CrossEncoder(nn.Module):
         Raises:
             UserError: a score is not a number.
         """
-        bf16 = uses_bf16(self.settings.precision, self.device)
         with progress(label, len(pairs), "pairs") as advance:
-            for chosen in plan_batches(pairs.lengths, default_token_budget(self.device)):
-                scores = self._score_batch(pairs, chosen, bf16)
-                if not np.isfinite(scores).all():
-                    raise UserError(
-                        f"{self.source or 'the cross-encoder'}: {np.count_nonzero(~np.isfinite(scores))} of "
-                        f"{len(scores)} scores are no numbers; set its precision to fp32, or train it again"
-                    )
-                yield chosen, scores
+            for chosen in self.plan(pairs):
+                yield chosen, self.score_batch(pairs, chosen, self.computes_bf16)
                 advance(len(chosen))
 
+    def plan(self, pairs: TextPairs, device: torch.device | None = None) -> list[np.ndarray]:
+        """Return the batches, as numbers of pairs, in which pairs are scored.
+
+        Args:
+            pairs: the tokenised pairs.
+            device: what scores them; None is the device that the weights are on.
+        """
+        return plan_batches(pairs.lengths, default_token_budget(device or self.device))
+
+    @property
+    def computes_bf16(self) -> bool:
+        """Whether the backbone computes in bfloat16 on the device that the weights are on."""
+        return uses_bf16(self.settings.precision, self.device)
+
     @torch.inference_mode()
-    def _score_batch(self, pairs: TextPairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
+    def score_batch(self, pairs: TextPairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
+        """Score one batch of pairs: [n] float32.
+
+        Args:
+            pairs: the tokenised pairs.
+            chosen: the numbers of the pairs, [n].
+            bf16: whether the backbone computes in bfloat16.
+
+        Raises:
+            UserError: a score is not a number.
+        """
         inputs = (tensor.to(self.device) for tensor in pairs.padded(chosen, self.pad_id, self.pads_left))
         with evaluating(self):
             scores: np.ndarray = self(*inputs, bf16).cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise UserError(
+                f"{self.source or 'the cross-encoder'}: {np.count_nonzero(~np.isfinite(scores))} of {len(scores)} "
+                "scores are no numbers; set its precision to fp32, or train it again"
+            )
         return scores
 
     @property
@@ -233,7 +255,7 @@ class CrossEncoder(nn.Module):
         around = {
             "token_types": self._reads_types,
             "max_length": self.settings.max_length,
-            "bf16": uses_bf16(self.settings.precision, self.device),
+            "bf16": self.computes_bf16,
             "scores": "fp32",
         }
         return model_fingerprint(self, self.backbone, self.tokenizer, around)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.cluster import current_cluster
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.encoding import MATRIX, check_written, new_matrix
 from embfit.model.fingerprint import tokenizer_fingerprint
-from embfit.model.shared_encoding import encode_shared
+from embfit.model.shared_encoding import SHARED_FROM, encode_shared
+from embfit.model.spread_encoding import encode_spread
 from embfit.records import Collection, Embeddings
 from embfit.store import Store, digest
 from embfit.tokens import Tokens
@@ -91,7 +93,11 @@ def embed(
         if starts is not None:
             np.save(folder / STARTS, starts)
         new_matrix(folder, (len(tokens) if starts is None else int(starts[-1]), encoder.width))
-        encode_shared(folder, encoder, tokens, f"embedding {PLURALS[kind]}")
+        cluster, label = current_cluster(), f"embedding {PLURALS[kind]}"
+        if cluster is None or len(tokens) < SHARED_FROM:
+            encode_shared(folder, encoder, tokens, label)
+        else:
+            encode_spread(folder, encoder, tokens, cluster, label)
         check_written(folder)
         for other in folder.iterdir():
             if other.name not in (MATRIX, STARTS):  # how far the processes were, and what they said

@@ -205,9 +205,14 @@ class Encoder(nn.Module):
         counts = self.vector_counts(tokens)
         return None if counts is None else offsets_of(counts)
 
-    def plan(self, tokens: Tokens) -> list[np.ndarray]:
-        """Return the batches, as row numbers, in which texts are encoded: the same for the same texts and device."""
-        return plan_batches(tokens.lengths, self.token_budget)
+    def plan(self, tokens: Tokens, device: torch.device | None = None) -> list[np.ndarray]:
+        """Return the batches, as row numbers, in which texts are encoded: the same for the same texts and device.
+
+        Args:
+            tokens: the texts.
+            device: what encodes them; None is the device that the encoder is on.
+        """
+        return plan_batches(tokens.lengths, default_token_budget(device or self.device))
 
     @property
     def token_budget(self) -> int:

@@ -1,14 +1,16 @@
 """Encoding into a file, from where a crash or Ctrl-C left it: but for the last seconds, no text is encoded twice.
 
 Batches are planned once for all texts, so it makes no difference whether one process encodes them all, several share
-them, or another run continues with the rest; but for the last bit of a number, where they compute with other threads.
-Plans of different devices differ: what was done by another plan is done again.
+them, workers of a cluster do, or another run continues with the rest in another of these ways; but for the last bit of
+a number, where they compute with other threads. Plans of different devices differ: what was done by another plan is
+done again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from embfit.tokens import Tokens
 from embfit.vectors import Vectors
 
 MATRIX = "matrix.npy"
+WHOLE_PARTS = "encoded-parts.json"
 SECONDS = 20.0  # of work that a crash may lose
 BLOCK = 4096  # rows written at a time
 
@@ -49,17 +52,20 @@ def encode_into(
         parts: how many share the batches.
     """
     batches = plan[part::parts]
-    identity = _identity(tokens, plan)
-    marker = folder / f"encoded-{part}-of-{parts}.json"
-    done = _done(marker, identity)
+    identity = identify(tokens, plan)
+    finished = finished_batches(folder, identity, len(plan))[part::parts]
+    missing = [number for number, is_done in enumerate(finished) if not is_done]
     matrix = np.lib.format.open_memmap(folder / MATRIX, "r+")
     vectors = Vectors(matrix, encoder.vector_starts(tokens))
-    done_before = sum(map(len, batches[:done]))
-    with progress(label, sum(map(len, batches)), "texts", completed=done_before) as advance:
-        while done < len(batches):
-            done = _some(encoder, tokens, batches, done, vectors, advance)
+    total = sum(map(len, batches))
+    left = sum(len(batches[number]) for number in missing)
+    with progress(label, total, "texts", completed=total - left) as advance:
+        while missing:
+            done = _some(encoder, tokens, [batches[number] for number in missing], vectors, advance)
+            missing = missing[done:]
             matrix.flush()  # before the marker: what it says is done must be on the disk
-            write_text(marker, json.dumps({"plan": identity, "batches": done}))
+            said = {"plan": identity, "batches": missing[0] if missing else len(batches)}
+            write_text(folder / f"encoded-{part}-of-{parts}.json", json.dumps(said))
 
 
 def new_matrix(folder: Path, shape: tuple[int, int]) -> None:
@@ -93,7 +99,7 @@ def check_written(folder: Path) -> None:
         )
 
 
-def _identity(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:
+def identify(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:
     """Identify a plan: which texts are in which batch, and how long they are."""
     sizes = np.array([len(batch) for batch in plan], np.int64)
     found = hashlib.sha256(sizes.tobytes())
@@ -103,33 +109,46 @@ def _identity(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def _done(marker: Path, identity: str) -> int:
-    """Return how many batches of a plan are done: none where the marker is of another plan."""
-    if not marker.is_file():
-        return 0
-    found = json.loads(marker.read_text(encoding="utf-8"))
-    return int(found["batches"]) if found.get("plan") == identity else 0
+def finished_batches(folder: Path, identity: str, batches: int) -> np.ndarray:
+    """Return which batches of a plan are in the matrix ([batches] bool), whoever wrote them.
+
+    Args:
+        folder: has markers of parts in order (`encoded-PART-of-PARTS.json`, how many batches of it are done), and of
+            whole parts in any order (`encoded-parts.json`). Those of other plans are passed over.
+        identity: the plan's.
+        batches: how many it has.
+    """
+    finished = np.zeros(batches, bool)
+    for marker in folder.glob("encoded-*.json"):
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if found.get("plan") != identity:
+            continue
+        if marker.name == WHOLE_PARTS:
+            for part in found["done"]:
+                finished[part :: found["parts"]] = True
+        elif name := re.fullmatch(r"encoded-(\d+)-of-(\d+)\.json", marker.name):
+            finished[int(name[1]) :: int(name[2])][: found["batches"]] = True
+    return finished
 
 
 def _some(
     encoder: Encoder,
     tokens: Tokens,
     batches: Sequence[np.ndarray],
-    done: int,
     out: Vectors[np.ndarray],
     advance: Advance,
 ) -> int:
-    """Encode for `SECONDS`; return how many batches are done then."""
+    """Encode for `SECONDS`; return how many batches that did."""
     until = time.monotonic() + SECONDS
     taken = 0
 
     def some() -> Iterator[np.ndarray]:
         nonlocal taken
-        for batch in batches[done:]:
+        for batch in batches:
             taken += 1
             yield batch
             if time.monotonic() >= until:
                 return
 
     encoder.encode_batches(tokens, some(), out, advance)
-    return done + taken
+    return taken

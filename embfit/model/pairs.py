@@ -93,6 +93,15 @@ class TextPairs:
             self.template, self.queries, self.documents, self.rows[np.asarray(chosen, int)], self.max_length
         )
 
+    def alone(self, chosen: np.ndarray) -> TextPairs:
+        """Return some pairs, in the order given, with their own texts and no others."""
+        queries, first = np.unique(self.rows[chosen, 0], return_inverse=True)
+        documents, second = np.unique(self.rows[chosen, 1], return_inverse=True)
+        rows = np.stack([first.reshape(-1), second.reshape(-1)], axis=1)
+        return TextPairs(
+            self.template, self.queries.take(queries), self.documents.take(documents), rows, self.max_length
+        )
+
     @cached_property
     def text_lengths(self) -> np.ndarray:
         """Tokens read of query and document ([P, 2] int64)."""

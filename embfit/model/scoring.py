@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.cluster import current_cluster
 from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.spread_scoring import score_spread
 from embfit.records import Collection
 from embfit.store import Store, replacing
 
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1  # of the store's scores
 SECONDS = 20.0  # of work that a crash may lose
+SPREAD_FROM = 1024  # pairs; fewer are scored before they have been sent to a cluster
 TABLE = "scores.npy"
 ADDED = "added-"
 ROW = np.dtype([("pair", np.int64), ("score", np.float32)])  # the pair: query row x documents + document row
@@ -69,7 +72,12 @@ def _score(ranker: CrossEncoder, collection: Collection, pairs: np.ndarray, fold
     done: list[np.ndarray] = []
     written = time.monotonic()
     try:
-        for chosen, scores in ranker.score_batches(ranker.read(texts), label):
+        read_pairs, cluster = ranker.read(texts), current_cluster()
+        if cluster is None or len(read_pairs) < SPREAD_FROM:
+            found = ranker.score_batches(read_pairs, label)
+        else:
+            found = score_spread(ranker, read_pairs, cluster, label)
+        for chosen, scores in found:
             done.append(_table(pairs[chosen], scores))
             if time.monotonic() - written > SECONDS:
                 _add(folder, done)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from embfit.compose.build import bind_task
+from embfit.compose.build import bind_task, make
 from embfit.compose.origins import Origins
 from embfit.run.console import listen
 from embfit.run.devices import devices_of
@@ -44,7 +44,8 @@ def perform(
     with _in_a_folder_of_its_own(values) if chosen_here else nullcontext(values) as placed:
         run = RunFolder(Path(placed["run"]["dir"]), placed, origins, overrides, resuming, overwrite)
         task = bind_task(placed, {"run": lambda: run, "devices": lambda: devices_of(placed.get("trainer") or {})})
-        with run:
+        cluster = make(placed.get("cluster"), "cluster")
+        with run, nullcontext() if cluster is None else cluster.joined():
             task()
 
 

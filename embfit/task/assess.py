@@ -47,7 +47,7 @@ Positive = Annotated[int, Field(ge=1)]
 Found = TypeVar("Found")
 
 
-@task(outputs=REPORT)
+@task(outputs=REPORT, spreads=True)
 def assess(
     data: Data,
     model: Pretrained,

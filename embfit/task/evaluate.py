@@ -21,7 +21,7 @@ from embfit.task.facts import count_truncated, describe, warn_of_language, warn_
 from embfit.task.parts import Data
 
 
-@task(outputs=REPORT)
+@task(outputs=REPORT, spreads=True)
 def evaluate(
     data: Data,
     model: EncoderChoice,

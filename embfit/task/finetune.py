@@ -45,6 +45,7 @@ FUSED = {"base": "hybrid", "tuned": "tuned_hybrid"}
     outputs=(*REPORT, *TRAINED, "tensorboard", "csv", "queries*.parquet"),
     costly=COSTLY,
     paid=("generation",),
+    spreads=True,
     variants=TRAINEES,
 )
 def finetune(

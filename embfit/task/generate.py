@@ -34,7 +34,7 @@ from embfit.task.parts import Data
 log = logging.getLogger(__name__)
 
 
-@task(outputs=(*REPORT, "dataset", "queries.parquet"), paid=("generation",))
+@task(outputs=(*REPORT, "dataset", "queries.parquet"), paid=("generation",), spreads=True)
 def generate(
     data: Data,
     model: EncoderChoice,

@@ -25,7 +25,7 @@ from embfit.task.version import make_version
 log = logging.getLogger(__name__)
 
 
-@task(outputs=REPORT)
+@task(outputs=REPORT, spreads=True)
 def index(
     data: Data,
     model: EncoderChoice,

@@ -25,7 +25,7 @@ from embfit.task.parts import Data, Miner
 log = logging.getLogger(__name__)
 
 
-@task(outputs=(*REPORT, "negatives.jsonl", "negatives.parquet"))
+@task(outputs=(*REPORT, "negatives.jsonl", "negatives.parquet"), spreads=True)
 def mine(
     data: Data,
     model: EncoderChoice,

@@ -76,6 +76,7 @@ class Attempt:
     outputs=(*REPORT, *TRAINED, VERDICT, "tensorboard", "csv", "queries*.parquet"),
     costly=COSTLY,
     paid=("generation",),
+    spreads=True,
 )
 def refresh(
     data: Data,

@@ -31,7 +31,7 @@ SHOWN = 160  # characters of a document
 LEAST = 0.01  # part of a score below which a word is not told
 
 
-@task(free_text=("query",))
+@task(free_text=("query",), spreads=True)
 def search(
     data: Data,
     model: EncoderChoice,

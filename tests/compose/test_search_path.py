@@ -113,7 +113,9 @@ def test_another_encoding(house, monkeypatch):
 
 def test_the_users_own_folder_cannot_move_results(house):
     file = write(house / "xdg" / "embfit", "training/mine.yaml")
-    with pytest.raises(ConfigError, match=f"{file} is not read: a user's own folder holds the groups launcher, logger"):
+    with pytest.raises(
+        ConfigError, match=f"{file} is not read: a user's own folder holds the groups cluster, launcher"
+    ):
         make_loader()
 
 

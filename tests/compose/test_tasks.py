@@ -19,7 +19,7 @@ def complain(complaint, tone):
 
 
 def test_what_embfits_tasks_declare():
-    assert declaration("embfit.task.search.search") == TaskDeclaration(free_text=("query",))
+    assert declaration("embfit.task.search.search") == TaskDeclaration(free_text=("query",), spreads=True)
     finetune, mine = declaration("embfit.task.finetune.finetune"), declaration("embfit.task.mine.mine")
     assert (finetune.trains, mine.trains) == (True, False)
     assert "negatives.jsonl" in mine.outputs

@@ -187,7 +187,7 @@ def test_what_was_scored_before_an_interruption_is_kept(
 ) -> None:
     rows = all_pairs(6, 9)
     done: list[int] = []
-    compute = CrossEncoder._score_batch
+    compute = CrossEncoder.score_batch
 
     def interrupted(ranker: CrossEncoder, pairs: TextPairs, chosen: np.ndarray, bf16: bool) -> np.ndarray:
         if len(done) == 3:
@@ -197,10 +197,10 @@ def test_what_was_scored_before_an_interruption_is_kept(
 
     monkeypatch.setattr("embfit.model.cross_encoder.default_token_budget", lambda device: 200)  # several batches
     monkeypatch.setattr("embfit.model.scoring.SECONDS", 0.0)  # and a file for each
-    monkeypatch.setattr(CrossEncoder, "_score_batch", interrupted)
+    monkeypatch.setattr(CrossEncoder, "score_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         score_pairs(tiny_ranker, small_collection, rows, store)
-    monkeypatch.setattr(CrossEncoder, "_score_batch", compute)
+    monkeypatch.setattr(CrossEncoder, "score_batch", compute)
     assert len(list(store.dir.glob("scores/*/added-*.npy"))) == len(done) == 3
     found = score_pairs(tiny_ranker, small_collection, rows, Store(store.dir))
     assert asked == [len(rows), len(rows) - sum(done)]

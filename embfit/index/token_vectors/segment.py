@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from embfit.index.rescoring import longest_vectors, readable
 from embfit.index.token_vectors.codec import TokenCodec
-from embfit.index.token_vectors.pooling import pool, pooled_counts
+from embfit.index.token_vectors.encoding import encode_chunks
+from embfit.index.token_vectors.pooling import pooled_counts
 from embfit.index.token_vectors.postings import read_postings, write_postings
 from embfit.index.token_vectors.settings import TokenIndexing
 from embfit.index.token_vectors.storage import opened, write, writing
@@ -75,13 +75,9 @@ def encode_segment(
         progress(label, total=len(documents), unit="documents") as advance,
         writing_segment(folder, counts, codec.width) as packed,
     ):
-        written = 0
-        for start, chunk in documents.chunks(CHUNK):
-            read = readable(chunk)
-            longest_vectors(read, "documents", start)  # all are finite
-            rows = codec.encode(pool(read, settings.pool_factor, settings.protected).rows)
-            packed[written : written + len(rows)] = rows
-            written += len(rows)
+        starts = offsets_of(counts)
+        for first, chunk, rows in encode_chunks(list(documents.chunks(CHUNK)), codec, settings):
+            packed[starts[first] : starts[first + len(chunk)]] = rows
             advance(len(chunk))
 
 

@@ -1,0 +1,52 @@
+"""How many workers a cluster has room for: Ray itself waits without a word for what it can never have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from embfit.errors import UserError
+
+TITLES = {"CPU": "CPUs", "GPU": "GPUs", "memory": "GB of memory"}
+SETTINGS = {"CPU": "cluster.cpus", "GPU": "cluster.gpus", "memory": "cluster.memory_gb"}
+GB = 1e9
+
+Resources = Mapping[str, float]
+
+
+def number_of_workers(machines: Sequence[Resources], each: Resources, wanted: int | None) -> int:
+    """Return how many workers are started, having checked that they fit.
+
+    Args:
+        machines: what each machine has, by Ray's names.
+        each: what each worker takes of one machine.
+        wanted: how many workers are asked for; None is as many as fit.
+
+    Raises:
+        UserError: fewer fit, or none.
+    """
+    room = sum(_room(machine, each) for machine in machines)
+    if room and (wanted is None or wanted <= room):
+        return wanted or room
+    taken = {name: amount for name, amount in each.items() if amount}
+    asked = " and ".join(_amount(name, [amount]) for name, amount in taken.items()) or "nothing"
+    there = ", ".join(_amount(name, [machine.get(name, 0.0) for machine in machines]) for name in taken)
+    many = f"cluster.workers={wanted} with" if wanted else "a worker with"
+    knobs = dict.fromkeys(SETTINGS.get(name, "cluster.resources") for name in taken)
+    remedy = ", ".join([*(["cluster.workers"] if room else []), *knobs])
+    raise UserError(
+        f"{many} {asked} each: the cluster has room for {room}; its machines ({len(machines)}) have {there}; "
+        f"lower {remedy}, or add machines"
+    )
+
+
+def _room(machine: Resources, each: Resources) -> int:
+    """Return how many workers fit on one machine."""
+    fits = [math.floor(machine.get(name, 0.0) / amount + 1e-9) for name, amount in each.items() if amount]
+    return min(fits, default=0)
+
+
+def _amount(name: str, amounts: Sequence[float]) -> str:
+    """Say how much of a resource there is: `2, 4 CPUs`."""
+    scale = GB if name == "memory" else 1.0
+    return f"{', '.join(f'{amount / scale:g}' for amount in amounts)} {TITLES.get(name, name)}"

@@ -1,0 +1,123 @@
+"""Encoding by the workers of a cluster: the vectors are those that one machine makes.
+
+The plan of batches is cut into parts by the number of tokens, whatever the number of workers: part i of n has every
+n-th batch from the i-th on, as a process of `shared_encoding` has. A worker gets the encoder once, and of a part its
+tokens; it returns their vectors. This process writes them into the matrix, so workers need no disk in common.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from embfit.cluster import Cluster, Do
+from embfit.errors import UserError
+from embfit.model.back_ends.graph import GraphPrecision
+from embfit.model.encoder import Encoder
+from embfit.model.encoding import MATRIX, SECONDS, WHOLE_PARTS, finished_batches, identify
+from embfit.progress import progress
+from embfit.ragged import places_of
+from embfit.store import write_text
+from embfit.tokens import Tokens
+from embfit.vectors import Vectors
+
+PART_TOKENS = 1 << 18  # of a part: about 20 s of MiniLM on one core, and less than a second on a GPU
+
+
+@dataclass(frozen=True)
+class EncodingWork:
+    """What a worker encodes with.
+
+    Args:
+        encoder: makes the vectors.
+        precision: what the hidden states are computed in, as the vectors' fingerprint says.
+    """
+
+    encoder: Encoder
+    precision: GraphPrecision
+
+    def prepare(self, device: str) -> Do:
+        """Return what makes the vectors of a part on a device."""
+        encoder = self.encoder.to(torch.device(device))
+        encoder.settings = replace(encoder.settings, precision=self.precision)
+        return partial(_encode, encoder)
+
+
+@dataclass(frozen=True)
+class EncodingPart:
+    """Some batches of a plan.
+
+    Args:
+        tokens: their texts, batch after batch.
+        sizes: how many texts each batch has.
+    """
+
+    tokens: Tokens
+    sizes: Sequence[int]
+
+
+def encode_spread(folder: Path, encoder: Encoder, tokens: Tokens, cluster: Cluster, label: str) -> None:
+    """Embed tokenised texts into the folder's matrix on the workers of a cluster.
+
+    Args:
+        folder: has the matrix, and keeps which parts are done.
+        encoder: makes the vectors.
+        tokens: N texts, with their prompts.
+        cluster: has the workers.
+        label: the name under which progress is shown.
+
+    Raises:
+        UserError: the encoder computes by a converted back end, or the workers are lost; what is encoded is kept.
+    """
+    if encoder.graph is not None:
+        raise UserError(
+            f"model.backend={encoder.back_end} is a file in this machine's store, which workers do not have; set "
+            "model.backend=torch, or cluster=null"
+        )
+    plan = encoder.plan(tokens, torch.device(cluster.device))
+    identity = identify(tokens, plan)
+    parts = max(1, min(len(plan), round(int(tokens.starts[-1]) / PART_TOKENS)))
+    finished = finished_batches(folder, identity, len(plan))
+    done = [part for part in range(parts) if finished[part::parts].all()]
+    starts = encoder.vector_starts(tokens)
+    matrix = np.lib.format.open_memmap(folder / MATRIX, "r+")
+    written = time.monotonic()
+
+    def part_of_plan(number: int) -> EncodingPart:
+        batches = plan[number::parts]
+        return EncodingPart(tokens.take(np.concatenate(batches)), [len(batch) for batch in batches])
+
+    def write_down() -> None:
+        matrix.flush()  # before the marker: what it says is done must be on the disk
+        write_text(folder / WHOLE_PARTS, json.dumps({"plan": identity, "parts": parts, "done": done}))
+
+    texts_done = sum(len(batch) for part in done for batch in plan[part::parts])
+    missing = sorted(set(range(parts)) - set(done))
+    with progress(label, len(tokens), "texts", completed=texts_done) as advance:
+        try:
+            for number, rows in cluster.spread(EncodingWork(encoder, encoder.computes_in), part_of_plan, missing):
+                texts = np.concatenate(plan[number::parts])
+                matrix[texts if starts is None else places_of(starts, texts)] = rows
+                done.append(number)
+                advance(len(texts))
+                if time.monotonic() - written > SECONDS:
+                    write_down()
+                    written = time.monotonic()
+        finally:
+            write_down()
+
+
+def _encode(encoder: Encoder, part: EncodingPart) -> np.ndarray:
+    """Return the vectors of a part's texts, [V, D] float32."""
+    starts = encoder.vector_starts(part.tokens)
+    rows = np.empty((len(part.tokens) if starts is None else int(starts[-1]), encoder.width), np.float32)
+    batches = np.split(np.arange(len(part.tokens)), np.cumsum(part.sizes)[:-1])
+    encoder.encode_batches(part.tokens, batches, Vectors(rows, starts), lambda amount=1: None)
+    return rows

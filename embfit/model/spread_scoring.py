@@ -1,0 +1,81 @@
+"""Scoring of pairs by a cross-encoder on the workers of a cluster, in the batches that one machine makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from embfit.cluster import Cluster, Do
+from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.pairs import TextPairs
+from embfit.progress import progress
+
+PART_TOKENS = 1 << 17  # of a part: pairs are read by deeper models than texts
+
+
+@dataclass(frozen=True)
+class ScoringWork:
+    """What a worker scores with.
+
+    Args:
+        ranker: scores pairs.
+        bf16: whether its backbone computes in bfloat16, as the scores' fingerprint says.
+    """
+
+    ranker: CrossEncoder
+    bf16: bool
+
+    def prepare(self, device: str) -> Do:
+        """Return what scores the pairs of a part on a device."""
+        return partial(_score, self.ranker.to(torch.device(device)), self.bf16)
+
+
+@dataclass(frozen=True)
+class ScoringPart:
+    """Some batches of a plan.
+
+    Args:
+        pairs: their pairs, batch after batch.
+        sizes: how many pairs each batch has.
+    """
+
+    pairs: TextPairs
+    sizes: Sequence[int]
+
+
+def score_spread(
+    ranker: CrossEncoder, pairs: TextPairs, cluster: Cluster, label: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield numbers of pairs with their scores, a part at a time: as `CrossEncoder.score_batches`.
+
+    Args:
+        ranker: scores them.
+        pairs: the tokenised pairs.
+        cluster: has the workers.
+        label: the name under which progress is shown; None shows none.
+
+    Raises:
+        UserError: a score is not a number, or the workers are lost.
+    """
+    plan = ranker.plan(pairs, torch.device(cluster.device))
+    parts = max(1, min(len(plan), round(int(pairs.lengths.sum()) / PART_TOKENS)))
+
+    def part_of_plan(number: int) -> ScoringPart:
+        batches = plan[number::parts]
+        return ScoringPart(pairs.alone(np.concatenate(batches)), [len(batch) for batch in batches])
+
+    with progress(label, len(pairs), "pairs") as advance:
+        for number, scores in cluster.spread(ScoringWork(ranker, ranker.computes_bf16), part_of_plan, range(parts)):
+            chosen = np.concatenate(plan[number::parts])
+            yield chosen, scores
+            advance(len(chosen))
+
+
+def _score(ranker: CrossEncoder, bf16: bool, part: ScoringPart) -> np.ndarray:
+    """Return the scores of a part's pairs, [n] float32."""
+    batches = np.split(np.arange(len(part.pairs)), np.cumsum(part.sizes)[:-1])
+    return np.concatenate([ranker.score_batch(part.pairs, batch, bf16) for batch in batches])

@@ -1,0 +1,179 @@
+"""Folders in object storage (`s3://`, `gs://`), whose files are copied to this machine and back.
+
+Nothing is read or written in place: work is done on files of this machine, and object storage is where they come from
+and where they are kept for others. Arrow, which embfit has anyway, speaks to S3 and Google's storage, behind the
+interface of fsspec, which speaks to others by packages of its own. Credentials, endpoints and regions are those of the
+clouds' own libraries (`AWS_PROFILE`, `AWS_ENDPOINT_URL`, `AWS_REGION`, `GOOGLE_APPLICATION_CREDENTIALS`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from embfit.errors import UserError, first_line
+from embfit.progress import progress
+
+REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+ARROW = ("s3", "gs")  # schemes
+VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")  # what tells contents apart
+
+
+def is_remote(path: str) -> bool:
+    """Say whether a path is an address in object storage (`s3://bucket/folder`)."""
+    return REMOTE.match(path) is not None
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in object storage.
+
+    Args:
+        bytes: its size.
+        version: tells its content from others under the same name.
+    """
+
+    bytes: int
+    version: str
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder in object storage, or a single file.
+
+    Args:
+        address: where it is: `s3://bucket/folder`.
+    """
+
+    address: str
+
+    def child(self, name: str) -> RemoteFolder:
+        """Return a folder or a file in this one."""
+        return RemoteFolder(f"{self.address.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return self.address.rstrip("/").rpartition("/")[2]
+
+    def files(self) -> dict[str, RemoteFile]:
+        """Return all files in the folder by their paths in it, sorted; a single file has the path `""`.
+
+        Where there is no such folder there are none.
+
+        Raises:
+            UserError: the storage cannot be reached or read.
+        """
+        with self._told():
+            system, root = self._open()
+            system.invalidate_cache()
+            try:
+                entry = system.info(root)
+            except FileNotFoundError:
+                return {}
+            if entry["type"] == "file":
+                return {"": _file(entry)}
+            found = system.find(root, detail=True, on_error="raise")  # its default finds nothing where it may not look
+        return {path.removeprefix(root).lstrip("/"): _file(found[path]) for path in sorted(found)}
+
+    def download(self, names: Sequence[str], folder: Path, label: str | None = None) -> None:
+        """Copy files of the folder into one of this machine, under the same paths; a single file becomes `folder`.
+
+        Raises:
+            UserError: the storage cannot be reached or read, or a file came shorter than it is.
+        """
+        places = {name: folder / name if name else folder for name in names}
+        for path in places.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._told(), progress(label, len(names), "files") as advance:
+            system, root = self._open()
+            for name, path in places.items():
+                remote = f"{root}/{name}" if name else root
+                system.get_file(remote, str(path))
+                size = system.info(remote)["size"]
+                if path.stat().st_size != size:
+                    raise UserError(f"{self.address}/{name}: {path.stat().st_size} of {size} bytes came; try again")
+                advance()
+
+    def upload(self, names: Sequence[str], folder: Path, label: str | None = None) -> None:
+        """Copy files of this machine into the folder, in the order given: a file is there whole, or not at all.
+
+        Raises:
+            UserError: the storage cannot be reached or written.
+        """
+        with self._told(), progress(label, len(names), "files") as advance:
+            system, root = self._open()
+            for name in names:
+                system.put_file(str(folder / name), f"{root}/{name}")
+                advance()
+
+    def read_text(self, name: str) -> str | None:
+        """Return the text of a file in the folder; None where there is none.
+
+        Raises:
+            UserError: the storage cannot be reached or read.
+        """
+        with self._told():
+            system, root = self._open()
+            system.invalidate_cache()
+            try:
+                return bytes(system.cat_file(f"{root}/{name}")).decode("utf-8")
+            except FileNotFoundError:
+                return None
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file in the folder, whole or not at all.
+
+        Raises:
+            UserError: the storage cannot be reached or written.
+        """
+        with self._told():
+            system, root = self._open()
+            system.pipe_file(f"{root}/{name}", text.encode("utf-8"))
+
+    def _open(self) -> tuple[Any, str]:
+        """Return fsspec's file system, and the address as that names it."""
+        from fsspec.core import url_to_fs  # takes a tenth of a second to import
+
+        scheme, _, path = self.address.partition("://")
+        if scheme.lower() in ARROW:
+            return _arrow_system(scheme.lower(), path.partition("/")[0]), path.rstrip("/")
+        system, root = url_to_fs(self.address)
+        return system, str(root).rstrip("/")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in one line what went wrong with the storage."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise UserError(f"{self.address}: there is no such file, folder or bucket") from error
+        except (OSError, ValueError, ImportError) as error:
+            raise UserError(f"{self.address}: {first_line(error)}") from error
+
+
+@cache
+def _arrow_system(scheme: str, bucket: str) -> Any:
+    """Return Arrow's file system for a bucket as fsspec's."""
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow import fs
+
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if scheme == "s3" and (region or endpoint):  # else Arrow asks AWS for the bucket's region
+        system = fs.S3FileSystem(region=region, endpoint_override=endpoint)
+    else:
+        system, _ = fs.FileSystem.from_uri(f"{scheme}://{bucket}")
+    return ArrowFSWrapper(system)
+
+
+def _file(entry: dict[str, Any]) -> RemoteFile:
+    """Return what fsspec says of a file."""
+    version = next((str(entry[name]) for name in VERSIONS if entry.get(name)), "")
+    return RemoteFile(int(entry["size"]), version)
