@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PAGE = Path("judge.html")
 QRELS = Path("judged.qrels")
 SHOWN = 10  # conflicts that are told one by one
+MEASURED = ("data", "evaluator", "experiment", "model")  # groups that say what is measured
+COMPARED = ("base", "tuned", "bm25", "hybrid")  # systems of a fine-tuning that an evaluation has, too
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -103,13 +105,25 @@ def _merged(data: RunData, pool: JudgementPool, given: argparse.Namespace, out: 
         yield f"           and {len(merged.conflicts) - SHOWN:,} more conflicts"
     judged = sum(map(len, merged.qrels.values()))
     yield f"all        {judged:,} judgements of {len(merged.qrels):,} queries: {out}"
-    again = ["python -m embfit task=evaluate", *map(shlex.quote, _measured_likewise(data.overrides))]
+    again = ["python -m embfit task=evaluate", *_measured_likewise(data, pool)]
     yield f"use it     {' '.join([*again, typed('task.qrels', str(out))])}"
 
 
-def _measured_likewise(overrides: Sequence[str]) -> Iterator[str]:
-    """Yield the overrides of a run that say what was measured, and by which systems."""
-    for word in overrides:
-        group = re.split(r"[.=@]", word.lstrip("+~"))[0]
-        if group in ("data", "model", "evaluator") or word.startswith("task.systems="):
-            yield word
+def _measured_likewise(data: RunData, pool: JudgementPool) -> Iterator[str]:
+    """Yield overrides, as they are typed in a shell, by which an evaluation measures on a split what a run measured."""
+    from embfit.model.folder import holds_cross_encoder
+
+    is_other_split = pool.split != str(data.values["evaluator"]["split"])
+    for word in data.overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        if is_other_split and key in ("evaluator.split", "evaluator.production"):
+            continue
+        if re.split(r"[.@]", key)[0] in MEASURED or key == "task.systems":
+            yield shlex.quote(word)
+    if is_other_split:
+        yield typed("evaluator.split", pool.split)
+    tuned = data.folder / "model"
+    if tuned.is_dir() and not holds_cross_encoder(tuned):
+        yield typed("tuned", str(tuned))
+        pooled = {"base", "tuned", *(name.removesuffix(f"-{pool.split}") for name in pool.systems)}
+        yield shlex.quote(f"task.systems=[{', '.join(name for name in COMPARED if name in pooled)}]")

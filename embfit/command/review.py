@@ -87,9 +87,15 @@ def _agreed(folder: Path, path: Path) -> Iterator[str]:
     rows = read_generated(folder).rows
     found = list(agreement(rows, decisions))
     known = {row["_id"] for row in rows}
+    before = sum(bool(row.get("review")) and row["_id"] in decisions.answers for row in rows)
     decided = sum(one.decided for one in found)
     unknown = sum(query not in known for query in decisions.answers)
     yield f"decisions  {decided:,}, {decisions.skipped:,} skipped, {unknown:,} about queries that are not of the run"
+    if before:
+        yield (
+            f"before     {before:,} were decided before this run, which heeded them; the run before says how far they "
+            "and the filters agree"
+        )
     if decisions.changed:
         yield f"changed    {decisions.changed:,} decided in two ways; the last line counts"
     if decided:

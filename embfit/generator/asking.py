@@ -242,8 +242,8 @@ class Asking:
             if len(self._refused) >= ALL_REFUSED or (not self._queue and self.pace.active == 1):
                 self.journal.reopen(self._refused)  # the remedy is another setting, not another document
                 raise UserError(
-                    f"{self.client.address} refuses every request: {answer.refusal}; are {self.group}.url, "
-                    f"{self.group}.model and {self.group}.form right?"
+                    f"{self.client.address} refuses every request: {answer.refusal}; are {self.group}.url and "
+                    f"{self.group}.model right, and does the server take {self.settings.form} requests?"
                 )
         self._advance()
 

@@ -1,8 +1,9 @@
 """Which generated queries are fit to train on. A filter marks and never deletes, so thresholds can be set again.
 
-They are applied in the order of `ORDER`, the cheap ones first, and a query is marked with the first that drops it. The
-round trip follows Promptagator (Dai et al. 2022) with the looser rank of CADET (Tamber et al. 2025): on small
-collections rank 1 costs more than it gains. A cross-encoder and a judge come last, and see what is left alone.
+They are applied in the order of `ORDER`, and a query is marked with the first that drops it. `leak` is the first: a
+person may keep a query against any other mark, and none that evaluates. The cheap ones follow. The round trip is
+Promptagator's (Dai et al. 2022) with the looser rank of CADET (Tamber et al. 2025): on small collections rank 1 costs
+more than it gains. A cross-encoder and a judge come last, and see what is left alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from embfit.text_digests import normalise
 from embfit.vectors import Vectors, unit_length
 
 ORDER = (
-    "form", "improbable", "mention", "leak", "copy", "duplicate", "general", "similar", "round_trip", "cross_encoder",
+    "leak", "form", "improbable", "mention", "copy", "duplicate", "general", "similar", "round_trip", "cross_encoder",
     "judge",
 )  # fmt: skip
 
@@ -115,10 +116,9 @@ class Filters:
             ConfigError: the judge's server is not named, or its key is not set.
             UserError: the cross-encoder cannot be loaded, or the judge cannot be asked.
         """
-        marks: list[str | None] = [self._mark(query) for query in queries]
         forbidden = {normalise(text) for text in never}
         texts = [normalise(query.text) for query in queries]
-        _mark_where(marks, "leak", [text in forbidden for text in texts])
+        marks = ["leak" if text in forbidden else self._mark(query) for query, text in zip(queries, texts, strict=True)]
         runs = [longest_run(words(query.text), words(query.document_text)) for query in queries]
         _mark_where(marks, "copy", [self._copies(query, run) for query, run in zip(queries, runs, strict=True)])
         _mark_where(marks, "duplicate", _repeated(queries, texts, marks))

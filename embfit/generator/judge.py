@@ -111,6 +111,8 @@ class Judge:
             raise ValueError(
                 "key_variable: expected the name of an environment variable that holds the key"
             )  # not its value
+        if self.url is not None and self.model is None:
+            raise ValueError(f"url is set and no model is, so nothing would be graded; set {GROUP}.model=NAME")
         if self.budget.cost is not None and self.price == Price():
             raise ValueError(f"budget.cost is set and no price is; set {GROUP}.price.input and {GROUP}.price.output")
 

@@ -66,7 +66,7 @@ class CrossEncoderMiner(TeacherSettings, RankedMiner):
         return with_teacher_scores(found, [[*positives, *negatives] for positives, negatives in columns])
 
     def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return a training set with the cross-encoder's scores of added documents, as `Teaches` says."""
+        """Return a training set with the cross-encoder's scores of added documents, as `MinesWithScores` says."""
         return score_added_pairs(self.load_teacher(encoder), training_set, mined, store)
 
 

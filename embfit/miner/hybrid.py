@@ -47,9 +47,9 @@ class HybridMiner:
             return self.score_added(self.miner.mine(collection, encoder, store), collection, encoder, store)
 
     def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return a training set with the teacher's scores of all its documents; `Teaches` documents the arguments.
+        """Return a training set with the teacher's scores of all its documents; arguments as `MinesWithScores` says.
 
-        BM25 counts words among all documents of the training set, so all its scores are made anew.
+        BM25 counts words among all documents of the training set, so all its scores are computed again.
         """
         collection, lists = training_set.collection, scored_documents(training_set)
         queries = np.asarray(training_set.rows["query"][:], np.int64)

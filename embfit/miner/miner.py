@@ -32,7 +32,7 @@ class Mines(Protocol):
 
 
 @runtime_checkable
-class Teaches(Mines, Protocol):
+class MinesWithScores(Mines, Protocol):
     """A miner that gives positives and negatives a teacher's scores."""
 
     def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:

@@ -44,7 +44,7 @@ class ScoredMiner(TeacherSettings):
         return with_teacher_scores(found, Ragged(scores, documents.offsets).lists())
 
     def score_added(self, training_set: TrainingSet, mined: Collection, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return a training set with the teacher's scores of added documents; `Teaches` documents the arguments."""
+        """Return a training set with the teacher's scores of added documents, as `MinesWithScores` says."""
         return score_added_pairs(self.load_teacher(encoder), training_set, mined, store)
 
 

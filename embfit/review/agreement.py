@@ -38,12 +38,14 @@ def agreement(rows: Sequence[Mapping[str, Any]], decisions: Decisions) -> Iterat
     """Yield the agreement about the queries that are kept, and about those of each filter, where any were decided.
 
     Args:
-        rows: with the columns of `queries.parquet`; one for each query.
+        rows: with the columns of `queries.parquet`; one for each query. Those with a `review` are left out: their marks
+            say what a person decided before the run, and not what filters say.
         decisions: what people decided.
     """
     counts: dict[str | None, list[int]] = {None: [0, 0]}
     for row in rows:
-        if (answer := decisions.answers.get(row["_id"])) is not None:
+        answer = decisions.answers.get(row["_id"])
+        if answer is not None and not row.get("review"):
             mark = row.get("dropped_by")
             found = counts.setdefault(mark, [0, 0])
             found[0] += 1

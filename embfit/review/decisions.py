@@ -27,8 +27,8 @@ class Decisions:
     Args:
         path: the file that says so.
         answers: query id → `keep` or `drop`.
-        skipped: queries that were looked at and not decided.
-        changed: queries that were decided more than once, in different ways; the last line counts.
+        skipped: queries that were looked at and that no line decides.
+        changed: queries that were decided more than once, in different ways; the last decision counts.
     """
 
     path: Path
@@ -40,22 +40,26 @@ class Decisions:
 def read_decisions(path: Path) -> Decisions:
     """Read decisions: JSON lines with the keys `query_id` and `answer` (`keep`, `drop` or `skip`).
 
+    A query that one person decided and another skipped is decided.
+
     Raises:
         UserError: the file cannot be read or has no line, or a line is malformed; the message names file and line.
     """
     answers: dict[str, str] = {}
-    changed = set()
+    skipped, changed = set(), set()
     for place, record in JsonLines(path):
         query, answer = text_of(place, record, "query_id"), text_of(place, record, "answer")
         if answer not in (KEEP, DROP, SKIP):
             raise UserError(f'{place}: "answer" must be keep, drop or skip, got {answer!r}')
+        if answer == SKIP:
+            skipped.add(query)
+            continue
         if answers.get(query, answer) != answer:
             changed.add(query)
         answers[query] = answer
-    if not answers:
+    if not (answers or skipped):
         raise UserError(f"{path} has no decisions; export them on the page that `embfit review RUN` writes")
-    decided = {query: answer for query, answer in answers.items() if answer != SKIP}
-    return Decisions(path, decided, len(answers) - len(decided), len(changed))
+    return Decisions(path, answers, len(skipped - answers.keys()), len(changed))
 
 
 def answers_of(decisions: Decisions | None) -> Mapping[str, str]:

@@ -38,7 +38,14 @@ def judging_page(
     return CardPage(
         kind="judge",
         name=f"{collection.name} · {pool.split}",
-        source=digest({"corpus": collection.corpus_digest, "split": pool.split, "queries": sorted(pool.judged)}),
+        source=digest(
+            {
+                "corpus": collection.corpus_digest,
+                "split": pool.split,
+                "queries": sorted(pool.judged),
+                "highest": highest,  # a grade of 1 means another thing on another scale
+            }
+        ),
         answers=[Answer(grade, str(grade), label) for grade, label in enumerate(SCALES[highest])],
         cards=[
             Card(query, asked, document, title, text, matcher.shared(asked, f"{title} {text}"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ COLUMNS = pa.schema({"id": pa.string(), "digest": pa.string(), "queries": pa.int
 
 @dataclass(frozen=True)
 class EarlierDocuments:
-    """The documents that a generator wrote about the last time that it read the same data.
+    """The documents that a generator wrote about the last time that it chose among the same data in the same way.
 
     Args:
         path: of the record, which is there from the first time on.
@@ -46,7 +46,8 @@ class EarlierDocuments:
     @classmethod
     def read(cls, generator: Generates, store: Store, run: RunFolder) -> EarlierDocuments:
         """Read the record of a generator about the data of a run's configuration; it is empty the first time."""
-        key = digest({"data": run.config.get("data"), "generator": generator.name})
+        chosen = asdict(generator.documents)  # another limit is no change of the data
+        key = digest({"data": run.config.get("data"), "generator": generator.name, "documents": chosen})
         path = journals_of(store, run.dir) / "documents" / f"{key[:20]}.parquet"
         rows = pq.read_table(path).to_pylist() if path.is_file() else []
         contents = {row["id"]: row["digest"].encode() for row in rows}

@@ -20,7 +20,7 @@ from embfit.generator.tally import describe_generation, why_none_is_kept
 from embfit.generator.training_queries import held_out_documents, with_queries, without_documents
 from embfit.generator.written import WrittenQueries, chosen_documents, filter_queries, journals_of
 from embfit.hints import Having
-from embfit.miner.miner import Mines, Teaches
+from embfit.miner.miner import Mines, MinesWithScores
 from embfit.model import Encoder
 from embfit.records import Collection, Qrels, TrainingSet
 from embfit.report.wording import count
@@ -61,7 +61,7 @@ class TrainingData:
         """
         mined = miner.mine(self.collection, encoder, store)
         masked = mask_positives(mined, self.queries, masked_texts(self.queries))
-        if masked is mined or not isinstance(miner, Teaches):
+        if masked is mined or not isinstance(miner, MinesWithScores):
             return masked
         return miner.score_added(masked, self.collection, encoder, store)
 

@@ -109,7 +109,7 @@ class CrossEncoderTeacher:
         )
         device = context.devices[0]
         ranker, examples = start.load(device), drawn(training_set, self.lists, self.seed)
-        key = self._key(ranker, examples, dev)
+        key = self._key(ranker, examples, dev, trainer)
         folds = None if self.training.folds is None else folds_of(examples, self.training.folds, self.training.seed)
         validate = None if dev is None else reranking_on_dev(dev, CANDIDATES, self.dev_depth)
 
@@ -126,7 +126,7 @@ class CrossEncoderTeacher:
                 into, done = entry / MODEL, entry / f"{name}.json"
                 if name != MODEL:
                     into = into / FOLDS / name
-                if not done.is_file():  # an interrupted training goes on with the first that is not
+                if not done.is_file():  # an interrupted training resumes with the first that is not
                     some = start.load(device)
                     checkpoints = entry / "checkpoints" / name
                     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,13 @@ class CrossEncoderTeacher:
         told = {"teacher_lists": len(examples.rows), **_told(facts), **_held_to_encoder(facts, dev)}
         return TrainedTeacher(teacher, self.weight, context.store, told)
 
-    def _key(self, ranker: CrossEncoder, examples: TrainingSet, dev: EvaluationContext | None) -> dict[str, Any]:
+    def _key(
+        self,
+        ranker: CrossEncoder,
+        examples: TrainingSet,
+        dev: EvaluationContext | None,
+        trainer: partial[pl.Trainer],
+    ) -> dict[str, Any]:
         """Return all that the trained model depends on."""
         collection = examples.collection
         return {
@@ -153,8 +159,15 @@ class CrossEncoderTeacher:
             "examples": ExampleArrays(examples, self.training.max_positives).digest,
             "loss": _identity(self.loss),
             "training": digest(asdict(self.training)),
-            "dev": None if dev is None else [dev.split, dev.collection.qrels_digest(dev.split), self.dev_depth],
+            "ranks": [str(trainer.keywords.get(name)) for name in ("devices", "num_nodes")],  # batches grow with them
+            "dev": None if dev is None else self._judged_on(dev),
         }
+
+    def _judged_on(self, dev: EvaluationContext) -> list[str]:
+        """Return what chooses the weights that are kept: judgements, and the documents that are put in order."""
+        ranked = dev.evaluation(CANDIDATES).ranking.documents
+        candidates = {query: [name for name, _ in found[: self.dev_depth]] for query, found in ranked.items()}
+        return [dev.split, dev.collection.qrels_digest(dev.split), digest(candidates)]
 
 
 def drawn(training_set: TrainingSet, most: int | None, seed: int) -> TrainingSet:
@@ -173,10 +186,16 @@ def _parts(examples: TrainingSet, folds: np.ndarray | None) -> Iterator[tuple[st
 
 
 def _identity(loss: nn.Module) -> dict[str, Any]:
-    """Return a loss's class and values."""
-    plain = {name: value for name, value in vars(loss).items() if isinstance(value, bool | int | float | str)}
+    """Return the classes and values of a loss and of its parts."""
+    parts = {
+        place: {
+            "class": f"{type(part).__module__}.{type(part).__qualname__}",
+            **{name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)},
+        }
+        for place, part in loss.named_modules()
+    }
     tensors = {name: value.tolist() for name, value in (*loss.named_parameters(), *loss.named_buffers())}
-    return {"class": f"{type(loss).__module__}.{type(loss).__qualname__}", **plain, **tensors}
+    return {"parts": parts, "tensors": tensors}
 
 
 def _told(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,18 +47,19 @@ def test_each_filter_drops_what_it_is_for(collection: Collection, tmp_path: Path
         *[("blood of patients", row) for row in (1, 4, 7, 11)],
         ("antibiotics against a virus", 9),
         ("bile and toxins", 6),
+        ("Veins", 0),
     )
-    marks = WORDS.apply(asked, collection, ["is the heart a pump"], never_loaded, Store(tmp_path))
+    marks = WORDS.apply(asked, collection, ["is the heart a pump", "veins"], never_loaded, Store(tmp_path))
     assert marks.dropped_by == [
-        None, "form", "form", "mention", "leak", "copy", "duplicate", *["general"] * 4, "round_trip", None,
+        None, "form", "form", "mention", "leak", "copy", "duplicate", *["general"] * 4, "round_trip", None, "leak",
     ]  # fmt: skip
     assert marks.counts == {
-        "form": 2, "improbable": 0, "mention": 1, "leak": 1, "copy": 1, "duplicate": 1, "general": 4, "similar": 0,
+        "form": 2, "improbable": 0, "mention": 1, "leak": 2, "copy": 1, "duplicate": 1, "general": 4, "similar": 0,
         "round_trip": 1, "cross_encoder": 0, "judge": 0,
     }  # fmt: skip
     assert marks.kept == 2
     assert marks.ranks["bm25"][0] == 1
-    assert marks.ranks["bm25"][11:] == [None, 1]
+    assert marks.ranks["bm25"][11:] == [None, 1, None]
     assert marks.runs[5] == 6
     loose = Filters(similar=None, round_trip=None, copy_words=None, general=9, mention=False, min_words=1)
     again = loose.apply(asked, collection, [], never_loaded, Store(tmp_path))

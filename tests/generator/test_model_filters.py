@@ -143,5 +143,7 @@ def test_what_a_judge_lacks_is_named_by_its_own_key(collection: Collection, tmp_
             judged(server, tmp_path, collection, template=str(tmp_path / "judge.md"))
     with pytest.raises(ValueError, match=r"set generator\.filters\.judge\.price\.input"):
         Judge(budget=Budget(cost=1.0))
+    with pytest.raises(ValueError, match=r"nothing would be graded; set generator\.filters\.judge\.model=NAME"):
+        Judge(url="http://localhost:8000/v1")
     with pytest.raises(ValueError, match="cross_encoder ranks what the rankers find"):
         replace(LOOSE, rankers=(), cross_encoder=CrossEncoderFilter(model="x"))

@@ -57,9 +57,10 @@ def test_without_decisions_nothing_changes() -> None:
     assert apply_decisions([one], None) == ([one], {})
 
 
-def test_the_last_line_of_a_query_counts(tmp_path: Path) -> None:
-    path = lines(tmp_path / "a.jsonl", ("a", "keep"), ("b", "skip"), ("a", "drop"), ("c", "keep"), ("c", "keep"))
-    assert read_decisions(path) == Decisions(path, {"a": "drop", "c": "keep"}, skipped=1, changed=1)
+def test_the_last_decision_about_a_query_counts_and_skipping_is_none(tmp_path: Path) -> None:
+    mine = [("a", "keep"), ("b", "skip"), ("d", "skip"), ("a", "drop"), ("c", "keep"), ("c", "keep")]
+    path = lines(tmp_path / "a.jsonl", *mine, ("c", "skip"), ("d", "keep"))  # another person's are the last two
+    assert read_decisions(path) == Decisions(path, {"a": "drop", "c": "keep", "d": "keep"}, skipped=1, changed=1)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,9 @@ def test_what_is_no_file_of_decisions(tmp_path: Path, text: str, said: str) -> N
 def test_agreement_by_filter() -> None:
     marks = {"a": None, "b": None, "c": None, "d": "form", "e": "round_trip", "f": "round_trip", "g": "copy"}
     rows = [{"_id": name, "dropped_by": mark} for name, mark in marks.items()]
+    rows += [{"_id": "h", "dropped_by": None, "review": "keep"}, {"_id": "i", "dropped_by": "review", "review": "drop"}]
     answers = {"a": "keep", "b": "drop", "c": "keep", "d": "drop", "e": "keep", "f": "drop", "unknown": "keep"}
+    answers |= {"h": "keep", "i": "drop"}  # those were heeded by the run: its marks say what the person said
     found = list(agreement(rows, Decisions(Path("r"), answers)))
     assert found == [Agreement(None, 3, 2), Agreement("form", 1, 1), Agreement("round_trip", 2, 1)]
     # Wilson: centre (2/3 + z²/6) / (1 + z²/3), z = 1.96

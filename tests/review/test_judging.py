@@ -13,6 +13,7 @@ import pytest
 from embfit.data.trec import write_qrels
 from embfit.errors import UserError
 from embfit.review.judgement_pool import JudgementPool, pool_results
+from embfit.review.judging_page import judging_page
 from embfit.review.new_judgements import merge_judgements
 from embfit.review.run_data import RunData
 from embfit.store import Store
@@ -68,6 +69,15 @@ def test_queries_are_drawn_whole_and_in_another_order_by_another_seed(run: RunDa
         assert pool.draw(2, seed) == orders[seed][: len(pool.draw(2, seed))]
         queries = {query for query, _ in pool.draw(2, seed)}
         assert sum(len(pool.unjudged[query]) for query in queries) == len(pool.draw(2, seed)) in (1, 2, 3)
+
+
+def test_another_scale_begins_without_the_grades_of_the_first(run: RunData) -> None:
+    """The browser keeps grades by the page's source, and 1 of 1 is not 1 of 3."""
+    pool = pool_results(run, None, 3, None)
+    pages = [
+        judging_page(pool, pool.draw(cards, 0), highest, run.store, "") for cards, highest in ((2, 1), (9, 1), (2, 3))
+    ]
+    assert pages[0].source == pages[1].source != pages[2].source
 
 
 def test_what_the_run_was_measured_by_counts_as_judged(run: RunData, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from embfit.app import main
 from embfit.data.qrels import read_qrels
-from tests.task.conftest import FineTuning
+from tests.task.conftest import SPLITS, FineTuning
 from tests.task.test_review import page
 
 
@@ -60,6 +61,30 @@ def test_judgements_join_those_that_there_are(evaluated: list[str], capsys: Any)
             for document in [page("second.html")["documents"][place][0]]}  # fmt: skip
     assert left
     assert not left & set(pairs)
+
+
+def test_the_command_that_measures_again_is_of_the_split_and_the_models_of_the_run(
+    command: list[str], capsys: Any, tmp_path: Path
+) -> None:
+    """Of a fine-tuning: judgements of production measure production, and the tuned model beside the base."""
+    qrels = tmp_path / "collection" / "qrels"
+    (qrels / "dev.tsv").rename(qrels / "users.tsv")
+    words = ["data.dev_share=0", "training.steps=2", "evaluator.production=users", "run.dir=run"]
+    assert main([*command, *words]) == 0
+    capsys.readouterr()
+    assert main(["judge", "run", "--split", "users", "--systems", "base-users", "--cards", "9"]) == 0
+    [query, _, place, *_], *_ = page("judge.html")["cards"]
+    document = page("judge.html")["documents"][place][0]
+    Path("judgements.jsonl").write_text(json.dumps({"query_id": query, "document_id": document, "grade": 1}) + "\n")
+    capsys.readouterr()
+    assert main(["judge", "run", "--split", "users", "--read", "judgements.jsonl"]) == 0
+    use = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("use it     python -m embfit "))
+    assert use[-4:] == ["evaluator.split=users", "tuned=run/model", use[-2], "task.qrels=judged.qrels"]
+    assert use[-2].startswith("task.systems=[base, tuned, bm25")
+    assert main([*use, "run.dir=again"]) == 0
+    assert {"base", "tuned", "bm25"} <= json.loads(Path("again/report.json").read_text())["systems"].keys()
+    ranked = Path("again/rankings/tuned.trec").read_text().splitlines()
+    assert {line.split()[0] for line in ranked} == {f"q{row}" for row in SPLITS["dev"]}
 
 
 def test_what_cannot_be_judged_is_told_in_one_line(evaluated: list[str], capsys: Any) -> None:

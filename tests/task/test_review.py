@@ -94,6 +94,12 @@ def test_decisions_are_heeded_by_the_next_run(command: list[str], capsys: Any) -
         kept[1]: (None, "keep"),
         dropped[0]: (None, "keep"),
     }
+    capsys.readouterr()
+    assert main(["review", "two", "--read", "review.jsonl"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("decisions  0, 1 skipped, 1 about queries")
+    assert told[1].startswith("before     4 were decided before this run")
+    assert len(told) == 2
     assert main(["review", "two/dataset", "--cards", "1000", "--out", "again.html"]) == 0
     assert {card[0] for card in page("again.html")["cards"]} == {
         name for name, row in again.items() if not row["review"] and row["dropped_by"] in (None, "round_trip")

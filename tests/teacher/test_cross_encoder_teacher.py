@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+from torch import nn
 
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import EvaluationContext
 from embfit.loss import Binary, Listwise
 from embfit.miner import DenseMiner, HybridMiner, NoNegatives
 from embfit.model import Encoder, Pretrained, load_teacher, save_encoder
-from embfit.records import Collection, TrainingSet
-from embfit.store import Store
+from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
+from embfit.records import Collection, Ranking, TrainingSet
+from embfit.store import Store, digest
 from embfit.teacher import CrossEncoderTeacher
 from embfit.teacher.cross_encoder import drawn
 from embfit.training import ListTraining
@@ -65,7 +68,7 @@ def test_its_scores_are_those_of_what_was_trained_and_join_the_miners(
         np.testing.assert_allclose(row["scores"], expected, atol=1e-4)
 
 
-def test_it_is_trained_once_and_anew_for_other_pairs_or_settings(context: EvaluationContext, store: Store) -> None:
+def test_it_is_trained_once_and_again_for_other_pairs_or_settings(context: EvaluationContext, store: Store) -> None:
     plain = mined(context)
     new_teacher().learn(plain, context, None, TRAINER)
     new_teacher().learn(plain, context, None, TRAINER)
@@ -73,6 +76,35 @@ def test_it_is_trained_once_and_anew_for_other_pairs_or_settings(context: Evalua
     for changed in ({"loss": Listwise(temperature=2.0)}, {"loss": Binary()}, {"lists": 4}, {"seed": 1}):
         new_teacher(**changed).learn(plain, context, None, TRAINER)
     assert store.built.count("teachers") == 5
+
+
+class Summed(nn.Module):
+    """A loss of parts, as a user may write one."""
+
+    on_lists = True
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+
+def test_what_a_trained_teacher_is_kept_under(context: EvaluationContext) -> None:
+    """Values of a loss's parts, the number of ranks, and the documents of a validation are all in the key."""
+    plain, ranker = mined(context), PretrainedCrossEncoder(context.model, max_length=32).load("cpu")
+    dev = context.on("test")
+
+    def key(dev: EvaluationContext, devices: int = 1, **changed: Any) -> str:
+        trainer = partial(pl.Trainer, accelerator="cpu", devices=devices)
+        return digest(new_teacher(**changed)._key(ranker, plain, dev, trainer))
+
+    other = context.on("test")
+    ranking = dev.evaluation("base").ranking
+    turned = Ranking({query: list(found)[::-1] for query, found in ranking.documents.items()})
+    other._found["base"] = replace(dev.evaluation("base"), ranking=turned)
+    keys = [key(dev), key(dev, devices=2), key(other), key(dev, dev_depth=2)]
+    keys += [key(dev, loss=Summed(Listwise(one), Binary())) for one in (1.0, 2.0)]
+    assert len(set(keys)) == 6
+    assert key(dev) == key(context.on("test"))
 
 
 def test_folds_score_what_they_were_not_trained_on(
