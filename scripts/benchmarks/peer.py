@@ -102,7 +102,8 @@ def _choose(
 ) -> dict[str, Any]:
     """Train and measure on dev, and append the result."""
     encoder = _trained(out, run, arguments, collection, store)
-    return _append(out, {**run, "split": "dev", "metrics": validate(evaluator.judging, encoder, collection)})
+    found = validate(evaluator.judging, encoder, collection)
+    return _append(out, {**run, "split": "dev", "metrics": dict(found.metrics)})
 
 
 def _report(
