@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from embfit.bundle import documents, gates
+from embfit.bundle import documents, gates, seen_documents
 from embfit.bundle.manifest import digest_files, write_manifest
 from embfit.bundle.opening import INDEX, WORDS, Bundle
 from embfit.bundle.publishing import Published, quality_record, write_model
@@ -54,6 +54,8 @@ def publish_bridged(
         if old.manifest.words is not None:
             shutil.copytree(old.folder / WORDS, folder / WORDS)
         shutil.copy(old.folder / documents.FILE, folder / documents.FILE)
+        if (old.folder / seen_documents.FILE).is_file():
+            shutil.copy(old.folder / seen_documents.FILE, folder / seen_documents.FILE)
         probes = sample_queries(contexts[0].collection, contexts[0].split)
         model = write_model(folder, encoder, probes, old.manifest.model.dims, store)
         searcher = Searcher(encoder, old.searcher.index, old.searcher.documents, old.searcher.words)

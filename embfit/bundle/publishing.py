@@ -66,7 +66,7 @@ class Contents:
         dims: dimensions that the model was trained to be cut to.
         run: the folder of the run.
         trained_on: identifies the training pairs of the encoder; empty where they are not known.
-        seen: documents that the encoder was trained on; None where they are not known.
+        seen: documents that the encoder was trained on; None takes those that an earlier version of it names.
     """
 
     encoder: Encoder
@@ -121,8 +121,9 @@ def publish(
         _write_index(folder / INDEX, contents.builder, embeddings, earlier, publication)
         model = write_model(folder, encoder, sample_queries(collection, contexts[0].split), contents.dims, store)
         columns = write_documents(folder, collection, contents.texts)
-        if contents.seen is not None:
-            contents.seen.write(folder)
+        seen = _handed_on(versions, earlier) if contents.seen is None else contents.seen
+        if seen is not None:
+            seen.write(folder)
         if contents.words is not None:
             (folder / WORDS).mkdir()
             contents.words.save(folder / WORDS)
@@ -201,6 +202,13 @@ def find_published(
             except UserError as error:
                 log.warning("%s; it is passed over", error)
     return None
+
+
+def _handed_on(versions: BundleVersions, earlier: EarlierVersion | None) -> SeenDocuments | None:
+    """Return the documents that a version of the same encoder says it was trained on; None where none is known."""
+    if earlier is None:
+        return None
+    return SeenDocuments.read(versions.folder / str(earlier.number)) or None
 
 
 def _make_whole(encoder: Encoder) -> None:

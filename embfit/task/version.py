@@ -36,7 +36,7 @@ def make_version(
         run: the folder of the run.
         trained_dims: dimensions that the model was trained to be cut to, which `bundle.dims` overrides.
         trained_on: identifies the training pairs of the model; empty where they are not known.
-        seen: documents that the model was trained on; None where they are not known.
+        seen: documents that the model was trained on; None takes those that an earlier version of it names.
 
     Raises:
         UserError: there is no document, or one cannot be encoded or indexed.
