@@ -64,7 +64,8 @@ class SameQueries:
 class Gates:
     """Limits of a version that is to become champion; None is no limit.
 
-    A limit of what was not measured is passed over and said to be, except `floor` and `slices`, which ask for a number.
+    A limit of what was not measured is passed over and said to be, except `floor` and `slices`: they ask for a number,
+    unless no query is judged and the champion's model has other documents.
 
     Args:
         floor: least nDCG@10. Where no query is judged, that of generated queries is taken, as the training measured it.
@@ -101,7 +102,7 @@ class Gates:
         theirs = None if champion is None else _Side(read_manifest(champion), read_quality(champion))
         results = [
             *self._floor(manifest, theirs, measured_again),
-            *self._slices(measured),
+            *self._slices(manifest, measured, theirs),
             *self._of_the_index(manifest),
         ]
         if theirs is not None:
@@ -119,15 +120,20 @@ class Gates:
             values = list(measured_again.after.values())
             found, what = float(np.mean(values)), f"{METRIC} of {len(values)} generated queries"
         if found is None and champion is not None and _only_documents_differ(new, champion.manifest):
-            said = f"no query is judged, and the model is that of {champion.manifest.label}, on other documents"
-            yield GateResult("floor", True, said)
+            yield GateResult("floor", True, _unjudged(champion))
         else:
             yield _at_least("floor", what, found, self.floor)
 
-    def _slices(self, measured: Mapping[str, Any]) -> Iterator[GateResult]:
+    def _slices(self, new: Manifest, measured: Mapping[str, Any], champion: _Side | None) -> Iterator[GateResult]:
+        known: Mapping[str, Mapping[str, float]] = measured["slices"]
+        unjudged = new.quality is None
         for name, least in (self.slices or {}).items():
-            found = measured["slices"].get(name, {}).get(METRIC)
-            yield _at_least(f"slices.{name}", f"{METRIC} of {name}", found, least)
+            found = known.get(name, {}).get(METRIC)
+            if unjudged and champion is not None and _only_documents_differ(new, champion.manifest):
+                yield GateResult(f"slices.{name}", True, _unjudged(champion))
+                continue
+            remedy = f"name one that was ({', '.join(sorted(known))})" if known else "judge some queries"
+            yield _at_least(f"slices.{name}", f"{METRIC} of {name}", found, least, f"; {remedy}, or remove the limit")
 
     def _of_the_index(self, manifest: Manifest) -> Iterator[GateResult]:
         if self.recall is not None and manifest.index.recall is not None:
@@ -216,7 +222,11 @@ def read_quality(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _at_least(gate: str, what: str, found: float | None, least: float) -> GateResult:
+def _unjudged(champion: _Side) -> str:
+    return f"no query is judged, and the model is that of {champion.manifest.label}, on other documents"
+
+
+def _at_least(gate: str, what: str, found: float | None, least: float, remedy: str = "") -> GateResult:
     if found is None:
-        return GateResult(gate, False, f"{what} was not measured, and {least:g} is asked for")
+        return GateResult(gate, False, f"{what} was not measured, and {least:g} is asked for{remedy}")
     return GateResult(gate, found >= least, f"{what} {found:.4f}, limit {least:g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from embfit.bundle.opening import INDEX
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.index import DatabaseIndex, load_hosted
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,13 @@ def promote(
         passed = all(result.passed for result in results)
         if not (passed or force):
             return Promotion(number, champion, results)
+        before = None if champion is None else load_hosted(versions.path(champion) / INDEX)
         if champion is not None:
             versions.point("previous", champion)  # first: a crash between the two must not leave an older one there
         versions.point("champion", number)
         _finish(versions, number)
         _show_to_others(hosted)
+        _warn_of_alias(before, hosted, f"{versions.name}@{number}")
         return Promotion(number, number, results, forced=not passed)
 
 
@@ -99,10 +104,11 @@ def rollback(versions: BundleVersions) -> tuple[int, int]:
             )
         folder = versions.path(previous)
         verify(folder, read_manifest(folder))
-        hosted = _hosted(folder)
+        hosted, before = _hosted(folder), load_hosted(versions.path(champion) / INDEX)
         versions.point("champion", previous)
         versions.point("previous", champion)
         _show_to_others(hosted)
+        _warn_of_alias(before, hosted, f"{versions.name}@{previous}")
         return previous, champion
 
 
@@ -152,6 +158,15 @@ def _show_to_others(hosted: DatabaseIndex | None) -> None:
         raise type(error)(
             f"the version is champion, but others' alias names another one still: {error}; promote it again"
         ) from error
+
+
+def _warn_of_alias(before: DatabaseIndex | None, now: DatabaseIndex | None, label: str) -> None:
+    """Warn where the new champion has nothing in the old one's database: the alias there stays as it is."""
+    if before is not None and (now is None or now.database.place != before.database.place):
+        log.warning(
+            "%s has no collection in %s: other readers of the alias %s there get %s still; tell them, or remove it",
+            *(label, before.database.place, before.alias, before.name),
+        )
 
 
 def _drop_collection(folder: Path) -> None:

@@ -58,7 +58,9 @@ def sql(builder: Builder, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def test_a_version_lives_in_a_database(builder: Builder, versions: BundleVersions, make: Make) -> None:
+def test_a_version_lives_in_a_database(
+    builder: Builder, versions: BundleVersions, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     manifest = make(builder=builder)
     database = database_of(builder)
     assert (manifest.index.recall, manifest.documents.encoded) == (1.0, 0)  # vectors of version 1 were used again
@@ -80,6 +82,8 @@ def test_a_version_lives_in_a_database(builder: Builder, versions: BundleVersion
     assert rollback(versions) == (2, 3)
     assert database.shown("docs") == "docs__2"
     promote(versions, 1, Gates(loss=None))  # which is in no database: others read version 2 still
+    assert "docs@1 has no collection in" in caplog.text
+    assert "other readers of the alias docs there get docs__2 still" in caplog.text
     versions.clear("previous")
     with pytest.raises(UserError, match="docs__2 is what the alias docs names, which other readers ask"):
         prune(versions, keep=0)

@@ -15,6 +15,8 @@ from embfit.bundle.promotion import promote, prune, rollback
 from embfit.errors import UserError
 from tests.bundle.conftest import copy_version
 
+NO_SLICE = "ndcg@10 of none was not measured, and 0.4 is asked for; name one that was (rare), or remove the limit"
+
 
 def measured(versions: BundleVersions, number: int, values: Mapping[str, float], **changes: object) -> None:
     """Publish a copy of version 1 whose nDCG@10 is given by query; `answers` and `slices` may be given, too."""
@@ -52,6 +54,29 @@ def test_a_promotion_and_back(versions: BundleVersions) -> None:
     assert rollback(versions) == (2, 1)
 
 
+def test_slices_ask_for_judged_queries_and_say_what_there_is(versions: BundleVersions) -> None:
+    gates = Gates(loss=None, recall=None, churn=None, slices={"unseen": 0.4})
+    measured(versions, 2, of(0.5, 0.7), slices={"seen": {"ndcg@10": 0.9}})
+    second = versions.path(2)
+    [found] = gates.check(second, versions.path(1))
+    wanted = "ndcg@10 of unseen was not measured, and 0.4 is asked for"
+    assert (found.passed, found.said) == (False, f"{wanted}; name one that was (seen), or remove the limit")
+    manifest = read_manifest(second)
+    (second / "manifest.json").unlink()
+    (second / "quality.json").unlink()
+    (second / "quality.json").write_text(json.dumps({"per_query": {}, "slices": {}, "answers": {}}))
+    unjudged = replace(manifest, quality=None)
+    write_manifest(second, unjudged)
+    [found] = gates.check(second, versions.path(1))
+    assert not found.passed
+    assert found.said.endswith("; judge some queries, or remove the limit")
+    (second / "manifest.json").unlink()
+    write_manifest(second, replace(unjudged, documents=replace(manifest.documents, sha256="0" * 64)))
+    [found] = gates.check(second, versions.path(1))
+    assert (found.passed, found.gate) == (True, "slices.unseen")
+    assert found.said == "no query is judged, and the model is that of docs@1, on other documents"
+
+
 def test_a_version_that_loses_too_much_stays_out(versions: BundleVersions) -> None:
     rewrite(versions, 1, of(*[0.8, 0.6, 0.7, 0.9] * 5))
     measured(versions, 2, of(*[0.5, 0.4, 0.3, 0.7] * 5))
@@ -71,7 +96,7 @@ def test_a_version_that_loses_too_much_stays_out(versions: BundleVersions) -> No
     [
         (Gates(floor=0.6), "floor", "ndcg@10 0.5000, limit 0.6"),
         (Gates(slices={"rare": 0.4}), "slices.rare", "ndcg@10 of rare 0.3000, limit 0.4"),
-        (Gates(slices={"none": 0.4}), "slices.none", "ndcg@10 of none was not measured, and 0.4 is asked for"),
+        (Gates(slices={"none": 0.4}), "slices.none", NO_SLICE),
         (Gates(recall=0.9), "recall", "recall@10 of the exact search 0.8500, limit 0.9"),
         (Gates(recall=None, latency_ms=5), "latency_ms", "p95 7.5 ms, limit 5"),
     ],
