@@ -47,6 +47,7 @@ def register(versions: BundleVersions, uri: str) -> None:
     check_installed()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # embfit works offline
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when MLflow is imported
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's 7 keep a command waiting for minutes
     logging.getLogger("alembic").setLevel(logging.WARNING)  # each new database is a page of lines
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

@@ -13,7 +13,7 @@ from embfit.bundle.documents import matching_rows
 from embfit.bundle.manifest import FILE
 from embfit.bundle.opening import Bundle, open_bundle
 from embfit.bundle.searching import Hit, Mode, Searcher, rerank
-from embfit.bundle.versions import BundleVersions
+from embfit.bundle.versions import BundleVersions, split_version
 from embfit.errors import ConfigError, UserError
 from embfit.index import BM25Index, ExactIndex
 from embfit.model import CrossEncoder, Encoder, Pretrained, encoder_at
@@ -141,9 +141,9 @@ class Retriever:
 def open_retriever(path: str | Path, device: str = "auto", reranker: str | Path | None = None) -> Retriever:
     """Open a model or a bundle; arguments and errors are those of `embfit.load`."""
     ranker = None if reranker is None else CrossEncoder.load(reranker, device=device)
-    name, _, which = str(path).partition("@")
-    if _is_bundle(Path(name).expanduser()):
-        bundle = open_bundle(name, which or "champion", device)
+    folder, which = split_version(str(path))
+    if _is_bundle(folder):
+        bundle = open_bundle(folder, which, device)
         return Retriever(bundle.encoder, ranker, bundle.searcher, bundle)
     if holds_cross_encoder(find_model(str(path))):
         return Retriever(ranker=ranker or CrossEncoder.load(path, device=device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from embfit.errors import ConfigError, UserError
 log = logging.getLogger(__name__)
 
 ALL_GATES = Gates()
+PASSWORD = re.compile(r"://[^/@:]+:.*@")  # of an address: user:password@host
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class BundleSettings:
         registry: the address of an MLflow registry that is told of versions and pointers; None tells none.
 
     Raises:
-        ConfigError: there is to be a registry, and MLflow is not installed.
+        ConfigError: there is to be a registry, and MLflow is not installed, or its address holds a password.
     """
 
     dir: str = "bundles"
@@ -49,6 +51,11 @@ class BundleSettings:
 
     def __post_init__(self) -> None:
         if self.registry is not None:
+            if PASSWORD.search(self.registry):
+                raise ConfigError(
+                    "bundle.registry holds a password, which would stand in the run's records; leave it out, and set "
+                    "MLFLOW_TRACKING_PASSWORD (for a server) or PGPASSWORD (for PostgreSQL)"
+                )
             check_installed()
 
     @property

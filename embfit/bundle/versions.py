@@ -227,6 +227,13 @@ class BundleVersions:
         return FileLock(self.folder / f".{what}.lock")
 
 
+def split_version(path: str) -> tuple[Path, str]:
+    """Return a bundle's folder and which of its versions is meant: `bundles/docs@3`; without an `@`, the champion."""
+    folder = Path(path).expanduser()
+    name, _, which = folder.name.partition("@")
+    return folder.parent / name if name else folder, which or "champion"
+
+
 def bundle_names(folder: Path) -> list[str]:
     """Return the names of the bundles in a folder, sorted."""
     inside = folder.iterdir() if folder.is_dir() else iter(())

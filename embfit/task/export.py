@@ -10,6 +10,7 @@ from pydantic import Field
 
 from embfit.bundle import BundleVersions
 from embfit.bundle.parquet import write_parquet
+from embfit.bundle.versions import split_version
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.model import Pretrained
@@ -80,9 +81,8 @@ def _write_documents(version: str | None, folder: Path) -> None:
     """Write the documents of a bundle's version as Parquet."""
     if not version:
         raise ConfigError("task.version is not set; name a bundle's folder: task.version=bundles/docs, or …/docs@3")
-    path, _, which = version.partition("@")
-    bundle = Path(path).expanduser()
-    source = BundleVersions(bundle.parent, bundle.name).path(which or "champion")
+    bundle, which = split_version(version)
+    source = BundleVersions(bundle.parent, bundle.name).path(which)
     folder.mkdir(exist_ok=True)
     manifest = write_parquet(source, folder / "documents.parquet", "writing documents")
     log.info("%s: %d documents of %d dimensions", manifest.label, manifest.documents.count, manifest.model.width)

@@ -21,6 +21,12 @@ def test_without_mlflow_it_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -
         BundleSettings(registry="sqlite:///registry.db")
 
 
+def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match=r"bundle\.registry holds a password") as refused:
+        BundleSettings(registry="postgresql://me:s3cret/word@db:5432/mlflow")
+    assert "s3cret" not in str(refused.value)
+
+
 def test_a_registry_that_is_not_there_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

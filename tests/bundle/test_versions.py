@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embfit.bundle import BundleVersions
-from embfit.bundle.versions import VersionLease, bundle_names
+from embfit.bundle.versions import VersionLease, bundle_names, split_version
 from embfit.errors import ConfigError, UserError
 from tests.bundle.conftest import copy_version
 
@@ -116,3 +116,18 @@ def test_what_is_not_there(versions: BundleVersions, name: str, which: str, told
 def test_names_that_are_no_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"bundle\.name="):
         BundleVersions(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "folder", "which"),
+    [
+        ("bundles/docs", "bundles/docs", "champion"),
+        ("bundles/docs@3", "bundles/docs", "3"),
+        ("bundles/docs@", "bundles/docs", "champion"),
+        ("/home/me@work/docs@previous", "/home/me@work/docs", "previous"),
+        ("/home/me@work/docs", "/home/me@work/docs", "champion"),
+        (".", ".", "champion"),
+    ],
+)
+def test_a_version_is_named_behind_the_folder(given: str, folder: str, which: str) -> None:
+    assert split_version(given) == (Path(folder), which)
