@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 SWEPT_EVERY = 1.0  # seconds
+BEAT_SECONDS = 5
 
 
 class Server(uvicorn.Server):
@@ -86,13 +87,19 @@ def url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(service: Service, listening: socket.socket, announce: Callable[[], None] | None = None) -> Server:
+def make_server(
+    service: Service,
+    listening: socket.socket,
+    announce: Callable[[], None] | None = None,
+    beat: Callable[[], Awaitable[None]] | None = None,
+) -> Server:
     """Return the HTTP server of a service on an address.
 
     Args:
         service: answers.
         listening: the address.
         announce: is called when requests are answered, after that was logged.
+        beat: is called every `BEAT_SECONDS` while the event loop works.
     """
     address = url(listening)
 
@@ -107,6 +114,8 @@ def make_server(service: Service, listening: socket.socket, announce: Callable[[
         log_config=None,
         access_log=False,
         server_header=False,
+        callback_notify=beat,
+        timeout_notify=BEAT_SECONDS,
         timeout_graceful_shutdown=max(1, round(service.settings.stop_seconds)),
     )
     return Server(config, answers)

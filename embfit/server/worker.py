@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from embfit.bundle import BundleVersions
@@ -34,8 +35,13 @@ def main(arguments: list[str]) -> None:
     def answers() -> None:
         os.write(job.answering, f"{service.live.label}\n".encode())
 
+    async def beat() -> None:
+        if service.batcher.alive:
+            with suppress(OSError):  # the process that listens is gone, and so will this one be
+                os.write(job.answering, b"\n")
+
     threading.Thread(target=_stop_when_left_alone, daemon=True).start()
-    run(service, make_server(service, listening, answers), listening)
+    run(service, make_server(service, listening, answers, beat), listening)
 
 
 def _stop_when_left_alone() -> None:

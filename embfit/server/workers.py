@@ -1,4 +1,4 @@
-"""Several processes that answer at one address: each has a model of its own, and one that ends is replaced.
+"""Several processes that answer at one address: each has a model of its own, and one that ends or hangs is replaced.
 
 The first process takes the address and computes nothing. Its workers inherit the socket, so a connection goes to one
 that is free to take it, and none is lost when a worker ends that had not taken it yet.
@@ -35,6 +35,7 @@ MODULE = "embfit.server.worker"
 THREADS = "OMP_NUM_THREADS"
 LOOKED_EVERY = 0.5  # seconds between looks at whether to stop
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds before a worker is replaced: doubled while the new ones do not answer
+SILENT = 60.0  # seconds without a sign of life, after which a worker that answered before is killed and replaced
 GRACE = 5.0  # seconds beyond server.stop_seconds, after which a worker that does not end is killed
 
 
@@ -48,7 +49,8 @@ class WorkerJob:
         device: what its model is put on.
         store: folder of the store, and whether it is used.
         listening: the descriptor of the socket.
-        answering: the descriptor that it writes its version's label to when it answers.
+        answering: the descriptor that it writes its version's label to when it answers, and an empty line every few
+            seconds from then on, as a sign of life.
     """
 
     settings: Mapping[str, Any]
@@ -78,6 +80,7 @@ class _Worker:
         answers: the end of the pipe that it writes to when it answers, and that ends with it.
         delay: seconds that its successor waits if it ends before it has answered.
         label: the version that it answered with first; empty before that.
+        heard: when it gave the last sign of life (`time.monotonic`).
     """
 
     number: int
@@ -85,6 +88,7 @@ class _Worker:
     answers: int
     delay: float
     label: str = ""
+    heard: float = 0.0
 
 
 class Workers:
@@ -116,6 +120,7 @@ class Workers:
         self.folder = folder
         self._running: list[_Worker] = []
         self._due: list[tuple[float, int, float]] = []  # when, which number, and the delay of the one after
+        self._looked = time.monotonic()
         self._announced = False
         self._stopping = False
 
@@ -139,11 +144,15 @@ class Workers:
         waiting = [worker.answers for worker in self._running]
         heard, _, _ = select.select(waiting, [], [], LOOKED_EVERY)
         for worker in [worker for worker in self._running if worker.answers in heard]:
-            if said := os.read(worker.answers, 1000).decode().strip():
-                worker.label = said
-                log.info("worker %d answers (process %d)", worker.number, worker.child.process.pid)
-            else:
+            said = os.read(worker.answers, 1000).decode()
+            if not said:
                 self._replace(worker, metrics)
+                continue
+            worker.heard = time.monotonic()
+            if not worker.label:
+                worker.label = said.strip()
+                log.info("worker %d answers (process %d)", worker.number, worker.child.process.pid)
+        self._replace_silent(metrics)
         if not self._announced and all(worker.label for worker in self._running):
             self._announced = True
             address = url(self.listening)
@@ -155,6 +164,18 @@ class Workers:
         due, self._due = [one for one in self._due if one[0] <= now], [one for one in self._due if one[0] > now]
         for _, number, delay in due:
             self._start(number, metrics, delay)
+
+    def _replace_silent(self, metrics: str) -> None:
+        """Kill workers that have answered and give no sign of life any more, and let others take their places."""
+        now = time.monotonic()
+        paused = now - self._looked > SILENT / 2  # the whole machine was, perhaps: nobody could give a sign
+        self._looked = now
+        for worker in [worker for worker in self._running if worker.label]:
+            if paused:
+                worker.heard = now
+            elif now - worker.heard > SILENT:
+                worker.child.process.kill()
+                self._replace(worker, metrics, f"it gave no sign of life for {SILENT:g} s")
 
     def _start(self, number: int, metrics: str, delay: float) -> None:
         answers, answering = os.pipe()
@@ -181,8 +202,13 @@ class Workers:
             os.close(answering)
         self._running.append(_Worker(number, child, answers, delay))
 
-    def _replace(self, worker: _Worker, metrics: str) -> None:
+    def _replace(self, worker: _Worker, metrics: str, why: str = "") -> None:
         """Let another worker take the place of one that has ended.
+
+        Args:
+            worker: that has ended.
+            metrics: the folder of what all measured.
+            why: it was ended, where that was done from here.
 
         Raises:
             UserError: not all have answered yet, so the next would hardly fare better.
@@ -190,7 +216,7 @@ class Workers:
         self._running.remove(worker)
         os.close(worker.answers)
         worker.child.end(GRACE)
-        reason = worker.child.error_summary("lower server.workers, or free some memory")
+        reason = why or worker.child.error_summary("lower server.workers, or free some memory")
         if self._stopping:
             return
         if not self._announced:

@@ -22,10 +22,14 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"{name} cannot be opened")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     listening = socket.socket(fileno=job["listening"])
-    listening.setblocking(True)
+    listening.settimeout(0.1)
     os.write(job["answering"], f"{name}@1\n".encode())
     while True:
-        connection, _ = listening.accept()
+        try:
+            connection, _ = listening.accept()
+        except TimeoutError:
+            os.write(job["answering"], b"\n")
+            continue
         with connection:
             connection.sendall(f"{os.getpid()} {os.environ['PROMETHEUS_MULTIPROC_DIR']}".encode())
 

@@ -94,6 +94,27 @@ def test_a_worker_that_ends_is_replaced_and_all_stop_together(
 
 
 @pytest.mark.usefixtures("small")
+def test_a_worker_that_hangs_is_replaced(
+    listening: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(workers, "SILENT", 2.0)
+
+    def watch() -> None:
+        until(lambda: "by 2 workers" in caplog.text)
+        os.kill(pids(tmp_path)[0], signal.SIGSTOP)
+        until(lambda: caplog.text.count("answers (process") == 3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = together(watch)
+    make(listening, tmp_path, "docs").run()
+    thread.join()
+    assert len(pids(tmp_path)) == 3  # the one that gave signs of life was left alone
+    assert re.search(r"worker \d has ended: it gave no sign of life for 2 s; another takes its place", caplog.text)
+    assert all(map(gone, pids(tmp_path)))
+
+
+@pytest.mark.usefixtures("small")
 def test_workers_that_cannot_start_end_the_server(listening: socket.socket, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"worker \d cannot serve: broken cannot be opened \(.*worker-\d\.txt\)"):
         make(listening, tmp_path, "broken").run()
