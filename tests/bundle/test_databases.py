@@ -120,7 +120,7 @@ def test_others_read_the_champion_by_sql(pgvector: PgvectorBuilder, versions: Bu
 
 
 @pytest.mark.slow
-def test_a_build_that_ended_early_is_gone_on_with(
+def test_the_next_build_writes_only_what_is_missing(
     builder: Builder, versions: BundleVersions, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filling, "BATCH", 5)

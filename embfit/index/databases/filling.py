@@ -26,8 +26,8 @@ def fill(
 ) -> str:
     """Put the vectors of a version's documents into a collection of its own, and return its name.
 
-    A collection that an earlier build of the same vectors left unfinished is gone on with, under the new name; others
-    that this bundle left are removed.
+    An earlier build of the same vectors may have left its collection unfinished: it gets the new name, and only what it
+    lacks is written. Other collections that unfinished builds of this bundle left are removed.
 
     Args:
         database: gets the collection.

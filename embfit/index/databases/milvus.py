@@ -77,7 +77,7 @@ class MilvusBuilder:
         label: str | None = None,
         publication: Publication | None = None,
     ) -> None:
-        """Fill a version's collection; a build that ended early is gone on with.
+        """Fill a version's collection; what a build that ended early has written is kept.
 
         Raises:
             UserError: the server does not answer, or refuses.

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from embfit.errors import ConfigError, UnavailableError, UserError, first_line
+from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
-from embfit.index.databases.database import SEPARATOR, Description, metadata, read_key, refused
+from embfit.index.databases.database import SEPARATOR, Description, metadata
 from embfit.index.databases.database_index import DatabaseIndex, open_database_index, write_database_index
+from embfit.index.databases.postgres_connections import PostgresConnections
 from embfit.index.files import read_settings
 from embfit.index.protocol import NOTHING, EarlierIndex, Publication
 from embfit.records import Embeddings
@@ -29,17 +29,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KIND = "pgvector"
-OLDEST = (0, 8)  # pgvector's release: iterative scans, without which a graph returns at most ef_search documents
 DEEPEST = 1000  # pgvector's limit of hnsw.ef_search
 MOST_DIMENSIONS = {"vector": 2000, "halfvec": 4000}  # of a graph
 NAME_BYTES = 63  # of PostgreSQL's identifiers; longer ones are cut without an error
 BESIDE = len("__000000000_hnsw")  # the version's number and what a graph's name adds to the bundle's
 
-Result = TypeVar("Result")
 VectorType: TypeAlias = Literal["vector", "halfvec"]
 """Of pgvector's columns: four bytes a value, or two."""
-
-_connections = threading.local()  # one for each thread and database; versions of a bundle share it
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class PgvectorBuilder:
         label: str | None = None,
         publication: Publication | None = None,
     ) -> None:
-        """Fill a version's table; a build that ended early is gone on with.
+        """Fill a version's table; what a build that ended early has written is kept.
 
         Raises:
             UserError: the server does not answer, has no pgvector or an old one, or refuses.
@@ -155,7 +151,7 @@ class PgvectorDatabase:
 
     def collections(self, bundle: str) -> Mapping[str, Description | None]:
         """Return the tables of a bundle's name, with their comments."""
-        found = self._read(
+        found = self._connections.read(
             lambda connection: connection.execute(
                 "SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c "
                 "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r' "
@@ -191,13 +187,13 @@ class PgvectorDatabase:
     def count(self, name: str) -> int:
         """Return how many rows a table has."""
         statement = self._named("SELECT count(*) FROM {}", name)
-        return int(self._read(lambda connection: connection.execute(statement).fetchall())[0][0])
+        return int(self._connections.read(lambda connection: connection.execute(statement).fetchall())[0][0])
 
     def width(self, name: str) -> int:
         """Return how many dimensions the column of vectors has."""
         statement = "SELECT atttypmod FROM pg_attribute WHERE attrelid = %s::regclass AND attname = 'embedding'"
         table = self._named("{}", name).as_string()
-        found = self._read(lambda connection: connection.execute(statement, (table,)).fetchall())
+        found = self._connections.read(lambda connection: connection.execute(statement, (table,)).fetchall())
         return int(found[0][0]) if found else 0
 
     def add(self, name: str, first: int, vectors: np.ndarray, documents: pa.Table) -> None:
@@ -218,7 +214,7 @@ class PgvectorDatabase:
                     beside = Jsonb(metadata(document), dumps=_json)
                     copy.write_row((row, *texts, beside, converted(vector)))
 
-        self._once(work, "what was written before is kept, and the same command goes on with it")
+        self._connections.write(work, "what was written before is kept, and the same command goes on with it")
 
     def finish(self, name: str) -> None:
         """Build the graph, where there is to be one, and count what the planner goes by."""
@@ -259,7 +255,7 @@ class PgvectorDatabase:
                     cursor.nextset()
             return found
 
-        return self._read(work)
+        return self._connections.read(work)
 
     def shown(self, alias: str) -> str | None:
         """Return the name of the table that a view names.
@@ -273,7 +269,9 @@ class PgvectorDatabase:
             "AND t.oid <> v.oid LIMIT 1) FROM pg_class v JOIN pg_namespace n ON n.oid = v.relnamespace "
             "WHERE n.nspname = %s AND v.relname = %s"
         )
-        found = self._read(lambda connection: connection.execute(statement, (self.settings.schema, alias)).fetchall())
+        found = self._connections.read(
+            lambda connection: connection.execute(statement, (self.settings.schema, alias)).fetchall()
+        )
         if not found:
             return None
         [(kind, table)] = found
@@ -295,22 +293,34 @@ class PgvectorDatabase:
             "type": sql.SQL(self.settings.vector_type),
         }
         replaced = sql.SQL("CREATE OR REPLACE VIEW {view} AS " + select).format(**parts)
-        anew = [sql.SQL("DROP VIEW {view}").format(**parts), sql.SQL("CREATE VIEW {view} AS " + select).format(**parts)]
+        again = [
+            sql.SQL("DROP VIEW {view}").format(**parts),
+            sql.SQL("CREATE VIEW {view} AS " + select).format(**parts),
+        ]
 
         def work(connection: Connection[Any]) -> None:
             try:
                 connection.execute(replaced)
             except errors.InvalidTableDefinition:  # another type of vectors
                 with connection.transaction():
-                    for statement in anew:
+                    for statement in again:
                         connection.execute(statement)
-                log.warning("%s: the view %s was made anew; grant others the right to read it again", self.place, alias)
+                log.warning(
+                    "%s: the view %s was dropped and made again; grant others the right to read it", self.place, alias
+                )
 
-        self._once(work, f"the view {alias} is as it was")
+        self._connections.write(work, f"the view {alias} is as it was")
 
     def drop(self, name: str) -> None:
         """Remove a table."""
         self._write("DROP TABLE IF EXISTS {}", name)
+
+    @property
+    def _connections(self) -> PostgresConnections:
+        given = self.settings
+        return PostgresConnections(
+            self.place, given.host, given.port, given.database, given.user, given.key_variable, given.timeout
+        )
 
     def _converter(self) -> Callable[[np.ndarray], Any]:
         from pgvector import HalfVector, Vector
@@ -326,102 +336,7 @@ class PgvectorDatabase:
 
     def _write(self, statement: str, name: str, **parts: Composable) -> None:
         named = self._named(statement, name, **parts)
-        self._once(lambda connection: connection.execute(named), "start the command again when it does")
-
-    def _read(self, work: Callable[[Connection[Any]], Result]) -> Result:
-        """Do work that changes nothing; again, over a new connection, where the old one was lost meanwhile."""
-        try:
-            return self._once(work, "")
-        except _LostError:
-            return self._once(work, "ask again")
-
-    def _once(self, work: Callable[[Connection[Any]], Result], remedy: str) -> Result:
-        """Do work over this thread's connection.
-
-        Raises:
-            UnavailableError: the server does not answer, or the connection was lost.
-            UserError: the server refuses.
-        """
-        import psycopg
-
-        connection = self._connection()
-        try:
-            return work(connection)
-        except psycopg.errors.QueryCanceled as error:
-            raise UnavailableError(
-                f"{self.place} took more than index.timeout={self.settings.timeout:g} s; ask again, or raise it"
-            ) from error
-        except psycopg.OperationalError as error:
-            if not connection.broken:
-                raise refused(self.place, first_line(error)) from error  # its disk is full, or memory
-            self._forget()
-            raise _LostError(f"{self.place} does not answer any more ({first_line(error)}); {remedy}") from error
-        except psycopg.errors.UndefinedTable as error:
-            raise UserError(f"{self.place}: {first_line(error)}; make a new version (task=index)") from error
-        except psycopg.Error as error:
-            raise refused(self.place, first_line(error)) from error
-
-    def _connection(self) -> Connection[Any]:
-        """Return this thread's connection, made and checked when it is first wanted."""
-        import psycopg
-        from pgvector.psycopg import register_vector
-
-        given = self.settings
-        there: dict[Any, Connection[Any]] = _connections.__dict__.setdefault("there", {})
-        key = (given.host, given.port, given.database, given.user, given.key_variable)
-        if key in there and not there[key].closed:
-            return there[key]
-        password = read_key(given.key_variable)
-        try:
-            connection = psycopg.connect(
-                host=given.host,
-                port=given.port,
-                dbname=given.database,
-                user=given.user,
-                password=password,
-                connect_timeout=max(2, round(given.timeout)),
-                application_name="embfit",
-                autocommit=True,
-            )
-        except psycopg.Error as error:
-            why = first_line(error)
-            raise UnavailableError(f"{self.place} cannot be reached: {why}; see index.host and index.port") from error
-        self._check_extension(connection)
-        register_vector(connection)
-        there[key] = connection
-        return connection
-
-    def _check_extension(self, connection: Connection[Any]) -> None:
-        """Make sure that pgvector is there, and new enough.
-
-        Raises:
-            UserError: it is not.
-        """
-        import psycopg
-
-        try:
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        except psycopg.Error as error:
-            raise UserError(
-                f"{self.place} has no pgvector ({first_line(error)}); install it, and run CREATE EXTENSION vector"
-            ) from error
-        [(release,)] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchall()
-        if tuple(map(int, str(release).split(".")[:2])) < OLDEST:
-            raise UserError(
-                f"{self.place} has pgvector {release}, and {'.'.join(map(str, OLDEST))} is the oldest that embfit "
-                "searches; install a newer one, and run ALTER EXTENSION vector UPDATE"
-            )
-
-    def _forget(self) -> None:
-        """Close this thread's connections; the next work makes new ones."""
-        there: dict[Any, Connection[Any]] = _connections.__dict__.setdefault("there", {})
-        for connection in there.values():
-            connection.close()
-        there.clear()
-
-
-class _LostError(UnavailableError):
-    """A connection that was there is lost."""
+        self._connections.write(lambda connection: connection.execute(named), "start the command again when it does")
 
 
 def _graph(table: str) -> str:
