@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -18,7 +21,7 @@ import pytest
 from embfit.bundle import BundleVersions
 from embfit.errors import UserError
 from embfit.model import Encoder
-from embfit.server import ServerSettings, workers
+from embfit.server import ServerSettings, running, worker, workers
 from embfit.server.running import listen
 from embfit.server.workers import WorkerJob, Workers
 from embfit.store import Store
@@ -148,6 +151,35 @@ def test_a_job_is_read_as_it_was_written() -> None:
     found = WorkerJob.read(job.written())
     assert (tuple(found.bundle), tuple(found.store)) == (job.bundle, job.store)
     assert (found.settings, found.device, found.listening, found.answering) == (job.settings, "cuda:1", 4, 5)
+
+
+def test_a_worker_says_its_version_and_then_gives_signs_of_life(
+    versions: BundleVersions, listening: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[running.Server] = []
+
+    def make_server(*given: Any) -> running.Server:
+        made.append(running.make_server(*given))
+        return made[0]
+
+    monkeypatch.setattr(running, "BEAT_SECONDS", 0)
+    monkeypatch.setattr(worker, "make_server", make_server)
+    monkeypatch.setattr(worker, "listen", lambda: None)
+    monkeypatch.setattr(worker, "_stop_when_left_alone", lambda: None)
+    answers, answering = os.pipe()
+    bundle, store = (str(versions.dir), versions.name), (str(tmp_path / "store"), True)
+    job = WorkerJob(asdict(ServerSettings(port=0)), bundle, "cpu", store, os.dup(listening.fileno()), answering)
+    thread = together(lambda: worker.main([job.written()]))
+    try:
+        until(lambda: select.select([answers], [], [], 0)[0])
+        assert os.read(answers, 7) == b"docs@1\n"
+        until(lambda: select.select([answers], [], [], 0)[0])
+        assert os.read(answers, 1) == b"\n"
+    finally:
+        made[0].should_exit = True
+        thread.join()
+        os.close(answers)
+        os.close(answering)
 
 
 def bundles_of(text: str) -> dict[int, str]:
