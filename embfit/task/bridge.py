@@ -1,4 +1,4 @@
-"""`task=bridge`: a new model on the old index, for the time that encoding all documents anew takes."""
+"""`task=bridge`: a new model on the old index, until that model has encoded all documents."""
 
 from __future__ import annotations
 
