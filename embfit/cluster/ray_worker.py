@@ -86,8 +86,7 @@ class Worker:
         import torch
 
         self._do = None
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # nothing where no GPU was used
 
     def _fetch(self, reference: Any) -> Do:
         import torch
