@@ -17,17 +17,38 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from embfit.errors import UserError, first_line
+from embfit.errors import ConfigError, UserError, first_line
 from embfit.progress import progress
 
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+LOGIN = re.compile(r"[^/@:]*:(?!\d+/)[^@]*@")  # `KEY:SECRET@`, whose secret may hold slashes; no `HOST:80/`
 ARROW = ("s3", "gs")  # schemes
-VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")  # what tells contents apart
+RETRY_SECONDS = 60  # of Google's storage; by default it looks for credentials for a quarter of an hour, silently
+VERSIONS = (  # what tells contents apart, by the names that fsspec's file systems give it
+    "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "generation",
+    "mtime", "LastModified", "Last-Modified", "last_modified", "modified", "created",
+)  # fmt: skip
 
 
 def is_remote(path: str) -> bool:
     """Say whether a path is an address in object storage (`s3://bucket/folder`)."""
     return REMOTE.match(path) is not None
+
+
+def address_problem(address: str) -> str | None:
+    """Say why an address is refused, without what it must not hold: keys and options, which logs would show."""
+    scheme, _, rest = address.partition("://")
+    if LOGIN.match(rest):
+        return (
+            f"{scheme}://…@{rest.rpartition('@')[2]}: the address holds a key, which logs would show; give keys by the "
+            "cloud's own means, such as AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if scheme.lower() in ARROW and "?" in rest:
+        return (
+            f"{scheme}://{rest.partition('?')[0]}?…: an address takes no options; set AWS_REGION and AWS_ENDPOINT_URL "
+            "in the environment"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -36,7 +57,7 @@ class RemoteFile:
 
     Args:
         bytes: its size.
-        version: tells its content from others under the same name.
+        version: tells its content from others under the same name; empty where the storage gives none.
     """
 
     bytes: int
@@ -49,9 +70,16 @@ class RemoteFolder:
 
     Args:
         address: where it is: `s3://bucket/folder`.
+
+    Raises:
+        ConfigError: the address holds a password, or options, which would be written into logs and run folders.
     """
 
     address: str
+
+    def __post_init__(self) -> None:
+        if refused := address_problem(self.address):
+            raise ConfigError(refused)
 
     def child(self, name: str) -> RemoteFolder:
         """Return a folder or a file in this one."""
@@ -80,14 +108,17 @@ class RemoteFolder:
             if entry["type"] == "file":
                 return {"": _file(entry)}
             found = system.find(root, detail=True, on_error="raise")  # its default finds nothing where it may not look
-        return {path.removeprefix(root).lstrip("/"): _file(found[path]) for path in sorted(found)}
+            return {path.removeprefix(root).lstrip("/"): _file(found[path]) for path in sorted(found)}
 
     def download(self, names: Sequence[str], folder: Path, label: str | None = None) -> None:
         """Copy files of the folder into one of this machine, under the same paths; a single file becomes `folder`.
 
         Raises:
-            UserError: the storage cannot be reached or read, or a file came shorter than it is.
+            UserError: the storage cannot be reached or read, a name leads out of the folder, or a file came shorter
+                than it is.
         """
+        if outside := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
+            raise UserError(f"{self.address} names {outside[0]}, which is outside that folder; nothing is copied")
         places = {name: folder / name if name else folder for name in names}
         for path in places.values():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +175,8 @@ class RemoteFolder:
         scheme, _, path = self.address.partition("://")
         if scheme.lower() in ARROW:
             return _arrow_system(scheme.lower(), path.partition("/")[0]), path.rstrip("/")
-        system, root = url_to_fs(self.address)
+        options = {"auto_mkdir": True} if scheme.lower() == "file" else {}
+        system, root = url_to_fs(self.address, **options)
         return system, str(root).rstrip("/")
 
     @contextmanager
@@ -169,11 +201,18 @@ def _arrow_system(scheme: str, bucket: str) -> Any:
     if scheme == "s3" and (region or endpoint):  # else Arrow asks AWS for the bucket's region
         system = fs.S3FileSystem(region=region, endpoint_override=endpoint)
     else:
-        system, _ = fs.FileSystem.from_uri(f"{scheme}://{bucket}")
+        options = f"?retry_limit_seconds={RETRY_SECONDS}" if scheme == "gs" else ""
+        system, _ = fs.FileSystem.from_uri(f"{scheme}://{bucket}{options}")
     return ArrowFSWrapper(system)
 
 
 def _file(entry: dict[str, Any]) -> RemoteFile:
-    """Return what fsspec says of a file."""
+    """Return what fsspec says of a file.
+
+    Raises:
+        ValueError: it gives no size.
+    """
     version = next((str(entry[name]) for name in VERSIONS if entry.get(name)), "")
+    if entry.get("size") is None:
+        raise ValueError(f"the storage gives no size of {entry['name']}; copy it to this machine")
     return RemoteFile(int(entry["size"]), version)

@@ -97,9 +97,10 @@ def _line_advance(label: str, total: int, unit: str, note: Callable[[], str] | N
         if now - shown >= LINE_SECONDS:
             shown = now
             spent = now - started
-            left = (total - done) * spent / (done - completed)
-            speed = ", ".join(_rate_and_note(_per_second(done - completed, spent), note))
-            log.info("%s: %d of %d %s, %s, %.0f s left", label, done, total, unit, speed, left)
+            since = done - completed
+            left = f"{(total - done) * spent / since:.0f} s left" if since > 0 else "no estimate of the time left"
+            speed = ", ".join(_rate_and_note(_per_second(since, spent), note))
+            log.info("%s: %d of %d %s, %s, %s", label, done, total, unit, speed, left)
 
     return advance
 

@@ -144,7 +144,7 @@ class Store:
         if not resumable:
             shutil.rmtree(unfinished, ignore_errors=True)  # a killed process left it: this one holds the lock
         unfinished.mkdir(exist_ok=True)
-        unfinished.touch()  # begun anew, so not abandoned
+        unfinished.touch()  # being built again, so not abandoned
         _remove_abandoned(final.parent)
         try:
             with _naming(self.dir):
@@ -178,15 +178,15 @@ class Store:
         return True
 
     def _share(self, final: Path) -> None:
-        """Copy an entry into the shared folder; where that fails, it stays here alone."""
+        """Copy an entry into the shared folder, unless it is there; where that fails, it stays here alone."""
         if self.shared is None or final.parent.name == DOWNLOADS:
             return
         names = [path.relative_to(final).as_posix() for path in sorted(final.rglob("*")) if path.is_file()]
         names.sort(key=lambda name: name == KEY)  # last: who finds it finds all
+        remote = self.shared.child(f"{final.parent.name}/{final.name}")
         try:
-            self.shared.child(f"{final.parent.name}/{final.name}").upload(
-                names, final, f"sharing {final.parent.name} with other machines"
-            )
+            if remote.read_text(KEY) is None:  # else its files would be replaced while others read them
+                remote.upload(names, final, f"sharing {final.parent.name} with other machines")
         except UserError as error:
             log.warning("%s are not shared: %s", final.parent.name, error)
 

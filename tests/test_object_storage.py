@@ -85,6 +85,53 @@ def test_what_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
         Beir("nowhere://x").load(Store(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["../escaped", "a/../../escaped"])
+def test_a_file_that_leads_out_of_its_folder_is_not_copied(name: str, bucket: str, tmp_path: Path) -> None:
+    """Names come from whoever may write to the bucket, and S3 takes two dots in a key."""
+    put(f"{bucket}/docs", {"a.md": "x"})
+    system, root = fsspec.core.url_to_fs(f"{bucket}/docs")
+    system.store[f"{root}/{name}"] = system.store[f"{root}/a.md"]
+    with pytest.raises(UserError, match=rf"docs names {name}, which is outside that folder; nothing is copied$"):
+        Documents(f"{bucket}/docs").load(Store(tmp_path / "store"))
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_an_address_holds_no_key_and_no_options() -> None:
+    for address, told in (
+        (
+            "s3://AKIA1:se/cr@et@team/x",
+            r"^s3://…@team/x: the address holds a key, which logs would show; .*AWS_PROFILE",
+        ),
+        ("s3://team/x?region=eu-1", r"^s3://team/x\?…: an address takes no options; set AWS_REGION"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            RemoteFolder(address)
+    for address in ("abfs://box@team.dfs.core.windows.net/x", "http://host:8080/a@b/x", "s3://team/a:b@c/x"):
+        assert RemoteFolder(address).name == "x"
+
+
+def test_keys_are_refused_before_a_run_writes_them_down() -> None:
+    loader = make_loader()
+    for overrides, told in (
+        (["data=beir", "data.path='s3://A:secret@team/x'"], r"^data\.path: s3://…@team/x: the address holds a key"),
+        (["store.shared='s3://A:secret@team/x'"], r"^store\.shared: s3://…@team/x: the address holds a key"),
+        (["store.shared=/mnt/store"], r"^store\.shared: /mnt/store is no address in object storage, .* one store\.dir"),
+    ):
+        values, origins = resolve_all(loader, overrides)
+        with pytest.raises(ConfigError, match=told) as refused:
+            check(values, origins, loader.groups())
+        assert "secret" not in str(refused.value)
+
+
+def test_a_change_that_would_not_be_noticed_is_refused(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(f"{bucket}/small", COLLECTION)
+    monkeypatch.setattr("embfit.object_storage.VERSIONS", ())
+    with pytest.raises(UserError, match=r"neither a version nor a time of corpus\.jsonl, so a changed file would"):
+        Beir(f"{bucket}/small").load(Store(tmp_path))
+
+
 def test_a_result_that_one_machine_has_made_is_found_by_another(bucket: str, tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "inner").mkdir()
@@ -110,6 +157,19 @@ def test_a_result_that_is_half_shared_is_made_again(bucket: str, tmp_path: Path)
     second.entry("numbers", {"n": 1}, lambda folder: (folder / "number").write_text("1"), version=1)
     assert second.built == ["numbers"]
     assert system.exists(f"{root}/key.json")
+
+
+def test_a_result_that_is_shared_by_now_is_not_replaced(bucket: str, tmp_path: Path) -> None:
+    """Two machines that build one entry at the same time may differ in last bits, which must not be mixed."""
+    first, second = (Store(tmp_path / name, shared=f"{bucket}/store") for name in ("first", "second"))
+
+    def build(folder: Path) -> None:
+        first.entry("numbers", {"n": 1}, lambda other: (other / "number").write_text("1"), version=1)
+        (folder / "number").write_text("1.0")
+
+    made = second.entry("numbers", {"n": 1}, build, version=1)
+    assert (made / "number").read_text() == "1.0"
+    assert RemoteFolder(f"{bucket}/store/numbers/{made.name}").read_text("number") == "1"
 
 
 def test_what_cannot_be_shared_stays_here(

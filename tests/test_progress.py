@@ -44,6 +44,22 @@ def test_what_was_done_before_is_no_part_of_the_rate(monkeypatch, caplog):
     ]
 
 
+def test_the_first_step_may_be_nothing(monkeypatch, caplog):
+    clock = iter([0, 20, 40])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress_module.sys.stderr, "isatty", lambda: False, raising=False)
+    with (
+        caplog.at_level(logging.INFO, logger="embfit.progress"),
+        progress_module.progress("training", 100, "steps", completed=90) as advance,
+    ):
+        advance(0)
+        advance(2)
+    assert caplog.messages == [
+        "training: 90 of 100 steps, 0/s, no estimate of the time left",
+        "training: 92 of 100 steps, 0.05/s, 160 s left",
+    ]
+
+
 def test_a_label_with_brackets_is_shown_as_it_is():
     bar = _bar("MB")
     bar.add_task("reading a[/b].jsonl", total=3, rate="[x] 2/s")

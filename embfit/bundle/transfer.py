@@ -1,7 +1,8 @@
 """Versions of a bundle in object storage: pushed by the machine that publishes, pulled by those that serve.
 
 A version lies there as it lies here, `NAME/VERSION/…`, and its manifest is written last: a version without one is not
-there yet. Pointers are small files that hold a number (`NAME/champion`), and they are written after what they name.
+there yet. Pointers are small files that hold a number (`NAME/champion`), and they are written after what they name; an
+empty one names nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 def push(versions: BundleVersions, address: str, which: str = "") -> list[int]:
     """Copy versions into object storage, with the pointers; return the numbers of those that were not there.
 
+    All pointers there become those of here where no version is named; else those alone that name the version.
+
     Args:
         versions: the bundle.
         address: the folder of all bundles there: `s3://bucket/bundles`.
@@ -38,14 +41,18 @@ def push(versions: BundleVersions, address: str, which: str = "") -> list[int]:
         folder, manifest = versions.path(number), versions.manifest(number)
         verify(folder, manifest)
         there, here = remote.child(str(number)), (folder / FILE).read_text(encoding="utf-8")
-        if (known := there.read_text(FILE)) is not None:
-            _check_same(manifest.label, known, here, there.address)
+        if (published := there.read_text(FILE)) is not None:
+            _check_same(manifest.label, published, here, there.address)
             continue
         there.upload([*sorted(manifest.files), FILE], folder, f"pushing {manifest.label}")
         pushed.append(number)
-    for name, number in pointers.items():
-        if number in wanted:
-            remote.write_text(name, f"{number}\n")
+    known = _pointers(remote)
+    for name in reversed(POINTERS):  # `previous` before `champion`, as they are moved here
+        named = pointers.get(name)
+        if named in wanted:
+            remote.write_text(name, f"{named}\n")
+        elif named is None and not which and name in known:  # else a challenger that is champion now stays one there
+            remote.write_text(name, "")
     return pushed
 
 
@@ -57,8 +64,8 @@ def pull(versions: BundleVersions, address: str, which: str = "") -> list[int]:
     Args:
         versions: the bundle; its folder is made if it is missing.
         address: the folder of all bundles there.
-        which: a number or a pointer's name; empty for all versions that a pointer names there, which then move the
-            pointers here.
+        which: a number or a pointer's name; empty for all versions that a pointer names there. The pointers here then
+            become those of there; they stay where one version is named.
 
     Raises:
         UserError: there is no such version there, a file is damaged, another version has its number here, or the
@@ -88,8 +95,10 @@ def pull(versions: BundleVersions, address: str, which: str = "") -> list[int]:
         pulled.append(number)
     if not which:
         with versions.changing():
-            for name in POINTERS:
-                if name in pointers and versions.pointer(name) != pointers[name]:
+            for name in reversed(POINTERS):
+                if name not in pointers:
+                    versions.clear(name)
+                elif versions.pointer(name) != pointers[name]:
                     versions.point(name, pointers[name])
     return pulled
 
@@ -101,14 +110,11 @@ def _pointers(remote: RemoteFolder) -> dict[str, int]:
 
 
 def _names(manifest: str, address: str) -> Sequence[str]:
-    """Return the files that a manifest names, all of them in its own folder."""
+    """Return the files that a manifest names."""
     try:
-        names = [str(name) for name in json.loads(manifest)["files"]]
+        return [str(name) for name in json.loads(manifest)["files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{address}/{FILE} is damaged ({error}); push the version again") from error
-    if outside := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
-        raise UserError(f"{address}/{FILE} names {outside[0]}, which is outside the version; it is not pulled")
-    return names
 
 
 def _named_alike(manifest: Manifest, versions: BundleVersions, number: int) -> Manifest:

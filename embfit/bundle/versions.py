@@ -160,9 +160,15 @@ class BundleVersions:
 
     @contextmanager
     def receiving(self, number: int) -> Iterator[Path]:
-        """Give an empty folder that becomes a version with a number that another machine gave it."""
+        """Give an empty folder that becomes a version with a number that another machine gave it.
+
+        Raises:
+            UserError: there is a version of that number by now.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with held(self._lock("publishing"), f"{self.name}: waiting for another process that makes a version"):
+            if number in self.numbers():  # made while this process waited; it must not be replaced
+                raise UserError(f"{self.name}@{number}: another process has made that version meanwhile; run again")
             with self._new_version(number) as unfinished:
                 yield unfinished
             write_text(self.folder / LAST, f"{max(number, self._last())}\n")

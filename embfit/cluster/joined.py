@@ -25,7 +25,8 @@ class Cluster(Protocol):
         """Yield the numbers of parts with their results, in the order in which they are done.
 
         A part whose worker is lost is done again by another one. Parts that no worker has begun when the caller stops
-        asking are not done.
+        asking are not done. One work is done at a time: the results of one are all read, or their iterator is closed,
+        before the next one begins.
 
         Args:
             work: what each worker gets once.

@@ -70,8 +70,8 @@ class RayCluster:
             UserError: the cluster cannot be reached, has no room for the workers, or they cannot start.
         """
         ray = import_ray()
-        here = self._connect(ray)
         try:
+            here = self._connect(ray)
             machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             count = number_of_workers(machines, self._each, self.workers)
             options = {
@@ -119,6 +119,8 @@ class RayCluster:
         before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
+        except SystemExit as end:  # what Ray makes of a SIGTERM meanwhile
+            raise KeyboardInterrupt from end
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UserError(
                 f"cluster.address={address}: no Ray cluster can be joined there ({first_line(error)}); start one with "

@@ -81,6 +81,13 @@ class Worker:
         except UserError as error:
             return Refused(str(error))
 
+    def forget(self) -> None:
+        """Give the memory of the last work back: of a model, on a GPU that this worker shares perhaps."""
+        import torch
+
+        self._do = None
+        torch.cuda.empty_cache()  # nothing where no GPU was used
+
     def _fetch(self, reference: Any) -> Do:
         import torch
 

@@ -90,9 +90,17 @@ class RayWorkers:
         self._await([], at_once=True)
 
     def spread(self, work: Work, part: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
-        """Yield the numbers of parts with their results: as `Cluster.spread`."""
-        name, packed = uuid4().hex, self._ray.put(pack(work))
+        """Yield the numbers of parts with their results: as `Cluster.spread`.
+
+        Raises:
+            RuntimeError: another work has parts on the way; one is done at a time, since parts have numbers alone.
+        """
         waiting, ended = deque(numbers), Counter[int]()
+        if not waiting:
+            return
+        if any(member.parts for member in self._members):
+            raise RuntimeError("workers are at another work; read all of its results, or close it, before the next one")
+        name, packed = uuid4().hex, self._ray.put(pack(work))
 
         def send(member: _Member) -> None:
             number = waiting.popleft()
@@ -112,7 +120,7 @@ class RayWorkers:
                     try:
                         found = self._ray.get(result)
                     except self._ray.exceptions.RayTaskError as error:
-                        raise error.cause from error
+                        raise error.cause or error from error
                     except self._ray.exceptions.RayError as error:
                         number = next(iter(worker.parts.values()))  # it was at that; others were waiting
                         ended[number] += 1
@@ -132,6 +140,7 @@ class RayWorkers:
                 for result in member.parts:
                     self._ray.cancel(result)  # what has not begun is not done
                 member.parts.clear()
+                member.handle.forget.remote()  # the next work is sent in any case, and others need the memory
 
     def end(self) -> None:
         """End all workers at once."""

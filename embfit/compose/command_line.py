@@ -22,7 +22,7 @@ from embfit.version import __version__
 
 HYDRAS_JOBS = ("hydra.callbacks", "hydra.job.chdir", "hydra.job.env_")  # how Hydra runs jobs; embfit runs its own
 COMMANDS: Mapping[str, str] = {
-    "bundle": "versions that can be served: list, verify, promote, rollback, prune, diff",
+    "bundle": "versions that can be served: list, verify, promote, rollback, prune, diff, push, pull",
     "pack": "share choices between teams: new, check, list",
     "review": "a page on which people keep or drop generated queries",
     "judge": "a page on which people judge first results, and the judgements that come of it",

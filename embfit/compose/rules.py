@@ -17,7 +17,7 @@ from embfit.compose.targets import MissingTargetError
 from embfit.compose.tasks import TaskDeclaration, declaration
 from embfit.hints import Location
 from embfit.nearest import suggestion
-from embfit.object_storage import is_remote
+from embfit.object_storage import address_problem, is_remote
 
 Values = Mapping[str, Any]
 
@@ -233,6 +233,24 @@ def locations_are_there(values: Values) -> Iterator[Problem]:
             yield Problem(key, f"{value}: there is no such file or folder")
 
 
+def addresses_can_be(values: Values) -> Iterator[Problem]:
+    """An address in object storage holds no keys, and a shared store is at one."""
+    shared = (values.get("store") or {}).get("shared")
+    if isinstance(shared, str) and not is_remote(shared):
+        yield Problem(
+            "store.shared",
+            f"{shared} is no address in object storage, such as s3://BUCKET/FOLDER; machines that have a disk in "
+            "common name one store.dir",
+        )
+    named = {"store.shared": shared}
+    for key, value, _ in _locations(values):
+        several = value if isinstance(value, Mapping) else {}
+        named |= {f"{key}.{name}": one for name, one in several.items()} or {key: value}
+    for key, value in named.items():
+        if isinstance(value, str) and is_remote(value) and (refused := address_problem(value)):
+            yield Problem(key, refused)
+
+
 def _locations(values: Values) -> Iterator[tuple[str, Any, Location]]:
     """Yield what says where something is, by key, with the mark that the class bears for it."""
     for group, choice in values.items():
@@ -285,5 +303,6 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     callbacks_have_no_work_of_ours,
     teacher_is_learnt_from,
     locations_are_there,
+    addresses_can_be,
     groups_fit_task,
 )

@@ -29,6 +29,11 @@ def local_path(path: str, key: str, store: Store) -> Path:
     files = remote.files()
     if not files:
         raise UserError(f"{path}: there is no such file or folder")
+    if unknown := [name for name, file in files.items() if not file.version]:
+        raise UserError(
+            f"{path}: the storage gives neither a version nor a time of {unknown[0] or 'it'}, so a changed file would "
+            f"not be noticed; copy the files to this machine, and name their folder by {key}"
+        )
 
     def build(folder: Path) -> None:
         remote.download(list(files), folder / remote.name, f"copying {path}")

@@ -58,6 +58,35 @@ def test_pointers_move_when_their_version_is_there(
     copy_version(there, 3)  # no number is given twice
 
 
+def test_a_pointer_that_is_cleared_is_cleared_there_and_by_who_pulls(
+    versions: BundleVersions, there: BundleVersions, address: str
+) -> None:
+    """Else an old challenger stays, and promoting it would put it before a newer champion."""
+    copy_version(versions, 2)
+    versions.point("challenger", 2)
+    push(versions, address)
+    pull(there, address)
+    assert there.pointers() == {"champion": 1, "challenger": 2}
+    versions.point("previous", 1)
+    versions.point("champion", 2)
+    versions.clear("challenger")
+    assert push(versions, address, "2") == []
+    assert pull(there, address) == []
+    assert there.pointers() == {"champion": 2, "challenger": 2}  # with one version named, others are left alone
+    push(versions, address)
+    pull(there, address)
+    assert there.pointers() == {"champion": 2, "previous": 1}
+
+
+def test_a_version_that_was_made_meanwhile_is_not_replaced(versions: BundleVersions) -> None:
+    with (
+        pytest.raises(UserError, match=r"docs@1: another process has made that version meanwhile; run again"),
+        versions.receiving(1),
+    ):
+        pass
+    assert versions.manifest(1).version == 1
+
+
 def test_a_version_of_one_number_alone_moves_no_pointer(
     versions: BundleVersions, there: BundleVersions, address: str
 ) -> None:
@@ -108,7 +137,7 @@ def test_a_manifest_names_no_file_outside(
     manifest = json.loads(str(remote.read_text("manifest.json")))
     manifest["files"][name] = {"bytes": 1, "sha256": "0"}
     remote.write_text("manifest.json", json.dumps(manifest))
-    with pytest.raises(UserError, match=r"names .*escaped, which is outside the version"):
+    with pytest.raises(UserError, match=r"names .*escaped, which is outside that folder; nothing"):
         pull(there, address)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,16 @@ class Ending:
             return os.getpid()
 
         return do
+
+
+@dataclass(frozen=True)
+class Sleeping:
+    """Takes so many seconds for each part."""
+
+    seconds: float
+
+    def prepare(self, device: str) -> Do:
+        return lambda part: time.sleep(self.seconds)
 
 
 @dataclass(frozen=True)

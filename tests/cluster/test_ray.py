@@ -62,6 +62,12 @@ def test_workers_make_what_this_machine_makes(
         other = embed(rescaled, small_collection, "document", Store(tmp_path / "spread")).vectors.rows
         with pytest.raises(UserError, match="set model"):
             list(_joined().spread(Refusing(), lambda number: number, [0]))
+        reading = _joined().spread(Ending(-1), lambda number: number, range(9))
+        next(reading)
+        with pytest.raises(RuntimeError, match="at another work"):  # its parts have the same numbers
+            list(_joined().spread(Ending(-1), lambda number: number, [0]))
+        reading.close()
+        assert [number for number, _ in _joined().spread(Ending(-1), lambda number: number, [7])] == [7]
     assert current_cluster() is None
     said = capfd.readouterr()
     assert said.out + said.err == ""
@@ -74,6 +80,12 @@ def test_workers_make_what_this_machine_makes(
 def test_a_ray_client_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"address=ray://head:10001 is of a Ray client, .* give HOST:6379 or auto"):
         RayCluster(address="ray://head:10001")
+
+
+def test_a_termination_while_ray_starts_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_ray(), "init", lambda **_: sys.exit(signal.SIGTERM))  # as Ray's own handler does
+    with pytest.raises(KeyboardInterrupt), RayCluster().joined():
+        pass
 
 
 @contextmanager
@@ -209,6 +221,38 @@ def test_workers_that_others_leave_no_room_for_are_told() -> None:
         command = [sys.executable, "-c", SECOND_DRIVER, cluster.address]
         found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
     assert "no worker has started for 3 s; free in the cluster are 0 CPUs" in found.stderr, found.stderr
+
+
+@pytest.mark.slow
+def test_a_termination_is_noticed_while_workers_are_waited_for() -> None:
+    process = subprocess.Popen([sys.executable, "-c", WAITING_DRIVER], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "sent\n"
+        time.sleep(1)
+        process.terminate()
+        terminated = time.monotonic()
+        noticed = float(process.stdout.readline())
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+    assert 0 <= noticed - terminated < 5  # the part takes a minute
+
+
+WAITING_DRIVER = """
+import sys, time
+from embfit.cluster import RayCluster, current_cluster
+from embfit.run.process import termination_interrupts
+from tests.cluster.disturbed import Sleeping
+try:
+    with termination_interrupts(), RayCluster(workers=1, object_store_gb=0.1).joined():
+        try:
+            list(current_cluster().spread(Sleeping(60), lambda number: print("sent", flush=True), [0]))
+        finally:
+            print(time.monotonic(), flush=True)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
 
 
 SECOND_DRIVER = """
