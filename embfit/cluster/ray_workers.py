@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 AHEAD = 2  # parts that a worker has been sent: the next one travels while it computes
 ATTEMPTS = 3  # workers that one part may end, or that may fail to start one after another
-START_SECONDS = 120.0  # without any worker, after which the run fails
+START_SECONDS = 300.0  # without any worker, after which the run fails; a start takes a minute on a busy machine
 REASONS = {  # what Ray says in paragraphs
     "memory on the node": "its machine was short of memory, and Ray has ended it",
     "node has died": "its machine is gone",

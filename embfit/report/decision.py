@@ -118,7 +118,7 @@ def _better(found: Comparison, report: Report, unseen: Comparison | None) -> Dec
 
 def _unclear(found: Comparison, evaluations: Sequence[Evaluation]) -> Decision:
     queries = count(found.queries, "query", "queries")
-    reached = next(one.metrics[found.metric] for one in evaluations if one.system == found.a)
+    reached = next((one.metrics[found.metric] for one in evaluations if one.system == found.a), 0.0)
     if reached > 1 - SMALLEST:
         left = f"{found.a} reaches {metric_label(found.metric)} {plain(reached)} on {queries}: nothing is left to gain"
         return Decision("wait", f"Keep {found.a}.", f"{left} on them. Harder queries would tell more.")

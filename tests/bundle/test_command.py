@@ -50,7 +50,10 @@ def test_promotion_and_back(run: Run, versions: BundleVersions) -> None:
     assert run("rollback", "docs") == (0, ["docs@1 is champion, in the place of docs@2"])
     code, lines = run("promote", "docs@2", "bundle.gates.slices={rare:0.4}")
     assert code == 1
-    assert lines[0] == "FAILED  slices.rare: ndcg@10 of rare was not measured, and 0.4 is asked for"
+    assert lines[0] == (
+        "FAILED  slices.rare: ndcg@10 of rare was not measured, and 0.4 is asked for; judge some queries, or remove "
+        "the limit"
+    )
     assert lines[-1] == "embfit: error: docs@2 is not promoted: slices.rare; --force promotes it all the same"
     code, lines = run("promote", "docs@2", "--force", "bundle.gates.slices={rare:0.4}")
     assert (code, lines[-1]) == (0, "docs@2 is champion, though gates did not let it pass (--force)")

@@ -179,8 +179,11 @@ def test_bad_input_is_named(beir_folder, store, file, content, message):
 def test_missing_files_are_named(beir_folder, store, tmp_path):
     with pytest.raises(ConfigError, match=r"data.path=DIR"):
         Beir().load(store)
-    with pytest.raises(UserError, match=r"nowhere is not a folder; data.path must name one"):
+    with pytest.raises(UserError, match=r"nowhere: there is no such file or folder \(data\.path\)$"):
         load(tmp_path / "nowhere", store)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file is not a folder; data.path must name one"):
+        load(tmp_path / "file", store)
     folder = beir_folder(DOCUMENTS, QUERIES)
     with pytest.raises(UserError, match=r"small/qrels has no \.tsv file; a BEIR folder holds corpus\.jsonl"):
         load(folder, store)

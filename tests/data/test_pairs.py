@@ -201,6 +201,7 @@ def test_missing_and_unknown_files(tmp_path, store):
         Pairs().load(store)
     with pytest.raises(UserError, match=r"/a\.csv: there is no such file or folder \(data\.path\)"):
         Pairs(str(tmp_path / "a.csv")).load(store)
+    (tmp_path / "a.txt").touch()
     with pytest.raises(UserError, match=r'a\.txt: the suffix "\.txt" is not a known format; use \.jsonl'):
         Pairs(str(tmp_path / "a.txt")).load(store)
 

@@ -319,7 +319,8 @@ def test_a_server_that_refuses_everything_is_asked_wrongly(tmp_path: Path, make_
     requests, settings = make_requests(50), replace(SETTINGS, structured="none")
     with ModelServer(lambda *_: Answer(404, b"no model tiny")) as server:
         with pytest.raises(
-            UserError, match=r"refuses every request: 404 Not Found: no model tiny; are generator.url, gen"
+            UserError,
+            match=r"refuses every request: 404 Not Found: no model tiny; are generator.url and generator.model right",
         ):
             ask(server, tmp_path / "j", requests, settings)
         assert server.requests <= 10
