@@ -245,7 +245,8 @@ def addresses_can_be(values: Values) -> Iterator[Problem]:
     named = {"store.shared": shared}
     for key, value, _ in _locations(values):
         several = value if isinstance(value, Mapping) else {}
-        named |= {f"{key}.{name}": one for name, one in several.items()} or {key: value}
+        if not key.endswith(".url"):  # of a server, whose class says what is wrong with it
+            named |= {f"{key}.{name}": one for name, one in several.items()} or {key: value}
     for key, value in named.items():
         if isinstance(value, str) and is_remote(value) and (refused := address_problem(value)):
             yield Problem(key, refused)
