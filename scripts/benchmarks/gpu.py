@@ -162,6 +162,7 @@ def _encode(one: Measurement, collection: Any, arguments: argparse.Namespace) ->
 
 
 def _train(one: Measurement, collection: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    import pytorch_lightning as pl
     from training_systems import Case, draw, training_set
 
     from embfit.loss import InfoNCE
@@ -180,43 +181,44 @@ def _train(one: Measurement, collection: Any, arguments: argparse.Namespace) -> 
         gradient_checkpointing=one.checkpointing,
         warmup=0.0,
     )
-    watched = _watched(one.device)
+    watched, numbers = _watched(one.device)
     trainer = partial(
-        watched.trainer, accelerator="gpu" if one.device == "cuda" else "cpu", devices=1, log_every_n_steps=1
+        pl.Trainer,
+        accelerator="gpu" if one.device == "cuda" else "cpu",
+        devices=1,
+        log_every_n_steps=1,
+        logger=numbers,
+        callbacks=[watched],
     )
     with tempfile.TemporaryDirectory() as folder:
         training.fit(encoder, InfoNCE(), training_set(texts), None, trainer, Store(enabled=False), Path(folder))
-    numbers = watched.numbers
     return {
-        "losses": [step["train/loss"] for step in numbers],
-        "norms": [step["train/gradient_norm"] for step in numbers],
+        "losses": [step["train/loss"] for step in numbers.steps],
+        "norms": [step["train/gradient_norm"] for step in numbers.steps],
         "pairs_per_second": one.batch * (STEPS - 1) / (watched.ends[-1] - watched.ends[0]),
         "waits": watched.waits if one.device == "cuda" else None,
     }
 
 
-def _watched(device: str) -> Any:
-    """Return what listens to a training: its numbers, the ends of its steps, and how often a step waits."""
+def _watched(device: str) -> tuple[Any, Any]:
+    """Return what listens to a training: to the ends of its steps and how often a step waits, and to its numbers."""
     import pytorch_lightning as pl
     from pytorch_lightning.loggers.logger import DummyLogger
 
+    class Numbers(DummyLogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps: list[Mapping[str, float]] = []
+
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+            if "train/loss" in metrics:
+                self.steps.append(metrics)
+
     class Watched(pl.Callback):
         def __init__(self) -> None:
-            self.numbers: list[Mapping[str, float]] = []
             self.ends: list[float] = []
             self.waits = 0
             self._recorded: warnings.catch_warnings[list[warnings.WarningMessage]] | None = None
-
-        def trainer(self, **settings: Any) -> pl.Trainer:
-            watched = self
-
-            class Numbers(DummyLogger):
-                def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-                    watched.numbers.append(metrics)
-
-            callbacks = [*settings.pop("callbacks", ()), self]
-            settings.pop("logger", None)
-            return pl.Trainer(**settings, callbacks=callbacks, logger=Numbers())
 
         def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *rest: object) -> None:
             if device == "cuda" and self.ends:  # the first step may wait
@@ -235,7 +237,7 @@ def _watched(device: str) -> Any:
                 torch.cuda.synchronize()
             self.ends.append(time.perf_counter())
 
-    return Watched()
+    return Watched(), Numbers()
 
 
 def _model(arguments: argparse.Namespace) -> Any:
