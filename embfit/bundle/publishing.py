@@ -35,7 +35,7 @@ from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.evaluator.systems import EvaluationContext
-from embfit.index import BM25Index, DatabaseIndex, IndexBuilder, Publication, load_index
+from embfit.index import BM25Index, DatabaseIndex, IndexBuilder, IndexInput, Publication, load_index
 from embfit.index.files import read_settings
 from embfit.model import Encoder, Pretrained, encoder_at, save_encoder
 from embfit.model.back_ends.graph import BackEnd
@@ -227,7 +227,7 @@ def _write_index(
     folder.mkdir()
     before = None if earlier is None else earlier.index
     try:
-        builder.write(embeddings, folder, before, "indexing documents", publication)
+        builder.write(IndexInput(embeddings, before, publication, "indexing documents"), folder)
     except ValueError as error:
         raise UserError(f"the documents cannot be indexed: {error}") from error
 

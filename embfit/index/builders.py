@@ -11,9 +11,9 @@ from pydantic import Field
 
 from embfit.index.approximate import GROWING, ApproximateIndex, Approximation
 from embfit.index.exact import ExactIndex
-from embfit.index.protocol import EarlierIndex, IndexBuilder, Publication
+from embfit.index.protocol import IndexBuilder, IndexInput
 from embfit.index.token_vectors import TokenIndex, TokenIndexing
-from embfit.records import Embeddings, Seed
+from embfit.records import Seed
 from embfit.vectors import Vectors
 
 Values = Annotated[int, Field(ge=0)]
@@ -24,16 +24,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class ExactBuilder:
     """Every vector, compared exactly."""
 
-    def write(
-        self,
-        documents: Embeddings,
-        folder: Path,
-        earlier: EarlierIndex | None = None,
-        label: str | None = None,
-        publication: Publication | None = None,
-    ) -> None:
+    def write(self, given: IndexInput, folder: Path) -> None:
         """Write the vectors as they are."""
-        ExactIndex(documents.vectors, documents.fingerprint).save(folder)
+        ExactIndex(given.documents.vectors, given.documents.fingerprint).save(folder)
 
 
 @dataclass(frozen=True)
@@ -52,22 +45,16 @@ class ApproximateBuilder:
     rebuild_share: Share = 0.2
     seed: Seed = 0
 
-    def write(
-        self,
-        documents: Embeddings,
-        folder: Path,
-        earlier: EarlierIndex | None = None,
-        label: str | None = None,
-        publication: Publication | None = None,
-    ) -> None:
+    def write(self, given: IndexInput, folder: Path) -> None:
         """Write an index of the vectors, or an earlier one of the same method with what is new added.
 
         Raises:
             ValueError: documents have several vectors each.
         """
-        self._index(documents, earlier, label).save(folder)
+        self._index(given).save(folder)
 
-    def _index(self, documents: Embeddings, earlier: EarlierIndex | None, label: str | None) -> ApproximateIndex:
+    def _index(self, given: IndexInput) -> ApproximateIndex:
+        documents, earlier = given.documents, given.earlier
         if earlier is not None and isinstance(earlier.index, ApproximateIndex) and self.method in GROWING:
             before = earlier.index
             same = (before.method, before.seed, before.documents.width) == (
@@ -76,8 +63,8 @@ class ApproximateBuilder:
                 documents.vectors.width,
             )
             if same and before.removed_share_with(earlier.rows) <= self.rebuild_share:
-                return before.updated(documents.vectors, earlier.rows, documents.fingerprint, label)
-        return ApproximateIndex.build(documents.vectors, self.method, documents.fingerprint, self.seed, label)
+                return before.updated(documents.vectors, earlier.rows, documents.fingerprint, given.label)
+        return ApproximateIndex.build(documents.vectors, self.method, documents.fingerprint, self.seed, given.label)
 
 
 @dataclass(frozen=True)
@@ -87,22 +74,16 @@ class TokenBuilder(TokenIndexing):
     Such an index does not keep vectors as they were, so a changed corpus is encoded and indexed as a whole.
     """
 
-    def write(
-        self,
-        documents: Embeddings,
-        folder: Path,
-        earlier: EarlierIndex | None = None,
-        label: str | None = None,
-        publication: Publication | None = None,
-    ) -> None:
+    def write(self, given: IndexInput, folder: Path) -> None:
         """Write an index of the vectors.
 
         Raises:
             ValueError: documents have one vector each, or the format cannot keep their vectors.
         """
+        documents = given.documents
         if documents.vectors.single:
             raise ValueError("index=tokens is for one vector a token, and this model gives one a text; set index=auto")
-        TokenIndex.build(documents.vectors, folder, self, documents.fingerprint, label=label)
+        TokenIndex.build(documents.vectors, folder, self, documents.fingerprint, label=given.label)
 
 
 @dataclass(frozen=True)
@@ -125,16 +106,9 @@ class AutoBuilder:
     rebuild_share: Share = 0.2
     seed: Seed = 0
 
-    def write(
-        self,
-        documents: Embeddings,
-        folder: Path,
-        earlier: EarlierIndex | None = None,
-        label: str | None = None,
-        publication: Publication | None = None,
-    ) -> None:
+    def write(self, given: IndexInput, folder: Path) -> None:
         """Write the index that the number of vectors asks for."""
-        self._builder(documents.vectors).write(documents, folder, earlier, label)
+        self._builder(given.documents.vectors).write(given, folder)
 
     def _builder(self, vectors: Vectors[np.ndarray]) -> IndexBuilder:
         if not vectors.single:

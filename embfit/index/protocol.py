@@ -93,25 +93,32 @@ class Publication:
     texts: bool = True
 
 
+@dataclass(frozen=True)
+class IndexInput:
+    """What an index is made of.
+
+    Args:
+        documents: their vectors, possibly memory-mapped, and what made them.
+        earlier: an index that may be added to, where that is quicker than a new one.
+        publication: the version that the index is for, for one that lives in a database; None for no version.
+        label: the name that progress is shown under; None shows none.
+    """
+
+    documents: Embeddings
+    earlier: EarlierIndex | None = None
+    publication: Publication | None = None
+    label: str | None = None
+
+
 class IndexBuilder(Protocol):
     """The choice of an index: what a YAML of the group `index` names."""
 
-    def write(
-        self,
-        documents: Embeddings,
-        folder: Path,
-        earlier: EarlierIndex | None = None,
-        label: str | None = None,
-        publication: Publication | None = None,
-    ) -> None:
+    def write(self, given: IndexInput, folder: Path) -> None:
         """Index documents and write the index into a folder that exists; `load_index` opens it.
 
         Args:
-            documents: their vectors, possibly memory-mapped, and what made them.
+            given: the documents' vectors, and what else there is.
             folder: gets the index.
-            earlier: an index that may be added to, where that is quicker than a new one.
-            label: the name that progress is shown under; None shows none.
-            publication: the version that the index is for, for one that lives in a database; None for no version.
 
         Raises:
             ValueError: the index cannot hold such vectors.

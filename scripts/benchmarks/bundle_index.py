@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from measuring import unit
 
-from embfit.index import ApproximateBuilder, AutoBuilder, ExactBuilder, IndexBuilder, load_index
+from embfit.index import ApproximateBuilder, AutoBuilder, ExactBuilder, IndexBuilder, IndexInput, load_index
 from embfit.records import Embeddings
 from embfit.vectors import Vectors
 
@@ -77,7 +77,7 @@ def _measure(
 ) -> tuple[dict[str, object], list[list[int]]]:
     folder.mkdir()
     started = time.process_time()
-    BUILDERS[kind].write(Embeddings(documents, "synthetic"), folder)
+    BUILDERS[kind].write(IndexInput(Embeddings(documents, "synthetic")), folder)
     built = time.process_time() - started
     index = load_index(folder)
     rows, milliseconds = [], []

@@ -15,10 +15,9 @@ from embfit.index.databases.filling import fill
 from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
-from embfit.index.protocol import NOTHING, Hits, Publication, check_depth, check_single
+from embfit.index.protocol import NOTHING, Hits, IndexInput, check_depth, check_single
 from embfit.index.rescoring import longest_vectors, readable
 from embfit.progress import progress
-from embfit.records import Embeddings
 from embfit.store import digest
 from embfit.vectors import Vectors
 
@@ -161,10 +160,8 @@ def write_database_index(
     database: Database,
     kind: str,
     settings: Mapping[str, Any],
-    documents: Embeddings,
+    given: IndexInput,
     folder: Path,
-    publication: Publication | None,
-    label: str | None,
 ) -> None:
     """Fill a collection with documents' vectors, and write what finds it again into a folder.
 
@@ -172,16 +169,15 @@ def write_database_index(
         database: gets the collection.
         kind: of the database.
         settings: of the database, without secrets.
-        documents: the vectors.
+        given: the vectors, and the version that the collection is for.
         folder: gets the vectors, too.
-        publication: the version that the collection is for.
-        label: the name that progress is shown under; None shows none.
 
     Raises:
         UserError: the database does not answer, or refuses.
         ValueError: documents have several vectors each, too many dimensions, or one is not finite; or there is no
             version to name the collection by.
     """
+    documents, publication = given.documents, given.publication
     vectors = documents.vectors
     if publication is None:
         raise ValueError(f"index={kind} names its collection by a bundle's version; use it with task=index")
@@ -190,7 +186,7 @@ def write_database_index(
     for start, chunk in vectors.chunks(CHUNK):
         longest_vectors(readable(chunk), "documents", start)
     index = DatabaseIndex(database, "", publication.bundle, vectors, kind, settings, documents.fingerprint)
-    name = fill(database, publication, vectors, index.built_of, label)
+    name = fill(database, publication, vectors, index.built_of, given.label)
     DatabaseIndex(database, name, publication.bundle, vectors, kind, settings, documents.fingerprint).save(folder)
 
 

@@ -20,8 +20,7 @@ from embfit.http_requests import is_address
 from embfit.index.databases.database import SEPARATOR, Description, metadata, read_key, refused
 from embfit.index.databases.database_index import DatabaseIndex, open_database_index, write_database_index
 from embfit.index.files import read_settings
-from embfit.index.protocol import NOTHING, EarlierIndex, Publication
-from embfit.records import Embeddings
+from embfit.index.protocol import NOTHING, IndexInput
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -69,22 +68,14 @@ class MilvusBuilder:
     ef_search: Annotated[int, Field(ge=1)] = 100
     timeout: Annotated[float, Field(gt=0)] = 30.0
 
-    def write(
-        self,
-        documents: Embeddings,
-        folder: Path,
-        earlier: EarlierIndex | None = None,
-        label: str | None = None,
-        publication: Publication | None = None,
-    ) -> None:
+    def write(self, given: IndexInput, folder: Path) -> None:
         """Fill a version's collection; what a build that ended early has written is kept.
 
         Raises:
             UserError: the server does not answer, or refuses.
             ValueError: documents have several vectors each, or too many dimensions; or there is no version.
         """
-        database = MilvusDatabase(self)
-        write_database_index(database, KIND, asdict(self), documents, folder, publication, label)
+        write_database_index(MilvusDatabase(self), KIND, asdict(self), given, folder)
 
 
 def open_milvus(folder: Path) -> DatabaseIndex:

@@ -19,8 +19,7 @@ from embfit.index.databases.database import SEPARATOR, Description, metadata
 from embfit.index.databases.database_index import DatabaseIndex, open_database_index, write_database_index
 from embfit.index.databases.postgres_connections import PostgresConnections
 from embfit.index.files import read_settings
-from embfit.index.protocol import NOTHING, EarlierIndex, Publication
-from embfit.records import Embeddings
+from embfit.index.protocol import NOTHING, IndexInput
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -76,22 +75,14 @@ class PgvectorBuilder:
     ef_search: Annotated[int, Field(ge=1, le=1000)] = 100
     timeout: Annotated[float, Field(gt=0)] = 10.0
 
-    def write(
-        self,
-        documents: Embeddings,
-        folder: Path,
-        earlier: EarlierIndex | None = None,
-        label: str | None = None,
-        publication: Publication | None = None,
-    ) -> None:
+    def write(self, given: IndexInput, folder: Path) -> None:
         """Fill a version's table; what a build that ended early has written is kept.
 
         Raises:
             UserError: the server does not answer, has no pgvector or an old one, or refuses.
             ValueError: documents have several vectors each, or too many dimensions; or there is no version.
         """
-        database = PgvectorDatabase(self)
-        write_database_index(database, KIND, asdict(self), documents, folder, publication, label)
+        write_database_index(PgvectorDatabase(self), KIND, asdict(self), given, folder)
 
 
 def open_pgvector(folder: Path) -> DatabaseIndex:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from embfit.errors import UserError
-from embfit.index import ExactIndex, Publication
+from embfit.index import ExactIndex, IndexInput, Publication
 from embfit.index.databases import filling
 from embfit.index.databases.database import Description
 from embfit.index.databases.database_index import DatabaseIndex, write_database_index
@@ -99,7 +99,9 @@ def publication(version: int, published: tuple[int, ...] = (), identity: str = "
 
 def write(database: Memory, folder: Path, given: Publication, vectors: Vectors[np.ndarray] = VECTORS) -> DatabaseIndex:
     folder.mkdir(exist_ok=True)
-    write_database_index(database, "memory", {"m": 16}, Embeddings(vectors, "made"), folder, given, None)
+    write_database_index(
+        database, "memory", {"m": 16}, IndexInput(Embeddings(vectors, "made"), publication=given), folder
+    )
     saved = read_settings(folder)
     assert saved["kind"] == "memory"
     return DatabaseIndex(database, saved["collection"], "docs", vectors, "memory", saved["database"], saved["source"])
@@ -191,4 +193,4 @@ def test_what_cannot_be_held_is_said(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=said):
             write(Memory(), tmp_path / "1", publication(1), vectors)
     with pytest.raises(ValueError, match="names its collection by a bundle's version"):
-        write_database_index(Memory(), "memory", {}, Embeddings(VECTORS, "made"), tmp_path, None, None)
+        write_database_index(Memory(), "memory", {}, IndexInput(Embeddings(VECTORS, "made")), tmp_path)
