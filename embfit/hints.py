@@ -17,10 +17,12 @@ class Location:
     Args:
         required: whether the value must be set, though the choice's YAML, made for a user's own thing, sets none.
         example: what to write, for the message.
+        service: whether it names a server, or something there: no file, and no address in object storage.
     """
 
     required: bool = False
     example: str = "..."
+    service: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 LISTED = 16  # more names than this are not spelled out
 
@@ -12,6 +13,13 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the name most like the given one, or None when none is like it."""
     matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def lies_beside(path: Path) -> str:
+    """Return the end of a sentence about a path that is not there: what lies beside it under a similar name."""
+    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    meant = next((other for other in sorted(beside) if Path(other).stem == path.stem), nearest(path.name, beside))
+    return f"; did you mean {path.with_name(meant)}?" if meant else ""
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ FLOORS = (
     {"maxsim"},
     {"vectors"},
     {"records", "progress", "http_requests"},
-    {"object_storage"},
+    {"credentials", "object_storage"},
     {"store"},
     {"compose"},
     {"run"},

@@ -16,7 +16,7 @@ from embfit.compose.suitability import groups_fit_task, marks, target_at
 from embfit.compose.targets import MissingTargetError
 from embfit.compose.tasks import TaskDeclaration, declaration
 from embfit.hints import Location
-from embfit.nearest import suggestion
+from embfit.nearest import lies_beside, suggestion
 from embfit.object_storage import address_problem, is_remote
 
 Values = Mapping[str, Any]
@@ -223,14 +223,14 @@ def locations_are_there(values: Values) -> Iterator[Problem]:
     unused = [f"evaluator.systems.{name}." for name in (values.get("evaluator") or {}).get("systems") or {}]
     unused = [prefix for prefix in unused if prefix.split(".")[2] not in measured]
     named: dict[str, Any] = {}
-    for key, value, _ in _locations(values):
-        if not key.startswith(tuple(unused)):
+    for key, value, mark in _locations(values):
+        if not mark.service and not key.startswith(tuple(unused)):
             several = value if isinstance(value, Mapping) else {}  # such as a file for each split
             named |= {f"{key}.{name}": one for name, one in several.items()} or {key: value}
     named["tuned"] = values.get("tuned")
     for key, value in named.items():
         if isinstance(value, str) and value.startswith((".", "/", "~")) and not Path(value).expanduser().exists():
-            yield Problem(key, f"{value}: there is no such file or folder")
+            yield Problem(key, f"{value}: there is no such file or folder{lies_beside(Path(value).expanduser())}")
 
 
 def addresses_can_be(values: Values) -> Iterator[Problem]:
@@ -243,9 +243,9 @@ def addresses_can_be(values: Values) -> Iterator[Problem]:
             "common name one store.dir",
         )
     named = {"store.shared": shared}
-    for key, value, _ in _locations(values):
+    for key, value, mark in _locations(values):
         several = value if isinstance(value, Mapping) else {}
-        if not key.endswith(".url"):  # of a server, whose class says what is wrong with it
+        if not mark.service:  # the class of a server says what is wrong with its address
             named |= {f"{key}.{name}": one for name, one in several.items()} or {key: value}
     for key, value in named.items():
         if isinstance(value, str) and is_remote(value) and (refused := address_problem(value)):

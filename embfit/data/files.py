@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from embfit.errors import UserError
-from embfit.nearest import nearest
+from embfit.nearest import lies_beside
 from embfit.progress import progress
 
 Record: TypeAlias = tuple[str, Mapping[str, Any]]
@@ -58,10 +58,7 @@ def named_path(name: str, key: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    meant = next((other for other in sorted(beside) if Path(other).stem == path.stem), nearest(path.name, beside))
-    hint = f"; did you mean {path.with_name(meant)}?" if meant else ""
-    raise UserError(f"{path}: there is no such file or folder ({key}){hint}")
+    raise UserError(f"{path}: there is no such file or folder ({key}){lies_beside(path)}")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from embfit.credentials import read_key
 from embfit.errors import UserError
 from embfit.http_requests import BUSY, BusyError, answers, is_address, pause_asked
 from embfit.progress import progress
@@ -88,9 +88,7 @@ class Server:
     def _request(self, body: dict[str, Any]) -> urllib.request.Request:
         headers = {"Content-Type": "application/json"}
         if self.key_variable is not None:
-            if self.key_variable not in os.environ:
-                raise UserError(f"the server's key is not set: put it in the environment variable {self.key_variable}")
-            headers["Authorization"] = f"Bearer {os.environ[self.key_variable].strip()}"
+            headers["Authorization"] = f"Bearer {read_key(self.key_variable, 'key_variable')}"
         if not is_address(self._address):
             raise UserError(f"{self.url!r} is no address of a server, such as http://localhost:8080/v1")
         return urllib.request.Request(self._address, json.dumps(body).encode(), headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,9 @@ from pydantic import Field
 from embfit.errors import ConfigError
 from embfit.generator.answers import Form, read_queries
 from embfit.generator.asking import ask_all
-from embfit.generator.asking_settings import AskingSettings, Structured
-from embfit.generator.budget import Budget, Price
-from embfit.generator.client import check_address, read_key
+from embfit.generator.asking_settings import ModelServer
+from embfit.generator.budget import Price
+from embfit.generator.client import check_server, header_key
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
 from embfit.generator.generated import Estimate, GeneratedQuery, Generation
@@ -32,45 +31,29 @@ from embfit.generator.plan import (
     scope_of,
     share_out,
 )
-from embfit.hints import Location
 from embfit.records import Collection, Seed
 from embfit.style import FewShot, Style, StyleExample
 
-JOURNAL = "journal.sqlite"
 BYTES_PER_TOKEN = 4  # of prose, for an estimate
 TOKENS_PER_QUERY = 25  # likewise
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApiGenerator:
+class ApiGenerator(ModelServer):
     """Asks a server for queries: several in one answer of a model that follows instructions, or one from a base model.
 
+    `ModelServer` documents what says where the server is and how it is asked.
+
     Args:
-        url: the server's address up to the version, such as http://localhost:8000/v1.
-        model: the name that the server knows the model by.
-        key_variable: the *name* of the environment variable that holds the server's key; None for a server without.
         form: `chat` for models that follow instructions, `completion` for base models.
-        structured: what tells the server that answers are JSON: a `schema`, `object`, `none` (the template's words), or
-            `auto`, a schema where the server takes one.
         temperature: how freely the model draws its words; None leaves it to the server.
         top_p: the share of the likeliest words that it draws from; None leaves it to the server.
-        max_tokens: the number of tokens of an answer at most.
-        length_field: what the server calls that limit (`max_completion_tokens` for some models).
-        send_seed: send a seed with each request, for servers that answer equal requests alike.
-        extra: further fields of each request, as the server wants them; never a key, since they are recorded.
-        concurrency: the number of requests under way at once, at most; a busy server gets fewer.
-        timeout: seconds that a request may take in all.
-        tries: the number of times that a request is sent while it gets no answer.
-        patience: seconds that a server may be busy without answering anything.
-        budget: the limits of what the data set's requests may cost.
-        price: of the tokens.
         queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
         styles: the kinds of queries, each with its share.
         examples: few-shot examples.
         language: the language of the queries ("German"); None for each document's own.
         documents: which documents get queries.
         filters: which queries are kept.
-        journal: the file that records requests and answers; None is one in the store.
         again: ask again for what was `malformed` or `refused` before.
         shard: the part of the requests that this machine asks for, such as 0/2 and 1/2; None for all.
         seed: of whatever is drawn, and of the seeds that are sent.
@@ -80,46 +63,26 @@ class ApiGenerator:
     """
 
     styles: dict[str, Style]
-    url: Annotated[str | None, Location(required=True, example="http://localhost:8000/v1, the server's address")] = None
-    model: Annotated[str | None, Location(required=True, example="NAME, as the server knows it")] = None
-    key_variable: str | None = None
     form: Form = "chat"
-    structured: Structured = "auto"
     temperature: Annotated[float, Field(ge=0)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.95
-    max_tokens: Annotated[int, Field(ge=8)] = 400
-    length_field: str = "max_tokens"
-    send_seed: bool = True
-    extra: dict[str, Any] | None = None
-    concurrency: Annotated[int, Field(ge=1)] = 8
-    timeout: Annotated[float, Field(gt=0)] = 120.0
-    tries: Annotated[int, Field(ge=1)] = 6
-    patience: Annotated[float, Field(ge=0)] = 600.0
-    budget: Budget = field(default_factory=Budget)
-    price: Price = field(default_factory=Price)
     queries: Wanted = "auto"
     examples: FewShot = field(default_factory=FewShot)
     language: str | None = None
     documents: DocumentChoice = field(default_factory=DocumentChoice)
     filters: Filters = field(default_factory=Filters)
-    journal: str | None = None
     again: list[str] | None = None
     shard: str | None = None
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable):
-            raise ValueError(
-                "key_variable: expected the name of an environment variable that holds the key"
-            )  # not its value
+        self.check("generator")
         if not sum(style.share for style in self.styles.values()):
             raise ValueError("styles: no style has a share above 0")
         if wrong := set(self.again or ()) - {"malformed", "refused"}:
             raise ValueError(f"again: expected malformed, refused or both, got {', '.join(sorted(wrong))}")
         if self.shard is not None:
             read_shard(self.shard)
-        if self.budget.cost is not None and self.price == Price():
-            raise ValueError("budget.cost is set and no price is; set generator.price.input and generator.price.output")
 
     @property
     def name(self) -> str:
@@ -171,32 +134,10 @@ class ApiGenerator:
         drawn = {"temperature": self.temperature, "top_p": self.top_p}
         return {**{name: value for name, value in drawn.items() if value is not None}, **(self.extra or {})}
 
-    @property
-    def _asking(self) -> AskingSettings:
-        return AskingSettings(
-            model=str(self.model),
-            form=self.form,
-            structured=self.structured,
-            sampling=self._sampling,
-            length_field=self.length_field,
-            max_tokens=self.max_tokens,
-            send_seed=self.send_seed,
-            concurrency=self.concurrency,
-            tries=self.tries,
-            patience=self.patience,
-            budget=self.budget,
-            price=self.price,
-        )
-
-    def _open(self, folder: Path) -> Journal:
-        path = Path(self.journal).expanduser() if self.journal else folder / JOURNAL
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return Journal(path)
-
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
         """Return what queries about some documents would take; nothing is asked."""
         requests = self._own(self.plan(collection, documents))
-        with self._open(folder) as journal:
+        with Journal.at(self.journal, folder) as journal:
             waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
             seconds = journal.seconds_per_answer(str(self.model))
         read = sum(len(request.prompt.encode()) // BYTES_PER_TOKEN for request in waiting)
@@ -219,18 +160,28 @@ class ApiGenerator:
             UserError: the server denies access, cannot be reached, or answers nothing.
             OSError: the journal cannot be written.
         """
-        address = f"{check_address(self.url)}/{'chat/completions' if self.form == 'chat' else 'completions'}"
-        key = read_key(self.key_variable)
+        address = f"{check_server(self.url)}/{'chat/completions' if self.form == 'chat' else 'completions'}"
+        key = header_key(self.key_variable)
         requests = self._own(self.plan(collection, documents))
         scope = scope_of(requests)
         again: list[State] = [state for state in ("malformed", "refused") if state in (self.again or ())]
         facts: dict[str, Any] = {}
-        with self._open(folder) as journal:
+        with Journal.at(self.journal, folder) as journal:
             journal.plan([request.entry for request in requests], scope, again)
             waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
             if waiting:
                 done = len(requests) - len(waiting)
-                asked = ask_all(address, key, self.timeout, journal, self._asking, scope, waiting, done, self.seed)
+                asked = ask_all(
+                    address,
+                    key,
+                    self.timeout,
+                    journal,
+                    self.asking(self._sampling, self.form),
+                    scope,
+                    waiting,
+                    done,
+                    self.seed,
+                )
                 facts = {"out_of_budget": asked.out_of_budget, "slowed_down": asked.pace.decreases}
             return self._read(journal, requests, scope, facts, self.example_pool(collection))
 

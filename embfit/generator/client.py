@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from embfit.credentials import check_address, read_key
 from embfit.errors import ConfigError, UserError
-from embfit.http_requests import is_address, pause_asked
+from embfit.http_requests import pause_asked
 
+URL = "http://localhost:8000/v1"  # of a server, for messages
 MOST_BYTES = 1 << 22  # of an answer: a server that never ends one must not fill the memory
 SHOWN = 300  # characters of a refusal
 
@@ -128,43 +128,29 @@ class ApiClient:
         return text if self._key is None else text.replace(self._key, "[key]")
 
 
-def check_address(url: str | None, group: str = "generator") -> str:
-    """Return the address of a server without a final slash.
+def check_server(url: str | None, group: str = "generator") -> str:
+    """Return the address of a language model's server without a final slash.
 
     Args:
         url: the address.
-        group: the key that it stands under in a configuration.
+        group: the key that its settings stand under in a configuration.
 
     Raises:
         ConfigError: none is named, it is none, or it holds a secret.
     """
     if url is None:
-        raise ConfigError(
-            f"a language model is asked at its server: {group}.url=URL, up to the version, such as "
-            "http://localhost:8000/v1"
-        )
-    if not is_address(url):
-        raise ConfigError(f"{group}.url is no address of a server, such as http://localhost:8000/v1")
-    if re.search(r"//[^/]*@|[?#]", url):  # it would stand in the run's records
-        raise ConfigError(
-            f"{group}.url holds a name, a key or a query; give the address alone, and the key in the environment "
-            f"variable that {group}.key_variable names"
-        )
-    return url.rstrip("/")
+        raise ConfigError(f"a language model is asked at its server: {group}.url=URL, up to the version, such as {URL}")
+    return check_address(url, f"{group}.url", URL)
 
 
-def read_key(variable: str | None) -> str | None:
+def header_key(variable: str | None, group: str = "generator") -> str | None:
     """Return the key that an environment variable holds, None where none is named.
 
     Raises:
-        ConfigError: the variable is not set.
+        ConfigError: the variable is not set, or holds what no header can.
     """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ConfigError(f"the server's key is not set: put it in the environment variable {variable}")
-    if not key.isascii() or not key.isprintable():
+    key = read_key(variable, f"{group}.key_variable")
+    if key is not None and not (key.isascii() and key.isprintable()):
         raise ConfigError(f"the key in the environment variable {variable} has characters that no header can hold")
     return key
 

@@ -28,6 +28,7 @@ from embfit.errors import UserError, is_disk_full
 from embfit.generator.budget import Budget, Spending
 from embfit.generator.journal_tables import TABLES, VERSION, Claim, JournalAnswer, JournalEntry, Outcome, State
 
+FILE = "journal.sqlite"  # in a folder of journals
 PATIENCE = 60.0  # seconds that a transaction waits for that of another process
 
 
@@ -37,6 +38,13 @@ class Journal:
     Args:
         path: the SQLite file; made, with its folder, when the journal is entered.
     """
+
+    @classmethod
+    def at(cls, named: str | None, folder: Path) -> Self:
+        """Return the journal in a file that is named, or else the one in a folder; folders are made."""
+        path = Path(named).expanduser() if named else folder / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cls(path)
 
     def __init__(self, path: Path) -> None:
         self.path = path

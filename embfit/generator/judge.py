@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,16 +13,15 @@ from pydantic import Field
 from embfit.errors import ConfigError, UserError
 from embfit.generator.answers import BEST, VERDICT, read_grade
 from embfit.generator.asking import ask_all
-from embfit.generator.asking_settings import AskingSettings, Structured
-from embfit.generator.budget import Budget, Price
-from embfit.generator.client import check_address, read_key
+from embfit.generator.asking_settings import ModelServer
+from embfit.generator.budget import Price
+from embfit.generator.client import check_server, header_key
 from embfit.generator.journal import Journal
 from embfit.generator.journal_tables import JournalEntry
 from embfit.generator.plan import QueryRequest, SourceDocument, scope_of
 from embfit.store import digest
 from embfit.style.template import JUDGED, Template, read_template
 
-JOURNAL = "journal.sqlite"
 STYLE = "judge"  # in the journal, where queries have the name of their style
 GROUP = "generator.filters.judge"  # the key of these settings
 
@@ -57,64 +55,35 @@ class Verdicts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class Judge(ModelServer):
     """Asks any server that speaks OpenAI's API to grade pairs from 0 (nothing to do with it) to 3 (the answer).
 
     Each pair is one request, recorded in a journal before it is sent and when it is answered, as requests for queries
     are. A grade that is there is not asked for again, whatever the threshold.
+    `ModelServer` documents what says where the server is and how it is asked.
 
     Args:
-        url: the server's address up to the version, such as http://localhost:8000/v1.
+        url: the server's address; it need not be set.
         model: the name that the server knows the model by; None asks for no grades.
-        key_variable: the *name* of the environment variable that holds the server's key; None for a server without.
         least: the grade below which a query is dropped; pairs without a grade are kept.
         template: the Markdown file that asks for the grade, with the placeholders `{query}` and `{document}`.
         document_words: the number of a document's words that are read.
-        structured: what tells the server that answers are JSON: a `schema`, `object`, `none` (the template's words), or
-            `auto`, a schema where the server takes one.
         temperature: how freely the model draws its words; None leaves it to the server.
         max_tokens: the number of tokens of an answer at most.
-        length_field: what the server calls that limit (`max_completion_tokens` for some models).
-        send_seed: send a seed with each request, for servers that answer equal requests alike.
-        extra: further fields of each request, as the server wants them; never a key, since they are recorded.
-        concurrency: the number of requests under way at once, at most; a busy server gets fewer.
-        timeout: seconds that a request may take in all.
-        tries: the number of times that a request is sent while it gets no answer.
-        patience: seconds that a server may be busy without answering anything.
-        budget: the limits of what the grades of a data set may cost, beside what its queries cost.
-        price: of the tokens.
-        journal: the file that records requests and answers; None is the one in the store.
     """
 
     url: str | None = None
     model: str | None = None
-    key_variable: str | None = None
     least: Annotated[int, Field(ge=1, le=BEST)] = 2
     template: str = "judge.md"
     document_words: Annotated[int, Field(ge=8)] = 350
-    structured: Structured = "auto"
     temperature: Annotated[float, Field(ge=0)] | None = 0.0
     max_tokens: Annotated[int, Field(ge=8)] = 100
-    length_field: str = "max_tokens"
-    send_seed: bool = True
-    extra: dict[str, Any] | None = None
-    concurrency: Annotated[int, Field(ge=1)] = 8
-    timeout: Annotated[float, Field(gt=0)] = 120.0
-    tries: Annotated[int, Field(ge=1)] = 6
-    patience: Annotated[float, Field(ge=0)] = 600.0
-    budget: Budget = field(default_factory=Budget)
-    price: Price = field(default_factory=Price)
-    journal: str | None = None
 
     def __post_init__(self) -> None:
-        if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable):
-            raise ValueError(
-                "key_variable: expected the name of an environment variable that holds the key"
-            )  # not its value
+        self.check(GROUP)
         if self.url is not None and self.model is None:
             raise ValueError(f"url is set and no model is, so nothing would be graded; set {GROUP}.model=NAME")
-        if self.budget.cost is not None and self.price == Price():
-            raise ValueError(f"budget.cost is set and no price is; set {GROUP}.price.input and {GROUP}.price.output")
 
     @cached_property
     def question(self) -> Template:
@@ -142,20 +111,27 @@ class Judge:
         """
         if self.model is None:
             raise ConfigError(f"a judge needs a model: {GROUP}.model=NAME, as the server knows it")
-        address, key = f"{check_address(self.url, GROUP)}/chat/completions", read_key(self.key_variable)
+        address, key = f"{check_server(self.url, GROUP)}/chat/completions", header_key(self.key_variable, GROUP)
         requests = [self._request(pair) for pair in pairs]
         scope = scope_of(requests)
         facts: dict[str, Any] = {}
-        path = Path(self.journal).expanduser() if self.journal else folder / JOURNAL
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with Journal(path) as journal:
+        with Journal.at(self.journal, folder) as journal:
             journal.plan([request.entry for request in requests], scope)
             states = [journal.answer(request.entry).state for request in requests]
             waiting = [one for one, state in zip(requests, states, strict=True) if state in ("planned", "sent")]
             if waiting:
                 different = list({request.id: request for request in waiting}.values())
                 done = len(requests) - len(waiting)
-                asked = ask_all(address, key, self.timeout, journal, self._asking, scope, different, done)
+                asked = ask_all(
+                    address,
+                    key,
+                    self.timeout,
+                    journal,
+                    self.asking(self._sampling, expected=VERDICT, group=GROUP),
+                    scope,
+                    different,
+                    done,
+                )
                 facts = {"judge_out_of_budget": asked.out_of_budget}
             answers = [journal.answer(request.entry) for request in requests]
             spent = journal.spent(scope)
@@ -192,21 +168,3 @@ class Judge:
     def _sampling(self) -> dict[str, Any]:
         drawn = {} if self.temperature is None else {"temperature": self.temperature}
         return {**drawn, **(self.extra or {})}
-
-    @property
-    def _asking(self) -> AskingSettings:
-        return AskingSettings(
-            model=str(self.model),
-            structured=self.structured,
-            sampling=self._sampling,
-            length_field=self.length_field,
-            max_tokens=self.max_tokens,
-            send_seed=self.send_seed,
-            concurrency=self.concurrency,
-            tries=self.tries,
-            patience=self.patience,
-            budget=self.budget,
-            price=self.price,
-            expected=VERDICT,
-            group=GROUP,
-        )

@@ -43,7 +43,6 @@ from embfit.style.template import find_template
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal.sqlite"
 FEW_WEIGHTS = 300_000_000  # below which a model that was not trained for it writes few usable queries
 GENERAL = "general.jsonl"  # examples of every style, about nothing in particular
 EXAMPLE_SETS = 4  # of rotated examples: each is read once, and not once a document
@@ -144,7 +143,7 @@ class LocalGenerator:
         """Return what queries about some documents would take by a model that was found."""
         writing = _Writing(self, files, collection)
         requests = writing.plan(documents)
-        with self._open(folder) as journal:
+        with Journal.at(self.journal, folder) as journal:
             waiting = [one for one in requests if journal.answer(one.entry).state in ("planned", "sent")]
             seconds = journal.seconds_per_answer(writing.files.name)
         return Estimate(
@@ -186,17 +185,12 @@ class LocalGenerator:
         writing = _Writing(self, files, collection, is_trained)
         requests = writing.plan(documents)
         scope = scope_of(requests)
-        with self._open(folder) as journal:
+        with Journal.at(self.journal, folder) as journal:
             journal.plan([request.entry for request in requests], scope)
             waiting = [one for one in requests if journal.answer(one.entry).state in ("planned", "sent")]
             if waiting:
                 writing.write(waiting, journal, scope, len(requests))
             return self._read(journal, requests, scope, writing)
-
-    def _open(self, folder: Path) -> Journal:
-        path = Path(self.journal).expanduser() if self.journal else folder / JOURNAL
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return Journal(path)
 
     def _read(self, journal: Journal, requests: Sequence[QueryRequest], scope: str, writing: _Writing) -> Generation:
         found: list[GeneratedQuery] = []

@@ -166,7 +166,7 @@ def test_keys_come_from_the_environment(serve: Serve, monkeypatch: pytest.Monkey
     assert Server(url, key_variable="SERVED_KEY").encode(["a", "b"], 2, "x").shape == (2, 2)
     with pytest.raises(UserError, match=r"answers 401"):
         Server(url).encode(["a"], 1, "x")
-    with pytest.raises(UserError, match=r"put it in the environment variable OTHER_KEY"):
+    with pytest.raises(UserError, match=r"^key_variable=OTHER_KEY: the environment variable is not set; put"):
         Server(url, key_variable="OTHER_KEY").encode(["a"], 1, "x")
 
 

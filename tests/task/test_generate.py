@@ -200,7 +200,10 @@ URL = "generator.url=http://127.0.0.1:9/v1"
             f"generator=api generator.model=x {URL} generator.key_variable=sk-abc",
             "expected the name of an environment variable",
         ),
-        (f"generator=api generator.model=x {URL} generator.key_variable=NOT_SET", "environment variable NOT_SET"),
+        (
+            f"generator=api generator.model=x {URL} generator.key_variable=NOT_SET",
+            "generator.key_variable=NOT_SET: the environment variable is not set; put the server's key into it",
+        ),
         ("generator=api generator.model=x generator.url=http://a:b@c/v1", "generator.url holds a name, a key"),
         (f"generator=api generator.model=x {URL} generator.budget.cost=3", "budget.cost is set and no price is"),
         (f"generator=api generator.model=x {URL} generator.styles.question.template=nil.md", "no template nil.md"),

@@ -9,7 +9,6 @@ and then, the vectors of another model.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from embfit.errors import ConfigError, UserError
+from embfit.errors import UserError
 
 SEPARATOR = "__"  # between the bundle's name and the version's number
 
@@ -133,23 +132,6 @@ def version_of(name: str) -> int | None:
     """Return the version in a collection's name, None where it has none."""
     number = name.rpartition(SEPARATOR)[2]
     return int(number) if number.isdecimal() else None
-
-
-def read_key(variable: str | None) -> str | None:
-    """Return the secret that an environment variable holds, None where none is named.
-
-    Raises:
-        ConfigError: the variable is not set.
-    """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ConfigError(
-            f"index.key_variable={variable}: the environment variable is not set; set it to the database's password "
-            "or token"
-        )
-    return key
 
 
 def metadata(document: dict[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from embfit.credentials import check_address, read_key
 from embfit.errors import ConfigError, UnavailableError, UserError, first_line
 from embfit.hints import Location
-from embfit.http_requests import is_address
-from embfit.index.databases.database import SEPARATOR, Description, metadata, read_key, refused
+from embfit.index.databases.database import SEPARATOR, Description, metadata, refused
 from embfit.index.databases.database_index import DatabaseIndex, open_database_index, write_database_index
 from embfit.index.files import read_settings
 from embfit.index.protocol import NOTHING, IndexInput
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 KIND = "milvus"
+URL = "http://localhost:19530"  # of a server, for messages
 DEEPEST = 16_384  # Milvus's limit of topK
 MOST_DIMENSIONS = 32_768
 TEXT_BYTES = 65_535  # Milvus's limit of VARCHAR
@@ -59,7 +60,7 @@ class MilvusBuilder:
         ConfigError: pymilvus is not installed, or the address is none or holds a secret.
     """
 
-    url: Annotated[str | None, Location(required=True, example="http://localhost:19530, the server's address")] = None
+    url: Annotated[str | None, Location(required=True, example=f"{URL}, the server's address", service=True)] = None
     key_variable: str | None = None
     database: str = "default"
     method: Literal["hnsw", "exact"] = "hnsw"
@@ -109,13 +110,7 @@ class MilvusDatabase:
         except ImportError as error:
             raise ConfigError("index=milvus needs pymilvus; install it with: pip install 'embfit[milvus]'") from error
         assert pymilvus
-        if self.settings.url is None or not is_address(self.settings.url):
-            raise ConfigError("index.url is no address of a server, such as http://localhost:19530")
-        if re.search(r"//[^/]*@|[?#]", self.settings.url):  # it would stand in the version and in the run's records
-            raise ConfigError(
-                "index.url holds a name, a key or a query; give the address alone, and the token in the environment "
-                "variable that index.key_variable names"
-            )
+        check_address(self.settings.url or "", "index.url", URL)
 
     @property
     def place(self) -> str:
@@ -290,7 +285,8 @@ class MilvusDatabase:
 
         given = self.settings
         try:
-            return work(_client(str(given.url), read_key(given.key_variable) or "", given.database, given.timeout))
+            key = read_key(given.key_variable, "index.key_variable") or ""
+            return work(_client(str(given.url), key, given.database, given.timeout))
         except grpc.RpcError as error:
             raise self._unavailable(error) from error
         except MilvusException as error:

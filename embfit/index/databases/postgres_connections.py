@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from embfit.credentials import read_key
 from embfit.errors import UnavailableError, UserError, first_line
-from embfit.index.databases.database import read_key, refused
+from embfit.index.databases.database import refused
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -88,7 +89,7 @@ class PostgresConnections:
         key = (self.host, self.port, self.database, self.user, self.key_variable)
         if key in there and not there[key].closed:
             return there[key]
-        password = read_key(self.key_variable)
+        password = read_key(self.key_variable, "index.key_variable")
         try:
             connection = psycopg.connect(
                 host=self.host,

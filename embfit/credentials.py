@@ -1,0 +1,48 @@
+"""What opens a server, kept out of configurations: addresses hold no secrets, and keys are in the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from embfit.errors import ConfigError
+from embfit.http_requests import is_address
+
+
+def read_key(variable: str | None, setting: str) -> str | None:
+    """Return the key, password or token that an environment variable holds, None where none is named.
+
+    Args:
+        variable: its name.
+        setting: the setting that names it, for the message.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"{setting}={variable}: the environment variable is not set; put the server's key into it")
+    return key
+
+
+def check_address(url: str, setting: str, example: str) -> str:
+    """Return the address of a server without a final slash.
+
+    Args:
+        url: the address.
+        setting: the setting that it stands under; the key's is beside it, as `key_variable`.
+        example: of an address, for the message.
+
+    Raises:
+        ConfigError: it is none, or it holds a secret, which would stand in the run's records.
+    """
+    if not is_address(url):
+        raise ConfigError(f"{setting} is no address of a server, such as {example}")
+    if re.search(r"//[^/]*@|[?#]", url):
+        raise ConfigError(
+            f"{setting} holds a name, a key or a query; give the address alone, and the key in the environment "
+            f"variable that {setting.rpartition('.')[0]}.key_variable names"
+        )
+    return url.rstrip("/")
