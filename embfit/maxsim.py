@@ -35,7 +35,7 @@ def highest_products(queries: Tensor, documents: Tensor, starts: np.ndarray, blo
             last bit of a product.
     """
     most = block or BLOCK.get(queries.device.type, BLOCK["cpu"])
-    best: Tensor = _HighestProducts.apply(queries, documents, starts, most)  # type: ignore[no-untyped-call]
+    best: Tensor = _HighestProducts.apply(queries, documents, starts, most)  # type: ignore[no-untyped-call]  # torch does not type it
     return best
 
 

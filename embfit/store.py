@@ -11,14 +11,11 @@ only makes it faster, or says it better, leaves the version alone.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +26,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from embfit.errors import UserError, is_disk_full
+from embfit.atomic_files import complete, naming, sync, write_text
+from embfit.errors import UserError
 from embfit.object_storage import RemoteFolder
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,6 @@ log = logging.getLogger(__name__)
 CACHE_TAG = "CACHEDIR.TAG"  # marks a folder of what can be made again (https://bford.info/cachedir)
 CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# embfit's store: results that can be computed again\n"
 KEY = "key.json"  # what an entry was made of; its time is that of the entry's last use
-PRIVATE = 0o600  # the mode of files that safetensors makes, whatever the umask
 DAY = 24 * 3600
 DOWNLOADS = "downloads"  # copies of files in object storage: the kind of entries that are shared with no one
 ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
@@ -147,10 +144,10 @@ class Store:
         unfinished.touch()  # being built again, so not abandoned
         _remove_abandoned(final.parent)
         try:
-            with _naming(self.dir):
+            with naming(self.dir):
                 build(unfinished)
                 _record(unfinished, key)
-                _complete(unfinished)
+                complete(unfinished)
             unfinished.rename(final)
             sync(final.parent)
         finally:
@@ -168,9 +165,9 @@ class Store:
         unfinished = final.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            with _naming(self.dir):
+            with naming(self.dir):
                 remote.download(list(files), unfinished, f"copying {final.parent.name} from the shared store")
-                _complete(unfinished)
+                complete(unfinished)
             unfinished.rename(final)
             sync(final.parent)
         finally:
@@ -241,93 +238,6 @@ def digest(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """What is recorded of a file, to hold it to later.
-
-    Args:
-        bytes: its size.
-        sha256: the digest of its content.
-    """
-
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> FileFacts:
-        """Read a file and return its facts."""
-        with path.open("rb") as file:
-            return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give an empty file that takes the place of `path` when the block ends well.
-
-    A reader, or a crash, finds the old content or the new one and never a part.
-    """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
-    temporary.touch(exist_ok=False)  # readable by those whom the umask lets read; mkstemp's files are private
-    mode = temporary.stat().st_mode
-    try:
-        with _naming(path):
-            yield temporary
-        temporary.chmod(mode)  # safetensors makes a file of its own, which is private
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of `folder` when the block ends well.
-
-    What was there is removed when the new one is in its place, and is back there if that fails.
-    """
-    unfinished, old = (folder.with_name(f".{folder.name}-{state}") for state in ("unfinished", "old"))
-    _put_back(old, folder)  # a process was killed between the two renames
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        with _naming(folder):
-            yield unfinished
-        _complete(unfinished)
-        if folder.exists():
-            folder.rename(old)
-        unfinished.rename(folder)
-        sync(folder.parent)
-    finally:
-        _put_back(old, folder)
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let a full disk be told by the file, or folder, that it has no room for: few libraries name it."""
-    try:
-        yield
-    except Exception as error:
-        if is_disk_full(error) and getattr(error, "filename", None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        raise
-
-
-def _put_back(old: Path, folder: Path) -> None:
-    """Let a folder that was moved aside be what it was, or remove it where another has its place."""
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        old.rename(folder)
-
-
 def _record(folder: Path, key: Mapping[str, Any]) -> None:
     """Write down what an entry was made of, for people."""
     write_text(folder / KEY, json.dumps(key, indent=2, sort_keys=True) + "\n")
@@ -359,25 +269,3 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _lock_of(entry: Path) -> Path:
     return entry.with_suffix(".lock")
-
-
-def _complete(folder: Path) -> None:
-    """Have a folder's files written to the disk, with the mode that the umask gives: safetensors makes private ones."""
-    probe = folder / f".mode-{secrets.token_hex(6)}"
-    probe.touch(exist_ok=False)
-    mode = probe.stat().st_mode
-    probe.unlink()
-    for path in folder.rglob("*"):
-        if stat.S_IMODE(path.lstat().st_mode) == PRIVATE:
-            path.chmod(mode)
-        sync(path)
-    sync(folder)
-
-
-def sync(path: Path) -> None:
-    """Have a file's content, or a folder's entries, written to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,7 @@ FLOORS = (
     {"errors", "hints", "nearest", "text_digests", "ragged", "random_streams", "version"},
     {"maxsim"},
     {"vectors"},
-    {"records", "progress", "http_requests"},
+    {"atomic_files", "records", "progress", "http_requests"},
     {"credentials", "object_storage"},
     {"store"},
     {"compose"},

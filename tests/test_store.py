@@ -15,7 +15,8 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from embfit.store import Store, digest, replacing, replacing_folder, write_text
+from embfit.atomic_files import replacing, replacing_folder, write_text
+from embfit.store import Store, digest
 
 
 def put(text: str):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from embfit.atomic_files import write_text
 from embfit.bundle import documents, gates, seen_documents
 from embfit.bundle.manifest import digest_files, write_manifest
 from embfit.bundle.opening import INDEX, WORDS, Bundle
@@ -19,7 +20,7 @@ from embfit.bundle.versions import BundleVersions
 from embfit.evaluator.systems import EvaluationContext
 from embfit.model import Encoder
 from embfit.model.fingerprint import frozen
-from embfit.store import Store, write_text
+from embfit.store import Store
 from embfit.version import __version__
 
 

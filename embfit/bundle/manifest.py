@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from embfit.atomic_files import FileFacts, write_text
 from embfit.errors import UserError
 from embfit.model.back_ends.graph import BackEnd
-from embfit.store import FileFacts, write_text
 
 FILE = "manifest.json"
 FORMAT = 1  # of the folder; one that a version of embfit does not know is refused

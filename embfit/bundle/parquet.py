@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embfit.atomic_files import replacing
 from embfit.bundle.documents import metadata_columns, read_documents
 from embfit.bundle.manifest import Manifest, read_manifest, verify
 from embfit.bundle.opening import INDEX
@@ -17,7 +18,6 @@ from embfit.errors import UserError
 from embfit.index import load_index
 from embfit.index.protocol import KeepsVectors
 from embfit.progress import progress
-from embfit.store import replacing
 from embfit.vectors import Vectors
 
 BLOCK = 4096  # documents in a row group: 6 MB at 384 dimensions

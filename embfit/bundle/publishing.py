@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from embfit.atomic_files import write_text
 from embfit.bundle import gates
 from embfit.bundle.documents import read_documents, write_documents
 from embfit.bundle.manifest import (
@@ -42,7 +43,7 @@ from embfit.model.back_ends.graph import BackEnd
 from embfit.model.fingerprint import frozen
 from embfit.model.lora import has_adapter, merge
 from embfit.records import Collection, Embeddings
-from embfit.store import Store, write_text
+from embfit.store import Store
 from embfit.version import __version__
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,11 @@ from typing import IO, Literal, TypeAlias, get_args
 
 from filelock import FileLock
 
+from embfit.atomic_files import replacing_folder, sync, write_text
 from embfit.bundle.manifest import FILE, Manifest, read_manifest
 from embfit.errors import ConfigError, UserError
 from embfit.nearest import suggestion
-from embfit.store import held, replacing_folder, sync, write_text
+from embfit.store import held
 
 log = logging.getLogger(__name__)
 

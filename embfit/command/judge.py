@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embfit.atomic_files import write_text
 from embfit.command.page_arguments import add_page_arguments, check_place, whole
 from embfit.compose.command_line import Parser, typed
 from embfit.errors import UserError
-from embfit.store import write_text
 
 if TYPE_CHECKING:
     from embfit.review.judgement_pool import JudgementPool

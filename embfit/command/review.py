@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from embfit.atomic_files import write_text
 from embfit.command.page_arguments import add_page_arguments, check_place
 from embfit.compose.command_line import Parser
 from embfit.compose.explain import aligned
 from embfit.errors import ConfigError, UserError
-from embfit.store import write_text
 
 PAGE = Path("review.html")
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from embfit.atomic_files import write_text
 from embfit.compose.command_line import Parser
 from embfit.compose.loader import make_loader
 from embfit.compose.problems import refuse
 from embfit.compose.schema import schemas, settings, sound_choices
-from embfit.store import write_text
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.atomic_files import write_text
 from embfit.data.files import read_lines
 from embfit.data.identifiers import columns_of, identifier
 from embfit.errors import UserError
 from embfit.records import Collection, Qrels, Ranking
-from embfit.store import write_text
 
 log = logging.getLogger(__name__)
 

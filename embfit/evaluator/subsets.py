@@ -11,10 +11,11 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from embfit.atomic_files import write_text
 from embfit.data.similarity import shingles, similar_to, words
 from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Qrels
-from embfit.store import Store, write_text
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embfit.atomic_files import replacing, replacing_folder
 from embfit.generator.filters import Marks
 from embfit.generator.generated import GeneratedQuery
 from embfit.records import Collection, Qrels
-from embfit.store import replacing, replacing_folder
 
 COLUMNS = pa.schema(
     {

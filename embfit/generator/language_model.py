@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from embfit.atomic_files import FileFacts
 from embfit.errors import UserError, first_line
 from embfit.generator.decoding import ATTENTION
 from embfit.model.location import UNKNOWN, find_model
 from embfit.model.precision import Precision, choose_device, uses_bf16
-from embfit.store import FileFacts, Store
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 

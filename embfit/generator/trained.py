@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
@@ -26,7 +27,7 @@ from embfit.hints import Location
 from embfit.model.lora import LoRA, attach, merge
 from embfit.model.precision import Precision, choose_device, uses_bf16
 from embfit.records import Collection, Seed
-from embfit.store import Store, digest, write_text
+from embfit.store import Store, digest
 from embfit.style import FewShot, Style, StyleExample
 
 log = logging.getLogger(__name__)

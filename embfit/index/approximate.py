@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from embfit.atomic_files import replacing
 from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
@@ -22,7 +23,7 @@ from embfit.index.protocol import NOTHING, Hits, VectorIndex, check_depth, check
 from embfit.index.token_vectors import TokenIndex, TokenIndexing
 from embfit.progress import progress
 from embfit.records import Embeddings
-from embfit.store import Store, digest, replacing
+from embfit.store import Store, digest
 from embfit.vectors import Vectors
 
 if TYPE_CHECKING:

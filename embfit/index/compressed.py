@@ -8,10 +8,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from embfit.atomic_files import replacing
 from embfit.index.files import read_settings, write_settings
 from embfit.index.inner_products import inner_products
 from embfit.index.protocol import Hits, check_depth, check_single
-from embfit.store import digest, replacing
+from embfit.store import digest
 from embfit.vectors import Vectors
 
 Format: TypeAlias = Literal["float32", "int8", "binary"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from embfit.atomic_files import replacing, write_text
 from embfit.errors import UserError
-from embfit.store import replacing, write_text
 from embfit.vectors import STARTS, Vectors
 
 SETTINGS = "index.json"  # written last: a folder that has it is whole

@@ -84,7 +84,7 @@ def inner_products(queries: np.ndarray, documents: np.ndarray, rows: np.ndarray)
     scores = np.empty(rows.shape, np.float32)
     if rows.size:
         pointers = map(faiss.swig_ptr, (scores, queries, documents, rows))
-        faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)  # type: ignore[attr-defined]
+        faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)  # type: ignore[attr-defined]  # SWIG's
     return scores
 
 

@@ -12,9 +12,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from embfit.atomic_files import write_text
 from embfit.index.lexical import Language
 from embfit.records import Collection
-from embfit.store import Store, write_text
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 

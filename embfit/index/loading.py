@@ -9,16 +9,16 @@ from typing import Any
 from embfit.errors import UserError
 from embfit.index.approximate import ApproximateIndex
 from embfit.index.compressed import CompressedIndex
-from embfit.index.databases.database_index import DatabaseIndex
-from embfit.index.databases.milvus import open_milvus
-from embfit.index.databases.pgvector import open_pgvector
+from embfit.index.databases.database_index import DatabaseBuilder, DatabaseIndex
+from embfit.index.databases.milvus import MilvusBuilder
+from embfit.index.databases.pgvector import PgvectorBuilder
 from embfit.index.exact import ExactIndex
 from embfit.index.files import SETTINGS, read_settings
 from embfit.index.lexical import BM25Index
 from embfit.index.protocol import Index
 from embfit.index.token_vectors import TokenIndex
 
-HOSTED: Mapping[str, Callable[[Path], DatabaseIndex]] = {"pgvector": open_pgvector, "milvus": open_milvus}
+HOSTED: Mapping[str, type[DatabaseBuilder]] = {one.kind: one for one in (PgvectorBuilder, MilvusBuilder)}
 
 KINDS: Mapping[str, Callable[[Path], Index[Any]]] = {
     "exact": ExactIndex.load,
@@ -60,8 +60,9 @@ def load_hosted(folder: Path) -> DatabaseIndex | None:
     Raises:
         UserError: the folder holds no index.
     """
-    kind = _kind(folder)
-    return HOSTED[kind](folder) if kind in HOSTED else None
+    if (choice := HOSTED.get(_kind(folder))) is None:
+        return None
+    return choice(**read_settings(folder)["database"]).index(folder)
 
 
 def _kind(folder: Path) -> str:

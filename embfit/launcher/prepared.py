@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from embfit.atomic_files import write_text
 from embfit.errors import Pruned
-from embfit.store import write_text
 
 log = logging.getLogger(__name__)
 

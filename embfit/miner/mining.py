@@ -10,13 +10,14 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from embfit.atomic_files import write_text
 from embfit.errors import UserError
 from embfit.miner.examples import SPLIT, TrainingQueries, training_examples
 from embfit.miner.mining_counts import MiningCounts
 from embfit.miner.selection import Negatives
 from embfit.miner.training_set import SCHEMA, training_rows
 from embfit.records import Collection, TrainingSet
-from embfit.store import Store, write_text
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embfit.atomic_files import replacing
 from embfit.miner.export_formats import ExportFormat, rows, schema
 from embfit.progress import track
 from embfit.records import Collection, TrainingSet
-from embfit.store import replacing
 
 BLOCK = 1024  # examples whose texts are in memory at once
 

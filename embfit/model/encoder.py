@@ -7,6 +7,7 @@ many vectors that makes (`vector_counts`) and how they are computed (`forward`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["query", "document"]
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A transformers model that makes vectors of texts.
 
     Args:
@@ -70,39 +71,40 @@ class Encoder(nn.Module):
         self.backbone_options = without_cache(backbone)
         self.graph: Graph | None = None  # what computes the hidden states in the place of the backbone
 
+    @abstractmethod
     def length(self, kind: Kind) -> int:
         """Return how many tokens are read of a query or of a document, special tokens included."""
-        raise NotImplementedError
 
     def training_length(self, kind: Kind) -> int:
         """Return how many tokens are read in training."""
         return self.length(kind)
 
+    @abstractmethod
     def length_setting(self, kind: Kind) -> str:
         """Return the setting that says `length`, for messages."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def normalizes(self) -> bool:
         """Whether vectors have unit length."""
-        raise NotImplementedError
 
     def prompt(self, kind: Kind) -> str:
         """Return the text that is put in front of a query or a document."""
         return ""
 
+    @abstractmethod
     def reading(self, kind: Kind, length: int) -> Mapping[str, object]:
         """Return what the tokens of a text depend on besides the tokenizer, as JSON values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def computing(self) -> Mapping[str, object]:
         """Return what vectors depend on besides the tokens, the weights and the precision, as JSON values."""
-        raise NotImplementedError
 
     def adapting(self, kind: Kind) -> Mapping[str, object]:
         """Return what the vectors of one side depend on that those of the other do not, as JSON values."""
         return {}
 
+    @abstractmethod
     def read(self, texts: Iterable[str], kind: Kind, length: int) -> Iterator[Tokens]:
         """Tokenise queries or documents, a few thousand at a time.
 
@@ -111,19 +113,18 @@ class Encoder(nn.Module):
             kind: which of the two they are.
             length: how many tokens are read of each, special tokens included.
         """
-        raise NotImplementedError
 
     def vector_counts(self, tokens: Tokens) -> np.ndarray | None:
         """Return how many vectors each text has ([N] int64), which its tokens tell; None says one each."""
         return None
 
+    @abstractmethod
     def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
         """Embed token ids.
 
         Shapes:
             input_ids and roles [N, L], as `Tokens.padded` has them → [V, D] float32, the vectors of all texts in order.
         """
-        raise NotImplementedError
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool) -> Tensor:
         """Return the backbone's last hidden states, [N, L] → [N, L, H]; all that follows them is fp32."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ Chosen = TypeVar("Chosen", bound=Encoder)
 
 
 @dataclass(frozen=True)
-class EncoderChoice:
+class EncoderChoice(ABC):
     """A pretrained encoder, loaded when needed; `Pretrained` and `LateInteraction` are its kinds.
 
     Args:
@@ -79,6 +80,7 @@ class EncoderChoice:
         """How a map of queries' vectors is trained in the place of the weights; with rank None, the weights are."""
         return NO_QUERY_ADAPTER
 
+    @abstractmethod
     def load(self, device: str = "auto", *further: str, store: Store | None = None) -> Encoder:
         """Load weights and tokenizer.
 
@@ -91,7 +93,6 @@ class EncoderChoice:
             UserError: the model cannot be found, read, converted, or is not what the configuration says.
             ConfigError: the back end is not installed, or does not compute in this precision.
         """
-        raise NotImplementedError
 
     def check(self, encoder: Encoder) -> None:
         """Refuse to train of a loaded encoder what it has not, before there is any work.

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import write_array_header_1_0
 
+from embfit.atomic_files import replacing, write_text
 from embfit.errors import UserError
 from embfit.model.encoder import Encoder
 from embfit.progress import Advance, progress
-from embfit.store import replacing, write_text
 from embfit.tokens import Tokens
 from embfit.vectors import Vectors
 

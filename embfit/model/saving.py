@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 from torch import nn
 
+from embfit.atomic_files import replacing_folder, write_text
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder import Encoder
 from embfit.model.folder import OTHER_POOLINGS, POOLING_FLAGS, ROUTED, ROUTER, ROUTES
 from embfit.model.late_interaction import LateInteractionEncoder
 from embfit.model.projection import Projection, UnitLength
-from embfit.store import replacing_folder, write_text
 from embfit.tokens import tokenizer_lock
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.atomic_files import replacing
 from embfit.cluster import current_cluster
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.spread_scoring import score_spread
 from embfit.records import Collection
-from embfit.store import Store, replacing
+from embfit.store import Store
 
 log = logging.getLogger(__name__)
 

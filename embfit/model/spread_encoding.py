@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from embfit.atomic_files import write_text
 from embfit.cluster import Cluster, Do
 from embfit.errors import UserError
 from embfit.model.back_ends.graph import GraphPrecision
@@ -24,7 +25,6 @@ from embfit.model.encoder import Encoder
 from embfit.model.encoding import MATRIX, SECONDS, WHOLE_PARTS, finished_batches, identify
 from embfit.progress import progress
 from embfit.ragged import places_of
-from embfit.store import write_text
 from embfit.tokens import Tokens
 from embfit.vectors import Vectors
 

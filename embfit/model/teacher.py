@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
 from embfit.model.any_encoder import encoder_at
 from embfit.model.cross_encoder import CrossEncoder
@@ -26,7 +27,7 @@ from embfit.model.precision import Precision
 from embfit.model.pretrained import Pretrained
 from embfit.model.scoring import score_pairs
 from embfit.records import Collection
-from embfit.store import Store, digest, write_text
+from embfit.store import Store, digest
 from embfit.text_digests import digest_text, normalise
 
 FOLDS = "folds"

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from embfit.atomic_files import write_text
 from embfit.records import Comparison, Report
 from embfit.report.wording import certainty
-from embfit.store import write_text
 from embfit.version import __version__
 
 

@@ -9,12 +9,12 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from embfit.atomic_files import write_text
 from embfit.data.trec import write_qrels, write_run
 from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Evaluation, Report
 from embfit.report.contents import contents
 from embfit.run.record import HEADLINE, headline_of
-from embfit.store import write_text
 
 
 def write_report(

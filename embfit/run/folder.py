@@ -23,6 +23,7 @@ from typing import Any, Self
 import yaml
 from filelock import FileLock, Timeout
 
+from embfit.atomic_files import write_text
 from embfit.compose.command_line import typed
 from embfit.compose.origins import Origins
 from embfit.compose.targets import MissingTargetError
@@ -32,7 +33,6 @@ from embfit.run.exit_status import exit_status
 from embfit.run.record import read_state, read_status, seconds_spent
 from embfit.run.resume import holds_run_of, recorded_directory, recorded_task, started_elsewhere
 from embfit.run.versions import versions
-from embfit.store import write_text
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from embfit.atomic_files import write_text
 from embfit.compose.loader import Loader
 from embfit.compose.provenance import plain
-from embfit.store import write_text
 
 NAME = "best"
 

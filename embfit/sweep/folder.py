@@ -11,10 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
 from embfit.run.record import read_record, read_state
 from embfit.run.resume import SWEEP_RECORD as RECORD
-from embfit.store import write_text
 from embfit.sweep.job import ENDED, Result, SweepJob
 from embfit.sweep.objective import Objective, read_objective
 

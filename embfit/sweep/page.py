@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from embfit.store import write_text
+from embfit.atomic_files import write_text
 from embfit.sweep.job import ENDED, Result
 from embfit.sweep.plots import plots
 from embfit.sweep.summary import Summary

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from embfit.atomic_files import write_text
 from embfit.compose.explain import aligned
-from embfit.store import write_text
 from embfit.sweep.candidates import SweepCandidate, candidates, comparable, front
 from embfit.sweep.default_comparison import DefaultComparison
 from embfit.sweep.job import ENDED, Result

@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embfit.atomic_files import replacing
 from embfit.bundle.changes import DocumentChanges
 from embfit.generator.generated import GeneratedQuery, Generates
 from embfit.generator.plan import SourceDocument
 from embfit.generator.written import journals_of
 from embfit.report.wording import count
 from embfit.run.folder import RunFolder
-from embfit.store import Store, digest, replacing
+from embfit.store import Store, digest
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from embfit.atomic_files import write_text
 from embfit.bundle import Manifest
 from embfit.bundle.opening import MODEL
 from embfit.bundle.promotion import Promotion, promote
@@ -24,7 +25,7 @@ from embfit.model import Encoder, EncoderChoice, encoder_at
 from embfit.records import Collection, Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
-from embfit.store import Store, write_text
+from embfit.store import Store
 from embfit.task.closing import REPORT, close, print_places
 from embfit.task.facts import describe
 from embfit.task.finetune import finetune

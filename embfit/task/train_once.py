@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from embfit.atomic_files import write_text
 from embfit.run.folder import RunFolder
-from embfit.store import write_text
 from embfit.training import Fit
 
 COSTLY = ("checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json")

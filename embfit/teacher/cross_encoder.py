@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
+from embfit.atomic_files import write_text
 from embfit.evaluator.judging import judge
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.systems import EvaluationContext
@@ -31,7 +32,7 @@ from embfit.model.settings import Attention
 from embfit.model.teacher import FOLDS, write_assignment
 from embfit.random_streams import random_stream
 from embfit.records import Seed, TrainingSet
-from embfit.store import digest, write_text
+from embfit.store import digest
 from embfit.teacher.trained import TrainedTeacher
 from embfit.training import ListTraining
 from embfit.training.batches import ExampleArrays

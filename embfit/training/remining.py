@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from embfit.atomic_files import replacing
 from embfit.errors import UserError, first_line
 from embfit.model import Encoder
 from embfit.records import TrainingSet
-from embfit.store import replacing
 from embfit.training.batches import ExampleArrays
 from embfit.training.ranks.collectives import Ranks
 

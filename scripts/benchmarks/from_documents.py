@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from embfit.atomic_files import write_text
 from embfit.data.qrels import read_qrels
 from embfit.data.trec import read_run
 from embfit.evaluator.fusion import reciprocal_ranks
 from embfit.evaluator.metrics import per_query
 from embfit.records import Qrels, Ranking
-from embfit.store import write_text
 
 METRIC = "ndcg@10"
 HIDDEN = "task.labels=false"

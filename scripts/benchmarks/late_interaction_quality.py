@@ -35,6 +35,7 @@ from measuring import read
 from minilm import MODEL
 
 from embfit.assess.hard_queries import cut_off_queries, document_frequency, rare_term_queries
+from embfit.atomic_files import write_text
 from embfit.data import Beir
 from embfit.evaluator import Retrieval
 from embfit.evaluator.metrics import per_query
@@ -55,7 +56,7 @@ from embfit.miner import DenseMiner, ScoredMiner
 from embfit.model import EncoderChoice, LateInteraction, embed, encoder_at, save_encoder, tokenized
 from embfit.model.folder import holds_cross_encoder
 from embfit.model.location import find_model
-from embfit.store import Store, write_text
+from embfit.store import Store
 from embfit.training import Training
 
 METRIC = "ndcg@10"

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from embfit.compose.rules import RULES
+from embfit.compose.rules import RULES, addresses_can_be, locations_are_there
 
 INFONCE = {"_target_": "embfit.loss.InfoNCE"}
 DENSE = {"_target_": "embfit.evaluator.systems.DenseSystem"}
@@ -301,3 +303,20 @@ def test_what_is_to_be_a_folder_is_no_file(tmp_path):
     values["store"]["enabled"] = False
     assert found(**values) == [("run.dir", told)]
     assert found(run={"dir": str(tmp_path / "new" / "deep")}, store={"dir": str(tmp_path)}) == []
+
+
+def test_what_lies_beside_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").touch()
+    data = {"_target_": "embfit.data.Pairs", "path": str(tmp_path / "own.json")}
+    assert [(one.key, one.message) for one in locations_are_there({"data": data})] == [
+        (
+            "data.path",
+            f"{tmp_path / 'own.json'}: there is no such file or folder; did you mean {tmp_path / 'own.jsonl'}?",
+        )
+    ]
+
+
+def test_a_server_is_no_file() -> None:
+    data = {"_target_": "embfit.generator.ApiGenerator", "url": "http://me:key@host/v1", "model": "./served"}
+    assert list(locations_are_there({"generator": data})) == []
+    assert list(addresses_can_be({"generator": data})) == []

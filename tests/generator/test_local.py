@@ -20,7 +20,7 @@ from embfit.generator.decoding import CausalDecoding
 from embfit.generator.generated import Generation, source_documents
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import ModelFiles
-from embfit.generator.local import _Writing
+from embfit.generator.local_writing import LocalWriting
 from embfit.generator.prompt_pieces import prompt_pieces
 from embfit.records import Collection
 from embfit.store import Store
@@ -120,7 +120,7 @@ def test_processes_of_one_journal_share_the_work(
     made = generator(writer, batch_size=2, examples=FewShot(rotate=False))
     documents = source_documents(small_collection, range(6), DocumentChoice())
     files = ModelFiles.find(str(writer), None, None, Store(tmp_path))
-    requests = _Writing(made, files, small_collection).plan(documents)
+    requests = LocalWriting(made, files, small_collection).plan(documents)
     (tmp_path / "generation").mkdir()
     other = Journal(tmp_path / "generation" / "journal.sqlite")
     with ExitStack() as alive:
@@ -239,7 +239,7 @@ def test_what_writes_and_what_it_is_asked_for_are_part_of_a_request(writer: Path
     def request(label: str = "Claim", **changed: Any) -> str:
         styles = {"claim": Style("claim.md", label=label)}
         made = generator(writer, styles=styles, **changed)
-        return _Writing(made, ModelFiles("tiny", writer, "digest"), small_collection).plan(documents)[0].id
+        return LocalWriting(made, ModelFiles("tiny", writer, "digest"), small_collection).plan(documents)[0].id
 
     assert request(form="chat") != request("Statement", form="chat")
     assert request() != request("Statement")

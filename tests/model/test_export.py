@@ -12,12 +12,12 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerFast
 
+from embfit.atomic_files import FileFacts
 from embfit.errors import ConfigError
 from embfit.model import BiEncoder
 from embfit.model.back_ends.graph import installed, open_graph
 from embfit.model.export import triton, write_graph_folder, write_triton_repository
 from embfit.model.export.graph_folder import VECTORS
-from embfit.store import FileFacts
 from tests.conftest import TEXTS, new_encoder
 
 pytestmark = pytest.mark.skipif(

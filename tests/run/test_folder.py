@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from embfit.atomic_files import write_text
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.run import folder as run_folder
@@ -16,7 +17,6 @@ from embfit.run.folder import RunFolder
 from embfit.run.record import read_record, read_state
 from embfit.run.resume import holds_run_of, recorded_config
 from embfit.run.versions import versions
-from embfit.store import write_text
 
 CONFIG = {
     "seed": 3,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from embfit.errors import UserError
 from embfit.index.databases.database import Database, Description
 from embfit.index.databases.filling import fill
 from embfit.index.exact import ExactIndex
-from embfit.index.files import VECTORS, write_settings, write_vectors
+from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import NOTHING, Hits, IndexInput, check_depth, check_single
 from embfit.index.rescoring import longest_vectors, readable
@@ -190,20 +191,38 @@ def write_database_index(
     DatabaseIndex(database, name, publication.bundle, vectors, kind, settings, documents.fingerprint).save(folder)
 
 
-def open_database_index(database: Database, folder: Path, saved: Mapping[str, Any]) -> DatabaseIndex:
-    """Return a saved index, without asking the database whether the collection is there.
+class DatabaseBuilder(ABC):
+    """The choice of a database: a dataclass of where it is, and of how collections are made and searched there.
 
-    Args:
-        database: that has the collection.
-        folder: has the vectors.
-        saved: what `save` wrote.
+    Attributes:
+        kind: the name of the choice.
     """
-    return DatabaseIndex(
-        database,
-        saved["collection"],
-        saved["alias"],
-        Vectors.open(folder / VECTORS),
-        saved["kind"],
-        saved["database"],
-        saved["source"],
-    )
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def open(self) -> Database:
+        """The database; nothing is asked yet."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is written down of the choice; secrets are in the environment."""
+        found: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # each choice is a dataclass
+        return found
+
+    def write(self, given: IndexInput, folder: Path) -> None:
+        """Fill a version's collection; what a build that ended early has written is kept.
+
+        Raises:
+            UserError: the server does not answer, or refuses.
+            ValueError: documents have several vectors each, or too many dimensions; or there is no version.
+        """
+        write_database_index(self.open, self.kind, self.settings, given, folder)
+
+    def index(self, folder: Path) -> DatabaseIndex:
+        """Return a saved index, without asking the database whether the collection is there."""
+        saved, vectors = read_settings(folder), Vectors.open(folder / VECTORS)
+        return DatabaseIndex(
+            self.open, saved["collection"], saved["alias"], vectors, self.kind, saved["database"], saved["source"]
+        )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +17,12 @@ from embfit.credentials import check_address, read_key
 from embfit.errors import ConfigError, UnavailableError, UserError, first_line
 from embfit.hints import Location
 from embfit.index.databases.database import SEPARATOR, Description, metadata, refused
-from embfit.index.databases.database_index import DatabaseIndex, open_database_index, write_database_index
-from embfit.index.files import read_settings
-from embfit.index.protocol import NOTHING, IndexInput
+from embfit.index.databases.database_index import DatabaseBuilder
+from embfit.index.protocol import NOTHING
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-KIND = "milvus"
 URL = "http://localhost:19530"  # of a server, for messages
 DEEPEST = 16_384  # Milvus's limit of topK
 MOST_DIMENSIONS = 32_768
@@ -39,7 +36,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class MilvusBuilder:
+class MilvusBuilder(DatabaseBuilder):
     """A collection in Milvus for each version of a bundle, and an alias that names the champion's.
 
     Collections have the fields `position` (the document's row in the version), `id`, `title`, `text`, `metadata` (JSON)
@@ -60,6 +57,8 @@ class MilvusBuilder:
         ConfigError: pymilvus is not installed, or the address is none or holds a secret.
     """
 
+    kind: ClassVar[str] = "milvus"
+
     url: Annotated[str | None, Location(required=True, example=f"{URL}, the server's address", service=True)] = None
     key_variable: str | None = None
     database: str = "default"
@@ -69,20 +68,10 @@ class MilvusBuilder:
     ef_search: Annotated[int, Field(ge=1)] = 100
     timeout: Annotated[float, Field(gt=0)] = 30.0
 
-    def write(self, given: IndexInput, folder: Path) -> None:
-        """Fill a version's collection; what a build that ended early has written is kept.
-
-        Raises:
-            UserError: the server does not answer, or refuses.
-            ValueError: documents have several vectors each, or too many dimensions; or there is no version.
-        """
-        write_database_index(MilvusDatabase(self), KIND, asdict(self), given, folder)
-
-
-def open_milvus(folder: Path) -> DatabaseIndex:
-    """Return a saved index, without asking the server."""
-    saved = read_settings(folder)
-    return open_database_index(MilvusDatabase(MilvusBuilder(**saved["database"])), folder, saved)
+    @property
+    def open(self) -> MilvusDatabase:
+        """The database; nothing is asked yet."""
+        return MilvusDatabase(self)
 
 
 @lru_cache

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +15,9 @@ from pydantic import Field
 from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
 from embfit.index.databases.database import SEPARATOR, Description, metadata
-from embfit.index.databases.database_index import DatabaseIndex, open_database_index, write_database_index
+from embfit.index.databases.database_index import DatabaseBuilder
 from embfit.index.databases.postgres_connections import PostgresConnections
-from embfit.index.files import read_settings
-from embfit.index.protocol import NOTHING, IndexInput
+from embfit.index.protocol import NOTHING
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KIND = "pgvector"
 DEEPEST = 1000  # pgvector's limit of hnsw.ef_search
 MOST_DIMENSIONS = {"vector": 2000, "halfvec": 4000}  # of a graph
 NAME_BYTES = 63  # of PostgreSQL's identifiers; longer ones are cut without an error
@@ -38,7 +35,7 @@ VectorType: TypeAlias = Literal["vector", "halfvec"]
 
 
 @dataclass(frozen=True)
-class PgvectorBuilder:
+class PgvectorBuilder(DatabaseBuilder):
     """A table in PostgreSQL for each version of a bundle, and a view that names the champion's.
 
     Tables have the columns `position` (the document's row in the version), `id`, `title`, `text`, `metadata` (JSON) and
@@ -62,6 +59,8 @@ class PgvectorBuilder:
         ConfigError: psycopg or pgvector are not installed.
     """
 
+    kind: ClassVar[str] = "pgvector"
+
     host: Annotated[str | None, Location(required=True, example="localhost, the server's name")] = None
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     database: str = "postgres"
@@ -75,20 +74,10 @@ class PgvectorBuilder:
     ef_search: Annotated[int, Field(ge=1, le=1000)] = 100
     timeout: Annotated[float, Field(gt=0)] = 10.0
 
-    def write(self, given: IndexInput, folder: Path) -> None:
-        """Fill a version's table; what a build that ended early has written is kept.
-
-        Raises:
-            UserError: the server does not answer, has no pgvector or an old one, or refuses.
-            ValueError: documents have several vectors each, or too many dimensions; or there is no version.
-        """
-        write_database_index(PgvectorDatabase(self), KIND, asdict(self), given, folder)
-
-
-def open_pgvector(folder: Path) -> DatabaseIndex:
-    """Return a saved index, without asking the server."""
-    saved = read_settings(folder)
-    return open_database_index(PgvectorDatabase(PgvectorBuilder(**saved["database"])), folder, saved)
+    @property
+    def open(self) -> PgvectorDatabase:
+        """The database; nothing is asked yet."""
+        return PgvectorDatabase(self)
 
 
 @dataclass(frozen=True)

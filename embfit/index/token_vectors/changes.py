@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.atomic_files import FileFacts, replacing, replacing_folder
 from embfit.errors import UserError
 from embfit.index.token_vectors.centroids import sampled_for
 from embfit.index.token_vectors.codec import TokenCodec
@@ -26,7 +27,6 @@ from embfit.index.token_vectors.pooling import pooled_counts
 from embfit.index.token_vectors.segment import Segment, add_postings, copy_segments, encode_segment
 from embfit.index.token_vectors.settings import TokenIndexing
 from embfit.index.token_vectors.storage import facts_of, write
-from embfit.store import FileFacts, replacing, replacing_folder
 from embfit.vectors import Vectors
 
 

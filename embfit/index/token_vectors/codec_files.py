@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.atomic_files import replacing_folder
 from embfit.index.rescoring import NOT_FINITE, first_not_finite, readable
 from embfit.index.token_vectors.codec import LEVELS, TokenCodec, plain_payload
 from embfit.index.token_vectors.manifest import Manifest
@@ -13,7 +14,6 @@ from embfit.index.token_vectors.payloads import Levels
 from embfit.index.token_vectors.pooling import pool
 from embfit.index.token_vectors.settings import TokenIndexing
 from embfit.index.token_vectors.storage import opened, write
-from embfit.store import replacing_folder
 from embfit.vectors import Vectors
 
 CENTROIDS, LEVEL_TABLE, SCALES = "centroids.npy", "levels.npy", "scales.npy"

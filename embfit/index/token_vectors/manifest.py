@@ -11,11 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from embfit.atomic_files import FileFacts
 from embfit.errors import UserError
 from embfit.index.files import SETTINGS, read_settings, write_settings
 from embfit.index.token_vectors.codec import TokenFormat
 from embfit.index.token_vectors.settings import TokenCandidates, TokenIndexing
-from embfit.store import FileFacts
 
 KIND = "tokens"
 VERSION = 1  # of the files

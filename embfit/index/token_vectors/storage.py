@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from embfit.atomic_files import FileFacts
 from embfit.errors import UserError
-from embfit.store import FileFacts
 
 
 def facts_of(folder: Path) -> dict[str, FileFacts]:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
 from embfit.model.back_ends.conversion import TOKENWISE, convert
 from embfit.model.back_ends.graph import (
@@ -38,7 +39,7 @@ from embfit.model.compiled import hidden_states
 from embfit.model.encoder import Encoder
 from embfit.model.fingerprint import backbone_fingerprint
 from embfit.model.precision import Precision, multiplies_bf16
-from embfit.store import Store, write_text
+from embfit.store import Store
 from embfit.tokens import ATTENDED, SCORED, Tokens
 
 log = logging.getLogger(__name__)

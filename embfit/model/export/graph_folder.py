@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from embfit.atomic_files import FileFacts, replacing_folder, write_text
 from embfit.model.back_ends.choice import LIMITS, SHAPES, probe_batch
 from embfit.model.back_ends.conversion import convert
 from embfit.model.back_ends.graph import FILES, INPUTS, PACKAGES, GraphBackEnd, Run, check_installed, open_graph
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.saving import save_encoder
-from embfit.store import FileFacts, replacing_folder, write_text
 from embfit.version import __version__
 
 VECTORS = "sentence_embedding"  # the graph's output: [N, D], as Optimum and TEI name it

@@ -20,12 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from embfit.atomic_files import replacing_folder, write_text
 from embfit.errors import ConfigError
 from embfit.model.back_ends.graph import FILES, INPUTS, check_installed
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.encoder import Kind
 from embfit.model.export.graph_folder import VECTORS, describe, write_graph, write_manifest
-from embfit.store import replacing_folder, write_text
 from embfit.tokens import tokenizer_lock
 
 SHORTEST = 16  # tokens that texts are padded to at least

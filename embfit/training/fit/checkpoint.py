@@ -15,8 +15,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from embfit.atomic_files import replacing
 from embfit.errors import UserError, first_line
-from embfit.store import replacing
 from embfit.training.fit.curve import Curve
 from embfit.training.fit.validation import Validation
 from embfit.training.step.module import Position, TrainingModule, trained_weights, training_module

@@ -18,11 +18,11 @@ import pytorch_lightning as pl
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from embfit.atomic_files import replacing
 from embfit.errors import UserError
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.significance import FEWEST, t_bounds
 from embfit.records import DevQuality
-from embfit.store import replacing
 from embfit.training.fit.plan import DevChange
 from embfit.training.step.gradients import Trained
 from embfit.training.step.module import TrainingModule, trained_weights, training_module

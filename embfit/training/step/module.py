@@ -11,6 +11,7 @@ Design:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Step:
     norm: Tensor
 
 
-class TrainingModule(pl.LightningModule):
+class TrainingModule(pl.LightningModule, ABC):
     """Trains an encoder on batches whose loss needs the encoder's outputs alone.
 
     Args:
@@ -88,9 +89,9 @@ class TrainingModule(pl.LightningModule):
         self._rate = 0.0  # at which the last step moved the weights
         self._broken = torch.zeros(())  # 1 from the first step on whose loss or gradient is not finite
 
+    @abstractmethod
     def epoch_batches(self) -> Dataset[Any]:
         """Return the batches of the current epoch."""
-        raise NotImplementedError
 
     def prepare(self, batch: Any) -> Any:
         """Do for a batch all that needs no device; on a thread, while the step before computes."""

@@ -1,0 +1,127 @@
+"""Files and folders that are written whole or not at all, with the mode that the umask gives."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embfit.errors import is_disk_full
+
+PRIVATE = 0o600  # the mode of files that safetensors makes, whatever the umask
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What is recorded of a file, to hold it to later.
+
+    Args:
+        bytes: its size.
+        sha256: the digest of its content.
+    """
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileFacts:
+        """Read a file and return its facts."""
+        with path.open("rb") as file:
+            return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give an empty file that takes the place of `path` when the block ends well.
+
+    A reader, or a crash, finds the old content or the new one and never a part.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
+    temporary.touch(exist_ok=False)  # readable by those whom the umask lets read; mkstemp's files are private
+    mode = temporary.stat().st_mode
+    try:
+        with naming(path):
+            yield temporary
+        temporary.chmod(mode)  # safetensors makes a file of its own, which is private
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `folder` when the block ends well.
+
+    What was there is removed when the new one is in its place, and is back there if that fails.
+    """
+    unfinished, old = (folder.with_name(f".{folder.name}-{state}") for state in ("unfinished", "old"))
+    _put_back(old, folder)  # a process was killed between the two renames
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        with naming(folder):
+            yield unfinished
+        complete(unfinished)
+        if folder.exists():
+            folder.rename(old)
+        unfinished.rename(folder)
+        sync(folder.parent)
+    finally:
+        _put_back(old, folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let a full disk be told by the file, or folder, that it has no room for: few libraries name it."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error) and getattr(error, "filename", None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    """Let a folder that was moved aside be what it was, or remove it where another has its place."""
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(folder)
+
+
+def complete(folder: Path) -> None:
+    """Have a folder's files written to the disk, with the mode that the umask gives: safetensors makes private ones."""
+    probe = folder / f".mode-{secrets.token_hex(6)}"
+    probe.touch(exist_ok=False)
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if stat.S_IMODE(path.lstat().st_mode) == PRIVATE:
+            path.chmod(mode)
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's entries, written to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

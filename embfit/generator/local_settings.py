@@ -1,0 +1,96 @@
+"""How a language model that runs in this process is asked for queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from embfit.generator.decoding import Sampling
+from embfit.generator.documents import DocumentChoice
+from embfit.generator.filters import Filters
+from embfit.generator.plan import (
+    Wanted,
+)
+from embfit.generator.prompt_pieces import LocalForm
+from embfit.hints import Location
+from embfit.model.precision import Precision
+from embfit.records import Collection, Seed
+from embfit.style import FewShot, Style, StyleExample
+from embfit.style.template import find_template
+
+GENERAL = "general.jsonl"  # examples of every style, about nothing in particular
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings:
+    """How a language model that runs in this process is asked for queries.
+
+    Args:
+        model: a folder, a `.gguf` file, or a name on the Hub.
+        revision: branch, tag or commit on the Hub; None is the newest.
+        gguf: the name of a GGUF file in the folder or on the Hub; None for a model in transformers' own form.
+        form: `completion` continues a text (base models, and small ones); `chat` asks by the model's chat template;
+            `document` shows the document alone (models trained so, such as docTTTTTquery).
+        temperatures: how freely words are drawn, of a document's queries in turn.
+        top_p: the share of the likeliest words that are drawn from.
+        top_k: the number of words that are drawn from at most.
+        max_tokens: the number of tokens of a query; one that is not at its end then is dropped.
+        document_tokens: the number of a document's tokens that are read.
+        batch_size: the number of documents at once; halved where memory is short.
+        device: what computes: auto, cpu, cuda or mps.
+        precision: the number format of the weights.
+        queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
+        styles: the kinds of queries, each with its share.
+        examples: few-shot examples; rotated ones come in four sets.
+        language: the language of the queries, which `form=chat` names; None for each document's own.
+        documents: which documents get queries.
+        filters: which queries are kept.
+        journal: the file that records what was written; None is one in the store.
+        seed: of whatever is drawn.
+
+    Raises:
+        ValueError: a value is wrong.
+    """
+
+    styles: dict[str, Style]
+    model: Annotated[str | None, Location(required=True, example="FOLDER, FILE.gguf or a name on the Hub")] = None
+    revision: str | None = None
+    gguf: str | None = None
+    form: LocalForm = "completion"
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.5, 0.7, 1.0)
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    top_k: Annotated[int, Field(ge=1)] = 256
+    max_tokens: Annotated[int, Field(ge=1)] = 48
+    document_tokens: Annotated[int, Field(ge=8)] = 200
+    batch_size: Annotated[int, Field(ge=1)] = 48
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Precision = "auto"
+    queries: Wanted = "auto"
+    examples: FewShot = field(default_factory=FewShot)
+    language: str | None = None
+    documents: DocumentChoice = field(default_factory=DocumentChoice)
+    filters: Filters = field(default_factory=Filters)
+    journal: str | None = None
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if not sum(style.share for style in self.styles.values()):
+            raise ValueError("styles: no style has a share above 0")
+
+    @property
+    def name(self) -> str:
+        """What it is called where queries say who wrote them."""
+        return f"local ({self.model})"
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        return Sampling(self.temperatures, self.top_p, self.top_k, self.max_tokens)
+
+    def example_pool(self, collection: Collection) -> list[StyleExample]:
+        """Return the examples that prompts may show; general ones where a base model would have none."""
+        if self.form == "document" or not self.examples.count or self.examples.file or self.examples.split:
+            return self.examples.load(collection, self.seed)
+        return replace(self.examples, file=str(find_template(GENERAL))).load(collection, self.seed)

@@ -1,0 +1,171 @@
+"""One generation by a local model: what is written, in which batches, shared with other processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from embfit.cluster import current_cluster
+from embfit.generator.decoding import Prompt
+from embfit.generator.jobs import WritingJob, batches, record, take, wait_for_others
+from embfit.generator.journal import Journal
+from embfit.generator.language_model import LanguageModel, ModelFiles
+from embfit.generator.local_settings import LocalSettings
+from embfit.generator.plan import (
+    QueryRequest,
+    SourceDocument,
+    plan_request,
+    queries_per_document,
+    share_out,
+)
+from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
+from embfit.generator.writing import Lot, write_lots
+from embfit.progress import Advance, progress
+from embfit.records import Collection
+from embfit.style import StyleExample
+
+log = logging.getLogger(__name__)
+
+FEW_WEIGHTS = 300_000_000  # below which a model that was not trained for it writes few usable queries
+EXAMPLE_SETS = 4  # of rotated examples: each is read once, and not once a document
+
+
+@dataclass(frozen=True)
+class _Wrote:
+    """What was written at one go.
+
+    Args:
+        elsewhere: the documents that other processes were writing about.
+        written: the number of documents written about.
+        tokens: the number of tokens that took.
+        seconds: the time that took.
+    """
+
+    elsewhere: Sequence[WritingJob]
+    written: int
+    tokens: int
+    seconds: float
+
+
+class LocalWriting:
+    """One generation by a local model.
+
+    Args:
+        generator: its settings.
+        collection: has the documents.
+        files: the model.
+        is_trained: whether the model was trained to write these queries.
+    """
+
+    def __init__(
+        self, generator: LocalSettings, files: ModelFiles, collection: Collection, is_trained: bool = False
+    ) -> None:
+        self.generator, self.files, self.collection, self.is_trained = generator, files, collection, is_trained
+        self.pool = generator.example_pool(collection)
+        self.facts: dict[str, Any] = {}
+        self._shown: dict[str, tuple[str, list[StyleExample]]] = {}  # request → style, its examples
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model, loaded when something is to be written."""
+        found = self.files.load(self.generator.device, self.generator.precision)
+        log.info("%s writes: %.0f million weights", found.name, found.parameters / 1e6)
+        return found
+
+    def plan(self, documents: Sequence[SourceDocument]) -> list[QueryRequest]:
+        """Return all requests, in the order of the documents: one for each style of a document."""
+        made = self.generator
+        wanted = queries_per_document(made.queries, len(self.collection.corpus))
+        shares = {name: style.share for name, style in made.styles.items()}
+        settings = {
+            "model": self.files.name,
+            "weights": self.files.digest,
+            "form": "single" if made.form == "chat" else made.form,
+            "temperatures": list(made.temperatures),
+            "top_p": made.top_p,
+            "top_k": made.top_k,
+            "max_tokens": made.max_tokens,
+            "document_tokens": made.document_tokens,
+            "precision": made.precision,
+        }
+        found = []
+        for document in documents:
+            turned = str(int(document.digest[:8], 16) % EXAMPLE_SETS)
+            for style, count in share_out(shares, wanted, document.digest, made.seed).items():
+                shown = made.examples.choose(self.pool, style, turned, made.seed)
+                request = plan_request(
+                    document, style, made.styles[style], shown, count, settings, made.language, made.seed
+                )
+                self._shown[request.id] = style, shown
+                found.append(request)
+        return found
+
+    def write(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, total: int) -> None:
+        """Have queries written, and each document's recorded when they are there.
+
+        A document is taken before it is written about, so that several processes share the work and none does it twice.
+        """
+        if self.generator.form != "document" and self.model.parameters < FEW_WEIGHTS and not self.is_trained:
+            log.warning(
+                "%s has %.0f million weights: of what models below about 300 million write without training for it, a "
+                "fifth is usable; train it on your own pairs (generator=trained), or look at queries.parquet first",
+                *(self.files.name, self.model.parameters / 1e6),
+            )
+        waiting, written, tokens, seconds = list(requests), 0, 0, 0.0
+        with progress("writing queries", total, "requests", None, total - len(requests)) as advance:
+            while waiting:
+                found = self._write_some(waiting, journal, scope, advance)
+                written, tokens, seconds = written + found.written, tokens + found.tokens, seconds + found.seconds
+                waiting = wait_for_others(found.elsewhere, journal)
+        self.facts = {
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+            "seconds_per_request": round(seconds / max(written, 1), 3),
+            "million_weights": round(self.model.parameters / 1e6),
+        }
+
+    def _write_some(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, advance: Advance) -> _Wrote:
+        """Write about documents that no other process is writing about, and record each when it is there."""
+        elsewhere: list[WritingJob] = []
+        written, tokens, seconds = 0, 0, 0.0
+
+        def take_lot(lot: Lot) -> Lot:
+            taken, others = take(lot.jobs, journal, scope)
+            elsewhere.extend(others)
+            if there := len(lot.jobs) - len(taken) - len(others):
+                advance(there)
+            return replace(lot, jobs=taken)
+
+        lots, cluster = self._lots(requests), current_cluster()
+        began = time.monotonic()
+        for jobs, samples in write_lots(self.model, lots, self.generator.sampling, take_lot, cluster):
+            each = (time.monotonic() - began) / len(jobs)
+            tokens += record(jobs, samples, self.model.read, each, journal, scope)
+            written, seconds = written + len(jobs), seconds + time.monotonic() - began
+            advance(len(jobs))
+            began = time.monotonic()
+        return _Wrote(elsewhere, written, tokens, seconds)
+
+    def _lots(self, requests: Sequence[QueryRequest]) -> list[Lot]:
+        """Return what is written at once; lots whose prompts begin alike follow one another."""
+        pieces: dict[tuple[str, tuple[str, ...]], PromptPieces] = {}
+        groups: dict[tuple[int, ...], list[WritingJob]] = {}
+        tokenizer, made = self.model.tokenizer, self.generator
+        for request in requests:
+            style, shown = self._shown[request.id]
+            key = (style, tuple(one.digest.hex() for one in shown))
+            if key not in pieces:
+                pieces[key] = prompt_pieces(made.form, made.styles[style], shown, tokenizer, made.language)
+            text = " ".join(request.document.text.split())
+            prompt = Prompt(pieces[key].around(text, tokenizer, made.document_tokens), request.seed)
+            groups.setdefault(pieces[key].before, []).append(WritingJob(request, prompt))
+        lots = []
+        for before, jobs in groups.items():
+            if self.model.is_seq_to_seq:
+                jobs, before = [job.behind(before) for job in jobs], ()
+            lots += [Lot(before, batch) for batch in batches(jobs, made.batch_size)]
+        return lots
