@@ -14,12 +14,7 @@ from embfit.generator.journal import Journal
 from embfit.generator.language_model import ModelFiles
 from embfit.generator.local_settings import LocalSettings
 from embfit.generator.local_writing import LocalWriting
-from embfit.generator.plan import (
-    QueryRequest,
-    SourceDocument,
-    queries_per_document,
-    scope_of,
-)
+from embfit.generator.plan import QueryRequest, SourceDocument, queries_per_document, scope_of
 from embfit.records import Collection
 from embfit.store import Store
 

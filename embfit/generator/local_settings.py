@@ -10,9 +10,7 @@ from pydantic import Field
 from embfit.generator.decoding import Sampling
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
-from embfit.generator.plan import (
-    Wanted,
-)
+from embfit.generator.plan import Wanted
 from embfit.generator.prompt_pieces import LocalForm
 from embfit.hints import Location
 from embfit.model.precision import Precision
@@ -24,15 +22,13 @@ GENERAL = "general.jsonl"  # examples of every style, about nothing in particula
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalSettings:
-    """How a language model that runs in this process is asked for queries.
+class LanguageModelSettings:
+    """Which language model writes in this process, how it draws words, and about what.
 
     Args:
         model: a folder, a `.gguf` file, or a name on the Hub.
         revision: branch, tag or commit on the Hub; None is the newest.
         gguf: the name of a GGUF file in the folder or on the Hub; None for a model in transformers' own form.
-        form: `completion` continues a text (base models, and small ones); `chat` asks by the model's chat template;
-            `document` shows the document alone (models trained so, such as docTTTTTquery).
         temperatures: how freely words are drawn, of a document's queries in turn.
         top_p: the share of the likeliest words that are drawn from.
         top_k: the number of words that are drawn from at most.
@@ -40,25 +36,17 @@ class LocalSettings:
         document_tokens: the number of a document's tokens that are read.
         batch_size: the number of documents at once; halved where memory is short.
         device: what computes: auto, cpu, cuda or mps.
-        precision: the number format of the weights.
+        precision: the number format that the model computes in.
         queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
-        styles: the kinds of queries, each with its share.
-        examples: few-shot examples; rotated ones come in four sets.
-        language: the language of the queries, which `form=chat` names; None for each document's own.
         documents: which documents get queries.
         filters: which queries are kept.
         journal: the file that records what was written; None is one in the store.
         seed: of whatever is drawn.
-
-    Raises:
-        ValueError: a value is wrong.
     """
 
-    styles: dict[str, Style]
     model: Annotated[str | None, Location(required=True, example="FOLDER, FILE.gguf or a name on the Hub")] = None
     revision: str | None = None
     gguf: str | None = None
-    form: LocalForm = "completion"
     temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.5, 0.7, 1.0)
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     top_k: Annotated[int, Field(ge=1)] = 256
@@ -68,12 +56,31 @@ class LocalSettings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "auto"
     queries: Wanted = "auto"
-    examples: FewShot = field(default_factory=FewShot)
-    language: str | None = None
     documents: DocumentChoice = field(default_factory=DocumentChoice)
     filters: Filters = field(default_factory=Filters)
     journal: str | None = None
     seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings(LanguageModelSettings):
+    """How a language model that runs in this process is asked for queries; `LanguageModelSettings` documents the rest.
+
+    Args:
+        form: `completion` continues a text (base models, and small ones); `chat` asks by the model's chat template;
+            `document` shows the document alone (models trained so, such as docTTTTTquery).
+        styles: the kinds of queries, each with its share.
+        examples: few-shot examples; rotated ones come in four sets.
+        language: the language of the queries, which `form=chat` names; None for each document's own.
+
+    Raises:
+        ValueError: a value is wrong.
+    """
+
+    styles: dict[str, Style]
+    form: LocalForm = "completion"
+    examples: FewShot = field(default_factory=FewShot)
+    language: str | None = None
 
     def __post_init__(self) -> None:
         if not sum(style.share for style in self.styles.values()):

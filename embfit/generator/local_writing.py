@@ -15,13 +15,7 @@ from embfit.generator.jobs import WritingJob, batches, record, take, wait_for_ot
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import LanguageModel, ModelFiles
 from embfit.generator.local_settings import LocalSettings
-from embfit.generator.plan import (
-    QueryRequest,
-    SourceDocument,
-    plan_request,
-    queries_per_document,
-    share_out,
-)
+from embfit.generator.plan import QueryRequest, SourceDocument, plan_request, queries_per_document, share_out
 from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
 from embfit.generator.writing import Lot, write_lots
 from embfit.progress import Advance, progress

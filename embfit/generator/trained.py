@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,18 +15,16 @@ from pydantic import Field
 
 from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
-from embfit.generator.documents import DocumentChoice
-from embfit.generator.filters import Filters
 from embfit.generator.generated import Estimate, Generation
 from embfit.generator.language_model import ModelFiles, load_language_model
 from embfit.generator.local import LocalGenerator
-from embfit.generator.plan import SourceDocument, Wanted
+from embfit.generator.local_settings import LanguageModelSettings
+from embfit.generator.plan import SourceDocument
 from embfit.generator.prompt_pieces import prompt_pieces
 from embfit.generator.writer_training import WriterSettings, WrittenPair, train_writer
-from embfit.hints import Location
 from embfit.model.lora import LoRA, attach, merge
-from embfit.model.precision import Precision, choose_device, uses_bf16
-from embfit.records import Collection, Seed
+from embfit.model.precision import choose_device, uses_bf16
+from embfit.records import Collection
 from embfit.store import Store, digest
 from embfit.style import FewShot, Style, StyleExample
 
@@ -40,16 +38,15 @@ FEWEST_PAIRS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedGenerator:
+class TrainedGenerator(LanguageModelSettings):
     """Trains a causal language model on the training pairs of the collection, and has it write the queries.
 
     No query of an evaluation split, and no document that is relevant to one, is learned from. A tenth of the documents
     is held out to tell when to stop.
 
+    `LanguageModelSettings` documents what says how the trained model writes.
+
     Args:
-        model: a folder, a `.gguf` file, or a name on the Hub.
-        revision: branch, tag or commit on the Hub; None is the newest.
-        gguf: the name of a GGUF file in the folder or on the Hub; None for a model in transformers' own form.
         pairs: the number of training queries that it learns from, drawn with the seed; None for all.
         label: what the queries are called in the text that the model continues.
         epochs: passes over the pairs at most; training ends when the held-out pairs become less probable.
@@ -57,24 +54,8 @@ class TrainedGenerator:
         pairs_per_step: the number of queries of an optimizer step, about.
         held_out: the share of the documents that decide which weights are kept.
         lora: an adapter in place of all weights (`rank`).
-        temperatures: how freely words are drawn, of a document's queries in turn.
-        top_p: the share of the likeliest words that are drawn from.
-        top_k: the number of words that are drawn from at most.
-        max_tokens: the number of tokens of a query; one that is not at its end then is dropped.
-        document_tokens: the number of a document's tokens that are read.
-        batch_size: the number of documents written about at once; halved where memory is short.
-        device: what computes: auto, cpu, cuda or mps.
-        precision: the number format of the computation.
-        queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
-        documents: which documents get queries.
-        filters: which queries are kept.
-        journal: the file that records what was written; None is one in the store.
-        seed: of whatever is drawn.
     """
 
-    model: Annotated[str | None, Location(required=True, example="FOLDER, FILE.gguf or a name on the Hub")] = None
-    revision: str | None = None
-    gguf: str | None = None
     pairs: Annotated[int, Field(ge=FEWEST_PAIRS)] | None = None
     label: str = "Query"
     epochs: Annotated[int, Field(ge=1)] = 2
@@ -82,19 +63,6 @@ class TrainedGenerator:
     pairs_per_step: Annotated[int, Field(ge=1)] = 16
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     lora: LoRA = field(default_factory=LoRA)
-    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.5, 0.7, 1.0)
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    top_k: Annotated[int, Field(ge=1)] = 256
-    max_tokens: Annotated[int, Field(ge=1)] = 48
-    document_tokens: Annotated[int, Field(ge=8)] = 200
-    batch_size: Annotated[int, Field(ge=1)] = 48
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Precision = "auto"
-    queries: Wanted = "auto"
-    documents: DocumentChoice = field(default_factory=DocumentChoice)
-    filters: Filters = field(default_factory=Filters)
-    journal: str | None = None
-    seed: Seed = 0
 
     @property
     def name(self) -> str:
@@ -139,25 +107,8 @@ class TrainedGenerator:
 
     @property
     def _writer(self) -> LocalGenerator:
-        return LocalGenerator(
-            styles={STYLE: self.style},
-            model=self.model,
-            form="completion",
-            temperatures=self.temperatures,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            max_tokens=self.max_tokens,
-            document_tokens=self.document_tokens,
-            batch_size=self.batch_size,
-            device=self.device,
-            precision=self.precision,
-            queries=self.queries,
-            examples=FewShot(count=0),
-            documents=self.documents,
-            filters=self.filters,
-            journal=self.journal,
-            seed=self.seed,
-        )
+        same = {one.name: getattr(self, one.name) for one in fields(LanguageModelSettings)}
+        return LocalGenerator(styles={STYLE: self.style}, form="completion", examples=FewShot(count=0), **same)
 
     def trained_model(self, collection: Collection, store: Store) -> ModelFiles:
         """Return the trained model, from the store if it was trained on the same pairs before.
