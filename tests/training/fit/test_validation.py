@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+from torch.utils.data import Dataset
 
 from embfit.model import Encoder
 from embfit.records import DevQuality
@@ -36,6 +37,10 @@ class Module(TrainingModule):
 
     def log_numbers(self, step: int, numbers: object) -> None:
         """Nobody reads it."""
+
+    def epoch_batches(self) -> Dataset[Any]:
+        """No step is run."""
+        raise NotImplementedError
 
 
 def measured(values: np.ndarray) -> DevQuality:
