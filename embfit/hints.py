@@ -43,7 +43,8 @@ class ChosenBy:
     """Marks a hint with the choices that fit it, for messages: `Annotated[ListTraining, ChosenBy("training=lists")]`.
 
     Args:
-        words: the choices as they are typed, such as `loss=listwise or loss=binary`.
+        words: the choices as they are typed, such as `loss=listwise or loss=binary`, or what they have in common, such
+            as `a model of one vector a text`.
     """
 
     words: str

@@ -88,7 +88,9 @@ def _misplaced(first: str, others: list[Mapping[str, Any]], kind: type) -> str:
 
 def _refusal(task: Target, name: str, kind: type) -> str:
     named = task.name.rpartition(".")[2]
-    return f"task={named} takes a {_names(task.hints[name])}, and {kind.__name__} is none; choose another {name}"
+    said = [mark.words for mark in marks(task.hints[name], ChosenBy)]
+    taken = said[0] if said else f"a {_names(task.hints[name])}"
+    return f"task={named} takes {taken}, and {kind.__name__} is not one; choose another {name}"
 
 
 def _names(hint: Any) -> str:

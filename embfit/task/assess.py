@@ -25,7 +25,7 @@ from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem, evaluate_other
-from embfit.hints import Location
+from embfit.hints import ChosenBy, Location
 from embfit.model import Encoder, LateInteractionEncoder, Pretrained, encoder_at, tokenized
 from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.location import find_model
@@ -50,7 +50,9 @@ Found = TypeVar("Found")
 @task(outputs=REPORT, spreads=True)
 def assess(
     data: Data,
-    model: Pretrained,
+    model: Annotated[
+        Pretrained, ChosenBy("a model of one vector a text (task.late=FOLDER measures late interaction beside it)")
+    ],
     miner: Miner,
     loss: EmbeddingLoss,
     training: Training,

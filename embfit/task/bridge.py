@@ -21,6 +21,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.metrics import answerable
 from embfit.evaluator.systems import EvaluationContext, evaluate_encoder
+from embfit.hints import ChosenBy
 from embfit.index import DatabaseIndex
 from embfit.index.protocol import KeepsVectors
 from embfit.model import Encoder, Kind, Pretrained, embed
@@ -44,7 +45,7 @@ FEW = 3  # texts for each dimension, below which a map is likely to fit them alo
 @task(outputs=REPORT)
 def bridge(
     data: Data,
-    model: Pretrained,
+    model: Annotated[Pretrained, ChosenBy("a model of one vector a text")],
     bundle: BundleSettings,
     evaluator: Retrieval,
     store: Store,

@@ -13,6 +13,7 @@ from embfit.bundle.parquet import write_parquet
 from embfit.bundle.versions import split_version
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
+from embfit.hints import ChosenBy
 from embfit.model import Pretrained
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @task(outputs=("export",))
 def export(
-    model: Pretrained,
+    model: Annotated[Pretrained, ChosenBy("a model of one vector a text")],
     run: RunFolder,
     devices: Devices,
     format: Literal["onnx", "openvino", "triton", "parquet"] = "onnx",

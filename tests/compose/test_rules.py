@@ -266,12 +266,12 @@ def found(**values):
                     "cross-encoder is for task=finetune; elsewhere name its folder: miner.model=FOLDER to mine, "
                     "evaluator.systems.reranked.path=FOLDER to measure",
                 ),
-                ("training", "task=assess takes a Training, and ListTraining is none; choose another training"),
+                ("training", "task=assess takes a Training, and ListTraining is not one; choose another training"),
             ],
         ),
         (
             {"task": {"_target_": "embfit.task.mine.mine"}, "miner": {"_target_": "embfit.loss.InfoNCE"}},
-            [("miner", "task=mine takes a Mines, and InfoNCE is none; choose another miner")],
+            [("miner", "task=mine takes a Mines, and InfoNCE is not one; choose another miner")],
         ),
         (
             {"data": {"_target_": "embfit.data.Pairs", "path": {"train": "/nowhere/a.csv", "test": "b.csv"}}},

@@ -85,7 +85,10 @@ def at(name: str, **more: Any) -> dict[str, Any]:
         ({"model": at("Cross"), "loss": at("Cross")}, []),
         ({"model": at("Legal"), "loss": at("Cross")}, [("loss", "is for model=cross; choose another one")]),
         ({"model": at("Cross"), "loss": at("Late")}, [("loss", "a Late does not go with this model")]),
-        ({"model": at("Late")}, [("model", "task=train takes a Bi or Cross, and Late is none; choose another model")]),
+        (
+            {"model": at("Late")},
+            [("model", "task=train takes a Bi or Cross, and Late is not one; choose another model")],
+        ),
         ({"model": at("made"), "loss": at("Cross")}, []),  # a function that says what it returns
         ({"model": at("made"), "loss": at("Late")}, [("loss", "a Late does not go with this model")]),
         ({"model": at("Late", _partial_=True)}, []),

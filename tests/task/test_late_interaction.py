@@ -136,7 +136,7 @@ def test_another_models_tokens_mine_for_one_vector_a_text(colbert: list[str], co
         (["model.training_document_length=30"], "exceeds model.document_length=24; lower it"),
         (["model.expansion=min"], "model.expansion: expected one of fixed, none or null"),
         (["model.pooling=cls"], "model.pooling"),
-        (["task=assess"], "task=assess takes a Pretrained, and LateInteraction is none; choose another model"),
+        (["task=assess"], "task.late=FOLDER measures late interaction beside it"),
         (["loss.document_document=true"], "loss.document_document=true compares all vectors"),
     ],
 )
