@@ -110,7 +110,7 @@ def _better(found: Comparison, report: Report, unseen: Comparison | None) -> Dec
     judge = f"about {count(needed, 'more query', 'more queries')}" if needed and needed > 0 else "more queries"
     return Decision(
         "ship",
-        "Ship it for the documents that there are.",
+        "Ship it for today's documents.",
         f"{gain}, beyond chance. For documents that training never saw this is not shown; judge {judge} about such "
         "documents.",
     )

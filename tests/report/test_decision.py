@@ -43,7 +43,7 @@ def test_a_gain_on_seen_documents_alone_is_shipped_for_those() -> None:
     # Unseen: 20 gain 0.06 and 20 lose 0.04, a mean of 0.01 and a deviation of 0.05064 (39 degrees of freedom);
     # (2.8016 * 0.05064 / 0.01)^2 = 201.3, so 202 queries, 162 more.
     found = decision([0.2] * 60 + [0.06, -0.04] * 20, unseen=40)
-    assert (found.action, found.headline) == ("ship", "Ship it for the documents that there are.")
+    assert (found.action, found.headline) == ("ship", "Ship it for today's documents.")
     assert "judge about 162 more queries about such documents" in found.reason
 
 
