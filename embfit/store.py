@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -209,18 +210,29 @@ def stored_entries(dir: Path) -> list[StoredEntry]:
     """Return the entries of the store in a folder, those that were not used for longest first."""
     found = []
     for folder in dir.glob("*/*/"):
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        key = folder / KEY
-        used = (key if key.is_file() else folder).stat().st_mtime
-        size = sum(path.stat().st_size for path in files)
-        found.append(StoredEntry(folder, size, used, folder.suffix not in ABANDONED))
+        with suppress(FileNotFoundError):  # another process has removed it, or finished it under another name
+            used = _last_use(folder)
+            found.append(StoredEntry(folder, folder_bytes(folder), used, folder.suffix not in ABANDONED))
     return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return the size of the files in a folder. Links count nothing, nor do files that vanish meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                status = Path(place, name).lstat()
+                size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size
+
+
 def remove_entry(entry: StoredEntry) -> bool:
-    """Remove an entry, unless a process is building it; return whether it is gone."""
+    """Remove an entry, unless a process builds it or has used it since it was listed; return whether it is gone."""
     try:
         with FileLock(_lock_of(entry.path)).acquire(timeout=0):
+            if _last_use(entry.path) > entry.used:
+                return False
             if entry.finished:  # no reader finds a part of it, and what a crash leaves is removed as abandoned
                 unfinished = entry.path.with_suffix(".unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -230,7 +242,15 @@ def remove_entry(entry: StoredEntry) -> bool:
                 shutil.rmtree(entry.path)
     except Timeout:
         return False
+    except FileNotFoundError:  # another process has removed it
+        return True
     return True
+
+
+def _last_use(folder: Path) -> float:
+    """Return when an entry was last made or found again, in seconds since 1970."""
+    key = folder / KEY
+    return (key if key.is_file() else folder).stat().st_mtime
 
 
 def digest(key: Mapping[str, Any]) -> str:

@@ -128,7 +128,7 @@ def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> tuple[l
     versions.number(versions.numbers()[-1] if versions.numbers() else "champion")
     with versions.changing():
         numbers = versions.numbers()
-        stay = {*numbers[len(numbers) - keep :], *versions.pointers().values()}
+        stay = {*numbers[max(0, len(numbers) - keep) :], *versions.pointers().values()}
         old = [number for number in numbers if number not in stay]
         if dry_run:
             return old, []

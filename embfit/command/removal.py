@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from embfit.compose.explain import aligned
 
@@ -32,11 +31,6 @@ def remove_listed(
     gone = sum(remove() for remove in removals)
     left = f"; {len(rows) - gone:,} in use were left" if gone < len(rows) else ""
     print(f"{told}; removed {gone:,}{left}")
-
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of the files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def megabytes(size: int) -> str:

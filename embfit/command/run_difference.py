@@ -47,7 +47,7 @@ def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
     """Yield the settings without those that name the run's own folder."""
     folder = str(run.config["run"]["dir"])
     for key, value in leaves(run.config):
-        if key not in OWN and not (isinstance(value, str) and value.startswith(folder)):
+        if key not in OWN and not (isinstance(value, str) and (value == folder or value.startswith(f"{folder}/"))):
             yield key, value
 
 

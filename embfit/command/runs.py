@@ -12,11 +12,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from embfit.command.removal import megabytes, positive, remove_listed, size_of
+from embfit.command.removal import megabytes, positive, remove_listed
 from embfit.compose.command_line import Parser
 from embfit.compose.explain import aligned, value_table
 from embfit.errors import ConfigError, UserError
 from embfit.run.record import RunSummary, find_runs, read_record
+from embfit.store import folder_bytes
 
 ERROR_WIDTH = 60  # characters of an error in a row; the run's log has the whole text
 
@@ -73,7 +74,7 @@ def _clean(given: argparse.Namespace) -> None:
     if given.older_than is None and not given.unfinished:
         raise ConfigError("embfit runs clean: say which runs: --older-than DAYS, --unfinished, or both")
     chosen = [run for run in find_runs(given.folder) if _matches(run, given.older_than, given.unfinished)]
-    rows = [(str(run.dir), run.state, str(run.status.get("started") or ""), size_of(run.dir)) for run in chosen]
+    rows = [(str(run.dir), run.state, str(run.status.get("started") or ""), folder_bytes(run.dir)) for run in chosen]
     remove_listed(
         "runs",
         [(path, megabytes(size), state, started) for path, state, started, size in rows],

@@ -95,7 +95,8 @@ def chosen_entries(
         if (unfinished and not entry.finished) or (days is not None and now - entry.used >= days * DAY)
     ]
     if gigabytes is not None:
-        rest = [entry for entry in entries if entry not in chosen]
+        taken = set(chosen)
+        rest = [entry for entry in entries if entry not in taken]
         size = sum(entry.bytes for entry in rest)
         for entry in rest:
             if size <= gigabytes * 1000 * MEGABYTE:

@@ -85,15 +85,15 @@ def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
 
 def folders_can_be(values: Values) -> Iterator[Problem]:
     """What is to be a folder, or to be in one, is named, and is no file."""
+    uses_store = (values.get("store") or {}).get("enabled", True)
     for group, instead in (("run", ""), ("store", "store.shared"), ("bundle", "embfit bundle push")):
-        named = str((values.get(group) or {}).get("dir"))
-        if is_remote(named):
-            remedy = f"; {instead} keeps a copy there" if instead else ""
-            yield Problem(f"{group}.dir", f"{named} is in object storage; name a folder of this machine{remedy}")
-            return
-    for group in ("run", "store") if (values.get("store") or {}).get("enabled", True) else ("run",):
         folder = (values.get(group) or {}).get("dir")
-        if folder == "":  # a shell's variable that is not set; it would be the working directory
+        if is_remote(str(folder)):
+            remedy = f"; {instead} keeps a copy there" if instead else ""
+            yield Problem(f"{group}.dir", f"{folder} is in object storage; name a folder of this machine{remedy}")
+        elif group == "bundle" or (group == "store" and not uses_store):
+            continue
+        elif folder == "":  # a shell's variable that is not set; it would be the working directory
             yield Problem(f"{group}.dir", "is empty; name a folder")
         elif folder is not None:
             path = Path(folder).expanduser()

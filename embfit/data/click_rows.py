@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -140,19 +141,14 @@ def _number(place: str, record: Mapping[str, Any], column: str, at_least: float 
 
 def _seconds(place: str, value: object, column: str) -> float:
     """Return a time as seconds: a number, a date and time, or an ISO 8601 text; without a zone it is UTC."""
+    time = value
     if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            raise UserError(
-                f'{place}: "{column}" must be a time such as 2026-05-01T12:00:00Z, or a number, got {value!r}'
-            ) from None
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(ValueError):
+            time = datetime.fromisoformat(value.strip())
+        with suppress(ValueError):
+            time = float(value)
+    if isinstance(time, datetime):
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    if isinstance(time, int | float) and not isinstance(time, bool) and math.isfinite(time):
+        return float(time)
     raise UserError(f'{place}: "{column}" must be a time such as 2026-05-01T12:00:00Z, or a number, got {value!r}')

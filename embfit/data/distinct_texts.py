@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from embfit.data.files import parted_place
 from embfit.data.near_copies import NearCopies
 from embfit.data.tables import CORPUS, DOCUMENTS, TableWriter
 from embfit.errors import UserError
@@ -135,8 +136,7 @@ class DistinctTexts:
     def _add(self, name: str, given: GivenText, place: str) -> None:
         is_document = self._table.columns[: len(CORPUS)] == CORPUS
         texts = (given.title, given.text) if is_document else (given.text, *given.tags)
-        source, _, line = place.rpartition(":")
-        origin = (source, f"line {line}") if self._table.columns == DOCUMENTS else ()
+        origin = parted_place(place) if self._table.columns == DOCUMENTS else ()
         self._table.add((name, *texts, *origin), place)
         if given.title:
             self._titled.setdefault(_digest(GivenText(given.text)), []).append(name)

@@ -18,7 +18,7 @@ from pydantic import Field
 from embfit.data.distinct_texts import CorpusTexts
 from embfit.data.document_files import ChangedFileError, DocumentFile, find_documents
 from embfit.data.document_tables import Cutting, ParsedDocument, write_documents
-from embfit.data.files import Records, content_digest, table_of, text_of
+from embfit.data.files import Records, content_digest, parted_place, table_of, text_of
 from embfit.data.formats.block import Block
 from embfit.data.formats.plain_text import read_plain_text
 from embfit.data.formats.readers import UnreadableError, read_blocks, whole_characters
@@ -172,8 +172,7 @@ class Documents:
         for number, (place, record) in enumerate(records, 1):
             given = identifier(text_of(place, record, self.document_id, "")) or str(number)
             title, text = text_of(place, record, self.title, ""), text_of(place, record, self.text)
-            position = place.rpartition(":")[2].strip()
-            where = position if position.startswith("row") else f"line {position}"
+            _, where = parted_place(place)
             blocks = [Block(whole_characters(block.text), where) for block in read_plain_text(text)]
             if title.strip():
                 blocks.insert(0, Block(whole_characters(" ".join(title.split())), where, level=1))

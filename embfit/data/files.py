@@ -26,6 +26,13 @@ MEGABYTE = 1 << 20
 BLOCK = 4096  # rows
 
 
+def parted_place(place: str) -> tuple[str, str]:
+    """Part the place of a record: `a.csv:7` is `a.csv` and `line 7`, `a.parquet: row 7` is `a.parquet` and `row 7`."""
+    source, _, position = place.rpartition(":")
+    position = position.strip()
+    return source, position if position.startswith("row ") else f"line {position}"
+
+
 class Records(Protocol):
     """Records that can be read several times: the place of some errors is only sought after all records were read.
 

@@ -22,7 +22,7 @@ from embfit.text_digests import DIGESTS, digest_documents
 BLOCK_ROWS = 4096
 BLOCK_CHARACTERS = 1 << 26  # a column of one block may not outgrow 2 GB
 
-TABLES_VERSION = 6  # of the collections in the store, whichever source they were read from
+TABLES_VERSION = 7  # of the collections in the store, whichever source they were read from
 
 CORPUS = ("_id", "title", "text")
 DOCUMENTS = (*CORPUS, "source", "position")  # of a corpus that was read from files: which one, and where in it

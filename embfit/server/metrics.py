@@ -80,7 +80,7 @@ class Metrics:
         """Count a batch."""
         self.batch_texts.observe(facts.texts)
         self.batch_tokens.observe(facts.padded)
-        self.batch_padding.observe(1 - facts.tokens / facts.padded)
+        self.batch_padding.observe(1 - facts.tokens / facts.padded if facts.padded else 0.0)  # texts may have no token
         self.inference_seconds.observe(facts.seconds)
 
     def observe_swap(self, live: LiveBundle | None) -> None:

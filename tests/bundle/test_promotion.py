@@ -173,3 +173,13 @@ def test_what_is_used_is_not_removed(versions: BundleVersions) -> None:
     assert versions.numbers() == [1, 2, 4, 6]  # previous, champion, in use, newest
     assert prune(versions, keep=0) == ([4, 6], [])
     assert versions.numbers() == [1, 2]
+
+
+def test_fewer_versions_than_are_kept_all_stay(versions: BundleVersions) -> None:
+    for number in (2, 3):
+        copy_version(versions, number)
+    versions.point("champion", 3)
+    prune(versions, keep=5)
+    assert versions.numbers() == [1, 2, 3]
+    prune(versions, keep=2)
+    assert versions.numbers() == [2, 3]

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from embfit.app import main
 from embfit.command.store import chosen_entries
-from embfit.store import DAY, Store, StoredEntry, stored_entries
+from embfit.store import DAY, Store, StoredEntry, folder_bytes, remove_entry, stored_entries
 from tests.command.test_runs import make
 
 
@@ -86,3 +86,25 @@ def test_the_store_is_pruned_by_last_use(tmp_path, monkeypatch, capsys):
     assert main(["store", "prune"]) == 2
     assert main(["store", "prune", str(tmp_path), "--older-than", "7", "--yes"]) == 1
     assert "is not a store: it has no CACHEDIR.TAG" in capsys.readouterr().err
+
+
+def test_what_is_used_after_it_was_listed_stays(tmp_path):
+    store = Store(tmp_path)
+    path = store.entry("words", {"a": 1}, lambda folder: (folder / "x").write_bytes(b"0" * 1000), version=1)
+    os.utime(path / "key.json", (0, 0))
+    [listed] = stored_entries(tmp_path)
+    Store(tmp_path).entry("words", {"a": 1}, lambda folder: None, version=1)  # a run finds it again
+    assert not remove_entry(listed)
+    assert path.is_dir()
+    [listed] = stored_entries(tmp_path)
+    assert remove_entry(listed)
+    assert not path.is_dir()
+    assert remove_entry(listed)  # as when two commands remove the same entry
+
+
+def test_the_size_of_a_folder_leaves_out_links(tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "a").write_bytes(b"0" * 7)
+    (tmp_path / "b").symlink_to(tmp_path / "inside" / "a")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert folder_bytes(tmp_path) == 7

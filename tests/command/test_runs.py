@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_what_differs(tmp_path):
     assert " ".join(line.split()) == (
         "tuned ndcg@10 0.5000 → 0.7500 +0.2500 95 % interval +0.2500 to +0.2500, p = 0.0001"
     )
+
+
+def test_a_folder_beside_the_run_is_a_setting(tmp_path):
+    runs = []
+    for name, data in (("a", "a-data"), ("b", "b-data")):
+        run = read_record(make(tmp_path / name, 1e-5, [0.5] * 20))
+        own = {"path": str(tmp_path / data), "inside": str(tmp_path / name / "x")}
+        runs.append(replace(run, config={**run.config, "run": {"dir": str(tmp_path / name)}, "data": own}))
+    [heading, line] = next(differences(*runs)).splitlines()
+    assert heading == "configuration:"
+    assert line.split()[0] == "data.path"  # its name begins like the run's, and it is not in the run's folder
 
 
 def test_results_on_other_queries_are_not_tested(tmp_path):

@@ -302,6 +302,8 @@ def test_what_is_to_be_a_folder_is_no_file(tmp_path):
     assert found(**values) == [("run.dir", told), ("store.dir", told)]
     values["store"]["enabled"] = False
     assert found(**values) == [("run.dir", told)]
+    remote = {"run": {"dir": str(file)}, "store": {"dir": "s3://b/store"}}
+    assert [key for key, _ in found(**remote)] == ["run.dir", "store.dir"]
     assert found(run={"dir": str(tmp_path / "new" / "deep")}, store={"dir": str(tmp_path)}) == []
 
 

@@ -157,6 +157,11 @@ def test_ids_of_a_corpus(tmp_path: Path, store: Store) -> None:
             {"time": "t"},
             "log.csv:2: \"t\" must be a time such as 2026-05-01T12:00:00Z, or a number, got 'soon'",
         ),
+        (
+            "query,document,clicks,impressions,t\nq,d,5,9,nan",  # which has no place in an order of times
+            {"time": "t"},
+            "log.csv:2: \"t\" must be a time such as 2026-05-01T12:00:00Z, or a number, got 'nan'",
+        ),
     ],
 )
 def test_bad_logs(tmp_path: Path, store: Store, rows: str, settings: Any, message: str) -> None:

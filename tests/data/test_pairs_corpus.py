@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from embfit.data import Documents, Pairs
@@ -48,6 +50,16 @@ def test_documents_of_the_pairs_become_those_of_the_corpus(tmp_path: Path, folde
         "row_documents_nearly_in_corpus": 1,
         "row_documents_added_to_corpus": 1,
     }
+
+
+def test_a_row_of_a_parquet_file_has_its_number_as_position(tmp_path: Path, folder: Path, store: Store) -> None:
+    path = tmp_path / "pairs.parquet"
+    pyarrow.parquet.write_table(
+        pa.table({"query": ["how?", "other?"], "positive": ["Use apt.", "Of the pairs."]}), path
+    )
+    collection = Pairs(str(path), corpus=str(folder), **WHOLE).load(store)
+    assert collection.corpus[3]["source"] == str(path)
+    assert collection.corpus[3]["position"] == "row 2"
 
 
 def test_a_changed_corpus_is_read_again(tmp_path: Path, folder: Path, store: Store) -> None:

@@ -14,6 +14,7 @@ import pytest
 from embfit.model import Encoder
 from embfit.server.batch_models import NotFiniteError, TextBatches, split
 from embfit.server.batching import Batcher, BatchFacts, QueueFullError, StoppedError, TextError
+from embfit.server.metrics import Metrics
 from tests.conftest import TEXTS
 from tests.server.conftest import until
 
@@ -199,6 +200,19 @@ def test_nobody_waits_for_a_thread_that_has_ended(batcher: Batcher) -> None:
     assert not batcher.alive
     with pytest.raises(StoppedError):
         batcher.submit(model, [1], [1])
+
+
+def test_a_text_without_tokens_does_not_end_the_thread() -> None:
+    metrics, model = Metrics(), Recorder()  # an empty text, and a tokenizer that adds no special tokens
+    model.go()
+    batcher = Batcher(token_budget=100, capacity=50, observe=metrics.observe_batch)
+    try:
+        assert batcher.submit(model, [1], [0]).future.result(20) == [2]
+        assert batcher.submit(model, [4], [3]).future.result(20) == [8]
+    finally:
+        batcher.close(20)
+    assert metrics.registry.get_sample_value("embfit_batch_padding_ratio_sum") == 0
+    assert metrics.registry.get_sample_value("embfit_batch_padding_ratio_count") == 2
 
 
 def test_vectors_of_a_batch_are_those_of_the_encoder(tiny_encoder: Encoder) -> None:
