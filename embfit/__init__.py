@@ -18,7 +18,7 @@ __all__ = ["__version__", "load"]
 
 
 def load(path: str | Path, device: str = "auto", reranker: str | Path | None = None) -> Retriever:
-    """Open a model or a bundle: what embeds, searches and reranks.
+    """Open a model or a bundle, which embeds texts, searches documents and reranks them.
 
     Args:
         path: a bundle's folder (`bundles/docs` for its champion, `bundles/docs@3` for a version), a model's folder, or
@@ -27,7 +27,7 @@ def load(path: str | Path, device: str = "auto", reranker: str | Path | None = N
         reranker: a cross-encoder (a folder, or a name on the Hub), for `rerank`.
 
     Raises:
-        UserError: there is no such thing, or it cannot be read.
+        UserError: there is no such model or bundle, or it cannot be read.
     """
     from embfit.bundle.retriever import open_retriever  # PyTorch takes seconds to import
 

@@ -20,7 +20,7 @@ PRIVATE = 0o600  # the mode of files that safetensors makes, whatever the umask
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What is recorded of a file, to hold it to later.
+    """The size and the digest of a file, by which a later reader knows that it is still the same file.
 
     Args:
         bytes: its size.
@@ -88,7 +88,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let a full disk be told by the file, or folder, that it has no room for: few libraries name it."""
+    """Name the file or folder in what the block raises when the disk is full: few libraries name it."""
     try:
         yield
     except Exception as error:
@@ -98,7 +98,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _put_back(old: Path, folder: Path) -> None:
-    """Let a folder that was moved aside be what it was, or remove it where another has its place."""
+    """Move a folder that was moved aside back to its place, or remove it where another one is there."""
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
     elif old.exists():
@@ -106,7 +106,7 @@ def _put_back(old: Path, folder: Path) -> None:
 
 
 def complete(folder: Path) -> None:
-    """Have a folder's files written to the disk, with the mode that the umask gives: safetensors makes private ones."""
+    """Write a folder's files to the disk (fsync), with the umask's mode: those of safetensors are private."""
     probe = folder / f".mode-{secrets.token_hex(6)}"
     probe.touch(exist_ok=False)
     mode = probe.stat().st_mode
@@ -119,7 +119,7 @@ def complete(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or a folder's entries, written to the disk."""
+    """Write a file's content, or a folder's entries, to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

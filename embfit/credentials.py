@@ -1,4 +1,4 @@
-"""What opens a server, kept out of configurations: addresses hold no secrets, and keys are in the environment."""
+"""Keys and addresses of servers: keys come from the environment, and addresses hold no secrets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from embfit.http_requests import is_address
 
 
 def read_key(variable: str | None, setting: str) -> str | None:
-    """Return the key, password or token that an environment variable holds, None where none is named.
+    """Return the key, password or token that an environment variable holds; None where no variable is named.
 
     Args:
-        variable: its name.
-        setting: the setting that names it, for the message.
+        variable: the name of the variable.
+        setting: the setting that names the variable, for the message.
 
     Raises:
         ConfigError: the variable is not set.
@@ -32,11 +32,11 @@ def check_address(url: str, setting: str, example: str) -> str:
 
     Args:
         url: the address.
-        setting: the setting that it stands under; the key's is beside it, as `key_variable`.
-        example: of an address, for the message.
+        setting: the setting that holds the address; the setting beside it, `key_variable`, names the key's variable.
+        example: an example of an address, for the message.
 
     Raises:
-        ConfigError: it is none, or it holds a secret, which would stand in the run's records.
+        ConfigError: it is no address, or it holds a secret, which the run's records would show.
     """
     if not is_address(url):
         raise ConfigError(f"{setting} is no address of a server, such as {example}")

@@ -1,6 +1,6 @@
 """Marks on type hints that the preflight reads: what a hint alone cannot say of a value, or of a class that was chosen.
 
-A class says so itself, a config pack's as well as embfit's, and no list of class names stands anywhere.
+Each class carries its own marks, in a config pack as in embfit, so that no list of class names is needed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def is_remote(path: str) -> bool:
 
 
 def address_problem(address: str) -> str | None:
-    """Say why an address is refused, without what it must not hold: keys and options, which logs would show."""
+    """Return why an address is refused, without the keys or options in it, which logs would show; None if it is not."""
     scheme, _, rest = address.partition("://")
     if LOGIN.match(rest):
         return (
@@ -98,7 +98,7 @@ class RemoteFolder:
         Raises:
             UserError: the storage cannot be reached or read.
         """
-        with self._told():
+        with self._readable_errors():
             system, root = self._open()
             system.invalidate_cache()
             try:
@@ -122,7 +122,7 @@ class RemoteFolder:
         places = {name: folder / name if name else folder for name in names}
         for path in places.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        with self._told(), progress(label, len(names), "files") as advance:
+        with self._readable_errors(), progress(label, len(names), "files") as advance:
             system, root = self._open()
             for name, path in places.items():
                 remote = f"{root}/{name}" if name else root
@@ -138,7 +138,7 @@ class RemoteFolder:
         Raises:
             UserError: the storage cannot be reached or written.
         """
-        with self._told(), progress(label, len(names), "files") as advance:
+        with self._readable_errors(), progress(label, len(names), "files") as advance:
             system, root = self._open()
             for name in names:
                 system.put_file(str(folder / name), f"{root}/{name}")
@@ -150,7 +150,7 @@ class RemoteFolder:
         Raises:
             UserError: the storage cannot be reached or read.
         """
-        with self._told():
+        with self._readable_errors():
             system, root = self._open()
             system.invalidate_cache()
             try:
@@ -164,7 +164,7 @@ class RemoteFolder:
         Raises:
             UserError: the storage cannot be reached or written.
         """
-        with self._told():
+        with self._readable_errors():
             system, root = self._open()
             system.pipe_file(f"{root}/{name}", text.encode("utf-8"))
 
@@ -180,8 +180,8 @@ class RemoteFolder:
         return system, str(root).rstrip("/")
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say in one line what went wrong with the storage."""
+    def _readable_errors(self) -> Iterator[None]:
+        """Raise what the storage raises as a `UserError` of one line that names the address."""
         try:
             yield
         except FileNotFoundError as error:

@@ -197,7 +197,7 @@ class StoredEntry:
         path: its folder, within that of its kind.
         bytes: the size of its files.
         used: when it was last made or found again, in seconds since 1970.
-        finished: whether it is whole; another one was left by a process that failed or was killed, or is being built.
+        finished: whether it is whole. Another one is being built, or was left by a process that failed or was killed.
     """
 
     path: Path

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from embfit.bundle.changes import DocumentChanges, published_contents
-from embfit.bundle.gates import RESAMPLES, SEED, overlaps, read_quality
+from embfit.bundle.gates import RESAMPLES, SEED, interval_words, overlaps, read_quality
 from embfit.bundle.manifest import Manifest
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
 
@@ -63,10 +63,9 @@ def _quality(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Ro
         differences = np.array([new[query] - old[query] for query in old])  # [Q]
         if differences.any():
             interval = bootstrap_interval(differences, RESAMPLES, SEED)
-            said = "" if interval is None else f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}, "
-            p = randomisation_p(differences, RESAMPLES, SEED)
+            said = ", ".join([*interval_words(interval), f"p = {randomisation_p(differences, RESAMPLES, SEED):.4f}"])
             means = (float(np.mean(list(values.values()))) for values in (old, new))
-            yield metric, *(f"{mean:.4f}" for mean in means), f"{differences.mean():+.4f}", f"{said}p = {p:.4f}"
+            yield metric, *(f"{mean:.4f}" for mean in means), f"{differences.mean():+.4f}", said
 
 
 def _answers(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> Iterator[Row]:

@@ -25,7 +25,7 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class GateResult:
-    """What one gate says.
+    """The result of one gate.
 
     Args:
         gate: its key.
@@ -39,7 +39,7 @@ class GateResult:
 
     @property
     def line(self) -> str:
-        """What is printed of it."""
+        """The line that is printed of it."""
         return f"{'passed' if self.passed else 'FAILED'}  {self.gate}: {self.said}"
 
 
@@ -168,8 +168,7 @@ class Gates:
         differences = np.array([value - theirs[query] for query, value in ours.items()])  # [Q]
         interval = bootstrap_interval(differences, RESAMPLES, SEED)
         lower = float(differences.mean()) if interval is None else interval[0]
-        said = f"{METRIC} {differences.mean():+.4f} against {of}"
-        said += "" if interval is None else f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
+        said = ", ".join([f"{METRIC} {differences.mean():+.4f} against {of}", *interval_words(interval)])
         said += f"; limit -{self.loss:g}" + (f"; {unfair}" if unfair else "")
         yield GateResult("loss", lower >= -self.loss, said)
 
@@ -200,6 +199,11 @@ def _only_documents_differ(a: Manifest, b: Manifest) -> bool:
     """Say whether two versions embed alike and hold other documents: then neither model is worse than the other."""
     alike = (a.model.query, a.model.document) == (b.model.query, b.model.document)
     return alike and a.documents.sha256 != b.documents.sha256
+
+
+def interval_words(interval: tuple[float, float] | None) -> list[str]:
+    """Return a 95 % interval in words, as a list of one part of a sentence; without an interval the list is empty."""
+    return [] if interval is None else [f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"]
 
 
 def overlaps(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> list[float]:

@@ -58,7 +58,7 @@ class IndexRecord:
         kind: as `index.json` says it.
         fingerprint: the index's own (`Index.fingerprint`).
         bytes: size of its files.
-        recall: share of the exact search's first ten documents that it finds; None where its search is exact.
+        recall: share of the exact search's first ten documents that it finds; None where it was not measured.
     """
 
     kind: str

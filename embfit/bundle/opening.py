@@ -50,7 +50,7 @@ class Bundle:
 
     @property
     def encoder(self) -> Encoder:
-        """What encodes queries."""
+        """The encoder of queries."""
         return self.searcher.encoder
 
     @property
@@ -125,8 +125,9 @@ def open_bundle(
 
 
 def probe_distance(encoder: Encoder, texts: list[str], published: np.ndarray) -> float:
-    """Return the largest 1 - cosine between an encoder's vectors of some queries and published ones; inf where shapes
-    differ.
+    """Return how far an encoder's vectors of some queries are from published ones: the largest 1 - cosine.
+
+    It is infinite where the shapes differ, or where a vector is not finite.
 
     Args:
         encoder: is asked.

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of a promotion.
+    """The outcome of a promotion.
 
     Args:
         version: that was to become champion.

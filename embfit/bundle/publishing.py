@@ -56,7 +56,7 @@ SCRATCH = "scratch"  # of the unfinished folder; not published
 
 @dataclass(frozen=True)
 class Contents:
-    """What a version is made of.
+    """The parts of a version that is to be made.
 
     Args:
         encoder: embeds queries and documents.

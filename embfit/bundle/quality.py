@@ -25,7 +25,7 @@ WORDS = 8  # of a document that stand for a query where there is none
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about a version.
+    """The measured quality of a version.
 
     Args:
         evaluations: on the reported split, and then on production; empty where nothing is judged.

@@ -49,7 +49,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Searcher:
-    """What answers queries over one set of documents. Threads may share it.
+    """Answers queries over one set of documents. Threads may share it.
 
     Args:
         encoder: encodes queries, by the model that encoded the documents.
@@ -76,7 +76,7 @@ class Searcher:
         Args:
             queries: their texts.
             k: documents wanted of each; fewer where there are fewer.
-            mode: by what they are found.
+            mode: whether vectors, words or both find them.
             allowed: ascending rows of the only documents that may be found ([M]); None allows all.
             vectors: the queries' vectors, where they are there already.
 
@@ -95,10 +95,11 @@ class Searcher:
             return np.zeros((len(queries), k), np.float32), np.full((len(queries), k), NOTHING)
         if mode == "words":
             return self._by_words(queries, k, allowed)
-        found = self._by_vectors(vectors or self.encoder.embed(queries, "query"), max(k, self._fused(mode)), allowed)
+        depth = max(k, FUSED) if mode == "hybrid" else k
+        found = self._by_vectors(vectors or self.encoder.embed(queries, "query"), depth, allowed)
         if mode == "dense":
             return found
-        return self._fuse([found, self._by_words(queries, max(k, FUSED), allowed)], k)
+        return self._fuse([found, self._by_words(queries, depth, allowed)], k)
 
     def hits(self, found: Hits) -> list[list[Hit]]:
         """Return what `search` found with ids, texts and metadata, query by query."""
@@ -118,9 +119,6 @@ class Searcher:
             [hit(row, score) for row, score in zip(one, their_scores, strict=True) if row >= 0]
             for one, their_scores in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
-
-    def _fused(self, mode: Mode) -> int:
-        return FUSED if mode == "hybrid" else 1
 
     def _by_vectors(self, vectors: Vectors[np.ndarray], k: int, allowed: np.ndarray | None) -> Hits:
         try:

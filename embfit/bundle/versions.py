@@ -193,7 +193,7 @@ class BundleVersions:
             shutil.rmtree(removed, ignore_errors=True)
             folder.rename(removed)
             sync(self.folder)
-        shutil.rmtree(removed)
+        shutil.rmtree(removed, ignore_errors=True)  # a process that makes a version removes it, too
         return True
 
     def _pointed(self, name: str) -> int:

@@ -19,7 +19,7 @@ class Cluster(Protocol):
 
     @property
     def device(self) -> str:
-        """What each worker computes on, by PyTorch's name."""
+        """The device that each worker computes on, by PyTorch's name."""
 
     def spread(self, work: Work, part: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
         """Yield the numbers of parts with their results, in the order in which they are done.

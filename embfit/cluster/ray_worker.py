@@ -16,7 +16,7 @@ from embfit.errors import UserError
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # of what Ray prints in the midst of a progress bar: all
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # skips all lines, which Ray would print in the midst of a progress bar
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of how it hides GPUs from workers without one
 }
 LIBRARIES = ("torch", "transformers", "numpy", "faiss-cpu")  # that results depend on
@@ -39,7 +39,11 @@ class WorkerFacts:
 
 @dataclass(frozen=True)
 class Refused:
-    """A part that was not done, by the user's doing: the message of a `UserError`."""
+    """What a worker returns in the place of a result where a part has raised a `UserError`.
+
+    Args:
+        message: the error's.
+    """
 
     message: str
 

@@ -1,4 +1,4 @@
-"""How many workers a cluster has room for: Ray itself waits without a word for what it can never have."""
+"""How many workers fit on a cluster: Ray itself waits without a message for workers that can never fit."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from embfit.command.removal import MEGABYTE
 from embfit.compose.build import make
 from embfit.compose.command_line import Parser
 from embfit.compose.composition import compose, hydra_session, resolve_config
-from embfit.compose.explain import aligned
+from embfit.compose.explain import aligned, headed
 from embfit.compose.loader import make_loader
 from embfit.compose.preflight import check_group
 from embfit.errors import ConfigError, UserError
@@ -182,9 +182,7 @@ def _diff(given: argparse.Namespace) -> None:
     folders = [versions.path(which or "champion") for versions, which in named]
     a, b = ((folder, read_manifest(folder)) for folder in folders)
     for heading, rows in differences(*a, *b):
-        print(
-            f"{heading}: no difference" if not rows else "\n".join([f"{heading}:", *(f"  {x}" for x in aligned(rows))])
-        )
+        print(headed(heading, rows))
 
 
 def _push(given: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from embfit import version
 from embfit.compose.command_line import Parser
-from embfit.compose.composition import check_composed, compose, hydra_session, resolve_all
+from embfit.compose.composition import check_composed, compose, hydra_session
 from embfit.compose.explain import aligned
 from embfit.compose.loader import make_loader
 from embfit.compose.search_path import added_sources
@@ -30,7 +30,12 @@ Row = tuple[str, str]
 
 
 class HubStatus(NamedTuple):
-    """What is to be said of the Hub, and why it says nothing itself; empty where it answers."""
+    """Whether the Hub answers.
+
+    Args:
+        said: what is printed of it.
+        silent: the end of a sentence about the Hub which says why it gives no files; empty where it answers.
+    """
 
     said: str
     silent: str = ""
@@ -104,8 +109,8 @@ def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
     """Compose and check what these overrides stand for."""
     loader = make_loader()
     with hydra_session(loader):
-        check_composed(loader, compose(loader, overrides), overrides)
-        values, origins = resolve_all(loader, overrides)
+        found = check_composed(loader, compose(loader, overrides), overrides)
+    values, origins = found.values, found.origins
     yield "next run", " ".join(["python -m embfit", *map(shlex.quote, overrides)])
     for group, layers in origins.choices.items():
         yield f"  {group}", f"{layers[0].value or 'none'} ({layers[0].source})"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from embfit.compose.explain import aligned
+from embfit.compose.explain import headed
 from embfit.compose.origins import leaves
 from embfit.compose.values import shown
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
@@ -22,16 +22,10 @@ OWN = ("run.dir", "resume")  # keys that differ between any two runs
 
 def differences(a: RunRecord, b: RunRecord) -> Iterator[str]:
     """Yield the sections of the comparison as text, each with a heading."""
-    yield _section("configuration", _configuration(a, b))
-    yield _section("data", _changed(dict(leaves(a.report.get("data", {}))), dict(leaves(b.report.get("data", {})))))
-    yield _section("versions", _changed(_flat_versions(a), _flat_versions(b)))
-    yield _section("results", list(_results(a.report, b.report)))
-
-
-def _section(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
-    if not rows:
-        return f"{heading}: no difference"
-    return "\n".join([f"{heading}:", *(f"  {line}" for line in aligned(rows))])
+    yield headed("configuration", _configuration(a, b))
+    yield headed("data", _changed(dict(leaves(a.report.get("data", {}))), dict(leaves(b.report.get("data", {})))))
+    yield headed("versions", _changed(_flat_versions(a), _flat_versions(b)))
+    yield headed("results", list(_results(a.report, b.report)))
 
 
 def _configuration(a: RunRecord, b: RunRecord) -> list[tuple[str, ...]]:

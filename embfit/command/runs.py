@@ -65,7 +65,7 @@ def _parser() -> Parser:
 def _list(given: argparse.Namespace) -> None:
     runs = find_runs(given.folder)
     if not runs:
-        raise UserError(f"there are no runs under {given.folder}")
+        raise UserError(f"there are no runs under {given.folder}; name the folder that they are in")
     print("\n".join(aligned([_row(found) for found in runs])))
 
 

@@ -27,6 +27,7 @@ from embfit.compose.origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.preflight import check, wrong_values
 from embfit.compose.problems import Problem, ProblemsError, refuse
 from embfit.compose.provenance import trace
+from embfit.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def resolve_config(
 
 
 def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str]) -> ResolvedConfig:
-    """Settle a composed configuration, and hold it to the code that it will call.
+    """Resolve a composed configuration, and check it against the code that it will call.
 
     Raises:
         ConfigError: one line per problem.
@@ -187,7 +188,7 @@ def _unresolved(node: DictConfig, origins: Mapping[str, str], prefix: str) -> It
             value = node[key]
         except OmegaConfBaseException as error:
             if not OmegaConf.is_missing(node, key):
-                reason = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ")
+                reason = first_line(error).removeprefix("KeyError raised while resolving interpolation: ")
                 yield Problem(path, reason.strip('"'), origins.get(path, ""))
             continue
         if isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):

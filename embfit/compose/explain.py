@@ -37,6 +37,11 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def headed(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a heading with aligned rows below it, or that there is no difference where there are none."""
+    return "\n".join([f"{heading}:", *(f"  {line}" for line in aligned(rows))]) if rows else f"{heading}: no difference"
+
+
 def _within(name: str, key: str) -> bool:
     return not key or name == key or name.startswith(f"{key}.")
 

@@ -23,7 +23,7 @@ from embfit.compose.origins import COMMAND_LINE
 from embfit.compose.problems import Problem, ProblemsError, refuse
 from embfit.compose.wrong_keys import deletion_problems
 from embfit.compose.wrong_overrides import REFUSALS, SEVERAL, chosen_names, problems_of, sets_keys, several_choices
-from embfit.errors import ConfigError
+from embfit.errors import ConfigError, first_line
 from embfit.nearest import suggestion
 
 
@@ -32,8 +32,9 @@ class WrongOverridesError(ProblemsError):
 
     Args:
         lines: the lines of the message, one for each problem.
-        sound: the overrides that compose without those, if some of them give values; these may be wrong as well.
-        choices_known: whether all groups have the choice that was meant, so that one can be held to another.
+        sound: the other overrides, which compose, where some of them set values that are still to be checked; else
+            empty.
+        choices_known: whether all choices are right, so that values of several groups can be checked together.
     """
 
     def __init__(self, lines: Iterable[str], sound: Sequence[str], choices_known: bool) -> None:
@@ -56,7 +57,7 @@ def readable_errors(loader: Loader, overrides: Sequence[str], multirun: bool = F
 
 
 def suspicious(loader: Loader, overrides: Sequence[str]) -> Iterator[Problem]:
-    """Say what Hydra composes and nobody means: a key that others hang on is left out, or choices merge into one."""
+    """Yield what Hydra composes though nobody means it: a key that others need is left out, or choices are merged."""
     parsed = OverridesParser.create(loader).parse_overrides(loader.normal(overrides))
     for override in parsed:
         yield from deletion_problems(override)
@@ -112,5 +113,5 @@ def _broken_file(loader: Loader) -> str | None:
                 loaded = loader.repository.load_config(str(choice.with_suffix("")))
                 OmegaConf.merge({}, loaded.config if loaded else {})  # reads its interpolations
             except REFUSALS as error:
-                return f"{source.folder / choice}: {str(error).splitlines()[0]}"
+                return f"{source.folder / choice}: {first_line(error)}"
     return None

@@ -78,7 +78,7 @@ class Loader(ConfigLoaderImpl):
         self._defaults_lists: dict[tuple[str | None, tuple[str, ...], RunMode], DefaultsList] = {}
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any) -> DictConfig:
-        """Compose; Hydra's own, with the overrides as above."""
+        """Compose as Hydra does, after `normal` has rewritten the overrides."""
         return super().load_configuration(config_name, self.normal(overrides), *rest, **named)
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
@@ -94,7 +94,7 @@ class Loader(ConfigLoaderImpl):
         return copy.deepcopy(loaded) if loaded is repo.load_config(str(default.config_path)) else loaded
 
     def normal(self, overrides: Sequence[str]) -> list[str]:
-        """Write overrides in Hydra's own words."""
+        """Return overrides as Hydra takes them: `GROUP=null` becomes `~GROUP`."""
         nothing = (re.fullmatch(r"([\w/-]+)=null", override) for override in overrides)
         return [
             f"~{match[1]}" if match and self.repository.group_exists(match[1]) else override

@@ -51,14 +51,14 @@ def dims_ascend(values: Values) -> Iterator[Problem]:
 
 
 def locations_given(values: Values) -> Iterator[Problem]:
-    """Choices for a user's own model or data name none by themselves."""
+    """A location that a choice leaves to its user, such as the folder of an own model, is set."""
     for key, value, mark in _locations(values):
         if mark.required and value in (None, ""):
             yield Problem(key, f"is not set; add {key}={mark.example}")
 
 
 def systems_exist(values: Values) -> Iterator[Problem]:
-    """What is measured or reranked are systems that the evaluator knows, and what they are made of is known too."""
+    """The evaluator knows the systems that are measured or reranked, and the systems that those are made of."""
     known = (values.get("evaluator") or {}).get("systems") or {}
     asked = [("task.systems", name) for name in (values.get("task") or {}).get("systems") or []]
     if candidates := (values.get("model") or {}).get("candidates"):
@@ -84,7 +84,7 @@ def best_weights_chosen_apart(values: Values) -> Iterator[Problem]:
 
 
 def folders_can_be(values: Values) -> Iterator[Problem]:
-    """What is to be a folder, or to be in one, is named, and is no file."""
+    """The folders of runs, of the store and of bundles are named, are on this machine, and are not files."""
     uses_store = (values.get("store") or {}).get("enabled", True)
     for group, instead in (("run", ""), ("store", "store.shared"), ("bundle", "embfit bundle push")):
         folder = (values.get(group) or {}).get("dir")

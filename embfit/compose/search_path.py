@@ -23,7 +23,12 @@ from embfit import version
 from embfit.errors import ConfigError
 
 PACKS = "embfit.configs"  # the entry point group
-PERSONAL = ("cluster", "launcher", "logger", "trainer")  # the user's folder: hardware and habits; no result hangs on it
+PERSONAL = (
+    "cluster",
+    "launcher",
+    "logger",
+    "trainer",
+)  # in the user's folder; no result depends on them
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def check_sources(sources: list[ConfigSource]) -> None:
 
 
 class EmbfitSearchPath(SearchPathPlugin):
-    """Adds a user's and a team's folders to Hydra's search path; `composition` registers it in-process."""
+    """Adds a user's and a team's folders to Hydra's search path; `make_loader` registers it in this process."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the added sources; they stand behind embfit's own."""
@@ -181,6 +186,6 @@ def _personal(home: Path) -> ConfigSource:
         if choice.parts[0] not in PERSONAL:
             raise ConfigError(
                 f"{home / choice} is not read: a user's own folder holds the groups {', '.join(PERSONAL)} alone, so "
-                "that results do not hang on it; put it in a folder of EMBFIT_CONFIG_PATH or in a pack"
+                "that results do not depend on it; put it in a folder of EMBFIT_CONFIG_PATH or in a pack"
             )
     return source

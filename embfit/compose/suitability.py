@@ -69,7 +69,7 @@ def _fit_together(task: Target, chosen: Mapping[str, type]) -> Iterator[Problem]
             continue
         for name, kind in chosen.items():
             if name in hints and not accepts(hints[name], kind):
-                others = [other for other in variants if other is not hints and accepts(other[name], kind)]
+                others = [other for other in variants if name in other and accepts(other[name], kind)]
                 yield Problem(name, _wanted(hints[first], hints[name]) or _misplaced(first, others, kind))
         return
 
@@ -82,7 +82,7 @@ def _wanted(first: Any, hint: Any) -> str:
 
 def _misplaced(first: str, others: list[Mapping[str, Any]], kind: type) -> str:
     """Say what a class is for, when it is not for what it was chosen with."""
-    said = [mark.words for hints in others for mark in marks(hints[first], ChosenBy)]
+    said = [mark.words for hints in others for mark in marks(hints.get(first), ChosenBy)]
     return f"is for {said[0]}; choose another one" if said else f"a {kind.__name__} does not go with this {first}"
 
 

@@ -78,7 +78,7 @@ def shown(value: Any) -> str:
 
 
 def _finite(value: Any) -> bool:
-    """Say whether no number in a value is infinite, or none at all."""
+    """Say whether all numbers in a value are finite: neither infinite nor NaN."""
     if isinstance(value, Mapping):
         return all(map(_finite, value.values()))
     if isinstance(value, list):

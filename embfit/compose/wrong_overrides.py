@@ -26,11 +26,12 @@ SEVERAL = ("experiment", "logger")  # groups whose choices go together; those of
 
 
 def problems_of(loader: Loader, overrides: Sequence[str], multirun: bool) -> tuple[list[Problem], list[str], bool]:
-    """Say what is wrong with the overrides, group choices before the keys that hang on them.
+    """Find what is wrong with the overrides: first the choices of groups, then the keys, which depend on the choices.
 
     Returns:
-        The problems; the overrides that compose without those that have one, of which a key of a group whose choice is
-        wrong is none, since another choice has other keys; and whether all choices are right.
+        The problems; the overrides without a problem, which compose together, where some of them set values, else none;
+        and whether all choices are right. A key of a group whose choice is wrong is not among the overrides, since the
+        right choice may have other keys.
     """
     problems: list[Problem] = []
     unknown: set[str] = set()  # groups whose choice is wrong

@@ -100,13 +100,14 @@ class ClickLog(CollectionSource):
                 "data.document_id=COLUMN data.corpus=PATH"
             )
         path = local_path(self.path, "data.path", store)
-        key = {"reader": "clicks", "file": [path.suffix.lower(), content_digest(path)], "settings": self._settings}
+        told = path.name if self.corpus else path.suffix.lower()  # beside a corpus, documents say which file has them
+        key = {"reader": "clicks", "file": [told, content_digest(path)], "settings": self._settings}
         corpus: CorpusTexts | None = None
         if self.corpus:
             corpus, key["corpus"] = corpus_texts(self.corpus, store, piece_tokens=None)
         records = table_of(path)
         if records is None:
-            raise UserError(f"{path}: the suffix says no format of a log; use .jsonl, .csv, .tsv or .parquet")
+            raise UserError(f"{path}: the suffix names no format of a log; use .jsonl, .csv, .tsv or .parquet")
         entry = store.entry(
             "collection", key, lambda folder: self._write(folder, records, corpus), version=TABLES_VERSION
         )

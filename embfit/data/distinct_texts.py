@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from embfit.data.files import parted_place
@@ -136,7 +137,8 @@ class DistinctTexts:
     def _add(self, name: str, given: GivenText, place: str) -> None:
         is_document = self._table.columns[: len(CORPUS)] == CORPUS
         texts = (given.title, given.text) if is_document else (given.text, *given.tags)
-        origin = parted_place(place) if self._table.columns == DOCUMENTS else ()
+        source, position = parted_place(place)
+        origin = (Path(source).name, position) if self._table.columns == DOCUMENTS else ()
         self._table.add((name, *texts, *origin), place)
         if given.title:
             self._titled.setdefault(_digest(GivenText(given.text)), []).append(name)

@@ -28,7 +28,7 @@ class ParsedDocument(NamedTuple):
     Args:
         name: what its pieces' ids begin with: the file's path within its folder, or the id that a table gives.
         source: the file's path within its folder, or the table's name.
-        format: what it is compared with to find boilerplate (`HTML`).
+        format: the name of its format (`HTML`); boilerplate is what documents of one format have in common.
         blocks: its text and headings, in order.
     """
 
@@ -40,7 +40,7 @@ class ParsedDocument(NamedTuple):
 
 @dataclass(frozen=True)
 class Cutting:
-    """What becomes of parsed documents.
+    """How parsed documents are cleaned, cut into pieces and merged.
 
     Args:
         piece_tokens: the most tokens of a piece; None leaves documents whole.
@@ -91,7 +91,7 @@ def write_documents(folder: Path, documents: Iterable[ParsedDocument], cutting: 
     Args:
         folder: where the tables go.
         documents: read once.
-        cutting: what becomes of them.
+        cutting: how they are cleaned, cut and merged.
 
     Raises:
         UserError: two documents have one id, or a table's text cannot be written.

@@ -82,7 +82,9 @@ class Documents:
         try:
             codecs.lookup(self.encoding or "utf-8")
         except LookupError:
-            raise ConfigError(f"data.encoding: there is no encoding {self.encoding!r}; latin1 and cp1252 are") from None
+            raise ConfigError(
+                f"data.encoding: there is no encoding {self.encoding!r}; name another one, such as latin1 or cp1252"
+            ) from None
 
     def load(self, store: Store) -> Collection:
         """Return the documents as a collection without queries and judgements.

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 from embfit.nearest import lies_beside
 from embfit.progress import progress
 
@@ -194,7 +194,7 @@ class Parquet:
                         row += 1
                         yield f"{self.path}: row {row}", record
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.path}: cannot be read as a Parquet file: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{self.path}: cannot be read as a Parquet file: {first_line(error)}") from error
 
 
 def table_of(path: Path) -> Records | None:

@@ -19,7 +19,7 @@ from embfit.data.qrels import Judgement, grade_of
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, SourceSplit, Tables
 from embfit.data.write_collection import write_collection
-from embfit.errors import ConfigError, UserError
+from embfit.errors import ConfigError, UserError, first_line
 from embfit.hints import Location
 from embfit.store import Store
 
@@ -184,7 +184,7 @@ def _load(name: str, config: str, revision: str | None) -> DatasetDict:
             "or use files: data=beir data.path=DIR"
         ) from error
     except (FileNotFoundError, ValueError, RuntimeError, DatasetsError) as error:
-        said = str(error).splitlines()[0]
+        said = first_line(error)
         if said.startswith("BuilderConfig"):
             raise _NoConfigError(
                 f'cannot load "{config}" of {name}: {said}; name the configurations that it has with '

@@ -83,7 +83,7 @@ class Pairs(CollectionSource):
         rows = {split: _PairRows(_table(path), self) for split, path in files.items()}
         key = {
             "reader": "pairs",
-            "files": {split: [path.suffix.lower(), content_digest(path)] for split, path in files.items()},
+            "files": {split: [self._told(path), content_digest(path)] for split, path in files.items()},
             "columns": self.columns,
             "negatives_if_there": self.negatives is None,
         }
@@ -110,6 +110,10 @@ class Pairs(CollectionSource):
             "weight": self.weight,
         }
         return {name: [value] if isinstance(value, str) else value for name, value in given.items() if value}
+
+    def _told(self, path: Path) -> str:
+        """Return what the tables depend on of a file's name: beside a corpus they say which file a document is from."""
+        return path.name if self.corpus else path.suffix.lower()
 
     @property
     def _tagged(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from embfit.atomic_files import write_text
 from embfit.errors import Pruned
+from embfit.run.child_process import module_path
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ JOBS = ".jobs"  # folder in the sweep's folder with each prepared job and the ou
 def inherited_module_path() -> Iterator[None]:
     """Let processes that start in the block import the modules that this one can, such as a checkout's or a pack's."""
     before = os.environ.get(PATH)
-    os.environ[PATH] = os.pathsep.join(path for path in sys.path if path)
+    os.environ[PATH] = module_path()
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from embfit.compose.problems import Problem
-from embfit.errors import ConfigError, UserError
+from embfit.errors import ConfigError, UserError, first_line
 from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
@@ -117,7 +117,7 @@ class Slurm:
             executor = submitit.AutoExecutor(folder.absolute() / JOBS / "%j", cluster=self.cluster)
             executor.update_parameters(**self._parameters(folder))
         except (RuntimeError, ValueError, NameError) as error:
-            raise ConfigError(f"launcher=slurm: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"launcher=slurm: {first_line(error)}") from error
         return executor
 
     def _parameters(self, folder: Path) -> dict[str, Any]:
@@ -155,8 +155,7 @@ class Slurm:
             with inherited_module_path(), executor.batch():
                 return [executor.submit(attempt) for attempt in attempts]
         except (RuntimeError, OSError) as error:  # sbatch failed or is not installed
-            said = str(error).strip().splitlines()
-            raise UserError(f"launcher=slurm: the jobs cannot be submitted: {said[-1] if said else error!r}") from error
+            raise UserError(f"launcher=slurm: the jobs cannot be submitted: {_last_line(error)}") from error
 
     def _still_queued(self, job: PreparedJob, folder: Path) -> Any:
         """Return the job that an earlier call submitted; None if there is none or it has ended."""
@@ -203,12 +202,17 @@ def _submission_file(folder: Path, job: PreparedJob) -> Path:
     return folder / JOBS / f"{job.number}.submitted"
 
 
+def _last_line(error: BaseException) -> str:
+    """Return the last line of an error's message, where tracebacks and sbatch say what is wrong."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
 def _show_error(prepared: PreparedJob, job: Any) -> str | None:
     """Show a job's error and return it; None if there is none."""
     failure = job.exception()
     if failure is None:
         return None
     status = read_status(prepared.dir) or {}
-    message = str(status.get("error") or f"{str(failure).strip().splitlines()[-1]}; see {job.paths.stderr}")
+    message = str(status.get("error") or f"{_last_line(failure)}; see {job.paths.stderr}")
     show_error(f"{prepared.name}: {message}")
     return message

@@ -19,13 +19,12 @@ from embfit.report.decision import decide
 def contents(report: Report) -> dict[str, Any]:
     """Return a report as JSON values.
 
-    `systems` by name: `split`, `metrics`, `queries` and `left_out` (counts), `subsets` (by name: `queries` and
-    `metrics`), `dims` (by dimensions: `metrics` and `bytes_per_document`), `funnel` (`metric`, `settings`, `kept` and
-    `cheapest`, where measured), `index` (the fields of `SearchCost`, where measured), `per_query` (by metric and query
-    id) and `facts`. `comparisons` hold the fields of
-    `Comparison`. `decision` says what to do with the model that was trained (`action`, `headline` and `reason`); it is
-    null where none was. `task`, `training`, `mining`, `data` and `timings` are the report's own, and so is each of its
-    sections.
+    `systems` has for each name: `split`, `metrics`, `queries` and `left_out` (counts), `subsets` (by name: `queries`
+    and `metrics`), `dims` (by dimensions: `metrics` and `bytes_per_document`), `funnel` (`metric`, `settings`, `kept`
+    and `cheapest`, where measured), `index` (the fields of `SearchCost`, where measured), `per_query` (by metric and
+    query id) and `facts`. `comparisons` have the fields of `Comparison`. `decision` says what to do with the model that
+    was trained (`action`, `headline` and `reason`); it is null where none was trained. `task`, `training`, `mining`,
+    `data` and `timings` are those of the report, and each of its sections has a key of its own.
     """
     decision = decide(report)
     return {

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from embfit.compose.origins import Origins
@@ -21,6 +21,7 @@ from embfit.report.decision import decide
 from embfit.report.findings import deciding_p, outcome
 from embfit.report.sections import sections
 from embfit.report.subject import Subject
+from embfit.report.templates import template_environment
 from embfit.report.verdict import verdict
 from embfit.version import __version__
 
@@ -73,11 +74,7 @@ def _base(config: Mapping[str, Any]) -> str | None:
 
 @functools.cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("embfit", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    environment = template_environment("report")
     environment.globals["meaning"] = glossary.MEANINGS
     environment.filters |= {
         "metric": wording.metric_label,

@@ -1,4 +1,4 @@
-"""What a page is about, as each of its sections is given it."""
+"""The run that a page is about, as its sections read it."""
 
 from __future__ import annotations
 

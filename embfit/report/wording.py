@@ -65,6 +65,15 @@ def untold(queries: int) -> str:
     return "one query does not tell how much they vary" if queries < 2 else f"all {queries:,} differ by the same"
 
 
+def cut_at_word(text: str, characters: int) -> str:
+    """Return the beginning of a text, at most so many characters, cut at a blank, with a mark where it is cut."""
+    if len(text) <= characters:
+        return text
+    beginning = text[:characters]
+    whole_words = re.sub(r"\S*\Z", "", beginning, count=1).rstrip()
+    return f"{whole_words or beginning.rstrip()} …"
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 10:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
+from embfit.report.templates import template_environment
+from embfit.report.wording import cut_at_word
 from embfit.store import digest
 
 Kind: TypeAlias = Literal["review", "judge"]
@@ -87,12 +87,8 @@ class CardPage:
 
     def html(self) -> str:
         """Return the page."""
-        rooms = ChoiceLoader([PackageLoader("embfit", room) for room in ("review", "report")])
-        environment = Environment(
-            loader=rooms, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-        return environment.get_template("cards.html").render(page=self, data=self._data())
+        template = template_environment("review", "report").get_template("cards.html")
+        return template.render(page=self, data=self._data())
 
     def _data(self) -> dict[str, Any]:
         """Return what the script reads, as JSON values; a document that several cards show is written once."""
@@ -102,7 +98,7 @@ class CardPage:
         for card in self.cards:
             if card.document_id not in places:
                 places[card.document_id] = len(documents)
-                documents.append([card.document_id, card.title, _cut(card.text)])
+                documents.append([card.document_id, card.title, cut_at_word(card.text, CHARACTERS)])
             cards.append([card.query_id, card.query, places[card.document_id], card.shared, card.facts, card.verdict])
         return {
             "kind": self.kind,
@@ -113,8 +109,3 @@ class CardPage:
             "documents": documents,
             "cards": cards,
         }
-
-
-def _cut(text: str) -> str:
-    """Cut a text at a word, near the limit."""
-    return text if len(text) <= CHARACTERS else text[:CHARACTERS].rsplit(None, 1)[0] + " …"

@@ -23,7 +23,7 @@ RANKINGS = "rankings"
 
 @dataclass(frozen=True)
 class JudgementPool:
-    """What may be judged of a run.
+    """The first results of a run that may be judged.
 
     Args:
         split: the split that its queries are of.

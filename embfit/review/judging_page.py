@@ -27,7 +27,7 @@ def judging_page(
         pool: has the queries and documents.
         pairs: ids of query and document of each card.
         highest: the highest grade, a key of `SCALES`.
-        store: keeps what is told of the documents' language.
+        store: keeps the language that is detected in the documents.
         hint: the command that reads what is exported.
     """
     collection = pool.collection

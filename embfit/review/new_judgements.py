@@ -61,8 +61,9 @@ class MergedJudgements:
 
 
 def merge_judgements(pool: JudgementPool, paths: Sequence[Path]) -> MergedJudgements:
-    """Merge files of grades with the judgements of a split. Of two grades of one pair the first counts: the data's
-    before those of files, and files in their order.
+    """Merge files of grades with the judgements of a split.
+
+    Of two grades of one pair the first counts: those of the data come before those of files, and files in their order.
 
     Args:
         pool: has the split's judgements, and knows its queries and documents.

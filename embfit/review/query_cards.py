@@ -28,8 +28,8 @@ class ReviewedTable:
     Args:
         rows: one for each query, with the columns of `queries.parquet`.
         collection: has their documents.
-        store: keeps what is told of the collection.
-        lost: queries whose document is gone or has changed since; they are not among `rows`.
+        store: keeps what is detected in the collection, such as its language.
+        lost: how many queries are not among `rows`, since their document is gone or has changed.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -86,7 +86,7 @@ def _of_dataset(folder: Path) -> ReviewedTable:
         if judged.get(query)
     ]
     if not rows:
-        raise UserError(f"{folder} has no training queries to review")
+        raise UserError(f"{folder} has no training queries to review; name a data set that task=generate has made")
     return ReviewedTable(rows, collection, store)
 
 
@@ -114,7 +114,7 @@ def choose_rows(rows: Sequence[Mapping[str, Any]], count: int, seed: int) -> lis
 
 
 def _beyond_the_limit(row: Mapping[str, Any]) -> float:
-    """Return how far a query is beyond what drops it, comparable within one filter; 0 where that is not kept."""
+    """Return how far a query is beyond the limit of the filter that drops it; 0 where no column tells."""
     if row["dropped_by"] == "round_trip":
         return float(min((rank or BEYOND for name, rank in row.items() if name.startswith("rank_")), default=BEYOND))
     if row["dropped_by"] == "cross_encoder":

@@ -1,4 +1,4 @@
-"""A process that this one starts beside itself, on the same machine, and ends: what it said last, and how it ended."""
+"""Another process of embfit on this machine, which this one starts and ends, and how it ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from typing import Self
 
 from embfit.errors import DEVICE_MEMORY
 
-MARKS = r"^(\[rank\d+\]: )?(embfit\.errors\.\w+: )?"  # before an error's words: PyTorch's, and what needs no name
+MARKS = r"^(\[rank\d+\]: )?(embfit\.errors\.\w+: )?"  # before an error's message: PyTorch's rank, and the class's name
+
+
+def module_path() -> str:
+    """Return the value of PYTHONPATH by which another process imports what this one can, a checkout's or a pack's."""
+    return os.pathsep.join(path for path in sys.path if path)
 
 
 @dataclass(frozen=True)
@@ -23,65 +28,64 @@ class ChildProcess:
     """Another process of embfit.
 
     Args:
-        process: as it was started.
-        words: the file with what it says.
+        process: Python's handle of it.
+        output: the file with what it writes to stdout and stderr.
     """
 
     process: subprocess.Popen[bytes]
-    words: Path
+    output: Path
 
     @classmethod
     def start(
         cls,
         module: str,
         arguments: Sequence[str],
-        words: Path,
+        output: Path,
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         stdin: int | None = None,
     ) -> Self:
-        """Start a module of embfit in a process that finds the modules this one does, a checkout's or a pack's perhaps.
+        """Start a module of embfit in a process that can import what this one can.
 
         Args:
-            module: its name.
-            arguments: of its command line.
-            words: the file for what it says.
+            module: the module's name.
+            arguments: the arguments of its command line.
+            output: the file for what it writes to stdout and stderr.
             environment: variables that it has besides those of this process.
-            pass_fds: descriptors that it inherits, by the same numbers.
-            stdin: where it reads from, as `subprocess.Popen` takes it; None is where this process does.
+            pass_fds: descriptors that it inherits, under the same numbers.
+            stdin: what it reads from, as `subprocess.Popen` takes it; None is the stdin of this process.
         """
-        path = os.pathsep.join(place for place in sys.path if place)
-        with words.open("wb") as output:
+        with output.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                stdout=output,
-                stderr=output,
+                stdout=file,
+                stderr=file,
                 stdin=stdin,
-                env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+                env={**os.environ, "PYTHONPATH": module_path(), **(environment or {})},
                 pass_fds=pass_fds,
                 start_new_session=True,  # Ctrl-C is for this process, which ends the other
             )
-        return cls(process, words)
+        return cls(process, output)
 
     @property
-    def over(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it has ended."""
         return self.process.poll() is not None
 
     def failed(self, seconds: float | None = None) -> bool:
-        """Say whether it ended with an error, after waiting for that; it has not if it still runs after so long."""
+        """Wait for its end, at most so many seconds, and say whether it failed; one that still runs has not failed."""
         try:
             return self.process.wait(seconds) != 0
         except subprocess.TimeoutExpired:
             return False
 
-    def error_summary(self, relief: str) -> str:
-        """Say why it ended, and where to read more.
+    def error_summary(self, memory_remedy: str) -> str:
+        """Return why it ended, and where to read more.
 
         Args:
-            relief: what to do where the machine has too little memory for it.
+            memory_remedy: what to do if the machine has too little memory for it.
         """
-        return f"{self._reason(relief)} ({self.words})"
+        return f"{self._reason(memory_remedy)} ({self.output})"
 
     def end(self, grace: float = 0.0) -> None:
         """End it, by force if it has not ended by itself in so many seconds."""
@@ -90,12 +94,12 @@ class ChildProcess:
         self.process.kill()
         self.process.wait()
 
-    def _reason(self, relief: str) -> str:
+    def _reason(self, memory_remedy: str) -> str:
         code = self.process.returncode
         if code is not None and code < 0:
             killed = f"it was killed by signal {-code} ({signal.Signals(-code).name})"
-            return f"{killed}, as by a machine without memory; {relief}" if -code == signal.SIGKILL else killed
-        lines = self.words.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return f"{killed}, as by a machine without memory; {memory_remedy}" if -code == signal.SIGKILL else killed
+        lines = self.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if not lines:
             return "it said nothing"
         return DEVICE_MEMORY if "OutOfMemoryError" in lines[-1] else re.sub(MARKS, "", lines[-1])

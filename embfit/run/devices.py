@@ -1,4 +1,4 @@
-"""On what a run computes: the devices of this machine, and how many processes train on all machines together.
+"""The devices that a run computes on, and how many processes train on all machines together.
 
 PyTorch is imported when devices are looked for, so that a configuration is checked without it, and Lightning never is.
 """

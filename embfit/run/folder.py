@@ -80,7 +80,7 @@ class RunFolder:
 
     @property
     def command(self) -> str:
-        """What to type to run it again."""
+        """The command that runs it again."""
         return shlex.join(["python", "-m", "embfit", *self.overrides])
 
     @contextmanager
@@ -160,8 +160,8 @@ class RunFolder:
                     "are; run it from there, or choose another run.dir"
                 )
             self.resuming = True
-        elif not self._is_a_runs() and (found := self._in_the_way()):
-            raise ConfigError(f"run.dir={self.dir} holds {found}, and no run of embfit's; choose another run.dir")
+        elif not self._holds_a_run() and (found := self._in_the_way()):
+            raise ConfigError(f"run.dir={self.dir} holds {found}, and no run of embfit; choose another run.dir")
         elif not self.overwrite and self._has_costly():
             raise ConfigError(
                 f"run.dir={self.dir} holds an unfinished run of another configuration; "
@@ -169,7 +169,7 @@ class RunFolder:
                 "folder"
             )
 
-    def _is_a_runs(self) -> bool:
+    def _holds_a_run(self) -> bool:
         return (self.dir / "provenance.json").is_file()  # of a run's record, what is written first
 
     def _earlier(self) -> TaskDeclaration:
@@ -201,7 +201,7 @@ class RunFolder:
         self._status |= {"started": (before or {}).get("started") or _now(), "finished": None}
         self._write_status()
         if not self.resuming:
-            if self._is_a_runs() and self._has_costly():
+            if self._holds_a_run() and self._has_costly():
                 log.warning("the run in %s had another configuration, so it starts from the beginning", self.dir)
             self._clear()
             self._write_record()
@@ -213,7 +213,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what an earlier run made here, so that none of it passes for this one's."""
-        if not self._is_a_runs():
+        if not self._holds_a_run():
             return  # what it holds is its owner's
         earlier, own = self._earlier(), declared(self.config)
         kept = {path for name in (*earlier.paid, *own.paid) for path in self.dir.glob(name)}

@@ -1,4 +1,4 @@
-"""One process of embfit: alone, or the first of several that torchrun or SLURM started together."""
+"""Running one task, in a process that is alone, or the first of several that torchrun or SLURM started together."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 from embfit.store import CACHE_TAG
 
 HEADLINE = "headline.json"  # the few numbers of a report that lists of runs show; a report may have megabytes
@@ -106,7 +106,7 @@ def read_record(folder: Path) -> RunRecord:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder} is not the folder of a run: it has no {Path(error.filename).name}") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder} is not the folder of a run: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder} is not the folder of a run: {first_line(error)}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} is not the folder of a run: its files are another program's") from error
     return found

@@ -25,8 +25,8 @@ ABOUT = "Embeddings, search and reranking by one version of a bundle; the header
 def make_application(service: Service) -> FastAPI:
     """Return the ASGI application of a service."""
     app = FastAPI(title="embfit", version=__version__, description=ABOUT)
-    _add_asking_routes(app, service)
-    _add_telling_routes(app, service)
+    _add_routes_that_compute(app, service)
+    _add_routes_about_the_server(app, service)
 
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:
@@ -41,7 +41,7 @@ def make_application(service: Service) -> FastAPI:
     return app
 
 
-def _add_asking_routes(app: FastAPI, service: Service) -> None:
+def _add_routes_that_compute(app: FastAPI, service: Service) -> None:
     @app.post("/v1/embeddings", **_answers(bodies.EmbeddingsAnswer, 400, 404, 412, 413, 429, 500, 503))
     @app.post("/embeddings", include_in_schema=False)
     async def embed(asked: bodies.EmbeddingsRequest, request: Request) -> Response:
@@ -65,7 +65,7 @@ def _add_asking_routes(app: FastAPI, service: Service) -> None:
         return await embeddings.tokenize(service, Call.of(request), asked)
 
 
-def _add_telling_routes(app: FastAPI, service: Service) -> None:
+def _add_routes_about_the_server(app: FastAPI, service: Service) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         """Return the search page."""

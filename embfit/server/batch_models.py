@@ -24,7 +24,7 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class TextBatches:
-    """The tokens of a text in, its vectors out ([v, D] float32; v is 1 but in late interaction).
+    """Computes batches of texts: the tokens of each give its vectors ([v, D] float32; v is 1 but in late interaction).
 
     Args:
         encoder: computes them.
@@ -58,7 +58,7 @@ class TextBatches:
 
 @dataclass(frozen=True, eq=False)
 class PairBatches:
-    """Pairs of texts' tokens in, one score each out.
+    """Computes batches of pairs: the tokens of a query and of a document give one score.
 
     Args:
         ranker: computes them.

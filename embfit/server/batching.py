@@ -32,7 +32,7 @@ FORGETTING = 0.9  # of the speed that was measured before
 
 
 class BatchModel(Protocol):
-    """What computes a batch: all of it or, with an exception, nothing."""
+    """Computes batches, each of them whole or, with an exception, not at all."""
 
     def compute(self, contents: Sequence[Any]) -> Sequence[Any]:
         """Return what each of some texts, or pairs of texts, gives."""
@@ -113,7 +113,7 @@ class Job:
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """What a batch was.
+    """The size of a batch, and the time that it took.
 
     Args:
         texts: how many.

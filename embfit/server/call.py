@@ -42,7 +42,7 @@ class Call:
         return found
 
     def ask(self, live: LiveBundle) -> None:
-        """Let another version answer; before anything was asked."""
+        """Let another version answer; called before anything was asked of the first one."""
         before, self.live = self.live, live.acquire()
         before.release()
 

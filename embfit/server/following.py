@@ -1,8 +1,8 @@
 """The version that answers, and the one that takes its place when the pointer moves.
 
-Encoder, index and documents of a version are one object. A request takes it when it comes and keeps it to its end, so
-no answer mixes two versions. A new one is opened beside it, verified and asked a question; only then do the requests
-that come find it. One that fails is refused, and the old one stays.
+Encoder, index and documents of a version are one object. A request takes that object when it arrives and keeps it to
+its end, so no answer mixes two versions. A new version is opened beside the old one, verified and asked a question.
+Only then do new requests get it. A version that fails is refused, and the old one stays.
 """
 
 from __future__ import annotations

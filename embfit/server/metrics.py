@@ -22,7 +22,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"  # names the folder; read when prometheus_cl
 
 
 def forget_process(process: int, folder: str) -> None:
-    """Let a process that has ended have no part in gauges any more; what it counted stays."""
+    """Leave a process that has ended out of the gauges; what it counted stays."""
     mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not type it
 
 

@@ -27,9 +27,9 @@ BEAT_SECONDS = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends a process as having done its work when it is told to stop.
+    """uvicorn's server, after which the process ends by itself, with exit code 0, when it was told to stop.
 
-    uvicorn's own (0.54) raises the signal again after it has stopped, which the process would end by.
+    uvicorn's own (0.54) raises the signal again after it has stopped, and the process would end by that signal.
 
     Args:
         config: of uvicorn.

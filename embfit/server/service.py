@@ -1,4 +1,4 @@
-"""What the routes ask: vectors, scores and documents, from the version that a call holds."""
+"""The service behind the routes: vectors, scores and documents, from the version that a call holds."""
 
 from __future__ import annotations
 
@@ -52,11 +52,14 @@ class Embedded:
 
 
 class Service:
-    """A bundle, followed, and the one thread on which models compute. It belongs to one event loop.
+    """Embeds, scores and searches for the routes.
+
+    It follows the pointers of a bundle, so that a new version takes the place of the one that answers, and it owns the
+    batcher, on whose one thread all models compute. It belongs to one event loop.
 
     Args:
-        settings: limits.
-        versions: of the bundle.
+        settings: what is served, and the limits.
+        versions: the versions of the bundle.
         device: what models are put on.
         store: keeps what models are converted to; None converts each version again.
 
@@ -132,7 +135,7 @@ class Service:
     def start(self) -> None:
         """Begin to follow; called on the event loop."""
         for follower in self._followers():
-            self._keep(follower.follow(self.settings.follow_seconds))
+            self._run_beside(follower.follow(self.settings.follow_seconds))
 
     async def look(self) -> None:
         """Look at the pointers now, without waiting for the next time."""
@@ -197,7 +200,7 @@ class Service:
     async def tokenize(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
         """Tokenise a call's texts with their prompts, and count the tokens."""
         started = time.perf_counter()
-        tokens = await self._on(self._tokenizing, call.live.texts.tokenize, texts, kind)
+        tokens = await self._run_in(self._tokenizing, call.live.texts.tokenize, texts, kind)
         self.metrics.tokenization_seconds.observe(time.perf_counter() - started)
         self._count(call, int(tokens.starts[-1]))
         return tokens
@@ -213,7 +216,7 @@ class Service:
             read = await self.embed(call, documents, "document")
             scores: np.ndarray = asked.vectors.scores(read.vectors)[0]
             return scores
-        pairs, lengths = await self._on(self._tokenizing, self.ranker.pairs, query, documents)
+        pairs, lengths = await self._run_in(self._tokenizing, self.ranker.pairs, query, documents)
         self._count(call, int(lengths.sum()))
         found = await self._compute(call, self.ranker, pairs, lengths.tolist())
         return np.array(found, np.float32)
@@ -238,7 +241,7 @@ class Service:
             return hits
 
         try:
-            found = await self._on(self._threads, find)
+            found = await self._run_in(self._threads, find)
         except UnavailableError as error:
             raise Refusal(503, str(error), code="index_unavailable", reason="other") from error
         except UserError as error:
@@ -305,27 +308,28 @@ class Service:
             reason="deadline",
         )
 
-    async def _on(self, threads: ThreadPoolExecutor, call: Callable[..., Result], *given: Any) -> Result:
+    async def _run_in(self, threads: ThreadPoolExecutor, call: Callable[..., Result], *given: Any) -> Result:
+        """Call a function on one of some threads and return its result; the event loop goes on meanwhile."""
         return await asyncio.get_running_loop().run_in_executor(threads, partial(call, *given))
 
     def _ask_shadow(self, queries: Sequence[str], found: Sequence[Sequence[str]]) -> None:
         """Ask the shadow a share of the queries, in the background; the same query is always asked or never."""
         for query, ids in zip(queries, found, strict=True):
             if self.shadow is not None and zlib.crc32(query.encode()) < self.settings.shadow_share * 2**32:
-                self._keep(self._compare(self.shadow, query, ids))
+                self._run_beside(self._compare(self.shadow, query, ids))
 
     async def _compare(self, shadow: LiveBundle, query: str, ids: Sequence[str]) -> None:
         """Measure how many of a query's first documents the shadow finds too, and how long it takes."""
         started = time.perf_counter()
         shadow.acquire()
         try:
-            tokens = await self._on(self._tokenizing, shadow.texts.tokenize, [query], "query")
+            tokens = await self._run_in(self._tokenizing, shadow.texts.tokenize, [query], "query")
             job = self.batcher.submit(shadow.texts, split(tokens), tokens.lengths.tolist(), background=True)
             parts: list[np.ndarray] = await asyncio.wrap_future(job.future)
             vectors = shadow.texts.joined(tokens, parts)
             searcher = shadow.bundle.searcher
             k = min(OVERLAP, len(ids))
-            hits = await self._on(
+            hits = await self._run_in(
                 self._threads, lambda: searcher.hits(searcher.search([query], max(k, 1), vectors=vectors))[0]
             )
             self.metrics.shadow_seconds.observe(time.perf_counter() - started)
@@ -342,8 +346,8 @@ class Service:
         self.metrics.observe_batch(facts)
         self.metrics.queue_size.set(self.batcher.waiting)
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside, and hold on to it: a task that nobody holds may be collected."""
+    def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the background, and hold its task: one that nobody holds may be collected."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,6 +1,6 @@
 """Around every route: the key, the size and the pace of the body, the version that answers, and the headers.
 
-It is ASGI middleware without a framework's, since those hide from a route that its client has gone.
+It is plain ASGI middleware: the middleware classes of frameworks hide from a route that its client has gone.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ CLIENT_GONE = 499  # as nginx logs it; nobody reads this answer
 
 
 class Transport:
-    """Wraps the routes.
+    """ASGI middleware around the routes, which makes a `Call` of each request.
 
     Args:
         app: the routes.
-        service: what they ask.
+        service: the service that the routes use.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:

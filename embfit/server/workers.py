@@ -41,7 +41,7 @@ GRACE = 5.0  # seconds beyond server.stop_seconds, after which a worker that doe
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What a worker is told: JSON values alone.
+    """All that a worker is told, as JSON values.
 
     Args:
         settings: the values of `ServerSettings`.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from embfit.atomic_files import write_text
+from embfit.report.templates import template_environment
 from embfit.sweep.job import ENDED, Result
 from embfit.sweep.plots import plots
 from embfit.sweep.summary import Summary
@@ -16,17 +15,17 @@ FILE = "summary.html"
 
 def write_page(summary: Summary, folder: Path) -> Path:
     """Write the page into a sweep's folder and return its path."""
-    rooms = ChoiceLoader([PackageLoader("embfit", room) for room in ("sweep", "report")])
-    environment = Environment(
-        loader=rooms, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     head, *rows = summary.table()
-    page = environment.get_template(FILE).render(
-        command=summary.command,
-        sentences=[*summary.sentence.splitlines(), *summary.verdict_lines],
-        head=head,
-        rows=[(_kind(summary, result), row) for result, row in zip(summary.ranked, rows, strict=True)],
-        plots=plots(summary.candidates, summary.objectives),
+    page = (
+        template_environment("sweep", "report")
+        .get_template(FILE)
+        .render(
+            command=summary.command,
+            sentences=[*summary.sentence.splitlines(), *summary.verdict_lines],
+            head=head,
+            rows=[(_kind(summary, result), row) for result, row in zip(summary.ranked, rows, strict=True)],
+            plots=plots(summary.candidates, summary.objectives),
+        )
     )
     write_text(folder / FILE, page)
     return folder / FILE

@@ -124,7 +124,7 @@ def _written(axis: Axis, value: Any) -> str | None:
 
 def _axis(key: str, override: Override) -> Axis:
     sweep = override.value()
-    values = tuple(_texts(override)) if override.is_discrete_sweep() else ()
+    values = tuple(map(str, override.sweep_string_iterator())) if override.is_discrete_sweep() else ()
     if isinstance(sweep, IntervalSweep):
         assert sweep.start is not None
         assert sweep.end is not None
@@ -133,7 +133,3 @@ def _axis(key: str, override: Override) -> Axis:
         numbers = [type(sweep.step)(value) if "." not in value else float(value) for value in values]
         return Axis(key, values, Span(numbers[0], numbers[-1], sweep.step))
     return Axis(key, values)
-
-
-def _texts(override: Override) -> Iterator[str]:
-    yield from (str(value) for value in override.sweep_string_iterator())

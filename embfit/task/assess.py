@@ -77,29 +77,29 @@ def assess(
     Args:
         data: the collection.
         model: the base, `base` among the systems.
-        miner: for the trial; a fine-tuning's own.
-        loss: likewise.
-        training: likewise.
-        trainer: likewise.
+        miner: mines for the trial, as it would for a fine-tuning.
+        loss: the loss of the trial, as of a fine-tuning.
+        training: the settings of the trial, as of a fine-tuning.
+        trainer: Lightning's Trainer, still to be given what the training owns.
         devices: all of them encode.
         evaluator: measures, and knows the systems by name.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
         models: further base models, folders or names on the Hub; one that cannot be read or measured is named with the
-            reason, and costs the others nothing.
+            reason, and the others are measured all the same.
         systems: names of `evaluator.systems` that need no training; those that rerank, and have a cross-encoder, are
             measured without being named.
         late: a late-interaction model, a folder or a name on the Hub, that is measured on a sample; None is the newest
             that a finished fine-tuning on the same documents left, if there is one.
-        runs: where those fine-tunings are.
+        runs: the folder in which such fine-tunings are looked for.
         chunk_sizes: tokens of the pieces that documents are cut into, at most the model's length; None is that and half
             of it.
-        chunk_documents: that those are compared on, unless more are judged.
-        timed_documents: embedded against the clock, by each model.
-        trial_steps: of training, against the clock, or as many as a fine-tuning has if those are fewer; what they gain
-            on the dev split is measured; 0 makes no trial.
-        hoped_gain: of the first metric.
-        price_per_hour: of this machine, in any currency; None leaves prices out.
+        chunk_documents: how many documents the sizes are compared on; all judged ones, if those are more.
+        timed_documents: how many documents each model embeds to measure its speed.
+        trial_steps: how many steps the trial trains, or a fine-tuning's number of steps if that is smaller. Their time
+            and their gain on the dev split are measured; 0 makes no trial.
+        hoped_gain: a gain in the first metric; the report says how many queries it takes to see it.
+        price_per_hour: the price of an hour of this machine, in any currency; None leaves prices out.
     """
     with run.stage("load data"):
         collection = data.load(store)

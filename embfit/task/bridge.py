@@ -38,8 +38,9 @@ from embfit.task.parts import Data
 
 log = logging.getLogger(__name__)
 
-OVER = "bridge"  # the new model on the old index, in the report
+BRIDGED = "bridge"  # the name in the report of the new model on the old index
 FEW = 3  # texts for each dimension, below which a map is likely to fit them alone
+_DOCUMENT: Kind = "document"
 
 
 @task(outputs=REPORT)
@@ -123,7 +124,7 @@ def bridge(
     sentences.append(f"{manifest.label} is {now}")
     bundle.register()
     evaluations = measured[0] if measured else []
-    others = [one for one in evaluations if one.system != OVER]
+    others = [one for one in evaluations if one.system != BRIDGED]
     report = Report(
         task="bridge",
         evaluations=evaluations,
@@ -196,9 +197,6 @@ class _Pairs:
         return embed(encoder, self.collection, kind, self.store, rows.tolist()).vectors.rows
 
 
-_DOCUMENT: Kind = "document"
-
-
 def _check(old: Bundle, collection: Collection) -> None:
     """Hold a version to what a bridge can lead to.
 
@@ -234,7 +232,7 @@ def _measure(
         found = context.search.nearest(vectors, old.searcher.index)
         return context.judge(name, context.search.ranking(context.rows, found))
 
-    found = [searched(old.label, old.encoder), searched(OVER, over)]
+    found = [searched(old.label, old.encoder), searched(BRIDGED, over)]
     if are_stored(new, context.collection, _DOCUMENT, context.store) if own_index is None else own_index:
         found.append(evaluate_encoder("own index", new, context))
     return found

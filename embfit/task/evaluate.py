@@ -37,14 +37,15 @@ def evaluate(
 
     Args:
         data: the collection.
-        model: what the system `base` is.
+        model: the model of the system `base`.
         evaluator: measures, and knows the systems by name.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
         devices: all of them encode.
         systems: names of `evaluator.systems`; the others are compared with the first. None is `base`, and `bm25` if the
             evaluator reports it.
-        changed: queries listed that improved most, and that worsened most, in each comparison.
+        changed: how many of the queries that improved most, and how many of those that worsened most, are listed for
+            each comparison.
         qrels: a qrels file, BEIR's or TREC's: judgements to measure by, in the place of the split's own.
     """
     names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))

@@ -77,12 +77,12 @@ def finetune(
         evaluation: writes queries of a dev or test split that the data lack; none leaves them to `generator`.
         miner: finds negatives.
         teacher: is trained before the model, which then learns from its scores; or none.
-        loss: what is learnt from.
-        training: how.
-        trainer: Lightning's.
+        loss: the loss that training minimises.
+        training: how the model is trained.
+        trainer: Lightning's Trainer, still to be given what the training owns.
         devices: what training and encoding run on.
-        evaluator: what is measured.
-        store: keeps what stages made.
+        evaluator: measures, and names the splits.
+        store: keeps the results of stages.
         run: gets the model and the report.
         labels: train on the data's own pairs beside generated ones; false hides them, and a dev split held out of them.
         held_out: the share of the documents whose generated queries become dev, and test, where the data have none.

@@ -43,15 +43,16 @@ def mine(
     Args:
         data: has the training split.
         model: mines, unless the miner has another one or none.
-        miner: what is asked.
+        miner: mines.
         store: keeps what was mined.
         run: gets `negatives.jsonl`, `negatives.parquet` and the report.
         devices: all of them encode.
-        seed: of the positives hidden.
-        hidden_share: of the positives of each query that has several: hidden from a second mining, to see how many of
-            them it takes for negatives; None leaves that out.
-        examples: shown in the report, those whose negatives come closest to a positive.
-        format: of the files: `records` has texts, scores, ranks and sources; the others are read by other trainers.
+        seed: draws the positives that are hidden.
+        hidden_share: which share of the positives of each query with several is hidden from a second mining, to see how
+            many of them it takes for negatives; None leaves that out.
+        examples: how many examples the report shows: those whose negatives come closest to a positive.
+        format: the format of the files: `records` has texts, scores, ranks and sources; the others are for other
+            trainers.
     """
     with run.stage("load data"):
         collection = data.load(store)

@@ -52,7 +52,8 @@ class Attempt:
     """A version that was made to become champion.
 
     Args:
-        model: whether its model was trained for it, or is the champion's (or, of a first version, the configured one).
+        model: `trained` where its model was trained in this refresh; `kept` where it is the champion's or, in a first
+            version, the configured one.
         published: the version, and what was measured of it.
         promotion: what the gates said.
     """
@@ -63,12 +64,12 @@ class Attempt:
 
     @property
     def manifest(self) -> Manifest:
-        """The version's."""
+        """The version's manifest."""
         return self.published.manifest
 
     @property
     def sentences(self) -> list[str]:
-        """What is printed of it."""
+        """The lines that are printed of it."""
         now = "champion" if self.promotion.promoted else "not promoted: a gate did not let it pass"
         return [*(result.line for result in self.promotion.results), f"{self.manifest.label} is {now}"]
 
@@ -171,7 +172,7 @@ def refresh(
 
 @dataclass(frozen=True)
 class Renewal:
-    """What versions of one refresh have in common.
+    """Makes the versions of one refresh.
 
     Args:
         plan: what is to be done.

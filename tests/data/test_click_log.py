@@ -175,5 +175,5 @@ def test_no_log(tmp_path: Path, store: Store) -> None:
     with pytest.raises(ConfigError, match=r"data\.path=FILE"):
         ClickLog().load(store)
     (tmp_path / "log.txt").write_text("x")
-    with pytest.raises(UserError, match=r"the suffix says no format of a log; use \.jsonl"):
+    with pytest.raises(UserError, match=r"the suffix names no format of a log; use \.jsonl"):
         ClickLog(str(tmp_path / "log.txt")).load(store)

@@ -41,7 +41,7 @@ def test_documents_of_the_pairs_become_those_of_the_corpus(tmp_path: Path, folde
         "q2": {names[1]: 1},
         "q3": {"d1": 1, names[0]: 0},
     }
-    assert collection.corpus[3]["source"] == str(tmp_path / "pairs.jsonl")
+    assert collection.corpus[3]["source"] == "pairs.jsonl"
     assert collection.corpus[3]["position"] == "line 3"
     facts = {name: count for name, count in collection.facts.items() if "corpus" in name}
     assert facts == {
@@ -58,8 +58,9 @@ def test_a_row_of_a_parquet_file_has_its_number_as_position(tmp_path: Path, fold
         pa.table({"query": ["how?", "other?"], "positive": ["Use apt.", "Of the pairs."]}), path
     )
     collection = Pairs(str(path), corpus=str(folder), **WHOLE).load(store)
-    assert collection.corpus[3]["source"] == str(path)
-    assert collection.corpus[3]["position"] == "row 2"
+    assert (collection.corpus[3]["source"], collection.corpus[3]["position"]) == ("pairs.parquet", "row 2")
+    again = Pairs(str(path.rename(tmp_path / "others.parquet")), corpus=str(folder), **WHOLE).load(store)
+    assert again.corpus[3]["source"] == "others.parquet"
 
 
 def test_a_changed_corpus_is_read_again(tmp_path: Path, folder: Path, store: Store) -> None:

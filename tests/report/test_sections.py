@@ -48,6 +48,14 @@ def test_a_file_is_a_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found["weather"](subject()) == {"title": "Rain"}
 
 
+def test_a_validation_of_one_metric_is_drawn_though_the_report_has_others() -> None:
+    evaluations = [replace(system("base", BASE), metrics={"mrr@10": 0.5})]
+    history = [{"step": 0, "ndcg@10": 0.5}, {"step": 4, "ndcg@10": 0.6}]  # as a query adapter's training has it
+    shown = training.section(subject(evaluations=evaluations, training={"history": history}))
+    assert shown is not None
+    assert [plot.caption.split(";")[0] for plot in shown["plots"]] == ["nDCG@10 on the dev split"]
+
+
 def test_training_is_drawn_and_its_cost_is_shown_with_the_costs() -> None:
     facts = {
         "epochs": 2.0,

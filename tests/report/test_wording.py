@@ -1,6 +1,16 @@
 import pytest
 
-from embfit.report.wording import breakable, count, duration, interval, metric_label, plain, probability, signed
+from embfit.report.wording import (
+    breakable,
+    count,
+    cut_at_word,
+    duration,
+    interval,
+    metric_label,
+    plain,
+    probability,
+    signed,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +34,14 @@ def test_probabilities(p: float, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [("one two", "one two"), ("one two three", "one …"), (" " * 9 + "x", " …"), ("a" * 9, "a" * 7 + " …")],
+)
+def test_texts_are_cut_at_words(text: str, cut: str) -> None:
+    assert cut_at_word(text, 7) == cut
 
 
 def test_numbers_and_names() -> None:

@@ -17,7 +17,7 @@ RELIEF = "lower trainer.devices"
 
 def ended(folder: Path, script: str, words: str = "") -> ChildProcess:
     """Return a process that has run a script, and what it left behind."""
-    path = folder / "words.txt"
+    path = folder / "output.txt"
     path.write_text(words)
     companion = ChildProcess(subprocess.Popen([sys.executable, "-c", script]), path)
     companion.process.wait()
@@ -34,7 +34,7 @@ def ended(folder: Path, script: str, words: str = "") -> ChildProcess:
 def test_a_signal_is_named_with_what_to_do(number: signal.Signals, expected: str, tmp_path: Path) -> None:
     killed = ended(tmp_path, f"import os; os.kill(os.getpid(), {number.value})", "loading\n")
     assert killed.failed()
-    assert killed.error_summary(RELIEF) == f"{expected} ({tmp_path / 'words.txt'})"
+    assert killed.error_summary(RELIEF) == f"{expected} ({tmp_path / 'output.txt'})"
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_a_signal_is_named_with_what_to_do(number: signal.Signals, expected: str
     ],
 )
 def test_the_last_line_says_why(words: str, expected: str, tmp_path: Path) -> None:
-    assert ended(tmp_path, "exit(1)", words).error_summary(RELIEF) == f"{expected} ({tmp_path / 'words.txt'})"
+    assert ended(tmp_path, "exit(1)", words).error_summary(RELIEF) == f"{expected} ({tmp_path / 'output.txt'})"
 
 
 def test_a_process_that_runs_has_not_failed_until_it_is_ended(tmp_path: Path) -> None:
-    running = ChildProcess.start("http.server", ["0"], tmp_path / "words.txt")
-    assert not running.over
+    running = ChildProcess.start("http.server", ["0"], tmp_path / "output.txt")
+    assert not running.has_ended
     assert not running.failed(0.0)
     running.end()
-    assert running.over
+    assert running.has_ended
     assert running.process.returncode == -signal.SIGKILL

@@ -216,7 +216,7 @@ def test_a_folder_that_was_no_runs_keeps_what_it_holds(tmp_path):
         pass
     assert (tmp_path / "out" / "model").is_dir()
     (tmp_path / "other" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="holds checkpoints/, and no run of embfit's; choose another run"):
+    with pytest.raises(ConfigError, match="holds checkpoints/, and no run of embfit; choose another run"):
         RunFolder(tmp_path / "other", CONFIG, ORIGINS).__enter__()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from embfit.report.facts import fact_rows
+from embfit.report.facts import shown
 from embfit.report.subject import Subject
 from embfit.report.wording import duration
 
@@ -41,7 +41,7 @@ def _training(facts: Any) -> list[tuple[str, str]]:
     if "validation_seconds" in facts:
         rows.append(("validation in training", duration(facts["validation_seconds"])))
     if "pairs_per_second" in facts:
-        rows.append(("training pairs per second", fact_rows(facts, set(facts) - {"pairs_per_second"})[0][1]))
+        rows.append(("training pairs per second", shown(facts["pairs_per_second"])))
     if "peak_memory_gb" in facts:
         rows.append(("peak memory", f"{facts['peak_memory_gb']:.2f} GB"))
     return rows

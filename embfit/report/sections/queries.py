@@ -9,6 +9,7 @@ from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Evaluation, MatchedWords
 from embfit.report.snippets import part, snippet
 from embfit.report.subject import Subject
+from embfit.report.wording import cut_at_word
 
 PLACE = 80
 
@@ -131,8 +132,5 @@ def _subset(query: str, evaluation: Evaluation) -> str | None:
 
 
 def _cut(text: str) -> str:
-    """Cut a text at a word, near the limit."""
-    text = " ".join(text.split())
-    if len(text) <= CHARACTERS:
-        return text
-    return text[:CHARACTERS].rsplit(" ", 1)[0] + " …"
+    """Return a text on one line, cut near the limit."""
+    return cut_at_word(" ".join(text.split()), CHARACTERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.report import plots, wording
 from embfit.report.drawing import Plot
 from embfit.report.facts import fact_rows
@@ -34,11 +35,12 @@ def section(subject: Subject) -> dict[str, Any] | None:
 
 
 def _dev(subject: Subject) -> Iterator[Plot]:
-    """Draw the first metric on the dev split by step, where training measured it."""
+    """Draw quality on the dev split by step: the first metric of the report that training measured, else nDCG@10."""
     history = subject.report.training.get("history", ())
     if len(history) < 2 or not subject.report.evaluations:
         return
-    metric = next(name for name in subject.report.evaluations[0].metrics if name in history[0])
+    measured = (name for name in subject.report.evaluations[0].metrics if name in history[0])
+    metric = next(measured, VALIDATION_METRIC)  # a query adapter's validation measures that one alone
     caption = f"{wording.metric_label(metric)} on the dev split; the dotted line is the step that was kept"
     if change := subject.report.training.get("dev_change"):
         caption += (

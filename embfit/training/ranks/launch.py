@@ -210,7 +210,7 @@ def _posted(path: Path, devices: Devices, folder: Path) -> Iterator[tuple[Store,
 def _look(children: Mapping[int, ChildProcess], devices: Devices) -> None:
     """Refuse to wait for a rank that has ended before it was there."""
     for rank, child in children.items():
-        if child.over:
+        if child.has_ended:
             raise UserError(_told(rank, child, devices))
 
 
@@ -223,7 +223,7 @@ def _lost(children: Mapping[int, ChildProcess], store: Store, devices: Devices) 
         return failure(store, GRACE)
     end = time.monotonic() + GRACE
     failed = [rank for rank, child in children.items() if child.failed(max(0.0, end - time.monotonic()))]
-    first = min(failed, key=lambda rank: children[rank].words.stat().st_mtime_ns, default=None)
+    first = min(failed, key=lambda rank: children[rank].output.stat().st_mtime_ns, default=None)
     return "" if first is None else _told(first, children[first], devices)
 
 
