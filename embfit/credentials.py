@@ -39,7 +39,7 @@ def check_address(url: str, setting: str, example: str) -> str:
         ConfigError: it is no address, or it holds a secret, which the run's records would show.
     """
     if not is_address(url):
-        raise ConfigError(f"{setting} is no address of a server, such as {example}")
+        raise ConfigError(f"{setting} is not the address of a server, such as {example}")
     if re.search(r"//[^/]*@|[?#]", url):
         raise ConfigError(
             f"{setting} holds a name, a key or a query; give the address alone, and the key in the environment "

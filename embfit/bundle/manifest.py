@@ -179,7 +179,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder} is no version of a bundle: it has no {FILE}") from error
+        raise UserError(f"{folder} is not a version of a bundle: it has no {FILE}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is damaged ({error.reason}); use another version, or make this one again") from error
     try:

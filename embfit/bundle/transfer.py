@@ -84,7 +84,7 @@ def pull(versions: BundleVersions, address: str, which: str = "") -> list[int]:
         there = remote.child(str(number))
         text = there.read_text(FILE)
         if text is None:
-            raise UserError(f"{there.address} is no version of a bundle: it has no {FILE}")
+            raise UserError(f"{there.address} is not a version of a bundle: it has no {FILE}")
         if number in versions.numbers():
             here = (versions.path(number) / FILE).read_text(encoding="utf-8")
             _check_same(f"{versions.name}@{number}", text, here, there.address)

@@ -263,7 +263,7 @@ class VersionLease:
         try:
             self._file: IO[bytes] = (folder / FILE).open("rb")
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise UserError(f"{folder} is no version of a bundle: it has no {FILE}") from error
+            raise UserError(f"{folder} is not a version of a bundle: it has no {FILE}") from error
         if not _lock_file(self._file, fcntl.LOCK_SH):
             self._file.close()
             raise UserError(f"{folder} is being removed; use another version")

@@ -201,11 +201,11 @@ def _labels(versions: BundleVersions, numbers: Sequence[int]) -> str:
 
 def _address(text: str) -> str:
     if not is_remote(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no address in object storage, such as s3://BUCKET/FOLDER")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address in object storage, such as s3://BUCKET/FOLDER")
     return text
 
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of versions")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of versions")
     return int(text)

@@ -125,7 +125,7 @@ class Loader(ConfigLoaderImpl):
         return Path(source.path) / f"{choice}.yaml" if source and source.scheme() == "file" else None
 
 
-def make_loader(kind: type[Loader] = Loader) -> Loader:
+def make_loader() -> Loader:
     """Return a loader.
 
     Raises:
@@ -136,4 +136,4 @@ def make_loader(kind: type[Loader] = Loader) -> Loader:
     Plugins.instance().register(search_path.EmbfitSearchPath)
     house = search_path.house()
     search_path.check_sources([house, *search_path.added_sources()])
-    return kind(create_config_search_path(str(house.folder)))
+    return Loader(create_config_search_path(str(house.folder)))

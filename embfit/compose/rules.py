@@ -239,7 +239,7 @@ def addresses_can_be(values: Values) -> Iterator[Problem]:
     if isinstance(shared, str) and not is_remote(shared):
         yield Problem(
             "store.shared",
-            f"{shared} is no address in object storage, such as s3://BUCKET/FOLDER; machines that have a disk in "
+            f"{shared} is not an address in object storage, such as s3://BUCKET/FOLDER; machines that have a disk in "
             "common name one store.dir",
         )
     named = {"store.shared": shared}

@@ -77,7 +77,7 @@ def _fit_together(task: Target, chosen: Mapping[str, type]) -> Iterator[Problem]
 def _wanted(first: Any, hint: Any) -> str:
     """Say what goes with the class that decides; nothing where the hints bear no words for it."""
     said = [mark.words for wanted in (first, hint) for mark in marks(wanted, ChosenBy)]
-    return f"{said[0]} wants {said[1]}" if len(said) == 2 else ""
+    return f"{said[0]} needs {said[1]}" if len(said) == 2 else ""
 
 
 def _misplaced(first: str, others: list[Mapping[str, Any]], kind: type) -> str:

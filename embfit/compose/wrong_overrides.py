@@ -92,7 +92,7 @@ def _unreadable(text: str, tasks: Sequence[str]) -> Problem:
 
 
 def _several_values(override: Override) -> Problem:
-    message = "several values want -m, which runs one job for each; write a list as [a,b]"
+    message = "several values need -m, which runs one job for each; write a list as [a,b]"
     return Problem(str(override.input_line), message, COMMAND_LINE)
 
 
@@ -115,7 +115,7 @@ def _choice_problems(loader: Loader, override: Override) -> list[Problem]:
     group, known = override.key_or_group, loader.choices(override.key_or_group)
     wrong = [name for name in chosen_names(override) if name not in known and name != "null"]
     if not wrong and override.package is None and not override.is_add() and group not in (groups := loader.defaults()):
-        message = f"is no group of embfit's; one of your own wants a plus, +{group}=NAME{suggestion(group, groups)}"
+        message = f"is not a group of embfit's; one of your own needs a plus: +{group}=NAME{suggestion(group, groups)}"
         return [Problem(group, message, COMMAND_LINE)]
     element = override.get_key_element()
     if not wrong and group in loader.defaults() and group not in SEVERAL and len(_merged(override)) > 1:

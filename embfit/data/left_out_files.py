@@ -19,7 +19,7 @@ class Reason(NamedTuple):
 REASONS: Mapping[str, Reason] = {
     "unreadable": Reason("cannot be read"),
     "too_large": Reason("exceed data.max_megabytes={max_megabytes}", "split them, or raise the limit"),
-    "binary": Reason("hold bytes that are no text", "leave them out with data.exclude"),
+    "binary": Reason("hold bytes that are not text", "leave them out with data.exclude"),
     "not_utf8": Reason("are not UTF-8", "convert them, or name their encoding: data.encoding=latin1"),
     "no_reader": Reason("need a reader that is not installed", "pip install 'embfit[documents]'"),
     "malformed": Reason("cannot be parsed", "leave them out with data.exclude, or mend them"),

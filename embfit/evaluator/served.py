@@ -90,7 +90,7 @@ class Server:
         if self.key_variable is not None:
             headers["Authorization"] = f"Bearer {read_key(self.key_variable, 'key_variable')}"
         if not is_address(self._address):
-            raise UserError(f"{self.url!r} is no address of a server, such as http://localhost:8080/v1")
+            raise UserError(f"{self.url!r} is not the address of a server, such as http://localhost:8080/v1")
         return urllib.request.Request(self._address, json.dumps(body).encode(), headers)
 
     def _answer(self, request: urllib.request.Request) -> Any:

@@ -32,14 +32,13 @@ class PlotLine:
     points: Mapping[int, float]
 
 
-def curves(title: str, label: str, lines: Sequence[PlotLine], mark: int | None = None) -> Markup:
+def curves(title: str, label: str, lines: Sequence[PlotLine]) -> Markup:
     """Draw values against whole numbers, evenly spaced whatever the numbers.
 
     Args:
         title: what is drawn, for those who cannot see it.
         label: of the x axis.
         lines: one a system.
-        mark: a number on the x axis to mark.
     """
     places = sorted({x for line in lines for x in line.points})
 
@@ -49,8 +48,6 @@ def curves(title: str, label: str, lines: Sequence[PlotLine], mark: int | None =
             ordered = sorted(line.points)
             xs, ys = [places.index(x) for x in ordered], [line.points[x] for x in ordered]
             axes.plot(xs, ys, color=color, linestyle=stroke, marker="o", label=line.name)
-        if mark in places:
-            axes.axvline(places.index(mark), color=INK, linewidth=0.8, linestyle=":")
         apart = range(0, len(places), 1 + len(places) // 10)
         axes.set_xticks(apart, [f"{places[place]}" for place in apart])
         axes.yaxis.set_major_locator(MaxNLocator(5))

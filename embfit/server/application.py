@@ -122,9 +122,9 @@ def _first_error(error: RequestValidationError) -> Refusal:
     place = [part for number, part in enumerate(first["loc"][1:]) if not number or isinstance(part, int)]
     param = ".".join(map(str, place)) or None  # without the names of the types that were tried
     if first["type"] == "json_invalid":
-        return Refusal(400, f"the body is no JSON: {first['ctx']['error']}", code="invalid_json")
+        return Refusal(400, f"the body is not JSON: {first['ctx']['error']}", code="invalid_json")
     if len(first["loc"]) == 1 and first["type"] in ("missing", "model_attributes_type"):
-        return Refusal(400, "the body is no object of JSON; send one, with content-type: application/json")
+        return Refusal(400, "the body is not a JSON object; send one, with content-type: application/json")
     message = str(first["msg"]).removeprefix("Value error, ")
     return Refusal(400, f"{param or 'the body'}: {message}", param=param)
 
@@ -135,4 +135,4 @@ def _said(request: Request, error: HTTPException) -> str:
         return f"there is nothing at {request.url.path[:100]}; /docs lists what there is"
     if error.status_code == 405:
         return f"{request.url.path} is not asked with {request.method}; /docs says how"
-    return "the body is not UTF-8, or no JSON" if error.status_code == 400 else str(error.detail)
+    return "the body is not UTF-8, or not JSON" if error.status_code == 400 else str(error.detail)

@@ -44,7 +44,7 @@ def _text_or_texts(value: Any) -> Any:
             "OpenAIEmbeddings(check_embedding_ctx_length=False))"
         )
     if (wrong := next((place for place, item in enumerate(value) if not isinstance(item, str)), None)) is not None:
-        raise ValueError(f"item {wrong} is no text")
+        raise ValueError(f"item {wrong} is not a text")
     return value
 
 

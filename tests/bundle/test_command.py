@@ -111,7 +111,7 @@ def test_what_differs(run: Run, make: Make) -> None:
         (["rollback", "docs@1"], 2, "rollback goes to the previous version; embfit bundle promote docs@1 to another"),
         (["verify", "../x"], 2, "bundle.name=../x: a bundle's name has letters"),
         (["promote", "docs", "bundle.gates.flor=1"], 2, "flor"),
-        (["prune", "docs", "--keep", "x"], 2, "'x' is no number of versions"),
+        (["prune", "docs", "--keep", "x"], 2, "'x' is not a number of versions"),
         (["burn", "docs"], 2, "invalid choice: 'burn'"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_missing_manifest_is_no_version(versions: BundleVersions) -> None:
     folder = versions.path(1)
     (folder / "manifest.json").unlink()
     assert versions.numbers() == []
-    with pytest.raises(UserError, match="is no version of a bundle"):
+    with pytest.raises(UserError, match="is not a version of a bundle"):
         read_manifest(folder)
 
 

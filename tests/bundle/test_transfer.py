@@ -112,7 +112,7 @@ def test_a_version_without_its_manifest_is_not_there(
             push(versions, address)
     with pytest.raises(UserError, match="has no version that a pointer names"):
         pull(there, address)
-    with pytest.raises(UserError, match=r"docs/1 is no version of a bundle: it has no manifest\.json"):
+    with pytest.raises(UserError, match=r"docs/1 is not a version of a bundle: it has no manifest\.json"):
         pull(there, address, "1")
     assert push(versions, address) == [1]
     assert pull(there, address) == [1]
@@ -163,5 +163,5 @@ def test_the_commands(
         f"pulled from {address}: docs@1",
         f"pulled from {address}: nothing, all was there",
     ]
-    with pytest.raises(ConfigError, match="'bundles' is no address in object storage"):
+    with pytest.raises(ConfigError, match="'bundles' is not an address in object storage"):
         command.run(["push", "docs", "bundles"])

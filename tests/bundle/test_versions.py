@@ -94,7 +94,7 @@ def test_an_open_version_is_not_removed(versions: BundleVersions) -> None:
         other.release()
         assert versions.remove(1)
     assert versions.numbers() == [2]
-    with pytest.raises(UserError, match="1 is no version of a bundle"):
+    with pytest.raises(UserError, match="1 is not a version of a bundle"):
         VersionLease(versions.folder / "1")
 
 

@@ -89,8 +89,8 @@ def test_nested_choices_have_their_own_keys(house):
         ("doctr", "doctr: expected KEY=VALUE; did you mean the command 'doctor', as the first word? (command line)"),
         ("scor", "scor: expected KEY=VALUE; did you mean the task 'score', as the first word? (command line)"),
         ("model.path=a(1)", "model.path: cannot read the value a(1); quote it: model.path='\"a(1)\"' (command line)"),
-        ("seed=1,2", "seed=1,2: several values want -m, which runs one job for each; write a list as [a,b]"),
-        ("model=small,legal", "model=small,legal: several values want -m"),
+        ("seed=1,2", "seed=1,2: several values need -m, which runs one job for each; write a list as [a,b]"),
+        ("model=small,legal", "model=small,legal: several values need -m"),
         ("launcher.jobs=2", "launcher.jobs: nothing is chosen for launcher; add launcher="),
         ("experiment.x=1", "experiment.x: nothing is chosen for experiment; add experiment=deep (command line)"),
     ],
@@ -196,7 +196,7 @@ def test_a_misspelt_folder_of_choices(house, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text("depth: 3\n")
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
-    with pytest.raises(ConfigError, match=r"modle: is no group of embfit's; .* \+modle=NAME; did you mean 'model'\?"):
+    with pytest.raises(ConfigError, match=r"modle: is not a group of embfit's; .* \+modle=NAME; did you mean 'model'\?"):
         compose(make_loader(), ["modle=ours"])
     assert compose(make_loader(), ["+modle=ours"]).modle.depth == 3
 

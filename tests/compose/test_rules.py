@@ -240,7 +240,7 @@ def found(**values):
         ),
         (
             {"task": FINETUNE, "model": {"_target_": "embfit.model.PretrainedCrossEncoder"}, "loss": INFONCE},
-            [("loss", "model=cross-encoder wants loss=listwise or loss=binary")],
+            [("loss", "model=cross-encoder needs loss=listwise or loss=binary")],
         ),
         (
             {

@@ -143,7 +143,7 @@ def test_bad_files_are_one_line_each_and_the_rest_goes_on(folder: Path, store: S
         "guide: left out: 2 that cannot be read: pipe.txt (no file, but a pipe, socket or device), "
         "broken.md (No such file or directory)",
         "guide: left out: 1 that exceed data.max_megabytes=50: huge.txt (2,000 MB); split them, or raise the limit",
-        "guide: left out: 1 that hold bytes that are no text: garbage.md; leave them out with data.exclude",
+        "guide: left out: 1 that hold bytes that are not text: garbage.md; leave them out with data.exclude",
         "guide: left out: 1 that are not UTF-8: latin.md (byte 0xe9 in line 1); convert them, or name their encoding: "
         "data.encoding=latin1",
         "guide: left out: 1 that hold no text: empty.md",

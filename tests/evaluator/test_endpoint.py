@@ -180,9 +180,9 @@ def test_a_server_that_is_not_there_or_answers_strangely(context: EvaluationCont
     with pytest.raises(UserError, match=r"a vector of its answer is all zeros"):
         Server(serve(lambda texts: np.eye(2)[[0, 0]] - np.eye(2)[[1, 0]] * [[0], [1]])).encode(["a", "b"], 2, "x")
     for wrong in ("http://[::1", "http://", "http://host:port/v1", "http://ho st/v1"):
-        with pytest.raises(UserError, match=r"is no address of a server, such as http://localhost:8080/v1"):
+        with pytest.raises(UserError, match=r"is not the address of a server, such as http://localhost:8080/v1"):
             Server(wrong).encode(["a"], 1, "x")
-    with pytest.raises(UserError, match=r"'file:///etc' is no address of a server"):
+    with pytest.raises(UserError, match=r"'file:///etc' is not the address of a server"):
         Server("file:///etc").encode(["a"], 1, "x")
     with pytest.raises(ConfigError, match=r"evaluator.systems.served.url is not set"):
         served(context, EndpointSystem()).evaluation("served")

@@ -72,7 +72,7 @@ def test_kinds(served: Served, asked: dict, kind: str) -> None:
         ({"input": [[1, 2, 3]]}, 400, "input", "check_embedding_ctx_length=False"),
         ({"input": [1, 2, 3]}, 400, "input", "token ids are of another tokenizer"),
         ({"input": []}, 400, "input", "there are no texts"),
-        ({"input": ["heart", None]}, 400, "input", "item 1 is no text"),
+        ({"input": ["heart", None]}, 400, "input", "item 1 is not a text"),
         ({}, 400, "input", "Field required"),
         ({"input": "heart", "inputs": "x"}, 400, "inputs", "not permitted"),
         ({"input": "heart", "truncate": 0}, 400, "truncate", "valid boolean"),
@@ -97,10 +97,10 @@ def test_refusals(served: Served, asked: dict, status: int, param: str, said: st
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"input": "\xff\xfe"}', "not UTF-8, or no JSON"),
-        (b'{"input": ', "the body is no JSON"),
-        (b"", "the body is no object of JSON"),
-        (b"null", "the body is no object of JSON"),
+        (b'{"input": "\xff\xfe"}', "not UTF-8, or not JSON"),
+        (b'{"input": ', "the body is not JSON"),
+        (b"", "the body is not a JSON object"),
+        (b"null", "the body is not a JSON object"),
         (rb'{"input": "\ud800"}', "character 0 is half a character"),
         (rb'{"input": ["x"], "\ud800": 1}', "the body: "),
     ],

@@ -185,8 +185,8 @@ def test_a_ranker_goes_on_from_its_own_head(crossed: list[str], ranker: str) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["loss=infonce"], "loss: model=cross-encoder wants loss=listwise or loss=binary"),
-        (["training=in-batch"], "training: model=cross-encoder wants training=lists"),
+        (["loss=infonce"], "loss: model=cross-encoder needs loss=listwise or loss=binary"),
+        (["training=in-batch"], "training: model=cross-encoder needs training=lists"),
         (["task=evaluate"], "evaluator.systems.reranked.path=FOLDER to measure"),
         (["model=minilm", "loss=listwise"], "loss: is for model=cross-encoder"),
     ],
