@@ -115,7 +115,7 @@ def test_keys_are_refused_before_a_run_writes_them_down() -> None:
     for overrides, told in (
         (["data=beir", "data.path='s3://A:secret@team/x'"], r"^data\.path: s3://…@team/x: the address holds a key"),
         (["store.shared='s3://A:secret@team/x'"], r"^store\.shared: s3://…@team/x: the address holds a key"),
-        (["store.shared=/mnt/store"], r"^store\.shared: /mnt/store is not an address in object storage, .* one store\.dir"),
+        (["store.shared=/mnt/store"], r"^store\.shared: /mnt/store is not an address in object storage, .* one store"),
     ):
         values, origins = resolve_all(loader, overrides)
         with pytest.raises(ConfigError, match=told) as refused:

@@ -32,7 +32,7 @@ MISSING = "???"
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
 MAY_BE_EMPTY = ("logger",)  # `~logger.tensorboard` leaves none
 AGAIN = ("evaluation",)  # where a group is chosen a second time: generator@evaluation
-CALLED_LATER = ("trainer", "logger", "store")  # Lightning's, and what makes a folder
+CALLED_LATER = ("trainer", "logger", "store")  # Lightning's classes are slow to import, and the store makes a folder
 TOP_LEVEL: Mapping[str, Any] = {
     "seed": Annotated[int, Field(ge=0)],
     "query": str | None,

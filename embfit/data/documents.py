@@ -35,7 +35,7 @@ from embfit.store import Store, digest
 log = logging.getLogger(__name__)
 
 READING_VERSION = 1  # of what readers, cutting and merging make of the same files
-TOLD = "told.json"  # what reading has to say, beside the tables: said again whenever they are found in the store
+TOLD = "told.json"  # what reading logs, beside the tables: logged again whenever these are found in the store
 ATTEMPTS = 3
 
 Similarity = Annotated[float, Field(gt=0, le=1)]

@@ -196,7 +196,8 @@ def test_a_misspelt_folder_of_choices(house, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text("depth: 3\n")
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
-    with pytest.raises(ConfigError, match=r"modle: is not a group of embfit's; .* \+modle=NAME; did you mean 'model'\?"):
+    told = r"modle: is not a group of embfit's; .* \+modle=NAME; did you mean 'model'\?"
+    with pytest.raises(ConfigError, match=told):
         compose(make_loader(), ["modle=ours"])
     assert compose(make_loader(), ["+modle=ours"]).modle.depth == 3
 
