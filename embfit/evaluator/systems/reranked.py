@@ -40,7 +40,7 @@ class RerankedSystem:
     path: Annotated[str | None, Location()] = None
     revision: str | None = None
     top: Annotated[int, Field(ge=1)] = 100
-    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_length: Annotated[int, Field(ge=8)] | None = None
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Score the pairs, rank and measure; scores are kept in the store.
