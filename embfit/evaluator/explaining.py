@@ -1,4 +1,4 @@
-"""Says which words matched, of a late-interaction system that was measured."""
+"""Says which words matched in the documents that a measured late-interaction system found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embfit.vectors import Vectors
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Explains scores by the vectors that were searched; training the encoder afterwards changes nothing of them.
+    """Explains scores by the vectors that were searched, which stay as they are when the encoder is trained afterwards.
 
     Args:
         collection: has the texts.

@@ -1,4 +1,4 @@
-"""The seam that every search of a corpus stands behind, whatever it is asked with."""
+"""The interface of every index, whether it is searched by vectors or by words, and of what builds one."""
 
 from __future__ import annotations
 
