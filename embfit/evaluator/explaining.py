@@ -21,7 +21,7 @@ class Explanation:
 
     Args:
         collection: has the texts.
-        rows: of the queries, in the order of their vectors.
+        rows: the queries' rows, in the order of their vectors.
         queries: the queries' vectors.
         read: returns the vectors of some documents, as they were searched.
         spans: says where in a text the token of each vector is, by kind.

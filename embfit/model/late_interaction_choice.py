@@ -48,9 +48,9 @@ class LateInteraction(EncoderChoice):
 
     Args:
         dim: dimensions of a token's vector; 128 for a new projection.
-        head: of a new projection: `linear`, one matrix (the default), or `residual`, which widens first (Chaffin et al.
-            2025, arXiv 2510.12327); a folder's own is what it is.
-        head_seed: of a new projection's weights, and of new markers' vectors.
+        head: the form of a new projection: `linear`, one matrix (the default), or `residual`, which widens first
+            (Chaffin et al. 2025, arXiv 2510.12327); a folder's own is what it is.
+        head_seed: the seed of a new projection's weights, and of new markers' vectors.
         query_marker: the token that marks a query, added to the vocabulary where it is not in it; "" is none. A new
             model has `[Q] `.
         document_marker: the token that marks a document; a new model has `[D] `.

@@ -37,7 +37,7 @@ def match_words(
         asked: the query's vectors, one text.
         read: the documents' vectors, as they are searched.
         query_spans: says where in the query the token of each vector is.
-        document_spans: likewise of the documents.
+        document_spans: says the same of the documents.
 
     Raises:
         ValueError: a text has another number of vectors than of tokens.
@@ -63,7 +63,7 @@ def words_of(text: str, spans: Sequence[tuple[int, int] | None]) -> tuple[np.nda
 
     Args:
         text: what was read.
-        spans: of T tokens, ascending; None for those that are not of the text.
+        spans: the characters of T tokens, ascending; None for tokens that are not of the text.
 
     Returns:
         The number of each token's word ([T] int64, `NO_WORD` for those that have none), and the words' spans.

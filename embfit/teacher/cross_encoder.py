@@ -55,7 +55,7 @@ class CrossEncoderTeacher:
     The trained model is kept in the store, under the pairs and all settings that it depends on.
 
     Args:
-        loss: of its scores.
+        loss: is called on its scores.
         training: how it is trained; with `training.folds` no query is scored by a model that was trained on it.
         path: where it starts: a ranker, or any encoder, which gets a fresh head; None is the encoder that it teaches.
         revision: branch, tag or commit of `path` on the Hub.
@@ -66,7 +66,7 @@ class CrossEncoderTeacher:
         lists: the number of training queries that it learns from, drawn with the seed; None for all.
         dev_depth: the number of documents that are put in order in a validation.
         weight: its scores are multiplied by it before they are added to those that the miner gave.
-        seed: of a fresh head, and of what is drawn.
+        seed: the seed of a fresh head, and of what is drawn.
     """
 
     gives_scores: ClassVar[bool] = True

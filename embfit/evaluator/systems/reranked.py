@@ -74,9 +74,9 @@ def reranking_on_dev(context: EvaluationContext, candidates: str, top: int) -> C
     """Return what measures a cross-encoder on the context's split, its weights being others in each call.
 
     Args:
-        context: of the dev split.
+        context: the context of the dev split.
         candidates: the system whose documents are put in order.
-        top: the number of documents of each query that are.
+        top: how many documents of each query are put in order.
     """
     collection, ranking = context.collection, context.evaluation(candidates).ranking
     rows = pairs_of(ranking, collection, top)

@@ -36,11 +36,11 @@ class DatabaseIndex:
 
     Args:
         database: has the collection.
-        name: of the collection.
-        alias: that other readers ask.
+        name: the collection's name.
+        alias: the database's alias, which other readers ask.
         documents: the vectors, one each, memory-mapped.
-        kind: of the database, as `load_index` knows it.
-        settings: of the database, as they are saved.
+        kind: the kind of database, as `load_index` knows it.
+        settings: the database's settings, as they are saved.
         source: identifies the vectors (`Embeddings.fingerprint`).
     """
 
@@ -163,8 +163,8 @@ def write_database_index(
 
     Args:
         database: gets the collection.
-        kind: of the database.
-        settings: of the database, without secrets.
+        kind: the kind of database.
+        settings: the database's settings, without secrets.
         given: the vectors, and the version that the collection is for.
         folder: gets the vectors, too.
 

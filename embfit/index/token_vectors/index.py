@@ -40,8 +40,8 @@ class TokenIndex:
     vectors, as the format keeps them. Equal documents have equal scores, whatever is asked beside them.
 
     Args:
-        folder: of the index's files.
-        manifest: what it is made of.
+        folder: the folder of the index's files.
+        manifest: says what the index is made of.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
