@@ -109,16 +109,16 @@ def _padded_blocks(starts: np.ndarray, lengths: np.ndarray, most: int) -> Iterat
 
 
 def _sums_by_place(rows: Tensor, places: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Add rows up where their places are.
+    """Return, for each place, the weighted sum of the rows that name it.
 
     Args:
-        rows: [V, W].
-        places: [V, D] int32, each below `count`.
-        weights: [V, D], of a row at a place.
-        count: of places.
+        rows: [V, W] vectors.
+        places: [V, D] int32, the D places that each row names, each below `count`.
+        weights: [V, D] how much a row counts at each of its places.
+        count: the number of places.
 
     Returns:
-        [count, W] sums.
+        [count, W] sums; 0 where no row names a place.
     """
     sorted_places, order = places.T.reshape(-1).sort(stable=True)  # by document first, as they nearly are
     offsets = torch.searchsorted(sorted_places, torch.arange(count, device=places.device, dtype=torch.int32))

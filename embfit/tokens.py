@@ -42,7 +42,7 @@ class Tokens:
         truncated: [N] bool; texts that were longer than the limit.
         roles: [total tokens] uint8, sums of `ATTENDED`, `SCORED` and `ASKED`; None where all tokens are attended, a
             text has one vector, and queries are computed like documents.
-        folder: that the arrays are in, when they were loaded from one.
+        folder: the folder that the arrays were loaded from; None where they are in memory alone.
     """
 
     ids: np.ndarray

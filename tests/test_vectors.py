@@ -95,3 +95,9 @@ def test_chunks_hold_whole_texts() -> None:
 
 def test_unit_length_leaves_zero_alone() -> None:
     assert unit_length(np.array([[0.0, 0.0], [0.0, 2.0]])).tolist() == [[0.0, 0.0], [0.0, 1.0]]
+
+
+def test_a_text_has_the_mean_of_its_vectors() -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 0.9], [0.6, 0.8], [1.0, 0.0]])
+    assert Vectors(rows, np.array([0, 1, 3, 4])).means() == pytest.approx(np.array([[1, 0], [0.3, 0.85], [1, 0]]))
+    assert Vectors(rows).means() is rows

@@ -144,9 +144,8 @@ def _gain(
     for name, encoder in {"one vector": context.encoder, "late interaction": late}.items():
         queries = embed(encoder, collection, "query", context.store, context.rows).vectors
         read = embed(encoder, collection, "document", context.store, rows.tolist())
-        scores, places = context.search.nearest(queries, ExactIndex(read.vectors, read.fingerprint))
-        ranking = context.search.ranking(context.rows, (scores, np.where(places < 0, places, rows[places])))
-        evaluations.append(context.judge(name, ranking))
+        hits = context.search.nearest(queries, ExactIndex(read.vectors, read.fingerprint), rows)
+        evaluations.append(context.judge(name, context.search.ranking(context.rows, hits)))
     metric = context.judging.metrics[0]
     one = next(one for one in compare_all(evaluations) if (one.metric, one.subset) == (metric, ALL))
     ci95 = None if one.ci95 is None else list(one.ci95)

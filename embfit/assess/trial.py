@@ -95,7 +95,7 @@ def time_training(
     Args:
         encoder: is trained in place.
         loss: is the one that the fine-tuning would use.
-        training: gives the settings; its epochs and early stopping are not used.
+        training: gives the settings; its length is not used, and nothing is mined again.
         trainer: makes Lightning's Trainer, whose logs are discarded.
         training_set: holds the examples to train on.
         store: keeps the tokens.
@@ -103,7 +103,7 @@ def time_training(
     """
     clock = Clock()
     settings = {**trainer.keywords, "callbacks": [*(trainer.keywords.get("callbacks") or []), clock], "logger": False}
-    short = replace(training, steps=steps + 1, max_time=None, checkpoint_every=None)
+    short = replace(training, steps=steps + 1, max_time=None, checkpoint_every=None, remine_every=None)
     with tempfile.TemporaryDirectory(prefix="embfit-trial-") as folder:
         fit = short.fit(encoder, loss, training_set, None, partial(trainer.func, **settings), store, Path(folder))
     return Trial(

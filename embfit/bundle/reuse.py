@@ -18,7 +18,7 @@ from embfit.index import EarlierIndex, load_index
 from embfit.index.protocol import KeepsVectors
 from embfit.model import Encoder, embed
 from embfit.model.embed import embeddings_fingerprint
-from embfit.ragged import places_of
+from embfit.ragged import offsets_of, places_of
 from embfit.records import Collection, Embeddings
 from embfit.store import Store
 from embfit.text_digests import CONTENT, digest_array
@@ -119,7 +119,7 @@ def _joined(old: Vectors[np.ndarray], new: Vectors[np.ndarray], rows: np.ndarray
     if not old.single:
         counts = np.empty(len(rows), np.int64)
         counts[kept], counts[added] = old.counts[rows[kept]], new.counts
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = offsets_of(counts)
     total = len(rows) if starts is None else int(starts[-1])
     matrix = open_memmap(path, "w+", np.float32, (total, old.width))
     for texts, source, chosen in ((kept, old, rows[kept]), (added, new, np.arange(len(added)))):

@@ -22,9 +22,9 @@ class SearchCost:
     """What searching with an encoder costs.
 
     Args:
-        bytes_per_token: of a stored vector, where a text has several; None where it has one.
-        bytes_per_document: of the index, on average.
-        bytes: of the whole index.
+        bytes_per_token: bytes of a stored vector, where a text has several; None where it has one.
+        bytes_per_document: bytes of the index for each document, on average.
+        bytes: bytes of the whole index.
         encode_ms_per_document: time to encode a document among others.
         query_ms_p50: time of a query that is encoded and searched alone, the median.
         query_ms_p95: likewise, the 95th percentile.
@@ -51,9 +51,9 @@ def measure_cost(
     Args:
         encoder: encodes queries and documents.
         collection: has their texts.
-        rows: of the queries, of which the first are asked.
+        rows: the queries' rows; the first ones are asked.
         size: bytes of the index.
-        bytes_per_vector: of a stored vector.
+        bytes_per_vector: bytes of a stored vector.
         search: finds documents for one query's vectors, which are of the query of a row.
 
     Returns:

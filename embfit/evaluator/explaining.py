@@ -1,4 +1,4 @@
-"""Says which words matched, of a late-interaction system that was measured."""
+"""Says which words matched in the documents that a measured late-interaction system found."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from embfit.vectors import Vectors
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Explains scores by the vectors that were searched; training the encoder afterwards changes nothing of them.
+    """Explains scores by the vectors that were searched, which stay as they are when the encoder is trained afterwards.
 
     Args:
         collection: has the texts.
-        rows: of the queries, in the order of their vectors.
+        rows: the queries' rows, in the order of their vectors.
         queries: the queries' vectors.
         read: returns the vectors of some documents, as they were searched.
         spans: says where in a text the token of each vector is, by kind.

@@ -1,4 +1,4 @@
-"""Who wrote the queries: an evaluation by the hand that wrote the training queries flatters the model."""
+"""Tells whether one source wrote both training and evaluation queries, which makes a model look better than it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searching a collection for its queries, and what that makes of hits: the one place that knows how deep to look."""
+"""Searches a collection for its queries, as deep as rankings go, and makes rankings of the hits."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ class CorpusSearch:
         """How many documents to search for: one more where one may be left out."""
         return min(self.depth + self.collection.exclude_self, len(self.collection.corpus))
 
-    def nearest(self, queries: Vectors[np.ndarray], index: VectorIndex) -> Hits:
-        """Return each query's nearest documents, as their rows in the index.
+    def nearest(self, queries: Vectors[np.ndarray], index: VectorIndex, rows: np.ndarray | None = None) -> Hits:
+        """Return each query's nearest documents, as their rows in the collection.
 
         Args:
             queries: their vectors.
             index: holds all documents of the collection, or some.
+            rows: [N] the rows of the documents that the index holds; None where it holds all of them.
 
         Raises:
             UserError: a vector is not finite.
         """
         try:
-            return index.search(queries, min(self.reach, len(index)), "searching")
+            scores, places = index.search(queries, min(self.reach, len(index)), "searching")
         except ValueError as error:  # widths and reach fit, so a vector is not finite
             raise UserError(
                 f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
             ) from None
+        return scores, places if rows is None else np.where(places == NOTHING, NOTHING, rows[places])
 
     def ranking(self, asked: Sequence[int], hits: Hits) -> Ranking:
         """Return hits as a ranking, where `asked` has the rows of their queries."""

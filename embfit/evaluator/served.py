@@ -129,9 +129,9 @@ class Drift:
     """How far served vectors are from a model's own, over a sample of texts.
 
     Args:
-        texts: compared.
-        mean: of 1 - cosine, or of what `measure_drift` takes in its place.
-        most: likewise.
+        texts: how many texts were compared.
+        mean: the mean of 1 - cosine, or of what `measure_drift` takes in its place.
+        most: the largest of these.
     """
 
     texts: int

@@ -1,4 +1,4 @@
-"""What training looks at: a few metrics of a model that changes from one look to the next."""
+"""The metrics that a training measures on the dev split, each time with other weights."""
 
 from __future__ import annotations
 
@@ -56,9 +56,8 @@ def measured_on_dev(
     documents = encoder.embed(collection.document_texts(chosen.tolist()), "document")
 
     def at(dim: int, metrics: Sequence[str]) -> Evaluation:
-        scores, places = search.nearest(queries.cut(dim), ExactIndex(documents.cut(dim)))
-        ranking = search.ranking(rows, (scores, chosen[places]))
-        return judge("validation", collection, split, ranking, metrics)
+        hits = search.nearest(queries.cut(dim), ExactIndex(documents.cut(dim)), chosen)
+        return judge("validation", collection, split, search.ranking(rows, hits), metrics)
 
     return at
 
@@ -77,8 +76,7 @@ def dev_with_queries_changed(
     index = ExactIndex(embed(encoder, collection, "document", store).vectors.take(chosen))
 
     def measure(change: Callable[[np.ndarray], np.ndarray]) -> DevQuality:
-        scores, places = search.nearest(Vectors(change(queries)), index)
-        ranking = search.ranking(rows, (scores, chosen[places]))
+        ranking = search.ranking(rows, search.nearest(Vectors(change(queries)), index, chosen))
         return dev_quality(judge("validation", collection, split, ranking, [VALIDATION_METRIC]), collection)
 
     return measure

@@ -77,7 +77,7 @@ class DocumentChoice:
         if self.sample == "random":
             drawn: np.ndarray = np.sort(random.choice(rows, self.limit, replace=False))
             return drawn
-        places = np.sort(_stratified(_means(vectors(rows)), self.limit, random, seed))
+        places = np.sort(_stratified(vectors(rows).means(), self.limit, random, seed))
         chosen: np.ndarray = rows[places]
         return chosen
 
@@ -85,17 +85,6 @@ class DocumentChoice:
         """Return what is read of a document."""
         words = text.split()
         return text if len(words) <= self.max_words else " ".join(words[: self.max_words])
-
-
-def _means(vectors: Vectors[np.ndarray]) -> np.ndarray:
-    """Return one vector of each text, the mean of those that it has ([N, D] floats)."""
-    if vectors.single:
-        return vectors.flat()
-    owners = np.repeat(np.arange(len(vectors)), vectors.counts)
-    means: np.ndarray = np.zeros((len(vectors), vectors.width), np.float32)
-    np.add.at(means, owners, vectors.flat())
-    means /= np.maximum(vectors.counts, 1)[:, None]
-    return means
 
 
 def _stratified(vectors: np.ndarray, wanted: int, random: np.random.Generator, seed: int) -> np.ndarray:

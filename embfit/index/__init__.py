@@ -1,4 +1,4 @@
-"""Searching a corpus behind one seam (`protocol.Index`): vectors, one or several a document, and words."""
+"""Searches a corpus through one interface (`protocol.Index`): by vectors, one or several a document, and by words."""
 
 from embfit.index.approximate import ApproximateIndex, open_index
 from embfit.index.builders import ApproximateBuilder, AutoBuilder, ExactBuilder, TokenBuilder

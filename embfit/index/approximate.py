@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,7 +20,8 @@ from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import NOTHING, Hits, VectorIndex, check_depth, check_single
-from embfit.index.token_vectors import TokenIndex, TokenIndexing
+from embfit.index.rescoring import NOT_FINITE, first_not_finite, read_queries, readable
+from embfit.index.token_vectors import TokenIndexing, stored_token_index, token_index_key
 from embfit.progress import progress
 from embfit.records import Embeddings
 from embfit.store import Store, digest
@@ -45,7 +46,6 @@ MOST_LISTS = 8192  # so the sample stays below half a gigabyte at 384 dimensions
 PROBED = 64  # lists looked at for each query, at least
 LINKS = 32  # of a document in HNSW's graph
 VERSION = 1  # of the store's indexes
-TOKENS = 1  # and of those of token vectors
 FILE = "index.faiss"
 ENTRIES = "entries.npy"  # the document of each of faiss's entries; missing where entry i is document i
 GROWING = ("ivf", "hnsw")  # methods whose index is added to: building it takes longer than copying it
@@ -99,7 +99,7 @@ class ApproximateIndex:
             label: the name that progress is shown under; None shows none.
 
         Raises:
-            ValueError: documents have several vectors each.
+            ValueError: documents have several vectors each, or a vector is not finite.
         """
         import faiss  # takes a third of a second to import
 
@@ -113,8 +113,8 @@ class ApproximateIndex:
         elif method == "hnsw":
             faiss.ParameterSpace().set_index_parameter(index, "efConstruction", 4 * LINKS)
         sample = np.sort(np.random.default_rng(seed).permutation(count)[: max(PER_LIST * lists, 4096)])
-        index.train(np.ascontiguousarray(documents.take(sample).flat(), np.float32))
-        _add(index, documents, label)
+        index.train(_finite(documents.take(sample), sample))
+        _add(index, documents, np.arange(count), label)
         return cls(index, documents, method, source, seed)
 
     def updated(
@@ -130,6 +130,9 @@ class ApproximateIndex:
             rows: the row of each in this index ([N] int64), -1 where it is new.
             source: identifies what made the vectors.
             label: the name that progress is shown under; None shows none.
+
+        Raises:
+            ValueError: a vector that is added is not finite.
         """
         import faiss
 
@@ -140,7 +143,7 @@ class ApproximateIndex:
         place[rows[kept]] = kept
         added = np.setdiff1d(np.arange(len(documents)), kept)
         index = faiss.clone_index(self.index)
-        _add(index, documents.take(added), label)
+        _add(index, documents.take(added), added, label)
         moved = np.where(entries >= 0, place[entries], NOTHING)
         return replace(self, index=index, documents=documents, source=source, entries=np.concatenate([moved, added]))
 
@@ -172,9 +175,10 @@ class ApproximateIndex:
             scores [Q, k] float32 and rows [Q, k] int64; row -1 and score 0 where fewer were found.
 
         Raises:
-            ValueError: k is not between 1 and the number of documents.
+            ValueError: k is not between 1 and the number of documents, the widths differ, or a query is not finite.
         """
         check_depth(k, len(self))
+        queries, _ = read_queries(queries, self.documents.width)
         scores = np.empty((len(queries), k), np.float32)
         rows = np.empty((len(queries), k), np.int64)
         with progress(label, total=len(queries), unit="queries") as advance:
@@ -213,8 +217,7 @@ class ApproximateIndex:
 
     def _rescored(self, queries: Vectors[np.ndarray], k: int) -> Hits:
         wanted = min(OVERSHOOT * k, len(self))
-        asked = np.ascontiguousarray(queries.flat(), np.float32)
-        _, found = self.index.search(asked, wanted, params=self._parameters(wanted))  # [Q, wanted]
+        _, found = self.index.search(queries.rows, wanted, params=self._parameters(wanted))  # [Q, wanted]
         if self.entries is not None:
             found = np.where(found == NOTHING, NOTHING, self.entries[found])
         scores, rows = best(self.score(queries, found), found, k)
@@ -244,12 +247,38 @@ class ApproximateIndex:
         return library.IDSelectorBitmap(np.packbits(self.entries >= 0, bitorder="little"))
 
 
-def _add(index: faiss.Index, documents: Vectors[np.ndarray], label: str | None) -> None:
-    """Add vectors to faiss's index, in chunks."""
+def _add(index: faiss.Index, documents: Vectors[np.ndarray], rows: np.ndarray, label: str | None) -> None:
+    """Add vectors to faiss's index, in chunks.
+
+    Args:
+        index: gets the vectors.
+        documents: their vectors, one each.
+        rows: [N] the documents' rows, for messages.
+        label: the name that progress is shown under; None shows none.
+
+    Raises:
+        ValueError: a vector is not finite; faiss would take it, and never propose its document.
+    """
     with progress(label, total=len(documents), unit="documents") as advance:
-        for _, chunk in documents.chunks(CHUNK):
-            index.add(np.ascontiguousarray(chunk.flat(), np.float32))
+        for start, chunk in documents.chunks(CHUNK):
+            index.add(_finite(chunk, rows[start : start + len(chunk)]))
             advance(len(chunk))
+
+
+def _finite(documents: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Return documents' vectors as faiss reads them ([N, D] float32), having checked that all are finite.
+
+    Args:
+        documents: their vectors, one each.
+        rows: [N] the documents' rows, for messages.
+
+    Raises:
+        ValueError: a vector is not finite.
+    """
+    read = readable(documents)
+    if (place := first_not_finite(read)) is not None:
+        raise ValueError(NOT_FINITE.format(rows[place], "documents"))
+    return read.rows
 
 
 def search_key(method: Method, documents: int) -> dict[str, Any]:
@@ -260,7 +289,7 @@ def search_key(method: Method, documents: int) -> dict[str, Any]:
     if chosen == "exact":
         return {"search": chosen}
     if chosen == "tokens":
-        return {"search": chosen, **asdict(TokenIndexing()), "version": TOKENS, "faiss": faiss.__version__}
+        return token_index_key(TokenIndexing())
     sizes = {"per_list": PER_LIST, "most_lists": MOST_LISTS, "probed": PROBED, "links": LINKS, "overshoot": OVERSHOOT}
     return {"search": chosen, **sizes, "faiss": faiss.__version__}
 
@@ -285,7 +314,9 @@ def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 
     if chosen == "exact" or (method == "auto" and not vectors.single):
         return ExactIndex(vectors, source)
     if chosen == "tokens":
-        return _open_tokens(vectors, source, store, seed)
+        if vectors.single:
+            raise ValueError("search=tokens is for several vectors a document, and these have one; set search=auto")
+        return stored_token_index(documents, TokenIndexing(seed=seed), store)
 
     def build(folder: Path) -> None:
         built = ApproximateIndex.build(vectors, chosen, source, seed, "indexing")
@@ -293,17 +324,6 @@ def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 
 
     folder = store.entry("indexes", _key(source, vectors, chosen, seed), build, version=VERSION)
     return ApproximateIndex(faiss.read_index(str(folder / FILE)), vectors, chosen, source, seed)
-
-
-def _open_tokens(vectors: Vectors[np.ndarray], source: str, store: Store, seed: int) -> TokenIndex:
-    if vectors.single:
-        raise ValueError("search=tokens is for several vectors a document, and these have one; set search=auto")
-
-    def build(folder: Path) -> None:
-        TokenIndex.build(vectors, folder, TokenIndexing(seed=seed), source, label="indexing")
-
-    key = {"vectors": source, "dim": vectors.width, **search_key("tokens", len(vectors)), "seed": seed}
-    return TokenIndex.load(store.entry("indexes", key, build, version=TOKENS), source)
 
 
 def _key(source: str, documents: Vectors[np.ndarray], method: Approximation, seed: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from embfit.atomic_files import replacing
 from embfit.index.files import read_settings, write_settings
 from embfit.index.inner_products import inner_products
 from embfit.index.protocol import Hits, check_depth, check_single
+from embfit.index.rescoring import longest_vectors, read_queries, readable
 from embfit.store import digest
 from embfit.vectors import Vectors
 
@@ -55,7 +56,7 @@ class CompressedIndex:
             source: identifies what made the vectors.
 
         Raises:
-            ValueError: documents have several vectors each.
+            ValueError: documents have several vectors each, or a vector is not finite.
         """
         import faiss  # takes a third of a second to import
 
@@ -70,8 +71,10 @@ class CompressedIndex:
             index.train(_kept(replace(documents, rows=documents.rows[::step]).flat(), form))
         else:
             index = faiss.IndexFlatIP(width)
-        for _, chunk in documents.chunks(CHUNK):
-            index.add(_kept(chunk.flat(), form))
+        for start, chunk in documents.chunks(CHUNK):
+            read = readable(chunk)
+            longest_vectors(read, "documents", start)
+            index.add(_kept(read.rows, form))
         return cls(index, form, width, source)
 
     def __len__(self) -> int:
@@ -93,10 +96,11 @@ class CompressedIndex:
             scores [Q, k] float32 and rows [Q, k] int64.
 
         Raises:
-            ValueError: k is not between 1 and the number of documents.
+            ValueError: k is not between 1 and the number of documents, the widths differ, or a query is not finite.
         """
         check_depth(k, len(self))
-        found, rows = self.index.search(_kept(queries.flat(), self.form), k)
+        queries, _ = read_queries(queries, self.width)
+        found, rows = self.index.search(_kept(queries.rows, self.form), k)
         scores = self.width - 2 * found if self.form == "binary" else found
         order = np.lexsort((rows, -scores))
         return (

@@ -11,7 +11,15 @@ from embfit.cluster import current_cluster
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import ROUNDING, inner_products, pair_scores
 from embfit.index.protocol import NOTHING, Hits, check_depth
-from embfit.index.rescoring import SCORES, add_best_of_several, longest_vectors, merge, readable, roundings
+from embfit.index.rescoring import (
+    SCORES,
+    add_best_of_several,
+    longest_vectors,
+    merge,
+    read_queries,
+    readable,
+    roundings,
+)
 from embfit.index.spread_search import SPREAD_FROM, search_spread
 from embfit.progress import progress
 from embfit.store import digest
@@ -64,12 +72,7 @@ class ExactIndex:
             ValueError: k is not between 1 and N, the widths differ, or a vector is not finite.
         """
         check_depth(k, len(self))
-        if queries.width != self.documents.width:
-            raise ValueError(
-                f"queries of {queries.width} dimensions and documents of {self.documents.width} differ in width"
-            )
-        queries = readable(queries)
-        lengths = longest_vectors(queries, "queries", 0)
+        queries, lengths = read_queries(queries, self.documents.width)
         found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         if not len(queries):
             return np.empty((0, k), np.float32), np.empty((0, k), np.int64)

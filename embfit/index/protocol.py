@@ -1,4 +1,4 @@
-"""The seam that every search of a corpus stands behind, whatever it is asked with."""
+"""The interface of every index, whether it is searched by vectors or by words, and of what builds one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class EarlierIndex:
 
     Args:
         index: the earlier one.
-        rows: of each new document, its row in that index ([N] int64); -1 where it is not in it.
+        rows: the row of each new document in that index ([N] int64); -1 where it is not in it.
     """
 
     index: VectorIndex
@@ -81,7 +81,7 @@ class Publication:
         identity: tells the bundle from others of its name, which may publish into the same database.
         version: the number of the version.
         published: the numbers of the versions that there are already.
-        documents: of the version; row i has vector i.
+        documents: the version's documents; row i has vector i.
         texts: whether others may read titles and texts.
     """
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import Hits
+from embfit.ragged import owners_of
 from embfit.vectors import Vectors
 
 SCORES = 1 << 24  # scores held at once (64 MiB)
@@ -23,19 +24,41 @@ def readable(vectors: Vectors[np.ndarray]) -> Vectors[np.ndarray]:
     return replace(vectors, rows=np.ascontiguousarray(vectors.flat(), np.float32), dim=None)
 
 
+def read_queries(queries: Vectors[np.ndarray], width: int) -> tuple[Vectors[np.ndarray], np.ndarray]:
+    """Return queries as faiss reads them, and the length of each one's longest vector ([Q]).
+
+    Args:
+        queries: Q texts.
+        width: dimensions of the vectors that they are compared with.
+
+    Raises:
+        ValueError: the queries have another width, or one has a vector that is not finite.
+    """
+    if queries.width != width:
+        raise ValueError(f"queries of {queries.width} dimensions and documents of {width} differ in width")
+    read = readable(queries)
+    return read, longest_vectors(read, "queries", 0)
+
+
 def longest_vectors(vectors: Vectors[np.ndarray], name: str, start: int) -> np.ndarray:
     """Return the length of each text's longest vector ([N]), having checked that all are finite.
 
-    A NaN would be left out of every result.
+    Args:
+        vectors: N texts, as `readable` returns them.
+        name: says what they are (`documents`), for the message.
+        start: the row of the first text, which the message counts from.
+
+    Raises:
+        ValueError: a vector is not finite. A search would leave its text out of every result without a word.
     """
     rows = vectors.rows
     lengths: np.ndarray = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     if not np.isfinite(lengths).all() and (place := first_not_finite(vectors)) is not None:
         raise ValueError(NOT_FINITE.format(start + place, name))
-    if vectors.single:
+    if vectors.starts is None:
         return lengths
     longest = np.zeros(len(vectors), np.float32)
-    np.maximum.at(longest, np.repeat(np.arange(len(vectors)), vectors.counts), lengths)
+    np.maximum.at(longest, owners_of(vectors.starts), lengths)
     return longest
 
 

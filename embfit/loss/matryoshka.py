@@ -70,7 +70,7 @@ class Matryoshka(nn.Module):
         """Return the prefix lengths used for embeddings of a width, ascending.
 
         Args:
-            width: of whole vectors.
+            width: dimensions of whole vectors.
             single: whether each text has one vector.
 
         Raises:

@@ -48,7 +48,8 @@ class Binary(nn.Module):
     Scores are then log-odds, comparable across queries; the order within one is learnt less directly.
 
     Args:
-        positive_weight: of a positive, a negative's being 1; about the negatives per positive balances the two.
+        positive_weight: how much a positive counts, where a negative counts 1; the number of negatives per positive
+            balances the two.
     """
 
     on_lists = True

@@ -17,7 +17,7 @@ from embfit.miner.judged_negatives import JUDGED, MOST_JUDGED, hardest_judged
 from embfit.miner.miner import Miner
 from embfit.miner.mining import Find, mine
 from embfit.miner.selection import ChosenNegatives, Negatives, joined
-from embfit.model import Encoder
+from embfit.model import Encoder, frozen
 from embfit.ragged import Ragged
 from embfit.random_streams import random_stream
 from embfit.records import Collection, Seed, TrainingSet
@@ -83,6 +83,10 @@ class BlendMiner:
         Raises:
             UserError: there is no training pair.
         """
+        with frozen(encoder):
+            return self._mine(collection, encoder, store)
+
+    def _mine(self, collection: Collection, encoder: Encoder, store: Store) -> TrainingSet:
         sources = {name: self.sources[name].source(collection, encoder, store) for name in self.shares}
 
         def prepare(examples: TrainingQueries) -> Find:
@@ -167,8 +171,13 @@ class BlendMiner:
 
 
 def mistakes(examples: TrainingQueries, candidates: Candidates, copies: np.ndarray) -> np.ndarray:
-    """Return the number of each query's candidates that are not relevant and score above its lowest positive ([Q])."""
+    """Return the number of each query's candidates that are wrong and score above its lowest positive ([Q]).
+
+    Wrong are all documents but the positives, their copies, and those that are the query itself: any source ranks the
+    latter first, so they say nothing of how hard a query is.
+    """
     unknown = filters.unknown(candidates.rows, examples.positives, copies) & (candidates.rows >= 0)
+    unknown &= filters.unknown(candidates.rows, examples.own, copies)
     scores = np.nan_to_num(candidates.positive_scores, nan=-np.inf)  # a positive that is not ranked is below all
     lowest = filters.lowest_of(Ragged(scores, examples.positives.offsets))
     return np.asarray((unknown & (candidates.scores > lowest[:, None])).sum(axis=1))

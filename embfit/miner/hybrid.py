@@ -29,7 +29,7 @@ class HybridMiner:
         miner: the miner that chooses the negatives.
         scale: the encoder's scores are multiplied by it; 20 suits cosines.
         words: BM25's scores are multiplied by it.
-        language: of BM25's stemmer and stop words; auto is that of the documents, None uses neither.
+        language: the language of BM25's stemmer and stop words; auto is that of the documents, None uses neither.
     """
 
     miner: Mines

@@ -21,7 +21,7 @@ from embfit.store import Store
 
 log = logging.getLogger(__name__)
 
-VERSION = 9  # of the negatives in the store; 9 draws from a stream of random numbers for each purpose
+VERSION = 10  # of the negatives in the store; 10 does not count the query itself among a focused blend's mistakes
 
 Find: TypeAlias = Callable[[TrainingQueries, int], Negatives]
 """A function that finds the negatives of a block of examples; the block's number seeds what is drawn."""

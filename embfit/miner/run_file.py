@@ -67,7 +67,7 @@ class FileRanking:
 
 
 def read_ranking(path: Path, examples: TrainingQueries, collection: Collection) -> FileRanking:
-    """Read the lines of a run file that belong to training queries; each line takes 12 bytes of memory.
+    """Read the lines of a run file that belong to training queries; each line takes 16 bytes of memory.
 
     Raises:
         UserError: a line is malformed, names an unknown query or document, or ranks a document a second time (the
@@ -119,7 +119,7 @@ def _refuse_repeated(
 def _candidates(ranking: FileRanking, places: np.ndarray, part: TrainingQueries, depth: int) -> Candidates:
     found = ranking.rows.take(places)
     scored = Ragged(ranking.scores, ranking.rows.offsets).take(places)
-    within = np.arange(len(found.values)) - np.repeat(found.offsets[:-1], found.lengths)
+    within = found.within
     kept = within < depth
     width = min(depth, int(found.lengths.max(initial=1)))  # at least one column, also if nothing is ranked
     rows = np.full((len(part), width), -1, np.int64)

@@ -1,4 +1,4 @@
-"""The choice of an encoder by its place alone: what lies there says of which kind it is."""
+"""Chooses an encoder by its path alone: the files there say whether it is a bi-encoder or a late-interaction model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def encoder_at(path: str, like: EncoderChoice, revision: str | None = None) -> E
 
     Args:
         path: a folder, or a name on the Hub.
-        like: computes as it does: attention, number formats, back end, and whether code of models is run.
+        like: gives all other settings: attention, number formats, back end, and whether code of models is run.
         revision: the branch, tag or commit on the Hub.
 
     Raises:
-        UserError: it is not there.
+        UserError: there is no model at the path.
     """
     kind = LateInteraction if holds_late_interaction(find_model(path, revision, like.packages)) else Pretrained
     return kind(

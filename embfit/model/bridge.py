@@ -52,7 +52,7 @@ def fit_bridge(
         old: [N, D_old], those of the older one.
         seed: deals texts into folds.
         folds: how many parts the texts are dealt into, of which each is left out once.
-        penalties: those to choose from.
+        penalties: the penalties to choose from.
 
     Raises:
         UserError: there are fewer texts than twice the folds, or a vector is not finite.

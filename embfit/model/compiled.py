@@ -22,10 +22,10 @@ def hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options:
 
 
 def compiled_hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
-    """Do the same, compiled for any batch size and length: the first calls take minutes.
+    """Return what `hidden_states` returns, compiled for any batch size and length; the first calls take minutes.
 
     Raises:
-        UserError: PyTorch cannot compile this model, or nothing on this machine.
+        UserError: PyTorch cannot compile this model, or cannot compile anything on this machine.
     """
     from torch._dynamo.exc import TorchDynamoException  # PyTorch has no public name for it
 

@@ -1,4 +1,4 @@
-"""The cross-encoder: query and document in together, one score out; for reranking, mining and teaching."""
+"""The cross-encoder reads a query and a document together and gives one score, to rerank, to mine and to teach."""
 
 from __future__ import annotations
 

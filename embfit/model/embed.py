@@ -109,7 +109,7 @@ def embed(
 
 def are_stored(encoder: Encoder, collection: Collection, kind: Kind, store: Store) -> bool:
     """Say whether a store has the embeddings of all queries or documents."""
-    return (store.dir / "embeddings" / embeddings_fingerprint(encoder, collection, kind)).is_dir()
+    return store.has("embeddings", _key(encoder, collection, kind, None), version=EMBEDDINGS)
 
 
 def embeddings_fingerprint(encoder: Encoder, collection: Collection, kind: Kind) -> str:

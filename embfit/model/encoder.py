@@ -280,7 +280,7 @@ class Encoder(nn.Module, ABC):
 
 
 def concatenate(parts: Sequence[Vectors[np.ndarray]]) -> Vectors[np.ndarray]:
-    """Put the vectors of several lots of texts one after another."""
+    """Join the vectors of several groups of texts, one group after another."""
     rows = np.concatenate([part.rows for part in parts])
     if parts[0].starts is None:
         return Vectors(rows)

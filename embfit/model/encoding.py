@@ -1,4 +1,4 @@
-"""Encoding into a file, from where a crash or Ctrl-C left it: but for the last seconds, no text is encoded twice.
+"""Encodes texts into a file, and goes on where a crash or Ctrl-C stopped: only the last seconds of work are repeated.
 
 Batches are planned once for all texts, so it makes no difference whether one process encodes them all, several share
 them, workers of a cluster do, or another run continues with the rest in another of these ways; but for the last bit of

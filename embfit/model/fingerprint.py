@@ -23,11 +23,11 @@ from embfit.tokens import tokenizer_lock
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# of a configuration: where it came from and how it was written, which change nothing that a model computes
+# Keys of a configuration that say where it came from and how it was written: they change nothing that a model computes.
 INCIDENTAL = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "sentence_transformers")
-# and of an adapter's; the modules that have one are seen among the weights
 ADAPTER = ".lora_"  # in the names of an adapter's weights
-QUERY_ADAPTER = "query_adapter."  # what those begin with that change queries alone
+QUERY_ADAPTER = "query_adapter."  # begins the names of the weights that change queries alone
+# Such keys of an adapter's configuration. The modules that have an adapter are seen among the weights.
 INCIDENTAL_TO_ADAPTERS = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "target_modules")
 
 
@@ -147,7 +147,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _describe(backbone: PreTrainedModel) -> dict[str, Any]:
-    """Return all that is computed differently with equal weights."""
+    """Return what changes the results of equal weights: architecture, configuration and settings of adapters."""
     adapters = {} if has_idle_adapter(backbone.state_dict()) else getattr(backbone, "peft_config", {})
     return {
         "architecture": type(backbone).__name__,

@@ -10,13 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from embfit.errors import UserError
+from embfit.errors import UserError, first_line
 from embfit.model.pooling import Pooling
 from embfit.model.projection import Projection, UnitLength
 
@@ -231,7 +232,8 @@ def read_layer(folder: Path, module: str = "Dense") -> Projection:
         module: whose entry of `UNREAD` says which settings change nothing.
 
     Raises:
-        UserError: a file is missing, the layer computes what embfit does not know, or its weights do not fit it.
+        UserError: a file is missing or cannot be read, the layer computes what embfit does not know, or its weights do
+            not fit it.
     """
     weights = next((path for name in DENSE_WEIGHTS if (path := folder / name).is_file()), None)
     if weights is None or not (folder / "config.json").is_file():
@@ -240,11 +242,17 @@ def read_layer(folder: Path, module: str = "Dense") -> Projection:
     read = ("in_features", "out_features", "bias", "activation_function", "use_residual")
     projection = Projection(read_known(folder / "config.json", read, module))
     try:
-        projection.load_state_dict(
-            load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
-        )
-    except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{weights}: the weights do not fit its config.json: {error}") from error
+        if weights.suffix == ".safetensors":
+            tensors = load_file(weights)
+        else:  # which may have been saved on a GPU
+            tensors = torch.load(weights, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise UserError(f"{weights}: cannot be read ({first_line(error)}); copy the model again") from error
+    try:
+        projection.load_state_dict(tensors)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())  # PyTorch lists what is missing on lines of its own
+        raise UserError(f"{weights}: the weights do not fit its config.json: {said}") from error
     return projection
 
 

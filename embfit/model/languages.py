@@ -9,6 +9,7 @@ import yaml
 
 CARD = "README.md"
 ANY = ("multilingual", "mul", "xx")  # what cards of models for many languages say
+NORWEGIAN = "no"  # which YAML 1.1 reads as false where a card does not quote it
 
 
 def model_languages(folder: Path) -> frozenset[str] | None:
@@ -28,5 +29,6 @@ def model_languages(folder: Path) -> frozenset[str] | None:
     except yaml.YAMLError:
         return None
     named = said.get("language") if isinstance(said, dict) else None
-    codes = {str(name).lower() for name in ([named] if isinstance(named, str) else named or ())}
+    listed = named if isinstance(named, list) else [] if named is None else [named]
+    codes = {NORWEGIAN if name is False else str(name).lower() for name in listed}
     return None if not codes or codes & {*ANY} else frozenset({"eng": "en", "english": "en"}.get(c, c) for c in codes)

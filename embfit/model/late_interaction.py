@@ -27,7 +27,7 @@ from embfit.tokens import ATTENDED, SCORED, Tokens, tokenize_blocks, tokenizer_l
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BEHIND = 1  # tokens in front of the marker
+MARKER_PLACE = 1  # the marker is a text's second token, behind `[CLS]`
 
 Spans: TypeAlias = Callable[[str], list[tuple[int, int] | None]]
 """Where in a text the token of each of its vectors is; None for the marker, special tokens and query expansion."""
@@ -107,7 +107,7 @@ class LateInteractionEncoder(Encoder):
         return tokens.scored
 
     def spans(self, kind: Kind) -> Spans:
-        """Return what says where the token of each vector is in a text; it keeps the tokenizer, and no weights."""
+        """Return a function that finds, in a text, the token of each vector; it keeps the tokenizer and no weights."""
         marker = self.marker(kind)
         number = int(self.tokenizer.convert_tokens_to_ids(marker)) if marker else None  # type: ignore[arg-type]
         expands = kind == "query" and self.settings.expansion == "fixed"
@@ -175,19 +175,19 @@ def token_spans(
         )
     ]
     if marker is not None:
-        tokens.insert(BEHIND, (marker, None))
+        tokens.insert(MARKER_PLACE, (marker, None))
     spans = [span for token, span in tokens if token not in skipped]
     return spans + [None] * (length - len(spans)) if expands else spans
 
 
 def with_marker(tokens: Tokens, marker: int) -> Tokens:
     """Put a token behind the first one of each text."""
-    places = tokens.starts[:-1] + BEHIND
+    places = tokens.starts[:-1] + MARKER_PLACE
     return Tokens(np.insert(tokens.ids, places, marker), tokens.starts + np.arange(len(tokens) + 1), tokens.truncated)
 
 
 def with_roles(tokens: Tokens, skipped: np.ndarray | None = None) -> Tokens:
-    """Say of each token that it is attended, and scored unless its id is among `skipped`."""
+    """Return tokens with their roles: all are attended, and all are scored whose id is not among `skipped`."""
     roles = np.full(len(tokens.ids), ATTENDED | SCORED, np.uint8)
     if skipped is not None and len(skipped):
         roles[np.isin(tokens.ids, skipped)] = ATTENDED

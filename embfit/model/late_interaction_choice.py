@@ -15,7 +15,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.model.encoder import Encoder
 from embfit.model.encoder_choice import EncoderChoice
 from embfit.model.folder import read_settings
-from embfit.model.late_interaction import BEHIND, LateInteractionEncoder, expansion_id
+from embfit.model.late_interaction import MARKER_PLACE, LateInteractionEncoder, expansion_id
 from embfit.model.late_interaction_folder import (
     PUNCTUATION,
     LateInteractionFolder,
@@ -48,9 +48,9 @@ class LateInteraction(EncoderChoice):
 
     Args:
         dim: dimensions of a token's vector; 128 for a new projection.
-        head: of a new projection: `linear`, one matrix (the default), or `residual`, which widens first (Chaffin et al.
-            2025, arXiv 2510.12327); a folder's own is what it is.
-        head_seed: of a new projection's weights, and of new markers' vectors.
+        head: the form of a new projection: `linear`, one matrix (the default), or `residual`, which widens first
+            (Chaffin et al. 2025, arXiv 2510.12327); a folder's own is what it is.
+        head_seed: the seed of a new projection's weights, and of new markers' vectors.
         query_marker: the token that marks a query, added to the vocabulary where it is not in it; "" is none. A new
             model has `[Q] `.
         document_marker: the token that marks a document; a new model has `[D] `.
@@ -98,9 +98,8 @@ class LateInteraction(EncoderChoice):
         """
         weights, folder = self._weights()
         said = read_late_interaction(folder) if holds_late_interaction(folder) else None
-        backbone, tokenizer = weights.load(
-            folder, quiet=said is not None
-        )  # Stanford's projection is not the backbone's
+        quiet = said is not None  # Stanford's projection is among the weights, and transformers warns of it
+        backbone, tokenizer = weights.load(folder, quiet)
         if said is None:
             if read_settings(folder).lower_case:
                 lower_case(tokenizer)
@@ -239,7 +238,7 @@ def _add_markers(
             if marker in known and marker not in added and tokenizer.tokenize(marker) == [marker]:
                 raise UserError(
                     f"the marker {marker!r} is a word of the vocabulary; name a token that no text has, such as '[Q] ' "
-                    "and '[D] '"
+                    "and '[D] ' (model.query_marker, model.document_marker)"
                 )
         new = [marker for marker in dict.fromkeys(markers) if marker and marker not in known]
         tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in new])  # not put into small letters
@@ -292,7 +291,7 @@ def _check_first_token(tokenizer: PreTrainedTokenizerBase, path: str) -> None:
     """Refuse a tokenizer that puts no single token in front of texts, which is what a marker stands behind."""
     with tokenizer_lock(tokenizer):
         in_front = list(tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]).index(0)
-    if in_front != BEHIND:
+    if in_front != MARKER_PLACE:
         raise UserError(
             f"{path}: its tokenizer puts {in_front} tokens in front of a text, and a marker stands behind one; "
             'set model.query_marker="" and model.document_marker=""'

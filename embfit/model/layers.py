@@ -1,4 +1,4 @@
-"""The parts of a backbone by height: its embeddings, and the stack of its layers; what layers keep, and their mode."""
+"""What is done to a backbone's layers: freezing the lowest ones, switching caches off, and setting their mode."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def without_cache(backbone: PreTrainedModel) -> dict[str, bool]:
-    """Return what to call a backbone with so that it keeps nothing to write on with, as decoders else do.
+    """Return the arguments that switch the key-value cache of a decoder off; none for a backbone that has no cache.
 
-    A layer that is computed again would be in their cache twice.
+    Nothing is generated here, and a layer that is computed again in the backward pass would be in the cache twice.
     """
     return {"use_cache": False} if "use_cache" in inspect.signature(type(backbone).forward).parameters else {}
 

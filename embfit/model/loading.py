@@ -107,7 +107,7 @@ class Weights:
                 f"{self.path} tells {config.num_labels} classes apart; a ranker has one score, or two classes"
             )
         with _refusals(self.path, folder, "it as a ranker", quiet=True), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fresh_head or 0)
+            torch.default_generator.manual_seed(fresh_head or 0)  # the CPU's, which alone is put back afterwards
             backbone = AutoModelForSequenceClassification.from_pretrained(folder, config=config, **self._how_to_load)
         tokenizer = self._tokenizer(folder)
         backbone.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before the padding

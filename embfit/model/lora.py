@@ -7,7 +7,6 @@ training starts at the base model. The base may be in bf16: A and B are fp32, li
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from embfit.errors import UserError
+from embfit.model.folder import read_json
 from embfit.model.layers import layer_stack
 from embfit.records import Seed
 
@@ -120,12 +120,12 @@ def read_base(folder: Path) -> tuple[str, str | None] | None:
     """Return name or folder, and revision, of the base of a saved adapter; None where a folder is no adapter alone.
 
     Raises:
-        UserError: peft is not installed, or the adapter names no base.
+        UserError: peft is not installed, or the adapter's configuration is not JSON or names no base.
     """
     if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
         return None
     require_peft(str(folder / CONFIG))
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = read_json(folder / CONFIG)
     if not config.get("base_model_name_or_path"):
         raise UserError(f"{folder / CONFIG}: base_model_name_or_path is empty, so the adapter's base is unknown")
     return str(config["base_model_name_or_path"]), config.get("revision")

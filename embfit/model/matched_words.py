@@ -18,7 +18,7 @@ from embfit.model.late_interaction import Spans
 from embfit.records import MatchedWords, WordMatch
 from embfit.vectors import Vectors
 
-OWN = -1  # word of a token that is not of the text
+NO_WORD = -1  # of a token that is of no word of the text, such as `[CLS]`
 
 
 def match_words(
@@ -37,7 +37,7 @@ def match_words(
         asked: the query's vectors, one text.
         read: the documents' vectors, as they are searched.
         query_spans: says where in the query the token of each vector is.
-        document_spans: likewise of the documents.
+        document_spans: says the same of the documents.
 
     Raises:
         ValueError: a text has another number of vectors than of tokens.
@@ -63,12 +63,12 @@ def words_of(text: str, spans: Sequence[tuple[int, int] | None]) -> tuple[np.nda
 
     Args:
         text: what was read.
-        spans: of T tokens, ascending; None for those that are not of the text.
+        spans: the characters of T tokens, ascending; None for tokens that are not of the text.
 
     Returns:
-        The number of each token's word ([T] int64, `OWN` for those that have none), and the words' spans.
+        The number of each token's word ([T] int64, `NO_WORD` for those that have none), and the words' spans.
     """
-    numbers = np.full(len(spans), OWN, np.int64)
+    numbers = np.full(len(spans), NO_WORD, np.int64)
     words: list[tuple[int, int]] = []
     for token, span in enumerate(spans):
         if span is None or not text[span[0] : span[1]].strip():
@@ -97,16 +97,16 @@ def _explained(
     by_word: list[dict[int, float]] = [defaultdict(float) for _ in words]
     by_target: dict[int, float] = defaultdict(float)
     for word, target, share in zip(of_query.tolist(), targets.tolist(), shares.tolist(), strict=True):
-        if word != OWN:
+        if word != NO_WORD:
             by_word[word][target] += share
-            if target != OWN:
+            if target != NO_WORD:
                 by_target[target] += share
     matched = []
     for (start, end), found in zip(words, by_word, strict=True):
         most = max(found, key=found.__getitem__)
-        name = None if most == OWN else document[slice(*spans[most])]
+        name = None if most == NO_WORD else document[slice(*spans[most])]
         matched.append(WordMatch(query[start:end], name, sum(found.values())))
-    own = float(shares[of_query == OWN].sum())
+    own = float(shares[of_query == NO_WORD].sum())
     return MatchedWords(
         score=float(shares.sum()),
         words=matched,

@@ -1,4 +1,4 @@
-"""(query, document) pairs as a cross-encoder reads them, put together from texts that were tokenised once each.
+"""Pairs of a query and a document as a cross-encoder reads them, joined from texts that were tokenised once each.
 
 A tokenizer reads both texts of a pair apart and joins them with its special tokens, so a pair's ids follow from its
 texts' ids: a query with a hundred candidates is tokenised once, and so is a document that a hundred queries found.
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embfit.ragged import lengths_of
 from embfit.tokens import Tokens, tokenizer_lock
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ class TextPairs:
     @cached_property
     def text_lengths(self) -> np.ndarray:
         """Tokens read of query and document ([P, 2] int64)."""
-        query, document = self.rows[:, 0], self.rows[:, 1]
-        starts, ends = self.queries.starts, self.documents.starts
-        lengths = np.stack([starts[query + 1] - starts[query], ends[document + 1] - ends[document]], axis=1)
+        queries, documents = self.rows[:, 0], self.rows[:, 1]
+        lengths = np.stack(
+            [lengths_of(self.queries.starts, queries), lengths_of(self.documents.starts, documents)], axis=1
+        )
         return longest_first(lengths, self.max_length - self.template.special)
 
     @cached_property
@@ -137,14 +139,15 @@ class TextPairs:
     def _joined(self, pair: int) -> tuple[np.ndarray, np.ndarray]:
         """Return ids and types of one pair."""
         first, second = self.text_lengths[pair]
-        start, end = self.queries.starts[self.rows[pair, 0]], self.documents.starts[self.rows[pair, 1]]
+        query, document = self.rows[pair]
+        first_start, second_start = self.queries.starts[query], self.documents.starts[document]
         template = self.template
         before, first_type, between, second_type, after = template.types
         ids = (
             template.before,
-            self.queries.ids[start : start + first],
+            self.queries.ids[first_start : first_start + first],
             template.between,
-            self.documents.ids[end : end + second],
+            self.documents.ids[second_start : second_start + second],
             template.after,
         )
         types = (before, np.full(first, first_type), between, np.full(second, second_type), after)

@@ -1,8 +1,9 @@
-"""Which device computes, in which precision, and in which portions."""
+"""Which device computes, in which number format, and in batches of how many tokens."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -29,10 +30,14 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Say whether the hardware has bfloat16 matrix products: recent NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        flags = Path("/proc/cpuinfo")
-        return flags.is_file() and any(flag in flags.read_text() for flag in (" avx512_bf16", " amx_bf16"))
-    return False
+    return device.type == "cpu" and _cpu_multiplies_bf16()
+
+
+@cache  # asked for each batch, and of a machine with many cores the file takes longer to read than a query to encode
+def _cpu_multiplies_bf16() -> bool:
+    facts = Path("/proc/cpuinfo")
+    flags = facts.read_text(encoding="utf-8") if facts.is_file() else ""
+    return " avx512_bf16" in flags or " amx_bf16" in flags
 
 
 def default_token_budget(device: torch.device) -> int:
@@ -44,5 +49,5 @@ def default_token_budget(device: torch.device) -> int:
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
-    """Compute what follows in bfloat16 where that is safe, if asked to."""
+    """Return a context in which PyTorch computes matrix products in bfloat16; without `bf16` it changes nothing."""
     return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

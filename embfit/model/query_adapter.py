@@ -21,7 +21,7 @@ class QueryAdapterSettings:
     """How a query adapter is trained in the place of the weights.
 
     Args:
-        rank: of the two matrices, whose product is added to the identity; None trains the weights.
+        rank: the rank of the two matrices, whose product is added to the identity; None trains the weights.
         lr: the learning rate of AdamW.
         epochs: how many passes over the examples there are.
     """

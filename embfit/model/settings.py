@@ -52,7 +52,7 @@ class LateInteractionSettings(EncoderSettings):
 
     Args:
         query_marker: the token that stands behind the first one of each query; "" is none.
-        document_marker: that of each document.
+        document_marker: the token that stands behind the first one of each document.
         query_length: how many tokens a query has at most, special ones and the marker included.
         document_length: how many a document has.
         training_document_length: how many are read of a document in training.

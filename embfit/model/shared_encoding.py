@@ -1,7 +1,7 @@
 """Encoding shared out among processes of this machine, one a device: the vectors are those that one process makes.
 
-Each takes every n-th batch of the first one's plan and writes its rows into the one matrix: nothing is gathered, so the
-processes need no word of each other. `python -m embfit.model.shared_encoding JOB PART` is one of them.
+Each takes every n-th batch of the first one's plan and writes its rows into the one matrix. Nothing is gathered, so the
+processes never talk to each other. `python -m embfit.model.shared_encoding JOB PART` is one of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EncodingJob:
         folder: has the matrix.
         label: the name under which progress is shown.
         devices: one for each process, this one's first.
-        threads: how many of them a process computes with on a CPU.
+        threads: how many threads each process computes with on a CPU.
     """
 
     encoder: Encoder

@@ -1,4 +1,4 @@
-"""A model that scores training pairs, cross-fitted where it can be: no query by a cross-encoder trained on it.
+"""A cross-encoder that scores training pairs; where it has models of folds, none scores a query it was trained on.
 
 A ranker's folder may hold rankers of folds (`folds/0`, `folds/1`, …), each trained on all queries but its fold's, and
 `folds/folds.json`, which says which fold a query is in, by the digest of its text without the differences that make no

@@ -1,4 +1,4 @@
-"""What of an encoder training moves: everything, its upper layers, or an adapter."""
+"""Which weights of an encoder training changes: all of them, those of its upper layers, or an adapter's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainedParts:
 
 
 def check_trainable(encoder: Encoder, parts: TrainedParts) -> None:
-    """Refuse what `trainable` would, before there is any work.
+    """Raise the errors that `trainable` would raise, before there is any work.
 
     Raises:
         UserError: the encoder has no such parts, or peft is not installed.

@@ -55,7 +55,7 @@ class CrossEncoderTeacher:
     The trained model is kept in the store, under the pairs and all settings that it depends on.
 
     Args:
-        loss: of its scores.
+        loss: is called on its scores.
         training: how it is trained; with `training.folds` no query is scored by a model that was trained on it.
         path: where it starts: a ranker, or any encoder, which gets a fresh head; None is the encoder that it teaches.
         revision: branch, tag or commit of `path` on the Hub.
@@ -66,7 +66,7 @@ class CrossEncoderTeacher:
         lists: the number of training queries that it learns from, drawn with the seed; None for all.
         dev_depth: the number of documents that are put in order in a validation.
         weight: its scores are multiplied by it before they are added to those that the miner gave.
-        seed: of a fresh head, and of what is drawn.
+        seed: the seed of a fresh head, and of what is drawn.
     """
 
     gives_scores: ClassVar[bool] = True
@@ -141,7 +141,12 @@ class CrossEncoderTeacher:
         facts = json.loads((entry / FACTS).read_text(encoding="utf-8"))
         saved = str(entry / MODEL)
         teacher = load_teacher(saved, self.max_length, self.precision, device, None, self.trust_remote_code)
-        told = {"teacher_lists": len(examples.rows), **_told(facts), **_held_to_encoder(facts, dev)}
+        told = {
+            "teacher_lists": len(examples.rows),
+            "teacher_steps": facts["steps"],
+            "teacher_kept_step": facts["kept_step"],
+            **_compared_with_encoder(facts, dev),
+        }
         return TrainedTeacher(teacher, self.weight, context.store, told)
 
     def _key(
@@ -158,7 +163,7 @@ class CrossEncoderTeacher:
             "corpus": collection.corpus_digest,
             "queries": collection.queries_digest,
             "examples": ExampleArrays(examples, self.training.max_positives).digest,
-            "loss": _identity(self.loss),
+            "loss": loss_identity(self.loss),
             "training": digest(asdict(self.training)),
             "ranks": [str(trainer.keywords.get(name)) for name in ("devices", "num_nodes")],  # batches grow with them
             "dev": None if dev is None else self._judged_on(dev),
@@ -186,12 +191,12 @@ def _parts(examples: TrainingSet, folds: np.ndarray | None) -> Iterator[tuple[st
         yield str(fold), replace(examples, rows=examples.rows.select(np.flatnonzero(folds != fold)))
 
 
-def _identity(loss: nn.Module) -> dict[str, Any]:
-    """Return the classes and values of a loss and of its parts."""
+def loss_identity(loss: nn.Module) -> dict[str, Any]:
+    """Return the classes and values of a loss and of its parts, as JSON values."""
     parts = {
         place: {
             "class": f"{type(part).__module__}.{type(part).__qualname__}",
-            **{name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)},
+            **{name: repr(value) for name, value in vars(part).items() if not name.startswith("_")},
         }
         for place, part in loss.named_modules()
     }
@@ -199,13 +204,8 @@ def _identity(loss: nn.Module) -> dict[str, Any]:
     return {"parts": parts, "tensors": tensors}
 
 
-def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the report says of the training."""
-    return {"teacher_steps": facts["steps"], "teacher_kept_step": facts["kept_step"]}
-
-
-def _held_to_encoder(facts: Mapping[str, Any], dev: EvaluationContext | None) -> dict[str, float]:
-    """Return what teacher and encoder reach on dev; warn where the teacher has the less to say."""
+def _compared_with_encoder(facts: Mapping[str, Any], dev: EvaluationContext | None) -> dict[str, float]:
+    """Return what teacher and encoder reach on dev, for the report; warn where the teacher is the worse one."""
     kept = next((one for one in facts["history"] if one["step"] == facts["kept_step"]), None)
     if dev is None or kept is None:
         return {}

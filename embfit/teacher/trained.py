@@ -1,4 +1,4 @@
-"""What a teacher is asked for, and what it gives: scores of the positives and negatives of a training set."""
+"""A teacher that can be trained (`Teaches`), and one that has been, which scores a training set (`TrainedTeacher`)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TrainedTeacher:
 
     Args:
         model: scores pairs.
-        weight: of its scores beside those that the miner gave.
-        store: keeps them.
-        facts: of its training.
+        weight: how much its scores count beside those that the miner gave.
+        store: keeps its scores.
+        facts: what its training counted, for the report.
     """
 
     model: Teacher | EncoderTeacher

@@ -1,4 +1,4 @@
-"""Batches of unique rows: who is in them is a function of (seed, epoch), and who is whose negative a matter of ids.
+"""Batches of unique rows. Seed and epoch decide which examples share a batch; ids decide which documents are negatives.
 
 A batch names every query and document once, however many examples share it. Documents of equal text share one row, so
 a copy of a positive can never be its negative.

@@ -1,7 +1,7 @@
-"""A frozen encoder's opinion on who is whose negative: what it takes for nearly as relevant as the positive is none.
+"""A guide is a frozen encoder that masks doubtful negatives: those it scores nearly as high as the query's positive.
 
 Mined and in-batch negatives may be relevant and merely unjudged. The guide embeds all texts once, before training, so
-its word costs one matrix product a step (GISTEmbed, Solatorio 2024, asks it in every step).
+it costs one matrix product a step (GISTEmbed, Solatorio 2024, runs the encoder in every step).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Guide:
 
     @property
     def digest(self) -> str:
-        """Identifies all that it says."""
+        """Identifies all that its masks depend on."""
         return f"{self.fingerprint} {self.margin}"
 
     def vectors(self, queries: np.ndarray, documents: np.ndarray) -> tuple[Vectors[Tensor], Vectors[Tensor]]:

@@ -1,4 +1,4 @@
-"""Training of a query adapter: on vectors that are there already, so that an epoch takes as long as a few products."""
+"""Trains a query adapter on vectors that are computed once, so that an epoch costs a few matrix products."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.model import BiEncoder, embed
 from embfit.model.query_adapter import LowRankMap, QueryAdapterSettings, as_projection
 from embfit.progress import progress
@@ -21,12 +21,11 @@ from embfit.training.batch_words import batch_words
 from embfit.training.batches import EpochBatches, ExampleArrays
 from embfit.training.fit.plan import Fit
 from embfit.training.step.loss_parts import loss_parts
+from embfit.training.step.memory import GIGABYTE, peak_bytes
 from embfit.training.training import Training, check_teacher
 from embfit.vectors import Vectors
 
 log = logging.getLogger(__name__)
-
-METRIC = "ndcg@10"
 
 Change = Callable[[np.ndarray], np.ndarray]
 """Changes queries' vectors, [N, D] → [N, D]."""
@@ -51,7 +50,7 @@ def fit_query_adapter(
         loss: is called on vectors and relations.
         training_set: what the miner made.
         settings: rank, learning rate and epochs.
-        training: of the rest, its batch size, batching, positives and seed.
+        training: its batch size, batching, positives per query, seed and rate of the loss's own weights are used.
         measure: measures the dev split with queries' vectors changed; without it the last epoch's map is kept.
         store: has the vectors of queries and documents, or gets them.
 
@@ -103,7 +102,7 @@ def fit_query_adapter(
                 before = time.monotonic()
                 history.append(_measured(step, measure, adapter))
                 validating += time.monotonic() - before
-            if measure is None or history[-1][METRIC] > max(one[METRIC] for one in history[:-1]):
+            if measure is None or history[-1][VALIDATION_METRIC] > max(one[VALIDATION_METRIC] for one in history[:-1]):
                 kept, kept_step = adapter.matrix(), step
             advance(1)
     _put(encoder, kept)
@@ -119,7 +118,7 @@ def fit_query_adapter(
         seconds=seconds,
         validation_seconds=validating,
         pairs_per_second=pairs / max(seconds, 1e-9),
-        peak_memory_gb=psutil.Process().memory_info().rss / 1e9,
+        peak_memory_gb=peak_bytes(torch.device("cpu")) / GIGABYTE,  # the map is trained there
     )
 
 
@@ -130,7 +129,7 @@ def _measured(step: int, measure: Callable[[Change], DevQuality], adapter: LowRa
         return mapped
 
     quality = measure(change)
-    log.info("step %d: dev %s %.4f", step, METRIC, quality.metrics[METRIC])
+    log.info("step %d: dev %s %.4f", step, VALIDATION_METRIC, quality.metrics[VALIDATION_METRIC])
     return {"step": step, **quality.metrics}
 
 

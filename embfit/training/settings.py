@@ -1,4 +1,4 @@
-"""What every training can be told, whatever it trains, and what becomes of it."""
+"""The settings that every training has, whatever it trains, and how a training is run by them."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class TrainingSettings:
         return fit_module(trained, plan, identity, validate, layout, trainer.keywords, folder)
 
     def plan(self, per_epoch: int) -> TrainingPlan:
-        """Return when what happens, an epoch having so many steps."""
+        """Return when a training validates, writes checkpoints and ends, where an epoch has `per_epoch` steps."""
         return TrainingPlan(
             self.steps or self.epochs * per_epoch,
             per_epoch,

@@ -152,7 +152,7 @@ class Training(TrainingSettings):
         Args:
             encoder: gives the vectors of queries, where near ones are put together.
             examples: are grouped.
-            training_set: that the examples are of.
+            training_set: the training set that the examples were made of.
             batch_size: how many a batch has, at most.
             store: has those vectors, or gets them.
         """

@@ -1,16 +1,24 @@
 """Labels, words, power and cost: what they count on texts and numbers that are known."""
 
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 
 from embfit.assess.candidates import measure_candidate
 from embfit.assess.labels import judgement_gaps
 from embfit.assess.power import statistical_power
-from embfit.assess.trial import Trial, estimate
+from embfit.assess.trial import Trial, estimate, time_training
 from embfit.assess.vocabulary import vocabulary_coverage
 from embfit.evaluator.power import queries_needed
+from embfit.loss import InfoNCE
+from embfit.miner import NoNegatives
 from embfit.model import Encoder
-from embfit.records import Evaluation, Ranking
+from embfit.records import Collection, Evaluation, Ranking
 from embfit.store import Store
 from embfit.training import Training
 from tests.assess.contexts import context
@@ -85,6 +93,29 @@ def test_one_query_or_no_difference_tells_nothing(values: dict[str, float]) -> N
         assert statistical_power(base, [base, other], 0.03)["deviation"] == pytest.approx(
             float(np.std([0.5, 0.7, 0.1], ddof=1))
         )
+
+
+def test_a_trial_is_short_whatever_the_training(
+    tiny_encoder: Encoder, small_collection: Collection, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It mines nothing again, has no time limit and is not validated; the first of its steps warms up."""
+    done: list[Training] = []
+
+    def fit(self: Training, *arguments: Any) -> SimpleNamespace:
+        trainer: partial[pl.Trainer] = arguments[4]
+        trainer.keywords["callbacks"][-1].ends = [0.0, 9.0, 10.0, 12.0]
+        assert arguments[3] is None
+        assert isinstance(arguments[6], Path)
+        done.append(self)
+        return SimpleNamespace(steps=4, epochs=0.5, peak_memory_gb=1.5)
+
+    monkeypatch.setattr(Training, "fit", fit)
+    training = Training(max_time="00:30:00", checkpoint_every=2, remine_every=1)
+    examples = NoNegatives().mine(small_collection, tiny_encoder, store)
+    found = time_training(tiny_encoder, InfoNCE(), training, partial(pl.Trainer), examples, store, 3)
+    assert found == Trial(3, 2.0, 8.0, len(examples), 1.5)
+    [short] = done
+    assert (short.steps, short.max_time, short.checkpoint_every, short.remine_every) == (4, None, None, None)
 
 
 def test_estimates_grow_with_the_corpus() -> None:

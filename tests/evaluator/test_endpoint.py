@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
@@ -22,6 +23,7 @@ from embfit.evaluator.systems import EndpointSystem, EvaluationContext
 from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.records import Collection
 from embfit.store import Store
+from tests.conftest import new_late_encoder
 from tests.evaluator.measured import changed
 
 Serve = Callable[..., str]
@@ -99,6 +101,16 @@ def test_the_same_model_served_is_the_same_system(context: EvaluationContext, se
         assert dict(found.ranking.documents[query]) == pytest.approx(dict(documents), abs=1e-6)
     assert found.facts["drift"]["texts"] == 2 + 12
     assert found.facts["drift"]["most"] < 1e-6
+
+
+def test_a_model_of_several_vectors_a_text_is_no_measure_of_a_server(
+    context: EvaluationContext, tokenizer: PreTrainedTokenizerFast, serve: Serve
+) -> None:
+    late = new_late_encoder(tokenizer)
+    url = serve(lambda texts: context.encoder.encode(texts, "document"))
+    measured = changed(context, load=lambda: late, systems={"served": EndpointSystem(url)})
+    with pytest.raises(UserError, match="tiny late interaction gives several vectors for each text"):
+        measured.evaluation("served")
 
 
 def stretched(vectors: np.ndarray, texts: list[str]) -> np.ndarray:

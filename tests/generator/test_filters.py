@@ -10,7 +10,6 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.generator import DocumentChoice, Filters
-from embfit.generator.documents import _means
 from embfit.generator.filters import FilteredText
 from embfit.generator.wording import longest_run, mentions_document
 from embfit.model import Encoder
@@ -141,8 +140,3 @@ def test_short_documents_copies_and_those_of_examples_get_no_queries(collection:
     assert DocumentChoice(max_words=3).read("a b c d") == "a b c"
     with pytest.raises(UserError, match="none of the 13 documents has the 99 words"):
         DocumentChoice(min_words=99).choose(collection, lambda _: Vectors(np.empty((0, 0))), 0)
-
-
-def test_clusters_take_the_mean_of_a_texts_vectors() -> None:
-    documents = Vectors(np.array([[1.0, 0.0], [0.0, 0.9], [0.6, 0.8], [1.0, 0.0]]), np.array([0, 1, 3, 4]))
-    assert _means(documents) == pytest.approx(np.array([[1.0, 0.0], [0.3, 0.85], [1.0, 0.0]]))

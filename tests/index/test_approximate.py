@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embfit.index import ApproximateIndex, ExactIndex, TokenIndex, approximate, open_index
-from embfit.index.approximate import EXACT_UP_TO, choose, search_key
+from embfit.index.approximate import EXACT_UP_TO, Approximation, choose, search_key
 from embfit.records import Embeddings
 from embfit.store import Store
 from embfit.vectors import Vectors
@@ -83,6 +83,26 @@ def test_k_beyond_the_corpus(vectors: Both) -> None:
     index = ApproximateIndex.build(vectors[1].part(0, 100), "hnsw")
     with pytest.raises(ValueError, match="k=101 is not between 1 and the index's 100 documents"):
         index.search(vectors[0], 101)
+
+
+@pytest.mark.parametrize("method", ["ivf", "hnsw", "int8", "bf16"])
+def test_vectors_that_cannot_be_compared_are_refused(vectors: Both, method: Approximation) -> None:
+    """Faiss takes NaN: it never proposes such a document, and proposes any for such a query."""
+    queries, documents = vectors[0].part(0, 3), vectors[1].part(0, 200)
+    index = ApproximateIndex.build(documents, method)
+    broken = queries.rows.copy()
+    broken[1, 5] = np.nan
+    with pytest.raises(ValueError, match="row 1 of the queries is not finite"):
+        index.search(Vectors(broken), 5)
+    with pytest.raises(ValueError, match="queries of 16 dimensions and documents of 32 differ in width"):
+        index.search(queries.cut(16), 5)
+    lost = documents.rows.copy()
+    lost[7, 0] = np.inf
+    with pytest.raises(ValueError, match="row 7 of the documents is not finite"):
+        ApproximateIndex.build(Vectors(lost), method)
+    rows = np.where(np.arange(200) == 7, -1, np.arange(200))
+    with pytest.raises(ValueError, match="row 7 of the documents is not finite"):
+        index.updated(Vectors(lost), rows)
 
 
 def test_auto_is_exact_where_that_is_quick(vectors: Both, store: Store) -> None:

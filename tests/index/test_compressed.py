@@ -56,3 +56,18 @@ def test_several_vectors_a_document_are_refused() -> None:
     several = Vectors(DOCUMENTS.rows, np.arange(0, 301, 2))
     with pytest.raises(ValueError, match="one vector a document, and these have several; search them exactly"):
         CompressedIndex.build(several, "binary")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_vectors_that_cannot_be_compared_are_refused(form: Format) -> None:
+    index = CompressedIndex.build(DOCUMENTS, form)
+    broken = QUERIES.rows.copy()
+    broken[2, 3] = np.nan
+    with pytest.raises(ValueError, match="row 2 of the queries is not finite"):
+        index.search(Vectors(broken), 5)
+    with pytest.raises(ValueError, match="queries of 16 dimensions and documents of 20 differ in width"):
+        index.search(QUERIES.cut(16), 5)
+    lost = DOCUMENTS.rows.copy()
+    lost[5, 0] = np.nan
+    with pytest.raises(ValueError, match="row 5 of the documents is not finite"):
+        CompressedIndex.build(Vectors(lost), form)

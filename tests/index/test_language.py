@@ -72,6 +72,8 @@ def test_every_stemmer_can_be_told() -> None:
         ("---\nlanguage: en\nlicense: mit\n---\n# A model\n", {"en"}),
         ("---\nlanguage:\n- en\n- de\n---\n", {"en", "de"}),
         ("---\nlanguage: eng\n---\n", {"en"}),
+        ("---\nlanguage: no\n---\n", {"no"}),  # which YAML 1.1 reads as false
+        ("---\nlanguage:\n- sv\n- no\n---\n", {"sv", "no"}),
         ("---\nlanguage: multilingual\n---\n", None),
         ("---\nlicense: mit\n---\n", None),
         ("---\nlanguage: [\n---\n", None),

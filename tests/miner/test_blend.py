@@ -142,6 +142,17 @@ def test_a_relevant_document_is_no_mistake_nor_is_its_copy() -> None:
     assert mistakes(examples, found, copies).tolist() == [1]
 
 
+def test_the_query_itself_is_no_mistake() -> None:
+    nothing = Ragged(np.zeros(0, np.int64), np.zeros(2, np.int64))
+    examples = TrainingQueries(np.array([0]), Ragged.of([[41]]), nothing, Ragged.of([[40]]))
+    rows, scores = np.array([[40, 42, 41]]), np.array([[1.0, 0.9, 0.8]], np.float32)
+    found = Candidates("a", rows, ranks_of(rows), scores, np.array([0.8], np.float32), np.zeros(0, np.float32))
+    copies = np.arange(DOCUMENTS)
+    assert mistakes(examples, found, copies).tolist() == [1]  # document 42
+    copies[42] = 40
+    assert mistakes(examples, found, copies).tolist() == [0]
+
+
 def test_a_shortfall_is_not_filled_by_another(collection: Collection, store: Store, tiny_encoder: Encoder) -> None:
     blend = BlendMiner(
         {"a": Given(4, name="a"), "b": Given(1, name="b", first=50)}, {"a": 0.25, "b": 0.75}, negatives=4

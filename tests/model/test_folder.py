@@ -148,3 +148,23 @@ def test_a_tokenizer_without_a_padding_token_gets_one(tiny_encoder: Encoder, tmp
 
 def test_the_tokenizers_class_has_a_name_that_transformers_4_knows(folder: Path) -> None:
     assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "pytorch_model.bin: cannot be read"),
+        (b"not a file of PyTorch's", "pytorch_model.bin: cannot be read"),
+        ({"linear.weight": torch.zeros(8, 31)}, "pytorch_model.bin: the weights do not fit its config.json"),
+    ],
+)
+def test_a_dense_layer_that_is_damaged(folder: Path, content: bytes | dict[str, torch.Tensor], said: str) -> None:
+    (folder / "2_Dense" / "model.safetensors").unlink()
+    path = folder / "2_Dense" / "pytorch_model.bin"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=said) as error:
+        Pretrained(str(folder)).load("cpu")
+    assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from embfit.model.late_interaction import token_spans
-from embfit.model.matched_words import OWN, match_words, words_of
+from embfit.model.matched_words import NO_WORD, match_words, words_of
 from embfit.report.snippets import snippet
 from embfit.vectors import Vectors
 from tests.conftest import TEXTS, new_late_encoder
@@ -68,7 +68,7 @@ def test_tokens_of_bytes_and_scripts_without_spaces() -> None:
     numbers, words = words_of(text, spans)
     assert [text[start:end] for start, end in words] == ["naïve", "😀", "q", "-", "fever", "हिन्दी", "発", "熱"]
     assert len(numbers) == len(text.encode())
-    assert (numbers == OWN).sum() == 4  # blanks
+    assert (numbers == NO_WORD).sum() == 4  # blanks
 
 
 def test_another_models_vectors_are_refused(tokenizer) -> None:

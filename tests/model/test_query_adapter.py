@@ -18,7 +18,7 @@ from embfit.model.query_adapter import LowRankMap, as_projection
 from embfit.records import DevQuality
 from embfit.store import Store
 from embfit.tokens import concatenate
-from embfit.training import Training
+from embfit.training import Training, query_adapter
 from embfit.training.grouping import Batching
 from embfit.training.query_adapter import fit_query_adapter
 from embfit.vectors import unit_length
@@ -120,7 +120,10 @@ def test_training_learns_a_rotation(plain: Encoder, store: Store) -> None:
     assert np.array_equal(stored, plain.encode(TEXTS, "document"))
 
 
-def test_the_best_epoch_is_kept_and_a_second_adapter_stands_behind_the_first(adapted: Encoder, store: Store) -> None:
+def test_the_best_epoch_is_kept_and_a_second_adapter_stands_behind_the_first(
+    adapted: Encoder, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_adapter, "peak_bytes", lambda device: 3_000_000_000 if device.type == "cpu" else 0)
     queries = {f"q{row}": text for row, text in enumerate(TEXTS)}
     judged = {"train": {f"q{row}": {f"d{row}": 1} for row in range(len(TEXTS))}}
     collection = make_collection({f"d{row}": text for row, text in enumerate(TEXTS)}, queries, judged)
@@ -137,6 +140,7 @@ def test_the_best_epoch_is_kept_and_a_second_adapter_stands_behind_the_first(ada
     )
     assert (found.kept_step, [one["ndcg@10"] for one in found.history]) == (0, [0.5, 0.4, 0.3])
     assert np.allclose(adapted.encode(TEXTS, "query"), before, atol=1e-6)  # the identity behind the old one
+    assert found.peak_memory_gb == 3.0  # of the process, not what it has at the end
 
 
 def test_batches_are_those_of_the_training(plain: Encoder, store: Store) -> None:

@@ -288,6 +288,9 @@ def test_a_base_that_is_gone(chosen: Callable[..., Pretrained], train: Callable[
     with pytest.raises(UserError, match=r"the base that its adapter_config\.json names cannot be found") as error:
         Pretrained(str(tmp_path / "tuned")).load("cpu")
     assert "\n" not in str(error.value)
+    path.write_text("{\n'r': 4}")
+    with pytest.raises(UserError, match=r"adapter_config\.json:2: not valid JSON"):
+        Pretrained(str(tmp_path / "tuned")).load("cpu")
 
 
 def test_modules_that_are_not_there(chosen: Callable[..., Pretrained]) -> None:

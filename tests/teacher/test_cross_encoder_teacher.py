@@ -22,7 +22,7 @@ from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.records import Collection, Ranking, TrainingSet
 from embfit.store import Store, digest
 from embfit.teacher import CrossEncoderTeacher
-from embfit.teacher.cross_encoder import drawn
+from embfit.teacher.cross_encoder import drawn, loss_identity
 from embfit.training import ListTraining
 
 TRAINER = partial(pl.Trainer, accelerator="cpu", devices=1)
@@ -133,3 +133,21 @@ def test_lists_are_drawn_among_queries_with_negatives(context: EvaluationContext
     assert len(drawn(plain, None, 0).rows) == 8
     none = mined(context, NoNegatives())
     assert len(drawn(none, 3, 0).rows) == 8  # all without: training says what is wrong
+
+
+class Cut(nn.Module):
+    """A loss of a user's own, with a setting that is no number."""
+
+    on_lists = True
+
+    def __init__(self, depths: tuple[int, ...], name: str | None = None) -> None:
+        super().__init__()
+        self.depths, self.name = depths, name
+        self.inner = Listwise()
+
+
+def test_a_teacher_is_known_by_every_setting_of_its_loss() -> None:
+    losses = [Cut((1, 2)), Cut((1, 3)), Cut((1, 2), "top"), Listwise(), Listwise(0.5), Binary(), Binary(2.0)]
+    found = [digest(loss_identity(loss)) for loss in losses]
+    assert len({*found}) == len(losses)
+    assert digest(loss_identity(Cut((1, 2)))) == found[0]

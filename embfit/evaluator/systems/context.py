@@ -1,4 +1,4 @@
-"""The seam that every system enters a comparison through.
+"""The interface by which every system takes part in a comparison.
 
 A new kind of system (late interaction, quantised vectors, a product's API) is one frozen dataclass in this folder or in
 a config pack, with the settings it needs as fields and one method:

@@ -59,7 +59,8 @@ class EndpointSystem:
 
         Raises:
             ConfigError: no server is named.
-            UserError: it does not answer, or its vectors are not those of the configured model.
+            UserError: it does not answer, its vectors are not those of the configured model, or that model gives
+                several vectors for each text.
         """
         if self.url is None:
             raise ConfigError(
@@ -98,8 +99,8 @@ class EndpointSystem:
             server.encode(read, len(documents), "some documents at the server"),
         ]
         own = [
-            context.encoder.embed(context.collection.query_texts(queries), "query").rows,
-            context.encoder.embed(context.collection.document_texts(documents), "document").rows,
+            context.encoder.encode(context.collection.query_texts(queries), "query"),
+            context.encoder.encode(context.collection.document_texts(documents), "document"),
         ]
         try:
             found = measure_drift(np.concatenate(served), np.concatenate(own), lengths=not self._normalizes(context))

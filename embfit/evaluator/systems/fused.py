@@ -90,7 +90,7 @@ def fuse_with_words(name: str, model: Evaluation, words: Evaluation, context: Ev
     """Measure a model together with BM25, as the system `hybrid` fuses the two, or by the usual ranks.
 
     Args:
-        name: of the fused system, in reports.
+        name: the fused system's name in reports.
         model: what the model found.
         words: what BM25 found.
         context: what both were measured on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,15 +20,13 @@ from embfit.evaluator.systems.dense import evaluate_other
 from embfit.hints import Location
 from embfit.index.inner_products import pair_scores
 from embfit.index.protocol import Hits
-from embfit.index.token_vectors import TokenCandidates, TokenFormat, TokenIndex, TokenIndexing
+from embfit.index.token_vectors import TokenCandidates, TokenFormat, TokenIndexing, stored_token_index
 from embfit.model import LateInteraction, LateInteractionEncoder, embed, encoder_at, frozen
 from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.newest import newest_encoder
 from embfit.model.vector_scores import score_by_vectors
-from embfit.records import Embeddings, Evaluation
+from embfit.records import Evaluation
 from embfit.vectors import Vectors
-
-VERSION = 1  # of the store's indexes of this system
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,8 @@ class LateSystem(LateModel):
             return evaluate_other(name, encoder, context)
         with frozen(encoder):
             queries = embed(encoder, context.collection, "query", context.store, context.rows)
-            index = self._index(embed(encoder, context.collection, "document", context.store), context)
+            documents = embed(encoder, context.collection, "document", context.store)
+            index = stored_token_index(documents, self._settings(context.judging.seed), context.store)
             key = {"search": "tokens", "index": index.fingerprint, "queries": queries.fingerprint}
             find = partial(context.search.nearest, queries.vectors, index)
             found = context.judge_hits(name, key, find)
@@ -124,21 +123,15 @@ class LateSystem(LateModel):
         explain = Explanation.of(encoder, context.collection, context.rows, queries.vectors, index.vectors)
         return replace(found, facts=facts, explain=explain)
 
-    def _index(self, documents: Embeddings, context: EvaluationContext) -> TokenIndex:
-        settings = TokenIndexing(
+    def _settings(self, seed: int) -> TokenIndexing:
+        return TokenIndexing(
             format=self.format,
             candidates=self.candidates,
             shortlist=self.shortlist,
             probes=self.probes,
             pool_factor=self.pool_factor,
-            seed=context.judging.seed,
+            seed=seed,
         )
-
-        def build(folder: Path) -> None:
-            TokenIndex.build(documents.vectors, folder, settings, documents.fingerprint, label="indexing")
-
-        key = {"tokens": asdict(settings), "vectors": documents.fingerprint}
-        return TokenIndex.load(context.store.entry("indexes", key, build, version=VERSION), documents.fingerprint)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class RerankedSystem:
     path: Annotated[str | None, Location()] = None
     revision: str | None = None
     top: Annotated[int, Field(ge=1)] = 100
-    max_length: Annotated[int, Field(ge=4)] | None = None
+    max_length: Annotated[int, Field(ge=8)] | None = None
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Score the pairs, rank and measure; scores are kept in the store.
@@ -74,9 +74,9 @@ def reranking_on_dev(context: EvaluationContext, candidates: str, top: int) -> C
     """Return what measures a cross-encoder on the context's split, its weights being others in each call.
 
     Args:
-        context: of the dev split.
+        context: the context of the dev split.
         candidates: the system whose documents are put in order.
-        top: the number of documents of each query that are.
+        top: how many documents of each query are put in order.
     """
     collection, ranking = context.collection, context.evaluation(candidates).ranking
     rows = pairs_of(ranking, collection, top)

@@ -1,1 +1,1 @@
-"""Vectors in a team's own database: a collection for each version of a bundle, searched behind the same seam."""
+"""Vectors in a team's own database: each version of a bundle has a collection, searched through the same interface."""

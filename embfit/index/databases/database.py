@@ -93,7 +93,7 @@ class Database(Protocol):
         """Add vectors of documents, all of them or none.
 
         Args:
-            name: of the collection.
+            name: the collection's name.
             first: the row of the first.
             vectors: [N, D] float32.
             documents: their columns: `_id`, and those that others may read.
@@ -106,7 +106,7 @@ class Database(Protocol):
         """Return the rows of k documents that are likely to be the nearest.
 
         Args:
-            name: of the collection.
+            name: the collection's name.
             queries: [Q, D] float32.
             k: at most `deepest`.
 

@@ -17,7 +17,7 @@ from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import NOTHING, Hits, IndexInput, check_depth, check_single
-from embfit.index.rescoring import longest_vectors, readable
+from embfit.index.rescoring import longest_vectors, read_queries, readable
 from embfit.progress import progress
 from embfit.store import digest
 from embfit.vectors import Vectors
@@ -36,11 +36,11 @@ class DatabaseIndex:
 
     Args:
         database: has the collection.
-        name: of the collection.
-        alias: that other readers ask.
+        name: the collection's name.
+        alias: the database's alias, which other readers ask.
         documents: the vectors, one each, memory-mapped.
-        kind: of the database, as `load_index` knows it.
-        settings: of the database, as they are saved.
+        kind: the kind of database, as `load_index` knows it.
+        settings: the database's settings, as they are saved.
         source: identifies the vectors (`Embeddings.fingerprint`).
     """
 
@@ -79,12 +79,7 @@ class DatabaseIndex:
         wanted = min(OVERSHOOT * k, len(self))
         if wanted > self.database.deepest:
             return ExactIndex(self.documents, self.source).search(queries, k, label)
-        if queries.width != self.documents.width:
-            raise ValueError(
-                f"queries of {queries.width} dimensions and documents of {self.documents.width} differ in width"
-            )
-        queries = readable(queries)
-        longest_vectors(queries, "queries", 0)
+        queries, _ = read_queries(queries, self.documents.width)
         scores = np.empty((len(queries), k), np.float32)
         rows = np.empty((len(queries), k), np.int64)
         with progress(label, total=len(queries), unit="queries") as advance:
@@ -168,8 +163,8 @@ def write_database_index(
 
     Args:
         database: gets the collection.
-        kind: of the database.
-        settings: of the database, without secrets.
+        kind: the kind of database.
+        settings: the database's settings, without secrets.
         given: the vectors, and the version that the collection is for.
         folder: gets the vectors, too.
 

@@ -1,4 +1,4 @@
-"""Building a token index and changing it: new files first, the manifest that names them last."""
+"""Builds a token index and changes it. New files are written first, and the manifest that names them last."""
 
 from __future__ import annotations
 

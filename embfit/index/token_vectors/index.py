@@ -14,7 +14,7 @@ import numpy as np
 
 from embfit.index.inner_products import Matches, best_matches
 from embfit.index.protocol import NOTHING, Hits, check_depth
-from embfit.index.rescoring import longest_vectors, readable
+from embfit.index.rescoring import read_queries
 from embfit.index.token_vectors.changes import add, build, check_source, compact, copy, delete
 from embfit.index.token_vectors.codec import TokenCodec
 from embfit.index.token_vectors.codec_files import read_codec
@@ -40,8 +40,8 @@ class TokenIndex:
     vectors, as the format keeps them. Equal documents have equal scores, whatever is asked beside them.
 
     Args:
-        folder: of the index's files.
-        manifest: what it is made of.
+        folder: the folder of the index's files.
+        manifest: says what the index is made of.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -166,7 +166,7 @@ class TokenIndex:
                 `among` has a row beyond the last.
         """
         check_depth(k, len(self))
-        asked, lengths = self._asked(queries)
+        asked, lengths = read_queries(queries, self.manifest.dim)
         if among is None and self.manifest.candidates == "exact":
             return best_of_all(self._documents, asked, lengths, k, label)
         most, probes = max(k, self.settings.shortlist), self.settings.probes
@@ -190,7 +190,7 @@ class TokenIndex:
         Raises:
             ValueError: the widths differ, a query is not finite, or a row is beyond the last.
         """
-        asked, _ = self._asked(queries)
+        asked, _ = read_queries(queries, self.manifest.dim)
         scores = np.full(rows.shape, LOWEST, np.float32)
         for query, chosen in enumerate(rows):
             present = self._documents.present(chosen)
@@ -212,7 +212,8 @@ class TokenIndex:
         Raises:
             ValueError: the widths differ, the query is not finite, or there is no document of a row.
         """
-        return best_matches(self._asked(query)[0], self.vectors(rows))
+        asked, _ = read_queries(query, self.manifest.dim)
+        return best_matches(asked, self.vectors(rows))
 
     def vectors(self, rows: np.ndarray) -> Vectors[np.ndarray]:
         """Return the vectors of documents as the format keeps them, float32, in the order of the rows.
@@ -281,12 +282,3 @@ class TokenIndex:
             UserError: a file has another content.
         """
         check_contents(self.folder, self.manifest.files)
-
-    def _asked(self, queries: Vectors[np.ndarray]) -> tuple[Vectors[np.ndarray], np.ndarray]:
-        """Return the queries as they are compared, and the length of each one's longest vector."""
-        if queries.width != self.manifest.dim:
-            raise ValueError(
-                f"queries of {queries.width} dimensions and documents of {self.manifest.dim} differ in width"
-            )
-        asked = readable(queries)
-        return asked, longest_vectors(asked, "queries", 0)

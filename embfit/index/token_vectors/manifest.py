@@ -27,9 +27,9 @@ class SegmentFacts:
     """One part of an index: documents that were added at once.
 
     Args:
-        name: of its folder.
-        documents: how many there are.
-        vectors: how many they have.
+        name: the name of its folder.
+        documents: how many documents there are.
+        vectors: how many vectors they have together.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Manifest:
     Args:
         source: identifies what made the vectors.
         dim: dimensions of a vector.
-        settings: as they were asked for.
-        form: the format that they came to.
+        settings: the settings that were asked for.
+        form: the format that the settings came to.
         candidates: how candidates are found.
         fitted: how many vectors there were when the codec was fitted.
         revision: names this state of the index, and the files that the change to it wrote.
@@ -131,8 +131,8 @@ def changing(folder: Path, revision: str | None = None) -> Iterator[None]:
     """Keep other processes from changing the index while the block runs.
 
     Args:
-        folder: of the index.
-        revision: of what the caller has opened; None where it replaces whatever is there.
+        folder: the index's folder.
+        revision: the revision that the caller has opened; None where it replaces whatever is there.
 
     Raises:
         UserError: another process is changing the index, or has since it was opened.

@@ -22,7 +22,7 @@ def write_postings(folder: Path, pairs: Pairs, centroids: int) -> None:
     """Write each centroid's documents, ascending; a document stands once, however many of its vectors are near.
 
     Args:
-        folder: of the segment.
+        folder: the segment's folder.
         pairs: gives the segment's vectors, in parts that hold whole documents. It is read twice: memory holds a part.
         centroids: how many there are.
     """
@@ -58,7 +58,7 @@ def propose(
 
     Args:
         products: [Vq, K] of the query's vectors and the centroids.
-        postings: of each segment, with documents counted from the segment's first.
+        postings: the postings of each segment, whose documents are counted from the segment's first.
         bounds: [segments + 1] the first document of each segment.
         probes: how many centroids each vector of the query looks at.
 

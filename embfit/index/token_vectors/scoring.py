@@ -49,7 +49,7 @@ def best_among(
         documents: hold those that are scored.
         query: one text.
         lengths: [1] of its longest vector.
-        rows: of documents that are there, ascending.
+        rows: the rows of documents that are not deleted, ascending.
         k: how many are returned.
     """
     rough, apart = np.empty(len(rows), np.float32), 0.0

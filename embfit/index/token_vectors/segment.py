@@ -85,7 +85,7 @@ def copy_segments(folder: Path, segments: Sequence[tuple[Segment, np.ndarray]], 
     """Write chosen documents of several segments as one, in their order.
 
     Args:
-        folder: of the new segment.
+        folder: the new segment's folder.
         segments: each with the documents that are kept, ascending.
         width: bytes of a vector.
     """

@@ -93,8 +93,8 @@ class Checkpoints(pl.Callback):
         plan: identifies examples, batches and length of the training.
         steps: names the steps after which to write, where `every` is None.
         every: how many steps are between two checkpoints.
-        validation: has a state that belongs into the checkpoint.
-        curve: has one, too.
+        validation: its state is part of the checkpoint; None where nothing is validated.
+        curve: its state is part of the checkpoint, too.
         clock: returns the seconds of training so far.
     """
 
@@ -150,10 +150,10 @@ class Checkpoints(pl.Callback):
 
 
 class Continue(pl.Callback):
-    """Gives optimizer and schedule of a fresh Trainer the state of a checkpoint.
+    """Gives the optimizer and the schedule of a fresh Trainer the states that a checkpoint has of them.
 
     Args:
-        start: the checkpoint, whose weights are the module's already.
+        start: the checkpoint; the module has its weights already.
     """
 
     def __init__(self, start: Checkpoint) -> None:
@@ -166,7 +166,7 @@ class Continue(pl.Callback):
 
 
 def restore(module: TrainingModule, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
-    """Put a module where it was, in weights and in its epoch, and validation and curve where they stood."""
+    """Restore a module's weights and position in its epoch, and the states of validation and curve."""
     module.load_state_dict(start.weights, strict=False)  # what is not trained is as it was loaded
     module.resume(start.position)
     if validation is not None and start.validation is not None:

@@ -44,8 +44,8 @@ def fit_module(
         validate: returns an encoder's quality on the dev split.
         devices: where the ranks compute.
         trainer: the settings of Lightning's Trainer.
-        folder: keeps weights and where training stands; what an interrupted training left there is
-            resumed, to the same end.
+        folder: keeps weights and where training stands; an interrupted training whose files are there is resumed, and
+            ends as it would have ended.
 
     Raises:
         UserError: the loss became NaN, or the kept weights or the checkpoint cannot be read.
@@ -68,7 +68,7 @@ def fit_module(
     callbacks = [callback for callback in own if callback] + (settings.pop("callbacks", None) or [])
     if start is None or not (start.step == steps or start.over):
         job = Job(module, settings, steps, folder, start)
-        with launch_ranks(job, devices) as ranks, interruption.awaited():
+        with launch_ranks(job, devices) as ranks, interruption.listening():
             lightning = run(job, ranks, callbacks, [curve.watch, shown.watch])  # the first rank's alone
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
         if interruption.asked:  # after the last step: a later run resumes from its last checkpoint

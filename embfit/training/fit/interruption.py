@@ -33,7 +33,7 @@ class Interruption(pl.Callback):
         self.asked = False
 
     @contextmanager
-    def awaited(self) -> Iterator[None]:
+    def listening(self) -> Iterator[None]:
         """Listen for signals inside this context; one that the process was started to ignore stays ignored."""
         if threading.current_thread() is not threading.main_thread():  # another one gets none
             yield

@@ -1,4 +1,4 @@
-"""One process's Lightning Trainer around a module that is ready to be trained."""
+"""Runs one process's part of a training by a Lightning Trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is planned of a training, and what came of it: records that can be read without Lightning."""
+"""Records of what a training is to do and of what it did, which can be read without importing Lightning."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """When what happens in a training.
+    """When a training validates, writes checkpoints and ends.
 
     Args:
         steps: how many optimizer steps there are, at most.

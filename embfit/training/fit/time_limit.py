@@ -1,4 +1,4 @@
-"""How long a training takes, and the end of it when that is too long."""
+"""Measures how long a training takes, and ends it when it passes a limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class TimeLimit(pl.Callback):
-    """Counts seconds from its making on, and ends the training after the step in which a limit is passed.
+    """Counts seconds from when it is made, and ends the training after the step in which a limit is passed.
 
     Args:
         limit: how many seconds training may take; None only counts them.
