@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from embfit.atomic_files import FileFacts, write_text
 from embfit.errors import UserError
-from embfit.model.back_ends.graph import BackEnd
+from embfit.model.back_ends.graph import BackEnd, GraphPrecision
 
 FILE = "manifest.json"
 FORMAT = 1  # of the folder; one that a version of embfit does not know is refused
@@ -42,7 +42,7 @@ class ModelRecord:
     document: str
     width: int
     max_length: int
-    precision: Literal["fp32", "bf16"]
+    precision: GraphPrecision
     source: str
     dims: Sequence[int] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

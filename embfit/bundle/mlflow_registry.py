@@ -10,10 +10,14 @@ import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embfit.bundle.manifest import Manifest, read_manifest
 from embfit.bundle.versions import POINTERS, BundleVersions
 from embfit.errors import ConfigError, UserError, first_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,8 @@ def check_installed() -> None:
 def register(versions: BundleVersions, uri: str) -> None:
     """Let a registry name the versions that a bundle has, and what its pointers name.
 
-    Versions that were pruned stay in the registry, without an alias.
+    One process tells it at a time, so that none is registered twice. Versions that were pruned stay in the registry,
+    without an alias.
 
     Args:
         versions: of the bundle, whose name the registered model has.
@@ -52,34 +57,39 @@ def register(versions: BundleVersions, uri: str) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    name = versions.name
     try:
         if uri.startswith(SQLITE):
             Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name, description="A bundle of embfit: model, index and documents")
-        known = {
-            int(found.tags[VERSION]): str(found.version)
-            for found in client.search_model_versions(f"name = '{name}'")
-            if VERSION in found.tags
-        }
-        for number in versions.numbers():
-            if number not in known:
-                folder = versions.path(number)
-                tags = _tags(read_manifest(folder))
-                made = client.create_model_version(name, folder.absolute().as_uri(), tags=tags)
-                known[number] = str(made.version)
-        told = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
-        pointers = versions.pointers()
-        for pointer in POINTERS:
-            wanted = known.get(pointers[pointer]) if pointer in pointers else None
-            if wanted is None and pointer in told:
-                client.delete_registered_model_alias(name, pointer)
-            elif wanted is not None and told.get(pointer) != wanted:
-                client.set_registered_model_alias(name, pointer, wanted)
+        with versions.registering():
+            _tell(MlflowClient(tracking_uri=uri, registry_uri=uri), versions)
     except (MlflowException, OSError) as error:
-        raise UserError(f"bundle.registry={uri} cannot be told of {name}: {first_line(error)}") from error
+        raise UserError(f"bundle.registry={uri} cannot be told of {versions.name}: {first_line(error)}") from error
+
+
+def _tell(client: MlflowClient, versions: BundleVersions) -> None:
+    """Let the registry say what the bundle's folder says."""
+    name = versions.name
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="A bundle of embfit: model, index and documents")
+    known = {
+        int(found.tags[VERSION]): str(found.version)
+        for found in client.search_model_versions(f"name = '{name}'")
+        if VERSION in found.tags
+    }
+    for number in versions.numbers():
+        if number not in known:
+            folder = versions.path(number)
+            tags = _tags(read_manifest(folder))
+            made = client.create_model_version(name, folder.absolute().as_uri(), tags=tags)
+            known[number] = str(made.version)
+    told = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    pointers = versions.pointers()
+    for pointer in POINTERS:
+        wanted = known.get(pointers[pointer]) if pointer in pointers else None
+        if wanted is None and pointer in told:
+            client.delete_registered_model_alias(name, pointer)
+        elif wanted is not None and told.get(pointer) != wanted:
+            client.set_registered_model_alias(name, pointer, wanted)
 
 
 def _tags(manifest: Manifest) -> dict[str, str]:

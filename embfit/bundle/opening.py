@@ -19,7 +19,7 @@ from embfit.index import BM25Index, load_index
 from embfit.model import Encoder, Pretrained, encoder_at
 from embfit.model.back_ends.choice import BackEndChoice, choose_back_end
 from embfit.model.back_ends.graph import BackEnd, installed
-from embfit.model.precision import Precision, multiplies_bf16
+from embfit.model.precision import EncoderPrecision, Precision, by_pytorch, multiplies_bf16
 from embfit.store import Store
 from embfit.vectors import unit_length
 
@@ -169,18 +169,19 @@ def _encoder(folder: Path, manifest: Manifest, queries: QueryEncoding) -> tuple[
     """Return the encoder of queries, and whether it is the published one as far as that can be told here."""
     place = str(folder / MODEL)
     published = manifest.model
-    like = Pretrained(place, precision=published.precision, trust_remote_code=queries.trust_remote_code)
+    like = Pretrained(place, precision=by_pytorch(published.precision), trust_remote_code=queries.trust_remote_code)
     encoder = encoder_at(place, like).load(queries.device)
-    encoder.source = manifest.label
     same = published.back_end != "torch" or encoder.fingerprint("query") == published.query
     encoder.settings = replace(encoder.settings, precision=_precision(queries.precision, manifest, encoder))
     back_end = queries.back_end or _published_back_end(manifest, encoder)
+    if back_end != "torch":
+        precision: EncoderPrecision = queries.precision
+        if precision == "auto" and back_end == published.back_end:
+            precision = "int8" if published.precision == "int8" else encoder.settings.precision
+        choose_back_end(encoder, back_end, precision, queries.store, "server.backend")
+    encoder.source = manifest.label
     if back_end == "torch":
         return encoder, same
-    precision = queries.precision
-    if precision == "auto" and back_end == published.back_end:
-        precision = encoder.settings.precision
-    choose_back_end(encoder, back_end, precision, queries.store, "server.backend")
     if (encoder.back_end, encoder.computes_in) == (published.back_end, published.precision):
         same = encoder.fingerprint("query") == published.query
     return encoder, same
@@ -210,7 +211,7 @@ def _precision(asked: Precision, manifest: Manifest, encoder: Encoder) -> Precis
             manifest.label,
         )
         return "fp32"
-    return manifest.model.precision
+    return by_pytorch(manifest.model.precision)
 
 
 def _checked(encoder: Encoder, manifest: Manifest, published: np.ndarray, same: bool) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from embfit.bundle.gates import GateResult, Gates, SameQueries
@@ -37,6 +37,21 @@ class Promotion:
     def promoted(self) -> bool:
         """Whether the version is champion now."""
         return self.champion == self.version
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What came of a pruning.
+
+    Args:
+        removed: versions that are gone, or would be.
+        kept: versions that had to stay, and why.
+        collections: of databases that no version had, with their place.
+    """
+
+    removed: Sequence[int]
+    kept: Mapping[int, str]
+    collections: Sequence[str] = field(default_factory=list)
 
 
 def promote(
@@ -112,10 +127,11 @@ def rollback(versions: BundleVersions) -> tuple[int, int]:
         return previous, champion
 
 
-def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> tuple[list[int], list[int]]:
-    """Remove old versions; return those that were removed, and those that are kept since a process has them open.
+def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> Pruning:
+    """Remove old versions, and what builds that did not end left in the versions' databases.
 
-    Versions that a pointer names are never removed. What a version has in a database goes with it.
+    Versions that a pointer names are never removed. What a version has in a database goes with it. A version that
+    cannot be removed, since a process has it open or its database does not let it go, stays, and the others go.
 
     Args:
         versions: of the bundle.
@@ -123,17 +139,57 @@ def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> tuple[l
         dry_run: whether to say what would be removed, and remove nothing.
 
     Raises:
-        UserError: a version's database does not answer, or its alias names the version; that one stays.
+        UserError: there is no such bundle.
     """
     versions.number(versions.numbers()[-1] if versions.numbers() else "champion")
     with versions.changing():
         numbers = versions.numbers()
         stay = {*numbers[max(0, len(numbers) - keep) :], *versions.pointers().values()}
         old = [number for number in numbers if number not in stay]
-        if dry_run:
-            return old, []
-        removed = [number for number in old if versions.remove(number, _drop_collection)]
-        return removed, [number for number in old if number not in removed]
+        databases = _databases(versions)
+        removed, kept = (old, {}) if dry_run else _remove(versions, old)
+        return Pruning(removed, kept, _remove_left(versions, databases, dry_run))
+
+
+def _remove(versions: BundleVersions, old: Sequence[int]) -> tuple[list[int], dict[int, str]]:
+    """Remove versions; return those that are gone, and why the others are not."""
+    removed, kept = [], {}
+    for number in old:
+        try:
+            if versions.remove(number, _drop_collection):
+                removed.append(number)
+            else:
+                kept[number] = "a process has it open"
+        except UserError as error:
+            kept[number] = str(error)
+    return removed, kept
+
+
+def _databases(versions: BundleVersions) -> dict[str, DatabaseIndex]:
+    """Return an index in each database that versions have a collection in."""
+    found = {}
+    for number in versions.numbers():
+        try:
+            hosted = load_hosted(versions.folder / str(number) / INDEX)
+        except UserError as error:
+            log.warning("%s@%d: %s", versions.name, number, error)
+            continue
+        if hosted is not None:
+            found[hosted.database.place] = hosted
+    return found
+
+
+def _remove_left(versions: BundleVersions, databases: Mapping[str, DatabaseIndex], dry_run: bool) -> list[str]:
+    """Remove collections that no version has from databases, and return them with their place."""
+    removed: list[str] = []
+    with versions.not_publishing() as alone:
+        for place, hosted in databases.items() if alone else ():
+            try:
+                names = hosted.remove_left(versions.identity(), versions.numbers(), dry_run)
+                removed += [f"{name} ({place})" for name in names]
+            except UserError as error:
+                log.warning("%s; what builds that did not end left there stays", error)
+    return removed
 
 
 def _hosted(folder: Path) -> DatabaseIndex | None:
@@ -141,6 +197,7 @@ def _hosted(folder: Path) -> DatabaseIndex | None:
     hosted = load_hosted(folder / INDEX)
     if hosted is not None:
         hosted.check()
+        hosted.keep()
     return hosted
 
 

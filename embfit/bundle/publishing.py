@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
@@ -18,6 +18,7 @@ from embfit.atomic_files import write_text
 from embfit.bundle import gates
 from embfit.bundle.documents import read_documents, write_documents
 from embfit.bundle.manifest import (
+    FILE,
     DocumentsRecord,
     IndexRecord,
     Manifest,
@@ -36,7 +37,7 @@ from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.evaluator.systems import EvaluationContext
-from embfit.index import BM25Index, DatabaseIndex, IndexBuilder, IndexInput, Publication, load_index
+from embfit.index import BM25Index, DatabaseIndex, Index, IndexBuilder, IndexInput, Publication, load_index
 from embfit.index.files import read_settings
 from embfit.model import Encoder, Pretrained, encoder_at, save_encoder
 from embfit.model.back_ends.graph import BackEnd
@@ -66,8 +67,8 @@ class Contents:
         texts: whether titles and texts are kept, and not ids and metadata alone.
         dims: dimensions that the model was trained to be cut to.
         run: the folder of the run.
-        trained_on: identifies the training pairs of the encoder; empty where they are not known.
-        seen: documents that the encoder was trained on; None takes those that an earlier version of it names.
+        trained_on: identifies the training pairs of the encoder; empty takes what a version of the same encoder says.
+        seen: documents that the encoder was trained on; None takes those that versions of it name.
     """
 
     encoder: Encoder
@@ -122,7 +123,7 @@ def publish(
         _write_index(folder / INDEX, contents.builder, embeddings, earlier, publication)
         model = write_model(folder, encoder, sample_queries(collection, contexts[0].split), contents.dims, store)
         columns = write_documents(folder, collection, contents.texts)
-        seen = _handed_on(versions, earlier) if contents.seen is None else contents.seen
+        seen = _handed_on(versions, encoder, earlier) if contents.seen is None else contents.seen
         if seen is not None:
             seen.write(folder)
         if contents.words is not None:
@@ -165,12 +166,11 @@ def publish(
             based_on=None if earlier is None else earlier.number,
             data=_plain({"name": collection.name, **collection.facts}),
             run=contents.run,
-            trained_on=contents.trained_on,
+            trained_on=_trained_on(versions, contents),
             embfit=__version__,
         )
-        if isinstance(index, DatabaseIndex):
-            index.keep()
         write_manifest(folder, manifest)
+    _keep_collection(index)
     return Published(manifest, measured)
 
 
@@ -188,16 +188,19 @@ def find_published(
     _make_whole(encoder)
     with frozen(encoder):
         wanted = (encoder.fingerprint("query"), encoder.fingerprint("document"), collection.corpus_digest)
+        trained_on = _trained_on(versions, contents)
         for number in reversed(versions.numbers()):
             folder = versions.folder / str(number)
             try:
                 manifest = read_manifest(folder)
                 held = (manifest.model.query, manifest.model.document, manifest.documents.sha256)
                 its_run = Path(manifest.run).absolute() == Path(contents.run).absolute()
-                if its_run and (*held, manifest.trained_on) == (*wanted, contents.trained_on):
+                if its_run and (*held, manifest.trained_on) == (*wanted, trained_on):
                     verify(folder, manifest)
                     documents = read_documents(folder, versions.name, manifest.documents)
-                    searcher = Searcher(encoder, load_index(folder / INDEX), documents, contents.words)
+                    index = load_index(folder / INDEX)
+                    _keep_collection(index)
+                    searcher = Searcher(encoder, index, documents, contents.words)
                     answers = gates.read_quality(folder)["answers"]
                     return Published(manifest, measured_before(searcher, contexts, manifest, answers))
             except UserError as error:
@@ -205,11 +208,44 @@ def find_published(
     return None
 
 
-def _handed_on(versions: BundleVersions, earlier: EarlierVersion | None) -> SeenDocuments | None:
-    """Return the documents that a version of the same encoder says it was trained on; None where none is known."""
-    if earlier is None:
-        return None
-    return SeenDocuments.read(versions.folder / str(earlier.number)) or None
+def _keep_collection(index: Index[Any]) -> None:
+    """Have a published version's collection in a database kept, if it has one."""
+    if isinstance(index, DatabaseIndex):
+        index.keep()
+
+
+def _trained_on(versions: BundleVersions, contents: Contents) -> str:
+    """Return what identifies the training pairs of the encoder: as said, or as a version that has it says."""
+    known = (manifest.trained_on for _, manifest in _versions_of(versions, contents.encoder) if manifest.trained_on)
+    return contents.trained_on or next(known, "")
+
+
+def _handed_on(versions: BundleVersions, encoder: Encoder, earlier: EarlierVersion | None) -> SeenDocuments | None:
+    """Return the documents that versions of the encoder say it was trained on; None where none is known."""
+    folders = {folder for folder, _ in _versions_of(versions, encoder)}
+    if earlier is not None:
+        folders.add(versions.folder / str(earlier.number))
+    seen = SeenDocuments.of(())
+    for folder in folders:
+        seen |= SeenDocuments.read(folder)
+    return seen or None
+
+
+def _versions_of(versions: BundleVersions, encoder: Encoder) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the versions that have an encoder: the one that it was loaded from, then those of the bundle, newest first.
+
+    The first has the same weights, whichever back end and precision they are computed by now.
+    """
+    loaded_from = Path(encoder.source).absolute()
+    folders = [loaded_from.parent] if loaded_from.name == MODEL and (loaded_from.parent / FILE).is_file() else []
+    same = (encoder.fingerprint("query"), encoder.fingerprint("document"))
+    for folder in (*folders, *(versions.folder / str(number) for number in reversed(versions.numbers()))):
+        try:
+            manifest = read_manifest(folder)
+        except UserError:
+            continue  # damaged, which is said where its vectors are looked for
+        if folder in folders or (manifest.model.query, manifest.model.document) == same:
+            yield folder, manifest
 
 
 def _make_whole(encoder: Encoder) -> None:

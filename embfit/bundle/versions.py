@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias, get_args
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from embfit.atomic_files import replacing_folder, sync, write_text
 from embfit.bundle.manifest import FILE, Manifest, read_manifest
@@ -158,6 +158,21 @@ class BundleVersions:
             number = self._reserve()
             with self._new_version(number) as unfinished:
                 yield number, unfinished
+
+    @contextmanager
+    def not_publishing(self) -> Iterator[bool]:
+        """Keep others from making a version inside the block; give False where a process makes one, without waiting."""
+        try:
+            with self._lock("publishing").acquire(timeout=0):
+                yield True
+        except Timeout:
+            yield False
+
+    @contextmanager
+    def registering(self) -> Iterator[None]:
+        """Hold the right to tell a registry of the versions; another process waits."""
+        with held(self._lock("registry"), f"{self.name}: waiting for another process that tells the registry"):
+            yield
 
     @contextmanager
     def receiving(self, number: int) -> Iterator[Path]:

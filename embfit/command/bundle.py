@@ -169,11 +169,11 @@ def _rollback(given: argparse.Namespace) -> None:
 
 def _prune(given: argparse.Namespace) -> None:
     versions, _ = _named(given.name, _settings(given.overrides))
-    removed, in_use = prune(versions, given.keep, dry_run=not given.yes)
-    listed = ", ".join(f"{versions.name}@{number}" for number in removed) or "none"
+    done = prune(versions, given.keep, dry_run=not given.yes)
+    listed = ", ".join([f"{versions.name}@{number}" for number in done.removed] + [*done.collections]) or "none"
     print(f"removed: {listed}" if given.yes else f"old: {listed}; nothing was removed, --yes removes them")
-    if in_use:
-        print(f"kept, since a process has them open: {', '.join(f'{versions.name}@{number}' for number in in_use)}")
+    for number, why in done.kept.items():
+        print(f"kept: {versions.name}@{number}: {why}")
 
 
 def _diff(given: argparse.Namespace) -> None:

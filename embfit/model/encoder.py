@@ -272,6 +272,7 @@ class Encoder(nn.Module, ABC):
             "back_end": self.back_end,
             "head": [layer.description for layer in self.head],
             "bf16": self.computes_in == "bf16",
+            **({} if self.graph is None or self.graph.digest is None else {"graph": self.graph.digest}),
             **self.computing(),
             **self.reading(kind, self.length(kind)),
             **self.adapting(kind),

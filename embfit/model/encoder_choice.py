@@ -14,14 +14,14 @@ import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import Field
 
-from embfit.errors import UserError
+from embfit.errors import ConfigError, UserError
 from embfit.hints import Location
 from embfit.model.back_ends.choice import BackEndChoice, choose_back_end
 from embfit.model.encoder import Encoder
 from embfit.model.folder import holds_cross_encoder
 from embfit.model.loading import Weights
 from embfit.model.lora import NO_ADAPTER, LoRA
-from embfit.model.precision import Precision
+from embfit.model.precision import EncoderPrecision, by_pytorch
 from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Attention
 from embfit.model.trainable import TrainedParts, check_trainable, trainable
@@ -45,13 +45,17 @@ class EncoderChoice(ABC):
         attention: which of transformers' implementations computes attention; auto is SDPA, and plain products where a
             CPU trains short texts.
         dtype: what the weights are kept in; training wants float32.
-        precision: what the backbone computes in; auto is bf16 where the hardware multiplies it.
+        precision: what the backbone computes in; auto is bf16 where the hardware multiplies it. int8 is ONNX Runtime's,
+            for a folder that `task=quantize` made.
         backend: what computes texts' vectors: PyTorch, ONNX Runtime or OpenVINO; auto is the fastest that is there.
         trust_remote_code: whether Python code that comes with the model is run.
         lora: how an adapter is trained instead of the weights.
         freeze_embeddings: whether the token embeddings stay as they are.
         freeze_layers: how many layers, from the bottom, stay as they are; with any the embeddings do too.
         compile: whether training runs through `torch.compile`.
+
+    Raises:
+        ConfigError: int8 is asked of another back end than ONNX Runtime.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -63,7 +67,7 @@ class EncoderChoice(ABC):
     sha256: str | None = None
     attention: Attention = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    precision: Precision = "auto"
+    precision: EncoderPrecision = "auto"
     backend: BackEndChoice = "torch"
     trust_remote_code: bool = False
     lora: LoRA = NO_ADAPTER
@@ -71,9 +75,20 @@ class EncoderChoice(ABC):
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        if self.precision == "int8" and self.backend != "onnx":
+            raise ConfigError(
+                f"model.precision=int8 is ONNX Runtime's, and model.backend={self.backend}; set model.backend=onnx"
+            )
+
     def trained_like(self, other: EncoderChoice) -> Self:
         """Return this encoder, to be trained as another of its kind is: the same parts, in the same way."""
         return replace(self, **{name: getattr(other, name) for name in (*TRAINED, *self.trained_besides)})
+
+    @property
+    def by_pytorch(self) -> Self:
+        """This encoder, computed by PyTorch."""
+        return replace(self, backend="torch", precision=by_pytorch(self.precision))
 
     @property
     def adapts_queries(self) -> QueryAdapterSettings:

@@ -23,7 +23,7 @@ from embfit.model.late_interaction_folder import (
     read_late_interaction,
 )
 from embfit.model.loading import lower_case, positions
-from embfit.model.precision import choose_device
+from embfit.model.precision import by_pytorch, choose_device
 from embfit.model.projection import Projection
 from embfit.model.settings import Expansion, LateInteractionSettings
 from embfit.records import Seed
@@ -80,6 +80,7 @@ class LateInteraction(EncoderChoice):
     skip: Literal["punctuation", "none"] | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.document_length is not None:
             _check_cap(self.training_document_length, self.document_length)
         if self.expansion == "none" and self.attend_to_expansion:
@@ -201,7 +202,7 @@ class LateInteraction(EncoderChoice):
                 False,
             ),
             skip=self._choose("skip", self._skip(), None if said is None else said.skip, PUNCTUATION),
-            precision=self.precision,
+            precision=by_pytorch(self.precision),
             attention=self.attention,
         )
 

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 import torch
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+EncoderPrecision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
+"""Of texts' encoders, which ONNX Runtime computes in int8, too."""
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -19,6 +21,11 @@ def choose_device(device: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def by_pytorch(precision: EncoderPrecision) -> Precision:
+    """Return what PyTorch computes in where that is asked for: it has no int8."""
+    return "fp32" if precision == "int8" else precision
 
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:

@@ -15,7 +15,7 @@ from embfit.model.last_token import append_end_token
 from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.loading import DEFAULT_LENGTH, lower_case, positions
 from embfit.model.pooling import Pooling
-from embfit.model.precision import choose_device
+from embfit.model.precision import by_pytorch, choose_device
 from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Settings
 from embfit.store import Store
@@ -39,7 +39,8 @@ class Pretrained(EncoderChoice):
         query_adapter: how a map of queries' vectors is trained in the place of the weights.
 
     Raises:
-        ConfigError: both an adapter of the weights and one of queries are to be trained.
+        ConfigError: both an adapter of the weights and one of queries are to be trained, or int8 is asked of another
+            back end than ONNX Runtime.
     """
 
     trained_besides: ClassVar[tuple[str, ...]] = ("query_adapter",)
@@ -52,6 +53,7 @@ class Pretrained(EncoderChoice):
     query_adapter: QueryAdapterSettings = NO_QUERY_ADAPTER
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.query_adapter.rank and self.lora.rank:
             raise ConfigError(
                 f"model.query_adapter.rank={self.query_adapter.rank} leaves the weights as they are, and "
@@ -104,6 +106,6 @@ class Pretrained(EncoderChoice):
             max_length=length,
             query_prompt=self._choose("query_prompt", self.query_prompt, said.query_prompt, ""),
             document_prompt=self._choose("document_prompt", self.document_prompt, said.document_prompt, ""),
-            precision=self.precision,
+            precision=by_pytorch(self.precision),
             attention=self.attention,
         )

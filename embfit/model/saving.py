@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from embfit.atomic_files import replacing_folder, write_text
+from embfit.model.back_ends.static_int8 import copy_quantized
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder import Encoder
@@ -36,6 +37,7 @@ PYLATE_DENSE = "pylate.models.Dense.Dense"
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Write an encoder as a folder that other libraries load: whole, or not at all.
 
+    A graph in int8 that it computes by is written, too, in `onnx/`.
     A model that is there already is replaced.
 
     Raises:
@@ -46,6 +48,8 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         _save_tokenizer(encoder.tokenizer, encoder.max_length, unfinished)
         _write(unfinished / "sentence_bert_config.json", {"max_seq_length": encoder.max_length, "do_lower_case": False})
         _write_modules(encoder, unfinished)
+        if encoder.graph is not None and encoder.graph.precision == "int8":
+            copy_quantized(encoder.graph, unfinished)
 
 
 def save_cross_encoder(cross_encoder: CrossEncoder, folder: Path) -> None:

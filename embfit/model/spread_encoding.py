@@ -23,6 +23,7 @@ from embfit.errors import UserError
 from embfit.model.back_ends.graph import GraphPrecision
 from embfit.model.encoder import Encoder
 from embfit.model.encoding import MATRIX, SECONDS, WHOLE_PARTS, finished_batches, identify
+from embfit.model.precision import by_pytorch
 from embfit.progress import progress
 from embfit.ragged import places_of
 from embfit.tokens import Tokens
@@ -46,7 +47,7 @@ class EncodingWork:
     def prepare(self, device: str) -> Do:
         """Return what makes the vectors of a part on a device."""
         encoder = self.encoder.to(torch.device(device))
-        encoder.settings = replace(encoder.settings, precision=self.precision)
+        encoder.settings = replace(encoder.settings, precision=by_pytorch(self.precision))
         return partial(_encode, encoder)
 
 

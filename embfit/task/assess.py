@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -235,7 +235,7 @@ def _try_training(
         log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
         return {"examples": examples, "trial": None, "estimates": [], "gain": None}
     training_set = miner.mine(context.collection, context.encoder, context.store)
-    encoder = replace(context.model, backend="torch").load(context.devices[0])  # only PyTorch trains
+    encoder = context.model.by_pytorch.load(context.devices[0])  # only PyTorch trains
     planned = training.steps or training.epochs * math.ceil(len(training_set) / training.batch_size)
     timed = max(1, min(steps, planned - 1))  # one more warms up
     trial = time_training(encoder, loss, training, trainer, training_set, context.store, timed)

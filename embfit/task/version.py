@@ -35,7 +35,7 @@ def make_version(
         contexts: the splits that the version is measured on, with the collection and the encoder.
         run: the folder of the run.
         trained_dims: dimensions that the model was trained to be cut to, which `bundle.dims` overrides.
-        trained_on: identifies the training pairs of the model; empty where they are not known.
+        trained_on: identifies the training pairs of the model; empty takes what a version of the same model says.
         seen: documents that the model was trained on; None takes those that an earlier version of it names.
 
     Raises:

@@ -8,7 +8,8 @@ ones are timed and nothing is judged. Conversion is not timed: it is done once f
     OMP_NUM_THREADS=2 python scripts/benchmarks/encode.py scifact=DIR --documents 300 --rounds 3
 
 Systems: `sentence-transformers` (its defaults: fp32, batches of 32), `sentence-transformers bf16` (weights in bf16),
-`embfit torch`, `embfit onnx`, `embfit openvino` and `embfit auto`, each in the precision that it chooses here.
+`embfit torch`, `embfit onnx`, `embfit openvino` and `embfit auto`, each in the precision that it chooses here; and
+`embfit int8`, which is static int8 of ONNX Runtime, calibrated on the first documents.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from minilm import MODEL
 from embfit.data import Beir
 from embfit.evaluator import Retrieval
 from embfit.index import ExactIndex
+from embfit.model.back_ends.choice import convert_backbone
+from embfit.model.back_ends.static_int8 import quantize_graph
 from embfit.store import Store
 from embfit.vectors import Vectors
 
@@ -37,8 +40,10 @@ if TYPE_CHECKING:
 
 PEER, PEER_BF16 = "sentence-transformers", "sentence-transformers bf16"
 OURS = ("embfit torch", "embfit onnx", "embfit openvino", "embfit auto")
+INT8 = "embfit int8"
 METRIC = "ndcg@10"
 WARM = 32  # texts encoded before the clock runs
+CALIBRATED = 128  # documents that int8 is calibrated on
 
 Kind: TypeAlias = Literal["query", "document"]
 Encode: TypeAlias = Callable[[Sequence[str], Kind], np.ndarray]
@@ -67,7 +72,7 @@ def main() -> None:
     parser.add_argument("collection", metavar="NAME=DIR", help="a BEIR folder")
     parser.add_argument("--documents", type=int, help="time that many, and judge nothing")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--systems", default=",".join((PEER, PEER_BF16, *OURS)))
+    parser.add_argument("--systems", default=",".join((PEER, PEER_BF16, *OURS, INT8)))
     parser.add_argument("--store", default="outputs/store")
     arguments = parser.parse_args()
     name, folder = arguments.collection.split("=", 1)
@@ -75,7 +80,7 @@ def main() -> None:
     collection = Beir(path=folder).load(store)
     texts = list(collection.document_texts())[: arguments.documents]
     context = None if arguments.documents else Retrieval(bm25=False).context(collection, store, MODEL)
-    systems = {system: _system(system, store) for system in arguments.systems.split(",")}
+    systems = {system: _system(system, store, texts[:CALIBRATED]) for system in arguments.systems.split(",")}
     found = measure({system: encode for system, (encode, _) in systems.items()}, texts, arguments.rounds, context)
     timed = {system: replace(one, facts=systems[system][1]) for system, one in found.items()}
     print(f"{name}: {len(texts):,} documents, {torch.get_num_threads()} threads, {arguments.rounds} rounds\n")
@@ -124,13 +129,18 @@ def table(timed: Mapping[str, Timed], documents: int) -> str:
     return "\n".join(lines)
 
 
-def _system(system: str, store: Store) -> tuple[Encode, str]:
+def _system(system: str, store: Store, calibration: Sequence[str]) -> tuple[Encode, str]:
     """Return what encodes texts, and what it computes in."""
+    if system == INT8:
+        encoder = replace(MODEL, backend="onnx", precision="fp32").load("cpu", store=store)
+        plain = convert_backbone(encoder, "onnx", "fp32", store)
+        encoder.graph = quantize_graph(encoder, plain, encoder.tokenize(calibration, "document"), store)
+        return encoder.encode, "onnx int8"
     if system in OURS:
         encoder = replace(MODEL, backend=system.removeprefix("embfit ")).load("cpu", store=store)
         return encoder.encode, f"{encoder.back_end} {encoder.computes_in}"
     if system not in (PEER, PEER_BF16):
-        raise SystemExit(f"--systems: {system!r} is none of {', '.join((PEER, PEER_BF16, *OURS))}")
+        raise SystemExit(f"--systems: {system!r} is none of {', '.join((PEER, PEER_BF16, *OURS, INT8))}")
     from sentence_transformers import SentenceTransformer
 
     weights = {"dtype": torch.bfloat16 if system == PEER_BF16 else torch.float32}

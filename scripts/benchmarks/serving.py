@@ -6,11 +6,10 @@ The server runs on the first core and the clients on the second. A bundle of sho
     python scripts/benchmarks/serving.py latency --documents 100000
     python scripts/benchmarks/serving.py latency --documents 100000 --index ivf --server server.backend=openvino
     python scripts/benchmarks/serving.py throughput            # in batches, and text by text, in turns
-    python scripts/benchmarks/serving.py throughput --peer http://127.0.0.1:7997/embeddings
     python scripts/benchmarks/serving.py swaps --swaps 200     # every answer is held to what its version answers
     python scripts/benchmarks/serving.py soak --minutes 20     # memory, descriptors and threads at full load
 
-`--peer` is another server of the same model, asked with the same texts in the same turns.
+`serving_peers.py` measures other servers beside it.
 """
 
 from __future__ import annotations
@@ -61,11 +60,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=20.0, help="of the soak")
-    parser.add_argument("--peer", help="the URL of another server's embeddings, with the model's name after a #")
     arguments = parser.parse_args()
     bundles = arguments.folder / f"bundles-{arguments.documents}-{arguments.index}"
     if not (bundles / NAME / "champion").exists():
-        _make(bundles, arguments.documents, arguments.index, Path(arguments.folder) / "store")
+        make_bundle(bundles, arguments.documents, arguments.index, Path(arguments.folder) / "store")
     os.sched_setaffinity(0, {LAST_CORE})
     studies = {"latency": _latency, "throughput": _throughput, "swaps": _swaps, "soak": _soak}
     studies[arguments.what](arguments, bundles)
@@ -77,7 +75,7 @@ def questions(count: int, seed: int = 1, words: int = 7) -> list[str]:
     return [" ".join(chosen.choices(WORDS, k=words)) for _ in range(count)]
 
 
-def _make(folder: Path, count: int, index: str, store_folder: Path) -> None:
+def make_bundle(folder: Path, count: int, index: str, store_folder: Path, precision: str = "auto") -> None:
     """Make two versions: the second one's model puts a prompt before queries."""
     from dataclasses import replace
 
@@ -100,7 +98,7 @@ def _make(folder: Path, count: int, index: str, store_folder: Path) -> None:
     versions = BundleVersions(folder, NAME)
     builder = ExactBuilder() if index == "exact" else ApproximateBuilder(index)
     for prompt in ("", "the thing that is asked for here is this: "):
-        encoder = replace(MODEL, query_prompt=prompt).load("cpu")
+        encoder = replace(MODEL, query_prompt=prompt, precision=precision).load("cpu")
         store = Store(store_folder)
         context = Retrieval(near_copy=None).context(collection, store, MODEL, load=lambda encoder=encoder: encoder)
         publish(versions, Contents(encoder, collection, builder, words), [context], store)
@@ -177,13 +175,10 @@ def _throughput(arguments: argparse.Namespace, bundles: Path) -> None:
         batched, _ = stack.enter_context(serving(bundles, *arguments.server))
         single, _ = stack.enter_context(serving(bundles, "server.token_budget=1", *arguments.server))
         servers = {"in batches": (f"{batched}/v1/embeddings", NAME), "text by text": (f"{single}/v1/embeddings", NAME)}
-        if arguments.peer:
-            url, _, model = arguments.peer.partition("#")
-            servers["peer"] = (url, model or NAME)
         reached: dict[str, list[float]] = {name: [] for name in servers}
         for turn in range(arguments.turns):
             for name, (url, model) in servers.items():
-                rate, taken = _load(url, model, arguments.clients, arguments.seconds)
+                rate, taken = load(url, model, arguments.clients, arguments.seconds)
                 reached[name].append(rate)
                 print(f"turn {turn + 1}, {name}: {rate:.0f} texts a second; {_percentiles(taken)}", flush=True)
         base = statistics.median(reached["in batches"])
@@ -191,7 +186,7 @@ def _throughput(arguments: argparse.Namespace, bundles: Path) -> None:
             print(f"{name}: median {statistics.median(rates):.0f}; in batches is {base / statistics.median(rates):.2f}")
 
 
-def _load(url: str, model: str, clients: int, seconds: float) -> tuple[float, list[float]]:
+def load(url: str, model: str, clients: int, seconds: float) -> tuple[float, list[float]]:
     """Let clients ask for one text at a time; return texts a second, and the milliseconds of each request."""
     texts = questions(4096, seed=2)
     end = time.perf_counter() + seconds

@@ -38,12 +38,13 @@ def make_version(
     texts: dict[str, str] = ALL,
     builder: IndexBuilder | None = None,
     kept: bool = True,
+    **known: object,
 ) -> Manifest:
-    """Publish a version, as `task=index` does; no pointer is moved."""
+    """Publish a version, as `task=index` does; no pointer is moved. `known` says what the model was trained on."""
     collection = documents(texts)
     context = Retrieval(near_copy=None).context(collection, store, Pretrained(None), load=lambda: encoder)
     words = BM25Index.build(collection.document_texts(), source=collection.corpus_digest) if texts else None
-    made = Contents(encoder, collection, builder or ExactBuilder(), words, texts=kept)
+    made = Contents(encoder, collection, builder or ExactBuilder(), words, texts=kept, **known)
     return publish(versions, made, [context], store).manifest
 
 

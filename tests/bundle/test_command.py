@@ -79,7 +79,7 @@ def test_prune(run: Run, versions: BundleVersions) -> None:
             0,
             ["old: docs@2, docs@3, docs@4; nothing was removed, --yes removes them"],
         )
-        told = ["removed: docs@3, docs@4", "kept, since a process has them open: docs@2"]
+        told = ["removed: docs@3, docs@4", "kept: docs@2: a process has it open"]
         assert run("prune", "docs", "--keep", "1", "--yes") == (0, told)
     assert versions.numbers() == [1, 2, 5]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from embfit.bundle import BundleVersions, Gates, open_bundle
-from embfit.bundle.promotion import promote, prune, rollback
+from embfit.bundle.promotion import Pruning, promote, prune, rollback
 from embfit.errors import ConfigError, UnavailableError, UserError
 from embfit.index import DatabaseIndex, ExactIndex, MilvusBuilder, PgvectorBuilder
 from embfit.index.databases import filling
@@ -72,7 +73,7 @@ def test_a_version_lives_in_a_database(
         vectors = exact.encoder.embed(QUERIES, "query")
         for wanted, found in zip(exact.searcher.index.search(vectors, 5), index.search(vectors, 5), strict=True):
             np.testing.assert_array_equal(wanted, found)
-        assert prune(versions, keep=0) == ([], [2])
+        assert prune(versions, keep=0) == Pruning([], {2: "a process has it open"})
     assert database.shown("docs") is None
     promote(versions, 2, Gates())
     assert database.shown("docs") == "docs__2"
@@ -85,14 +86,47 @@ def test_a_version_lives_in_a_database(
     assert "docs@1 has no collection in" in caplog.text
     assert "other readers of the alias docs there get docs__2 still" in caplog.text
     versions.clear("previous")
-    with pytest.raises(UserError, match="docs__2 is what the alias docs names, which other readers ask"):
-        prune(versions, keep=0)
-    assert versions.numbers() == [1, 2, 3]
-    database.show("docs", "docs__3")
-    with pytest.raises(UserError, match="docs__3 is what the alias docs names"):
-        prune(versions, keep=0)
-    assert versions.numbers() == [1, 3]
-    assert [*database.collections("docs")] == ["docs__3"]
+    done = prune(versions, keep=0)  # the others go
+    assert "docs__2 is what the alias docs names, which other readers ask" in done.kept[2]
+    assert (done.removed, [*done.kept], versions.numbers()) == ([3], [2], [1, 2])
+    assert [*database.collections("docs")] == ["docs__2"]
+
+
+def test_what_a_build_left_that_ended_around_the_rename(
+    builder: Builder, versions: BundleVersions, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version gets its name, and then its collection is kept: a process may end before either."""
+    database = database_of(builder)
+    make(builder=builder)
+    rename = Path.rename
+
+    def ended(self: Path, target: Path) -> Path:
+        if not target.name.isdigit():
+            return rename(self, target)
+        if not before:
+            rename(self, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", ended)
+    before = True
+    with pytest.raises(KeyboardInterrupt):
+        make(builder=builder, texts=CHANGED)
+    assert [*database.collections("docs")] == ["docs__2", "docs__3"]
+    left = Pruning([], {}, [f"docs__3 ({database.place})"])
+    assert prune(versions, keep=9, dry_run=True) == left
+    with versions.not_publishing():  # as a process that fills it
+        assert prune(versions, keep=9) == Pruning([], {})
+    assert prune(versions, keep=9) == left
+    before = False
+    with pytest.raises(KeyboardInterrupt):
+        make(builder=builder, texts=CHANGED)
+    assert versions.numbers() == [1, 2, 4]
+    assert not database.collections("docs")["docs__4"].kept
+    monkeypatch.undo()
+    assert prune(versions, keep=9) == Pruning([], {})  # version 4 has it
+    promote(versions, 4, Gates(loss=None))
+    assert [*database.collections("docs")] == ["docs__2", "docs__4"]
+    assert database.collections("docs")["docs__4"].kept
 
 
 @pytest.mark.slow

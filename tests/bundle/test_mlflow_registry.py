@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
 from embfit.bundle import BundleSettings, BundleVersions, Gates
 from embfit.bundle.mlflow_registry import register
-from embfit.bundle.promotion import promote, prune, rollback
+from embfit.bundle.promotion import Pruning, promote, prune, rollback
 from embfit.errors import ConfigError, UserError
 from tests.bundle.conftest import copy_version
 
@@ -42,6 +45,42 @@ def test_a_registry_that_is_not_there_stops_nothing(
     assert "bundle.registry=http://localhost:1 cannot be told of docs: no" in caplog.text
 
 
+class Registry:
+    """An MLflow client whose server takes its time to list versions."""
+
+    known: ClassVar[list[SimpleNamespace]] = []
+
+    def __init__(self, tracking_uri: str, registry_uri: str) -> None:
+        self.uri = registry_uri
+
+    def search_registered_models(self, asked: str) -> list[str]:
+        return ["docs"]
+
+    def search_model_versions(self, asked: str) -> list[SimpleNamespace]:
+        found = list(self.known)
+        time.sleep(0.05)
+        return found
+
+    def create_model_version(self, name: str, source: str, tags: dict[str, str]) -> SimpleNamespace:
+        self.known.append(SimpleNamespace(version=len(self.known) + 1, tags=tags))
+        return self.known[-1]
+
+    def get_registered_model(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(aliases={})
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        pass
+
+
+def test_two_at_once_register_a_version_once(versions: BundleVersions, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow: Any = pytest.importorskip("mlflow", reason="pip install 'embfit[mlflow]'")
+    monkeypatch.setattr(mlflow, "MlflowClient", Registry)
+    copy_version(versions, 2)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: register(versions, "http://localhost:1"), range(4)))
+    assert [found.tags["embfit.version"] for found in Registry.known] == ["1", "2"]
+
+
 def aliases(uri: str) -> dict[str, str]:
     """Return the bundle's number behind each alias."""
     mlflow: Any = pytest.importorskip("mlflow", reason="pip install 'embfit[mlflow]'")
@@ -66,7 +105,7 @@ def test_aliases_follow_the_pointers(versions: BundleVersions, tmp_path: Path) -
     register(versions, uri)
     assert aliases(uri) == {"champion": "3", "previous": "1"}
     rollback(versions)
-    assert prune(versions, keep=1) == ([2], [])
+    assert prune(versions, keep=1) == Pruning([2], {})
     register(versions, uri)
     assert aliases(uri) == {"champion": "1", "previous": "3"}
     found = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions("name = 'docs'")

@@ -11,7 +11,7 @@ import pytest
 
 from embfit.bundle import BundleVersions, Gates, open_bundle
 from embfit.bundle.manifest import digest_files, read_manifest, write_manifest
-from embfit.bundle.promotion import promote, prune, rollback
+from embfit.bundle.promotion import Pruning, promote, prune, rollback
 from embfit.errors import UserError
 from tests.bundle.conftest import copy_version
 
@@ -168,10 +168,10 @@ def test_what_is_used_is_not_removed(versions: BundleVersions) -> None:
         copy_version(versions, number)
     promote(versions, 2, Gates())
     with open_bundle(versions.folder, 4):
-        assert prune(versions, keep=1, dry_run=True) == ([3, 4, 5], [])
-        assert prune(versions, keep=1) == ([3, 5], [4])
+        assert prune(versions, keep=1, dry_run=True) == Pruning([3, 4, 5], {})
+        assert prune(versions, keep=1) == Pruning([3, 5], {4: "a process has it open"})
     assert versions.numbers() == [1, 2, 4, 6]  # previous, champion, in use, newest
-    assert prune(versions, keep=0) == ([4, 6], [])
+    assert prune(versions, keep=0) == Pruning([4, 6], {})
     assert versions.numbers() == [1, 2]
 
 

@@ -11,9 +11,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from embfit.bundle import BundleVersions, open_bundle
+from embfit.bundle.seen_documents import SeenDocuments
 from embfit.errors import UserError
 from embfit.index import ApproximateBuilder, ApproximateIndex, AutoBuilder, ExactIndex, TokenBuilder
-from embfit.model import Encoder, LateInteractionEncoder
+from embfit.model import Encoder, LateInteractionEncoder, Pretrained
 from embfit.store import Store
 from tests.bundle.conftest import CHANGED, Make, make_version
 from tests.conftest import TEXTS, new_late_encoder
@@ -158,3 +159,20 @@ def test_no_documents_and_vectors_that_are_no_numbers(
     with pytest.raises(UserError, match="12 of 12 texts have no vector, or one of NaN"):
         make(broken)
     assert versions.numbers() == [1]
+
+
+def test_what_the_model_was_trained_on_is_handed_on(versions: BundleVersions, make: Make) -> None:
+    assert make().trained_on == ""
+    seen = SeenDocuments.of(["d3", "d5"])
+    assert make(trained_on="these pairs", seen=seen).trained_on == "these pairs"
+    assert make(texts=CHANGED).trained_on == "these pairs"  # the same model again
+    place = str(versions.path(3) / "model")
+    changed = Pretrained(place, precision="bf16").load("cpu")
+    manifest = make(encoder=changed)  # its weights, in another precision
+    assert (manifest.trained_on, manifest.documents.encoded) == ("these pairs", 12)
+    assert SeenDocuments.read(versions.path(4)).digests.tolist() == seen.digests.tolist()
+    assert SeenDocuments.read(versions.path(5)).digests.tolist() == seen.digests.tolist()
+    assert make(encoder=changed, trained_on="others").trained_on == "others"
+    other = Pretrained(place, query_prompt="q: ").load("cpu")
+    other.source = "elsewhere"
+    assert make(encoder=other).trained_on == ""

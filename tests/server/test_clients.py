@@ -37,9 +37,8 @@ def test_the_guides_clients_get_the_models_vectors(
     installed = subprocess.run([python, "-m", "pip", "install", "-q", CLIENTS[name]], capture_output=True, check=False)
     if installed.returncode:
         pytest.skip(f"{CLIENTS[name]} cannot be installed here")
-    script = (
-        f"URL = '{served.client.base_url}v1'\n{SNIPPETS[name]}\nimport json\nprint(json.dumps([*vectors, vector]))\n"
-    )
+    url = f"{str(served.client.base_url).rstrip('/')}/v1"
+    script = f"URL = '{url}'\n{SNIPPETS[name]}\nimport json\nprint(json.dumps([*vectors, vector]))\n"
     done = subprocess.run([python, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = np.array(json.loads(done.stdout), np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embfit.bundle import BundleVersions, open_bundle
-from embfit.bundle.promotion import prune
+from embfit.bundle.promotion import Pruning, prune
 from embfit.model import Encoder
 from embfit.server.following import LiveBundle
 from tests.bundle.conftest import CHANGED, Make, copy_version
@@ -103,7 +103,7 @@ def test_a_request_ends_on_the_version_that_it_began_with(
     until(lambda: running.service.live is not old)
     assert running.client.get("/health").headers["x-embfit-bundle"] == "docs@2"
     two.clear("previous")
-    assert prune(two, keep=1) == ([], [1])  # the request has it open
+    assert prune(two, keep=1) == Pruning([], {1: "a process has it open"})  # the request has it open
     gate.open.set()
     thread.join()
     assert answers[0].headers["x-embfit-bundle"] == "docs@1"
@@ -111,7 +111,7 @@ def test_a_request_ends_on_the_version_that_it_began_with(
         name for name, _ in expected(two)["docs@1"][QUERIES[0]]
     ]
     until(lambda: old.users == 0)
-    assert prune(two, keep=1) == ([1], [])
+    assert prune(two, keep=1) == Pruning([1], {})
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "manifest", "nan"])

@@ -19,6 +19,7 @@ from embfit.evaluator.systems.context import EvaluationContext
 from embfit.evaluator.validation import dev_quality
 from embfit.hints import Location
 from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.precision import by_pytorch
 from embfit.model.scoring import score_pairs
 from embfit.records import DevQuality, Evaluation
 
@@ -57,7 +58,12 @@ class RerankedSystem:
         started = time.monotonic()
         model = context.model
         ranker = CrossEncoder.load(
-            self.path, self.max_length, model.precision, context.devices[0], self.revision, model.trust_remote_code
+            self.path,
+            self.max_length,
+            by_pytorch(model.precision),
+            context.devices[0],
+            self.revision,
+            model.trust_remote_code,
         )
         score = partial(score_pairs, ranker, context.collection, store=context.store, label="reranking")
         ranking = rerank(first.ranking, context.collection, self.top, score)

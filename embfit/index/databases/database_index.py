@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from embfit.errors import UserError
-from embfit.index.databases.database import Database, Description
-from embfit.index.databases.filling import fill
+from embfit.index.databases.database import Database
+from embfit.index.databases.filling import fill, left_by_builds
 from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
@@ -126,10 +126,36 @@ class DatabaseIndex:
         return digest({"vectors": self.source, "dim": self.documents.width, "kind": self.kind, "of": self.settings})
 
     def keep(self) -> None:
-        """Write down that a version has the collection, so that no later build takes it."""
-        bundle = self.database.collections(self.alias)[self.name]
-        assert bundle is not None, "it was checked when it was opened"
-        self.database.describe(self.name, Description(bundle.bundle, self.built_of, len(self), kept=True))
+        """Write down that a published version has the collection, so that no later build takes it.
+
+        The version is published first: a process that is killed before that leaves a collection that the next build
+        takes or removes, and one that is killed after it a version that is asked to keep its own when it is used next.
+
+        Raises:
+            UnavailableError: the database does not answer.
+            UserError: the collection is gone, or is another one.
+        """
+        found = self.database.collections(self.alias).get(self.name)
+        if found is None or (found.source, found.rows) != (self.built_of, len(self)):
+            self.check()  # which says what is wrong
+        elif not found.kept:
+            self.database.describe(self.name, replace(found, kept=True))
+
+    def remove_left(self, identity: str, published: Collection[int], dry_run: bool = False) -> list[str]:
+        """Remove from this database what builds of the bundle left that did not end; no build may be at work.
+
+        Args:
+            identity: of the bundle.
+            published: numbers of its versions.
+            dry_run: whether to remove nothing.
+
+        Returns:
+            The names of the collections.
+        """
+        left = left_by_builds(self.database.collections(self.alias), identity, published)
+        for name in () if dry_run else left:
+            self.database.drop(name)
+        return left
 
     def show(self) -> None:
         """Let the database's alias, which other readers ask, name the collection."""

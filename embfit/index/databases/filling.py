@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from embfit.errors import UserError
 from embfit.index.databases.database import SEPARATOR, Database, Description, version_of
 from embfit.index.protocol import Publication
 from embfit.progress import progress
-from embfit.records import Collection
+from embfit.records import Collection as Documents
 from embfit.text_digests import DIGESTS
 from embfit.vectors import Vectors
 
@@ -43,7 +43,7 @@ def fill(
     wanted = Description(publication.identity, source, len(vectors))
     database.shown(publication.bundle)  # what others are to read it by must be free, which is better known before
     there = database.collections(publication.bundle)
-    left = [known for known, found in there.items() if _is_left(known, found, publication)]
+    left = left_by_builds(there, publication.identity, publication.published)
     if name in there and name not in left:
         raise UserError(
             f"{database.place} has a collection {name} already, of another bundle; rename the bundle (bundle.name), or "
@@ -65,11 +65,19 @@ def fill(
     return name
 
 
-def _is_left(name: str, found: Description | None, publication: Publication) -> bool:
-    """Say whether a collection was left by a build of this bundle that did not end."""
-    if found is None or found.kept or found.bundle != publication.identity:
-        return False
-    return version_of(name) not in publication.published
+def left_by_builds(there: Mapping[str, Description | None], identity: str, published: Collection[int]) -> list[str]:
+    """Return the collections of a bundle that were left by builds which did not end, or that one is filling.
+
+    Args:
+        there: the collections of the bundle's name (`Database.collections`).
+        identity: of the bundle (`Publication.identity`).
+        published: numbers of its versions.
+    """
+    return [
+        name
+        for name, found in there.items()
+        if found is not None and found.bundle == identity and not found.kept and version_of(name) not in published
+    ]
 
 
 def _add_missing(
@@ -89,7 +97,7 @@ def _add_missing(
             advance(len(part))
 
 
-def readable_columns(documents: Collection, texts: bool) -> Mapping[slice, pa.Table]:
+def readable_columns(documents: Documents, texts: bool) -> Mapping[slice, pa.Table]:
     """Return the documents' columns that others may read, as Arrow tables by slices of rows.
 
     Args:

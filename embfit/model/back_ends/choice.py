@@ -11,7 +11,7 @@ import logging
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version as release
@@ -35,10 +35,11 @@ from embfit.model.back_ends.graph import (
     check_installed,
     installed,
 )
+from embfit.model.back_ends.static_int8 import read_quantized
 from embfit.model.compiled import hidden_states
 from embfit.model.encoder import Encoder
 from embfit.model.fingerprint import backbone_fingerprint
-from embfit.model.precision import Precision, multiplies_bf16
+from embfit.model.precision import EncoderPrecision, Precision, by_pytorch, multiplies_bf16
 from embfit.store import Store
 from embfit.tokens import ATTENDED, SCORED, Tokens
 
@@ -49,30 +50,37 @@ BackEndChoice: TypeAlias = Literal["torch", "onnx", "openvino", "auto"]
 GRAPHS = 1  # version of the store's graphs
 TIMES = 1  # and of its timings
 SHAPES = ((1, 4), (3, 17), (2, 64), (1, 256))  # texts and tokens of the batches that a graph is held to PyTorch on
-LIMITS: dict[GraphPrecision, float] = {"fp32": 1e-3, "bf16": 5e-2}  # of the distance of two vectors by their length
+LIMITS: Mapping[GraphPrecision, float] = {"fp32": 1e-3, "bf16": 5e-2}  # of the distance of two vectors by their length
 TIMED = ((1, 16), (8, 128))  # a query, and a batch of documents
 ROUNDS = 5
 
 
 def choose_back_end(
-    encoder: Encoder, back_end: BackEndChoice, precision: Precision, store: Store | None, setting: str = "model.backend"
+    encoder: Encoder,
+    back_end: BackEndChoice,
+    precision: EncoderPrecision,
+    store: Store | None,
+    setting: str = "model.backend",
 ) -> None:
     """Have an encoder compute by a back end from now on; one that is not PyTorch's takes it out of training.
 
     Args:
         encoder: is changed in place.
         back_end: which; `auto` is the fastest of those that are installed, and PyTorch on a GPU.
-        precision: what it computes in; auto is bf16 where back end and CPU multiply it.
+        precision: what it computes in; auto is bf16 where back end and CPU multiply it. int8 is the graph in the
+            folder that the encoder was loaded from.
         store: keeps graphs and timings; None keeps them as long as the encoder.
         setting: the setting that asks for it, for messages.
 
     Raises:
         ConfigError: it is not installed, or computes neither on this device nor in this precision.
-        UserError: the model cannot be converted, or its graph gives other vectors.
+        UserError: the model cannot be converted, or its graph gives other vectors; or its folder has no graph in int8.
     """
     store = store or Store(enabled=False)
+    if precision == "int8" and back_end != "onnx":
+        raise ConfigError(f"int8 is ONNX Runtime's, and {setting}={back_end}; set {setting}=onnx")
     if back_end == "auto":
-        encoder.graph = _fastest(encoder, precision, store)
+        encoder.graph = _fastest(encoder, by_pytorch(precision), store)
     elif back_end == "torch":
         encoder.graph = None
     else:
@@ -82,7 +90,10 @@ def choose_back_end(
                 f"{setting}={back_end} computes on a CPU, and the model is on {encoder.device}; set {setting}=torch, "
                 "or trainer=cpu"
             )
-        encoder.graph = _graph(encoder, back_end, graph_precision(back_end, precision), store)
+        if precision == "int8":
+            encoder.graph = read_quantized(encoder, Path(encoder.source))
+        else:
+            encoder.graph = convert_backbone(encoder, back_end, graph_precision(back_end, precision), store)
 
 
 def graph_precision(back_end: GraphBackEnd, asked: Precision) -> GraphPrecision:
@@ -136,8 +147,12 @@ class HiddenStates(nn.Module):
         return hidden_states(self.backbone, input_ids, attention_mask, self.options)
 
 
-def _graph(encoder: Encoder, back_end: GraphBackEnd, precision: GraphPrecision, store: Store) -> Graph:
-    """Return the graph of an encoder's backbone, converted unless the store has it."""
+def convert_backbone(encoder: Encoder, back_end: GraphBackEnd, precision: GraphPrecision, store: Store) -> Graph:
+    """Return the graph of an encoder's backbone in fp32 or bf16, converted unless the store has it.
+
+    Raises:
+        UserError: the model cannot be converted, or its graph gives other vectors.
+    """
     precisions: list[GraphPrecision] = ["fp32"]
     if back_end == "openvino" and multiplies_bf16(torch.device("cpu")):
         precisions.append("bf16")
@@ -176,7 +191,7 @@ def _fastest(encoder: Encoder, precision: Precision, store: Store) -> Graph | No
     graphs: dict[str, Graph] = {}
     for back_end in there:
         try:
-            graphs[back_end] = _graph(encoder, back_end, graph_precision(back_end, precision), store)
+            graphs[back_end] = convert_backbone(encoder, back_end, graph_precision(back_end, precision), store)
         except ConfigError:
             continue  # it has not this precision
         except UserError as error:

@@ -25,7 +25,7 @@ from embfit.errors import ConfigError
 
 BackEnd: TypeAlias = Literal["torch", "onnx", "openvino"]
 GraphBackEnd: TypeAlias = Literal["onnx", "openvino"]
-GraphPrecision: TypeAlias = Literal["fp32", "bf16"]
+GraphPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 INPUTS = ("input_ids", "attention_mask")
 HIDDEN = "token_embeddings"  # the graph's output: [N, L, H], as Optimum and TEI name it

@@ -1,0 +1,215 @@
+"""Static int8: a graph whose products with weights ONNX Runtime computes in 8 bits.
+
+The range of each activation is measured once, on calibration texts, and stands in the graph. So a text's vector does
+not depend on the texts beside it. Dynamic int8 takes one scale over a whole batch, and there it does (MiniLM: up to
+1.3e-2 of 1 - cosine). Weights have a scale for each output channel. Attention's own products, norms and softmax stay
+fp32.
+
+A quantised graph lies in its model's folder, since weights alone do not say what it computes. Checked with ONNX Runtime
+1.32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as release
+from pathlib import Path
+
+import numpy as np
+
+from embfit.atomic_files import FileFacts, write_text
+from embfit.errors import UserError, first_line, is_disk_full
+from embfit.model.back_ends.graph import INPUTS, Graph
+from embfit.model.encoder import Encoder
+from embfit.model.fingerprint import backbone_fingerprint
+from embfit.store import Store, digest
+from embfit.tokens import ATTENDED, Tokens
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of the store's quantised graphs
+PRODUCTS = ("MatMul", "Gemm")
+FOLDER, GRAPH, RECORD = "onnx", "model_int8.onnx", "int8.json"  # in a model's folder
+REMEDY = "task=quantize makes one: embfit quantize model=custom model.path=FOLDER data=beir data.path=DIR"
+
+
+@dataclass(frozen=True)
+class Int8Record:
+    """What stands beside a quantised graph.
+
+    Args:
+        backbone: identifies the weights that it was made of (`backbone_fingerprint`).
+        calibration: identifies the tokens that it was calibrated on.
+        texts: how many texts those are of.
+        full_range: whether weights have 8 bits and not 7. x86 processors without VNNI add up pairs of products in 16
+            bits, which 8 bits overflow.
+        onnxruntime: its release.
+    """
+
+    backbone: str
+    calibration: str
+    texts: int
+    full_range: bool
+    onnxruntime: str
+
+
+def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store) -> Graph:
+    """Return an encoder's graph in static int8; made once for the same weights and calibration.
+
+    Args:
+        encoder: whose backbone it is.
+        graph: of ONNX Runtime in fp32.
+        tokens: the calibration texts, with their prompts.
+        store: keeps it.
+
+    Raises:
+        UserError: ONNX Runtime cannot quantise the graph.
+    """
+    calibration = digest({"ids": _digest(tokens.ids), "lengths": _digest(tokens.lengths)})
+    record = Int8Record(
+        backbone_fingerprint(encoder.backbone), calibration, len(tokens), _multiplies_8_bits(), release("onnxruntime")
+    )
+
+    def build(folder: Path) -> None:
+        log.info("quantising %s on %d texts", encoder.source, len(tokens))
+        try:
+            _write_static_int8(graph.path, folder / GRAPH, _Batches(encoder, tokens), record.full_range)
+        except Exception as error:  # it raises what it likes
+            if is_disk_full(error):
+                raise
+            raise UserError(f"{encoder.source} cannot be quantised: {first_line(error)}") from error
+        write_text(folder / RECORD, json.dumps(asdict(record), indent=2) + "\n")
+
+    folder = store.entry("int8_graphs", asdict(record), build, version=VERSION)
+    return _open(folder, encoder.max_length, store)
+
+
+def read_quantized(encoder: Encoder, folder: Path) -> Graph:
+    """Return the quantised graph in a model's folder.
+
+    Args:
+        encoder: was loaded from the folder.
+        folder: the model's.
+
+    Raises:
+        UserError: there is none, it is of other weights, or this processor would compute it wrongly.
+    """
+    place = folder / FOLDER
+    if not (place / RECORD).is_file() or not (place / GRAPH).is_file():
+        raise UserError(f"model.precision=int8: {folder} has no graph in int8; {REMEDY}")
+    record = _read(place / RECORD)
+    if record.backbone != backbone_fingerprint(encoder.backbone):
+        raise UserError(f"{place / GRAPH} was made of other weights than {folder} has; {REMEDY}")
+    if record.full_range and not _multiplies_8_bits():
+        raise UserError(
+            f"{place / GRAPH} was made for processors that multiply 8 bits (VNNI), and this one would overflow; make "
+            "one here (task=quantize), or set model.precision=fp32"
+        )
+    return _open(place, encoder.max_length, None)
+
+
+def copy_quantized(graph: Graph, folder: Path) -> None:
+    """Copy a quantised graph into a model's folder."""
+    (folder / FOLDER).mkdir(exist_ok=True)
+    for name in (GRAPH, RECORD):
+        shutil.copyfile(graph.path.parent / name, folder / FOLDER / name)
+
+
+def _open(folder: Path, longest: int, kept: object) -> Graph:
+    facts = {"graph": FileFacts.of(folder / GRAPH).sha256, "calibration": _read(folder / RECORD).calibration}
+    return Graph("onnx", "int8", folder / GRAPH, longest, digest(facts), kept)
+
+
+def _read(path: Path) -> Int8Record:
+    try:
+        return Int8Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); make the graph again (task=quantize)") from error
+
+
+class _Batches:
+    """Batches of calibration texts, as ONNX Runtime's `CalibrationDataReader` gives them: one by one, then None."""
+
+    def __init__(self, encoder: Encoder, tokens: Tokens) -> None:
+        self._batches = self._padded(encoder, tokens)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+    @staticmethod
+    def _padded(encoder: Encoder, tokens: Tokens) -> Iterator[dict[str, np.ndarray]]:
+        for texts in encoder.plan(tokens):
+            ids, roles = tokens.padded(texts, encoder.pad_id, encoder.pads_left)
+            yield dict(zip(INPUTS, (ids.numpy(), (roles & ATTENDED).numpy()), strict=True))
+
+
+def _write_static_int8(source: Path, path: Path, batches: _Batches, full_range: bool) -> None:
+    from onnx import TensorProto
+    from onnxruntime import quantization
+
+    with _quiet():
+        quantization.quantize_static(
+            source,
+            path,
+            batches,
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=list(PRODUCTS),
+            nodes_to_quantize=_products_with_weights(source),
+            per_channel=True,
+            reduce_range=not full_range,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+                "DefaultTensorType": TensorProto.FLOAT,
+                "WeightSymmetric": True,
+            },
+        )
+
+
+def _products_with_weights(path: Path) -> list[str]:
+    """Return the names of a graph's products of which one side is constant.
+
+    Raises:
+        UserError: there is none.
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    constant = {one.name for one in graph.initializer}
+    found = [node.name for node in graph.node if node.op_type in PRODUCTS and node.input[1] in constant and node.name]
+    if not found:
+        raise UserError("its graph has no product with weights")
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back the advice that ONNX Runtime's quantisation logs on the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+def _multiplies_8_bits() -> bool:
+    """Say whether products of 8 bits are added up in 32 here: x86 does so with VNNI, and other processors anyway."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(flag in flags.read_text() for flag in (" avx512_vnni", " avx_vnni"))
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

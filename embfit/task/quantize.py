@@ -1,0 +1,204 @@
+"""`task=quantize`: a model whose products with weights are computed in 8 bits, held to the one in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from embfit.bundle.quality import sample_queries
+from embfit.compose.tasks import task
+from embfit.errors import ConfigError, UserError
+from embfit.evaluator import Retrieval
+from embfit.evaluator.metrics import answerable
+from embfit.evaluator.systems import evaluate_encoder
+from embfit.index import ExactIndex
+from embfit.model import Encoder, EncoderChoice, LateInteractionEncoder, save_encoder
+from embfit.model.back_ends.choice import choose_back_end, convert_backbone
+from embfit.model.back_ends.static_int8 import quantize_graph
+from embfit.model.fingerprint import frozen
+from embfit.model.lora import has_adapter, merge
+from embfit.records import Collection, Comparison, Report
+from embfit.run.folder import RunFolder
+from embfit.store import Store
+from embfit.task.closing import REPORT, close
+from embfit.task.facts import describe
+from embfit.task.parts import Data
+from embfit.tokens import Tokens, concatenate
+from embfit.vectors import Vectors, unit_length
+
+HELD_OUT = 500  # documents that vectors are compared on, at most
+FIRST = 10  # documents of a query that count
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far int8's vectors are fp32's, on documents that were not calibrated on.
+
+    Args:
+        documents: how many there are.
+        queries: how many were asked about them.
+        cosine: of a vector with fp32's, the mean.
+        lowest_cosine: the least of them.
+        overlap: share of a query's first ten of the documents that is the same, the mean.
+    """
+
+    documents: int
+    queries: int
+    cosine: float
+    lowest_cosine: float
+    overlap: float
+
+    @property
+    def sentence(self) -> str:
+        """What is printed of it."""
+        return (
+            f"of {self.documents:,} documents left out of the calibration: cosine {self.cosine:.4f} with fp32's "
+            f"vectors (lowest {self.lowest_cosine:.4f}), and {self.overlap:.1%} of the first {FIRST} of "
+            f"{self.queries} queries"
+        )
+
+
+@task(outputs=(*REPORT, "model"))
+def quantize(
+    data: Data,
+    model: EncoderChoice,
+    evaluator: Retrieval,
+    store: Store,
+    run: RunFolder,
+    seed: int,
+    texts: Annotated[int, Field(ge=1)] = 256,
+    tolerance: Unit = 0.02,
+    overlap: Unit = 0.8,
+) -> Report:
+    """Quantise a model to static int8 on a collection's texts, and keep it if it is as good as in fp32.
+
+    It is calibrated on documents and training queries. Where the evaluator's split is judged, `tolerance` decides,
+    else `overlap`. A model that passes is in `model/` of the run folder, for `model.backend=onnx model.precision=int8`.
+
+    Args:
+        data: has the texts, and judgements, where there are any.
+        model: is quantised.
+        evaluator: measures both.
+        store: keeps graphs and vectors.
+        run: gets the model and the report.
+        seed: draws the texts.
+        texts: documents that it is calibrated on, and as many training queries, at most.
+        tolerance: by how much the first metric may be lower than in fp32: the lower end of the paired 95 % interval of
+            the difference is held to it.
+        overlap: least share of queries' first ten documents that is the same as in fp32, where nothing is judged.
+
+    Raises:
+        ConfigError: onnxruntime is not installed, or there are too few documents.
+        UserError: the model cannot be quantised, or is not as good.
+    """
+    with run.stage("load data"):
+        collection = data.load(store)
+        if len(collection.corpus) < 2 * FIRST:
+            raise ConfigError(
+                f"{collection.name} has {len(collection.corpus)} documents; int8 is calibrated on some and held to "
+                f"fp32 on others, for which {2 * FIRST} are needed"
+            )
+    with run.stage("load model"):
+        encoder = replace(model, backend="torch", precision="fp32").load("cpu", store=store)
+        if has_adapter(encoder.backbone):
+            merge(encoder.backbone)
+        choose_back_end(encoder, "onnx", "fp32", store)
+    context = evaluator.context(collection, store, model, ("cpu",), lambda: encoder)
+    judged = bool(answerable(collection.qrels.get(evaluator.split, {})))
+    rows = np.random.default_rng(seed).permutation(len(collection.corpus))
+    count = min(texts, len(rows) // 2)
+    held_out = _HeldOut(
+        list(collection.document_texts(rows[count : count + HELD_OUT].tolist())),
+        sample_queries(collection, evaluator.split),
+    )
+    with frozen(encoder):
+        with run.stage("evaluate fp32"):
+            plain, before = held_out.vectors(encoder), [evaluate_encoder("fp32", encoder, context)] if judged else []
+        with run.stage("quantize"):
+            tokens = _calibration(encoder, collection, rows[:count], seed)
+            fp32 = convert_backbone(encoder, "onnx", "fp32", store)
+            encoder.graph = quantize_graph(encoder, fp32, tokens, store)
+        with run.stage("evaluate int8"):
+            agreement = _compare(plain, held_out.vectors(encoder))
+            after = [evaluate_encoder("int8", encoder, context)] if judged else []
+        comparisons = [found for a, b in zip(before, after, strict=True) for found in evaluator.compare(a, b)]
+        passed, said = _gate(comparisons, agreement, tolerance, overlap)
+        folder = run.dir / "model"
+        if passed:
+            with run.stage("save"):
+                save_encoder(encoder, folder)
+    report = Report(
+        task="quantize",
+        evaluations=[*before, *after],
+        comparisons=comparisons,
+        data=describe(collection),
+        timings=run.timings,
+        sections={"int8": {"passed": passed, "said": said, "texts": len(tokens), **asdict(agreement)}},
+    )
+    sentences = [agreement.sentence, f"{'passed' if passed else 'FAILED'}  {said}"]
+    if passed:
+        choice = "colbert" if isinstance(encoder, LateInteractionEncoder) else "custom"
+        sentences.append(f"use it: model={choice} model.path={folder} model.backend=onnx model.precision=int8")
+    close(report, run, collection, [("model", str(folder))] if passed else [], sentences=sentences)
+    if not passed:
+        raise UserError(f"{encoder.source} is not as good in int8: {said}; use model.backend=onnx in fp32, or openvino")
+    return report
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Texts that vectors are compared on."""
+
+    documents: Sequence[str]
+    queries: Sequence[str]
+
+    def vectors(self, encoder: Encoder) -> tuple[Vectors[np.ndarray], Vectors[np.ndarray]]:
+        """Return the vectors of the documents and of the queries."""
+        return encoder.embed(self.documents, "document"), encoder.embed(self.queries, "query")
+
+
+def _calibration(encoder: Encoder, collection: Collection, documents: np.ndarray, seed: int) -> Tokens:
+    """Return the tokens of documents, and of as many queries that train, where there are so many."""
+    trains = sorted(collection.query_rows[query] for query in answerable(collection.qrels.get("train", {})))
+    queries = np.random.default_rng(seed).permutation(trains)[: len(documents)].astype(int).tolist()
+    parts = [encoder.tokenize(collection.document_texts(documents.tolist()), "document")]
+    if queries:
+        parts.append(encoder.tokenize(collection.query_texts(queries), "query"))
+    return concatenate(parts)
+
+
+def _compare(
+    plain: tuple[Vectors[np.ndarray], Vectors[np.ndarray]], quantized: tuple[Vectors[np.ndarray], Vectors[np.ndarray]]
+) -> Agreement:
+    """Compare the vectors of the same documents and queries."""
+    cosines = np.einsum("vd,vd->v", unit_length(plain[0].rows), unit_length(quantized[0].rows))
+    before, after = (_first(*vectors) for vectors in (plain, quantized))
+    shares = [len({*ours} & {*theirs}) / len(ours) for ours, theirs in zip(before, after, strict=True)]
+    return Agreement(len(plain[0]), len(plain[1]), float(cosines.mean()), float(cosines.min()), float(np.mean(shares)))
+
+
+def _first(documents: Vectors[np.ndarray], queries: Vectors[np.ndarray]) -> list[list[int]]:
+    """Return the rows of each query's first documents."""
+    _, rows = ExactIndex(documents).search(queries, min(FIRST, len(documents)))
+    found: list[list[int]] = rows.tolist()
+    return found
+
+
+def _gate(
+    comparisons: Sequence[Comparison], agreement: Agreement, tolerance: float, overlap: float
+) -> tuple[bool, str]:
+    """Say whether int8 is as good as fp32, and what was found, beside the limit."""
+    if not comparisons:
+        said = f"{agreement.overlap:.4f} of the first {FIRST} documents are fp32's, limit task.overlap={overlap:g}"
+        return agreement.overlap >= overlap, said
+    first = comparisons[0]
+    lower = first.difference if first.ci95 is None else first.ci95[0]
+    interval = "" if first.ci95 is None else f", 95 % interval {first.ci95[0]:+.4f} to {first.ci95[1]:+.4f}"
+    said = f"{first.metric} {first.difference:+.4f} against fp32{interval}; limit task.tolerance={tolerance:g}"
+    return lower >= -tolerance, said
