@@ -217,6 +217,23 @@ def teacher_is_learnt_from(values: Values) -> Iterator[Problem]:
         yield Problem("teacher", "gives scores that this loss does not read; set loss=distill, or teacher=none")
 
 
+def lists_have_negatives(values: Values) -> Iterator[Problem]:
+    """What learns the order of lists needs negatives in them; generated queries have those alone that a miner finds."""
+    task, teacher, generator = (target_at(values.get(group)) for group in ("task", "teacher", "generator"))
+    losses = [target_at(node) for _, node in _nodes(values.get("loss"), "loss")]
+    on_lists = any(getattr(loss.call, "on_lists", False) for loss in losses if loss is not None)
+    teaches = teacher is not None and getattr(teacher.call, "gives_scores", False)
+    if not (on_lists or teaches) or task is None or not {"miner", "loss", "generator"} <= task.parameters.keys():
+        return
+    writes = generator is not None and hasattr(generator.call, "generate")
+    found = [target_at(node) for _, node in _nodes(values.get("miner"), "miner")]
+    known = [miner for miner in found if miner is not None]
+    if writes and known and not any(getattr(miner.call, "finds_negatives", True) for miner in known):
+        learner = "a teacher learns" if teaches else "this loss learns"
+        message = f"finds no negatives for generated queries, and {learner} to put them below the positives"
+        yield Problem("miner", f"{message}; set miner=hybrid miner.miner.negatives=8" + ", or teacher=none" * teaches)
+
+
 def locations_are_there(values: Values) -> Iterator[Problem]:
     """A model or file that is named as a path is looked for before there is any work."""
     measured = (values.get("task") or {}).get("systems") or []
@@ -303,6 +320,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     compiled_layers_are_kept,
     callbacks_have_no_work_of_ours,
     teacher_is_learnt_from,
+    lists_have_negatives,
     locations_are_there,
     addresses_can_be,
     groups_fit_task,

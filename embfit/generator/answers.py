@@ -58,11 +58,13 @@ class ModelReply:
         text: what the model has written.
         input: the number of tokens that it read; None where the server does not say.
         output: the number of tokens that it wrote; None where the server does not say.
+        is_finished: whether it had come to its end when the server stopped it.
     """
 
     text: str
     input: int | None
     output: int | None
+    is_finished: bool = True
 
 
 def read_reply(body: str, form: Form) -> ModelReply:
@@ -85,7 +87,7 @@ def read_reply(body: str, form: Form) -> ModelReply:
     usage = answer.get("usage")
     counts = [usage.get(key) if isinstance(usage, dict) else None for key in ("prompt_tokens", "completion_tokens")]
     read, written = (count if type(count) is int and count >= 0 else None for count in counts)
-    return ModelReply(text, read, written)
+    return ModelReply(text, read, written, choice.get("finish_reason") != "length")
 
 
 def read_queries(text: str, count: int, form: Form) -> list[str]:

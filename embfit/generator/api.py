@@ -90,7 +90,9 @@ class ApiGenerator(ModelServer):
         return f"api ({self.model})"
 
     def example_pool(self, collection: Collection) -> list[StyleExample]:
-        """Return the examples that requests may show."""
+        """Return the examples that requests may show; general ones where a base model would have none."""
+        if self.form == "completion":
+            return self.examples.load_or_general(collection, self.seed)
         return self.examples.load(collection, self.seed)
 
     def plan(self, collection: Collection, documents: Sequence[SourceDocument]) -> list[QueryRequest]:

@@ -150,8 +150,9 @@ class Asking:
 
     async def _post(self, sending: _Sending, attempt: int) -> float | None:
         sent, structured = time.monotonic(), self.structured
+        again = self.journal.outcomes(sending.request.id).count("malformed")  # in earlier runs, too
         try:
-            answer = await self.client.post(self.settings.body(sending.request, structured, sending.malformed))
+            answer = await self.client.post(self.settings.body(sending.request, structured, again))
         except LostError as lost:
             spent = None if lost.sent else Spending()  # what was never read costs nothing
             self.journal.record(attempt, self.scope, "failed" if lost.sent else "unsent", "planned", str(lost), spent)
@@ -191,6 +192,8 @@ class Asking:
         try:
             reply = read_reply(answer.text, self.settings.form)
             spent = self.settings.cost(reply)
+            if self.settings.form == "completion" and not reply.is_finished:  # half a JSON says so by itself
+                raise MalformedError(f"it is cut off at {self.group}.max_tokens={self.settings.max_tokens}")
             self.settings.expected.read(reply.text, request.entry.count, self.settings.form)
         except MalformedError as error:
             sending.malformed += 1

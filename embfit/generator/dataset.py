@@ -27,6 +27,8 @@ COLUMNS = pa.schema(
         "review": pa.string(), "positive": pa.string(),
     }
 )  # fmt: skip
+QUERIES, HELD_OUT = "queries.parquet", "queries-held-out.parquet"
+"""Files of a run folder: all queries, but for those that another generator wrote about documents held out."""
 HEADER = "query-id\tcorpus-id\tscore\n"
 BLOCK = 4096
 

@@ -82,6 +82,12 @@ class Filters:
             )
         if self.cross_encoder.model is not None and not self.rankers:
             raise ValueError("cross_encoder ranks what the rankers find, and there are none; name dense, bm25 or both")
+        most = self.cross_encoder.candidates * len(self.rankers)  # others than the query's own document
+        if self.cross_encoder.model is not None and self.cross_encoder.rank > most:
+            raise ValueError(
+                f"cross_encoder.rank={self.cross_encoder.rank} drops nothing: a document is ranked among {most} others "
+                f"at most; lower it, or raise cross_encoder.candidates={self.cross_encoder.candidates}"
+            )
 
     @property
     def need_encoder(self) -> bool:
@@ -101,6 +107,7 @@ class Filters:
         encoder: Callable[[], Encoder],
         store: Store,
         journals: Path | None = None,
+        device: str = "cpu",
     ) -> Marks:
         """Mark each query with what drops it.
 
@@ -111,6 +118,7 @@ class Filters:
             encoder: loads the base model; called only where it is needed.
             store: keeps embeddings and words.
             journals: the folder of the journal that a judge's grades are kept in.
+            device: what the cross-encoder computes on.
 
         Raises:
             ConfigError: the judge's server is not named, or its key is not set.
@@ -134,7 +142,7 @@ class Filters:
             _mark_where(marks, "round_trip", [not one for one in found], left)
         ranks = {name: _spread(values, left, len(queries)) for name, values in trip.ranks.items()}
         if self.cross_encoder.model is not None:
-            ranks["cross_encoder"] = self._ranked(queries, marks, left, trip, collection, encoder, store)
+            ranks["cross_encoder"] = self._ranked(queries, marks, left, trip, collection, device, store)
         judged = self._judged(queries, marks, collection, journals)
         return Marks(marks, ranks, runs, *judged)
 
@@ -145,7 +153,7 @@ class Filters:
         searched: Sequence[int],
         trip: RoundTrip,
         collection: Collection,
-        encoder: Callable[[], Encoder],
+        device: str,
         store: Store,
     ) -> list[int | None]:
         """Mark what the cross-encoder ranks too low; return the ranks of what it was asked about."""
@@ -158,7 +166,7 @@ class Filters:
             left,
             [queries[place].row for place in left],
             {name: rows[kept] for name, rows in trip.found.items()},
-            str(encoder().device),
+            device,
             store,
         )
         _mark_where(marks, "cross_encoder", [rank > self.cross_encoder.rank for rank in found], left)

@@ -96,13 +96,24 @@ class Journal:
                 f"{self.path} is no journal ({error}); move it, or name another: generator.journal=FILE"
             ) from error
 
-    def plan(self, entries: Sequence[JournalEntry], scope: str, again: Iterable[State] = ()) -> None:
+    def plan(
+        self,
+        entries: Sequence[JournalEntry],
+        scope: str,
+        again: Iterable[State] = (),
+        most_malformed: int | None = None,
+    ) -> int:
         """Write down what is to be asked for; what is known already stays as it is.
 
         Args:
             entries: all requests of a data set.
             scope: identifies the data set: its processes share one budget.
             again: ask again for requests in these states, `malformed` or `refused`.
+            most_malformed: the number of malformed answers to a request, in all runs, after which it is not asked for
+                again; None for no limit.
+
+        Returns:
+            The number of requests that are asked for again.
         """
         states = sorted(set(again) & {"malformed", "refused"})
         with self._transaction() as database:
@@ -113,16 +124,19 @@ class Journal:
             database.execute("DELETE FROM wanted")
             database.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", [(entry.id,) for entry in entries])
             marks = ", ".join("?" * len(states))
-            database.execute(
-                f"UPDATE requests SET state = 'planned' WHERE state IN ({marks}) AND id IN (SELECT id FROM wanted)",
-                states,
-            )
+            reopened = database.execute(
+                f"UPDATE requests SET state = 'planned' WHERE state IN ({marks}) AND id IN (SELECT id FROM wanted) "
+                "AND (state != 'malformed' OR (SELECT count(*) FROM attempts WHERE request = requests.id "
+                "AND outcome = 'malformed') < coalesce(?, 1e9))",
+                [*states, most_malformed],
+            ).rowcount
             database.execute(
                 "INSERT OR REPLACE INTO spending SELECT ?, coalesce(sum(requests), 0), coalesce(sum(tokens), 0), "
                 "coalesce(sum(cost), 0) FROM attempts WHERE request IN (SELECT id FROM wanted)",
                 [scope],
             )
         self.release_lost()
+        return reopened
 
     def release_lost(self) -> int:
         """Plan again what processes had sent that are no more; return how many requests that are.

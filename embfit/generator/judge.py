@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,8 +24,11 @@ from embfit.generator.plan import QueryRequest, SourceDocument, scope_of
 from embfit.store import digest
 from embfit.style.template import JUDGED, Template, read_template
 
+log = logging.getLogger(__name__)
+
 STYLE = "judge"  # in the journal, where queries have the name of their style
 GROUP = "generator.filters.judge"  # the key of these settings
+MOST_MALFORMED = 9  # answers about a pair without a grade, in all runs: three runs of three tries
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Judge(ModelServer):
     """Asks any server that speaks OpenAI's API to grade pairs from 0 (nothing to do with it) to 3 (the answer).
 
     Each pair is one request, recorded in a journal before it is sent and when it is answered, as requests for queries
-    are. A grade that is there is not asked for again, whatever the threshold.
+    are. A grade that is there is not asked for again, whatever the threshold. A pair without one is asked about by
+    later runs, since what stood in the way may be mended, and until nine answers in all had no grade.
     `ModelServer` documents what says where the server is and how it is asked.
 
     Args:
@@ -70,6 +76,7 @@ class Judge(ModelServer):
         document_words: the number of a document's words that are read.
         temperature: how freely the model draws its words; None leaves it to the server.
         max_tokens: the number of tokens of an answer at most.
+        again: ask again in another run about what was `malformed`, what was `refused`, both, or neither.
     """
 
     url: str | None = None
@@ -79,6 +86,7 @@ class Judge(ModelServer):
     document_words: Annotated[int, Field(ge=8)] = 350
     temperature: Annotated[float, Field(ge=0)] | None = 0.0
     max_tokens: Annotated[int, Field(ge=8)] = 100
+    again: tuple[Literal["malformed", "refused"], ...] = ("malformed",)
 
     def __post_init__(self) -> None:
         self.check(GROUP)
@@ -116,9 +124,10 @@ class Judge(ModelServer):
         scope = scope_of(requests)
         facts: dict[str, Any] = {}
         with Journal.at(self.journal, folder) as journal:
-            journal.plan([request.entry for request in requests], scope)
-            states = [journal.answer(request.entry).state for request in requests]
-            waiting = [one for one, state in zip(requests, states, strict=True) if state in ("planned", "sent")]
+            again = journal.plan([request.entry for request in requests], scope, self.again, MOST_MALFORMED)
+            if again:
+                log.info("%s gave no grade to %d pairs in an earlier run: asking again", self.model, again)
+            waiting = [one for one in requests if journal.answer(one.entry).state in ("planned", "sent")]
             if waiting:
                 different = list({request.id: request for request in waiting}.values())
                 done = len(requests) - len(waiting)
@@ -139,14 +148,32 @@ class Judge(ModelServer):
             read_grade(answer.text) if answer.state == "answered" and answer.text is not None else None
             for answer in answers
         ]
+        states = (answer.state for answer, grade in zip(answers, grades, strict=True) if grade is None)
+        lacking: Counter[str] = Counter(states)
+        if lacking:
+            log.warning("%s", self._ungraded(len(requests), lacking))
         told = {
             "judge": self.model,
             "judge_requests": len(requests),
-            "judge_unanswered": sum(grade is None for grade in grades),
+            "judge_unanswered": lacking.total(),
+            "judge_malformed": lacking["malformed"],
+            "judge_refused": lacking["refused"],
             "judge_tokens": spent.tokens,
             "judge_cost": spent.cost if self.price != Price() else None,
         }
         return Verdicts(grades, {**told, **facts})
+
+    def _ungraded(self, pairs: int, lacking: Counter[str]) -> str:
+        """Say how many pairs have no grade, and what to do about it."""
+        reasons = {"malformed": "because no answer had one", "refused": "because the server refused"}
+        if "malformed" in self.again:
+            reasons["malformed"] += f" (another run asks again, until {MOST_MALFORMED} answers had none)"
+        if "refused" not in self.again:
+            reasons["refused"] += f" ({GROUP}.again=[malformed,refused] asks again)"
+        said = [f"{lacking[state]:,} {words}" for state, words in reasons.items() if lacking[state]]
+        if waiting := lacking["planned"] + lacking["sent"]:
+            said.append(f"{waiting:,} not asked about yet")
+        return f"{lacking.total():,} of {pairs:,} pairs have no grade and are kept: {'; '.join(said)}"
 
     def _request(self, pair: JudgedPair) -> QueryRequest:
         document = " ".join(pair.document.split()[: self.document_words])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,9 +16,6 @@ from embfit.hints import Location
 from embfit.model.precision import Precision
 from embfit.records import Collection, Seed
 from embfit.style import FewShot, Style, StyleExample
-from embfit.style.template import find_template
-
-GENERAL = "general.jsonl"  # examples of every style, about nothing in particular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +95,6 @@ class LocalSettings(LanguageModelSettings):
 
     def example_pool(self, collection: Collection) -> list[StyleExample]:
         """Return the examples that prompts may show; general ones where a base model would have none."""
-        if self.form == "document" or not self.examples.count or self.examples.file or self.examples.split:
+        if self.form == "document":
             return self.examples.load(collection, self.seed)
-        return replace(self.examples, file=str(find_template(GENERAL))).load(collection, self.seed)
+        return self.examples.load_or_general(collection, self.seed)

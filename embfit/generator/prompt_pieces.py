@@ -22,11 +22,14 @@ class PromptPieces:
     Args:
         before: stand before every document, and are read once.
         after: stand between the document and the query.
+        ending: what they say, where a tokenizer may join its beginning with the document's end (a full stop and a line
+            break are one token of many); empty where they are tokens of a chat template.
         blank: whether a blank belongs in front of the document's text; tokenizers of words have it in the word.
     """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+    ending: str
     blank: bool
 
     def around(self, text: str, tokenizer: Any, most: int) -> list[int]:
@@ -35,8 +38,12 @@ class PromptPieces:
         A document that has `</s>` or `<|im_end|>` in its text has these characters, and not the tokens.
         """
         plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-        tokens = tokenizer(" " * self.blank + text, **plain)["input_ids"]
-        return [*tokens[:most], *self.after]
+        tokens: list[int] = tokenizer(" " * self.blank + text, **plain)["input_ids"]
+        if len(tokens) <= most and self.ending:  # as a server reads the whole
+            tokens = tokenizer(" " * self.blank + text + self.ending, **plain)["input_ids"]
+        else:
+            tokens = [*tokens[:most], *self.after]
+        return tokens
 
 
 def prompt_pieces(
@@ -81,7 +88,7 @@ def prompt_pieces(
     elif tokens and tokens[-1] == tokenizer.eos_token_id:
         tokens = tokens[:-1]
     behind = tokenizer(after, add_special_tokens=False, verbose=False)["input_ids"] if after else ending
-    return PromptPieces(tuple(tokens), tuple(behind), blank)
+    return PromptPieces(tuple(tokens), tuple(behind), after if form == "completion" else "", blank)
 
 
 def _turns(style: Style, examples: Sequence[StyleExample], tokenizer: Any, language: str | None) -> str:

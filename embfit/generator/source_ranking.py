@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,6 +16,8 @@ from embfit.model.precision import Precision
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,12 @@ class CrossEncoderFilter:
             for rows, source in zip(first, sources, strict=True)
         ]
         lists = Ragged.of([source, *rows] for rows, source in zip(others, sources, strict=True))  # the source first
+        if self.rank >= lists.lengths.max():
+            log.warning(
+                "generator.filters.cross_encoder.rank=%d drops nothing: of the documents that the rankers found, %d at "
+                "most are ranked for a query; lower it",
+                *(self.rank, lists.lengths.max()),
+            )
         pairs = np.stack([np.asarray(places, np.int64)[lists.owners], lists.values], axis=1)
         teacher = load_teacher(
             str(self.model), self.max_length, self.precision, device, self.revision, self.trust_remote_code

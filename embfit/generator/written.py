@@ -70,6 +70,7 @@ def filter_queries(
     encoder: Callable[[], Encoder],
     store: Store,
     journals: Path,
+    device: str,
 ) -> WrittenQueries:
     """Mark the queries that are unfit to train on.
 
@@ -80,9 +81,10 @@ def filter_queries(
         encoder: loads the base model; called only where a filter needs it.
         store: keeps embeddings and words.
         journals: the folder of the journal that a judge's grades are kept in.
+        device: what a cross-encoder computes on.
     """
     never = [*_evaluating(collection), *(example.query for example in made.examples)]
-    marks = generator.filters.apply(list(_looked_at(made)), collection, never, encoder, store, journals)
+    marks = generator.filters.apply(list(_looked_at(made)), collection, never, encoder, store, journals, device)
     return WrittenQueries(generator.name, made, marks)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,8 @@ class NoNegatives:
         judged: the judged negatives per query at most; None uses all.
         seed: the seed by which they are drawn if a query has more.
     """
+
+    finds_negatives: ClassVar[bool] = False
 
     judged: Annotated[int, Field(ge=0)] | None = MOST_JUDGED
     seed: Seed = 0

@@ -12,11 +12,11 @@ from typing import Any
 from embfit.data.beir import Beir
 from embfit.data.files import Parquet
 from embfit.errors import UserError
+from embfit.generator.dataset import HELD_OUT, QUERIES
 from embfit.records import Collection
 from embfit.review.run_data import read_run_data
 from embfit.store import Store
 
-QUERIES = "queries.parquet"
 CERTAIN = ("leak", "duplicate")  # marks that leave nothing to judge: the query is there already
 BEYOND = 1_000  # the rank of a document that was not found
 
@@ -26,7 +26,8 @@ class ReviewedTable:
     """The generated queries of a run.
 
     Args:
-        rows: one for each query, with the columns of `queries.parquet`.
+        rows: one for each query, with the columns of `queries.parquet` and `held_out`: whether another generator wrote
+            it to evaluate.
         collection: has their documents.
         store: keeps what is detected in the collection, such as its language.
         lost: how many queries are not among `rows`, since their document is gone or has changed.
@@ -62,12 +63,13 @@ def read_generated(folder: Path) -> ReviewedTable:
     first: dict[str, Mapping[str, Any]] = {}
     lost = set()
     digests, places = found.collection.document_digests["content"], found.collection.document_rows
-    for _, row in Parquet(folder / QUERIES):
-        place = places.get(row["document_id"])
-        if place is None or digests[place].as_py().hex() != row["document_digest"]:
-            lost.add(row["_id"])
-        else:
-            first.setdefault(row["_id"], row)
+    for name in (QUERIES, HELD_OUT):
+        for _, row in Parquet(folder / name) if (folder / name).is_file() else ():
+            place = places.get(row["document_id"])
+            if place is None or digests[place].as_py().hex() != row["document_digest"]:
+                lost.add(row["_id"])
+            else:
+                first.setdefault(row["_id"], {**row, "held_out": name == HELD_OUT})
     return ReviewedTable(list(first.values()), found.collection, found.store, len(lost - first.keys()))
 
 

@@ -23,7 +23,7 @@ SHOWN = {
 }
 """Columns of `queries.parquet` that a card shows first, and what they are called there."""
 
-NOT_SHOWN = ("seed", "temperature")  # numbers that say nothing of a query
+NOT_SHOWN = ("seed", "temperature", "held_out")  # say nothing of how good a query is
 
 
 def review_page(table: ReviewedTable, chosen: Sequence[Mapping[str, Any]]) -> CardPage:
@@ -78,6 +78,8 @@ def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in found.items():
         if value is not None:
             yield SHOWN.get(name, name.replace("_", " ")), f"{value:.2f}" if isinstance(value, float) else str(value)
+    if row.get("held_out"):
+        yield "held out", "evaluates, and does not train"
     ranks = [value for name, value in row.items() if name.startswith("rank_")]
     if ranks and not any(ranks):
         yield "ranks", "beyond 100, or not looked for"

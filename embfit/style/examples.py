@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,11 @@ from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
 from embfit.records import Collection
+from embfit.style.template import find_template
 from embfit.text_digests import digest_text
 
 SHOWN_WORDS = 100  # of an example's document
+GENERAL = "general.jsonl"  # examples of every style, about nothing in particular
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,17 @@ class FewShot:
         relevant = sorted(query for query, document in best.items() if judged[query][document] >= 1)
         drawn = np.random.default_rng(seed).permutation(len(relevant))[: self.pool]
         return [_of(collection, relevant[place], best[relevant[place]]) for place in sorted(drawn.tolist())]
+
+    def load_or_general(self, collection: Collection, seed: int) -> list[StyleExample]:
+        """Return the pool of examples, or general ones: a model that continues a text takes its form from them.
+
+        Raises:
+            ConfigError: the collection has no such split.
+            UserError: the file is missing or malformed.
+        """
+        if self.count and self.file is None and self.split is None:
+            return replace(self, file=str(find_template(GENERAL))).load(collection, seed)
+        return self.load(collection, seed)
 
     def choose(self, pool: Sequence[StyleExample], style: str, document: str, seed: int) -> list[StyleExample]:
         """Return the examples for a document's request.

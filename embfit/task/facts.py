@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from embfit.errors import UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judgements
 from embfit.evaluator.metrics import answerable
 from embfit.evaluator.provenance import same_source
 from embfit.index.language import detect_language
+from embfit.miner.miner import Mines
 from embfit.model import Encoder, Kind, tokenized
 from embfit.model.languages import model_languages
 from embfit.records import Collection
@@ -38,6 +40,20 @@ def warn_of_sources(collection: Collection, splits: Iterable[str]) -> None:
     for split in splits:
         if message := same_source(collection, split):
             log.warning("%s", message)
+
+
+def check_negatives(miner: Mines, collection: Collection) -> None:
+    """Refuse to learn the order of lists where no list has a negative, before anything is measured.
+
+    Raises:
+        UserError: the miner finds none, and the training split judges none.
+    """
+    judged = (grade for grades in collection.qrels.get("train", {}).values() for grade in grades.values())
+    if not getattr(miner, "finds_negatives", True) and not any(grade < 1 for grade in judged):
+        raise UserError(
+            f"{collection.name} has no training query with a negative, and miner=none finds none, so no list has an "
+            "order to learn; set miner=dense, or miner=hybrid miner.miner.negatives=8 beside a teacher"
+        )
 
 
 def can_validate(collection: Collection, split: str) -> bool:

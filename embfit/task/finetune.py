@@ -23,7 +23,7 @@ from embfit.store import Store
 from embfit.task.closing import REPORT, close
 from embfit.task.cross_encoder_trainee import CrossEncoderTrainee
 from embfit.task.encoder_trainee import EncoderTrainee
-from embfit.task.facts import can_validate, describe, warn_of_sources
+from embfit.task.facts import can_validate, check_negatives, describe, warn_of_sources
 from embfit.task.generated_data import Generation, Writer
 from embfit.task.parts import Data, Miner, Teacher
 from embfit.task.train_once import COSTLY, TRAINED
@@ -96,10 +96,14 @@ def finetune(
     decisions = None if review is None else read_decisions(Path(review))
     with run.stage("load data"):
         loaded = data.load(store)
-    generation = Generation(generator, evaluation, evaluator, load, store, run, labels, held_out, decisions)
+    generation = Generation(
+        generator, evaluation, evaluator, load, store, run, labels, held_out, devices.first, decisions
+    )
     trained_on = generation.apply(loaded)
     collection = trained_on.collection
     evaluator.check_splits(collection)
+    if getattr(loss, "on_lists", False) or not isinstance(teacher, NoTeacher):
+        check_negatives(miner, collection)
     warn_of_sources(collection, evaluator.splits)
     validating = can_validate(collection, evaluator.dev_split)
     context = evaluator.context(collection, store, trainee.first_stage, devices.all, load)

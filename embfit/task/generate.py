@@ -14,7 +14,7 @@ from pydantic import Field
 from embfit.compose.command_line import typed
 from embfit.compose.tasks import task
 from embfit.errors import UserError
-from embfit.generator.dataset import evaluation_splits, write_dataset, write_queries
+from embfit.generator.dataset import QUERIES, evaluation_splits, write_dataset, write_queries
 from embfit.generator.extractive import masked_documents
 from embfit.generator.generated import Estimate, Generates
 from embfit.generator.tally import describe_generation, why_none_is_kept
@@ -84,10 +84,10 @@ def generate(
     with run.stage("filter queries"):
         shown = {collection.query_ids[example.query_row] for example in pool if example.query_row is not None}
         splits, left = evaluation_splits(collection, shown, labels)
-        written = filter_queries(generator, made, collection, encoder, store, journals)
+        written = filter_queries(generator, made, collection, encoder, store, journals, devices.first)
         (written,), reviewed = apply_decisions([written], decisions)
     marks, kept = written.marks, written.kept
-    write_queries(run.dir / "queries.parquet", made.queries, marks, generator.name, answers_of(decisions))
+    write_queries(run.dir / QUERIES, made.queries, marks, generator.name, answers_of(decisions))
     facts = describe_generation(generator.name, made, marks, examples) | {"queries_left_out_of_evaluation": left}
     facts |= {**changes, **reviewed}
     earlier.replace(documents, kept)
@@ -134,7 +134,7 @@ def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str
     folder = run.dir / "dataset"
     source = shlex.quote(f"data.queries_from={{train: {name}}}")
     return [
-        ("queries", f"{facts['kept']:,} kept of {facts['generated']:,}: {run.dir / 'queries.parquet'}"),
+        ("queries", f"{facts['kept']:,} kept of {facts['generated']:,}: {run.dir / QUERIES}"),
         ("data", str(folder)),
         ("use it", f"python -m embfit data=beir {typed('data.path', str(folder))} {source}"),
     ]

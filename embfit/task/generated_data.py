@@ -12,7 +12,7 @@ from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judgements
 from embfit.generator import NoGenerator
-from embfit.generator.dataset import evaluation_splits, write_queries
+from embfit.generator.dataset import HELD_OUT, QUERIES, evaluation_splits, write_queries
 from embfit.generator.generated import GeneratedQuery, Generates
 from embfit.generator.masking import mask_positives, masked_texts
 from embfit.generator.plan import SourceDocument
@@ -79,6 +79,7 @@ class Generation:
         run: gets `queries.parquet`.
         labels: keep the collection's own training pairs beside the generated ones.
         held_out: the share of the documents that each synthetic split gets.
+        device: what a cross-encoder among the filters computes on.
         decisions: what people decided about generated queries, in the filters' place; None where they have not.
     """
 
@@ -90,6 +91,7 @@ class Generation:
     run: RunFolder
     labels: bool
     held_out: float
+    device: str
     decisions: Decisions | None = None
 
     def apply(self, collection: Collection) -> TrainingData:
@@ -208,16 +210,17 @@ class Generation:
         Returns:
             The queries of each generator with their marks, and what is to be said of people's decisions.
         """
-        parts: list[tuple[Generates, Sequence[SourceDocument], str]] = [(generator, documents, "queries.parquet")]
+        parts: list[tuple[Generates, Sequence[SourceDocument], str]] = [(generator, documents, QUERIES)]
         if not isinstance(self.evaluation, NoGenerator):
             train = [document for document in documents if document.row not in apart]
             others = [document for document in documents if document.row in apart]
-            parts = [(generator, train, "queries.parquet"), (self.evaluation, others, "queries-held-out.parquet")]
+            parts = [(generator, train, QUERIES), (self.evaluation, others, HELD_OUT)]
         filtered = []
         journals = journals_of(self.store, self.run.dir)
         for writer, about, _ in parts:
             made = writer.generate(collection, about, journals)
-            filtered.append(filter_queries(writer, made, collection, self.encoder, self.store, journals))
+            found = filter_queries(writer, made, collection, self.encoder, self.store, journals, self.device)
+            filtered.append(found)
         written, reviewed = apply_decisions(filtered, self.decisions)
         for found, (writer, about, name) in zip(written, parts, strict=True):
             answers = answers_of(self.decisions)

@@ -3,7 +3,8 @@
 Each row is a command line of its own, for each seed. Its figures go to `OUT/rows/ROW-SEED.json` when it has ended, and
 what is there is not run again; a row that was interrupted resumes. Figures are nDCG@10 on the test queries, all of them
 and those none of whose documents is relevant to a training query (`unseen`); fused ones are the reciprocal ranks of the
-model and BM25, added up. Nothing is chosen here: the rows are fixed, and test is measured once for each.
+model and BM25, added up. A row that ends in "then labels" trains the model of the row that is named before on labels,
+too, so that row comes first. Nothing is chosen here: the rows are fixed, and test is measured once for each.
 
     python scripts/benchmarks/from_documents.py DIR --label Claim --llm smollm2=FILE.gguf --llm gemma=FILE.gguf
     python scripts/benchmarks/from_documents.py DIR --label Claim --llm smollm2=FILE.gguf --rows "trained all smollm2"
@@ -42,6 +43,7 @@ RANKER = [  # by a cross-encoder that was trained on the same queries, alone; or
 ]  # fmt: skip
 BOTH = [*TAUGHT, "teacher=cross-encoder"]
 LEXICAL = [*TOPICAL, "loss.lexical=1"]  # for what the fused columns measure
+RUNS, SEED = "{runs}", "{seed}"  # in a row that begins with the model of another, which comes first
 K = 60  # of reciprocal ranks
 
 
@@ -105,6 +107,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
         yield f"trained all {model}, cross-encoder", [*whole, *RANKER]
         yield f"trained all {model}, hybrid and cross-encoder", [*whole, *BOTH]
         yield f"trained all {model}, lexical", [*whole, *LEXICAL]
+        first = f"{RUNS}/{slug(f'trained all {model}, hybrid')}-{SEED}/model"
+        yield f"trained all {model}, hybrid, then labels", ["model=custom", f"model.path={first}"]
         yield f"trained all {model}, labels", trained
         yield f"trained all {model}, labels, hybrid", [*trained, *TAUGHT]
 
@@ -129,16 +133,21 @@ def _styles(wanted: str) -> list[str]:
     return [f"generator.styles.{name}.share={int(name == wanted)}" for name in ("question", "keywords", "claim")]
 
 
+def slug(name: str) -> str:
+    """Return a row's name as files and folders have it."""
+    return name.replace(", ", "-").replace(" ", "-")
+
+
 def run_once(out: Path, data: Path, name: str, words: Sequence[str], seed: int, overrides: Sequence[str]) -> None:
     """Run one row with one seed, and write its figures, unless they are there."""
-    slug = f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-    record = out / "rows" / f"{slug}.json"
+    record = out / "rows" / f"{slug(name)}-{seed}.json"
     if record.is_file():
         return
-    folder = out / "runs" / slug
+    folder = out / "runs" / record.stem
     common = ["data=beir", f"data.path={data}", f"seed={seed}", "evaluator.depth=1000", f"run.dir={folder}"]
     store = [f"store.dir={out / 'store'}"]
     started = time.monotonic()
+    words = [word.replace(RUNS, str(out / "runs")).replace(SEED, str(seed)) for word in words]
     if not any(word.startswith("generator=") for word in words):
         overrides = [word for word in overrides if not word.startswith("generator.")]
     command = [sys.executable, "-m", "embfit", *words, *common, *store, *overrides]

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 from embfit.data import Beir
 from embfit.generator.decoding import CausalDecoding, Prompt, Sampling
 from embfit.generator.language_model import LanguageModel, ModelFiles
-from embfit.generator.local import GENERAL
 from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
 from embfit.store import Store
 from embfit.style import FewShot, Style
+from embfit.style.examples import GENERAL
 from embfit.style.template import find_template
 
 WAYS = ((True, True), (True, False), (False, True), (False, False))  # prefix cache, shared reading

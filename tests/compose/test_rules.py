@@ -8,6 +8,11 @@ INFONCE = {"_target_": "embfit.loss.InfoNCE"}
 DENSE = {"_target_": "embfit.evaluator.systems.DenseSystem"}
 FINETUNE = {"_target_": "embfit.task.finetune.finetune"}
 REFRESH = {"_target_": "embfit.task.refresh.refresh"}
+EXTRACTIVE = {"_target_": "embfit.generator.ExtractiveGenerator"}
+DISTILL = {"_target_": "embfit.loss.Distillation", "teacher": {"_target_": "embfit.loss.KL"}}
+RANKER = {"_target_": "embfit.teacher.CrossEncoderTeacher"}
+NO_MINER = {"_target_": "embfit.miner.NoNegatives"}
+HYBRID = {"_target_": "embfit.miner.HybridMiner", "miner": {"_target_": "embfit.miner.DenseMiner"}}
 ADAPTED = {"guide": None, "remine_every": None, "steps": None, "dropout": False, "batching": "by_document"}
 
 
@@ -279,6 +284,19 @@ def found(**values):
         ),
         ({"task": FINETUNE, "model": {"_target_": "acme.Ranker"}, "loss": {"_target_": "acme.Loss"}}, []),
         ({"task": {"_target_": "embfit.task.search.search"}, "query": "what"}, []),
+        ({"task": FINETUNE, "generator": EXTRACTIVE, "loss": DISTILL, "miner": NO_MINER}, []),
+        ({"task": FINETUNE, "generator": EXTRACTIVE, "loss": DISTILL, "teacher": RANKER, "miner": HYBRID}, []),
+        ({"task": FINETUNE, "loss": DISTILL, "teacher": RANKER, "miner": NO_MINER}, []),  # the data may have some
+        (
+            {"task": FINETUNE, "generator": EXTRACTIVE, "loss": DISTILL, "teacher": RANKER, "miner": NO_MINER},
+            [
+                (
+                    "miner",
+                    "finds no negatives for generated queries, and a teacher learns to put them below the positives; "
+                    "set miner=hybrid miner.miner.negatives=8, or teacher=none",
+                )
+            ],
+        ),
         (
             {"task": {"_target_": "embfit.task.search.search"}, "query": None},
             [("query", 'task=search needs a question: query="how to open a file"')],

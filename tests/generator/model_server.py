@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
+import sys
 import threading
 import time
 from collections import Counter
@@ -34,10 +35,10 @@ def queries(*texts: str) -> Answer:
     return says(json.dumps({"queries": list(texts)}))
 
 
-def says(text: str) -> Answer:
+def says(text: str, finish: str = "stop") -> Answer:
     """Answer with a text of the model's."""
     usage = {"prompt_tokens": INPUT, "completion_tokens": OUTPUT}
-    choice = {"message": {"role": "assistant", "content": text}, "text": text}
+    choice = {"message": {"role": "assistant", "content": text}, "text": text, "finish_reason": finish}
     return Answer(body=json.dumps({"choices": [choice], "usage": usage}).encode())
 
 
@@ -45,7 +46,16 @@ def about(body: Mapping[str, Any]) -> str:
     """Return the word that stands for the document of a request, such as `doc7`; else the document."""
     prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
     found = re.findall(r"doc\d+", prompt)
-    return found[-1] if found else prompt.split('"""')[1]
+    return found[-1] if found else prompt.split('"""')[1] if '"""' in prompt else prompt.rpartition("Document: ")[2]
+
+
+class _Server(ThreadingHTTPServer):
+    """Says nothing of clients that have gone."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong, unless the client has gone."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class ModelServer:
@@ -65,7 +75,7 @@ class ModelServer:
         self.times: list[float] = []
         self.most = self._now = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         scheme = "http"
         if certificate is not None:
@@ -94,7 +104,12 @@ class ModelServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                length = int(self.headers["Content-Length"])
+                content = self.rfile.read(length)
+                if len(content) < length:  # the client has gone while it sent
+                    self.close_connection = True
+                    return
+                body = json.loads(content)
                 with outer._lock:
                     before = outer.asked[about(body)]
                     outer.asked[about(body)] += 1

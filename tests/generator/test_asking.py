@@ -86,6 +86,15 @@ def test_a_completion_ends_at_the_line(tmp_path: Path, make_requests: Make) -> N
     assert read_queries(" how is doc1?\nDocument: next", 1, "completion") == ["how is doc1?"]
 
 
+def test_a_completion_that_was_cut_off_is_no_query(tmp_path: Path, make_requests: Make) -> None:
+    requests = make_requests(2, 1, "completion")
+    cut = says("how is the heart of", "length")
+    with ModelServer(lambda body, _: cut if about(body) == "doc1" else says("what is it?")) as server:
+        _, found = ask(server, tmp_path / "j", requests, replace(SETTINGS, form="completion"))
+    assert found == {"d0": "answered", "d1": "malformed"}
+    assert spent(tmp_path / "j", requests).tokens == 4 * USED  # the server said what it took
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

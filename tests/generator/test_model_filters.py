@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -37,13 +38,16 @@ def terms(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
+def never_loaded() -> Encoder:
+    raise AssertionError("no filter looks at vectors")
+
+
 def written(*rows: tuple[str, int]) -> list[FilteredText]:
     return [FilteredText(text, row, TEXTS[row % len(TEXTS)]) for text, row in rows]
 
 
 def test_a_cross_encoder_ranks_a_document_among_what_was_found(
     collection: Collection,
-    tiny_encoder: Encoder,
     tiny_ranker: CrossEncoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,9 +56,9 @@ def test_a_cross_encoder_ranks_a_document_among_what_was_found(
     store = Store(tmp_path / "store")
     asked = CrossEncoderFilter(model=str(tmp_path / "ranker"), precision="fp32", rank=2)
     filters = replace(LOOSE, cross_encoder=asked)
-    plain = LOOSE.apply(written(*ASKED), collection, [], lambda: tiny_encoder, store)
+    plain = LOOSE.apply(written(*ASKED), collection, [], never_loaded, store)
     assert plain.ranks == {}
-    marks = filters.apply(written(*ASKED, ("Blood", 1)), collection, [], lambda: tiny_encoder, store)
+    marks = filters.apply(written(*ASKED, ("Blood", 1)), collection, [], never_loaded, store)
     for (text, row), rank in zip(ASKED, marks.ranks["cross_encoder"], strict=False):
         shared = [place for place, words in enumerate(TEXTS) if terms(text) & terms(words)]
         scores = {place: tiny_ranker.score([(text, TEXTS[place])])[0] for place in {*shared, row}}
@@ -68,7 +72,7 @@ def test_a_cross_encoder_ranks_a_document_among_what_was_found(
 
     monkeypatch.setattr(CrossEncoder, "score_batches", never)
     stricter = replace(filters, cross_encoder=replace(asked, rank=1), general=1)
-    again = stricter.apply(written(*ASKED, ("Blood", 1)), collection, [], lambda: tiny_encoder, store)
+    again = stricter.apply(written(*ASKED, ("Blood", 1)), collection, [], never_loaded, store)
     assert list(again.dropped_by[:4]) == ["cross_encoder" if rank > 1 else None for rank in ranks]
 
 
@@ -93,20 +97,50 @@ def test_a_judge_grades_each_pair_once(collection: Collection, tmp_path: Path) -
         assert marks.counts["judge"] == 1
         assert len(server.bodies) == 3 + 3
         assert marks.facts == {
-            "judge": "tiny", "judge_requests": 4, "judge_unanswered": 1, "judge_tokens": 6 * (INPUT + OUTPUT),
-            "judge_cost": None, "judge_out_of_budget": None,
+            "judge": "tiny", "judge_requests": 4, "judge_unanswered": 1, "judge_malformed": 1, "judge_refused": 0,
+            "judge_tokens": 6 * (INPUT + OUTPUT), "judge_cost": None, "judge_out_of_budget": None,
         }  # fmt: skip
         body = server.bodies[0]
         assert body["temperature"] == 0
         assert body["response_format"]["json_schema"]["schema"]["required"] == ["grade"]
-        assert judged(server, tmp_path, collection, least=1).dropped_by == [None] * 4
-        assert judged(server, tmp_path, collection, least=3).dropped_by == [None, "judge", "judge", None]
+        once = {"again": ()}
+        assert judged(server, tmp_path, collection, least=1, **once).dropped_by == [None] * 4
+        assert judged(server, tmp_path, collection, least=3, **once).dropped_by == [None, "judge", "judge", None]
         assert len(server.bodies) == 6  # other thresholds ask nothing
         other = tmp_path / "other"
         few = judged(server, other, collection, budget=Budget(requests=2), concurrency=1)
         assert sum(grade is not None for grade in few.grades) == 2
         assert str(few.facts["judge_out_of_budget"]).startswith("generator.filters.judge.budget.requests=2:")
         assert len(server.bodies) == 8
+
+
+def test_a_pair_without_a_grade_is_asked_about_again_nine_times_in_all(
+    collection: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lacking = "1 of 4 pairs have no grade and are kept: 1 because no answer had one (another run asks again"
+    with ModelServer(graded) as server:
+        for run, asked in enumerate((6, 9, 12, 12)):
+            caplog.clear()
+            assert judged(server, tmp_path, collection).grades == [3, 1, 2, None]
+            assert len(server.bodies) == asked
+            assert lacking in caplog.text
+            told = "tiny gave no grade to 1 pairs in an earlier run: asking again"
+            assert (told in caplog.text) is (run in (1, 2))
+    seeds = {body["seed"] for body in server.bodies if "Query: blood\n" in body["messages"][0]["content"]}
+    assert len(seeds) == 9  # a server that answers one seed alike is asked with another
+
+
+def test_what_the_judge_refused_is_asked_again_on_request(collection: Collection, tmp_path: Path) -> None:
+    def strict(body: dict[str, Any], times: int) -> Answer:
+        return Answer(400, b"no policy") if "bile and toxins" in str(body["messages"]) else graded(body, times)
+
+    with ModelServer(strict) as server:
+        found = judged(server, tmp_path, collection, structured="schema", again=())
+        assert (found.grades, found.facts["judge_refused"]) == ([3, 1, None, None], 1)
+        server.answer = graded
+        assert judged(server, tmp_path, collection).grades == [3, 1, None, None]
+        assert judged(server, tmp_path, collection, again=("refused",)).grades == [3, 1, 2, None]
 
 
 def test_grades_are_in_the_table_and_in_the_report(collection: Collection, tmp_path: Path) -> None:
@@ -147,3 +181,23 @@ def test_what_a_judge_lacks_is_named_by_its_own_key(collection: Collection, tmp_
         Judge(url="http://localhost:8000/v1")
     with pytest.raises(ValueError, match="cross_encoder ranks what the rankers find"):
         replace(LOOSE, rankers=(), cross_encoder=CrossEncoderFilter(model="x"))
+
+
+def test_a_rank_that_drops_nothing_is_refused_or_told(
+    collection: Collection, tiny_ranker: CrossEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = CrossEncoderFilter(model="x", candidates=5)
+    replace(LOOSE, cross_encoder=replace(known, rank=5))
+    replace(LOOSE, rankers=("dense", "bm25"), cross_encoder=replace(known, rank=10))
+    replace(LOOSE, cross_encoder=replace(known, model=None, rank=6))
+    with pytest.raises(ValueError, match=r"rank=6 drops nothing: .* among 5 others at most; .*candidates=5"):
+        replace(LOOSE, cross_encoder=replace(known, rank=6))
+    save_cross_encoder(tiny_ranker, tmp_path / "ranker")
+    for rank, told in ((14, True), (1, False)):  # there are thirteen documents
+        caplog.clear()
+        asked = CrossEncoderFilter(model=str(tmp_path / "ranker"), precision="fp32", rank=rank)
+        marks = replace(LOOSE, cross_encoder=asked).apply(
+            written(*ASKED), collection, [], never_loaded, Store(tmp_path)
+        )
+        assert ("cross_encoder.rank=14 drops nothing" in caplog.text) is told
+        assert (marks.counts["cross_encoder"] == 0) is told

@@ -59,6 +59,9 @@ def test_a_teacher_is_trained_first(
     assert caplog.text.count("training a cross-encoder to teach: 12 lists") == 1
     assert main([*command, *teacher, "run.dir=refused"]) == 2
     assert "teacher: gives scores that this loss does not read; set loss=distill" in capsys.readouterr().err
+    assert main([*words, "miner=none", "run.dir=none"]) == 1
+    assert "collection has no training query with a negative, and miner=none finds none" in capsys.readouterr().err
+    assert json.loads(Path("none/status.json").read_text())["stage"] == "load data"  # nothing was measured
 
 
 def test_mined_scores_are_written_for_people(command: list[str], ranker: str) -> None:
@@ -199,4 +202,4 @@ def test_what_does_not_go_together(change: list[str], message: str, capsys: pyte
 def test_a_cross_encoder_that_nobody_mined_for(crossed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     rest = [word for word in crossed if not word.startswith("miner")]
     assert main([*rest, "miner=none", "run.dir=run"]) == 1
-    assert "no query has a negative" in capsys.readouterr().err
+    assert "has no training query with a negative, and miner=none finds none" in capsys.readouterr().err

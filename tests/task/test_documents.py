@@ -68,7 +68,7 @@ def test_documents_alone_train_a_model(documents: list[str], capsys: pytest.Capt
     assert Path("run/model/config.json").is_file()
 
 
-def test_held_out_queries_can_be_of_another_hand(documents: list[str]) -> None:
+def test_held_out_queries_can_be_of_another_hand(documents: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     parts = [
         f"{place}.{setting}"
         for place in ("generator", "evaluation")
@@ -81,6 +81,17 @@ def test_held_out_queries_can_be_of_another_hand(documents: list[str]) -> None:
     assert {row["style"] for row in held_out} == {"title"}
     assert {row["style"] for row in trained} == {"sentence", "keywords"}
     assert not {row["document_id"] for row in held_out} & {row["document_id"] for row in trained}
+
+    assert main(["review", "run", "--cards", "1000"]) == 0  # people review both
+    [page] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', Path("review.html").read_text())
+    cards = {card[0]: dict(card[4]) for card in json.loads(page)["cards"]}
+    fit = {row["_id"] for row in held_out if row["dropped_by"] is None}
+    assert {name for name, facts in cards.items() if "held out" in facts} & fit == fit
+    assert cards.keys() & {row["_id"] for row in trained}
+    Path("review.jsonl").write_text(json.dumps({"query_id": min(fit), "answer": "drop"}) + "\n")
+    capsys.readouterr()
+    assert main(["review", "run", "--read", "review.jsonl"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "agreement  0 of 1, 0%"
 
 
 def test_queries_for_evaluation_alone_are_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embfit.app import main
+from embfit.generator.journal import Journal
 from tests.generator.model_server import Answer, ModelServer, queries, says
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -216,3 +220,69 @@ def test_what_cannot_be_is_told_in_one_line(generating: list[str], words: str, s
     error = capsys.readouterr().err
     assert said in error
     assert "sk-abc" not in error
+
+
+def interrupting(server: ModelServer) -> Any:
+    """Return what answers twenty requests, and presses Ctrl-C then."""
+    right, pressed = server.answer, threading.Event()
+
+    def answer(body: dict[str, Any], before: int) -> Answer:
+        if server.requests >= 20 and not pressed.is_set():
+            pressed.set()
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        return right(body, before)
+
+    return answer
+
+
+def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
+    asking: list[str], server: ModelServer, capsys: Any
+) -> None:
+    right, server.answer = server.answer, interrupting(server)
+    assert main([*asking, "run.dir=one"]) == 130
+    error = capsys.readouterr().err
+    assert error.count("interrupted") == 1
+    assert "Traceback" not in error
+    server.answer = right
+    assert main([*asking, "run.dir=one"]) == 0
+    assert 0 <= server.requests - report("one")["requests"] <= 8  # those that were under way
+
+
+def test_a_full_disk_ends_with_one_line_and_the_same_command_goes_on(
+    asking: list[str], server: ModelServer, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up = Journal._set_up
+    full = lambda self, database: (set_up(self, database), database.execute("PRAGMA max_page_count = 16"))  # noqa: E731
+    right, server.answer = server.answer, lambda *_: queries(" ".join(["heart"] * 300))
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "_set_up", full)
+        assert main([*asking, "run.dir=one"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("embfit: error: ") == 1
+    assert "free some space, or put store.dir and run.dir on another disk" in error
+    assert "Traceback" not in error
+    server.answer, before = right, server.requests
+    assert 0 < before < 72
+    assert main([*asking, "run.dir=one"]) == 0
+    assert server.requests - report("one")["requests"] <= 8
+
+
+def test_a_proxy_in_between_ends_with_one_line(asking: list[str], server: ModelServer, capsys: Any) -> None:
+    right, server.answer = server.answer, lambda *_: Answer(body=b"<html>Please log in</html>")
+    assert main([*asking, "run.dir=one"]) == 1
+    error = capsys.readouterr().err
+    assert "no query is kept: none was written" in error
+    assert error.count("embfit: error: ") == 1
+    assert "Traceback" not in error
+    server.answer = right
+    assert main([*asking, "run.dir=two", "generator.again=[malformed]"]) == 0
+    assert report("two")["malformed"] == 0
+
+
+def test_queries_in_another_language_find_no_document(asking: list[str], server: ModelServer, capsys: Any) -> None:
+    server.answer = lambda *_: queries(f"Welcher Befund liegt bei Fall {server.requests} vor?")
+    assert main([*asking, "run.dir=one", "generator.filters.rankers=[bm25]"]) == 1
+    assert "no query is kept: filters dropped all of them: round_trip" in capsys.readouterr().err
+    found = report("one")
+    assert found["dropped"]["round_trip"] == found["generated"] > 36

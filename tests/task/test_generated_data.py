@@ -37,7 +37,8 @@ class Shown(ExtractiveGenerator):
 def generation(store: Store, tmp_path: Path) -> Iterator[Any]:
     def build(evaluation: Generates | NoGenerator, held_out: float = 0.25, **choice: Any) -> Generation:
         made = ExtractiveGenerator(2, documents=DocumentChoice(min_words=3, **choice), filters=FILTERS)
-        return Generation(made, evaluation, Retrieval(), lambda: pytest.fail("no model"), store, run, True, held_out)
+        never = lambda: pytest.fail("no model")  # noqa: E731
+        return Generation(made, evaluation, Retrieval(), never, store, run, True, held_out, "cpu")
 
     with RunFolder(tmp_path / "run", {}, {}) as run:
         yield build
