@@ -28,11 +28,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 from serving import FIRST_CORE, LAST_CORE, NAME, WARM, Client, load, make_bundle, questions, serving
 
 OURS = "embfit"
@@ -42,24 +43,43 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 1e-3}  # of 1 - cosine between a peer's vecto
 
 @dataclass(frozen=True)
 class Measured:
-    """One turn of one server: texts a second, and milliseconds of a request."""
+    """One turn of one server: texts a second, milliseconds of a request, and of the processor for each text."""
 
     rate: float
     p50: float
     p99: float
-
-    @classmethod
-    def of(cls, rate: float, taken: list[float]) -> Measured:
-        """Summarise the milliseconds of all requests."""
-        cuts = statistics.quantiles(taken, n=100)
-        return cls(rate, cuts[49], cuts[98])
+    processor: float
 
     def __str__(self) -> str:
-        return f"{self.rate:.0f} texts a second, p50 {self.p50:.0f} ms, p99 {self.p99:.0f} ms"
+        times = f"p50 {self.p50:.0f} ms, p99 {self.p99:.0f} ms"
+        return f"{self.rate:.0f} texts a second, {times}; {self.processor:.1f} ms of the processor a text"
 
 
-Server = Callable[[], AbstractContextManager[tuple[str, str]]]
-"""Starts a server, gives the address of its embeddings and the model's name there, and stops it."""
+@dataclass(frozen=True)
+class Running:
+    """A server that answers: the address of its embeddings, the model's name there, and its first process."""
+
+    url: str
+    model: str
+    process: int
+
+    def measure(self, clients: int, seconds: float) -> Measured:
+        """Let clients ask for one text at a time, without a pause; a fifth of the time before warms up."""
+        load(self.url, self.model, clients, seconds / 5)
+        before = self._processor_seconds()
+        rate, taken = load(self.url, self.model, clients, seconds)
+        spent = self._processor_seconds() - before
+        cuts = statistics.quantiles(taken, n=100)
+        return Measured(rate, cuts[49], cuts[98], 1000 * spent / len(taken))
+
+    def _processor_seconds(self) -> float:
+        """Return what its processes have used so far."""
+        first = psutil.Process(self.process)
+        return sum(sum(one.cpu_times()[:2]) for one in (first, *first.children(recursive=True)))
+
+
+Server = Callable[[], AbstractContextManager[Running]]
+"""Starts a server, and stops it."""
 
 
 def main() -> None:
@@ -78,32 +98,36 @@ def main() -> None:
     found: dict[str, list[Measured]] = {name: [] for name in servers}
     for turn in range(arguments.turns):
         for name in list(servers)[:: 1 if turn % 2 == 0 else -1]:  # so that none always comes after the same one
-            with servers[name]() as (url, served):
-                load(url, served, arguments.clients, arguments.seconds / 5)
-                found[name].append(Measured.of(*load(url, served, arguments.clients, arguments.seconds)))
+            with servers[name]() as running:
+                found[name].append(running.measure(arguments.clients, arguments.seconds))
             print(f"turn {turn + 1}, {name}: {found[name][-1]}", flush=True)
     print(table(found))
 
 
 def table(found: Mapping[str, list[Measured]]) -> str:
     """Return the medians over turns, and embfit's throughput by each server's, turn by turn, as Markdown."""
-    lines = ["| server | texts a second | p50 ms | p99 ms | embfit is |", "|---|---|---|---|---|"]
+    lines = [
+        "| server | texts a second | p50 ms | p99 ms | processor ms a text | embfit is |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, turns in found.items():
-        rate, p50, p99 = (statistics.median(getattr(one, part) for one in turns) for part in ("rate", "p50", "p99"))
+        rate, p50, p99, processor = np.median([astuple(one) for one in turns], axis=0)
         times = [ours.rate / theirs.rate for ours, theirs in zip(found[OURS], turns, strict=True)]
         ratio = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f}) times as fast"
-        lines.append(f"| {name} | {rate:.0f} | {p50:.0f} | {p99:.0f} | {'' if name == OURS else ratio} |")
+        lines.append(
+            f"| {name} | {rate:.0f} | {p50:.0f} | {p99:.0f} | {processor:.1f} | {'' if name == OURS else ratio} |"
+        )
     return "\n".join(lines)
 
 
 @contextmanager
-def _ours(bundles: Path, settings: list[str]) -> Iterator[tuple[str, str]]:
-    with serving(bundles, *settings) as (url, _):
-        yield f"{url}/v1/embeddings", NAME
+def _ours(bundles: Path, settings: list[str]) -> Iterator[Running]:
+    with serving(bundles, *settings) as (url, process):
+        yield Running(f"{url}/v1/embeddings", NAME, process)
 
 
 @contextmanager
-def _peer(url: str, served: str, command: list[str], log: Path) -> Iterator[tuple[str, str]]:
+def _peer(url: str, served: str, command: list[str], log: Path) -> Iterator[Running]:
     """Start another server on the first core, and wait until it answers."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     environment.pop("PYTHONPATH", None)  # it has an environment of its own
@@ -121,7 +145,7 @@ def _peer(url: str, served: str, command: list[str], log: Path) -> Iterator[tupl
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"{command[0]} does not answer at {url}; see {log}")
             time.sleep(0.5)
-        yield url, served
+        yield Running(url, served, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # its workers, too
         try:
@@ -158,8 +182,8 @@ def _check_vectors(servers: Mapping[str, Server], tolerance: float) -> None:
     """Hold each server's vectors to embfit's."""
     texts, expected = questions(WARM, seed=4), None
     for name, start in servers.items():
-        with start() as (url, served):
-            vectors = _vectors(url, served, texts)
+        with start() as running:
+            vectors = _vectors(running.url, running.model, texts)
         if expected is None:
             expected = vectors
         cosines = np.einsum("nd,nd->n", vectors, expected)
