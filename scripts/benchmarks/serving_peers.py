@@ -22,12 +22,11 @@ import base64
 import json
 import os
 import shlex
-import signal
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +37,7 @@ from serving import FIRST_CORE, LAST_CORE, NAME, WARM, Client, load, make_bundle
 
 OURS = "embfit"
 START_SECONDS = 300  # that a server has to answer
+STOP_SECONDS = 30  # and to end
 TOLERANCE = {"fp32": 1e-4, "bf16": 1e-3}  # of 1 - cosine between a peer's vectors and embfit's
 
 
@@ -133,11 +133,7 @@ def _peer(url: str, served: str, command: list[str], log: Path) -> Iterator[Runn
     environment.pop("PYTHONPATH", None)  # it has an environment of its own
     with log.open("wb") as file:
         process = subprocess.Popen(
-            ["taskset", "-c", str(FIRST_CORE), *command],
-            env=environment,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
+            ["taskset", "-c", str(FIRST_CORE), *command], env=environment, stdout=file, stderr=file
         )
     try:
         end = time.monotonic() + START_SECONDS
@@ -147,12 +143,21 @@ def _peer(url: str, served: str, command: list[str], log: Path) -> Iterator[Runn
             time.sleep(0.5)
         yield Running(url, served, process.pid)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # its workers, too
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and those that it has started."""
+    if process.poll() is not None:
+        return
+    first = psutil.Process(process.pid)
+    started = [first, *first.children(recursive=True)]
+    for one in started:
+        with suppress(psutil.NoSuchProcess):
+            one.terminate()
+    for one in psutil.wait_procs(started, timeout=STOP_SECONDS)[1]:
+        one.kill()
+    process.wait()
 
 
 def _answers(url: str, served: str) -> bool:
