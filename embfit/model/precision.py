@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -37,14 +38,19 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Say whether the hardware has bfloat16 matrix products: recent NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and _cpu_multiplies_bf16()
+    return device.type == "cpu" and _has_any(" avx512_bf16", " amx_bf16")
+
+
+def multiplies_int8() -> bool:
+    """Say whether the CPU adds up products of 8 bits in 32: x86 does so with VNNI, other CPUs always."""
+    return platform.machine().lower() not in ("x86_64", "amd64") or _has_any(" avx512_vnni", " avx_vnni")
 
 
 @cache  # asked for each batch, and of a machine with many cores the file takes longer to read than a query to encode
-def _cpu_multiplies_bf16() -> bool:
+def _has_any(*flags: str) -> bool:
     facts = Path("/proc/cpuinfo")
-    flags = facts.read_text(encoding="utf-8") if facts.is_file() else ""
-    return " avx512_bf16" in flags or " amx_bf16" in flags
+    there = facts.read_text(encoding="utf-8") if facts.is_file() else ""
+    return any(flag in there for flag in flags)
 
 
 def default_token_budget(device: torch.device) -> int:

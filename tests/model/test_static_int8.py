@@ -152,7 +152,7 @@ def test_what_cannot_be_computed_is_refused(
     with pytest.raises(UserError, match="was made of other weights than"):
         asked.load("cpu")
     record = folder / "onnx" / "int8.json"
-    monkeypatch.setattr(static_int8, "_multiplies_8_bits", lambda: False)
+    monkeypatch.setattr(static_int8, "multiplies_int8", lambda: False)
     if json.loads(record.read_text())["full_range"]:
         with pytest.raises(UserError, match=r"was made for processors that multiply 8 bits \(VNNI\)"):
             Pretrained(str(folder), backend="onnx", precision="int8").load("cpu")
@@ -167,7 +167,7 @@ def test_without_vnni_weights_have_seven_bits(
     import onnx
     from onnx import numpy_helper
 
-    monkeypatch.setattr(static_int8, "_multiplies_8_bits", lambda: False)
+    monkeypatch.setattr(static_int8, "multiplies_int8", lambda: False)
     encoder = quantized(new_encoder(tokenizer), Store(tmp_path))
     graph = onnx.load(encoder.graph.path).graph
     largest = [np.abs(numpy_helper.to_array(one)).max() for one in graph.initializer if one.data_type == 3]

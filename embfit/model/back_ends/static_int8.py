@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from embfit.errors import UserError, first_line, is_disk_full
 from embfit.model.back_ends.graph import INPUTS, Graph
 from embfit.model.encoder import Encoder
 from embfit.model.fingerprint import backbone_fingerprint
+from embfit.model.precision import multiplies_int8
 from embfit.store import Store, digest
 from embfit.tokens import ATTENDED, Tokens
 
@@ -74,7 +74,7 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
     """
     calibration = digest({"ids": _digest(tokens.ids), "lengths": _digest(tokens.lengths)})
     record = Int8Record(
-        backbone_fingerprint(encoder.backbone), calibration, len(tokens), _multiplies_8_bits(), release("onnxruntime")
+        backbone_fingerprint(encoder.backbone), calibration, len(tokens), multiplies_int8(), release("onnxruntime")
     )
 
     def build(folder: Path) -> None:
@@ -107,7 +107,7 @@ def read_quantized(encoder: Encoder, folder: Path) -> Graph:
     record = _read(place / RECORD)
     if record.backbone != backbone_fingerprint(encoder.backbone):
         raise UserError(f"{place / GRAPH} was made of other weights than {folder} has; {REMEDY}")
-    if record.full_range and not _multiplies_8_bits():
+    if record.full_range and not multiplies_int8():
         raise UserError(
             f"{place / GRAPH} was made for processors that multiply 8 bits (VNNI), and this one would overflow; make "
             "one here (task=quantize), or set model.precision=fp32"
@@ -201,14 +201,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         root.setLevel(level)
-
-
-def _multiplies_8_bits() -> bool:
-    """Say whether products of 8 bits are added up in 32 here: x86 does so with VNNI, and other processors anyway."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return True
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and any(flag in flags.read_text() for flag in (" avx512_vnni", " avx_vnni"))
 
 
 def _digest(values: np.ndarray) -> str:
