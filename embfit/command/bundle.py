@@ -39,19 +39,19 @@ def run(arguments: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="embfit bundle",
-        description="Versions of bundles: see, check, choose, compare, remove.",
+        description="Show, check, promote, compare, remove and copy versions of bundles.",
         epilog="KEY=VALUE sets a key of the group bundle, such as bundle.dir=DIR.",
     )
     verbs = parser.add_subparsers(required=True, metavar="list|verify|promote|rollback|prune|diff|push|pull")
     listing = verbs.add_parser("list", help="list versions with their pointers, size and quality")
     listing.add_argument("names", nargs="*", metavar="NAME", help="names of bundles (default: all)")
     listing.set_defaults(do=_list)
-    verify = verbs.add_parser("verify", help="read every file, and hold the model to the vectors that it published")
+    verify = verbs.add_parser("verify", help="read every file, and compare the model's vectors with the published ones")
     verify.add_argument("version", help="NAME for all versions, or NAME@VERSION")
     verify.set_defaults(do=_verify)
     promotion = verbs.add_parser("promote", help="make a version the champion, if the gates let it pass")
     promotion.add_argument("version", help="NAME for the challenger, or NAME@VERSION")
-    promotion.add_argument("--force", action="store_true", help="whatever the gates say")
+    promotion.add_argument("--force", action="store_true", help="promote even if a gate does not let it pass")
     promotion.set_defaults(do=_promote)
     back = verbs.add_parser("rollback", help="make the previous version the champion again")
     back.add_argument("name", help="the bundle's name")
@@ -59,7 +59,7 @@ def _parser() -> Parser:
     pruning = verbs.add_parser("prune", help="remove old versions that no pointer names; without --yes only lists")
     pruning.add_argument("name", help="the bundle's name")
     pruning.add_argument("--keep", type=_count, default=3, help="newest versions that stay (default: 3)")
-    pruning.add_argument("--yes", action="store_true", help="remove what is listed")
+    pruning.add_argument("--yes", action="store_true", help="remove the listed versions")
     pruning.set_defaults(do=_prune)
     diff = verbs.add_parser("diff", help="show what differs between two versions: documents, model, quality, answers")
     diff.add_argument("a", help="the first version: NAME@VERSION")
@@ -71,7 +71,9 @@ def _parser() -> Parser:
     ):
         moving = verbs.add_parser(verb, help=told)
         moving.add_argument("version", help="NAME for all versions that a pointer names, or NAME@VERSION")
-        moving.add_argument("address", type=_address, help="the folder of all bundles there: s3://BUCKET/FOLDER")
+        moving.add_argument(
+            "address", type=_address, help="the folder of all bundles in object storage: s3://BUCKET/FOLDER"
+        )
         moving.set_defaults(do=do)
     return parser
 

@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: the overrides compose no run.
     """
-    parser = Parser(prog="embfit doctor", description="What this machine has, and what the next run would do.")
+    parser = Parser(prog="embfit doctor", description="Show what this machine has, and what the next run would do.")
     parser.add_argument("overrides", nargs="*", help="GROUP=CHOICE and KEY=VALUE of the next run")
     given = parser.parse_args(list(arguments))
     hub = _hub()

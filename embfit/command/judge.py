@@ -47,17 +47,21 @@ def run(arguments: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="embfit judge",
-        description="Write a page on which a person judges the first results of a run that nobody has judged. It "
-        "needs no network and does not say which system found what: open it in a browser, judge, and export "
+        description="Write a page on which a person judges the unjudged first results of a run. It "
+        "needs no network and does not say which system found a result: open it in a browser, judge, and export "
         "judgements.jsonl. With --read, write the judgements, old and new, as a qrels file for task.qrels=FILE.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run that has evaluated")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run that has measured systems")
     add_page_arguments(parser, "results on the page, at most; queries stay whole", 200, PAGE)
-    parser.add_argument("--split", metavar="SPLIT", help="whose queries are judged (default: evaluator.split)")
+    parser.add_argument("--split", metavar="SPLIT", help="split whose queries are judged (default: evaluator.split)")
     parser.add_argument("--depth", type=whole, default=10, metavar="N", help="first results of a system (default: 10)")
-    parser.add_argument("--systems", nargs="+", metavar="NAME", help="systems that are pooled (default: all)")
+    parser.add_argument("--systems", nargs="+", metavar="NAME", help="systems to pool (default: all)")
     parser.add_argument(
-        "--highest", type=int, choices=(1, 2, 3), default=2, help="the highest grade; 1 is relevant or not (default: 2)"
+        "--highest",
+        type=int,
+        choices=(1, 2, 3),
+        default=2,
+        help="the highest grade; 1 asks only for relevant or not (default: 2)",
     )
     parser.add_argument(
         "--read", type=Path, nargs="+", metavar="FILE", help=f"write the judgements of these files (default: {QRELS})"

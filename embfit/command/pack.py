@@ -26,7 +26,10 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="embfit pack", description="Config packs: pip packages by which teams share choices.")
+    parser = Parser(
+        prog="embfit pack",
+        description="Create, check and list config packs: pip packages with which teams share choices.",
+    )
     verbs = parser.add_subparsers(required=True, metavar="new|check|list")
     new = verbs.add_parser("new", help="create a new pack")
     new.add_argument("name", help="the pack's name, such as legal-search; its choices' names begin with it")

@@ -18,8 +18,10 @@ def add_page_arguments(parser: argparse.ArgumentParser, cards: str, default: int
         out: the page's file.
     """
     parser.add_argument("--cards", type=whole, default=default, metavar="N", help=f"{cards} (default: {default})")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws and shuffles them (default: 0)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the file that is written (default: {out})")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the cards and their order (default: 0)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the file to write (default: {out})")
 
 
 def check_place(file: Path) -> None:

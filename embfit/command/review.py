@@ -36,7 +36,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="embfit review",
         description="Write a page on which a person keeps or drops generated queries. It needs no network: open it in "
-        "a browser, decide, and export review.jsonl. The next run heeds that file: task.review=review.jsonl.",
+        "a browser, decide, and export review.jsonl. To use it in the next run, set task.review=review.jsonl.",
     )
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="folder of a run with generated queries, or of its data set (RUN/dataset)"
@@ -46,7 +46,7 @@ def _parser() -> Parser:
         "--read",
         type=Path,
         metavar="FILE",
-        help="write no page; say how far FILE and the filters agree",
+        help="write no page; show how far FILE and the filters agree",
     )
     return parser
 

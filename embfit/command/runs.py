@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="embfit runs", description="Earlier runs, and what differs between them.")
+    parser = Parser(prog="embfit runs", description="List, explain, compare and remove runs.")
     verbs = parser.add_subparsers(required=True, metavar="list|explain|diff|clean")
     listing = verbs.add_parser("list", help="list runs with their results, the latest last")
     listing.add_argument(
@@ -55,9 +55,13 @@ def _parser() -> Parser:
         "clean", help="remove runs by age or because they are unfinished; without --yes only lists"
     )
     clean.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="where to look (default: outputs)")
-    clean.add_argument("--older-than", type=positive, metavar="DAYS", help="runs that began at least so long ago")
-    clean.add_argument("--unfinished", action="store_true", help="runs that failed, were interrupted or were killed")
-    clean.add_argument("--yes", action="store_true", help="remove what is listed")
+    clean.add_argument(
+        "--older-than", type=positive, metavar="DAYS", help="remove runs that began at least so many days ago"
+    )
+    clean.add_argument(
+        "--unfinished", action="store_true", help="remove runs that failed, were interrupted or were killed"
+    )
+    clean.add_argument("--yes", action="store_true", help="remove the listed runs")
     clean.set_defaults(do=_clean)
     return parser
 

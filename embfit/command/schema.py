@@ -21,7 +21,9 @@ def run(arguments: Sequence[str]) -> None:
         OSError: the folder cannot be written.
     """
     parser = Parser(prog="embfit schema", description="Write a JSON schema for each group's YAML files.")
-    parser.add_argument("--dir", type=Path, default=Path(".embfit/schema"), help="default: .embfit/schema")
+    parser.add_argument(
+        "--dir", type=Path, default=Path(".embfit/schema"), help="folder of the schemas (default: .embfit/schema)"
+    )
     folder = parser.parse_args(list(arguments)).dir
     folder.mkdir(parents=True, exist_ok=True)
     loader = make_loader()

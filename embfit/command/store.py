@@ -31,7 +31,9 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="embfit store", description="What the store keeps: results that can be computed again.")
+    parser = Parser(
+        prog="embfit store", description="List and remove results in the store. All of them can be computed again."
+    )
     verbs = parser.add_subparsers(required=True, metavar="list|prune")
     listing = verbs.add_parser("list", help="list the kinds of results, with their number and size")
     listing.add_argument("folder", nargs="?", type=Path, default=STORE, help=f"the store (default: {STORE})")
@@ -40,12 +42,17 @@ def _parser() -> Parser:
         "prune", help="remove results by age, size or because unfinished; without --yes only lists"
     )
     prune.add_argument("folder", nargs="?", type=Path, default=STORE, help=f"the store (default: {STORE})")
-    prune.add_argument("--older-than", type=positive, metavar="DAYS", help="results that were not used for so long")
     prune.add_argument(
-        "--max-size", type=positive, metavar="GB", help="results not used for longest, until the rest has this size"
+        "--older-than", type=positive, metavar="DAYS", help="remove results that were not used for so many days"
     )
-    prune.add_argument("--unfinished", action="store_true", help="what failed or killed processes left")
-    prune.add_argument("--yes", action="store_true", help="remove what is listed")
+    prune.add_argument(
+        "--max-size",
+        type=positive,
+        metavar="GB",
+        help="remove the results not used for longest, until the rest has this size",
+    )
+    prune.add_argument("--unfinished", action="store_true", help="remove what failed or killed processes left")
+    prune.add_argument("--yes", action="store_true", help="remove the listed results")
     prune.set_defaults(do=_prune)
     return parser
 

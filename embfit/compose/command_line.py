@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "bundle": "versions that can be served: list, verify, promote, rollback, prune, diff, push, pull",
     "pack": "share choices between teams: new, check, list",
     "review": "a page on which people keep or drop generated queries",
-    "judge": "a page on which people judge first results, and the judgements that come of it",
+    "judge": "a page on which people judge first results, and their judgements as qrels",
     "runs": "what was run: list, explain, diff, clean",
     "store": "what the store keeps: list, prune",
     "doctor": "what this machine has, and what the next run would do",
@@ -131,7 +131,7 @@ def parser() -> Parser:
         "-c", "--cfg", choices=("job", "hydra", "all"), metavar="PART", help="show the configuration: job, hydra or all"
     )
     add("-p", "--package", metavar="KEY", help="with --cfg: only what is below a key")
-    add("--resolve", action="store_true", help="with --cfg: put values in the place of ${...}")
+    add("--resolve", action="store_true", help="with --cfg: show values instead of ${...}")
     add("--explain", nargs="?", const="", metavar="KEY", help="show where each value (at KEY) was written")
     kinds = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
     add("-i", "--info", nargs="?", const="all", choices=kinds, metavar="WHAT", help=f"show one of {', '.join(kinds)}")

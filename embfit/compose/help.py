@@ -15,14 +15,14 @@ from embfit.errors import ConfigError
 from embfit.nearest import suggestion
 
 USAGE = """\
-embfit fine-tunes text-embedding models for one domain's retrieval; every step is chosen by YAML.
+embfit fine-tunes text-embedding models for one domain's retrieval. You choose every step by YAML.
 
 Usage: python -m embfit [GROUP=CHOICE ...] [KEY=VALUE ...] [OPTION ...]
        python -m embfit                                 the whole job on a small embedded example
        python -m embfit model=bge-small data=beir data.path=DIR training.epochs=1
        python -m embfit -m loss.temperature=0.02,0.05   one run for each value
        python -m embfit TASK [KEY=VALUE ...]            the same as task=TASK: python -m embfit evaluate data=beir ...
-       python -m embfit COMMAND --help                  COMMAND is one of those below
+       python -m embfit COMMAND --help                  COMMAND is one of the commands below
 """
 
 KEYS = """\

@@ -47,7 +47,7 @@ def test_mistakes_are_marked(found):
 def test_keys_come_with_defaults_and_the_words_of_the_yaml(found):
     symmetric = found["loss"]["properties"]["symmetric"]
     assert symmetric["default"] is False
-    assert symmetric["description"] == "also classify each document's query"
+    assert symmetric["description"] == "true also classifies each document's query"
     ways = found["loss"]["properties"]["temperature"]["anyOf"]  # several losses have one, each its own
     assert {way["default"] for way in ways} == {0.05, 1.0}
     assert "max_epochs" not in found["trainer"]["properties"]
