@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from embfit.device_transfer import to_device
+
 LOWEST = float("-inf")  # the score of a document without any vector
 BLOCK = {"cpu": 2**20, "cuda": 2**26}  # inner products held at once: what a CPU's caches hold, and what fills a GPU
 ROWS = 2048  # query vectors multiplied at once
@@ -50,8 +52,8 @@ class _HighestProducts(torch.autograd.Function):
         places = torch.zeros(shape, dtype=torch.int32, device=queries.device)  # of the best vectors, in `documents`
         lengths = np.diff(starts)
         for some, columns in _padded_blocks(starts, lengths, max(1, block // max(1, min(len(queries), ROWS)))):
-            texts = torch.from_numpy(some).to(queries.device)  # [d]
-            index = torch.from_numpy(columns).to(queries.device)  # [d, longest]
+            texts = to_device(torch.from_numpy(some), queries.device)  # [d]
+            index = to_device(torch.from_numpy(columns), queries.device)  # [d, longest]
             chosen = documents[index.flatten()]  # [d * longest, W]
             for start in range(0, len(queries), ROWS):
                 rows = slice(start, start + ROWS)
@@ -71,7 +73,7 @@ class _HighestProducts(torch.autograd.Function):
         if not len(documents) or not places.numel():
             return torch.zeros_like(queries), torch.zeros_like(documents), None, None
         if len(ctx.empty):
-            gradient = gradient.index_fill(1, torch.from_numpy(ctx.empty).to(gradient.device), 0.0)
+            gradient = gradient.index_fill(1, to_device(torch.from_numpy(ctx.empty), gradient.device), 0.0)
         of_queries = of_documents = None
         if ctx.needs_input_grad[0]:
             of_queries = functional.embedding_bag(

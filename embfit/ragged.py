@@ -61,7 +61,9 @@ def gather(values: Array, where: np.ndarray) -> Array:
         return found
     import torch  # here: lists of rows do without it, and whoever has a tensor has imported it
 
-    return values[torch.from_numpy(where).to(values.device)]
+    from embfit.device_transfer import to_device
+
+    return values[to_device(torch.from_numpy(where), values.device)]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from embfit.device_transfer import to_device
 from embfit.maxsim import LOWEST as LOWEST  # the score of a document without any vector
 from embfit.maxsim import highest_products
 from embfit.ragged import Array, gather, owners_of, part_of, take_from
@@ -174,8 +175,8 @@ def _mean(best: Array, starts: np.ndarray) -> Array:
     owner = owners_of(starts)  # [Vq]
     if isinstance(best, Tensor):
         sums = best.new_zeros((len(counts), best.shape[1]))
-        sums = sums.index_add(0, torch.from_numpy(owner).to(best.device), best)
-        return sums / torch.from_numpy(counts).to(sums).clamp(min=1)[:, None]
+        sums = sums.index_add(0, to_device(torch.from_numpy(owner), best.device), best)
+        return sums / to_device(torch.from_numpy(counts), best.device).to(sums.dtype).clamp(min=1)[:, None]
     means = np.zeros((len(counts), best.shape[1]), best.dtype)
     np.add.at(means, owner, best)
     means /= np.maximum(counts, 1).astype(best.dtype)[:, None]

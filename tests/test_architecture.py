@@ -12,8 +12,8 @@ import embfit
 PACKAGE = Path(embfit.__file__).parent
 
 FLOORS = (
-    {"errors", "hints", "nearest", "text_digests", "ragged", "random_streams", "version"},
-    {"maxsim"},
+    {"device_transfer", "errors", "hints", "nearest", "text_digests", "random_streams", "version"},
+    {"maxsim", "ragged"},
     {"vectors"},
     {"atomic_files", "records", "progress", "http_requests"},
     {"credentials", "object_storage"},

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from embfit.device_transfer import to_device
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.fingerprint import digest_tensors
 from embfit.model.last_token import check_ends, end_token
@@ -97,8 +98,8 @@ class BiEncoder(Encoder):
 
     def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
         """Embed token ids: [N, L] → [N, D] float32, of unit length where the model normalises."""
-        vectors = self.text_vectors(input_ids, roles & ATTENDED, bf16)
+        vectors = self.text_vectors(input_ids, to_device(roles & ATTENDED, input_ids.device), bf16)
         if self.query_adapter is None:
             return vectors
-        asked = (roles & ASKED).any(dim=1, keepdim=True)  # [N, 1]
+        asked = to_device((roles & ASKED).any(dim=1, keepdim=True), vectors.device)  # [N, 1]
         return torch.where(asked, functional.normalize(self.query_adapter(vectors), dim=-1), vectors)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embfit.device_transfer import to_device
 from embfit.errors import UserError
 from embfit.model.back_ends.graph import BackEnd, Graph, GraphPrecision
 from embfit.model.compiled import compiled_hidden_states, hidden_states
@@ -120,10 +121,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
-        """Embed token ids.
+        """Embed token ids, on the device that they are on.
 
         Shapes:
             input_ids and roles [N, L], as `Tokens.padded` has them → [V, D] float32, the vectors of all texts in order.
+            Roles stay on the CPU, where it costs nothing to look which tokens have one: a GPU would be waited for.
         """
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool) -> Tensor:
@@ -237,7 +239,7 @@ class Encoder(nn.Module, ABC):
             for texts in batches:
                 ids, roles = tokens.padded(texts, self.pad_id, self.pads_left)
                 places = texts if out.starts is None else places_of(out.starts, texts)
-                out.rows[places] = self(ids.to(device), roles.to(device), bf16).cpu().numpy()
+                out.rows[places] = self(to_device(ids, device), roles, bf16).cpu().numpy()
                 advance(len(texts))
 
     @property

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from embfit.device_transfer import to_device
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.projection import Projection, UnitLength
 from embfit.model.settings import LateInteractionSettings
@@ -121,8 +122,9 @@ class LateInteractionEncoder(Encoder):
             input_ids and roles [N, L] → [V, D] float32 of unit length: the vectors of the first text's scored tokens in
             their order, then those of the second text's, and so on.
         """
-        hidden = self.hidden_states(input_ids, roles & ATTENDED, bf16)  # [N, L, H]
-        vectors = hidden[(roles & SCORED).bool()].float()  # [V, H]: only these are projected
+        scored = to_device((roles & SCORED).flatten().nonzero().squeeze(1), input_ids.device)  # [V]
+        hidden = self.hidden_states(input_ids, to_device(roles & ATTENDED, input_ids.device), bf16)  # [N, L, H]
+        vectors = hidden.flatten(0, 1).index_select(0, scored).float()  # [V, H]: only these are projected
         for layer in self.head:
             vectors = layer(vectors)
         return functional.normalize(vectors, dim=-1)

@@ -142,7 +142,7 @@ class InBatch(TrainingModule):
 
         def encode(rows: np.ndarray) -> Tensor:
             ids, roles = texts.padded(rows, self.encoder.pad_id, self.encoder.pads_left)
-            vectors: Tensor = self.encoder(self.to_device(ids), self.to_device(roles), bf16)  # [v, W]
+            vectors: Tensor = self.encoder(self.to_device(ids), roles, bf16)  # [v, W]
             return vectors
 
         def loss(outputs: Tensor) -> Iterator[LossPart]:  # [V, W]

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embfit.device_transfer import to_device
 from embfit.model import CrossEncoder, Encoder
 from embfit.model.precision import Precision
 from embfit.ragged import lengths_of, places_of
@@ -218,10 +219,3 @@ class BatchGradients:
         own = free if device.type == "cuda" else free / self.ranks.here  # each rank has a GPU to itself
         copies = 1 if self.resumed else 3
         return max(0.0, own - copies * sum(weight.nbytes for weight in self.trained()))
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device, without waiting for what the device does."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)

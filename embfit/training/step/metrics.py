@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,12 +23,14 @@ class PendingMetrics:
 
     Args:
         step: the step's number, from 1.
-        names: what the numbers are called.
-        values: [names] the numbers, on the CPU; they are valid once `arrived` returns.
+        known: what the host has known, by name.
+        names: what the other numbers are called.
+        values: [names] those numbers, on the CPU; they are valid once `arrived` returns.
         arrived: waits for the numbers.
     """
 
     step: int
+    known: Mapping[str, float]
     names: tuple[str, ...]
     values: Tensor
     arrived: Callable[[], object]
@@ -36,7 +38,7 @@ class PendingMetrics:
     def numbers(self) -> dict[str, float]:
         """Wait, and return the numbers by name."""
         self.arrived()
-        return dict(zip(self.names, self.values.tolist(), strict=True))
+        return {**self.known, **dict(zip(self.names, self.values.tolist(), strict=True))}
 
 
 class StepMetrics:
@@ -55,16 +57,10 @@ class StepMetrics:
 
     def put(self, step: int, measured: Mapping[str, Tensor | float], device: torch.device) -> None:
         """Send a step's scalars on their way."""
-        tensors = [torch.as_tensor(value, dtype=torch.float32) for value in measured.values()]
-        if device.type == "cuda":
-            stacked = torch.stack([tensor.to(device, non_blocking=True) for tensor in tensors])
-            values = torch.empty(stacked.shape, pin_memory=True).copy_(stacked, non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch does not type it
-            event.record()
-            self._waiting.append(PendingMetrics(step, tuple(measured), values, event.synchronize))
-        else:
-            values = torch.stack([tensor.cpu() for tensor in tensors])
-            self._waiting.append(PendingMetrics(step, tuple(measured), values, lambda: None))
+        known = {name: value for name, value in measured.items() if not isinstance(value, Tensor)}
+        tensors = {name: value for name, value in measured.items() if isinstance(value, Tensor)}
+        values, arrived = _on_the_cpu([value.float() for value in tensors.values()], device)
+        self._waiting.append(PendingMetrics(step, known, tuple(tensors), values, arrived))
 
     def take(self, device: torch.device, to_the_last: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
         """Yield step and numbers of what needs no waiting, with its `train/pairs` per second.
@@ -79,6 +75,17 @@ class StepMetrics:
             numbers = reading.numbers()
             started, self._since = self._since, time.perf_counter()
             yield reading.step, {**numbers, "train/pairs_per_second": numbers["train/pairs"] / (self._since - started)}
+
+
+def _on_the_cpu(scalars: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Callable[[], object]]:
+    """Return scalars as one tensor on the CPU, and what waits until they are there."""
+    stacked = torch.stack([scalar.to(device, non_blocking=True) for scalar in scalars])
+    if device.type != "cuda":
+        return stacked.cpu(), lambda: None
+    values = torch.empty(stacked.shape, pin_memory=True).copy_(stacked, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch does not type it
+    event.record()
+    return values, event.synchronize
 
 
 def check(step: int, numbers: Mapping[str, float]) -> None:

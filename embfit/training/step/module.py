@@ -25,8 +25,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
+from embfit.device_transfer import to_device
 from embfit.training.ranks.collectives import Ranks
-from embfit.training.step.gradients import BatchGradients, BatchLoss, ComputeSettings, Inputs, Trained, to_device
+from embfit.training.step.gradients import BatchGradients, BatchLoss, ComputeSettings, Inputs, Trained
 from embfit.training.step.loss_parts import LossPart
 from embfit.training.step.metrics import StepMetrics, Watch, check
 from embfit.training.step.optimization import Optimization, fused

@@ -34,7 +34,7 @@ def test_a_gpus_newest_step_is_not_waited_for() -> None:
     waited = []
     for step in (1, 2, 3):  # as `put` leaves them, without the device
         readings._waiting.append(
-            PendingMetrics(step, ("train/pairs",), torch.tensor([step * 2.0]), lambda: waited.append(1))
+            PendingMetrics(step, {"train/pairs": step * 2.0}, (), torch.zeros(0), lambda: waited.append(1))
         )
     assert [(step, found["train/pairs_per_second"]) for step, found in readings.take(GPU)] == [(1, 1.0), (2, 2.0)]
     assert len(waited) == 2
