@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import psutil
 from pydantic import Field
 
+from embfit.compose.problems import Problem
 from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
@@ -45,6 +46,16 @@ class Parallel:
     max_parallel: Annotated[int, Field(ge=1)] | None = None
     devices: Sequence[Annotated[int, Field(ge=0)]] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
+
+    def cluster_problems(self, cluster: Mapping[str, Any] | None) -> Iterator[Problem]:
+        """Yield why jobs that run at the same time would wait for each other's workers.
+
+        Args:
+            cluster: the settings of a job's cluster; None is this machine.
+        """
+        if cluster is not None and "workers" in cluster and cluster["workers"] is None:
+            reason = "null takes every CPU of the cluster for one job, and launcher=parallel runs several"
+            yield Problem("cluster.workers", f"{reason}; set it to each job's share, or leave the launcher out")
 
     def launch(self, jobs: Sequence[PreparedJob], folder: Path, ended: Callable[[], None]) -> list[str | None]:
         """Run jobs and return the error of each; None for those that ended well.

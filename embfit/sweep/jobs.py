@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,9 @@ from omegaconf import DictConfig, open_dict
 from embfit.compose.composition import ResolvedConfig, compose, overrides_of, refuse_resume_in_files, resolve_config
 from embfit.compose.loader import Loader
 from embfit.compose.preflight import check
-from embfit.compose.problems import gather, refuse
+from embfit.compose.problems import Problem, gather, refuse
 from embfit.errors import ConfigError
-from embfit.launcher import PreparedJob, Slurm
+from embfit.launcher import Parallel, PreparedJob, Slurm
 from embfit.run.resume import changed_values
 from embfit.sweep.job import SweepJob
 from embfit.sweep.space import Space
@@ -118,9 +118,14 @@ class Jobs:
         refuse_resume_in_files(found.values, found.origins)
         if isinstance(self.launcher, Slurm):
             trainer = config.hydra.runtime.choices.get("trainer"), found.values.get("trainer") or {}
-            problems = self.launcher.trainer_problems(*trainer)
-            refuse(replace(problem, place=found.origins.find(problem.key)) for problem in problems)
+            self._refuse(self.launcher.trainer_problems(*trainer), found)
+        if isinstance(self.launcher, Parallel):
+            self._refuse(self.launcher.cluster_problems(found.values.get("cluster")), found)
         return overrides_of(config), found
+
+    @staticmethod
+    def _refuse(problems: Iterable[Problem], found: ResolvedConfig) -> None:
+        refuse(replace(problem, place=found.origins.find(problem.key)) for problem in problems)
 
     def _own(self, job: SweepJob, config: DictConfig) -> dict[str, Any]:
         """Return what the sweep adds to a job's configuration: its folder, and the callback that may end it early."""

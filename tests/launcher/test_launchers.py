@@ -172,6 +172,16 @@ def test_the_trainer_has_the_launchers_ranks(launcher, trainer, keys):
     assert [problem.key for problem in Slurm(**launcher).trainer_problems("ddp", trainer)] == keys
 
 
+@pytest.mark.parametrize(
+    ("cluster", "keys"),
+    [(None, []), ({"workers": 2}, []), ({"address": "of another kind"}, []), ({"workers": None}, ["cluster.workers"])],
+)
+def test_jobs_at_a_time_share_a_cluster_by_number(cluster, keys):
+    problems = list(Parallel().cluster_problems(cluster))
+    assert [problem.key for problem in problems] == keys
+    assert all("takes every CPU of the cluster for one job" in problem.message for problem in problems)
+
+
 def test_no_cluster_is_a_debugger(house, capsys):  # noqa: F811
     assert main(["-m", "+launcher=slurm", "launcher.cluster=debug", "task=score", "seed=1,2"]) == 2
     assert 'launcher.cluster: expected one of slurm, local, got "debug"' in capsys.readouterr().err
