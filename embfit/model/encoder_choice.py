@@ -135,9 +135,24 @@ class EncoderChoice(ABC):
         Raises:
             UserError: none is named, it is not there, or it is a cross-encoder's.
         """
+        weights = self._named()
+        folder = weights.find()
+        if holds_cross_encoder(folder):
+            raise UserError(
+                f"model.path={self.path} is a cross-encoder, which scores pairs and embeds no text; "
+                "miner.model, evaluator.systems.reranked.path and model=cross-encoder take one"
+            )
+        return weights, folder
+
+    def _named(self) -> Weights:
+        """Return what says how the weights are loaded.
+
+        Raises:
+            UserError: none is named.
+        """
         if self.path is None:
             raise UserError("model.path is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
-        weights = Weights(
+        return Weights(
             self.path,
             self.revision,
             self.packages,
@@ -146,13 +161,6 @@ class EncoderChoice(ABC):
             self.attention,
             self.trust_remote_code,
         )
-        folder = weights.find()
-        if holds_cross_encoder(folder):
-            raise UserError(
-                f"model.path={self.path} is a cross-encoder, which scores pairs and embeds no text; "
-                "miner.model, evaluator.systems.reranked.path and model=cross-encoder take one"
-            )
-        return weights, folder
 
     def _trained_parts(self, encoder: Encoder) -> TrainedParts:
         folder, revision = Path(encoder.source).absolute(), None

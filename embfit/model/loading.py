@@ -14,7 +14,7 @@ from tokenizers.normalizers import Lowercase, Sequence
 
 from embfit.errors import UserError, first_line
 from embfit.model.folder import HEAD
-from embfit.model.location import check_digest, find_base, find_model
+from embfit.model.location import check_digest, find_base, find_here, find_model
 from embfit.model.lora import load_adapter, read_base
 from embfit.model.settings import Attention
 
@@ -79,6 +79,22 @@ class Weights:
                 load_adapter(backbone, folder)
         return backbone, self._tokenizer(folder)
 
+    def without_weights(self) -> PreTrainedModel:
+        """Make the backbone that `load` would load, of its configuration alone; weights are whatever they are.
+
+        Raises:
+            UserError: transformers cannot read the configuration, or knows no such model.
+        """
+        from transformers import AutoModel  # takes seconds to import
+
+        place = find_here(self.path, self.revision, self.packages) or Path(self.path)  # transformers asks the Hub
+        config = self._config(place)
+        with _refusals(self.path, place, "it", quiet=True):
+            model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]  # transformers does not
+                config, **self._how_to_load
+            )
+        return model
+
     def load_classifier(
         self, folder: Path, fresh_head: int | None
     ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, bool]:
@@ -125,7 +141,7 @@ class Weights:
         from transformers import AutoConfig  # takes seconds to import
 
         with _refusals(self.path, folder, "config.json"):
-            return AutoConfig.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
+            return AutoConfig.from_pretrained(folder, revision=self.revision, trust_remote_code=self.trust_remote_code)
 
     def _tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer  # takes seconds to import

@@ -14,6 +14,7 @@ from embfit.model.folder import FolderSettings, read_head, read_query_adapter, r
 from embfit.model.last_token import append_end_token
 from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.loading import DEFAULT_LENGTH, lower_case, positions
+from embfit.model.location import find_here
 from embfit.model.pooling import Pooling
 from embfit.model.precision import by_pytorch, choose_device
 from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
@@ -90,6 +91,15 @@ class Pretrained(EncoderChoice):
         head = read_head(folder, said)
         encoder = BiEncoder(backbone, tokenizer, settings, head, str(folder), further, adapter)
         return self._by_back_end(encoder.to(choose_device(device)).eval(), store)
+
+    def without_weights(self) -> tuple[PreTrainedModel, int | None]:
+        """Make the backbone of its configuration alone; also return how many tokens its folder says it reads.
+
+        Raises:
+            UserError: the configuration cannot be found or read.
+        """
+        folder = find_here(str(self.path), self.revision, self.packages)
+        return self._named().without_weights(), None if folder is None else read_settings(folder).max_length
 
     def _settings(self, said: FolderSettings, backbone: PreTrainedModel) -> Settings:
         limit = positions(backbone)

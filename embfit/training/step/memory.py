@@ -29,12 +29,12 @@ class GraphSize:
 def measure_graph(module: nn.Module) -> Iterator[GraphSize]:
     """Count what autograd saves in this context: each storage once, the module's own weights not at all."""
     size = GraphSize()
-    seen = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    seen = {parameter.untyped_storage()._cdata for parameter in module.parameters()}  # also where there is no memory
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
+        if storage._cdata not in seen:
+            seen.add(storage._cdata)
             size.bytes += storage.nbytes()
         return tensor
 

@@ -1,0 +1,177 @@
+"""What a step of a training will take of each GPU, from the model's configuration alone: no weights, no data, no GPU.
+
+The model is made of tensors that have shapes and types and no numbers. The step's own forward pass runs on them, and
+what autograd would keep is counted as training counts it (`measure_graph`). Left out are what kernels need for a
+moment, and the GPU's own context of about half a gigabyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode  # PyTorch has no public name for it
+from torch.func import functional_call
+
+from embfit.errors import UserError
+from embfit.loss import Relations
+from embfit.model.encoder_choice import EncoderChoice
+from embfit.model.layers import freeze, layer_stack, without_cache
+from embfit.model.loading import DEFAULT_LENGTH, positions
+from embfit.model.lora import attach
+from embfit.model.precision import autocast, default_token_budget
+from embfit.model.pretrained import Pretrained
+from embfit.training.ranks.collectives import BUCKET
+from embfit.training.step.backbone import gradient_checkpointing
+from embfit.training.step.loss_parts import loss_parts
+from embfit.training.step.memory import measure_graph
+from embfit.training.training import Training
+from embfit.vectors import Vectors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FLOAT = 4  # bytes of a float32
+MASKS = 2  # bytes of a pair's label and mask
+KEPT_VECTORS = 3  # times that a rank has all vectors: as its micro-batches gave them, in one tensor, and its gradient
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a step takes of each rank's device, in bytes.
+
+    Args:
+        parameters: how many weights the model has.
+        trained: how many of them are trained.
+        texts: how many texts the largest micro-batch has.
+        length: how many tokens each of them has.
+        weights: of the model.
+        gradients: of the trained weights.
+        moments: AdamW's two.
+        exchange: the copy in which ranks sum gradients.
+        graph: what a micro-batch keeps for the backward pass.
+        checkpointed: what it keeps where layers are computed again, and what the largest of them takes then.
+        vectors: those of the batch of all ranks.
+        loss: what the loss keeps of its largest part.
+        relations: labels and masks of the batch.
+        checkpointing: whether training computes layers again.
+    """
+
+    parameters: int
+    trained: int
+    texts: int
+    length: int
+    weights: int
+    gradients: int
+    moments: int
+    exchange: int
+    graph: int
+    checkpointed: int
+    vectors: int
+    loss: int
+    relations: int
+    checkpointing: bool
+
+    @property
+    def least(self) -> int:
+        """What a step takes with one micro-batch's graph; training keeps more of them where there is room."""
+        standing = self.weights + self.gradients + self.moments + self.vectors + self.relations
+        # neither the loss, nor a micro-batch, nor the exchange is there while another of them is
+        return standing + max(self.checkpointed if self.checkpointing else self.graph, self.loss, self.exchange)
+
+
+def estimate_memory(
+    model: EncoderChoice, training: Training, loss: nn.Module, ranks: int, negatives: int
+) -> MemoryEstimate:
+    """Return what a step takes of each of several GPUs, whose texts are as long as they may be.
+
+    Args:
+        model: is trained; of its files only `config.json` is read.
+        training: says how large batches and micro-batches are.
+        loss: is called on shapes.
+        ranks: how many GPUs train together; each has all weights.
+        negatives: of each query.
+
+    Raises:
+        UserError: the model is no bi-encoder, cannot be found, has no such layers, or none of its weights is trained.
+    """
+    if not isinstance(model, Pretrained):
+        raise UserError(f"memory is estimated for models with one vector a text, not for {model.kind}")
+    if model.query_adapter.rank:
+        raise UserError(f"model.query_adapter.rank={model.query_adapter.rank} trains no weights of the model")
+    with torch.device("meta"):
+        backbone, length = _backbone(model)
+    module: nn.Module = backbone
+    module.train(training.dropout)
+    budget = training.token_budget or default_token_budget(torch.device("cuda"))
+    shape = max(1, budget // length), length
+    bf16 = training.precision != "fp32"  # auto: any GPU of today multiplies it
+    graph = _graph(backbone, shape, bf16)
+    with gradient_checkpointing(backbone):
+        inputs = _graph(backbone, shape, bf16)
+    weights = list(backbone.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    queries = training.batch_size * ranks
+    documents = queries * (1 + negatives)
+    width = backbone.config.get_text_config().hidden_size
+    _, layers = layer_stack(backbone, "training.gradient_checkpointing")
+    return MemoryEstimate(
+        parameters=sum(weight.numel() for weight in weights),
+        trained=trained,
+        texts=shape[0],
+        length=length,
+        weights=sum(weight.nbytes for weight in weights),
+        gradients=trained * FLOAT,
+        moments=2 * trained * FLOAT,
+        exchange=min(trained, BUCKET) * FLOAT if ranks > 1 else 0,
+        graph=graph,
+        checkpointed=inputs + (graph - inputs) // len(layers),
+        vectors=KEPT_VECTORS * (queries + documents) * width * FLOAT,
+        loss=_loss(loss, queries, documents, width),
+        relations=queries * documents * MASKS,
+        checkpointing=training.gradient_checkpointing,
+    )
+
+
+def _backbone(model: Pretrained) -> tuple[PreTrainedModel, int]:
+    """Return a backbone without numbers, with what is trained of it, and how many tokens it reads."""
+    backbone, said = model.without_weights()
+    freeze(backbone, model.freeze_embeddings, model.freeze_layers)
+    if model.lora.rank:
+        attach(backbone, model.lora, model.freeze_layers, str(model.path), model.revision)
+    own = said or DEFAULT_LENGTH
+    return backbone, model.max_length or min(own, positions(backbone) or own)
+
+
+def _graph(backbone: PreTrainedModel, shape: tuple[int, int], bf16: bool) -> int:
+    """Return the bytes that a micro-batch's graph keeps."""
+    cpu = torch.device("cpu")  # where fake tensors say that they are, as autocast knows no tensor without a device
+    with FakeTensorMode(), autocast(cpu, bf16):
+        weights = {name: _fake(weight) for name, weight in backbone.named_parameters()}
+        buffers = {name: _fake(buffer) for name, buffer in backbone.named_buffers()}
+        ids, mask = (torch.ones(shape, dtype=torch.int64) for _ in range(2))
+        inputs = {"input_ids": ids, "attention_mask": mask, **without_cache(backbone)}
+        with measure_graph(nn.ParameterList(weights.values())) as size:
+            functional_call(backbone, weights | buffers, args=(), kwargs=inputs)
+    return size.bytes
+
+
+def _fake(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, requires_grad=tensor.requires_grad)
+
+
+def _loss(loss: nn.Module, queries: int, documents: int, width: int) -> int:
+    """Return the bytes that the largest part of a loss keeps."""
+    meta = torch.device("meta")
+    loss = loss.to(meta)
+    asked, read = (torch.empty(rows, width, device=meta, requires_grad=True) for rows in (queries, documents))
+    labels = torch.empty(queries, documents, dtype=torch.bool, device=meta)
+    scores = torch.empty(queries, documents, device=meta)
+    relations = Relations(labels, labels, torch.empty(queries, device=meta), scores, scores)
+    parts: Iterator[object] = loss_parts(loss, Vectors(asked), Vectors(read), relations)
+    with measure_graph(nn.ParameterList([asked, read])) as size:
+        next(iter(parts))
+    return size.bytes

@@ -1,0 +1,134 @@
+"""The memory of a step, told from a configuration, is what the step takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, Qwen3Config
+
+from embfit.app import main
+from embfit.errors import UserError
+from embfit.loss import InfoNCE, Matryoshka
+from embfit.model import LateInteraction, LoRA, Pretrained, save_encoder
+from embfit.model.encoder import Encoder
+from embfit.model.query_adapter import QueryAdapterSettings
+from embfit.training import Training
+from embfit.training.memory_estimate import MemoryEstimate, estimate_memory
+from embfit.training.step.backbone import gradient_checkpointing
+from embfit.training.step.memory import measure_graph
+
+TRAINING = Training(batch_size=8, precision="fp32", token_budget=128)
+
+
+@pytest.fixture
+def folder(tiny_encoder: Encoder, tmp_path: Path) -> Path:
+    """The two layers in a folder."""
+    save_encoder(tiny_encoder, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def estimate(folder: Path, training: Training = TRAINING, ranks: int = 1, **changes: object) -> MemoryEstimate:
+    return estimate_memory(replace(Pretrained(str(folder)), **changes), training, InfoNCE(), ranks, negatives=2)
+
+
+def test_weights_gradients_and_moments_are_those_of_a_step(folder: Path) -> None:
+    found = estimate(folder)
+    encoder = Pretrained(str(folder)).load("cpu")
+    weights = [weight for weight in encoder.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, fused=True)
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    moments = [state[name].nbytes for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert found.weights == sum(weight.nbytes for weight in weights)
+    assert found.gradients == sum(weight.grad.nbytes for weight in weights)  # type: ignore[union-attr]
+    assert found.moments == sum(moments)
+    assert found.trained == found.parameters == sum(weight.numel() for weight in weights)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_micro_batchs_graph_is_the_measured_one(folder: Path, precision: str) -> None:
+    found = estimate(folder, replace(TRAINING, precision=precision))
+    encoder = Pretrained(str(folder)).load("cpu")
+    assert (found.texts, found.length) == (4, 32)
+    ids, mask = torch.ones(4, 32, dtype=torch.int64), torch.ones(4, 32, dtype=torch.int64)
+    mask[0, -1] = 0  # some padding, so that attention has a mask
+    measured = []
+    for checkpointing in (False, True):
+        with measure_graph(encoder) as size:
+            if checkpointing:
+                with gradient_checkpointing(encoder.backbone):
+                    encoder.hidden_states(ids, mask, precision == "bf16")
+            else:
+                encoder.hidden_states(ids, mask, precision == "bf16")
+        measured.append(size.bytes)
+    graph, inputs = measured
+    assert found.graph == pytest.approx(graph, rel=0.02)
+    assert found.checkpointed == pytest.approx(inputs + (graph - inputs) / 2, rel=0.02)
+    assert found.checkpointed < 0.8 * found.graph
+
+
+def test_an_adapter_trains_little_and_freezing_keeps_less(folder: Path) -> None:
+    pytest.importorskip("peft")
+    whole, adapter = estimate(folder), estimate(folder, dtype="bfloat16", lora=LoRA(rank=4))
+    added = 2 * 4 * ((32 + 32) * 4 + (32 + 64) * 2)  # two layers: four squares, and the two of the feed-forward
+    assert adapter.trained == added
+    assert adapter.weights == 2 * whole.parameters + 4 * added
+    assert adapter.gradients == 4 * added
+    assert estimate(folder, freeze_layers=1).graph < 0.7 * whole.graph
+
+
+def test_vectors_and_relations_grow_with_the_ranks(folder: Path) -> None:
+    one, four = estimate(folder), estimate(folder, ranks=4)
+    assert one.vectors == 3 * (8 + 24) * 32 * 4
+    assert four.vectors == 4 * one.vectors
+    assert (one.relations, four.relations) == (8 * 24 * 2, 32 * 96 * 2)
+    assert (one.exchange, four.exchange) == (0, 4 * one.trained)
+    assert four.loss == pytest.approx(16 * one.loss, rel=0.2)
+    assert one.least == one.weights + one.gradients + one.moments + one.vectors + one.relations + one.graph
+    several = estimate_memory(Pretrained(str(folder)), TRAINING, Matryoshka(InfoNCE(), [8, 16, 32]), 1, 2)
+    assert several.loss > 2 * one.loss
+
+
+def test_seven_billion_weights_need_no_file_of_them(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    Qwen3Config(
+        vocab_size=32_000,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=False,
+    ).save_pretrained(tmp_path)
+    model = Pretrained(str(tmp_path), dtype="bfloat16", max_length=512, lora=LoRA(rank=16))
+    training = Training(batch_size=128, token_budget=2048, gradient_checkpointing=True)
+    found = estimate_memory(model, training, InfoNCE(), ranks=8, negatives=2)
+    assert found.parameters - found.trained == pytest.approx(7.11e9, rel=0.01)
+    assert found.weights == 2 * (found.parameters - found.trained) + 4 * found.trained
+    assert found.checkpointed < 0.1 * found.graph
+    assert found.least < 24e9
+
+
+def test_other_kinds_are_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"query_adapter\.rank=4 trains no weights"):
+        estimate(folder, query_adapter=QueryAdapterSettings(rank=4))
+    with pytest.raises(UserError, match="models with one vector a text, not for late interaction"):
+        estimate_memory(LateInteraction(str(folder)), TRAINING, InfoNCE(), 1, 2)
+
+
+def test_doctor_shows_it(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "model.safetensors").unlink()
+    run = ["model=custom", f"model.path={folder}", "trainer=ddp", "trainer.devices=8", "training.token_budget=128"]
+    assert main(["doctor", "--memory", *run]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    weights = sum(weight.numel() for weight in BertModel(BertConfig.from_pretrained(folder)).parameters())
+    assert f"weights {weights * 4 / 1e9:.3f} GB {weights:,} weights (float32)" in told
+    assert " GB of 8, at most 2^26 weights at a time " in told
+    assert " GB 4 texts of 32 tokens " in told
+    assert " 512 queries, 3 documents each " in told
+    assert main(["doctor", "--memory", "model=cross-encoder"]) != 0
