@@ -8,7 +8,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EMBFIT, FP32, BF16, CACHED = "embfit", "peer fp32", "peer bf16", "peer cached"
 PEERS = (FP32, BF16, CACHED)
@@ -199,12 +202,16 @@ def model_flops(case: Case, texts: Texts) -> float:
     from minilm import MODEL
 
     encoder = replace(MODEL, max_length=case.max_length).load("cpu")
-    config = encoder.backbone.config
     distinct = {text for query, document, negatives in texts for text in (query, document, *negatives)}
-    lengths = encoder.tokenize(distinct, "document").lengths.astype(float)
+    return flops_of(encoder.backbone.config, encoder.tokenize(distinct, "document").lengths)
+
+
+def flops_of(config: Any, lengths: np.ndarray) -> float:
+    """Return what a forward and a backward pass over texts of so many tokens take: backward is twice forward."""
+    tokens = lengths.astype(float)
     layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size  # weights
-    attention = 2 * config.hidden_size * (lengths**2).sum()  # two products of [L, L] with [L, H]
-    return float(3 * 2 * config.num_hidden_layers * (layer * lengths.sum() + attention))
+    attention = 2 * config.hidden_size * (tokens**2).sum()  # two products of [L, L] with [L, H]
+    return float(3 * 2 * config.num_hidden_layers * (layer * tokens.sum() + attention))
 
 
 def matrix_peak(bf16: bool) -> float:
