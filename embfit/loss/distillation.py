@@ -48,9 +48,10 @@ class MarginMSE(nn.Module):
         positives = relations.positives
         scores = self.scale * queries.scores(documents)  # [Q, D]
         known = wanted.isfinite()
-        apart = (scores - wanted).masked_fill(~known, 0.0)  # [Q, D]; a pair's error is the difference of two of them
-        centre = apart.detach().sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
-        apart = (apart - centre).masked_fill(~known, 0.0)  # leaves differences, and large squares do not cancel
+        # a pair's error is the difference of two of a row's entries; around 0, no large squares cancel in their sums
+        apart = scores - (wanted - wanted.nanmean(dim=1, keepdim=True))  # [Q, D]
+        centre = apart.detach().nanmean(dim=1, keepdim=True)
+        apart = (apart - centre).masked_fill(~known, 0.0)
         p, n = known & positives, known & ~positives
         # Σp Σn (a_p - a_n)² = N Σ a_p² + P Σ a_n² - 2 Σ a_p Σ a_n: no list of pairs, whose length a GPU would be asked
         squares = n.sum(dim=1) * (apart**2 * p).sum(dim=1) + p.sum(dim=1) * (apart**2 * n).sum(dim=1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -30,6 +31,30 @@ def test_margins_are_weighted_by_query() -> None:
     teacher = torch.tensor([[9.0, 3.0, NAN], [NAN, 1.0, 2.0]])
     loss = MarginMSE(scale=10)(Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher, 3.0, 1.0))
     assert loss.item() == pytest.approx((3 * 4 + 1) / 4)
+
+
+def test_margins_are_those_of_all_pairs_one_by_one() -> None:
+    random = torch.Generator().manual_seed(0)
+    queries, documents = (
+        functional.normalize(torch.randn(rows, 4, generator=random), dim=1).requires_grad_() for rows in (5, 9)
+    )
+    teacher = 1000 + 8 * torch.randn(5, 9, generator=random)  # far from the cosines: squares would cancel
+    teacher[torch.rand(5, 9, generator=random) < 0.2] = NAN
+    positives, weights = torch.rand(5, 9, generator=random) < 0.3, torch.rand(5, generator=random)
+    relations = Relations(positives, torch.zeros(5, 9, dtype=torch.bool), weights, teacher)
+    loss = MarginMSE(scale=10)(Vectors(queries), Vectors(documents), relations)
+
+    scores, errors, total = 10 * queries @ documents.T, [], 0.0
+    for query, positive, negative in product(range(5), range(9), range(9)):
+        wanted = teacher[query, positive] - teacher[query, negative]
+        if positives[query, positive] and not positives[query, negative] and wanted.isfinite():
+            errors.append(weights[query] * (scores[query, positive] - scores[query, negative] - wanted) ** 2)
+            total += weights[query].item()
+    expected = torch.stack(errors).sum() / total
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for side in (queries, documents):
+        found, plain = (torch.autograd.grad(value, side, retain_graph=True)[0] for value in (loss, expected))
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-3)
 
 
 def test_divergence_by_hand() -> None:
