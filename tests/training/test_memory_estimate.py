@@ -97,10 +97,10 @@ def test_seven_billion_weights_need_no_file_of_them(tmp_path: Path) -> None:
     pytest.importorskip("peft")
     Qwen3Config(
         vocab_size=32_000,
-        hidden_size=4096,
-        intermediate_size=14_336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
+        hidden_size=8192,  # wide, so that few layers, which are made one by one, are enough
+        intermediate_size=28_672,
+        num_hidden_layers=8,
+        num_attention_heads=64,
         num_key_value_heads=8,
         head_dim=128,
         tie_word_embeddings=False,
@@ -110,7 +110,7 @@ def test_seven_billion_weights_need_no_file_of_them(tmp_path: Path) -> None:
     found = estimate_memory(model, training, InfoNCE(), ranks=8, negatives=2)
     assert found.parameters - found.trained == pytest.approx(7.11e9, rel=0.01)
     assert found.weights == 2 * (found.parameters - found.trained) + 4 * found.trained
-    assert found.checkpointed < 0.1 * found.graph
+    assert found.checkpointed < 0.2 * found.graph
     assert found.least < 24e9
 
 
