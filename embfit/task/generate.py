@@ -110,10 +110,10 @@ def generate(
 
 
 def _estimated(found: Estimate, judge: str | None) -> str:
-    lines = [
-        f"documents  {found.documents:,}, {found.queries} queries each",
-        f"requests   {found.requests:,}, of which {found.answered:,} are answered",
-    ]
+    asked = "none: no model is asked"
+    if found.requests:
+        asked = f"{found.requests:,}, of which {found.answered:,} are answered"
+    lines = [f"documents  {found.documents:,}, {found.queries} queries each", f"requests   {asked}"]
     if found.pairs:
         lines.append(f"training   the model first learns from {found.pairs:,} pairs of the collection")
     if found.requests:

@@ -102,7 +102,7 @@ def test_a_server_that_is_busy_for_longer_than_patience_ends_it(
     assert 60 < clock.now < 130
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
 def test_whatever_happens_nothing_answered_is_asked_again_and_the_budget_holds(
     tmp_path: Path, make_requests: Make, seed: int
 ) -> None:

@@ -182,8 +182,10 @@ def test_a_budget_ends_with_what_there_is(asking: list[str], server: ModelServer
     assert "the budget is used up (generator.budget.requests=10: 10 is used" in capsys.readouterr().err
 
 
-def test_without_a_model_parts_of_the_documents_are_queries(generating: list[str]) -> None:
+def test_without_a_model_parts_of_the_documents_are_queries(generating: list[str], capsys: Any) -> None:
     parts = ["generator=extractive", "generator.parts=[sentence, keywords]", "task.masked=true", "generator.masked=1"]
+    assert main([*generating, *parts, "run.dir=dry", "task.dry_run=true"]) == 0
+    assert capsys.readouterr().out == "documents  36, 2 queries each\nrequests   none: no model is asked\n"
     assert main([*generating, *parts, "run.dir=one"]) == 0
     found = report("one")
     assert found["generator"] == "extractive"
