@@ -235,10 +235,12 @@ def _try_training(
         log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
         return {"examples": examples, "trial": None, "estimates": [], "gain": None}
     training_set = miner.mine(context.collection, context.encoder, context.store)
-    encoder = context.model.by_pytorch.load(context.devices[0])  # only PyTorch trains
+    model = context.model.by_pytorch  # only PyTorch trains
+    encoder = model.load(context.devices[0])
     planned = training.steps or training.epochs * math.ceil(len(training_set) / training.batch_size)
     timed = max(1, min(steps, planned - 1))  # one more warms up
-    trial = time_training(encoder, loss, training, trainer, training_set, context.store, timed)
+    with model.trainable(encoder):  # what a fine-tuning trains: all weights, the upper layers, or an adapter
+        trial = time_training(encoder, loss, training, trainer, training_set, context.store, timed)
     gain = trial_gain(context.encoder, encoder, context.collection, context.judging, resamples)
     epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs
     here = len(context.collection.corpus)

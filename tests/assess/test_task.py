@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 from transformers import BertConfig, BertModel
 
 from embfit.app import main
+from embfit.assess import trial, trial_gain
+from embfit.assess.candidates import ModelCandidate
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import BM25System, RerankedSystem
-from embfit.model import BiEncoder, Encoder, save_encoder
-from embfit.task.assess import _named, _rerankers
+from embfit.loss import InfoNCE
+from embfit.miner import NoNegatives
+from embfit.model import BiEncoder, Encoder, Pretrained, save_encoder
+from embfit.records import Collection
+from embfit.store import Store
+from embfit.task.assess import _named, _rerankers, _try_training
+from embfit.training import Training
 from tests.conftest import TEXTS, new_late_encoder
 
 SPLITS = {"train": range(24), "test": range(24, 36)}
@@ -134,6 +144,27 @@ def test_without_a_trial_nothing_is_trained(command: list[str]) -> None:
         22,
     )  # two are held out as dev
     assert "What a fine-tuning would take" not in Path("run/report.html").read_text()
+
+
+def test_a_trial_trains_what_a_fine_tuning_would(
+    tiny_encoder: Encoder, small_collection: Collection, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_encoder(tiny_encoder, tmp_path / "tiny")
+    model = Pretrained(str(tmp_path / "tiny"), precision="fp32", freeze_layers=1)
+    context = Retrieval().context(small_collection, store, model, ("cpu",))
+    trained: list[str] = []
+
+    def time_training(encoder: Encoder, *arguments: Any) -> trial.Trial:
+        trained.extend(name for name, weight in encoder.named_parameters() if weight.requires_grad)
+        return trial.Trial(2, 1.0, 1.0, 8, 1.0)
+
+    monkeypatch.setattr(trial, "time_training", time_training)
+    monkeypatch.setattr(trial_gain, "trial_gain", lambda *arguments: None)
+    base = ModelCandidate("base", "tiny", 1000, 64, 32, 128, 10.0, 0.0)
+    _try_training(context, NoNegatives(), InfoNCE(), Training(), partial(pl.Trainer), 10, 2, base, None)
+    layers = {name.split(".layer.")[1][0] for name in trained if ".layer." in name}
+    assert layers == {"1"}  # of two, the lower one is frozen
+    assert not [name for name in trained if "embeddings" in name]
 
 
 def test_reranking_is_measured_once_it_has_a_cross_encoder() -> None:
