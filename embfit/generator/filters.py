@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from embfit.generator.judge import Judge, JudgedPair
+from embfit.generator.query_language import is_in_another_language, unknown_languages
 from embfit.generator.round_trip import RoundTrip, source_ranks, with_texts
 from embfit.generator.source_ranking import CrossEncoderFilter
 from embfit.generator.wording import longest_run, mentions_document, misshapen
@@ -30,11 +31,12 @@ from embfit.text_digests import normalise
 from embfit.vectors import Vectors, unit_length
 
 ORDER = (
-    "leak", "form", "improbable", "mention", "copy", "duplicate", "general", "similar", "round_trip", "cross_encoder",
-    "judge",
+    "leak", "form", "improbable", "mention", "language", "copy", "duplicate", "general", "similar", "round_trip",
+    "cross_encoder", "judge",
 )  # fmt: skip
 
 Ranker: TypeAlias = Literal["dense", "bm25"]
+LanguageCode: TypeAlias = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Filters:
         log_probability: the mean log-probability of a query's tokens below which it is dropped, where the model that
             wrote it says so; None drops none for that.
         mention: drop queries that speak of "this document".
+        languages: the ISO 639-1 codes of the languages that queries may be in; None allows all.
         copy_words: the number of words in a row that a query may take from its document without being dropped; None
             drops none for that. Styles that copy by their nature (`may_copy`) are left alone.
         copy_share: the share of the query's words that such a sequence must be, too.
@@ -63,6 +66,7 @@ class Filters:
     max_words: Annotated[int, Field(ge=1)] = 40
     log_probability: Annotated[float, Field(le=0)] | None = -2.5
     mention: bool = True
+    languages: tuple[LanguageCode, ...] | None = None
     copy_words: Annotated[int, Field(ge=1)] | None = 8
     copy_share: Annotated[float, Field(ge=0, le=1)] = 0.6
     general: Annotated[int, Field(ge=1)] = 3
@@ -76,6 +80,10 @@ class Filters:
     def __post_init__(self) -> None:
         if self.min_words > self.max_words:
             raise ValueError(f"min_words={self.min_words} is above max_words={self.max_words}; lower it")
+        if self.languages is not None and (unknown := unknown_languages(self.languages)):
+            raise ValueError(f"languages: no language is known by {', '.join(unknown)}; write ISO 639-1 codes: en, de")
+        if self.languages == ():
+            raise ValueError("languages is empty, so no query could pass; name some, or set languages=null")
         if self.round_trip is not None and not self.rankers:
             raise ValueError(
                 "rankers is empty, so no query could pass; name dense, bm25 or both, or set round_trip=null"
@@ -198,7 +206,10 @@ class Filters:
         known, least = query.log_probability, self.log_probability
         if known is not None and least is not None and known < least:
             return "improbable"
-        return "mention" if self.mention and mentions_document(query.text) else None
+        if self.mention and mentions_document(query.text):
+            return "mention"
+        foreign = self.languages is not None and is_in_another_language(query.text, self.languages)
+        return "language" if foreign else None
 
     def _copies(self, query: FilteredText, run: int) -> bool:
         wanted = self.copy_words

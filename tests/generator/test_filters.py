@@ -53,8 +53,8 @@ def test_each_filter_drops_what_it_is_for(collection: Collection, tmp_path: Path
         None, "form", "form", "mention", "leak", "copy", "duplicate", *["general"] * 4, "round_trip", None, "leak",
     ]  # fmt: skip
     assert marks.counts == {
-        "form": 2, "improbable": 0, "mention": 1, "leak": 2, "copy": 1, "duplicate": 1, "general": 4, "similar": 0,
-        "round_trip": 1, "cross_encoder": 0, "judge": 0,
+        "form": 2, "improbable": 0, "mention": 1, "language": 0, "leak": 2, "copy": 1, "duplicate": 1, "general": 4,
+        "similar": 0, "round_trip": 1, "cross_encoder": 0, "judge": 0,
     }  # fmt: skip
     assert marks.kept == 2
     assert marks.ranks["bm25"][0] == 1
@@ -107,7 +107,30 @@ def test_queries_about_the_document_itself(query: str) -> None:
     assert not mentions_document("how to open a document in a text editor")
 
 
+@pytest.mark.parametrize(
+    ("query", "foreign"),
+    [
+        ("Welche Nebenwirkungen hat Insulin?", True),
+        ("糖尿病的治疗方法", True),
+        ("how to open a file", False),
+        ("insulin", False),  # a word of many languages
+        ("naïve Bayes", False),
+    ],
+)
+def test_queries_in_another_language(query: str, foreign: bool, collection: Collection, tmp_path: Path) -> None:
+    asked = [FilteredText(query, 0, TEXTS[0])]
+    english = Filters(similar=None, round_trip=None, languages=("en",), min_words=1)
+    marks = english.apply(asked, collection, [], never_loaded, Store(tmp_path))
+    assert marks.dropped_by == ["language" if foreign else None]
+    both = replace(english, languages=("en", "de", "zh"))
+    assert both.apply(asked, collection, [], never_loaded, Store(tmp_path)).kept == 1
+
+
 def test_values_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="no language is known by xx; write ISO 639-1 codes"):
+        Filters(languages=("en", "xx"))
+    with pytest.raises(ValueError, match="languages is empty"):
+        Filters(languages=())
     with pytest.raises(ValueError, match="min_words=9 is above max_words=3"):
         Filters(min_words=9, max_words=3)
     with pytest.raises(ValueError, match="rankers is empty"):

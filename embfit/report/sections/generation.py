@@ -15,6 +15,7 @@ MEANINGS = {
     "form": "Too short, too long, or a refusal",
     "improbable": "Improbable by the model that wrote them",
     "mention": "Speak of the document itself",
+    "language": "In another language",
     "leak": "Equal to a query that evaluates, or to an example",
     "copy": "Copied from the document",
     "duplicate": "The same words twice for one document",
