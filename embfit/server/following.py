@@ -85,6 +85,7 @@ class Follower:
         swapped: is told of each version that was opened, and with None of each that was refused.
         backend: what computes queries; None is what computed the documents.
         store: keeps what the back end is converted to.
+        optional: nothing answers once the pointer names none; otherwise the last version keeps answering.
     """
 
     def __init__(
@@ -95,12 +96,14 @@ class Follower:
         swapped: Callable[[LiveBundle | None], None],
         backend: BackEndChoice | None = None,
         store: Store | None = None,
+        optional: bool = False,
     ) -> None:
         self.versions = versions
         self.which = which
         self.device = device
         self.backend = backend
         self.store = store
+        self.optional = optional
         self._swapped = swapped
         self._opening = ThreadPoolExecutor(1, "embfit-open")  # one: each thread that opens keeps memory of its own
         self._live: LiveBundle | None = None
@@ -131,7 +134,13 @@ class Follower:
     async def look(self) -> None:
         """Open the version that the pointer names, if that is another one, and let it answer."""
         number = self.which if isinstance(self.which, int) else self.versions.pointer(self.which)
-        if number is None or (self._live is not None and number == self._live.bundle.manifest.version):
+        if number is None:
+            if self.optional and self._live is not None:
+                log.info("%s: no version is %s any more", self.versions.name, self.which)
+                self._live.retire()
+                self._live = None
+            return
+        if self._live is not None and number == self._live.bundle.manifest.version:
             return
         if self._refused is not None and self._refused[0] == number and time.monotonic() < self._refused[1]:
             return

@@ -82,7 +82,9 @@ class Service:
         self._main = Follower(versions, settings.serve, device, self.metrics.observe_swap, settings.backend, store)
         self._main.open()
         self._beside, self._shadow = (
-            None if which is None else Follower(versions, which, device, lambda live: None, settings.backend, store)
+            None
+            if which is None
+            else Follower(versions, which, device, lambda live: None, settings.backend, store, optional=True)
             for which in (settings.beside, settings.shadow)
         )
         self.batcher = Batcher(

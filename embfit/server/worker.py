@@ -27,10 +27,9 @@ def main(arguments: list[str]) -> None:
     job = WorkerJob.read(arguments[0])
     listen()
     folder, name = job.bundle
-    place, enabled = job.store
     settings = ServerSettings(**job.settings)
     listening = socket.socket(fileno=job.listening)
-    service = Service(settings, BundleVersions(Path(folder), name), job.device, Store(place, enabled))
+    service = Service(settings, BundleVersions(Path(folder), name), job.device, Store(*job.store))
 
     def answers() -> None:
         os.write(job.answering, f"{service.live.label}\n".encode())

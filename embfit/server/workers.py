@@ -47,7 +47,7 @@ class WorkerJob:
         settings: the values of `ServerSettings`.
         bundle: folder and name.
         device: what its model is put on.
-        store: folder of the store, and whether it is used.
+        store: folder of the store, whether it is used, and the address of its shared folder.
         listening: the descriptor of the socket.
         answering: the descriptor that it writes its version's label to when it answers, and an empty line every few
             seconds from then on, as a sign of life.
@@ -56,7 +56,7 @@ class WorkerJob:
     settings: Mapping[str, Any]
     bundle: tuple[str, str]
     device: str
-    store: tuple[str, bool]
+    store: tuple[str, bool, str | None]
     listening: int
     answering: int = -1
 
@@ -183,7 +183,7 @@ class Workers:
             settings=asdict(replace(self.settings, workers=1)),
             bundle=(str(self.versions.dir), self.versions.name),
             device=self.devices[number % len(self.devices)],
-            store=(str(self.store.dir), self.store.enabled),
+            store=(str(self.store.dir), self.store.enabled, self.store.shared and self.store.shared.address),
             listening=self.listening.fileno(),
             answering=answering,
         )

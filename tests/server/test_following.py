@@ -174,6 +174,11 @@ def test_the_shadow_is_asked_beside(two: BundleVersions) -> None:
             for query in QUERIES
         ]
         assert measured(served, "embfit_shadow_overlap_ratio_sum") == pytest.approx(sum(shares))
+        two.point("champion", 2)
+        two.clear("challenger")
+        until(lambda: served.service.shadow is None and served.service.live.label == "docs@2")
+        assert served.post("/v1/search", query=QUERIES[0]).headers["x-embfit-bundle"] == "docs@2"
+        assert measured(served, "embfit_shadow_overlap_ratio_count") == len(QUERIES)
 
 
 def test_a_version_that_was_replaced_is_let_go(running: Served, two: BundleVersions) -> None:

@@ -147,7 +147,7 @@ def test_a_successor_that_cannot_start_is_tried_again_later_and_later(
 
 
 def test_a_job_is_read_as_it_was_written() -> None:
-    job = WorkerJob({"port": 1, "host": "::1"}, ("bundles", "docs"), "cuda:1", ("store", True), 4, 5)
+    job = WorkerJob({"port": 1, "host": "::1"}, ("bundles", "docs"), "cuda:1", ("store", True, "s3://team/store"), 4, 5)
     found = WorkerJob.read(job.written())
     assert (tuple(found.bundle), tuple(found.store)) == (job.bundle, job.store)
     assert (found.settings, found.device, found.listening, found.answering) == (job.settings, "cuda:1", 4, 5)
@@ -167,7 +167,7 @@ def test_a_worker_says_its_version_and_then_gives_signs_of_life(
     monkeypatch.setattr(worker, "listen", lambda: None)
     monkeypatch.setattr(worker, "_stop_when_left_alone", lambda: None)
     answers, answering = os.pipe()
-    bundle, store = (str(versions.dir), versions.name), (str(tmp_path / "store"), True)
+    bundle, store = (str(versions.dir), versions.name), (str(tmp_path / "store"), True, None)
     job = WorkerJob(asdict(ServerSettings(port=0)), bundle, "cpu", store, os.dup(listening.fileno()), answering)
     thread = together(lambda: worker.main([job.written()]))
     try:
