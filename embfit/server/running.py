@@ -116,6 +116,7 @@ def make_server(
         server_header=False,
         callback_notify=beat,
         timeout_notify=BEAT_SECONDS,
+        timeout_keep_alive=service.settings.keep_alive_seconds,
         timeout_graceful_shutdown=max(1, round(service.settings.stop_seconds)),
     )
     return Server(config, answers)
@@ -142,14 +143,16 @@ async def _close_stalled(server: Server, seconds: float) -> None:
     since: dict[Any, float] = {}
     while True:
         now = time.monotonic()
-        idle = {found for found in server.server_state.connections if _is_idle(found)}
-        since = {connection: since.get(connection, now) for connection in idle}
+        unfinished = {found for found in server.server_state.connections if _awaits_head(found)}
+        since = {connection: since.get(connection, now) for connection in unfinished}
         for connection, began in since.items():
             if now - began > seconds and connection.transport is not None:
                 connection.transport.close()
         await asyncio.sleep(min(SWEPT_EVERY, seconds))
 
 
-def _is_idle(connection: Any) -> bool:
+def _awaits_head(connection: Any) -> bool:
+    """Say whether a connection has begun, and not finished, to send the head of a request, its first or its next."""
     cycle = getattr(connection, "cycle", None)
-    return cycle is None or bool(cycle.response_complete)
+    between_requests = connection.timeout_keep_alive_task is not None  # which uvicorn ends in its own time
+    return (cycle is None or bool(cycle.response_complete)) and not between_requests

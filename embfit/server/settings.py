@@ -40,6 +40,8 @@ class ServerSettings:
         search_threads: searches of the index at a time.
         timeout: seconds that a request waits for the model, over which it is refused (503).
         receive_seconds: seconds that a client has to send a request's body (408).
+        keep_alive_seconds: seconds that a connection without a request stays open. A proxy in front must close its own
+            earlier, or it sends requests into closed connections and answers 502.
         stop_seconds: seconds that requests have to end when the server stops.
 
     Raises:
@@ -66,6 +68,7 @@ class ServerSettings:
     search_threads: Annotated[int, Field(ge=1)] = 2
     timeout: Annotated[float, Field(gt=0)] = 60.0
     receive_seconds: Annotated[float, Field(gt=0)] = 30.0
+    keep_alive_seconds: Annotated[int, Field(ge=1)] = 75
     stop_seconds: Annotated[float, Field(gt=0)] = 30.0
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import threading
@@ -184,6 +185,24 @@ def test_slow_clients(versions: BundleVersions) -> None:
             client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{")
             client.shutdown(socket.SHUT_WR)
         assert server.post("/v1/embeddings", input="y").status_code == 200
+
+
+def test_a_connection_stays_open_between_requests(versions: BundleVersions) -> None:
+    with serving(versions, receive_seconds=0.2, keep_alive_seconds=60) as server:
+        connection = http.client.HTTPConnection(*server.address)
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+        sock = connection.sock
+        time.sleep(0.8)  # longer than a client has to send a request
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        assert connection.sock is sock
+        connection.close()
+    with serving(versions, keep_alive_seconds=1) as server, socket.create_connection(server.address) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.settimeout(20)
+        while client.recv(1000):
+            pass  # until the server closes it
 
 
 def test_what_was_taken_is_answered_before_it_stops(versions: BundleVersions, monkeypatch: pytest.MonkeyPatch) -> None:
