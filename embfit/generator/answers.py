@@ -66,6 +66,11 @@ class ModelReply:
     output: int | None
     is_finished: bool = True
 
+    @property
+    def has_whole_line(self) -> bool:
+        """Whether the first line is all there: it is also if the server goes on behind it, taking no notice of `stop`."""
+        return self.is_finished or "\n" in self.text.strip()
+
 
 def read_reply(body: str, form: Form) -> ModelReply:
     """Read the answer of an OpenAI-compatible server.
