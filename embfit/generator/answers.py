@@ -68,7 +68,7 @@ class ModelReply:
 
     @property
     def has_whole_line(self) -> bool:
-        """Whether the first line is all there: it is also if the server goes on behind it, taking no notice of `stop`."""
+        """Whether the first line is all there; a server that takes no notice of `stop` has gone on after it."""
         return self.is_finished or "\n" in self.text.strip()
 
 

@@ -1,10 +1,12 @@
 """Tells queries in another language than the wanted ones (py3langid: Lui and Baldwin 2012, "langid.py").
 
 A query has few words, so the most probable language is often wrong: "Insulin effects appetite" is French by a hair. So
-two things are asked: that none of the wanted languages is probable, and that another one is. Names and numbers fail the
-second, since they are probable in no language. Of 1,500 English queries of SciFact and MedQuAD none is dropped, and of
-the first three words that carry meaning, as a style of keywords writes them, 13 of 1,376 (105 without the second). Of 35
-short queries in 14 other languages, whole questions and key words, 26 are dropped (32 without the second).
+a query is in another language only if none of the wanted ones is probable and another one is. The second condition is
+for names, numbers and key words, which are hardly probable in any language.
+
+Of 1,500 English queries of SciFact and MedQuAD none is dropped. Of their first three words without stop words, as the
+style for keywords writes them, 13 of 1,376 are dropped, and 105 without the second condition. Of 35 short queries in 14
+other languages, 26 are dropped, and 32 without it.
 """
 
 from __future__ import annotations
