@@ -66,6 +66,11 @@ class ModelReply:
     output: int | None
     is_finished: bool = True
 
+    @property
+    def has_whole_line(self) -> bool:
+        """Whether the first line is all there; a server that takes no notice of `stop` has gone on after it."""
+        return self.is_finished or "\n" in self.text.strip()
+
 
 def read_reply(body: str, form: Form) -> ModelReply:
     """Read the answer of an OpenAI-compatible server.

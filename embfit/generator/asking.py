@@ -192,7 +192,7 @@ class Asking:
         try:
             reply = read_reply(answer.text, self.settings.form)
             spent = self.settings.cost(reply)
-            if self.settings.form == "completion" and not reply.is_finished:  # half a JSON says so by itself
+            if self.settings.form == "completion" and not reply.has_whole_line:  # half a JSON says so by itself
                 raise MalformedError(f"it is cut off at {self.group}.max_tokens={self.settings.max_tokens}")
             self.settings.expected.read(reply.text, request.entry.count, self.settings.form)
         except MalformedError as error:

@@ -1,8 +1,12 @@
 """Tells queries in another language than the wanted ones (py3langid: Lui and Baldwin 2012, "langid.py").
 
-A query has few words, so the most probable language is often wrong: "Insulin effects appetite" is French by a hair. It
-can be told, though, that none of the wanted languages is probable at all. Of 1,600 English queries of SciFact and
-MedQuAD, 2 have a probability of English below `IMPROBABLE`; whole questions in German or Chinese have less than that.
+A query has few words, so the most probable language is often wrong: "Insulin effects appetite" is French by a hair. So
+a query is in another language only if none of the wanted ones is probable and another one is. The second condition is
+for names, numbers and key words, which are hardly probable in any language.
+
+Of 1,500 English queries of SciFact and MedQuAD none is dropped. Of their first three words without stop words, as the
+style for keywords writes them, 13 of 1,376 are dropped, and 105 without the second condition. Of 35 short queries in 14
+other languages, 26 are dropped, and 32 without it.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ from typing import Any
 
 from embfit.index.words import words
 
-IMPROBABLE = 0.02  # probability of all wanted languages together, below which a query is in another one
+IMPROBABLE = 0.02  # probability of all wanted languages together, below which a query is in none of them
+PROBABLE = 0.2  # probability of another language, from which on a query may be in it
 LEAST_WORDS = 3  # "insulin" is a word of many languages; Chinese characters count as words
 
 
 def is_in_another_language(text: str, wanted: Sequence[str]) -> bool:
-    """Say whether a query is surely in none of the wanted languages.
+    """Say whether a query is in a language that is not wanted, as far as its words tell.
 
     Args:
         text: the query. Fewer than three words say too little, and are in no other language.
@@ -27,12 +32,14 @@ def is_in_another_language(text: str, wanted: Sequence[str]) -> bool:
     if len(words(text)) < LEAST_WORDS:
         return False
     probability = {str(code): float(share) for code, share in _detector().rank(text)}
-    return sum(probability.get(code, 0.0) for code in wanted) < IMPROBABLE
+    of_wanted = sum(probability.pop(code, 0.0) for code in set(wanted))
+    return of_wanted < IMPROBABLE and max(probability.values(), default=0.0) >= PROBABLE
 
 
 def unknown_languages(codes: Sequence[str]) -> list[str]:
     """Return the codes that the detector does not know, in order."""
-    return [code for code in codes if code not in set(map(str, _detector().labels))]
+    known = set(map(str, _detector().labels))
+    return [code for code in codes if code not in known]
 
 
 @cache

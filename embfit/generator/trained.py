@@ -30,7 +30,7 @@ from embfit.style import FewShot, Style, StyleExample
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of what training makes of the same pairs
+VERSION = 3  # of what training makes of the same pairs
 KIND = "query-writers"  # of the store's entries
 STYLE = "own"  # the only style: that of the pairs
 FACTS = "training.json"

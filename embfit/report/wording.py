@@ -70,8 +70,8 @@ def cut_at_word(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     beginning = text[:characters]
-    whole_words = re.sub(r"\S*\Z", "", beginning, count=1).rstrip()
-    return f"{whole_words or beginning.rstrip()} …"
+    whole_words = beginning if beginning[-1].isspace() else beginning.rsplit(None, 1)[0]  # a long word stays in part
+    return f"{whole_words.rstrip()} …"
 
 
 def duration(seconds: float) -> str:

@@ -183,7 +183,7 @@ class Workers:
             settings=asdict(replace(self.settings, workers=1)),
             bundle=(str(self.versions.dir), self.versions.name),
             device=self.devices[number % len(self.devices)],
-            store=(str(self.store.dir), self.store.enabled, self.store.shared and self.store.shared.address),
+            store=(str(self.store.dir), self.store.enabled, self.store.shared.address if self.store.shared else None),
             listening=self.listening.fileno(),
             answering=answering,
         )

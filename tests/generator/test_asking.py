@@ -95,6 +95,14 @@ def test_a_completion_that_was_cut_off_is_no_query(tmp_path: Path, make_requests
     assert spent(tmp_path / "j", requests).tokens == 4 * USED  # the server said what it took
 
 
+def test_a_completion_whose_first_line_is_whole_is_a_query(tmp_path: Path, make_requests: Make) -> None:
+    requests = make_requests(1, 1, "completion")
+    with ModelServer(lambda body, _: says(" how is it?\nDocument: the heart of", "length")) as server:
+        _, found = ask(server, tmp_path / "j", requests, replace(SETTINGS, form="completion"))
+    assert found == {"d0": "answered"}
+    assert server.requests == 1
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

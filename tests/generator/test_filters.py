@@ -115,6 +115,9 @@ def test_queries_about_the_document_itself(query: str) -> None:
         ("how to open a file", False),
         ("insulin", False),  # a word of many languages
         ("naïve Bayes", False),
+        ("1990 2000 2010 2020", False),  # of no language
+        ("ISO 9001 ISO 27001 audit", False),
+        ("pasta carbonara recipe", False),
     ],
 )
 def test_queries_in_another_language(query: str, foreign: bool, collection: Collection, tmp_path: Path) -> None:
