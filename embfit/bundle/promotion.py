@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from embfit.bundle.gates import GateResult, Gates, SameQueries
@@ -156,7 +157,7 @@ def _remove(versions: BundleVersions, old: Sequence[int]) -> tuple[list[int], di
     removed, kept = [], {}
     for number in old:
         try:
-            if versions.remove(number, _drop_collection):
+            if versions.remove(number, partial(_drop_collection, versions.identity())):
                 removed.append(number)
             else:
                 kept[number] = "a process has it open"
@@ -226,11 +227,11 @@ def _warn_of_alias(before: DatabaseIndex | None, now: DatabaseIndex | None, labe
         )
 
 
-def _drop_collection(folder: Path) -> None:
-    """Remove what a version has in a database."""
+def _drop_collection(identity: str, folder: Path) -> None:
+    """Remove what a version of a bundle has in a database."""
     hosted = load_hosted(folder / INDEX)
     if hosted is not None:
-        hosted.drop()
+        hosted.drop(identity)
 
 
 def _finish(versions: BundleVersions, champion: int) -> None:

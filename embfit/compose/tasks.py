@@ -50,8 +50,8 @@ class TaskDeclaration:
 
     @property
     def trains(self) -> bool:
-        """Whether the task leaves a model that it trained."""
-        return "model" in self.outputs
+        """Whether the task leaves a model that it trained, which it has a record of; `task=quantize` trains none."""
+        return {"model", "training.json"} <= {*self.outputs}
 
 
 def task(

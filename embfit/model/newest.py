@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from embfit.model.back_ends.static_int8 import holds_quantized
 from embfit.model.folder import holds_cross_encoder
 from embfit.records import Collection
 from embfit.run.record import read_headline, read_state, run_folders
@@ -22,7 +23,8 @@ def newest_encoder(
         wanted: says of an encoder's folder whether it will do.
     """
     finished = [run / "model" for run in run_folders(runs) if read_state(run) == "done"]
-    models = [model for model in finished if model.is_dir() and not holds_cross_encoder(model) and wanted(model)]
+    tuned = [model for model in finished if model.is_dir() and not holds_quantized(model)]  # not task=quantize's
+    models = [model for model in tuned if not holds_cross_encoder(model) and wanted(model)]
     newest_first = sorted(models, key=lambda folder: folder.stat().st_mtime, reverse=True)
     return next((folder for folder in newest_first if _corpus(folder.parent) == collection.corpus_digest), None)
 

@@ -85,7 +85,8 @@ class Follower:
         swapped: is told of each version that was opened, and with None of each that was refused.
         backend: what computes queries; None is what computed the documents.
         store: keeps what the back end is converted to.
-        optional: nothing answers once the pointer names none; otherwise the last version keeps answering.
+        main: the follower of the version that answers, where this one's version is beside it: then nothing answers here
+            once the pointer names none. Without `main` the last version keeps answering.
     """
 
     def __init__(
@@ -96,14 +97,14 @@ class Follower:
         swapped: Callable[[LiveBundle | None], None],
         backend: BackEndChoice | None = None,
         store: Store | None = None,
-        optional: bool = False,
+        main: Follower | None = None,
     ) -> None:
         self.versions = versions
         self.which = which
         self.device = device
         self.backend = backend
         self.store = store
-        self.optional = optional
+        self.main = main
         self._swapped = swapped
         self._opening = ThreadPoolExecutor(1, "embfit-open")  # one: each thread that opens keeps memory of its own
         self._live: LiveBundle | None = None
@@ -133,9 +134,9 @@ class Follower:
 
     async def look(self) -> None:
         """Open the version that the pointer names, if that is another one, and let it answer."""
-        number = self.which if isinstance(self.which, int) else self.versions.pointer(self.which)
+        number = self._named()
         if number is None:
-            if self.optional and self._live is not None:
+            if self.main is not None and self._live is not None and not self.main.is_to_open(self._live):
                 log.info("%s: no version is %s any more", self.versions.name, self.which)
                 self._live.retire()
                 self._live = None
@@ -162,11 +163,22 @@ class Follower:
         self._refused = None
         self._take(bundle)
 
+    def is_to_open(self, other: LiveBundle) -> bool:
+        """Say whether the pointer names the version of another follower, and this one does not answer by it yet.
+
+        A challenger that was promoted answers those who ask for it until the server has opened it as its champion.
+        """
+        number = other.bundle.manifest.version
+        return self._named() == number and (self._live is None or self._live.bundle.manifest.version != number)
+
     def close(self) -> None:
         """Give up the version."""
         self._opening.shutdown(wait=False, cancel_futures=True)
         if self._live is not None:
             self._live.retire()
+
+    def _named(self) -> int | None:
+        return self.which if isinstance(self.which, int) else self.versions.pointer(self.which)
 
     def _open(self, which: Which) -> Bundle:
         return _warm(open_bundle(self.versions.folder, which, self.device, backend=self.backend, store=self.store))

@@ -84,7 +84,7 @@ class Service:
         self._beside, self._shadow = (
             None
             if which is None
-            else Follower(versions, which, device, lambda live: None, settings.backend, store, optional=True)
+            else Follower(versions, which, device, lambda live: None, settings.backend, store, self._main)
             for which in (settings.beside, settings.shadow)
         )
         self.batcher = Batcher(

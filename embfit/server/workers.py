@@ -179,11 +179,12 @@ class Workers:
 
     def _start(self, number: int, metrics: str, delay: float) -> None:
         answers, answering = os.pipe()
+        shared = self.store.shared
         job = WorkerJob(
             settings=asdict(replace(self.settings, workers=1)),
             bundle=(str(self.versions.dir), self.versions.name),
             device=self.devices[number % len(self.devices)],
-            store=(str(self.store.dir), self.store.enabled, self.store.shared.address if self.store.shared else None),
+            store=(str(self.store.dir), self.store.enabled, None if shared is None else shared.address),
             listening=self.listening.fileno(),
             answering=answering,
         )

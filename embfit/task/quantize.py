@@ -31,7 +31,8 @@ from embfit.tokens import Tokens, concatenate
 from embfit.vectors import Vectors, unit_length
 
 HELD_OUT = 500  # documents that vectors are compared on, at most
-FIRST = 10  # documents of a query that count
+FIRST = 10  # documents of a query that count, at most
+SHARE = 10  # one in so many of the documents, at most: of ten documents all are among the first ten
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 
@@ -43,13 +44,15 @@ class Agreement:
     Args:
         documents: how many there are.
         queries: how many were asked about them.
+        first: how many of a query's documents count.
         cosine: of a vector with fp32's, the mean.
         lowest_cosine: the least of them.
-        overlap: share of a query's first ten of the documents that is the same, the mean.
+        overlap: share of a query's first documents that is the same, the mean.
     """
 
     documents: int
     queries: int
+    first: int
     cosine: float
     lowest_cosine: float
     overlap: float
@@ -59,7 +62,7 @@ class Agreement:
         """What is printed of it."""
         return (
             f"of {self.documents:,} documents left out of the calibration: cosine {self.cosine:.4f} with fp32's "
-            f"vectors (lowest {self.lowest_cosine:.4f}), and {self.overlap:.1%} of the first {FIRST} of "
+            f"vectors (lowest {self.lowest_cosine:.4f}), and {self.overlap:.1%} of the first {self.first} of "
             f"{self.queries} queries"
         )
 
@@ -91,7 +94,8 @@ def quantize(
         texts: documents that it is calibrated on, and as many training queries, at most.
         tolerance: by how much the first metric may be lower than in fp32: the lower end of the paired 95 % interval of
             the difference is held to it.
-        overlap: least share of queries' first ten documents that is the same as in fp32, where nothing is judged.
+        overlap: least share of queries' first documents that is the same as in fp32, where nothing is judged. Ten of
+            a query's documents count, fewer where less than a hundred are left out of the calibration.
 
     Raises:
         ConfigError: onnxruntime is not installed, or there are too few documents.
@@ -105,7 +109,7 @@ def quantize(
                 f"fp32 on others, for which {2 * FIRST} are needed"
             )
     with run.stage("load model"):
-        encoder = replace(model, backend="torch", precision="fp32").load("cpu", store=store)
+        encoder = replace(model, backend="torch", precision="fp32", dtype="float32").load("cpu", store=store)
         if has_adapter(encoder.backbone):
             merge(encoder.backbone)
         choose_back_end(encoder, "onnx", "fp32", store)
@@ -178,16 +182,11 @@ def _compare(
 ) -> Agreement:
     """Compare the vectors of the same documents and queries."""
     cosines = np.einsum("vd,vd->v", unit_length(plain[0].rows), unit_length(quantized[0].rows))
-    before, after = (_first(*vectors) for vectors in (plain, quantized))
-    shares = [len({*ours} & {*theirs}) / len(ours) for ours, theirs in zip(before, after, strict=True)]
-    return Agreement(len(plain[0]), len(plain[1]), float(cosines.mean()), float(cosines.min()), float(np.mean(shares)))
-
-
-def _first(documents: Vectors[np.ndarray], queries: Vectors[np.ndarray]) -> list[list[int]]:
-    """Return the rows of each query's first documents."""
-    _, rows = ExactIndex(documents).search(queries, min(FIRST, len(documents)))
-    found: list[list[int]] = rows.tolist()
-    return found
+    documents, queries = len(plain[0]), len(plain[1])
+    first = min(FIRST, max(1, documents // SHARE))
+    before, after = (ExactIndex(read).search(asked, first)[1].tolist() for read, asked in (plain, quantized))
+    shares = [len({*ours} & {*theirs}) / first for ours, theirs in zip(before, after, strict=True)]
+    return Agreement(documents, queries, first, float(cosines.mean()), float(cosines.min()), float(np.mean(shares)))
 
 
 def _gate(
@@ -195,7 +194,8 @@ def _gate(
 ) -> tuple[bool, str]:
     """Say whether int8 is as good as fp32, and what was found, beside the limit."""
     if not comparisons:
-        said = f"{agreement.overlap:.4f} of the first {FIRST} documents are fp32's, limit task.overlap={overlap:g}"
+        said = f"{agreement.overlap:.4f} of the first {agreement.first} of {agreement.documents} documents are fp32's"
+        said += f", limit task.overlap={overlap:g}"
         return agreement.overlap >= overlap, said
     first = comparisons[0]
     lower = first.difference if first.ci95 is None else first.ci95[0]

@@ -22,6 +22,8 @@ def test_what_embfits_tasks_declare():
     assert declaration("embfit.task.search.search") == TaskDeclaration(free_text=("query",), spreads=True)
     finetune, mine = declaration("embfit.task.finetune.finetune"), declaration("embfit.task.mine.mine")
     assert (finetune.trains, mine.trains) == (True, False)
+    assert declaration("embfit.task.refresh.refresh").trains
+    assert not declaration("embfit.task.quantize.quantize").trains
     assert "negatives.jsonl" in mine.outputs
     assert set(finetune.costly) == {"checkpoints/step.pt", "checkpoints/*/step.pt", "training.json", "training-*.json"}
     assert declaration("os.getcwd") == TaskDeclaration()

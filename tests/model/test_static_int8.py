@@ -20,6 +20,7 @@ from embfit.model.back_ends import choice, static_int8
 from embfit.model.back_ends.choice import choose_back_end, convert_backbone
 from embfit.model.back_ends.static_int8 import quantize_graph
 from embfit.store import Store
+from embfit.tokens import ATTENDED
 from tests.bundle.conftest import make_version
 from tests.conftest import TEXTS, new_encoder, new_late_encoder
 
@@ -97,6 +98,14 @@ def test_it_is_made_once_for_a_calibration(tokenizer: PreTrainedTokenizerFast, t
     again: Encoder = pickle.loads(pickle.dumps(first))
     assert again.fingerprint("query") == first.fingerprint("query")
     assert np.array_equal(again.encode(TEXTS, "document"), first.encode(TEXTS, "document"))
+
+
+def test_what_tokens_attend_to_is_part_of_a_calibration(tokenizer: PreTrainedTokenizerFast, store: Store) -> None:
+    encoder = new_late_encoder(tokenizer)
+    plain, tokens = convert_backbone(encoder, "onnx", "fp32", store), encoder.tokenize(TEXTS, "query")
+    attended = replace(tokens, roles=tokens.roles | ATTENDED)  # as with model.attend_to_expansion
+    digests = {quantize_graph(encoder, plain, one, store).digest for one in (tokens, attended, tokens)}
+    assert len(digests) == 2
 
 
 def test_a_folder_has_its_graph(folder: Path, tokenizer: PreTrainedTokenizerFast, store: Store, tmp_path: Path) -> None:

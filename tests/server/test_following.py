@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from embfit.bundle import BundleVersions, open_bundle
+from embfit.bundle import Bundle, BundleVersions, open_bundle
 from embfit.bundle.promotion import Pruning, prune
 from embfit.model import Encoder
 from embfit.server.following import LiveBundle
@@ -179,6 +180,33 @@ def test_the_shadow_is_asked_beside(two: BundleVersions) -> None:
         until(lambda: served.service.shadow is None and served.service.live.label == "docs@2")
         assert served.post("/v1/search", query=QUERIES[0]).headers["x-embfit-bundle"] == "docs@2"
         assert measured(served, "embfit_shadow_overlap_ratio_count") == len(QUERIES)
+
+
+def test_a_challenger_answers_until_it_answers_as_champion(
+    two: BundleVersions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.point("challenger", 2)
+    with serving(two, beside="challenger") as served:
+        until(lambda: served.service.beside is not None)
+        may_open, main = threading.Event(), served.service._main
+        plain = main._open
+
+        def open_late(which: object) -> Bundle:
+            assert may_open.wait(20)
+            return plain(which)
+
+        monkeypatch.setattr(main, "_open", open_late)
+        two.point("champion", 2)
+        two.clear("challenger")
+        end = time.monotonic() + 10 * served.service.settings.follow_seconds
+        while time.monotonic() < end:
+            answer = served.client.post(
+                "/v1/search", json={"query": QUERIES[0]}, headers={"x-embfit-if-version": "docs@2"}
+            )
+            assert (answer.status_code, answer.headers["x-embfit-bundle"]) == (200, "docs@2")
+        assert served.service.live.label == "docs@1"
+        may_open.set()
+        until(lambda: served.service.beside is None and served.service.live.label == "docs@2")
 
 
 def test_a_version_that_was_replaced_is_let_go(running: Served, two: BundleVersions) -> None:

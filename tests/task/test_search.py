@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from embfit.model import CrossEncoder, Encoder, Pretrained, save_cross_encoder, save_encoder
+from embfit.model.back_ends.static_int8 import GRAPH, RECORD
 from embfit.model.newest import newest_encoder
 from embfit.records import Collection
 from embfit.run.devices import Devices
@@ -45,6 +46,10 @@ def test_search_takes_thenewest_encoder_of_the_same_documents(
     finished(runs / "ranker", tmp_path / "ranker", here)
     finished(runs / "other", tmp_path / "encoder", "another corpus")
     finished(store.dir / "kept", tmp_path / "encoder", here)
+    quantized = finished(runs / "quantized", tmp_path / "encoder", here) / "onnx"
+    quantized.mkdir()
+    for name in (GRAPH, RECORD):
+        (quantized / name).touch()
     failed = finished(runs / "failed", tmp_path / "encoder", here).parent
     (failed / "status.json").write_text(json.dumps({"state": "failed"}))
     store.entry("kept", {"a": 1}, lambda folder: None, version=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,8 @@ from embfit.index.rescoring import longest_vectors, read_queries, readable
 from embfit.progress import progress
 from embfit.store import digest
 from embfit.vectors import Vectors
+
+log = logging.getLogger(__name__)
 
 CHUNK = 32_768  # vectors checked at once
 ASKED = 64  # queries sent at once
@@ -161,12 +164,19 @@ class DatabaseIndex:
         """Let the database's alias, which other readers ask, name the collection."""
         self.database.show(self.alias, self.name)
 
-    def drop(self) -> None:
-        """Remove the collection.
+    def drop(self, identity: str) -> None:
+        """Remove the collection, unless it is another bundle's: a pulled copy has the versions and not the collections.
+
+        Args:
+            identity: of the bundle.
 
         Raises:
             UserError: other readers' alias names it.
         """
+        found = self.database.collections(self.alias).get(self.name)
+        if found is None or found.bundle != identity:
+            log.info("%s: %s is not this bundle's, and stays", self.database.place, self.name)
+            return
         if self.database.shown(self.alias) == self.name:
             raise UserError(
                 f"{self.database.place}: {self.name} is what the alias {self.alias} names, which other readers ask; "

@@ -61,21 +61,29 @@ class Int8Record:
 
 
 def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store) -> Graph:
-    """Return an encoder's graph in static int8; made once for the same weights and calibration.
+    """Return an encoder's graph in static int8; made once for the same graph and calibration.
 
     Args:
         encoder: whose backbone it is.
-        graph: of ONNX Runtime in fp32.
+        graph: of ONNX Runtime in fp32, from a store, whose entry's name identifies it.
         tokens: the calibration texts, with their prompts.
         store: keeps it.
 
     Raises:
         UserError: ONNX Runtime cannot quantise the graph.
     """
-    calibration = digest({"ids": _digest(tokens.ids), "lengths": _digest(tokens.lengths)})
+    calibration = digest(
+        {
+            "ids": _digest(tokens.ids),
+            "lengths": _digest(tokens.lengths),
+            "roles": None if tokens.roles is None else _digest(tokens.roles),
+            "padding": [encoder.pad_id, encoder.pads_left],  # padding has activations, too
+        }
+    )
     record = Int8Record(
         backbone_fingerprint(encoder.backbone), calibration, len(tokens), multiplies_int8(), release("onnxruntime")
     )
+    key = {**asdict(record), "graph": graph.path.parent.name}
 
     def build(folder: Path) -> None:
         log.info("quantising %s on %d texts", encoder.source, len(tokens))
@@ -87,8 +95,13 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
             raise UserError(f"{encoder.source} cannot be quantised: {first_line(error)}") from error
         write_text(folder / RECORD, json.dumps(asdict(record), indent=2) + "\n")
 
-    folder = store.entry("int8_graphs", asdict(record), build, version=VERSION)
+    folder = store.entry("int8_graphs", key, build, version=VERSION)
     return _open(folder, encoder.max_length, store)
+
+
+def holds_quantized(folder: Path) -> bool:
+    """Say whether a model's folder has a quantised graph."""
+    return (folder / FOLDER / RECORD).is_file() and (folder / FOLDER / GRAPH).is_file()
 
 
 def read_quantized(encoder: Encoder, folder: Path) -> Graph:
@@ -102,7 +115,7 @@ def read_quantized(encoder: Encoder, folder: Path) -> Graph:
         UserError: there is none, it is of other weights, or this processor would compute it wrongly.
     """
     place = folder / FOLDER
-    if not (place / RECORD).is_file() or not (place / GRAPH).is_file():
+    if not holds_quantized(folder):
         raise UserError(f"model.precision=int8: {folder} has no graph in int8; {REMEDY}")
     record = _read(place / RECORD)
     if record.backbone != backbone_fingerprint(encoder.backbone):
@@ -193,14 +206,17 @@ def _products_with_weights(path: Path) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back the advice that ONNX Runtime's quantisation logs on the root logger."""
+    """Keep back the advice that ONNX Runtime's quantisation logs on the root logger; other loggers are heard."""
     root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
+    root.addFilter(_is_error)
     try:
         yield
     finally:
-        root.setLevel(level)
+        root.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _digest(values: np.ndarray) -> str:

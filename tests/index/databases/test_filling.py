@@ -173,9 +173,11 @@ def test_what_the_alias_names_is_not_dropped(tmp_path: Path) -> None:
     second = write(database, tmp_path / "2", publication(2, (1,)))
     first.show()
     with pytest.raises(UserError, match="docs__1 is what the alias docs names, which other readers ask; promote"):
-        first.drop()
+        first.drop("mine")
     second.show()
-    first.drop()
+    first.drop("another copy's")
+    assert "docs__1" in database.tables
+    first.drop("mine")
     assert [*database.tables] == ["docs__2"]
 
 
