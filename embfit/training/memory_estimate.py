@@ -152,7 +152,6 @@ def _train(backbone: PreTrainedModel, dropout: bool) -> None:
 
     A GPU's kernels keep nothing for it. A CPU's have none: PyTorch would take plain attention, which keeps all weights.
     """
-    backbone.eval()
     for part in backbone.modules():
         part.training = dropout and (isinstance(part, nn.Dropout) or backbone.config._attn_implementation == "eager")
 
