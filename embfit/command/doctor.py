@@ -131,7 +131,7 @@ def _memory(values: Mapping[str, Any]) -> Iterator[Row]:
     if not isinstance(training, Training):
         raise UserError("memory is estimated for training=in-batch, of models with one vector a text")
     ranks = _ranks(values["trainer"])
-    negatives = int((values.get("miner") or {}).get("negatives") or 0)
+    negatives = _negatives(values.get("miner"))
     found = estimate_memory(make(values["model"], "model"), training, make(values["loss"], "loss"), ranks, negatives)
     micro_batch = f"{found.texts} texts of {found.length} tokens"
     own = training.gradient_checkpointing
@@ -149,10 +149,18 @@ def _memory(values: Mapping[str, Any]) -> Iterator[Row]:
         ),
         ("vectors", found.vectors, f"{queries:,} queries, {negatives + 1} documents each"),
         ("loss", found.loss, "of the largest block of queries"),
-        ("labels and masks", found.relations, "of every query with every document"),
+        ("labels and masks", found.relations, "of every query with every document, and the scores that the loss reads"),
         ("at least", found.least, "with one micro-batch's graph; training keeps more where there is room"),
     ):
         yield name, f"{amount / GB:9.3f} GB", of
+
+
+def _negatives(miner: Mapping[str, Any] | None) -> int:
+    """Return how many negatives of a query a miner's settings ask for, or those of the miner within it."""
+    if miner is None:
+        return 0
+    own = miner.get("negatives")
+    return _negatives(miner.get("miner")) if own is None else int(own)
 
 
 def _ranks(trainer: Mapping[str, Any]) -> int:

@@ -101,13 +101,22 @@ class Pretrained(EncoderChoice):
         folder = find_here(str(self.path), self.revision, self.packages)
         return self._named().without_weights(), None if folder is None else read_settings(folder).max_length
 
-    def _settings(self, said: FolderSettings, backbone: PreTrainedModel) -> Settings:
+    def check_length(self, backbone: PreTrainedModel) -> None:
+        """Refuse texts that are longer than a backbone reads.
+
+        Raises:
+            UserError: `max_length` exceeds its positions.
+        """
         limit = positions(backbone)
         if limit is not None and self.max_length is not None and self.max_length > limit:
             raise UserError(
                 f"model.max_length={self.max_length} exceeds the {limit} positions of {self.path}; "
                 "lower model.max_length"
             )
+
+    def _settings(self, said: FolderSettings, backbone: PreTrainedModel) -> Settings:
+        self.check_length(backbone)
+        limit = positions(backbone)
         own = None if said.max_length is None else min(said.max_length, limit or said.max_length)
         length = self._choose("max_length", self.max_length, own, min(limit or DEFAULT_LENGTH, DEFAULT_LENGTH))
         return Settings(

@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1  # of what training makes of the same pairs
 MODEL, FACTS = "model", "model.json"  # in the store's entry
+MODULE = frozenset(vars(nn.Module()))  # what PyTorch keeps in any module: not a loss's own values
 CANDIDATES = "base"  # the system whose documents are put in order in a validation
 
 
@@ -196,7 +197,7 @@ def loss_identity(loss: nn.Module) -> dict[str, Any]:
     parts = {
         place: {
             "class": f"{type(part).__module__}.{type(part).__qualname__}",
-            **{name: repr(value) for name, value in vars(part).items() if not name.startswith("_")},
+            **{name: repr(value) for name, value in vars(part).items() if name not in MODULE},
         }
         for place, part in loss.named_modules()
     }

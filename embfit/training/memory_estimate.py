@@ -8,6 +8,7 @@ moment, and the GPU's own context of about half a gigabyte.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class MemoryEstimate:
         checkpointed: what it keeps where layers are computed again, and what the largest of them takes then.
         vectors: those of the batch of all ranks.
         loss: what the loss keeps of its largest part.
-        relations: labels and masks of the batch.
+        relations: labels and masks of the batch, with the scores of a teacher and of BM25 where the loss reads them.
         checkpointing: whether training computes layers again.
     """
 
@@ -104,18 +105,17 @@ def estimate_memory(
         raise UserError(f"model.query_adapter.rank={model.query_adapter.rank} trains no weights of the model")
     with torch.device("meta"):
         backbone, length = _backbone(model)
-    module: nn.Module = backbone
-    module.train(training.dropout)
+    _train(backbone, training.dropout)
+    queries = training.batch_size * ranks
+    documents = queries * (1 + negatives)
     budget = training.token_budget or default_token_budget(torch.device("cuda"))
-    shape = max(1, budget // length), length
+    shape = min(max(1, budget // length), queries + documents), length
     bf16 = training.precision != "fp32"  # auto: any GPU of today multiplies it
     graph = _graph(backbone, shape, bf16)
     with gradient_checkpointing(backbone):
         inputs = _graph(backbone, shape, bf16)
     weights = list(backbone.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
-    queries = training.batch_size * ranks
-    documents = queries * (1 + negatives)
     width = backbone.config.get_text_config().hidden_size
     _, layers = layer_stack(backbone, "training.gradient_checkpointing")
     return MemoryEstimate(
@@ -131,7 +131,7 @@ def estimate_memory(
         checkpointed=inputs + (graph - inputs) // len(layers),
         vectors=KEPT_VECTORS * (queries + documents) * width * FLOAT,
         loss=_loss(loss, queries, documents, width),
-        relations=queries * documents * MASKS,
+        relations=queries * documents * _bytes_of_pair(loss),
         checkpointing=training.gradient_checkpointing,
     )
 
@@ -142,8 +142,25 @@ def _backbone(model: Pretrained) -> tuple[PreTrainedModel, int]:
     freeze(backbone, model.freeze_embeddings, model.freeze_layers)
     if model.lora.rank:
         attach(backbone, model.lora, model.freeze_layers, str(model.path), model.revision)
+    model.check_length(backbone)
     own = said or DEFAULT_LENGTH
     return backbone, model.max_length or min(own, positions(backbone) or own)
+
+
+def _train(backbone: PreTrainedModel, dropout: bool) -> None:
+    """Turn dropout on or off, but within a fused attention.
+
+    A GPU's kernels keep nothing for it. A CPU's have none: PyTorch would take plain attention, which keeps all weights.
+    """
+    for part in backbone.modules():
+        part.training = dropout and (isinstance(part, nn.Dropout) or backbone.config._attn_implementation == "eager")
+
+
+def _bytes_of_pair(loss: nn.Module) -> int:
+    """Return the bytes that a batch has for a query and a document: two masks, and the scores that the loss reads."""
+    scores = ("needs_teacher", "reads_words")
+    read = sum(any(getattr(part, name, False) for part in loss.modules()) for name in scores)
+    return MASKS + read * FLOAT
 
 
 def _graph(backbone: PreTrainedModel, shape: tuple[int, int], bf16: bool) -> int:
@@ -166,7 +183,7 @@ def _fake(tensor: Tensor) -> Tensor:
 def _loss(loss: nn.Module, queries: int, documents: int, width: int) -> int:
     """Return the bytes that the largest part of a loss keeps."""
     meta = torch.device("meta")
-    loss = loss.to(meta)
+    loss = deepcopy(loss).to(meta)
     asked, read = (torch.empty(rows, width, device=meta, requires_grad=True) for rows in (queries, documents))
     labels = torch.empty(queries, documents, dtype=torch.bool, device=meta)
     scores = torch.empty(queries, documents, device=meta)

@@ -66,7 +66,10 @@ def main() -> None:
     if arguments.one is not None:
         print(json.dumps(_measure(System(arguments.one), arguments)))
         return
-    systems = [System(number) for number in (0, *map(int, arguments.workers.split(",")))]
+    workers = [int(number) for number in arguments.workers.split(",")]
+    if workers[0] != 1:
+        raise SystemExit(f"--workers {arguments.workers}: the share of Ray is that of one worker; begin with 1")
+    systems = [System(number) for number in (0, *workers)]
     print(f"{arguments.queries} queries, MiniLM, {LONGEST} tokens, rounds: {arguments.rounds}; medians in seconds\n")
     print(_line(("documents", "work", *(system.name for system in systems), "share of Ray", "same bytes")))
     print(_line(["---"] * (len(systems) + 4)))

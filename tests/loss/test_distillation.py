@@ -57,6 +57,13 @@ def test_margins_are_those_of_all_pairs_one_by_one() -> None:
         torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("nothing", [NAN, float("inf"), -float("inf")])
+def test_a_score_that_is_not_finite_is_none(nothing: float) -> None:
+    teacher = torch.tensor([[9.0, 3.0, nothing], [nothing, 1.0, 2.0]])
+    loss = MarginMSE(scale=10)(Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher))
+    assert loss.item() == pytest.approx(((4 - 6) ** 2 + (2 - 1) ** 2) / 2)
+
+
 def test_divergence_by_hand() -> None:
     teacher = torch.tensor([[math.log(3.0), 0.0, NAN], [NAN, NAN, 5.0]])  # 3/4 and 1/4; one document says nothing
     loss = KL(temperature=1.0)(Vectors(QUERIES), Vectors(DOCUMENTS), taught(teacher))

@@ -142,7 +142,7 @@ class Cut(nn.Module):
 
     def __init__(self, depths: tuple[int, ...], name: str | None = None) -> None:
         super().__init__()
-        self.depths, self.name = depths, name
+        self.depths, self._name = depths, name
         self.inner = Listwise()
 
 

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel, Qwen3Config
 
 from embfit.app import main
 from embfit.errors import UserError
-from embfit.loss import InfoNCE, Matryoshka
+from embfit.loss import KL, Distillation, InfoNCE, Matryoshka
 from embfit.model import LateInteraction, LoRA, Pretrained, save_encoder
 from embfit.model.encoder import Encoder
 from embfit.model.query_adapter import QueryAdapterSettings
@@ -93,6 +93,35 @@ def test_vectors_and_relations_grow_with_the_ranks(folder: Path) -> None:
     assert several.loss > 2 * one.loss
 
 
+def test_a_teachers_scores_are_counted(folder: Path) -> None:
+    model, loss = Pretrained(str(folder)), Distillation(InfoNCE(), KL())
+    found = estimate_memory(model, TRAINING, loss, 1, 2)
+    assert found.relations == 8 * 24 * (2 + 4)
+    assert loss.temperature.device.type == "cpu"  # the caller's loss stays as it is
+
+
+def test_a_micro_batch_has_no_more_texts_than_the_batch(folder: Path) -> None:
+    found = estimate(folder, replace(TRAINING, batch_size=2, token_budget=16_384))
+    assert found.texts == 2 + 2 * 3
+    assert estimate(folder, replace(TRAINING, batch_size=2, token_budget=16_384), ranks=2).texts == 16
+
+
+def test_dropout_keeps_its_masks_and_not_the_weights_of_fused_attention(folder: Path) -> None:
+    BertConfig.from_pretrained(folder, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).save_pretrained(
+        folder
+    )
+    dropping = replace(TRAINING, dropout=True)
+    plain, fused = estimate(folder).graph, estimate(folder, dropping).graph
+    assert fused - plain == 5 * (4 * 32) * 32 * 4  # after the embeddings and twice in each layer: float32, on a CPU
+    eager, dropped = (estimate(folder, training, attention="eager").graph for training in (TRAINING, dropping))
+    assert dropped - eager > fused - plain  # eager attention keeps a mask and the weights that it has left
+
+
+def test_longer_texts_than_the_model_reads_are_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.max_length=4096 exceeds the \d+ positions of .*; lower"):
+        estimate(folder, max_length=4096)
+
+
 def test_seven_billion_weights_need_no_file_of_them(tmp_path: Path) -> None:
     pytest.importorskip("peft")
     Qwen3Config(
@@ -131,4 +160,6 @@ def test_doctor_shows_it(folder: Path, capsys: pytest.CaptureFixture[str], monke
     assert " GB of 8, at most 2^26 weights at a time " in told
     assert " GB 4 texts of 32 tokens " in told
     assert " 512 queries, 3 documents each " in told
+    assert main(["doctor", "--memory", *run, "loss=distill", "miner=hybrid", "miner.miner.negatives=5"]) == 0
+    assert " 512 queries, 6 documents each " in " ".join(capsys.readouterr().out.split())
     assert main(["doctor", "--memory", "model=cross-encoder"]) != 0
