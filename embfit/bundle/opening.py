@@ -174,6 +174,8 @@ def _encoder(folder: Path, manifest: Manifest, queries: QueryEncoding) -> tuple[
     same = published.back_end != "torch" or encoder.fingerprint("query") == published.query
     encoder.settings = replace(encoder.settings, precision=_precision(queries.precision, manifest, encoder))
     back_end = queries.back_end or _published_back_end(manifest, encoder)
+    if back_end == "auto" and published.precision == "int8":
+        back_end = published.back_end  # no other gives these vectors
     if back_end != "torch":
         precision: EncoderPrecision = queries.precision
         if precision == "auto" and back_end == published.back_end:
@@ -227,6 +229,12 @@ def _checked(encoder: Encoder, manifest: Manifest, published: np.ndarray, same: 
         UserError: it gives other vectors.
     """
     distance = probe_distance(encoder, list(manifest.model.probes), published)
+    if distance > APART and manifest.model.precision == "int8" and encoder.computes_in != "int8":
+        raise UserError(
+            f"{manifest.label} was encoded in int8, and its model gives other vectors in {encoder.computes_in} "
+            f"(1 - cosine up to {distance:.2g}, limit {APART:g}), so its index cannot be searched with it; leave "
+            "server.backend at null, on a CPU, with pip install 'embfit[onnx]'"
+        )
     if distance > APART:
         raise UserError(
             f"{manifest.label}: its model gives other vectors here than where it was made (1 - cosine up to "

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from embfit.bundle import BundleVersions, open_bundle
+from embfit.bundle import BundleVersions, open_bundle, opening
 from embfit.errors import ConfigError, UserError
 from embfit.model import Encoder, LateInteraction, Pretrained, save_encoder
 from embfit.model.back_ends import choice, static_int8
@@ -127,7 +127,7 @@ def test_late_interaction_from_a_folder(tokenizer: PreTrainedTokenizerFast, stor
     assert np.array_equal(found.embed(TEXTS, "query").rows, made.embed(TEXTS, "query").rows)
 
 
-def test_a_bundle_has_its_graph(folder: Path, tmp_path: Path) -> None:
+def test_a_bundle_has_its_graph(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Pretrained(str(folder), backend="onnx", precision="int8").load("cpu")
     versions = BundleVersions(tmp_path, "docs")
     manifest = make_version(versions, encoder, Store(tmp_path / "store"))
@@ -139,6 +139,11 @@ def test_a_bundle_has_its_graph(folder: Path, tmp_path: Path) -> None:
     with open_bundle(versions.folder, 1, "cpu", backend="torch") as bundle:  # held to the vectors of int8
         assert bundle.encoder.computes_in == "fp32"
         assert 1e-7 < bundle.probe_distance < 1e-3
+    with open_bundle(versions.folder, 1, "cpu", backend="auto") as bundle:  # no other back end gives these vectors
+        assert bundle.encoder.computes_in == "int8"
+    monkeypatch.setattr(opening, "APART", 1e-7)
+    with pytest.raises(UserError, match="was encoded in int8, and its model gives other vectors in fp32"):
+        open_bundle(versions.folder, 1, "cpu", backend="torch")
 
 
 def test_what_cannot_be_computed_is_refused(
