@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from embfit.cluster import RayCluster, current_cluster
 from embfit.cluster.joined import computing_on
@@ -99,6 +100,15 @@ def nodes() -> Iterator[tuple[Any, Any]]:
         yield cluster, cluster.add_node(**NODE, resources={"fast": 1})
     finally:
         cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_a_worker() -> Iterator[None]:
+    """Compute with one thread here, as a worker with one CPU does: another number rounds differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @contextmanager
