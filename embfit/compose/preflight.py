@@ -292,6 +292,8 @@ def _reference(raw: DictConfig, key: str) -> str | None:
     node = OmegaConf.select(raw, parent) if parent else raw
     if "[" in key or not isinstance(node, DictConfig) or name not in node or not OmegaConf.is_interpolation(node, name):
         return None
-    text = str(node._get_node(name)._value())  # type: ignore[union-attr]  # a key that is there has one node
+    written = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(written, dict)
+    text = str(written[name])
     inside = text.removeprefix("${").removesuffix("}")
     return inside if text == f"${{{inside}}}" and inside.replace(".", "_").isidentifier() else None

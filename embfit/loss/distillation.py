@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from embfit.loss.relations import Relations
 from embfit.vectors import Vectors
@@ -46,9 +45,7 @@ class MarginMSE(nn.Module):
             as `InfoNCE`. Without any pair the loss is 0.
         """
         scores = self.scale * queries.scores(documents)  # [Q, D]
-        errors: Tensor
-        pairs: Tensor
-        errors, pairs = _MarginErrors.apply(scores, _required(relations), relations.positives)  # type: ignore[no-untyped-call]  # torch does not type it
+        errors, pairs = _margin_errors(scores, _required(relations), relations.positives)
         return errors @ relations.weights / (pairs @ relations.weights).clamp(min=1e-9)
 
 
@@ -135,46 +132,31 @@ class Distillation(nn.Module):
         return (1 - self.weight) * judged + self.weight * taught
 
 
-class _MarginErrors(torch.autograd.Function):
-    """The squared errors of all margins of a query, added up: Σp Σn (a_p - a_n)², with a = score - wanted score.
-
-    That is N Σp a_p² + P Σn a_n² - 2 Σp a_p Σn a_n for P positives and N negatives, so no list of pairs is made, whose
-    length a GPU would be asked. Half its derivative is N a_p - Σn a_n by a positive and P a_n - Σp a_p by a negative.
-    Autograd of the three sums took 1.6 times the CPU time for 900 queries and 8,100 documents.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, wanted: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
-        """[Q, D] scores, the teacher's (not finite where there is none), bool → [Q] sums and [Q] numbers of pairs."""
-        known = wanted.isfinite()
-        unknown, positives = ~known, known & positives
-        all_known, many = (mask.sum(dim=1, keepdim=True).to(scores.dtype) for mask in (known, positives))  # [Q, 1]
-        least, others = all_known.clamp(min=1), all_known - many
-        wanted = wanted.masked_fill(unknown, 0.0)
-        wanted -= wanted.sum(dim=1, keepdim=True) / least
-        apart = (scores - wanted).masked_fill_(unknown, 0.0)
-        apart -= apart.sum(dim=1, keepdim=True) / least  # around 0, no large squares cancel
-        apart.masked_fill_(unknown, 0.0)
-        of_positives = torch.where(positives, apart, 0.0).sum(dim=1, keepdim=True)  # [Q, 1]
-        of_negatives = apart.sum(dim=1, keepdim=True) - of_positives
-        half = torch.where(positives, others, many)
-        half *= apart
-        half -= torch.where(positives, of_negatives, of_positives)
-        half.masked_fill_(unknown, 0.0)
-        ctx.save_for_backward(half)
-        pairs = (many * others)[:, 0]
-        ctx.mark_non_differentiable(pairs)
-        return apart.mul_(half).sum(dim=1), pairs  # a quadratic form is its variables times half its derivative
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        """[Q] → [Q, D]."""
-        (half,) = ctx.saved_tensors
-        return 2 * gradient[:, None] * half, None, None
-
-
 def _required(relations: Relations) -> Tensor:
     if relations.teacher is None:
         raise ValueError("the batch has no teacher's scores")
     return relations.teacher
+
+
+def _margin_errors(scores: Tensor, wanted: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+    """Add up each query's squared errors of margins: Σp Σn (a_p - a_n)², with a = score - wanted score.
+
+    That is N Σp a_p² + P Σn a_n² - 2 Σp a_p Σn a_n for P positives and N negatives. A list of the pairs would make a
+    GPU wait for its length.
+
+    Shapes:
+        [Q, D] scores, the teacher's (not finite where there is none), bool → [Q] sums and [Q] numbers of pairs.
+    """
+    known = wanted.isfinite()
+    apart = _centred(scores - _centred(wanted, known), known)  # around 0, no large squares cancel
+    of_positives, of_negatives = (torch.where(mask, apart, 0.0) for mask in (positives, ~positives))
+    many, others = ((known & mask).sum(dim=1).to(scores.dtype) for mask in (positives, ~positives))
+    squares = others * of_positives.square().sum(dim=1) + many * of_negatives.square().sum(dim=1)
+    return squares - 2 * of_positives.sum(dim=1) * of_negatives.sum(dim=1), many * others
+
+
+def _centred(values: Tensor, known: Tensor) -> Tensor:
+    """Move each query's known values around 0, which changes no margin; the others are 0."""
+    values = torch.where(known, values, 0.0)
+    mean = values.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(known, values - mean.detach(), 0.0)
