@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from embfit.server.following import Follower, LiveBundle
 from embfit.server.metrics import Metrics
 from embfit.server.refusals import Refusal, overloaded, too_large
 from embfit.server.settings import ServerSettings
+from embfit.server.shadow import ShadowComparison
 from embfit.store import Store
 from embfit.tokens import Tokens
 from embfit.vectors import Vectors
@@ -35,7 +35,6 @@ from embfit.vectors import Vectors
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-OVERLAP = 10  # first documents that shadow and champion are compared by
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,9 @@ class Service:
         )
         self._threads = ThreadPoolExecutor(settings.search_threads, "embfit-search")
         self._tokenizing = ThreadPoolExecutor(1, "embfit-tokens")
+        self._comparison = ShadowComparison(
+            settings.shadow_share, self.batcher, self._tokenizing, self._threads, self.metrics
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -315,34 +317,10 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(threads, partial(call, *given))
 
     def _ask_shadow(self, queries: Sequence[str], found: Sequence[Sequence[str]]) -> None:
-        """Ask the shadow a share of the queries, in the background; the same query is always asked or never."""
+        """Ask the shadow a share of the queries, in the background."""
         for query, ids in zip(queries, found, strict=True):
-            if self.shadow is not None and zlib.crc32(query.encode()) < self.settings.shadow_share * 2**32:
-                self._run_beside(self._compare(self.shadow, query, ids))
-
-    async def _compare(self, shadow: LiveBundle, query: str, ids: Sequence[str]) -> None:
-        """Measure how many of a query's first documents the shadow finds too, and how long it takes."""
-        started = time.perf_counter()
-        shadow.acquire()
-        try:
-            tokens = await self._run_in(self._tokenizing, shadow.texts.tokenize, [query], "query")
-            job = self.batcher.submit(shadow.texts, split(tokens), tokens.lengths.tolist(), background=True)
-            parts: list[np.ndarray] = await asyncio.wrap_future(job.future)
-            vectors = shadow.texts.joined(tokens, parts)
-            searcher = shadow.bundle.searcher
-            k = min(OVERLAP, len(ids))
-            hits = await self._run_in(
-                self._threads, lambda: searcher.hits(searcher.search([query], max(k, 1), vectors=vectors))[0]
-            )
-            self.metrics.shadow_seconds.observe(time.perf_counter() - started)
-            if k:
-                self.metrics.shadow_overlap.observe(len({*ids[:k]} & {hit.id for hit in hits}) / k)
-        except (QueueFullError, StoppedError):
-            pass  # live requests come first
-        except Exception as error:
-            log.warning("the shadow %s did not answer: %s", shadow.label, error)
-        finally:
-            shadow.release()
+            if self.shadow is not None and self._comparison.asks(query):
+                self._run_beside(self._comparison.compare(self.shadow, query, ids))
 
     def _observe_batch(self, facts: BatchFacts) -> None:
         self.metrics.observe_batch(facts)

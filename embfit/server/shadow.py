@@ -1,0 +1,76 @@
+"""Asks a second version a share of the live searches, and measures how its answers differ. It answers no request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from embfit.server.batch_models import split
+from embfit.server.batching import Batcher, QueueFullError, StoppedError
+from embfit.server.following import LiveBundle
+from embfit.server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+OVERLAP = 10  # first documents that the two versions are compared by
+
+
+@dataclass(frozen=True)
+class ShadowComparison:
+    """Compares the answers of the version that is live with those of another one.
+
+    Args:
+        share: the share of the queries that is asked (0 to 1).
+        batcher: computes the query's vectors while nothing else waits.
+        tokenizing: the thread that tokenises.
+        searching: the threads that search.
+        metrics: get the seconds of an answer and its overlap with the live one.
+    """
+
+    share: float
+    batcher: Batcher
+    tokenizing: Executor
+    searching: Executor
+    metrics: Metrics
+
+    def asks(self, query: str) -> bool:
+        """Say whether a query is in the share; the same query always is or never."""
+        return zlib.crc32(query.encode()) < self.share * 2**32
+
+    async def compare(self, shadow: LiveBundle, query: str, found: Sequence[str]) -> None:
+        """Ask a version a query, and measure it. What goes wrong is logged, and raises nothing.
+
+        Args:
+            shadow: the version.
+            query: the text.
+            found: the ids that the live version found, best first.
+        """
+        loop = asyncio.get_running_loop()
+        started = time.perf_counter()
+        first = found[:OVERLAP]
+        shadow.acquire()
+        try:
+            tokens = await loop.run_in_executor(self.tokenizing, shadow.texts.tokenize, [query], "query")
+            job = self.batcher.submit(shadow.texts, split(tokens), tokens.lengths.tolist(), background=True)
+            parts: list[np.ndarray] = await asyncio.wrap_future(job.future)
+            vectors = shadow.texts.joined(tokens, parts)
+            searcher = shadow.bundle.searcher
+            hits = await loop.run_in_executor(
+                self.searching, lambda: searcher.hits(searcher.search([query], max(len(first), 1), vectors=vectors))[0]
+            )
+            self.metrics.shadow_seconds.observe(time.perf_counter() - started)
+            if first:
+                self.metrics.shadow_overlap.observe(len({*first} & {hit.id for hit in hits}) / len(first))
+        except (QueueFullError, StoppedError):
+            pass  # live requests come first
+        except Exception as error:
+            log.warning("the shadow %s did not answer: %s", shadow.label, error)
+        finally:
+            shadow.release()
