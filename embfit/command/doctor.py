@@ -8,14 +8,14 @@ import shlex
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as release
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from embfit import version
-from embfit.compose.build import make
+from embfit.command.training_memory import training_memory
 from embfit.compose.command_line import Parser
 from embfit.compose.composition import check_composed, compose, hydra_session
 from embfit.compose.explain import aligned
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     given = parser.parse_args(list(arguments))
     if given.memory:
-        print("\n".join(aligned(list(_memory(_composed(given.overrides)[0])))))
+        print("\n".join(aligned(list(training_memory(_composed(given.overrides)[0])))))
         return
     hub = _hub()
     for rows in (_versions(), _machine(hub), _next_run(given.overrides, hub)):
@@ -120,59 +120,6 @@ def _composed(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
     with hydra_session(loader):
         found = check_composed(loader, compose(loader, overrides), overrides)
     return found.values, found.origins
-
-
-def _memory(values: Mapping[str, Any]) -> Iterator[Row]:
-    """Say what a training step takes of each GPU."""
-    from embfit.training import Training
-    from embfit.training.memory_estimate import estimate_memory
-
-    training = make(values.get("training"), "training")
-    if not isinstance(training, Training):
-        raise UserError("memory is estimated for training=in-batch, of models with one vector a text")
-    ranks = _ranks(values["trainer"])
-    negatives = _negatives(values.get("miner"))
-    found = estimate_memory(make(values["model"], "model"), training, make(values["loss"], "loss"), ranks, negatives)
-    micro_batch = f"{found.texts} texts of {found.length} tokens"
-    own = training.gradient_checkpointing
-    queries = training.batch_size * ranks
-    for name, amount, of in (
-        ("weights", found.weights, f"{found.parameters:,} weights ({values['model']['dtype']})"),
-        ("gradients", found.gradients, f"{found.trained:,} of them are trained"),
-        ("AdamW's moments", found.moments, "two of each trained weight"),
-        ("sum over ranks", found.exchange, f"of {ranks}, at most 2^26 weights at a time"),
-        ("a micro-batch", found.graph, micro_batch + (", without training.gradient_checkpointing" if own else "")),
-        (
-            "  layers computed again",
-            found.checkpointed,
-            f"training.gradient_checkpointing={'true' if own else 'true would'}",
-        ),
-        ("vectors", found.vectors, f"{queries:,} queries, {negatives + 1} documents each"),
-        ("loss", found.loss, "of the largest block of queries"),
-        ("labels and masks", found.relations, "of every query with every document, and the scores that the loss reads"),
-        ("at least", found.least, "with one micro-batch's graph; training keeps more where there is room"),
-    ):
-        yield name, f"{amount / GB:9.3f} GB", of
-
-
-def _negatives(miner: Mapping[str, Any] | None) -> int:
-    """Return how many negatives of a query a miner's settings ask for, or those of the miner within it."""
-    if miner is None:
-        return 0
-    own = miner.get("negatives")
-    return _negatives(miner.get("miner")) if own is None else int(own)
-
-
-def _ranks(trainer: Mapping[str, Any]) -> int:
-    """Return how many processes a Trainer's settings ask for, whether their devices are here or not."""
-    import torch
-
-    asked = trainer.get("devices", 1)
-    if isinstance(asked, list | tuple):
-        devices = len(asked)
-    else:
-        devices = int(asked) if str(asked).isdigit() else max(1, torch.cuda.device_count())
-    return devices * int(trainer.get("num_nodes", 1))
 
 
 def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:

@@ -148,7 +148,8 @@ def quantize(
     sentences = [agreement.sentence, f"{'passed' if passed else 'FAILED'}  {said}"]
     if passed:
         choice = "colbert" if isinstance(encoder, LateInteractionEncoder) else "custom"
-        sentences.append(f"use it: model={choice} model.path={folder} model.backend=onnx model.precision=int8")
+        trusted = " model.trust_remote_code=true" if model.trust_remote_code else ""
+        sentences.append(f"use it: model={choice} model.path={folder}{trusted} model.backend=onnx model.precision=int8")
     close(report, run, collection, [("model", str(folder))] if passed else [], sentences=sentences)
     if not passed:
         raise UserError(f"{encoder.source} is not as good in int8: {said}; use model.backend=onnx in fp32, or openvino")
