@@ -162,11 +162,13 @@ class BundleVersions:
     @contextmanager
     def not_publishing(self) -> Iterator[bool]:
         """Keep others from making a version inside the block; give False where a process makes one, without waiting."""
+        lock = self._lock("publishing")
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
         try:
-            with self._lock("publishing").acquire(timeout=0):
-                yield True
-        except Timeout:
-            yield False
+            yield lock.is_locked
+        finally:
+            lock.release()
 
     @contextmanager
     def registering(self) -> Iterator[None]:

@@ -231,10 +231,9 @@ class DatabaseBuilder(ABC):
 
     kind: ClassVar[str]
 
-    @property
     @abstractmethod
-    def open(self) -> Database:
-        """The database; nothing is asked yet."""
+    def make_database(self) -> Database:
+        """Return the database, which is asked nothing yet."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -249,11 +248,17 @@ class DatabaseBuilder(ABC):
             UserError: the server does not answer, or refuses.
             ValueError: documents have several vectors each, or too many dimensions; or there is no version.
         """
-        write_database_index(self.open, self.kind, self.settings, given, folder)
+        write_database_index(self.make_database(), self.kind, self.settings, given, folder)
 
     def index(self, folder: Path) -> DatabaseIndex:
         """Return a saved index, without asking the database whether the collection is there."""
         saved, vectors = read_settings(folder), Vectors.open(folder / VECTORS)
         return DatabaseIndex(
-            self.open, saved["collection"], saved["alias"], vectors, self.kind, saved["database"], saved["source"]
+            self.make_database(),
+            saved["collection"],
+            saved["alias"],
+            vectors,
+            self.kind,
+            saved["database"],
+            saved["source"],
         )

@@ -68,9 +68,8 @@ class MilvusBuilder(DatabaseBuilder):
     ef_search: Annotated[int, Field(ge=1)] = 100
     timeout: Annotated[float, Field(gt=0)] = 30.0
 
-    @property
-    def open(self) -> MilvusDatabase:
-        """The database; nothing is asked yet."""
+    def make_database(self) -> MilvusDatabase:
+        """Return the database, which is asked nothing yet."""
         return MilvusDatabase(self)
 
 

@@ -74,9 +74,8 @@ class PgvectorBuilder(DatabaseBuilder):
     ef_search: Annotated[int, Field(ge=1, le=1000)] = 100
     timeout: Annotated[float, Field(gt=0)] = 10.0
 
-    @property
-    def open(self) -> PgvectorDatabase:
-        """The database; nothing is asked yet."""
+    def make_database(self) -> PgvectorDatabase:
+        """Return the database, which is asked nothing yet."""
         return PgvectorDatabase(self)
 
 
