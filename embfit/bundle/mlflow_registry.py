@@ -77,11 +77,16 @@ def _tell(client: MlflowClient, versions: BundleVersions) -> None:
         if VERSION in found.tags
     }
     for number in versions.numbers():
-        if number not in known:
-            folder = versions.path(number)
+        if number in known:
+            continue
+        folder = versions.path(number)
+        try:
             tags = _tags(read_manifest(folder))
-            made = client.create_model_version(name, folder.absolute().as_uri(), tags=tags)
-            known[number] = str(made.version)
+        except UserError as error:  # the others are told all the same
+            log.warning("the registry is not told of version %d of %s: %s", number, name, first_line(error))
+            continue
+        made = client.create_model_version(name, folder.absolute().as_uri(), tags=tags)
+        known[number] = str(made.version)
     told = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     pointers = versions.pointers()
     for pointer in POINTERS:

@@ -55,7 +55,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
             folder = Path(name)
             documents, queries = _vectors(folder / "documents.npy", count, arguments)
-            exact: np.ndarray | None = None
+            exact: list[list[int]] | None = None
             for kind in dict.fromkeys(["exact", *arguments.indexes]):
                 line, rows = _measure(folder / kind, kind, documents, queries)
                 exact = rows if exact is None else exact

@@ -148,7 +148,9 @@ def fold_of(collection: Collection, fold: int, queries: int, documents: int) -> 
     bonds = {query: {int(copies[rows[document]]) for document in documents} for query, documents in judged.items()}
     parts = hold_out(judged, bonds, {str(part): 1 / FOLDS for part in range(FOLDS - 1)}, seed=0)
     parts[str(FOLDS - 1)] = parts.pop("train")
-    train = {query: documents for part, held in parts.items() if part != str(fold) for query, documents in held.items()}
+    train: Qrels = {
+        query: documents for part, held in parts.items() if part != str(fold) for query, documents in held.items()
+    }
     if queries:
         train = sample(train, queries, seed=0)
     kept = _judged_and_others(judged, rows, documents)
@@ -167,7 +169,7 @@ def elsewhere(larger: Collection, smaller: Collection, queries: int, documents: 
     known = set(smaller.document_texts())
     texts = zip(larger.document_ids, larger.document_texts(), strict=True)
     rows = {name: larger.document_rows[name] for name, text in texts if text not in known}
-    train = {query: judged for query, judged in larger.qrels["train"].items() if judged.keys() <= rows.keys()}
+    train: Qrels = {query: judged for query, judged in larger.qrels["train"].items() if judged.keys() <= rows.keys()}
     if queries:
         train = sample(train, queries, seed=0)
     kept = _judged_and_others(train, rows, documents)

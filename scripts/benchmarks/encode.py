@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def measure(
     for encode in systems.values():
         encode(texts[:WARM], "document")
     for number in range(rounds):
-        order = list(systems) if number % 2 == 0 else list(reversed(systems))
+        order = list(systems) if number % 2 == 0 else list(systems)[::-1]
         for system in order:
             started = time.perf_counter()
             vectors[system] = systems[system](texts, "document")
@@ -137,7 +137,8 @@ def _system(system: str, store: Store, calibration: Sequence[str]) -> tuple[Enco
         encoder.graph = quantize_graph(encoder, plain, encoder.tokenize(calibration, "document"), store)
         return encoder.encode, "onnx int8"
     if system in OURS:
-        encoder = replace(MODEL, backend=system.removeprefix("embfit ")).load("cpu", store=store)
+        backend: Any = system.removeprefix("embfit ")
+        encoder = replace(MODEL, backend=backend).load("cpu", store=store)
         return encoder.encode, f"{encoder.back_end} {encoder.computes_in}"
     if system not in (PEER, PEER_BF16):
         raise SystemExit(f"--systems: {system!r} is none of {', '.join((PEER, PEER_BF16, *OURS, INT8))}")

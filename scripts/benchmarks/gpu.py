@@ -271,7 +271,9 @@ def page(arguments: argparse.Namespace, found: Mapping[Measurement, Mapping[str,
     """Return the page."""
     lines = ["# embfit on this device", "", *_machine(arguments.device), "", "## Checks", ""]
     held = list(checks(arguments, found))
-    rows = [(one.what, f"{one.found:.2e}", f"{one.limit:g}", "yes" if one.passes else "**no**") for one in held]
+    rows: list[tuple[str, ...]] = [
+        (one.what, f"{one.found:.2e}", f"{one.limit:g}", "yes" if one.passes else "**no**") for one in held
+    ]
     lines += _table(("what", "found", "at most", "holds"), rows)
     for title, kind, rate in (("Encoding", "encode", "documents"), ("Training", "train", "pairs")):
         rows = [
@@ -297,7 +299,7 @@ def _machine(device: str) -> list[str]:
 
 
 def _has_flash_attention() -> bool:
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.import_utils import is_flash_attn_2_available
 
     return bool(is_flash_attn_2_available())
 

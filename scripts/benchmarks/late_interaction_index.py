@@ -5,8 +5,9 @@
     python scripts/benchmarks/late_interaction_index.py candidates --folder OUT
     python scripts/benchmarks/late_interaction_index.py scale --folder OUT --documents 1000000
 
-`vectors` encodes documents and TRAINING queries once: the token vectors of an encoder that was not trained for late
-interaction, at length 1, on the first principal axes, turned at random so that no dimension counts more than another.
+`vectors` encodes documents and TRAINING queries once: by the late-interaction model in `--model`, or else by an encoder
+that was not trained for it, at length 1. The other parts read them on their first principal axes, turned at random so
+that no dimension counts more than another; with all dimensions, products stay what they were.
 `formats` compares each format, searched exactly, with float32: nDCG@10 and its paired difference, and the share of the
 exact first ten that it finds. `candidates` compares searches by centroids with the exact search of the same format, one
 query at a time: set OMP_NUM_THREADS=1 for one core. `scale` builds an index of random vectors that lie in a file.
@@ -35,9 +36,9 @@ from embfit.index.protocol import NOTHING, Hits
 from embfit.index.token_vectors import TOKEN_FORMATS, TokenCodec
 from embfit.index.token_vectors.codec import LEVELS
 from embfit.index.token_vectors.payloads import Levels
-from embfit.model import Encoder
+from embfit.model import Encoder, encoder_at
 from embfit.ragged import offsets_of
-from embfit.records import Collection, Ranking
+from embfit.records import Ranking
 from embfit.store import Store
 from embfit.vectors import Vectors
 
@@ -57,6 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--folder", type=Path, required=True, help="where vectors are kept")
     parser.add_argument("--data", help="a collection in BEIR's files, for `vectors`")
+    parser.add_argument("--model", help="the folder of a late-interaction model, for `vectors`; untrained by default")
     parser.add_argument("--documents", type=int, help="judged ones first; all by default (scale: 1,000,000)")
     parser.add_argument("--queries", type=int, default=200, help="of the training split, drawn at random")
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 96, 48], help="of the token vectors")
@@ -65,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shortlists", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--pool-factors", type=int, nargs="+", default=[1])
     parser.add_argument("--tokens", type=int, default=16, help="of a document, for `scale`")
-    parser.add_argument("--centroids", type=int, help="for `scale`")
+    parser.add_argument("--centroids", type=int, help="for `candidates` and `scale`; as an index chooses by default")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -111,10 +113,18 @@ def vectors(arguments: argparse.Namespace) -> None:
     others = np.setdiff1d(np.random.default_rng(arguments.seed).permutation(len(row_of)), judged, assume_unique=True)
     rows = np.sort([*judged, *others][: arguments.documents])
     query_rows = [row for row, name in enumerate(collection.query_ids) if name in qrels]
-    encoder = MODEL.load("cpu")
-    texts = {"documents": collection.document_texts(rows.tolist()), "queries": _query_texts(collection, query_rows)}
-    for name, some in texts.items():
-        _encode(encoder, some, arguments.folder, name)
+    texts = {
+        "documents": list(collection.document_texts(rows.tolist())),
+        "queries": list(collection.query_texts(query_rows)),
+    }
+    if arguments.model is None:
+        encoder = MODEL.load("cpu")
+        for name, some in texts.items():
+            _encode(encoder, some, arguments.folder, name)
+    else:
+        late = encoder_at(arguments.model, MODEL).load("cpu")
+        _write(late.embed(texts["documents"], "document"), arguments.folder, "documents")
+        _write(late.embed(texts["queries"], "query"), arguments.folder, "queries")
     facts = {
         "document_ids": [collection.document_ids[row] for row in rows],
         "query_ids": [collection.query_ids[row] for row in query_rows],
@@ -149,7 +159,9 @@ def candidates(arguments: argparse.Namespace) -> None:
     for dim in arguments.dims:
         study = Study.load(arguments.folder, dim, arguments.queries, arguments.seed)
         for form in arguments.formats:
-            settings = TokenIndexing(format=form, candidates="centroids", seed=arguments.seed)
+            settings = TokenIndexing(
+                format=form, candidates="centroids", centroids=arguments.centroids, seed=arguments.seed
+            )
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
                 index = TokenIndex.build(study.documents, Path(folder), settings)
                 everything = np.tile(np.arange(len(index)), (len(study.queries), 1))
@@ -192,11 +204,6 @@ def scale(arguments: argparse.Namespace) -> None:
 PARTS = {part.__name__: part for part in (vectors, formats, candidates, scale)}
 
 
-def _query_texts(collection: Collection, rows: list[int]) -> list[str]:
-    texts = collection.query_texts()
-    return [texts[row] for row in rows]
-
-
 def _encode(encoder: Encoder, texts: list[str], folder: Path, name: str) -> None:
     """Write the texts' last hidden states, one a token, at length 1."""
     tokens = [encoder.tokenizer(text, truncation=True, max_length=encoder.max_length)["input_ids"] for text in texts]
@@ -214,6 +221,12 @@ def _encode(encoder: Encoder, texts: list[str], folder: Path, name: str) -> None
     rows.flush()
 
 
+def _write(vectors: Vectors[np.ndarray], folder: Path, name: str) -> None:
+    assert vectors.starts is not None
+    np.save(folder / f"{name}-starts.npy", vectors.starts)
+    np.save(folder / f"{name}.npy", vectors.rows)
+
+
 def _read(folder: Path, name: str) -> Vectors[np.ndarray]:
     return Vectors(np.load(folder / f"{name}.npy"), np.load(folder / f"{name}-starts.npy"))
 
@@ -224,7 +237,8 @@ def _axes(rows: np.ndarray, dim: int, seed: int) -> np.ndarray:
     sample = rows[np.sort(random.permutation(len(rows))[:50_000])].astype(np.float64)
     values, axes = np.linalg.eigh(sample.T @ sample)
     turned, _ = np.linalg.qr(random.standard_normal((dim, dim)))
-    return (axes[:, np.argsort(-values)[:dim]] @ turned).astype(np.float32)
+    found: np.ndarray = (axes[:, np.argsort(-values)[:dim]] @ turned).astype(np.float32)
+    return found
 
 
 def _projected(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:

@@ -145,7 +145,8 @@ class Study:
 
     def model(self, model: str, seed: int) -> Path:
         """Return the folder of a model."""
-        return self.folder / f"{model}-{seed}" / "model"
+        folder: Path = self.folder / f"{model}-{seed}" / "model"
+        return folder
 
     def choice(self, model: str, seed: int) -> EncoderChoice:
         """Return what a training begins with."""

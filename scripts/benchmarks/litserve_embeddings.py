@@ -16,7 +16,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 
-class Embeddings(litserve.LitAPI):
+class Embeddings(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no types
     """Embeds one text a request, in batches, in OpenAI's shape."""
 
     def __init__(self, folder: str, batch: int, wait: float) -> None:

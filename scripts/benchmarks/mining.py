@@ -178,7 +178,7 @@ def _mine_peers(
     collection: Collection, arguments: argparse.Namespace
 ) -> tuple[dict[str, float], Mapping[str, list[str]]]:
     from datasets import Dataset
-    from sentence_transformers import CrossEncoderMiner as PeersCrossEncoder
+    from sentence_transformers import CrossEncoder as PeersCrossEncoder
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
@@ -253,7 +253,8 @@ def table(results: list[dict[str, Any]]) -> str:
     for result in results:
         case = (result["commit"], *(result.get(name) for name in CASE))
         groups.setdefault(case, {}).setdefault(result["system"], []).append(result)
-    for (commit, *case), systems in groups.items():
+    for group, systems in groups.items():
+        commit, case = group[0], group[1:]
         for system, runs in systems.items():
             figures = [f"{median(run[stage] for run in runs):.2f}" for stage in STAGES]
             peak = f"{median(run['peak_gb'] for run in runs):.2f}"

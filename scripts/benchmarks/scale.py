@@ -61,7 +61,7 @@ class MeanOfTokens(BiEncoder):
     def forward(self, input_ids: Tensor, roles: Tensor, bf16: bool = False) -> Tensor:
         """Embed token ids: [N, L] → [N, D]."""
         there = (roles != 0)[..., None]
-        found = functional.embedding(input_ids, self.backbone.get_input_embeddings().weight)  # [N, L, D]
+        found = self.backbone.get_input_embeddings()(input_ids)  # [N, L, D]
         return functional.normalize((found * there).sum(1) / there.sum(1), dim=-1)
 
 
@@ -167,7 +167,8 @@ class Corpus:
         mined = self.mine()
         examples = ExampleArrays(mined, 1)
         asked, read = (tokenized(self.encoder, mined.collection, kind, self.store) for kind in ("query", "document"))
-        for batch in EpochBatches(examples, RandomGrouping(len(examples), BATCH), 0, 0):
+        batches = EpochBatches(examples, RandomGrouping(len(examples), BATCH), 0, 0)
+        for batch in (batches[row] for row in range(len(batches))):
             asked.take(batch.queries)
             read.take(batch.documents)
 

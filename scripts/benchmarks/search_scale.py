@@ -109,9 +109,9 @@ def _measure(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _index(form: str, documents: Vectors[np.ndarray]) -> VectorIndex:
-    if form == "int8" or form == "binary":
-        return CompressedIndex.build(documents, form)
-    return ExactIndex(documents)
+    if form == "int8":
+        return CompressedIndex.build(documents, "int8")
+    return CompressedIndex.build(documents, "binary") if form == "binary" else ExactIndex(documents)
 
 
 def _make(path: Path, count: int, dim: int, seed: int) -> None:

@@ -28,7 +28,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -75,7 +77,11 @@ def questions(count: int, seed: int = 1, words: int = 7) -> list[str]:
     return [" ".join(chosen.choices(WORDS, k=words)) for _ in range(count)]
 
 
-def make_bundle(folder: Path, count: int, index: str, store_folder: Path, precision: str = "auto") -> None:
+def _same(encoder: Any) -> Any:
+    return encoder
+
+
+def make_bundle(folder: Path, count: int, index: Any, store_folder: Path, precision: Any = "auto") -> None:
     """Make two versions: the second one's model puts a prompt before queries."""
     from dataclasses import replace
 
@@ -100,7 +106,7 @@ def make_bundle(folder: Path, count: int, index: str, store_folder: Path, precis
     for prompt in ("", "the thing that is asked for here is this: "):
         encoder = replace(MODEL, query_prompt=prompt, precision=precision).load("cpu")
         store = Store(store_folder)
-        context = Retrieval(near_copy=None).context(collection, store, MODEL, load=lambda encoder=encoder: encoder)
+        context = Retrieval(near_copy=None).context(collection, store, MODEL, load=partial(_same, encoder))
         publish(versions, Contents(encoder, collection, builder, words), [context], store)
     before, champion = versions.numbers()[-2:]
     versions.point("previous", before)

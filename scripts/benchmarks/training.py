@@ -172,10 +172,11 @@ def table(results: list[Mapping[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     shape = [name for name in Case.__dataclass_fields__ if name not in ("quality", "memory_gb")]
     for result in results:
-        place = (result["threads"], result["data"], result.get("documents"), result.get("embfit_in_bf16"))
-        groups.setdefault((*(result[name] for name in shape), *place), []).append(result)
+        machine = (result["threads"], result["data"], result.get("documents"), result.get("embfit_in_bf16"))
+        groups.setdefault((*(result[name] for name in shape), *machine), []).append(result)
     firsts: dict[tuple[Any, ...], float] = {}
-    for (study, system, pairs, batch, queries, negatives, length, loss, threads, *place), runs in groups.items():
+    for group, runs in groups.items():
+        study, system, pairs, batch, queries, negatives, length, loss, threads, *place = group
         cost = median(run["cpu_seconds_per_pair"] for run in runs)
         shared = (study, pairs, length if study != "length" else None, threads, *place)
         first = firsts.setdefault(shared, cost)

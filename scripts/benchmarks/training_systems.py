@@ -141,7 +141,7 @@ def training_set(texts: Texts) -> Any:
         {"_id": [f"d{row}" for row in rows.values()], "title": [""] * len(rows), "text": [*rows]}
     )
     queries = Dataset.from_dict({"_id": [f"q{row}" for row in range(len(texts))], "text": [text[0] for text in texts]})
-    examples = [
+    examples: list[dict[str, Any]] = [
         {
             "query": row,
             "positives": [rows[document]],

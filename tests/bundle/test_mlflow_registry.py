@@ -75,10 +75,28 @@ class Registry:
 def test_two_at_once_register_a_version_once(versions: BundleVersions, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow: Any = pytest.importorskip("mlflow", reason="pip install 'embfit[mlflow]'")
     monkeypatch.setattr(mlflow, "MlflowClient", Registry)
+    monkeypatch.setattr(Registry, "known", [])
     copy_version(versions, 2)
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: register(versions, "http://localhost:1"), range(4)))
     assert [found.tags["embfit.version"] for found in Registry.known] == ["1", "2"]
+
+
+def test_a_damaged_version_does_not_keep_the_others_from_the_registry(
+    versions: BundleVersions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mlflow: Any = pytest.importorskip("mlflow", reason="pip install 'embfit[mlflow]'")
+    monkeypatch.setattr(mlflow, "MlflowClient", Registry)
+    monkeypatch.setattr(Registry, "known", [])
+    for number in (2, 3):
+        copy_version(versions, number)
+    manifest = versions.path(2) / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text("{")
+    with caplog.at_level(logging.WARNING):
+        register(versions, "http://localhost:1")
+    assert [found.tags["embfit.version"] for found in Registry.known] == ["1", "3"]
+    assert "the registry is not told of version 2 of docs: " in caplog.text
 
 
 def aliases(uri: str) -> dict[str, str]:

@@ -89,8 +89,8 @@ class LateSystem(LateModel):
     search: Literal["exact", "tokens"] = "exact"
     format: Literal["auto"] | TokenFormat = "auto"
     candidates: Literal["auto"] | TokenCandidates = "auto"
-    shortlist: Annotated[int, Field(ge=1)] = 256
-    probes: Annotated[int, Field(ge=1)] = 32
+    shortlist: Annotated[int, Field(ge=1)] = 320
+    probes: Annotated[int, Field(ge=1)] = 64
     pool_factor: Annotated[int, Field(ge=1)] = 1
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:

@@ -16,12 +16,12 @@ COMPARED = 4  # centroids that a second look decides among
 
 
 def centroids_for(vectors: int) -> int:
-    """Return how many centroids so many vectors get: the power of two up to 4·√vectors.
+    """Return how many centroids so many vectors get: the power of two up to 8·√vectors.
 
-    PLAID (Santhanam et al. 2022) takes four times as many, which a processor without an accelerator pays for in
-    minutes and in milliseconds a query; what is left over is kept as residuals here too.
+    PLAID (Santhanam et al. 2022) takes twice as many, and k-means' time is proportional to their number. With half as
+    many as here, the proposed documents contain fewer of the best ones (docs/late-interaction-index.md, "Measured").
     """
-    return int(min(MOST, 2 ** math.floor(math.log2(max(1.0, 4 * math.sqrt(vectors))))))
+    return int(min(MOST, 2 ** math.floor(math.log2(max(1.0, 8 * math.sqrt(vectors))))))
 
 
 def sampled_for(centroids: int) -> int:

@@ -30,6 +30,27 @@ MOST_FITTED = 50_000  # vectors that the table is fitted to
 OFF_UNIT = 0.01  # by which a length may differ from 1: half precision and eight bits stay well within
 
 
+class DecodingMemory:
+    """Memory that decoded vectors are written to again and again.
+
+    The system gives new megabytes as pages that it clears one by one. For vectors that are scored and then forgotten
+    this takes longer than the decoding itself.
+    """
+
+    def __init__(self) -> None:
+        self._values = self._vectors = np.empty(0, np.float32)
+
+    def values(self, count: int, width: int) -> np.ndarray:
+        """Return [count, width] float32 for what the payload gives, with any content."""
+        self._values = _of_size(self._values, count * width)
+        return self._values[: count * width].reshape(count, width)
+
+    def vectors(self, count: int, width: int) -> np.ndarray:
+        """Return [count, width] float32 for whole vectors, with any content."""
+        self._vectors = _of_size(self._vectors, count * width)
+        return self._vectors[: count * width].reshape(count, width)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenCodec:
     """Writes token vectors in a format and reads them back.
@@ -101,14 +122,20 @@ class TokenCodec:
             vectors = vectors - self.centroids[codes]
         return np.concatenate([head, self.payload.encode(vectors)], axis=1)
 
-    def decode(self, packed: np.ndarray) -> np.ndarray:
-        """Read vectors: [N, width] uint8 → [N, D] float32, of length 1 where the format is a residual one."""
-        if self.centroids is None:
-            return self.payload.decode(packed)
-        rest = self.payload.decode(packed[:, CODE:])
-        if self.form not in LEVELS:
+    def decode(self, packed: np.ndarray, memory: DecodingMemory | None = None) -> np.ndarray:
+        """Read vectors: [N, width] uint8 → [N, D] float32, of length 1 where the format is a residual one.
+
+        Args:
+            packed: the vectors, as `encode` wrote them.
+            memory: where they are written to, so that the next call overwrites them; None takes new memory.
+        """
+        memory = DecodingMemory() if memory is None else memory
+        head = 0 if self.centroids is None else CODE
+        rest = self.payload.decode(packed[:, head:], memory.values(len(packed), self.payload.decoded_width))
+        if self.centroids is None or self.form not in LEVELS:
             return rest
-        whole = self.centroids.take(self.codes(packed), axis=0)
+        whole = memory.vectors(len(packed), self.centroids.shape[1])
+        np.take(self.centroids, self.codes(packed), axis=0, out=whole, mode="clip")  # "raise" would buffer `out`
         whole += rest
         whole /= np.maximum(np.sqrt(np.einsum("nd,nd->n", whole, whole)), TINY)[:, None]
         return whole
@@ -148,3 +175,8 @@ def bytes_per_vector(form: TokenFormat, dim: int, by_centroids: bool) -> int:
 def plain_payload(form: TokenFormat, dim: int) -> Payload:
     """Return what writes whole vectors."""
     return HalfPrecision(dim) if form == "float16" else EightBits(dim)
+
+
+def _of_size(array: np.ndarray, least: int) -> np.ndarray:
+    """Return the array, or a new one if it has fewer values."""
+    return array if array.size >= least else np.empty(least, np.float32)

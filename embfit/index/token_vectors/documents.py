@@ -8,13 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from embfit.index.token_vectors.codec import TokenCodec
+from embfit.index.token_vectors.codec import DecodingMemory, TokenCodec
 from embfit.index.token_vectors.postings import propose
 from embfit.index.token_vectors.segment import CHUNK, Segment
 from embfit.ragged import offsets_of
 from embfit.vectors import Vectors
 
-BLOCK = 4_096  # vectors decoded at once to be scored: two megabytes at 128 dimensions, which stay in the cache
+BLOCK = 2_048  # vectors decoded at once to be scored: a megabyte at 128 dimensions, which stays in the cache
 
 
 class EncodedDocuments:
@@ -61,12 +61,17 @@ class EncodedDocuments:
             raise ValueError(f"the index has no document of row {rows[missing][0]}: it is deleted or negative")
         return present
 
-    def decoded(self, rows: np.ndarray) -> Vectors[np.ndarray]:
-        """Return the vectors of documents whose rows ascend, as they are compared."""
+    def decoded(self, rows: np.ndarray, memory: DecodingMemory | None = None) -> Vectors[np.ndarray]:
+        """Return the vectors of documents whose rows ascend, as they are compared.
+
+        Args:
+            rows: the documents.
+            memory: where the vectors are written to, so that the next call overwrites them; None takes new memory.
+        """
         parts = [segment.take(local) for segment, local in self._by_segment(rows)]
         counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.starts) for part in parts)])
         packed = np.concatenate([np.empty((0, self.codec.width), np.uint8), *(part.packed for part in parts)])
-        return Vectors(self.codec.decode(packed), offsets_of(counts))
+        return Vectors(self.codec.decode(packed, memory), offsets_of(counts))
 
     def blocks(self, rows: np.ndarray) -> Iterator[slice]:
         """Yield parts of some rows whose documents have about `BLOCK` vectors."""

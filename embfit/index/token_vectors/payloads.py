@@ -23,8 +23,12 @@ class Payload(Protocol):
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Return [N, D] float32 as [N, width] uint8."""
 
-    def decode(self, packed: np.ndarray) -> np.ndarray:
-        """Return [N, width] uint8 as [N, D] float32."""
+    @property
+    def decoded_width(self) -> int:
+        """Values of a row that `decode` writes: D, or a few more where a byte holds several."""
+
+    def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
+        """Write [N, width] uint8 as floats into [N, decoded_width] float32; return the [N, D] that are the rows."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,15 @@ class HalfPrecision:
         """Return [N, D] float32 as [N, width] uint8."""
         return np.ascontiguousarray(rows, "<f2").view(np.uint8)
 
-    def decode(self, packed: np.ndarray) -> np.ndarray:
-        """Return [N, width] uint8 as [N, D] float32."""
-        return np.ascontiguousarray(packed).view("<f2").astype(np.float32)
+    @property
+    def decoded_width(self) -> int:
+        """Values of a row that `decode` writes."""
+        return self.dim
+
+    def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
+        """Write [N, width] uint8 as floats into [N, D] float32, and return it."""
+        into[...] = np.ascontiguousarray(packed).view("<f2")
+        return into
 
 
 @dataclass(frozen=True)
@@ -72,11 +82,16 @@ class EightBits:
         steps = np.rint(rows / np.maximum(step.astype(np.float32), TINY)).clip(-127, 127).astype(np.int8)
         return np.concatenate([step.view(np.uint8), steps.view(np.uint8)], axis=1)
 
-    def decode(self, packed: np.ndarray) -> np.ndarray:
-        """Return [N, width] uint8 as [N, D] float32."""
+    @property
+    def decoded_width(self) -> int:
+        """Values of a row that `decode` writes."""
+        return self.dim
+
+    def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
+        """Write [N, width] uint8 as floats into [N, D] float32, and return it."""
         step = np.ascontiguousarray(packed[:, :2]).view("<f2").astype(np.float32)  # [N, 1]
-        decoded: np.ndarray = packed[:, 2:].view(np.int8) * step
-        return decoded
+        np.multiply(packed[:, 2:].view(np.int8), step, out=into)
+        return into
 
 
 @dataclass(frozen=True)
@@ -103,12 +118,17 @@ class Levels:
         digits = np.searchsorted(cutoffs_of(self.levels), rows / self.scales).astype(np.uint8)
         return pack(digits, len(self.levels))
 
-    def decode(self, packed: np.ndarray) -> np.ndarray:
-        """Return [N, width] uint8 as [N, D] float32."""
+    @property
+    def decoded_width(self) -> int:
+        """Values of a row that `decode` writes."""
+        return self.width * digits_per_byte(len(self.levels))
+
+    def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
+        """Write [N, width] uint8 as floats into [N, decoded_width] float32; return the [N, D] that are the rows."""
         table = self._table  # [width · 256, P]
         entries = packed + self._begins  # [N, width]
-        decoded: np.ndarray = table.take(entries, axis=0).reshape(len(packed), -1)[:, : len(self.scales)]
-        return decoded
+        np.take(table, entries, axis=0, out=into.reshape(*entries.shape, -1), mode="clip")  # "raise" would buffer `out`
+        return into[:, : len(self.scales)]
 
     @cached_property
     def _begins(self) -> np.ndarray:

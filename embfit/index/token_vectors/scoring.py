@@ -7,6 +7,7 @@ import numpy as np
 from embfit.index.inner_products import ROUNDING, best, best_matches
 from embfit.index.protocol import NOTHING, Hits
 from embfit.index.rescoring import add_best_of_several, longest_vectors, roundings
+from embfit.index.token_vectors.codec import DecodingMemory
 from embfit.index.token_vectors.documents import EncodedDocuments
 from embfit.progress import progress
 from embfit.vectors import LOWEST, Vectors
@@ -52,9 +53,9 @@ def best_among(
         rows: the rows of documents that are not deleted, ascending.
         k: how many are returned.
     """
-    rough, apart = np.empty(len(rows), np.float32), 0.0
+    rough, apart, memory = np.empty(len(rows), np.float32), 0.0, DecodingMemory()
     for block in documents.blocks(rows):
-        read = documents.decoded(rows[block])
+        read = documents.decoded(rows[block], memory)
         rough[block] = query.scores(read)[0]
         apart = max(apart, float(_apart(documents, query, lengths, read)[0]))
     least = np.partition(rough, len(rows) - k)[len(rows) - k] if k < len(rows) else LOWEST

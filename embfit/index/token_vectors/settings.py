@@ -25,7 +25,7 @@ class TokenIndexing:
         format: what is kept of a vector: `float16`; `int8`; `residual4` or `residual2`, the nearest centroid and four
             or two bits a dimension; `ternary`, the nearest centroid and one of three levels a dimension. `auto` is
             float16 below 2,000 documents, then residual4 up to 64 dimensions and residual2 above.
-        centroids: how many k-means makes; None for the power of two up to 4·√vectors.
+        centroids: how many k-means makes; None for the power of two up to 8·√vectors.
         candidates: which documents a search scores: `exact` for all, `centroids` for those that have a vector near one
             of the query's; `auto` is exact below 2,000 documents.
         shortlist: how many of the proposed documents are scored in full, at least.
@@ -38,8 +38,8 @@ class TokenIndexing:
     format: Literal["auto"] | TokenFormat = "auto"
     centroids: Annotated[int, Field(ge=1, le=MOST)] | None = None
     candidates: Literal["auto"] | TokenCandidates = "auto"
-    shortlist: Annotated[int, Field(ge=1)] = 256
-    probes: Annotated[int, Field(ge=1)] = 32
+    shortlist: Annotated[int, Field(ge=1)] = 320
+    probes: Annotated[int, Field(ge=1)] = 64
     pool_factor: Annotated[int, Field(ge=1)] = 1
     protected: Annotated[int, Field(ge=0)] = 1
     seed: Annotated[int, Field(ge=0)] = 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embfit.index.token_vectors.centroids import NearestCentroid, centroids_for, train_centroids
-from embfit.index.token_vectors.codec import TOKEN_FORMATS, TokenCodec, TokenFormat
+from embfit.index.token_vectors.codec import TOKEN_FORMATS, DecodingMemory, TokenCodec, TokenFormat
 from embfit.vectors import unit_length
 from tests.index.token_vectors.conftest import texts
 
@@ -47,6 +47,19 @@ def test_what_residual_formats_read_has_length_1(form: TokenFormat) -> None:
     codec = fitted(form)
     read = codec.decode(codec.encode(texts([300], seed=3, width=32).rows))
     np.testing.assert_allclose(np.linalg.norm(read, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", TOKEN_FORMATS)
+@pytest.mark.parametrize("width", [32, 30])  # 30 values fill no whole number of bytes
+def test_memory_that_is_used_again_gives_the_same_vectors(form: TokenFormat, width: int) -> None:
+    codec = TokenCodec.fit(form, texts([1500], width=width).rows, 16, 0)
+    packed = codec.encode(texts([300], seed=3, width=width).rows)
+    memory = DecodingMemory()
+    many = codec.decode(packed, memory)
+    np.testing.assert_array_equal(many, codec.decode(packed))
+    few = codec.decode(packed[:7], memory)
+    np.testing.assert_array_equal(few, codec.decode(packed[:7]))
+    assert np.shares_memory(few, many)
 
 
 @pytest.mark.parametrize("form", TOKEN_FORMATS)
@@ -101,4 +114,4 @@ def test_centroids_are_distinct_and_no_more_than_there_are_vectors() -> None:
 
 
 def test_there_are_four_times_the_root_of_the_vectors() -> None:
-    assert [centroids_for(count) for count in (0, 1, 100, 1_100_000, 10**9)] == [1, 4, 32, 4096, 65536]
+    assert [centroids_for(count) for count in (0, 1, 100, 1_100_000, 10**9)] == [1, 8, 64, 8192, 65536]
