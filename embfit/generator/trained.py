@@ -21,7 +21,8 @@ from embfit.generator.local import LocalGenerator
 from embfit.generator.local_settings import LanguageModelSettings
 from embfit.generator.plan import SourceDocument
 from embfit.generator.prompt_pieces import prompt_pieces
-from embfit.generator.writer_training import WriterSettings, WrittenPair, train_writer
+from embfit.generator.writer_loss import WrittenPair
+from embfit.generator.writer_training import WriterSettings, train_writer
 from embfit.model.lora import LoRA, attach, merge
 from embfit.model.precision import choose_device, uses_bf16
 from embfit.records import Collection
