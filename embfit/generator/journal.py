@@ -56,14 +56,11 @@ class Journal:
     def __enter__(self) -> Self:
         self._owners.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
-        with self._naming(), FileLock(self.path.with_name(f"{self.path.name}-opening")):  # WAL is set once, by one
-            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-            try:
-                self._set_up(database)
-            except BaseException:
-                database.close()
-                raise
-        self._opened = database
+        try:
+            self._opened = self._open()
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(
@@ -72,9 +69,22 @@ class Journal:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        self._release()
+
+    def _open(self) -> sqlite3.Connection:
+        with self._naming(), FileLock(self.path.with_name(f"{self.path.name}-opening")):  # WAL is set once, by one
+            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            try:
+                self._set_up(database)
+            except BaseException:
+                database.close()
+                raise
+        return database
+
+    def _release(self) -> None:
+        """Give the lock back, whose absence tells others that what this process had sent is lost."""
         self._lock.release()
-        if error is None:  # else what it had sent is to be found
-            (self._owners / self.owner).unlink(missing_ok=True)
+        (self._owners / self.owner).unlink(missing_ok=True)
 
     def _set_up(self, database: sqlite3.Connection) -> None:
         try:
@@ -232,10 +242,11 @@ class Journal:
         return self._spent(self._database, scope)
 
     def answer(self, entry: JournalEntry) -> JournalAnswer:
-        """Return what is known of a request; an answer with more queries than it asks for is one, too."""
+        """Return what is known of a request; an answer to one of its family with as many queries is one, too."""
         found = self._database.execute(
-            "SELECT id, state, text FROM requests WHERE id = ?1 OR (family = ?2 AND count > ?3 AND state = 'answered') "
-            "ORDER BY state != 'answered', count LIMIT 1",
+            "SELECT id, state, text FROM requests "
+            "WHERE id = ?1 OR (family = ?2 AND count >= ?3 AND state = 'answered') "
+            "ORDER BY state != 'answered', id != ?1, count LIMIT 1",
             [entry.id, entry.family, entry.count],
         ).fetchone()
         return JournalAnswer(entry.id, "planned", None) if found is None else JournalAnswer(*found)
