@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from embfit.cluster import current_cluster
 from embfit.generator.decoding import Prompt
 from embfit.generator.jobs import WritingJob, batches, record, take, wait_for_others
 from embfit.generator.journal import Journal
-from embfit.generator.language_model import LanguageModel, ModelFiles
+from embfit.generator.language_model import LanguageModel, ModelFiles, check_length
 from embfit.generator.local_settings import LocalSettings
 from embfit.generator.plan import QueryRequest, SourceDocument, plan_request, queries_per_document, share_out
 from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
@@ -157,9 +157,16 @@ class LocalWriting:
             text = " ".join(request.document.text.split())
             prompt = Prompt(pieces[key].around(text, tokenizer, made.document_tokens), request.seed)
             groups.setdefault(pieces[key].before, []).append(WritingJob(request, prompt))
+        self._check_length(groups)
         lots = []
         for before, jobs in groups.items():
             if self.model.is_seq_to_seq:
                 jobs, before = [job.behind(before) for job in jobs], ()
             lots += [Lot(before, batch) for batch in batches(jobs, made.batch_size)]
         return lots
+
+    def _check_length(self, groups: Mapping[tuple[int, ...], Sequence[WritingJob]]) -> None:
+        """Make sure that the model has positions for the longest prompt and the query behind it."""
+        longest = max(len(before) + len(job.prompt.tokens) for before, jobs in groups.items() for job in jobs)
+        written = 0 if self.model.is_seq_to_seq else self.generator.max_tokens  # a decoder has positions of its own
+        check_length(self.model.model, self.files.name, longest + written, self.generator.document_tokens)

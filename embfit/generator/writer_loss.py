@@ -52,11 +52,13 @@ class WriterLoss:
     Args:
         model: transformers' causal language model.
         bf16: compute in bfloat16.
+        token_budget: the number of padded tokens of a micro-batch; None is what suits the model's device.
     """
 
-    def __init__(self, model: Any, bf16: bool) -> None:
+    def __init__(self, model: Any, bf16: bool, token_budget: int | None = None) -> None:
         self.model, self.bf16 = model, bf16
         self.device: torch.device = next(model.parameters()).device
+        self.token_budget = token_budget or default_token_budget(self.device)
 
     def backward(self, pairs: Sequence[WrittenPair]) -> float:
         """Add the gradient of the mean loss a token to that of the weights; return the mean loss."""
@@ -77,7 +79,7 @@ class WriterLoss:
 
     def _micro_batches(self, pairs: Sequence[WrittenPair]) -> Iterator[list[WrittenPair]]:
         lengths = np.array([pair.length for pair in pairs])
-        for rows in plan_batches(lengths, default_token_budget(self.device)):
+        for rows in plan_batches(lengths, self.token_budget):
             yield [pairs[row] for row in rows.tolist()]
 
     def _of(self, pairs: Sequence[WrittenPair]) -> Tensor:

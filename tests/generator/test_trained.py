@@ -10,7 +10,7 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from embfit.errors import UserError
-from embfit.generator import DocumentChoice, TrainedGenerator
+from embfit.generator import DocumentChoice, LocalGenerator, TrainedGenerator
 from embfit.generator.generated import source_documents
 from embfit.generator.language_model import ModelFiles
 from embfit.generator.trained import own_pairs
@@ -19,6 +19,7 @@ from embfit.generator.writer_training import WriterSettings, train_writer
 from embfit.model import LoRA
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.style import Style
 from tests.conftest import TEXTS, make_collection
 from tests.generator.test_decoding import SIZES
 from tests.generator.test_local import new_writer
@@ -66,7 +67,7 @@ def test_the_head_scores_only_what_the_loss_is_taken_of() -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 20])  # each document alone, two at once
-def test_micro_batches_have_the_gradients_of_the_whole(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_micro_batches_have_the_gradients_of_the_whole(budget: int) -> None:
     torch.manual_seed(0)
     model = full()
     pairs = [*PAIRS, WrittenPair([3, 9, 9], [[30, 31, 32, 33], [5], [6, 7]])]
@@ -75,8 +76,7 @@ def test_micro_batches_have_the_gradients_of_the_whole(budget: int, monkeypatch:
     model.zero_grad()
     widths: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda *of: widths.append(tuple(of[2]["input_ids"].shape)), with_kwargs=True)
-    monkeypatch.setattr("embfit.generator.writer_loss.default_token_budget", lambda _: budget)
-    loss = WriterLoss(model, bf16=False)
+    loss = WriterLoss(model, False, budget)
     assert loss.backward(pairs) == pytest.approx(loss.mean(pairs), abs=1e-5)
     assert widths[: len(widths) // 2] == ([(1, 10), (1, 10), (1, 10)] if budget == 1 else [(2, 10), (1, 10)])
     for name, weight in model.named_parameters():
@@ -136,6 +136,30 @@ def test_documents_of_evaluation_are_not_learned_from(labelled: Collection) -> N
 def test_too_few_pairs_are_refused(small_collection: Collection) -> None:
     with pytest.raises(UserError, match="small has 8 training pairs about documents that no other split asks for"):
         own_pairs(small_collection, None, 0)
+
+
+def test_a_model_with_too_few_positions_is_told_what_to_lower(labelled: Collection, tmp_path: Path) -> None:
+    base = new_writer(tmp_path / "base", positions=60)
+    settings = {"queries": 2, "document_tokens": 40, "max_tokens": 16, "device": "cpu", "precision": "fp32"}
+    documents = source_documents(labelled, [0], DocumentChoice())
+    told = r"has positions for 60 tokens, and a prompt with its query has [\d,]+; lower generator\.document_tokens=40"
+    for made in (
+        TrainedGenerator(model=str(base), **settings),
+        LocalGenerator(model=str(base), styles={"question": Style("question.md")}, **settings),
+    ):
+        with pytest.raises(UserError, match=told):
+            made.generate(labelled, documents, tmp_path / "generation")
+
+
+def test_one_document_is_learned_from_and_none_held_out(tmp_path: Path) -> None:
+    """Ten queries about one document, all of which `held_out` would take."""
+    queries = {f"q{row}": f"heart number {row}" for row in range(10)}
+    collection = make_collection({"d0": TEXTS[0]}, queries, {"train": {name: {"d0": 1} for name in queries}})
+    base = new_writer(tmp_path / "base")
+    made = TrainedGenerator(model=str(base), epochs=1, held_out=0.9, max_tokens=16, precision="fp32", device="cpu")
+    documents = source_documents(collection, [0], DocumentChoice())
+    facts = made.generate(collection, documents, tmp_path / "generation").facts
+    assert (facts["trained_on_pairs"], facts["held_out_loss"]) == (10, [])
 
 
 @pytest.mark.parametrize("rank", [None, 8])
