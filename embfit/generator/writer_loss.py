@@ -136,7 +136,7 @@ def _scored_positions(model: Any, positions: Tensor) -> Iterator[None]:
     """
 
     def gather(_: nn.Module, read: tuple[Tensor, ...]) -> Tensor:
-        hidden, *_ = read  # [B, L, H]
+        hidden = read[0]  # [B, L, H]
         return hidden[positions[0], positions[1]][None]  # [1, N, H]
 
     hook = model.get_output_embeddings().register_forward_pre_hook(gather)
