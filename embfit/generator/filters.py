@@ -54,7 +54,7 @@ class Filters:
             drops none for that. Styles that copy by their nature (`may_copy`) are left alone.
         copy_share: the share of the query's words that such a sequence must be, too.
         general: the number of documents that may have one and the same query; beyond it is too general.
-        similar: the cosine from which on two queries of a document are one; None compares words alone.
+        similar: the cosine above which two queries of a document are one; None compares words alone.
         round_trip: the rank, by any of `rankers`, at which a query must find its document; None asks for none.
         rankers: who ranks the documents: the base model, or BM25.
         language: of BM25's stemmer and stop words; auto is that of the documents, None is for neither.

@@ -48,7 +48,7 @@ class TrainedGenerator(LanguageModelSettings):
     `LanguageModelSettings` documents what says how the trained model writes.
 
     Args:
-        pairs: the number of training queries that it learns from, drawn with the seed; None for all.
+        pairs: the number of training pairs that it learns from, drawn with the seed; None for all.
         label: what the queries are called in the text that the model continues.
         epochs: passes over the pairs at most; training ends when the held-out pairs become less probable.
         lr: the peak learning rate; of an adapter, about twice as much.
@@ -194,7 +194,7 @@ def own_pairs(collection: Collection, most: int | None, seed: int) -> dict[int, 
 
     Args:
         collection: has the pairs.
-        most: the number of queries at most, drawn with the seed; None for all.
+        most: the number of pairs at most, drawn with the seed; None for all.
         seed: draws them.
 
     Raises:
