@@ -47,7 +47,7 @@ class ExtractiveGenerator:
         masked: the share of the pairs whose document is read without the query's words.
         documents: which documents get queries.
         filters: which queries are kept.
-        seed: of the spans, and of the pairs that are masked.
+        seed: draws the documents, the spans, and the pairs that are masked.
     """
 
     queries: Wanted = "auto"

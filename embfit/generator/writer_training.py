@@ -29,7 +29,7 @@ class WriterSettings:
         batch_size: the number of queries of a step, about: a document's queries are in one step.
         lr: the peak learning rate.
         warmup: the share of the steps in which the rate rises.
-        weight_decay: of AdamW.
+        weight_decay: the weight decay of AdamW.
         clip_norm: the largest norm of a step's gradient.
         seed: orders the documents, and draws dropout.
     """

@@ -61,7 +61,7 @@ def test_what_a_dead_process_has_sent_is_planned_again_and_stays_charged(tmp_pat
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.plan(ENTRIES, "s")
         assert journal.claim("r0", RESERVED, FREE, "s").state == "sent"  # its process runs
-        dead._lock.release()
+        dead._owner.release()
         assert journal.release_lost() == 1
         assert journal.claim("r0", RESERVED, FREE, "s").attempt is not None
         assert journal.spent("s") == Spending(2, 200, 1.0)
