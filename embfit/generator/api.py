@@ -56,7 +56,7 @@ class ApiGenerator(ModelServer):
         filters: which queries are kept.
         again: ask again for what was `malformed` or `refused` before.
         shard: the part of the requests that this machine asks for, such as 0/2 and 1/2; None for all.
-        seed: of whatever is drawn, and of the seeds that are sent.
+        seed: draws documents, examples and pauses; the seeds that are sent depend on it.
 
     Raises:
         ValueError: a value is wrong.

@@ -35,7 +35,7 @@ class AskingSettings:
         tries: the number of times that a request is sent while it gets no answer.
         patience: seconds that a server may be busy without answering anything.
         budget: the limits of what all requests may cost.
-        price: of the tokens.
+        price: the price of the tokens.
         expected: what an answer is to hold.
         group: the key that these settings stand under in a configuration, which messages name.
     """
@@ -100,7 +100,7 @@ class ModelServer:
         tries: the number of times that a request is sent while it gets no answer.
         patience: seconds that a server may be busy without answering anything.
         budget: the limits of what the requests of a data set may cost.
-        price: of the tokens.
+        price: the price of the tokens.
         journal: the file that records requests and answers; None is the one in the store.
     """
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 MILLION = 1_000_000
 
-Tokens: TypeAlias = Annotated[int, Field(ge=1)]
+Limit: TypeAlias = Annotated[int, Field(ge=1)]
 Money: TypeAlias = Annotated[float, Field(ge=0)]
 
 
@@ -58,8 +58,8 @@ class Budget:
         cost: the price of those tokens, by `Price`; None for no limit.
     """
 
-    requests: Tokens | None = None
-    tokens: Tokens | None = None
+    requests: Limit | None = None
+    tokens: Limit | None = None
     cost: Money | None = None
 
     def refusal(self, spent: Spending, more: Spending) -> str | None:

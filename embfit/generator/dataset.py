@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embfit.atomic_files import replacing, replacing_folder
-from embfit.generator.filters import Marks
 from embfit.generator.generated import GeneratedQuery
+from embfit.generator.marks import Marks
 from embfit.records import Collection, Qrels
 
 COLUMNS = pa.schema(

@@ -3,8 +3,7 @@
 - A prefix that all texts share, such as few-shot examples, is read once; its keys and values serve all batches.
 - Each text is read once for all of its samples. The samples of a text stand beside each other in one row: a step
   decodes one token of each, and a mask lets a token see its text and its own sample. So nothing is copied for a sample.
-- Samples are drawn by numbers of their own, which depend on the text's seed and the sample's place: the batch that a
-  text falls into, and the number of samples, change nothing but rounding.
+- How tokens are drawn is in `sampling.py`.
 """
 
 from __future__ import annotations
@@ -13,56 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from embfit.generator.sampling import Draws, Sample, Sampling
 
 ATTENTION = ("full_attention", "sliding_attention")  # kinds of layers whose cache can be shared by samples
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn.
-
-    Args:
-        temperatures: of a text's samples in turn: three of them make the first, fourth, … sample of the first.
-        top_p: the share of the likeliest tokens that a token is drawn from.
-        top_k: the number of tokens that it is drawn from at most.
-        max_tokens: the number of tokens of a sample at most.
-    """
-
-    temperatures: Sequence[float] = (0.5, 0.7, 1.0)
-    top_p: float = 0.95
-    top_k: int = 256
-    max_tokens: int = 48
-
-    def temperature(self, sample: int) -> float:
-        """Return the temperature of a text's sample."""
-        return self.temperatures[sample % len(self.temperatures)]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A continuation.
-
-    Args:
-        tokens: its tokens, with the one that ended it.
-        log_probability: the mean of its tokens' log-probabilities at temperature 1.
-        finished: whether it ended by itself, before the limit of tokens.
-    """
-
-    tokens: Sequence[int]
-    log_probability: float
-    finished: bool
-
-
-@dataclass(frozen=True)
 class Prompt:
-    """What a continuation is drawn for.
+    """A text that is to be continued.
 
     Args:
-        tokens: the text, without a shared prefix.
-        seed: of what is drawn.
+        tokens: the text, without the prefix that all texts share.
+        seed: the seed that its continuations are drawn with.
     """
 
     tokens: Sequence[int]
@@ -97,7 +61,7 @@ class CausalDecoding:
     def sample(self, prompts: Sequence[Prompt], count: int, sampling: Sampling) -> list[list[Sample]]:
         """Return `count` continuations of each prompt; prompts of like lengths waste least."""
         logits, cache, lengths, width = self._read_prompts(prompts)
-        draws = _Draws([prompt.seed for prompt in prompts], count, sampling, self.stops)
+        draws = Draws([prompt.seed for prompt in prompts], count, sampling, self.stops)
         before = len(self.prefix) + width
         seen = self._seen(lengths, width)[:, None]  # [B, 1, before]
         own = torch.eye(count, dtype=torch.bool, device=self.device).expand(len(prompts), count, count)
@@ -223,7 +187,7 @@ class SeqToSeqDecoding:
         encoded = self.model.get_encoder()(input_ids=tokens, attention_mask=mask, return_dict=True)
         encoded.last_hidden_state = encoded.last_hidden_state.repeat_interleave(count, dim=0)
         mask = mask.repeat_interleave(count, dim=0)  # [B * k, L]
-        draws = _Draws([prompt.seed for prompt in prompts], count, sampling, self.stops)
+        draws = Draws([prompt.seed for prompt in prompts], count, sampling, self.stops)
         rows = len(prompts) * count
         written = torch.full((rows, 1), self.model.config.decoder_start_token_id, device=self.device)
         cache = None
@@ -240,73 +204,6 @@ class SeqToSeqDecoding:
             if draws.all_ended:
                 break
         return draws.samples()
-
-
-class _Draws:
-    """Tokens drawn step by step for a batch of prompts.
-
-    Args:
-        seeds: of each prompt.
-        count: samples of each prompt.
-        sampling: how they are drawn.
-        stops: [V] bool, the tokens that end a sample.
-    """
-
-    def __init__(self, seeds: Sequence[int], count: int, sampling: Sampling, stops: Tensor) -> None:
-        self.sampling, self.stops = sampling, stops
-        numbers = [
-            [np.random.default_rng([seed, place]).random(sampling.max_tokens, np.float32) for place in range(count)]
-            for seed in seeds
-        ]
-        self._chances = torch.from_numpy(np.array(numbers)).to(stops.device)  # [B, k, T]
-        temperatures = [max(sampling.temperature(place), 1e-4) for place in range(count)]
-        self._temperatures = torch.tensor(temperatures, device=stops.device)[None, :, None]
-        self._ended = torch.zeros(len(seeds), count, dtype=torch.bool, device=stops.device)
-        self._tokens: list[Tensor] = []
-        self._scores: list[Tensor] = []
-        self._live: list[Tensor] = []
-
-    @property
-    def all_ended(self) -> bool:
-        """Whether every sample has ended."""
-        return bool(self._ended.all())
-
-    def next(self, logits: Tensor) -> Tensor:
-        """Draw a token of each sample from logits ([B, k, V]); return them ([B, k])."""
-        step = len(self._tokens)
-        logits = logits.float()
-        top, places = logits.topk(min(self.sampling.top_k, logits.shape[-1]), dim=-1)  # [B, k, top_k], sorted
-        shares = (top / self._temperatures).softmax(-1)
-        upper = shares.cumsum(-1)
-        kept = shares * (upper - shares < self.sampling.top_p)  # the token that reaches top_p is among them
-        upper = kept.cumsum(-1)
-        target = self._chances[:, :, step, None] * upper[..., -1:]
-        place = (upper <= target).sum(-1, keepdim=True).clamp(max=top.shape[-1] - 1)  # [B, k, 1]
-        place = torch.minimum(place, (kept > 0).sum(-1, keepdim=True) - 1)
-        tokens = places.gather(-1, place)[..., 0]
-        scores = (top.gather(-1, place) - logits.logsumexp(-1, keepdim=True))[..., 0]
-        self._tokens.append(tokens)
-        self._scores.append(scores)
-        self._live.append(~self._ended)
-        self._ended = self._ended | self.stops[tokens]
-        return tokens
-
-    def samples(self) -> list[list[Sample]]:
-        """Return what was drawn, by prompt."""
-        tokens, scores, live = (torch.stack(part, -1).cpu() for part in (self._tokens, self._scores, self._live))
-        lengths = live.sum(-1)  # [B, k]
-        means = (scores * live).sum(-1) / lengths
-        return [
-            [
-                Sample(
-                    tokens[row, place, : int(lengths[row, place])].tolist(),
-                    float(means[row, place]),
-                    bool(self._ended[row, place]),
-                )
-                for place in range(tokens.shape[1])
-            ]
-            for row in range(tokens.shape[0])
-        ]
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ from embfit.errors import UserError
 from embfit.records import Collection
 from embfit.vectors import Vectors
 
-Sampling: TypeAlias = Literal["clusters", "random"]
+DocumentSampling: TypeAlias = Literal["clusters", "random"]
 
 MOST_CLUSTERS = 256
 PER_CLUSTER = 40  # documents for each cluster, below which clusters say little
@@ -33,7 +33,7 @@ class DocumentChoice:
     """
 
     limit: Annotated[int, Field(ge=1)] | None = None
-    sample: Sampling = "clusters"
+    sample: DocumentSampling = "clusters"
     min_words: Annotated[int, Field(ge=0)] = 20
     max_words: Annotated[int, Field(ge=1)] = 350
 
@@ -49,7 +49,7 @@ class DocumentChoice:
         Args:
             collection: has the documents.
             vectors: returns the vectors of some rows' documents; called only where clusters are wanted.
-            seed: of what is drawn.
+            seed: draws the documents.
             apart_from: rows of documents that get none.
 
         Raises:

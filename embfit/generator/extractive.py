@@ -17,7 +17,7 @@ from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
 from embfit.generator.generated import Estimate, GeneratedQuery, Generation
 from embfit.generator.plan import SourceDocument, Wanted, queries_per_document
-from embfit.index.words import words
+from embfit.index.words import is_within_word, words
 from embfit.progress import track
 from embfit.records import Collection, Seed
 from embfit.store import digest
@@ -47,7 +47,7 @@ class ExtractiveGenerator:
         masked: the share of the pairs whose document is read without the query's words.
         documents: which documents get queries.
         filters: which queries are kept.
-        seed: of the spans, and of the pairs that are masked.
+        seed: draws the documents, the spans, and the pairs that are masked.
     """
 
     queries: Wanted = "auto"
@@ -110,8 +110,14 @@ def without(document: SourceDocument, *queries: str) -> str:
     """Return a document's text without its title, where that is one of some queries, and without their words."""
     text = document.body if document.title in queries else f"{document.title}\n{document.body}".strip()
     for query in queries:
-        text = re.sub(r"\s+".join(map(re.escape, query.split())), " ", text)
+        found = re.compile(r"\s+".join(map(re.escape, query.split())))
+        text = found.sub(lambda match: match[0] if _cuts_a_word(match) else " ", text)
     return re.sub(r"[ \t]{2,}", " ", text).strip()
+
+
+def _cuts_a_word(match: re.Match[str]) -> bool:
+    """Say whether a match begins or ends inside a word, as `art` does in `article`."""
+    return any(is_within_word(match.string, place) for place in match.span())
 
 
 def masked_documents(queries: Iterable[GeneratedQuery]) -> dict[str, tuple[str, str]]:

@@ -1,9 +1,9 @@
 """Which generated queries are fit to train on. A filter marks and never deletes, so thresholds can be set again.
 
-They are applied in the order of `ORDER`, and a query is marked with the first that drops it. `leak` is the first: a
-person may keep a query against any other mark, and none that evaluates. The cheap ones follow. The round trip is
+They are applied in the order of `marks.ORDER`, and a query is marked with the first that drops it. `leak` is the first:
+a person may keep a query against any other mark, and none that evaluates. The cheap ones follow. The round trip is
 Promptagator's (Dai et al. 2022) with the looser rank of CADET (Tamber et al. 2025): on small collections rank 1 costs
-more than it gains. A cross-encoder and a judge come last, and see what is left alone.
+more than it gains. A cross-encoder and a judge come last, and see only what is left.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from embfit.generator.judge import Judge, JudgedPair
+from embfit.generator.marks import FilteredText, Marks
 from embfit.generator.query_language import is_in_another_language, unknown_languages
 from embfit.generator.round_trip import RoundTrip, source_ranks, with_texts
 from embfit.generator.source_ranking import CrossEncoderFilter
@@ -29,11 +30,6 @@ from embfit.records import Collection
 from embfit.store import Store
 from embfit.text_digests import normalise
 from embfit.vectors import Vectors, unit_length
-
-ORDER = (
-    "leak", "form", "improbable", "mention", "language", "copy", "duplicate", "general", "similar", "round_trip",
-    "cross_encoder", "judge",
-)  # fmt: skip
 
 Ranker: TypeAlias = Literal["dense", "bm25"]
 LanguageCode: TypeAlias = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
@@ -54,10 +50,10 @@ class Filters:
             drops none for that. Styles that copy by their nature (`may_copy`) are left alone.
         copy_share: the share of the query's words that such a sequence must be, too.
         general: the number of documents that may have one and the same query; beyond it is too general.
-        similar: the cosine from which on two queries of a document are one; None compares words alone.
+        similar: the cosine above which two queries of a document are one; None compares words alone.
         round_trip: the rank, by any of `rankers`, at which a query must find its document; None asks for none.
         rankers: who ranks the documents: the base model, or BM25.
-        language: of BM25's stemmer and stop words; auto is that of the documents, None is for neither.
+        language: the language of BM25's stemmer and stop words; auto is that of the documents, None is for neither.
         cross_encoder: a model that puts what the rankers found in order; without `cross_encoder.model` there is none.
         judge: a language model that grades each pair; without `judge.model` there is none.
     """
@@ -231,57 +227,6 @@ class Filters:
             self._searching,
             self.language,
         )
-
-
-@dataclass(frozen=True)
-class FilteredText:
-    """A query, as filters look at it.
-
-    Args:
-        text: the query.
-        row: the row of its document.
-        document_text: what the document says.
-        may_copy: it may consist of the document's words.
-        finished: whoever wrote it had come to its end.
-        log_probability: the mean of its tokens' log-probabilities; None where that is not known.
-    """
-
-    text: str
-    row: int
-    document_text: str
-    may_copy: bool = False
-    finished: bool = True
-    log_probability: float | None = None
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What filters have found out, one entry for each query.
-
-    Args:
-        dropped_by: the filter that drops it, or `review` where a person does; None where it is kept.
-        ranks: by ranker, the rank of its document, None beyond the first hundred or where it was not searched for.
-        runs: the number of words in the longest sequence that it shares with its document.
-        grades: a judge's, 0 to 3; None where none was asked for or given.
-        facts: what was counted while a judge was asked.
-    """
-
-    dropped_by: Sequence[str | None]
-    ranks: Mapping[str, Sequence[int | None]]
-    runs: Sequence[int]
-    grades: Sequence[int | None] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        counted = Counter(mark for mark in self.dropped_by if mark is not None)
-        others = sorted(counted.keys() - set(ORDER))  # such as what a person decided
-        object.__setattr__(self, "counts", {name: counted[name] for name in (*ORDER, *others)})
-
-    @property
-    def kept(self) -> int:
-        """The number of queries that no filter drops."""
-        return sum(mark is None for mark in self.dropped_by)
 
 
 def _mark_where(marks: list[str | None], name: str, drop: Sequence[bool], places: Sequence[int] | None = None) -> None:

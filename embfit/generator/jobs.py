@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from embfit.generator.budget import Budget, Spending
-from embfit.generator.decoding import Decodes, Prompt, Sample, Sampling
+from embfit.generator.decoding import Decodes, Prompt
 from embfit.generator.journal import Journal
 from embfit.generator.plan import QueryRequest
+from embfit.generator.sampling import Sample, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,13 @@ class WritingJob:
         """The number of queries."""
         return self.request.entry.count
 
-    def behind(self, before: Sequence[int]) -> WritingJob:
+    def with_prefix(self, prefix: Sequence[int]) -> WritingJob:
         """Return the job with tokens in front of its prompt."""
-        return replace(self, prompt=replace(self.prompt, tokens=[*before, *self.prompt.tokens]))
+        return replace(self, prompt=replace(self.prompt, tokens=[*prefix, *self.prompt.tokens]))
 
 
 def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]:
-    """Yield batches of one number of queries and of like lengths, the longest first: memory is short at once."""
+    """Yield batches of one number of queries and of like lengths, the longest first: a lack of memory shows at once."""
     ordered = sorted(jobs, key=lambda job: (job.count, len(job.prompt.tokens)), reverse=True)
     batch: list[WritingJob] = []
     for job in ordered:
@@ -57,24 +58,24 @@ def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]
         yield batch
 
 
-def take(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tuple[list[WritingJob], list[WritingJob]]:
-    """Take jobs for this process; return those that it has now, and those that another process is writing.
+def claim_jobs(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tuple[list[WritingJob], list[WritingJob]]:
+    """Claim jobs for this process; return those that it has now, and those that another process is writing.
 
     What has been written since the jobs were planned is in neither.
 
     Args:
         jobs: the documents.
         journal: says which of them nobody writes about.
-        scope: of the journal, whose spending they add to.
+        scope: identifies the data set in the journal, whose spending they add to.
     """
-    taken, elsewhere = [], []
+    claimed, elsewhere = [], []
     for job in jobs:
         claim = journal.claim(job.request.id, Spending(1), Budget(), scope)
         if claim.attempt is not None:
-            taken.append(replace(job, attempt=claim.attempt))
+            claimed.append(replace(job, attempt=claim.attempt))
         elif claim.state == "sent":
             elsewhere.append(job)
-    return taken, elsewhere
+    return claimed, elsewhere
 
 
 def wait_for_others(jobs: Sequence[WritingJob], journal: Journal) -> list[QueryRequest]:
@@ -101,17 +102,17 @@ def record(
     """Write down what was written about some documents, in `seconds` each; return how many tokens that took.
 
     Args:
-        jobs: the documents, which this process has taken.
+        jobs: the documents, which this process has claimed.
         samples: what was written about each.
         read: returns the text of tokens.
         seconds: that one document took.
         journal: where it is written down.
-        scope: of the journal, whose spending it adds to.
+        scope: identifies the data set in the journal, whose spending it adds to.
     """
     spent = 0
     for job, drawn in zip(jobs, samples, strict=True):
         if job.attempt is None:
-            raise ValueError(f"request {job.request.id} was not taken before it was written")
+            raise ValueError(f"request {job.request.id} was not claimed before it was written")
         written = [
             {
                 "text": read(sample.tokens),

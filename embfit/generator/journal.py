@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from embfit.errors import UserError, is_disk_full
 from embfit.generator.budget import Budget, Spending
+from embfit.generator.journal_owners import JournalOwner
 from embfit.generator.journal_tables import TABLES, VERSION, Claim, JournalAnswer, JournalEntry, Outcome, State
 
 FILE = "journal.sqlite"  # in a folder of journals
@@ -48,22 +48,16 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.owner = uuid4().hex
-        self._owners = path.with_name(f"{path.name}-owners")
-        self._lock = FileLock(self._owners / self.owner)
+        self._owner = JournalOwner(path.with_name(f"{path.name}-owners"))
         self._opened: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
-        self._owners.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
-        with self._naming(), FileLock(self.path.with_name(f"{self.path.name}-opening")):  # WAL is set once, by one
-            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-            try:
-                self._set_up(database)
-            except BaseException:
-                database.close()
-                raise
-        self._opened = database
+        self._owner.acquire()
+        try:
+            self._opened = self._open()
+        except BaseException:
+            self._owner.release()
+            raise
         return self
 
     def __exit__(
@@ -72,9 +66,17 @@ class Journal:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
-        self._lock.release()
-        if error is None:  # else what it had sent is to be found
-            (self._owners / self.owner).unlink(missing_ok=True)
+        self._owner.release()
+
+    def _open(self) -> sqlite3.Connection:
+        with self._naming(), FileLock(self.path.with_name(f"{self.path.name}-opening")):  # WAL is set once, by one
+            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            try:
+                self._set_up(database)
+            except BaseException:
+                database.close()
+                raise
+        return database
 
     def _set_up(self, database: sqlite3.Connection) -> None:
         try:
@@ -144,7 +146,7 @@ class Journal:
         Their reservations stay charged: nobody knows whether the server has answered.
         """
         rows = self._database.execute("SELECT DISTINCT owner FROM requests WHERE owner IS NOT NULL").fetchall()
-        dead = [owner for (owner,) in rows if owner != self.owner and not self._is_alive(owner)]
+        dead = [owner for (owner,) in rows if not self._owner.is_alive(owner)]
         released = 0
         for owner in dead:
             with self._transaction() as database:
@@ -152,7 +154,7 @@ class Journal:
                     "UPDATE requests SET state = 'planned', owner = NULL WHERE owner = ? AND state = 'sent'", [owner]
                 )
                 released += found.rowcount
-            (self._owners / owner).unlink(missing_ok=True)
+            self._owner.forget(owner)
         return released
 
     def claim(self, request: str, reserved: Spending, budget: Budget, scope: str) -> Claim:
@@ -161,7 +163,7 @@ class Journal:
         Args:
             request: its id.
             reserved: the most that it can cost.
-            budget: of the data set.
+            budget: the limits of the data set.
             scope: identifies the data set.
         """
         with self._transaction() as database:
@@ -175,7 +177,7 @@ class Journal:
                 "INSERT INTO attempts (request, started, requests, tokens, cost) VALUES (?, ?, ?, ?, ?)",
                 [request, time.time(), reserved.requests, reserved.tokens, reserved.cost],
             ).lastrowid
-            database.execute("UPDATE requests SET state = 'sent', owner = ? WHERE id = ?", [self.owner, request])
+            database.execute("UPDATE requests SET state = 'sent', owner = ? WHERE id = ?", [self._owner.name, request])
             self._charge(database, scope, reserved, Spending())
         return Claim(state, attempt)
 
@@ -194,8 +196,8 @@ class Journal:
         Args:
             attempt: the number that `claim` gave.
             scope: identifies the data set.
-            outcome: of the attempt.
-            state: of the request from now on; `planned` where it is to be asked again.
+            outcome: how the attempt ended.
+            state: the request's state from now on; `planned` where it is to be asked again.
             text: what came back; the request's answer, or refusal, unless it is planned again.
             spent: what the attempt has cost; None where that is not known, and its reservation stays charged.
             seconds: how long it took; None for the time since the claim.
@@ -232,10 +234,11 @@ class Journal:
         return self._spent(self._database, scope)
 
     def answer(self, entry: JournalEntry) -> JournalAnswer:
-        """Return what is known of a request; an answer with more queries than it asks for is one, too."""
+        """Return what is known of a request; an answer to one of its family with as many queries is one, too."""
         found = self._database.execute(
-            "SELECT id, state, text FROM requests WHERE id = ?1 OR (family = ?2 AND count > ?3 AND state = 'answered') "
-            "ORDER BY state != 'answered', count LIMIT 1",
+            "SELECT id, state, text FROM requests "
+            "WHERE id = ?1 OR (family = ?2 AND count >= ?3 AND state = 'answered') "
+            "ORDER BY state != 'answered', id != ?1, count LIMIT 1",
             [entry.id, entry.family, entry.count],
         ).fetchone()
         return JournalAnswer(entry.id, "planned", None) if found is None else JournalAnswer(*found)
@@ -283,16 +286,6 @@ class Journal:
             if is_disk_full(error):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
             raise UserError(f"{self.path} cannot be used: {error}") from error
-
-    def _is_alive(self, owner: str) -> bool:
-        """Say whether the process of an owner runs: its lock goes with it, however it ends."""
-        lock = FileLock(self._owners / owner)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
 
     @staticmethod
     def _spent(database: sqlite3.Connection, scope: str) -> Spending:

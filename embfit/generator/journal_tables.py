@@ -13,7 +13,7 @@ Outcome: TypeAlias = Literal["answered", "malformed", "refused", "busy", "failed
 TABLES = """
 CREATE TABLE IF NOT EXISTS requests (
     id TEXT PRIMARY KEY,          -- digest of all that the answer depends on
-    family TEXT NOT NULL,         -- the same digest without the number of queries
+    family TEXT NOT NULL,         -- digest without what an answer that is there does not depend on
     count INTEGER NOT NULL,       -- queries asked for
     document TEXT NOT NULL,
     style TEXT NOT NULL,
@@ -46,7 +46,9 @@ class JournalEntry:
 
     Args:
         id: identifies all that the answer depends on.
-        family: identifies the same without the number of queries: an answer with more queries than are wanted serves.
+        family: identifies the requests whose answers serve each other: of queries, those that differ in their number
+            alone, since the first of many are as good; of a judge's grades, those that differ in the limit of tokens
+            alone, since a grade that came was not cut off.
         count: the number of queries that are asked for.
         document: the id of the document, for people.
         style: the name of the style, for people.
@@ -81,7 +83,7 @@ class JournalAnswer:
     """What the journal has for a request.
 
     Args:
-        id: the request that was answered: the one asked about, or one of its family with more queries.
+        id: the request that was answered: the one asked about, or one of its family with as many queries or more.
         state: how far the request is.
         text: the model's raw answer, or a refusal; None where there is none yet.
     """

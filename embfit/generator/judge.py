@@ -64,8 +64,9 @@ class Judge(ModelServer):
     """Asks any server that speaks OpenAI's API to grade pairs from 0 (nothing to do with it) to 3 (the answer).
 
     Each pair is one request, recorded in a journal before it is sent and when it is answered, as requests for queries
-    are. A grade that is there is not asked for again, whatever the threshold. A pair without one is asked about by
-    later runs, since what stood in the way may be mended, and until nine answers in all had no grade.
+    are. A grade that is there is not asked for again, whatever the threshold and the limit of tokens. A pair without
+    one is asked about by later runs, since what stood in the way may be mended, and until nine answers in all had no
+    grade; another limit of tokens counts them anew.
     `ModelServer` documents what says where the server is and how it is asked.
 
     Args:
@@ -182,13 +183,12 @@ class Judge(ModelServer):
             "query": pair.query,
             "document": document,
             "model": self.model,
-            "max_tokens": self.max_tokens,
             "sampling": self._sampling,
         }
-        name = digest(key)[:20]
+        name, family = digest({**key, "max_tokens": self.max_tokens})[:20], digest(key)[:20]
         prompt = self.question.fill({"query": pair.query, "document": document})
         about = SourceDocument(0, pair.id, document, "", document, name)
-        entry = JournalEntry(name, name, 1, pair.id, STYLE, str(self.model))
+        entry = JournalEntry(name, family, 1, pair.id, STYLE, str(self.model))
         return QueryRequest(entry, about, STYLE, prompt, int(name[:7], 16))
 
     @property

@@ -144,6 +144,28 @@ def load_language_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, boo
     return model, tokenizer, is_seq_to_seq
 
 
+def check_length(model: Any, name: str, longest: int, document_tokens: int) -> None:
+    """Make sure that a model has positions for the longest text that it is to read and write.
+
+    Behind its last position a model crashes or writes nonsense, by its kind of positions.
+
+    Args:
+        model: transformers' model.
+        name: what the user calls it.
+        longest: the number of tokens of the longest prompt and of what is written behind it.
+        document_tokens: the setting that can be lowered.
+
+    Raises:
+        UserError: it has fewer positions.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise UserError(
+            f"{name} has positions for {limit:,} tokens, and a prompt with its query has {longest:,}; lower "
+            f"generator.document_tokens={document_tokens}, or show fewer examples"
+        )
+
+
 def convert_gguf(file: Path, folder: Path) -> None:
     """Write the model of a GGUF file as a transformers folder, in bfloat16.
 

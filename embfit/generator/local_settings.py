@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from embfit.generator.decoding import Sampling
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
 from embfit.generator.plan import Wanted
 from embfit.generator.prompt_pieces import LocalForm
+from embfit.generator.sampling import Sampling
 from embfit.hints import Location
 from embfit.model.precision import Precision
 from embfit.records import Collection, Seed
@@ -38,7 +38,7 @@ class LanguageModelSettings:
         documents: which documents get queries.
         filters: which queries are kept.
         journal: the file that records what was written; None is one in the store.
-        seed: of whatever is drawn.
+        seed: draws words, documents and examples.
     """
 
     model: Annotated[str | None, Location(required=True, example="FOLDER, FILE.gguf or a name on the Hub")] = None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from embfit.cluster import current_cluster
 from embfit.generator.decoding import Prompt
-from embfit.generator.jobs import WritingJob, batches, record, take, wait_for_others
+from embfit.generator.jobs import WritingJob, batches, claim_jobs, record, wait_for_others
 from embfit.generator.journal import Journal
-from embfit.generator.language_model import LanguageModel, ModelFiles
+from embfit.generator.language_model import LanguageModel, ModelFiles, check_length
 from embfit.generator.local_settings import LocalSettings
 from embfit.generator.plan import QueryRequest, SourceDocument, plan_request, queries_per_document, share_out
 from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
-from embfit.generator.writing import Lot, write_lots
+from embfit.generator.writing import WritingBatch, write_batches
 from embfit.progress import Advance, progress
 from embfit.records import Collection
 from embfit.style import StyleExample
@@ -30,13 +30,13 @@ EXAMPLE_SETS = 4  # of rotated examples: each is read once, and not once a docum
 
 @dataclass(frozen=True)
 class _Wrote:
-    """What was written at one go.
+    """What one pass over the documents has written.
 
     Args:
         elsewhere: the documents that other processes were writing about.
         written: the number of documents written about.
-        tokens: the number of tokens that took.
-        seconds: the time that took.
+        tokens: the number of tokens that were read and written for them.
+        seconds: the time that this took.
     """
 
     elsewhere: Sequence[WritingJob]
@@ -101,7 +101,8 @@ class LocalWriting:
     def write(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, total: int) -> None:
         """Have queries written, and each document's recorded when they are there.
 
-        A document is taken before it is written about, so that several processes share the work and none does it twice.
+        A document is claimed before it is written about, so that several processes share the work, and nothing is
+        written twice.
         """
         if self.generator.form != "document" and self.model.parameters < FEW_WEIGHTS and not self.is_trained:
             log.warning(
@@ -127,16 +128,16 @@ class LocalWriting:
         elsewhere: list[WritingJob] = []
         written, tokens, seconds = 0, 0, 0.0
 
-        def take_lot(lot: Lot) -> Lot:
-            taken, others = take(lot.jobs, journal, scope)
+        def claim(batch: WritingBatch) -> WritingBatch:
+            claimed, others = claim_jobs(batch.jobs, journal, scope)
             elsewhere.extend(others)
-            if there := len(lot.jobs) - len(taken) - len(others):
+            if there := len(batch.jobs) - len(claimed) - len(others):
                 advance(there)
-            return replace(lot, jobs=taken)
+            return replace(batch, jobs=claimed)
 
-        lots, cluster = self._lots(requests), current_cluster()
+        planned, cluster = self._batches(requests), current_cluster()
         began = time.monotonic()
-        for jobs, samples in write_lots(self.model, lots, self.generator.sampling, take_lot, cluster):
+        for jobs, samples in write_batches(self.model, planned, self.generator.sampling, claim, cluster):
             each = (time.monotonic() - began) / len(jobs)
             tokens += record(jobs, samples, self.model.read, each, journal, scope)
             written, seconds = written + len(jobs), seconds + time.monotonic() - began
@@ -144,8 +145,8 @@ class LocalWriting:
             began = time.monotonic()
         return _Wrote(elsewhere, written, tokens, seconds)
 
-    def _lots(self, requests: Sequence[QueryRequest]) -> list[Lot]:
-        """Return what is written at once; lots whose prompts begin alike follow one another."""
+    def _batches(self, requests: Sequence[QueryRequest]) -> list[WritingBatch]:
+        """Return what is written at once; batches whose prompts begin alike follow one another."""
         pieces: dict[tuple[str, tuple[str, ...]], PromptPieces] = {}
         groups: dict[tuple[int, ...], list[WritingJob]] = {}
         tokenizer, made = self.model.tokenizer, self.generator
@@ -157,9 +158,16 @@ class LocalWriting:
             text = " ".join(request.document.text.split())
             prompt = Prompt(pieces[key].around(text, tokenizer, made.document_tokens), request.seed)
             groups.setdefault(pieces[key].before, []).append(WritingJob(request, prompt))
-        lots = []
+        self._check_length(groups)
+        found = []
         for before, jobs in groups.items():
             if self.model.is_seq_to_seq:
-                jobs, before = [job.behind(before) for job in jobs], ()
-            lots += [Lot(before, batch) for batch in batches(jobs, made.batch_size)]
-        return lots
+                jobs, before = [job.with_prefix(before) for job in jobs], ()
+            found += [WritingBatch(before, batch) for batch in batches(jobs, made.batch_size)]
+        return found
+
+    def _check_length(self, groups: Mapping[tuple[int, ...], Sequence[WritingJob]]) -> None:
+        """Make sure that the model has positions for the longest prompt and the query behind it."""
+        longest = max(len(before) + len(job.prompt.tokens) for before, jobs in groups.items() for job in jobs)
+        written = 0 if self.model.is_seq_to_seq else self.generator.max_tokens  # a decoder has positions of its own
+        check_length(self.model.model, self.files.name, longest + written, self.generator.document_tokens)

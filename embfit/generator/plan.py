@@ -59,7 +59,7 @@ class QueryRequest:
         document: what the queries are about.
         style: the name of their style.
         prompt: what the model reads.
-        seed: of the model's sampling.
+        seed: the seed of the model's sampling.
     """
 
     entry: JournalEntry

@@ -57,7 +57,7 @@ def prompt_pieces(
         style: says what is asked for.
         examples: are shown.
         tokenizer: the model's.
-        language: of the queries, which chat templates can name.
+        language: the language of the queries, which chat templates can name.
 
     Raises:
         UserError: the tokenizer has no chat template, or a template cannot be read.

@@ -54,7 +54,7 @@ def source_ranks(
         encoder: embeds queries and documents; None where nothing asks for vectors.
         store: keeps embeddings and words.
         rankers: `dense`, `bm25` or both.
-        language: of BM25's stemmer and stop words.
+        language: the language of BM25's stemmer and stop words.
     """
     found: dict[str, np.ndarray] = {}
     vectors = None

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embfit.generator.filters import Marks
 from embfit.generator.generated import GeneratedQuery, Generation
+from embfit.generator.marks import Marks
 
 SHOWN = 300  # characters of a document
 

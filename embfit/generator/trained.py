@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +16,13 @@ from pydantic import Field
 from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
 from embfit.generator.generated import Estimate, Generation
-from embfit.generator.language_model import ModelFiles, load_language_model
+from embfit.generator.language_model import ModelFiles, check_length, load_language_model
 from embfit.generator.local import LocalGenerator
 from embfit.generator.local_settings import LanguageModelSettings
 from embfit.generator.plan import SourceDocument
 from embfit.generator.prompt_pieces import prompt_pieces
-from embfit.generator.writer_training import WriterSettings, WrittenPair, train_writer
+from embfit.generator.writer_loss import WrittenPair
+from embfit.generator.writer_training import WriterSettings, train_writer
 from embfit.model.lora import LoRA, attach, merge
 from embfit.model.precision import choose_device, uses_bf16
 from embfit.records import Collection
@@ -47,7 +48,7 @@ class TrainedGenerator(LanguageModelSettings):
     `LanguageModelSettings` documents what says how the trained model writes.
 
     Args:
-        pairs: the number of training queries that it learns from, drawn with the seed; None for all.
+        pairs: the number of training pairs that it learns from, drawn with the seed; None for all.
         label: what the queries are called in the text that the model continues.
         epochs: passes over the pairs at most; training ends when the held-out pairs become less probable.
         lr: the peak learning rate; of an adapter, about twice as much.
@@ -145,6 +146,21 @@ class TrainedGenerator(LanguageModelSettings):
         }
         return base, pairs, key
 
+    def tokenized(self, pairs: Mapping[int, tuple[str, Sequence[str]]], tokenizer: Any) -> list[WrittenPair]:
+        """Return pairs as the model reads them.
+
+        Args:
+            pairs: documents with their queries, as `own_pairs` returns them.
+            tokenizer: the model's.
+        """
+        pieces = prompt_pieces("completion", self.style, [], tokenizer, None)
+        found = []
+        for document, queries in pairs.values():
+            prompt = [*pieces.before, *pieces.around(document, tokenizer, self.document_tokens)]
+            written = [tokenizer(f" {query}\n", add_special_tokens=False)["input_ids"] for query in queries]
+            found.append(WrittenPair(prompt, [tokens[: self.max_tokens] for tokens in written]))
+        return found
+
     def _train(self, base: ModelFiles, pairs: dict[int, tuple[str, list[str]]], folder: Path) -> None:
         device = choose_device(self.device)
         model, tokenizer, is_seq_to_seq = load_language_model(base.folder, torch.float32)
@@ -153,14 +169,11 @@ class TrainedGenerator(LanguageModelSettings):
         model.to(device)
         if self.lora.rank is not None:
             attach(model, self.lora, 0, base.name, self.revision)
-        pieces = prompt_pieces("completion", self.style, [], tokenizer, None)
-        made = []
-        for document, queries in pairs.values():
-            prompt = [*pieces.before, *pieces.around(document, tokenizer, self.document_tokens)]
-            written = [tokenizer(f" {query}\n", add_special_tokens=False)["input_ids"] for query in queries]
-            made.append(WrittenPair(prompt, [tokens[: self.max_tokens] for tokens in written]))
+        made = self.tokenized(pairs, tokenizer)
+        longest = max(len(pair.prompt) for pair in made) + self.max_tokens
+        check_length(model, base.name, longest, self.document_tokens)
         order = np.random.default_rng(self.seed).permutation(len(made)).tolist()
-        cut = round(self.held_out * len(made))
+        cut = min(round(self.held_out * len(made)), len(made) - 1)  # one document at least is learned from
         held_out, trained = [made[place] for place in order[:cut]], [made[place] for place in order[cut:]]
         count = sum(len(pair.queries) for pair in trained)
         log.info("training %s to write queries: %d pairs of %d documents", base.name, count, len(trained))
@@ -181,7 +194,7 @@ def own_pairs(collection: Collection, most: int | None, seed: int) -> dict[int, 
 
     Args:
         collection: has the pairs.
-        most: the number of queries at most, drawn with the seed; None for all.
+        most: the number of pairs at most, drawn with the seed; None for all.
         seed: draws them.
 
     Raises:

@@ -55,7 +55,7 @@ def without_documents(collection: Collection, judged: Qrels, rows: AbstractSet[i
     Args:
         collection: has the documents.
         judged: the judgements.
-        rows: of the documents.
+        rows: the documents' rows.
     """
     copies, places = collection.document_copies, collection.document_rows
     apart = {int(copies[row]) for row in rows}

@@ -1,8 +1,4 @@
-"""Trains a causal language model to write queries from pairs of a document and its queries.
-
-A document and all of its queries are one sequence: the document is read once, and a mask lets each query see the
-document and itself alone, at the positions that it has in generation. The loss is that of the queries' tokens.
-"""
+"""Trains a causal language model to write queries, from pairs of a document and its queries."""
 
 from __future__ import annotations
 
@@ -17,25 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from embfit.errors import UserError
-from embfit.model.precision import autocast
+from embfit.generator.writer_loss import WriterLoss, WrittenPair
+from embfit.model.random_state import random_state
 from embfit.progress import progress
 
 log = logging.getLogger(__name__)
-
-DIVERGED = "the loss of the query writer became NaN; lower generator.lr={:g}"
-
-
-@dataclass(frozen=True)
-class WrittenPair:
-    """A document with the queries that people have written about it.
-
-    Args:
-        prompt: the tokens of the prompt, with the document.
-        queries: the tokens of each query, with the line break that ends it.
-    """
-
-    prompt: Sequence[int]
-    queries: Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -44,12 +26,12 @@ class WriterSettings:
 
     Args:
         epochs: passes over the pairs at most; the weights after the best of them are kept.
-        batch_size: the number of queries of a step, about.
+        batch_size: the number of queries of a step, about: a document's queries are in one step.
         lr: the peak learning rate.
         warmup: the share of the steps in which the rate rises.
-        weight_decay: of AdamW.
+        weight_decay: the weight decay of AdamW.
         clip_norm: the largest norm of a step's gradient.
-        seed: orders the documents.
+        seed: orders the documents, and draws dropout.
     """
 
     epochs: int = 2
@@ -78,62 +60,15 @@ def train_writer(
         bf16: compute in bfloat16.
 
     Returns:
-        The losses a token: before training, and after each epoch.
+        `held_out_loss`, the losses a token before training and after each epoch, and `kept_epoch`, the epoch whose
+        weights are kept, from 1; without it they are those that the model came with, or held-out pairs were not there.
 
     Raises:
         UserError: the loss became NaN.
     """
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    device = trained[0].device
-    batches = _batches(pairs, settings.batch_size, 0)
-    steps = len(batches) * settings.epochs
-    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(steps, round(settings.warmup * steps)))
-
-    def loss_of(part: Sequence[WrittenPair]) -> tuple[Tensor, int]:
-        with autocast(device, bf16):
-            return query_loss(model, part, device)
-
-    def measure() -> float:
-        model.eval()
-        with torch.no_grad():
-            found = [loss_of(part) for part in _batches(held_out, settings.batch_size, 0)]
-        return sum(float(loss) * count for loss, count in found) / sum(count for _, count in found)
-
-    def weights() -> dict[str, Tensor]:
-        return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-
-    best = measure() if held_out else math.inf
-    kept = weights() if held_out else {}
-    facts: dict[str, Any] = {"held_out_loss": [round(best, 4)] if held_out else []}
-    with progress("training the writer", steps, "steps") as advance:
-        for epoch in range(settings.epochs):
-            model.train()
-            for part in _batches(pairs, settings.batch_size, settings.seed + epoch):
-                loss, _ = loss_of(part)
-                if not torch.isfinite(loss):
-                    raise UserError(DIVERGED.format(settings.lr))
-                torch.autograd.backward(loss)
-                nn.utils.clip_grad_norm_(trained, settings.clip_norm)
-                optimizer.step()
-                rate.step()
-                optimizer.zero_grad()
-                advance()
-            if held_out:
-                found = measure()
-                if not math.isfinite(found):
-                    raise UserError(DIVERGED.format(settings.lr))
-                facts["held_out_loss"].append(round(found, 4))
-                log.info("epoch %d: loss %.4f a token of held-out queries", epoch + 1, found)
-                if found >= best:  # a later epoch knows the pairs by heart
-                    with torch.no_grad():
-                        for name, weight in kept.items():
-                            model.get_parameter(name).copy_(weight)
-                    break
-                best = found
-                facts["kept_epoch"] = epoch + 1
-                if epoch + 1 < settings.epochs:
-                    kept = weights()
+    loss = WriterLoss(model, bf16)
+    with random_state(settings.seed, loss.device):
+        facts = _train(model, pairs, held_out, settings, loss)
     if held_out and "kept_epoch" not in facts:
         log.warning(
             "training made held-out queries no more probable (loss %.3f a token before, %.3f after), so the model "
@@ -144,88 +79,58 @@ def train_writer(
     return facts
 
 
-def query_loss(model: Any, pairs: Sequence[WrittenPair], device: torch.device) -> tuple[Tensor, int]:
-    """Return the mean loss of the queries' tokens, and their number.
-
-    Args:
-        model: the model.
-        pairs: documents with their queries; a row of the batch each.
-        device: where the model is.
-    """
-    rows = [_row(pair) for pair in pairs]
-    width = max(len(row.tokens) for row in rows)
-    tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    places = torch.zeros(len(rows), width, dtype=torch.long)
-    blocks = torch.full((len(rows), width), -1)
-    for number, row in enumerate(rows):
-        size = len(row.tokens)
-        tokens[number, :size] = torch.tensor(row.tokens)
-        places[number, :size] = torch.tensor(row.places)
-        blocks[number, :size] = torch.tensor(row.blocks)
-    order = torch.arange(width)
-    same = (blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0)
-    visible = same & (order[:, None] >= order) & (blocks >= 0)[:, None, :]
-    visible |= torch.eye(width, dtype=torch.bool)  # padding sees itself, or its attention would be of nothing
-    columns = sorted({source for row in rows for source in row.sources})  # a large vocabulary's scores of these alone
-    place_of = {column: place for place, column in enumerate(columns)}
-    logits = model(
-        input_ids=tokens.to(device),
-        attention_mask=_mask(model, visible, places, device),
-        position_ids=places.to(device),
-        use_cache=False,
-        logits_to_keep=torch.tensor(columns, device=device),
-    ).logits  # [B, columns, V]
-    where = [(number, place_of[source]) for number, row in enumerate(rows) for source in row.sources]
-    targets = torch.tensor([target for row in rows for target in row.targets], device=device)
-    numbers, sources = torch.tensor(where, device=device).T
-    loss = nn.functional.cross_entropy(logits[numbers, sources].float(), targets)
-    return loss, len(targets)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A document and its queries as one sequence.
-
-    Args:
-        tokens: all of them.
-        places: their positions, which begin again behind the prompt for each query.
-        blocks: 0 for the prompt, and the query's number from 1 on.
-        sources: the columns from which the queries' tokens are predicted.
-        targets: these tokens.
-    """
-
-    tokens: list[int]
-    places: list[int]
-    blocks: list[int]
-    sources: list[int]
-    targets: list[int]
+def _train(
+    model: Any,
+    pairs: Sequence[WrittenPair],
+    held_out: Sequence[WrittenPair],
+    settings: WriterSettings,
+    loss: WriterLoss,
+) -> dict[str, Any]:
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    epochs = [_batches(pairs, settings.batch_size, settings.seed + epoch) for epoch in range(settings.epochs)]
+    steps = sum(map(len, epochs))  # orders differ in how many batches they make
+    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(steps, round(settings.warmup * steps)))
+    best = loss.mean(held_out) if held_out else math.inf
+    kept = _trained_weights(model) if held_out else {}
+    facts: dict[str, Any] = {"held_out_loss": [round(best, 4)] if held_out else []}
+    with progress("training the writer", steps, "steps") as advance:
+        for epoch, batches in enumerate(epochs, start=1):
+            model.train()
+            for batch in batches:
+                _finite(loss.backward(batch), settings.lr)
+                nn.utils.clip_grad_norm_(trained, settings.clip_norm)
+                optimizer.step()
+                rate.step()
+                optimizer.zero_grad()
+                advance()
+            if not held_out:
+                continue
+            found = _finite(loss.mean(held_out), settings.lr)
+            facts["held_out_loss"].append(round(found, 4))
+            log.info("epoch %d: loss %.4f a token of held-out queries", epoch, found)
+            if found >= best:  # a later epoch knows the pairs by heart
+                with torch.no_grad():
+                    for name, weight in kept.items():
+                        model.get_parameter(name).copy_(weight)
+                break
+            best = found
+            facts["kept_epoch"] = epoch
+            if epoch < settings.epochs:
+                kept = _trained_weights(model)
+    return facts
 
 
-def _row(pair: WrittenPair) -> _Row:
-    length = len(pair.prompt)
-    row = _Row(list(pair.prompt), list(range(length)), [0] * length, [], [])
-    for number, query in enumerate(pair.queries, start=1):
-        start = len(row.tokens)
-        row.sources.extend([length - 1, *range(start, start + len(query) - 1)])
-        row.targets.extend(query)
-        row.tokens.extend(query)
-        row.places.extend(range(length, length + len(query)))
-        row.blocks.extend([number] * len(query))
-    return row
+def _finite(loss: float, lr: float) -> float:
+    """Return a loss; raise a `UserError` if it is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise UserError(f"the loss of the query writer became NaN; lower generator.lr={lr:g}")
+    return loss
 
 
-def _mask(model: Any, visible: Tensor, places: Tensor, device: torch.device) -> Any:
-    """Return what is added to attention scores ([B, 1, L, L]), by kind of layer where a model has two."""
-    config = model.config.get_text_config()
-    dtype = next(model.parameters()).dtype
-
-    def additive(seen: Tensor) -> Tensor:
-        return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None].to(device)
-
-    if "sliding_attention" not in (getattr(config, "layer_types", None) or ()):
-        return additive(visible)
-    near = places[:, :, None] - places[:, None, :] < config.sliding_window
-    return {"full_attention": additive(visible), "sliding_attention": additive(visible & near)}
+def _trained_weights(model: Any) -> dict[str, Tensor]:
+    """Return a copy of the weights that are trained, by name."""
+    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def _batches(pairs: Sequence[WrittenPair], size: int, seed: int) -> list[list[WrittenPair]]:

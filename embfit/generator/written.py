@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embfit.generator.filters import FilteredText, Marks
 from embfit.generator.generated import GeneratedQuery, Generates, Generation, source_documents
+from embfit.generator.marks import FilteredText, Marks
 from embfit.generator.plan import SourceDocument
 from embfit.model import Encoder, embed
 from embfit.records import Collection

@@ -57,8 +57,13 @@ def search_terms(text: str, language: str | None = None) -> list[str]:
 
 
 def is_within_word(text: str, place: int) -> bool:
-    """Say whether a word goes on across a place; in scripts without spaces each character may end one."""
-    return bool(_WORD_CHARACTER.fullmatch(text[place - 1]) and _WORD_CHARACTER.fullmatch(text[place]))
+    """Say whether a word goes on across a place; in scripts without spaces each character may end one.
+
+    No word goes on across either end of the text.
+    """
+    return 0 < place < len(text) and bool(
+        _WORD_CHARACTER.fullmatch(text[place - 1]) and _WORD_CHARACTER.fullmatch(text[place])
+    )
 
 
 def _pieces(text: str, language: str | None) -> Iterator[str]:

@@ -158,6 +158,8 @@ class Generation:
             "queries_left_out_of_training": dropped,
             "synthetic_splits": synthetic,
         }
+        for one in written[1:]:  # what `generator@evaluation` wrote
+            section["evaluation"] = describe_generation(one.generator, one.made, one.marks, SHOWN)
         return TrainingData(extended, {"generation": section}, list(self._said(synthetic)), generated[TRAIN])
 
     def _all_writers(self, generator: Generates) -> list[Generates]:

@@ -14,7 +14,7 @@ One optimizer step is `in_batch.InBatch.training_step` (or that of `lists`), and
 - `gradients`: everything between a batch's inputs and the gradients of all weights, read top to bottom;
 - `module`: the Lightning module, which moves the weights and records what the step measured;
 - and what these two use: `loss_parts` (the loss over blocks of queries, and the accuracy), `gradient_cache`,
-  `backbone` (how it computes in training), `memory` and `control_group` (how many graphs are kept), `random_state`,
+  `backbone` (how it computes in training), `memory` and `control_group` (how many graphs are kept),
   `optimization` with `schedule`, `metrics` and `prefetch`.
 
 One process's training is `fit/`:

@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from embfit.data import Beir
-from embfit.generator.decoding import CausalDecoding, Prompt, Sampling
+from embfit.generator.decoding import CausalDecoding, Prompt
 from embfit.generator.language_model import LanguageModel, ModelFiles
 from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
+from embfit.generator.sampling import Sampling
 from embfit.store import Store
 from embfit.style import FewShot, Style
 from embfit.style.examples import GENERAL

@@ -17,7 +17,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from embfit.generator.decoding import CausalDecoding, Prompt, Sampling, SeqToSeqDecoding
+from embfit.generator.decoding import CausalDecoding, Prompt, SeqToSeqDecoding
+from embfit.generator.sampling import Sampling
 
 VOCABULARY = 40
 SIZES = {

@@ -12,6 +12,7 @@ from embfit.generator import DocumentChoice, ExtractiveGenerator
 from embfit.generator.dataset import evaluation_splits, write_dataset
 from embfit.generator.extractive import masked_documents, without
 from embfit.generator.generated import GeneratedQuery, source_documents
+from embfit.generator.plan import SourceDocument
 from embfit.records import Collection
 from embfit.store import Store
 
@@ -70,6 +71,13 @@ def test_masked_documents_lack_the_querys_words(collection: Collection) -> None:
     assert masked_documents(made(collection, queries=8, masked=0.0)) == {}
     [title] = [query for query in found if query.style == "title"]
     assert without(title.document, title.text) == BODY.strip()
+
+
+def test_only_whole_words_are_taken_out_of_a_document() -> None:
+    document = SourceDocument(0, "d", "", "", "Articles on art, and the art  of\nwar; 心脏病学与心脏。", "")
+    assert without(document, "art") == "Articles on , and the of\nwar; 心脏病学与心脏。"
+    assert without(document, "art of war") == "Articles on art, and the ; 心脏病学与心脏。"
+    assert without(document, "心脏") == "Articles on art, and the art of\nwar; 病学与 。"
 
 
 def test_a_data_set_is_read_back(collection: Collection, tmp_path: Path) -> None:

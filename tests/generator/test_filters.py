@@ -10,7 +10,7 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.generator import DocumentChoice, Filters
-from embfit.generator.filters import FilteredText
+from embfit.generator.marks import FilteredText
 from embfit.generator.wording import longest_run, mentions_document
 from embfit.model import Encoder
 from embfit.records import Collection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_what_a_dead_process_has_sent_is_planned_again_and_stays_charged(tmp_pat
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.plan(ENTRIES, "s")
         assert journal.claim("r0", RESERVED, FREE, "s").state == "sent"  # its process runs
-        dead._lock.release()
+        dead._owner.release()
         assert journal.release_lost() == 1
         assert journal.claim("r0", RESERVED, FREE, "s").attempt is not None
         assert journal.spent("s") == Spending(2, 200, 1.0)
@@ -77,6 +78,32 @@ def test_an_answer_with_more_queries_serves(tmp_path: Path) -> None:
         journal.record(claim.attempt, "s", "answered", "answered", "five", None)
         assert journal.answer(ENTRIES[0]) == JournalAnswer("r0-of-5", "answered", "five")
         assert journal.answer(replace(ENTRIES[0], id="r0-of-6", count=6)).state == "planned"
+
+
+def test_an_answer_of_the_same_family_serves_and_the_own_one_first(tmp_path: Path) -> None:
+    alike = replace(ENTRIES[0], id="alike")  # such as a judge's, with another limit of tokens
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.plan([ENTRIES[0], alike], "s")
+        for name in ("alike", "r0"):
+            claim = journal.claim(name, RESERVED, FREE, "s")
+            journal.record(claim.attempt, "s", "answered", "answered", f"of {name}", None)
+            assert journal.answer(ENTRIES[0]) == JournalAnswer(name, "answered", f"of {name}")
+        assert journal.answer(alike) == JournalAnswer("alike", "answered", "of alike")
+
+
+def test_no_lock_is_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "j.sqlite").write_text("no database" * 100)
+    with pytest.raises(UserError), Journal(tmp_path / "j.sqlite"):
+        pass
+    (tmp_path / "j.sqlite").unlink()
+    with suppress(KeyboardInterrupt), Journal(tmp_path / "j.sqlite") as journal:
+        journal.plan(ENTRIES, "s")
+        journal.claim("r0", RESERVED, FREE, "s")
+        raise KeyboardInterrupt
+    assert list((tmp_path / "j.sqlite-owners").iterdir()) == []
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.plan(ENTRIES, "s")
+        assert journal.claim("r0", RESERVED, FREE, "s").attempt is not None  # what it had sent was found all the same
 
 
 def test_refusals_are_asked_again_on_demand(tmp_path: Path) -> None:

@@ -44,11 +44,12 @@ def bytes_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
-def new_writer(folder: Path) -> Path:
+def new_writer(folder: Path, positions: int = 4096) -> Path:
     """Save a two-layer language model with random weights."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(**sizes, vocab_size=258, max_position_embeddings=512, initializer_range=0.3, eos_token_id=1)
+    sizes |= {"vocab_size": 258, "max_position_embeddings": positions}
+    config = LlamaConfig(**sizes, initializer_range=0.3, eos_token_id=1)
     LlamaForCausalLM(config).save_pretrained(folder)
     bytes_tokenizer().save_pretrained(folder)
     return folder

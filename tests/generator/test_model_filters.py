@@ -16,8 +16,8 @@ from embfit.errors import ConfigError, UserError
 from embfit.generator import Budget, CrossEncoderFilter, DocumentChoice, Filters, Judge
 from embfit.generator.answers import MalformedError, read_grade
 from embfit.generator.dataset import write_queries
-from embfit.generator.filters import FilteredText, Marks
 from embfit.generator.generated import GeneratedQuery, Generation, source_documents
+from embfit.generator.marks import FilteredText, Marks
 from embfit.generator.tally import describe_generation
 from embfit.model import CrossEncoder, Encoder, save_cross_encoder
 from embfit.records import Collection
@@ -107,11 +107,15 @@ def test_a_judge_grades_each_pair_once(collection: Collection, tmp_path: Path) -
         assert judged(server, tmp_path, collection, least=1, **once).dropped_by == [None] * 4
         assert judged(server, tmp_path, collection, least=3, **once).dropped_by == [None, "judge", "judge", None]
         assert len(server.bodies) == 6  # other thresholds ask nothing
+        assert judged(server, tmp_path, collection, max_tokens=50).grades == [3, 1, 2, None]
+        assert [body["max_tokens"] for body in server.bodies] == [100] * 6 + [50] * 3  # it asks what has no grade alone
+        assert judged(server, tmp_path, collection, **once).grades == [3, 1, 2, None]
+        assert len(server.bodies) == 9
         other = tmp_path / "other"
         few = judged(server, other, collection, budget=Budget(requests=2), concurrency=1)
         assert sum(grade is not None for grade in few.grades) == 2
         assert str(few.facts["judge_out_of_budget"]).startswith("generator.filters.judge.budget.requests=2:")
-        assert len(server.bodies) == 8
+        assert len(server.bodies) == 11
 
 
 def test_a_pair_without_a_grade_is_asked_about_again_nine_times_in_all(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from embfit.errors import UserError
-from embfit.generator.filters import Marks
 from embfit.generator.generated import GeneratedQuery, Generation
+from embfit.generator.marks import Marks
 from embfit.generator.plan import SourceDocument
 from embfit.generator.written import WrittenQueries
 from embfit.review.agreement import Agreement, agreement

@@ -82,6 +82,12 @@ def test_held_out_queries_can_be_of_another_hand(documents: list[str], capsys: p
     assert {row["style"] for row in trained} == {"sentence", "keywords"}
     assert not {row["document_id"] for row in held_out} & {row["document_id"] for row in trained}
 
+    told = json.loads(Path("run/report.json").read_text())["generation"]
+    assert (told["generated"], told["evaluation"]["generated"]) == (len(trained), len(held_out))
+    kept = sum(row["dropped_by"] is None for row in held_out)
+    assert (told["evaluation"]["generator"], told["evaluation"]["kept"]) == ("extractive", kept)
+    assert told["evaluation"]["styles"] == {"title": {"generated": len(held_out), "kept": kept}}
+
     assert main(["review", "run", "--cards", "1000"]) == 0  # people review both
     [page] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', Path("review.html").read_text())
     cards = {card[0]: dict(card[4]) for card in json.loads(page)["cards"]}

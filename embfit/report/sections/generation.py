@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from embfit.report.facts import fact_rows
@@ -9,7 +10,7 @@ from embfit.report.subject import Subject
 
 PLACE = 95
 
-DRAWN = ("dropped", "styles", "examples", "source_first")
+DRAWN = ("dropped", "styles", "examples", "source_first", "evaluation")
 MEANINGS = {
     "kept": "Kept",
     "form": "Too short, too long, or a refusal",
@@ -30,14 +31,26 @@ RANKERS = {"dense": "the base model", "bm25": "BM25", "cross_encoder": "the cros
 
 
 def section(subject: Subject) -> dict[str, Any] | None:
-    """Return what was counted, each filter's share, each style's, and examples."""
+    """Return, for each generator that wrote queries, what was counted, what became of them, and examples."""
     facts = subject.report.sections.get("generation")
     if not facts:
         return None
+    other = facts.get("evaluation")
+    writers = [_writer("", facts)]
+    if other:
+        writers = [
+            _writer(f"Queries that train, written by {facts['generator']}", facts),
+            _writer(f"Queries that evaluate, written by {other['generator']}", other),
+        ]
+    return {"title": "Generated queries", "writers": writers}
+
+
+def _writer(heading: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a page shows of one generator's queries."""
     whole = max(1, facts["generated"])
     outcomes = {"kept": facts["kept"], **facts["dropped"]}
     return {
-        "title": "Generated queries",
+        "heading": heading,
         "rows": fact_rows({name: value for name, value in facts.items() if value is not None}, drawn=DRAWN),
         "outcomes": [
             {"name": MEANINGS[name], "count": count, "share": count / whole}

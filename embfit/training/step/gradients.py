@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from embfit.device_transfer import to_device
 from embfit.model import CrossEncoder, Encoder
 from embfit.model.precision import Precision
+from embfit.model.random_state import random_state
 from embfit.ragged import lengths_of, places_of
 from embfit.tokens import padding_share, plan_batches
 from embfit.training.ranks.collectives import Ranks
@@ -34,7 +35,6 @@ from embfit.training.step.backbone import training_backbone
 from embfit.training.step.gradient_cache import CachedEncoding
 from embfit.training.step.loss_parts import LossPart
 from embfit.training.step.memory import GIGABYTE, GraphLimit, free_bytes, measure_graph
-from embfit.training.step.random_state import random_state
 
 Trained: TypeAlias = Encoder | CrossEncoder
 """What can be trained in micro-batches."""

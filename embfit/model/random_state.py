@@ -1,4 +1,4 @@
-"""Random numbers of a part of a step, drawn as if nothing had been drawn before, and leaving no trace."""
+"""Random numbers of a part of a training, drawn as if nothing had been drawn before, and leaving no trace."""
 
 from __future__ import annotations
 

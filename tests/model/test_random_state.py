@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from embfit.training.step.random_state import random_state
+from embfit.model.random_state import random_state
 
 
 def test_it_is_the_same_each_time_and_leaves_no_trace() -> None:

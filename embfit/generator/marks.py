@@ -1,0 +1,65 @@
+"""What filters look at in a generated query, and what they find out about all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ORDER = (
+    "leak", "form", "improbable", "mention", "language", "copy", "duplicate", "general", "similar", "round_trip",
+    "cross_encoder", "judge",
+)  # fmt: skip
+"""The names of the filters, in the order in which they are applied."""
+
+
+@dataclass(frozen=True)
+class FilteredText:
+    """A query, as filters look at it.
+
+    Args:
+        text: the query.
+        row: the row of its document.
+        document_text: what the document says.
+        may_copy: it may consist of the document's words.
+        finished: whoever wrote it had come to its end.
+        log_probability: the mean of its tokens' log-probabilities; None where that is not known.
+    """
+
+    text: str
+    row: int
+    document_text: str
+    may_copy: bool = False
+    finished: bool = True
+    log_probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What filters have found out, one entry for each query.
+
+    Args:
+        dropped_by: the filter that drops it, or `review` where a person does; None where it is kept.
+        ranks: by ranker, the rank of its document, None beyond the first hundred or where it was not searched for.
+        runs: the number of words in the longest sequence that it shares with its document.
+        grades: a judge's, 0 to 3; None where none was asked for or given.
+        facts: what was counted while a judge was asked.
+    """
+
+    dropped_by: Sequence[str | None]
+    ranks: Mapping[str, Sequence[int | None]]
+    runs: Sequence[int]
+    grades: Sequence[int | None] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        counted = Counter(mark for mark in self.dropped_by if mark is not None)
+        others = sorted(counted.keys() - set(ORDER))  # such as what a person decided
+        object.__setattr__(self, "counts", {name: counted[name] for name in (*ORDER, *others)})
+
+    @property
+    def kept(self) -> int:
+        """The number of queries that no filter drops."""
+        return sum(mark is None for mark in self.dropped_by)
