@@ -28,15 +28,29 @@ def training_memory(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]
         raise UserError("memory is estimated for training=in-batch, of models with one vector a text")
     ranks = _ranks(values["trainer"])
     negatives = _negatives(values.get("miner"))
-    found = estimate_memory(make(values["model"], "model"), training, make(values["loss"], "loss"), ranks, negatives)
+    sharded = ranks > 1 and values["trainer"].get("strategy") == "fsdp"
+    model, loss = make(values["model"], "model"), make(values["loss"], "loss")
+    found = estimate_memory(model, training, loss, ranks, negatives, sharded)
     micro_batch = f"{found.texts} texts of {found.length} tokens"
     own = training.gradient_checkpointing
     queries = training.batch_size * ranks
+    share = f"one of {ranks} parts of " if sharded else ""
+    exchange = [("sum over ranks", found.exchange, f"of {ranks}, at most 2^26 weights at a time")]
+    between: list[tuple[str, int, str]] = []
+    if sharded:
+        exchange = [
+            ("gathered weights", found.gathered, "of the largest layer or embeddings twice, as the next is on its way"),
+            ("their gradients", found.reduced, "before each rank has its part, and the copy in which they are summed"),
+        ]
+        between = [("the whole model", found.whole, "between steps, on GPUs that encode: the first one validates")]
+    least = "with one micro-batch's graph; training keeps more where there is room"
+    if found.least > found.step:
+        least = f"on GPUs that encode; {found.step / GB:.3f} GB on the others, with one micro-batch's graph"
     for name, amount, of in (
-        ("weights", found.weights, f"{found.parameters:,} weights ({values['model']['dtype']})"),
-        ("gradients", found.gradients, f"{found.trained:,} of them are trained"),
-        ("AdamW's moments", found.moments, "two of each trained weight"),
-        ("sum over ranks", found.exchange, f"of {ranks}, at most 2^26 weights at a time"),
+        ("weights", found.weights, f"{share}{found.parameters:,} weights ({values['model']['dtype']})"),
+        ("gradients", found.gradients, f"{share}{found.trained:,} that are trained"),
+        ("AdamW's moments", found.moments, f"{share}two of each trained weight"),
+        *exchange,
         ("a micro-batch", found.graph, micro_batch + (", without training.gradient_checkpointing" if own else "")),
         (
             "  layers computed again",
@@ -46,7 +60,8 @@ def training_memory(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]
         ("vectors", found.vectors, f"{queries:,} queries, {negatives + 1} documents each"),
         ("loss", found.loss, "of the largest block of queries"),
         ("labels and masks", found.relations, "of every query with every document, and the scores that the loss reads"),
-        ("at least", found.least, "with one micro-batch's graph; training keeps more where there is room"),
+        *between,
+        ("at least", found.least, least),
     ):
         yield name, f"{amount / GB:9.3f} GB", of
 

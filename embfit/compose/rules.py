@@ -120,11 +120,11 @@ def bundle_is_named(values: Values) -> Iterator[Problem]:
 def strategy_trains(values: Values) -> Iterator[Problem]:
     """Strategies that want the same number of backward passes of every rank cannot train in micro-batches."""
     strategy = str((values.get("trainer") or {}).get("strategy", "auto"))
-    if strategy.startswith(("fsdp", "deepspeed", "ddp_", "xla")):
+    if strategy.startswith(("fsdp_", "deepspeed", "ddp_", "xla")):
         yield Problem(
             "trainer.strategy",
             f"{strategy} cannot train here, since ranks make different numbers of backward passes; set "
-            "trainer.strategy=ddp",
+            "trainer.strategy=ddp, or fsdp, which evens them out",
         )
 
 
@@ -194,6 +194,14 @@ def compiled_layers_are_kept(values: Values) -> Iterator[Problem]:
     if compiled and (values.get("training") or {}).get("gradient_checkpointing"):
         message = "true cannot go with training.gradient_checkpointing=true: each step would compile again"
         yield Problem("model.compile", f"{message}; set one of the two to false")
+
+
+def sharded_layers_are_not_compiled(values: Values) -> Iterator[Problem]:
+    """A compiled graph is of the whole backbone, whose layers are gathered and freed one by one."""
+    strategy = (values.get("trainer") or {}).get("strategy")
+    if strategy == "fsdp" and (values.get("model") or {}).get("compile"):
+        message = "true cannot go with trainer.strategy=fsdp, which gathers and frees each layer's weights"
+        yield Problem("model.compile", f"{message}; set model.compile=false")
 
 
 def callbacks_have_no_work_of_ours(values: Values) -> Iterator[Problem]:
@@ -318,6 +326,7 @@ RULES: tuple[Callable[[Values], Iterator[Problem]], ...] = (
     adapter_dropout_is_on,
     query_adapter_learns_by_itself,
     compiled_layers_are_kept,
+    sharded_layers_are_not_compiled,
     callbacks_have_no_work_of_ours,
     teacher_is_learnt_from,
     lists_have_negatives,

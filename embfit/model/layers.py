@@ -52,7 +52,7 @@ def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:
         UserError: there are not so many layers, with one left to train.
     """
     if embeddings or layers:
-        _embeddings(backbone).requires_grad_(False)
+        embeddings_of(backbone).requires_grad_(False)
     for layer in lowest(backbone, layers):
         layer.requires_grad_(False)
 
@@ -92,7 +92,8 @@ def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers")
     )
 
 
-def _embeddings(backbone: PreTrainedModel) -> nn.Module:
+def embeddings_of(backbone: PreTrainedModel) -> nn.Module:
+    """Return the module of the token embeddings, with positions and the norm that belongs to them."""
     found = getattr(backbone, "embeddings", None)  # BERT's relatives keep positions and a norm beside the tokens
     return found if isinstance(found, nn.Module) else backbone.get_input_embeddings()
 

@@ -12,7 +12,7 @@ from typing import Any
 from embfit.errors import UserError
 from embfit.run.launch_environment import LaunchEnvironment, launch_environment
 
-TOGETHER = ("auto", "ddp")  # strategies under which several devices train
+TOGETHER = ("auto", "ddp", "fsdp")  # strategies under which several devices train
 ALONE = (*TOGETHER, "single_device")
 
 
@@ -24,10 +24,12 @@ class Devices:
         all: the devices of this machine, by PyTorch's names: `cuda:1`, `mps`, `cpu`. Several times `cpu` is as many
             processes.
         nodes: how many machines there are, each with as many devices.
+        sharded: whether each rank keeps a part of every weight; else each has all weights.
     """
 
     all: tuple[str, ...]
     nodes: int = 1
+    sharded: bool = False
 
     @property
     def first(self) -> str:
@@ -72,12 +74,16 @@ def find_devices(trainer: Mapping[str, Any], started: LaunchEnvironment | None) 
             as were started.
     """
     asked = trainer.get("devices", "auto")
-    devices = Devices(_on_one_machine(trainer.get("accelerator", "auto"), asked), int(trainer.get("num_nodes", 1)))
     strategy = trainer.get("strategy", "auto")
+    devices = Devices(
+        _on_one_machine(trainer.get("accelerator", "auto"), asked),
+        int(trainer.get("num_nodes", 1)),
+        sharded=strategy == "fsdp",
+    )
     if strategy not in (TOGETHER if devices.size > 1 else ALONE):
         raise UserError(
             f"trainer.strategy={strategy} cannot train here: ranks encode different numbers of micro-batches, so they "
-            "make different numbers of backward passes; set trainer.strategy=ddp"
+            "make different numbers of backward passes; set trainer.strategy=ddp, or fsdp, which evens them out"
         )
     if started is not None and (started.local_size, started.size) != (devices.local_size, devices.size):
         raise UserError(

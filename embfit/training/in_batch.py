@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -119,8 +119,8 @@ class InBatch(TrainingModule):
         """Return the batches of the current epoch."""
         if self.data.remining is not None:
             begins = self.first_batch == 0
-            with self.between_steps():
-                mined = self.data.remining.examples(self.current_epoch, begins, self.encoder, self.ranks)
+            with self.between_steps(), self.measurable_encoder(together=True) as encoder:
+                mined = self.data.remining.examples(self.current_epoch, begins, cast(Encoder, encoder), self.ranks)
             self._examples = self._examples if mined is None else mined
         return EpochBatches(self._examples, self.data.grouping, self.compute.seed, self.current_epoch)
 

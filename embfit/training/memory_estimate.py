@@ -7,7 +7,7 @@ moment, and the GPU's own context of about half a gigabyte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from embfit.model.lora import attach
 from embfit.model.precision import autocast, default_token_budget
 from embfit.model.pretrained import Pretrained
 from embfit.training.ranks.collectives import BUCKET
+from embfit.training.ranks.units import Unit, shard_size, units_of, weights_of
 from embfit.training.step.backbone import gradient_checkpointing
 from embfit.training.step.loss_parts import loss_parts
 from embfit.training.step.memory import measure_graph
@@ -49,10 +50,14 @@ class MemoryEstimate:
         trained: how many of them are trained.
         texts: how many texts the largest micro-batch has.
         length: how many tokens each of them has.
-        weights: of the model.
-        gradients: of the trained weights.
-        moments: AdamW's two.
+        weights: of the model, or the first rank's part of them, which is the largest.
+        gradients: of the trained weights, or of its part of them.
+        moments: AdamW's two of those.
         exchange: the copy in which ranks sum gradients.
+        gathered: what is whole at once of weights in shards: the unit that computes, the next one on its way, and what
+            is outside layers and embeddings.
+        reduced: the gradients of the largest unit before its ranks have their parts, and the copy in which they sum.
+        whole: of weights in shards all together, which a device has between two steps to encode texts with them.
         graph: what a micro-batch keeps for the backward pass.
         checkpointed: what it keeps where layers are computed again, and what the largest of them takes then.
         vectors: those of the batch of all ranks.
@@ -69,6 +74,9 @@ class MemoryEstimate:
     gradients: int
     moments: int
     exchange: int
+    gathered: int
+    reduced: int
+    whole: int
     graph: int
     checkpointed: int
     vectors: int
@@ -78,14 +86,20 @@ class MemoryEstimate:
 
     @property
     def least(self) -> int:
+        """What training takes: a step, or where weights are in shards the whole model that is measured between two."""
+        return max(self.step, self.weights + self.moments + self.whole if self.whole else 0)
+
+    @property
+    def step(self) -> int:
         """What a step takes with one micro-batch's graph; training keeps more of them where there is room."""
         standing = self.weights + self.gradients + self.moments + self.vectors + self.relations
+        micro_batch = (self.checkpointed if self.checkpointing else self.graph) + self.gathered + self.reduced
         # neither the loss, nor a micro-batch, nor the exchange is there while another of them is
-        return standing + max(self.checkpointed if self.checkpointing else self.graph, self.loss, self.exchange)
+        return standing + max(micro_batch, self.loss, self.exchange)
 
 
 def estimate_memory(
-    model: EncoderChoice, training: Training, loss: nn.Module, ranks: int, negatives: int
+    model: EncoderChoice, training: Training, loss: nn.Module, ranks: int, negatives: int, sharded: bool = False
 ) -> MemoryEstimate:
     """Return what a step takes of each of several GPUs, whose texts are as long as they may be.
 
@@ -93,8 +107,9 @@ def estimate_memory(
         model: is trained; of its files only `config.json` is read.
         training: says how large batches and micro-batches are.
         loss: is called on shapes.
-        ranks: how many GPUs train together; each has all weights.
+        ranks: how many GPUs train together.
         negatives: of each query.
+        sharded: whether each of several GPUs keeps a part of every weight; else each has all weights.
 
     Raises:
         UserError: the model is no bi-encoder, cannot be found, has no such layers, or none of its weights is trained.
@@ -111,29 +126,43 @@ def estimate_memory(
     budget = training.token_budget or default_token_budget(torch.device("cuda"))
     shape = min(max(1, budget // length), queries + documents), length
     bf16 = training.precision != "fp32"  # auto: any GPU of today multiplies it
-    graph = _graph(backbone, shape, bf16)
+    units = units_of(backbone, bf16) if sharded and ranks > 1 else []
+    formats = {weight: unit.gathered_as for unit, own in zip(units, weights_of(units), strict=True) for weight in own}
+    graph = _graph(backbone, shape, bf16, formats)
     with gradient_checkpointing(backbone):
-        inputs = _graph(backbone, shape, bf16)
+        inputs = _graph(backbone, shape, bf16, formats)
     weights = list(backbone.parameters())
-    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     width = backbone.config.get_text_config().hidden_size
     _, layers = layer_stack(backbone, "training.gradient_checkpointing")
     return MemoryEstimate(
         parameters=sum(weight.numel() for weight in weights),
-        trained=trained,
+        trained=sum(weight.numel() for weight in weights if weight.requires_grad),
         texts=shape[0],
         length=length,
-        weights=sum(weight.nbytes for weight in weights),
-        gradients=trained * FLOAT,
-        moments=2 * trained * FLOAT,
-        exchange=min(trained, BUCKET) * FLOAT if ranks > 1 else 0,
         graph=graph,
         checkpointed=inputs + (graph - inputs) // len(layers),
         vectors=KEPT_VECTORS * (queries + documents) * width * FLOAT,
         loss=_loss(loss, queries, documents, width),
         relations=queries * documents * _bytes_of_pair(loss),
         checkpointing=training.gradient_checkpointing,
+        **_held(weights, units, ranks),
     )
+
+
+def _held(weights: list[nn.Parameter], units: list[Unit], ranks: int) -> dict[str, int]:
+    """Return the bytes of weights and of what training needs for them, in all or, where there are units, in parts."""
+    numbers = {weight: shard_size(weight.shape, ranks) if units else weight.numel() for weight in weights}
+    trained = sum(number for weight, number in numbers.items() if weight.requires_grad)
+    gathered, reduced = _gathering(units, ranks) if units else (0, 0)
+    return {
+        "weights": sum(number * weight.element_size() for weight, number in numbers.items()),
+        "gradients": trained * FLOAT,
+        "moments": 2 * trained * FLOAT,
+        "exchange": min(trained, BUCKET) * FLOAT if ranks > 1 and not units else 0,
+        "gathered": gathered,
+        "reduced": reduced,
+        "whole": sum(weight.nbytes for weight in weights) if units else 0,
+    }
 
 
 def _backbone(model: Pretrained) -> tuple[PreTrainedModel, int]:
@@ -163,11 +192,33 @@ def _bytes_of_pair(loss: nn.Module) -> int:
     return MASKS + read * FLOAT
 
 
-def _graph(backbone: PreTrainedModel, shape: tuple[int, int], bf16: bool) -> int:
-    """Return the bytes that a micro-batch's graph keeps."""
+def _gathering(units: list[Unit], ranks: int) -> tuple[int, int]:
+    """Return the bytes that gathering units takes at once, and those that sharing their gradients out takes.
+
+    Both are made for every rank's part to be as large as the first one's.
+    """
+    sizes, sums = [], []
+    for unit, weights in zip(units, weights_of(units), strict=True):
+        formats = [unit.gathered_as or weight.dtype for weight in weights]
+        parts = [shard_size(weight.shape, ranks) for weight in weights]
+        sizes.append(sum(ranks * part * given.itemsize for part, given in zip(parts, formats, strict=True)))
+        sums.append(
+            sum(
+                weight.numel() * given.itemsize + (ranks + 1) * part * FLOAT
+                for weight, part, given in zip(weights, parts, formats, strict=True)
+                if weight.requires_grad
+            )
+        )
+    return 2 * max(sizes) + sizes[-1], max(sums)
+
+
+def _graph(
+    backbone: PreTrainedModel, shape: tuple[int, int], bf16: bool, formats: Mapping[nn.Parameter, torch.dtype | None]
+) -> int:
+    """Return the bytes that a micro-batch's graph keeps, where some weights are gathered in another format."""
     cpu = torch.device("cpu")  # where fake tensors say that they are, as autocast knows no tensor without a device
     with FakeTensorMode(), autocast(cpu, bf16):
-        weights = {name: _fake(weight) for name, weight in backbone.named_parameters()}
+        weights = {name: _fake(weight, formats.get(weight)) for name, weight in backbone.named_parameters()}
         buffers = {name: _fake(buffer) for name, buffer in backbone.named_buffers()}
         ids, mask = (torch.ones(shape, dtype=torch.int64) for _ in range(2))
         inputs = {"input_ids": ids, "attention_mask": mask, **without_cache(backbone)}
@@ -176,8 +227,8 @@ def _graph(backbone: PreTrainedModel, shape: tuple[int, int], bf16: bool) -> int
     return size.bytes
 
 
-def _fake(tensor: Tensor) -> Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype, requires_grad=tensor.requires_grad)
+def _fake(tensor: Tensor, given: torch.dtype | None = None) -> Tensor:
+    return torch.empty(tensor.shape, dtype=given or tensor.dtype, requires_grad=tensor.requires_grad)
 
 
 def _loss(loss: nn.Module, queries: int, documents: int, width: int) -> int:

@@ -3,10 +3,11 @@
     python scripts/benchmarks/gpu.py --data DIR --out outputs/gpu
     python scripts/benchmarks/gpu.py --data DIR --out outputs/gpu-list --device cpu --pairs 8 --documents 16
 
-The page says what the machine is; whether vectors, losses and gradients are those of the CPU; whether a step waits for
-the device; and how fast texts are encoded and pairs are trained, with the memory that this takes. Each measurement is a
-process of its own, so one that runs out of memory ends alone, and the page says so. What is in OUT/measured.jsonl is
-not measured again. When the minutes are used up, what is left is named and not run.
+The page says what the machine is; whether vectors, losses and gradients are those of the CPU, and those of two devices
+(ddp, fsdp) the same as of one; whether a step waits for the device; and how fast texts are encoded and pairs are
+trained, with the memory that this takes. Each measurement is a process of its own, so one that runs out of memory ends
+alone, and the page says so. What is in OUT/measured.jsonl is not measured again. When the minutes are used up, what is
+left is named and not run.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Measurement:
         memory_gb: for kept graphs; None is half of what is free.
         compiled: whether training runs through `torch.compile`.
         checkpointing: whether layers are computed again.
+        strategy: `ddp` or `fsdp`, by which two devices share the step; auto is one device.
     """
 
     kind: str
@@ -57,6 +59,12 @@ class Measurement:
     memory_gb: float | None = None
     compiled: bool = False
     checkpointing: bool = False
+    strategy: str = "auto"
+
+    @property
+    def ranks(self) -> int:
+        """How many devices train."""
+        return 1 if self.strategy == "auto" else 2
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,8 @@ def planned(arguments: argparse.Namespace) -> list[Measurement]:
     device, batch = arguments.device, arguments.pairs
     encode, train = Measurement("encode", device), Measurement("train", device, batch=batch)
     formats = ["fp32", "bf16"]
+    several = device == "cpu" or torch.cuda.device_count() > 1
+    strategies = ["ddp", "fsdp"] if several else []
     attentions = ["sdpa", "eager", *(["flash_attention_2"] if _has_flash_attention() and device == "cuda" else [])]
     measured = [
         replace(encode, device="cpu"),
@@ -106,11 +116,13 @@ def planned(arguments: argparse.Namespace) -> list[Measurement]:
         replace(train, device="cpu"),
         train,
         replace(train, memory_gb=0.0),
+        *(replace(train, strategy=strategy) for strategy in strategies),
         *(replace(encode, precision="bf16", attention=attention) for attention in attentions),
         replace(train, precision="bf16"),
         *(replace(train, precision="bf16", batch=size) for size in (8 * batch, 32 * batch) if device == "cuda"),
         replace(train, precision="bf16", checkpointing=True),
         replace(train, precision="bf16", compiled=True),
+        *(replace(train, precision="bf16", strategy=strategy) for strategy in strategies),
     ]
     return list(dict.fromkeys(measured))
 
@@ -175,7 +187,7 @@ def _train(one: Measurement, collection: Any, arguments: argparse.Namespace) -> 
     texts = (texts * (one.batch * STEPS // max(len(texts), 1) + 1))[: one.batch * STEPS]  # of a small collection
     training = Training(
         steps=STEPS,
-        batch_size=one.batch,
+        batch_size=one.batch // one.ranks,
         precision=precision,
         memory_gb=one.memory_gb,
         gradient_checkpointing=one.checkpointing,
@@ -185,7 +197,8 @@ def _train(one: Measurement, collection: Any, arguments: argparse.Namespace) -> 
     trainer = partial(
         pl.Trainer,
         accelerator="gpu" if one.device == "cuda" else "cpu",
-        devices=1,
+        devices=one.ranks,
+        strategy=one.strategy,
         log_every_n_steps=1,
         logger=numbers,
         callbacks=[watched],
@@ -196,7 +209,7 @@ def _train(one: Measurement, collection: Any, arguments: argparse.Namespace) -> 
         "losses": [step["train/loss"] for step in numbers.steps],
         "norms": [step["train/gradient_norm"] for step in numbers.steps],
         "pairs_per_second": one.batch * (STEPS - 1) / (watched.ends[-1] - watched.ends[0]),
-        "waits": watched.waits if one.device == "cuda" else None,
+        "waits": watched.waits if one.device == "cuda" and one.ranks == 1 else None,
     }
 
 
@@ -256,7 +269,11 @@ def checks(arguments: argparse.Namespace, found: Mapping[Measurement, Mapping[st
             cosines = (np.array(truth) * np.array(vectors)).sum(axis=1)
             yield Check(f"vectors in {precision}: largest 1 - cosine with the CPU's in fp32", 1 - cosines.min(), limit)
     train = Measurement("train", device, batch=batch)
-    for what, other in (("the CPU", replace(train, device="cpu")), ("no kept graphs", replace(train, memory_gb=0.0))):
+    for what, other in (
+        ("the CPU", replace(train, device="cpu")),
+        ("no kept graphs", replace(train, memory_gb=0.0)),
+        *((f"{strategy} on two devices", replace(train, strategy=strategy)) for strategy in ("ddp", "fsdp")),
+    ):
         here, there = found.get(train, {}), found.get(other, {})
         if here.get("losses") and there.get("losses"):
             for name, key, limit in (("loss", "losses", SAME_LOSS), ("gradient norm", "norms", SAME_NORM)):
@@ -308,7 +325,12 @@ def _label(one: Measurement) -> str:
     said = [one.kind, one.device, one.precision]
     if one.kind == "encode":
         return ", ".join([*said, f"attention {one.attention}"])
-    kinds = {"no kept graphs": one.memory_gb == 0, "compiled": one.compiled, "checkpointing": one.checkpointing}
+    kinds = {
+        "no kept graphs": one.memory_gb == 0,
+        "compiled": one.compiled,
+        "checkpointing": one.checkpointing,
+        f"{one.strategy} on two devices": one.ranks > 1,
+    }
     return ", ".join([*said, f"batch {one.batch:,}", *(name for name, is_so in kinds.items() if is_so)])
 
 

@@ -214,13 +214,24 @@ def found(**values):
         ),
         ({"task": FINETUNE, "model": {"query_adapter": {"rank": None}}, "training": {"guide": "base"}}, []),
         ({"trainer": {"strategy": "ddp"}}, []),
+        ({"trainer": {"strategy": "fsdp"}, "model": {"compile": False}}, []),
         (
-            {"trainer": {"strategy": "fsdp"}},
+            {"trainer": {"strategy": "fsdp"}, "model": {"compile": True}},
+            [
+                (
+                    "model.compile",
+                    "true cannot go with trainer.strategy=fsdp, which gathers and frees each layer's weights; set "
+                    "model.compile=false",
+                )
+            ],
+        ),
+        (
+            {"trainer": {"strategy": "fsdp_cpu_offload"}},
             [
                 (
                     "trainer.strategy",
-                    "fsdp cannot train here, since ranks make different numbers of backward passes; set "
-                    "trainer.strategy=ddp",
+                    "fsdp_cpu_offload cannot train here, since ranks make different numbers of backward passes; set "
+                    "trainer.strategy=ddp, or fsdp, which evens them out",
                 )
             ],
         ),

@@ -20,6 +20,8 @@ def test_devices_become_ranks() -> None:
         "num_nodes": 1,
     }
     assert find_devices({"accelerator": "cpu", "devices": "auto", "strategy": "ddp"}, None).size == 1
+    assert not find_devices({"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, None).sharded
+    assert find_devices({"accelerator": "cpu", "devices": 2, "strategy": "fsdp"}, None).sharded
 
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "single_device"])
@@ -31,7 +33,13 @@ def test_one_rank_has_no_strategy_of_several(strategy: str) -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "devices"),
-    [("fsdp", 2), ("fsdp", 1), ("deepspeed_stage_2", 2), ("ddp_spawn", 2), ("single_device", 2)],
+    [
+        ("fsdp_cpu_offload", 2),
+        ("fsdp_cpu_offload", 1),
+        ("deepspeed_stage_2", 2),
+        ("ddp_spawn", 2),
+        ("single_device", 2),
+    ],
 )
 def test_strategies_that_cannot_train_are_refused(strategy: str, devices: int) -> None:
     with pytest.raises(UserError, match=f"trainer.strategy={strategy} cannot train here"):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, Qwen3Config
+from torch import distributed, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from transformers import BertConfig, BertModel, MistralConfig, Qwen3Config
 
 from embfit.app import main
 from embfit.errors import UserError
@@ -16,7 +20,9 @@ from embfit.model import LateInteraction, LoRA, Pretrained, save_encoder
 from embfit.model.encoder import Encoder
 from embfit.model.query_adapter import QueryAdapterSettings
 from embfit.training import Training
-from embfit.training.memory_estimate import MemoryEstimate, estimate_memory
+from embfit.training.memory_estimate import MemoryEstimate, _backbone, estimate_memory
+from embfit.training.ranks.sharding import share_out
+from embfit.training.ranks.units import shard_size, units_of, weights_of
 from embfit.training.step.backbone import gradient_checkpointing
 from embfit.training.step.memory import measure_graph
 
@@ -143,6 +149,99 @@ def test_seven_billion_weights_need_no_file_of_them(tmp_path: Path) -> None:
     assert found.least < 24e9
 
 
+def mistral_7b() -> MistralConfig:
+    """Return the shape of Mistral 7B."""
+    return MistralConfig(
+        vocab_size=32_000,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+    )
+
+
+@pytest.fixture
+def eight_ranks() -> Iterator[None]:
+    """This process is the first of eight, of which the others are pretended."""
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("eight_ranks")
+def test_seven_billion_weights_are_shared_out_as_pytorch_shares_them(tmp_path: Path) -> None:
+    """Each unit of the dry run is compared with what `fully_shard` leaves of it on the first of eight ranks."""
+    pytest.importorskip("peft")
+    mistral_7b().save_pretrained(tmp_path)
+    model = Pretrained(str(tmp_path), dtype="bfloat16", max_length=512, lora=LoRA(rank=4))
+    training = Training(batch_size=64, token_budget=4096, gradient_checkpointing=True)
+    found = estimate_memory(model, training, InfoNCE(), ranks=8, negatives=1, sharded=True)
+    with torch.device("meta"):
+        backbone, _ = _backbone(model)
+    units = units_of(backbone, bf16=True)
+    expected = [  # of each unit: what is frozen and what is trained
+        tuple(
+            sum(shard_size(weight.shape, 8) for weight in weights if weight.requires_grad == moves)
+            for moves in (False, True)
+        )
+        for weights in weights_of(units)
+    ]
+    share_out(backbone, [], bf16=True)
+    seen: set[nn.Parameter] = set()
+    for unit, frozen_and_trained in zip(units, expected, strict=True):
+        own = [weight for weight in unit.module.parameters() if weight not in seen]
+        seen.update(own)
+        local = [(weight.to_local().numel(), weight.requires_grad) for weight in own]  # type: ignore[attr-defined]
+        assert tuple(sum(size for size, m in local if m == moves) for moves in (False, True)) == frozen_and_trained
+    layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336 + 2 * 4096
+    adapter = 4 * (4 * 4096 + 2 * (4096 + 1024) + 3 * (4096 + 14_336))
+    assert len(units) == 34
+    assert found.parameters - found.trained == 32_000 * 4096 + 32 * layer + 4096
+    assert found.trained == 32 * adapter
+    frozen, trained = (sum(sizes) for sizes in zip(*expected, strict=True))
+    assert frozen == (found.parameters - found.trained) / 8
+    assert (found.weights, found.gradients, found.moments) == (2 * frozen + 4 * trained, 4 * trained, 8 * trained)
+    padding = 4 * (6 * 4096 + 14_336)  # the four rows of A are gathered as eight
+    assert found.gathered == 2 * 2 * (layer + adapter + padding) + 2 * 4096
+    assert found.whole == 2 * (found.parameters - found.trained) + 4 * found.trained
+    assert found.least == found.weights + found.moments + found.whole < 17e9  # a step takes less than its measurement
+    assert found.step < 6e9
+
+
+def test_the_parts_of_all_ranks_are_the_whole() -> None:
+    for shape in ((32_000, 4096), (5, 3), (8,), (1, 7)):
+        parts = [shard_size(shape, 3, rank) for rank in range(3)]
+        assert sum(parts) == math.prod(shape)
+        assert parts == sorted(parts, reverse=True)
+    assert [shard_size((5, 3), 4, rank) for rank in range(4)] == [6, 6, 3, 0]
+
+
+def test_shards_take_a_part_of_weights_and_as_much_of_the_rest(folder: Path) -> None:
+    model = Pretrained(str(folder))
+    whole = estimate(folder, ranks=3)
+    found = estimate_memory(model, TRAINING, InfoNCE(), 3, 2, sharded=True)
+    backbone = model.load("cpu").backbone
+
+    def padded(module: nn.Module) -> int:
+        return sum(3 * math.ceil(len(weight) / 3) * weight[0].numel() for weight in module.parameters())
+
+    assert (found.weights, found.gradients, found.moments) == tuple(
+        times * 4 * padded(backbone) // 3 for times in (1, 1, 2)
+    )
+    embeddings, layer = backbone.embeddings, backbone.encoder.layer[0]
+    assert padded(layer) > padded(embeddings)
+    assert found.gathered == 4 * (2 * padded(layer) + padded(backbone.pooler))
+    assert found.reduced == 4 * (sum(weight.numel() for weight in layer.parameters()) + 4 * padded(layer) // 3)
+    assert (found.graph, found.vectors, found.loss) == (whole.graph, whole.vectors, whole.loss)
+    assert (found.exchange, whole.gathered, whole.reduced, whole.whole) == (0, 0, 0, 0)
+    assert (found.whole, whole.step) == (whole.weights, whole.least)
+    standing = found.weights + found.gradients + found.moments + found.vectors + found.relations
+    assert found.step == standing + found.graph + found.gathered + found.reduced
+    assert found.least == max(found.step, found.weights + found.moments + found.whole)
+    assert estimate_memory(model, TRAINING, InfoNCE(), 1, 2, sharded=True) == estimate(folder)
+
+
 def test_other_kinds_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"query_adapter\.rank=4 trains no weights"):
         estimate(folder, query_adapter=QueryAdapterSettings(rank=4))
@@ -160,6 +259,12 @@ def test_doctor_shows_it(folder: Path, capsys: pytest.CaptureFixture[str], monke
     assert " GB of 8, at most 2^26 weights at a time " in told
     assert " GB 4 texts of 32 tokens " in told
     assert " 512 queries, 3 documents each " in told
+    assert main(["doctor", "--memory", *run, "trainer=fsdp"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f" GB one of 8 parts of {weights:,} weights (float32)" in told
+    assert " gathered weights " in told
+    assert " the whole model " in told
+    assert " sum over ranks " not in told
     assert main(["doctor", "--memory", *run, "loss=distill", "miner=hybrid", "miner.miner.negatives=5"]) == 0
     assert " 512 queries, 6 documents each " in " ".join(capsys.readouterr().out.split())
     assert main(["doctor", "--memory", "model=cross-encoder"]) != 0

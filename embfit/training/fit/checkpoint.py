@@ -19,7 +19,7 @@ from embfit.atomic_files import replacing
 from embfit.errors import UserError, first_line
 from embfit.training.fit.curve import Curve
 from embfit.training.fit.validation import Validation
-from embfit.training.step.module import Position, TrainingModule, trained_weights, training_module
+from embfit.training.step.module import Position, TrainingModule, training_module
 
 NAME = "step.pt"
 
@@ -134,8 +134,8 @@ class Checkpoints(pl.Callback):
             step=trainer.global_step,
             epoch=module.current_epoch + last,
             batch=0 if last else module.first_batch + batch + 1,
-            weights=trained_weights(module),
-            optimizer=trainer.optimizers[0].state_dict(),
+            weights=module.whole_weights(),
+            optimizer=module.optimizer_state(),
             schedule=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
             pairs=module.pairs_seen,
             over=trainer.should_stop,
@@ -161,7 +161,7 @@ class Continue(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore, now that the optimizer is there."""
-        trainer.optimizers[0].load_state_dict(self.start.optimizer)
+        training_module(pl_module).restore_optimizer(self.start.optimizer)
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start.schedule)
 
 

@@ -18,13 +18,14 @@ from embfit.model.compiled import forget_compiled
 from embfit.training.fit.checkpoint import Checkpoint, Continue
 from embfit.training.ranks.collectives import Ranks
 from embfit.training.step.metrics import Watch
-from embfit.training.step.module import TrainingModule
+from embfit.training.step.module import TrainingModule, training_module
 
 
 class Lockstep(pl.Callback):
     """Starts all ranks together and ends them at the same step: the first rank's word counts.
 
-    Ranks that wait for a validation wait here, where no device's own time limit runs.
+    Ranks that wait for a validation wait here, where no device's own time limit runs; they also gather here what the
+    first rank asks them for.
 
     Args:
         ranks: the processes that train together.
@@ -35,16 +36,20 @@ class Lockstep(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait until the first rank has measured the weights that training starts from."""
-        self._agree(trainer)
+        self._agree(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop where the first rank stops."""
-        self._agree(trainer)
+        self._agree(trainer, pl_module)
 
-    def _agree(self, trainer: pl.Trainer) -> None:
-        trainer.should_stop = self.ranks.agree(trainer.should_stop)
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Make ready for the end, which comes to the other ranks by themselves."""
+        training_module(pl_module).leave_shards()
+
+    def _agree(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self.ranks.agree(trainer.should_stop, training_module(pl_module).gather)
 
 
 @dataclass(frozen=True)

@@ -136,16 +136,17 @@ class Validation(pl.Callback):
             ) from error
 
     def _measure(self, module: TrainingModule, step: int) -> None:
-        with module.between_steps():  # what is measured has passed every step's check
+        # what is measured has passed every step's check
+        with module.between_steps(), module.measurable_encoder() as encoder:
             started = time.monotonic()
-            found = self.validate(module.encoder)
+            found = self.validate(encoder)
             module.log_numbers(step, {f"dev/{name}": number for name, number in found.metrics.items()})
             self.history.append({"step": step, **found.metrics})
             self._queries.append(list(found.queries))
             worse_than = self._worse_than()
             if worse_than is None:
                 self.kept_step = step
-                _save(module.encoder, self.weights)
+                _save(encoder, self.weights)
             self._count_gain()
             self.seconds += time.monotonic() - started
         log.info(

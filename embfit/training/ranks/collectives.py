@@ -1,4 +1,4 @@
-"""What the processes that train together tell each other: sums, and whether to continue.
+"""What the processes that train together tell each other: sums, what to gather, and whether to continue.
 
 Lightning's own DDP is not used. It arms a reducer that waits for one backward pass on every rank, while a step here has
 as many as a rank has micro-batches, which differ: the ranks would wait for each other for ever.
@@ -6,13 +6,23 @@ as many as a rank has micro-batches, which differ: the ranks would wait for each
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
 BUCKET = 2**26  # numbers summed at a time: the copy that this takes is at most 256 MB
+
+
+class Word(IntEnum):
+    """What the first rank says to the others, which wait for it between two steps."""
+
+    CONTINUE = 0
+    STOP = 1
+    GATHER_WEIGHTS = 2
+    GATHER_STATE = 3  # the optimizer's
 
 
 class Ranks:
@@ -25,15 +35,22 @@ class Ranks:
         here: how many of them share this machine's memory.
         control: a process group on the CPU, through which ranks exchange flags; one may wait there for as long as a
             validation takes.
+        sharded: whether each of them keeps a part of every weight, where there are several.
     """
 
     def __init__(
-        self, rank: int = 0, size: int = 1, here: int = 1, control: distributed.ProcessGroup | None = None
+        self,
+        rank: int = 0,
+        size: int = 1,
+        here: int = 1,
+        control: distributed.ProcessGroup | None = None,
+        sharded: bool = False,
     ) -> None:
         self.rank = rank
         self.size = size
         self.here = here
         self.control = control
+        self.sharded = sharded and size > 1
 
     @property
     def leads(self) -> bool:
@@ -44,18 +61,47 @@ class Ranks:
         """Return the numbers, ascending, of the pieces of work that are this rank's."""
         return deal(costs, self.size)[self.rank]
 
+    def passes(self, costs: Sequence[float] | np.ndarray) -> int:
+        """Return how many of those pieces the rank with the most of them has."""
+        return max(map(len, deal(costs, self.size)))
+
     def sum(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over ranks."""
         if self.size > 1:
             distributed.all_reduce(tensor)
 
-    def agree(self, stop: bool) -> bool:
-        """Wait for all ranks; return what the first one says."""
+    def least(self, number: int) -> int:
+        """Return the lowest of the ranks' numbers."""
+        if self.size == 1:
+            return number
+        said = torch.tensor(number)
+        distributed.all_reduce(said, op=distributed.ReduceOp.MIN, group=self.control)
+        return int(said)
+
+    def agree(self, stop: bool, gather: Callable[[Word], object] | None = None) -> bool:
+        """Wait for all ranks; return whether the first one says to stop.
+
+        Args:
+            stop: what the first rank says.
+            gather: is called on the others, as often as the first one has them `call`ed before.
+        """
         if self.size == 1:
             return stop
-        said = torch.tensor([stop], dtype=torch.uint8)
+        said = self._say(Word.STOP if stop else Word.CONTINUE)
+        while gather is not None and said in (Word.GATHER_WEIGHTS, Word.GATHER_STATE):
+            gather(said)
+            said = self._say(Word.CONTINUE)
+        return said is Word.STOP
+
+    def call(self, word: Word) -> None:
+        """Have the other ranks, which wait in `agree`, gather what this one, the first, gathers next."""
+        self._say(word)
+
+    def _say(self, word: Word) -> Word:
+        """Return the word of the first rank, on every rank."""
+        said = torch.tensor([word], dtype=torch.uint8)
         distributed.broadcast(said, src=0, group=self.control)
-        return bool(said.item())
+        return Word(int(said))
 
     def reached(self, weights: Iterable[nn.Parameter]) -> list[nn.Parameter]:
         """Return the weights that have a gradient on some rank. The others must stay without: AdamW decays at 0 too."""

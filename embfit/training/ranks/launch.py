@@ -136,7 +136,7 @@ def in_process_group(rank: int, devices: Devices, store: Store) -> Iterator[Rank
         timeout=None if on_gpu else PATIENCE,
     )
     control = distributed.new_group(backend="gloo", timeout=PATIENCE)
-    yield Ranks(rank, devices.size, devices.local_size, control)
+    yield Ranks(rank, devices.size, devices.local_size, control, devices.sharded)
     distributed.destroy_process_group()
 
 

@@ -5,7 +5,8 @@
    much memory is free; several ranks share out the micro-batches of one plan, so n ranks of batch B do what one does of
    n x B;
 2. each rank encodes its micro-batches; memory decides only how many of them keep their graph (`gradient_cache`). The
-   encoder computes in bf16 where the hardware does, everything after it in fp32; weights are fp32;
+   encoder computes in bf16 where the hardware does, everything after it in fp32; weights are fp32. Where weights are in
+   shards, all ranks gather them in each pass, so those with fewer micro-batches make idle passes;
 3. the outputs of all ranks are summed into one flat tensor, on which every rank computes the whole loss;
 4. the loss's gradient on the outputs goes back through the rank's own micro-batches;
 5. the ranks sum the weights' gradients.
@@ -31,6 +32,7 @@ from embfit.model.random_state import random_state
 from embfit.ragged import lengths_of, places_of
 from embfit.tokens import padding_share, plan_batches
 from embfit.training.ranks.collectives import Ranks
+from embfit.training.ranks.units import shard_size
 from embfit.training.step.backbone import training_backbone
 from embfit.training.step.gradient_cache import CachedEncoding
 from embfit.training.step.loss_parts import LossPart
@@ -82,6 +84,11 @@ class Inputs:
     def outputs(self) -> int:
         """How many outputs all inputs have together (V)."""
         return len(self.lengths) if self.starts is None else int(self.starts[-1])
+
+    @property
+    def shortest(self) -> np.ndarray:
+        """The number of the shortest input ([1])."""
+        return np.array([self.lengths.argmin()])
 
     def places(self, inputs: np.ndarray) -> np.ndarray:
         """Return where the outputs of some inputs are among those of all, one input after the other."""
@@ -144,18 +151,22 @@ class BatchGradients:
             step: the number of optimizer steps taken before this one, which seeds dropout.
         """
         plan = plan_batches(inputs.lengths, self.settings.token_budget)
-        mine = self.ranks.share(inputs.areas(plan))  # numbers in the plan, which seed dropout on any rank
+        areas = inputs.areas(plan)
+        mine = self.ranks.share(areas)  # numbers in the plan, which seed dropout on any rank
         own = [plan[number] for number in mine]
+        idle = self.ranks.passes(areas) - len(own) if self.ranks.sharded else 0
+        passes = own + [inputs.shortest] * idle  # what is encoded in idle passes is not used, and has no gradient
+        numbers = mine + [len(plan)] * idle
         device = self.encoder.device
         with training_backbone(self.encoder, self.settings.gradient_checkpointing):
-            encoding = CachedEncoding[np.ndarray](inputs.encode, lambda row: self._seeded(step, mine[row]))
-            found = encoding.forward(own, keep=self._kept(inputs, own, step))
+            encoding = CachedEncoding[np.ndarray](inputs.encode, lambda row: self._seeded(step, numbers[row]))
+            found = encoding.forward(passes, keep=self._kept(inputs, passes, step))
 
             outputs = torch.zeros(inputs.outputs, *inputs.shape, device=device)  # [V, ...]
             places = np.concatenate([np.zeros(0, np.int64), *map(inputs.places, own)])
             order = to_device(torch.from_numpy(places), device)
             if own:  # a small batch leaves a rank without
-                outputs[order] = torch.cat(found)
+                outputs[order] = torch.cat(found[: len(own)])
             self.ranks.sum(outputs)  # each input was encoded by one rank
             outputs.requires_grad_()
 
@@ -168,14 +179,22 @@ class BatchGradients:
                     correct += part.correct
             if outputs.grad is None:
                 raise RuntimeError(f"{type(self.loss).__name__} does not depend on the encoder's outputs")
-            encoding.backward(torch.split(outputs.grad[order], inputs.sizes(own)))
+            gradients = torch.split(outputs.grad[order], inputs.sizes(own)) if own else ()
+            encoding.backward([*gradients, *map(torch.zeros_like, found[len(own) :])])
         self._sum_over_ranks()
         return BatchLoss(value, correct, padding_share(inputs.lengths, plan))
 
     def trained(self) -> list[nn.Parameter]:
         """Return the weights that training moves, the encoder's and the loss's."""
-        weights = (*self.encoder.parameters(), *self.loss.parameters())
-        return [weight for weight in weights if weight.requires_grad]
+        return [*_trained(self.encoder), *_trained(self.loss)]
+
+    def clip(self, most: float) -> Tensor:
+        """Scale all gradients down to a norm; return the norm before, the same on all ranks."""
+        if not self.ranks.sharded:
+            return nn.utils.clip_grad_norm_(self.trained(), most)
+        from embfit.training.ranks.sharding import clip_gradients  # PyTorch's sharding takes a while to import
+
+        return clip_gradients(_trained(self.encoder), _trained(self.loss), most)
 
     def _sum_over_ranks(self) -> None:
         """Give all ranks the gradients of the whole batch."""
@@ -184,8 +203,9 @@ class BatchGradients:
         for weight in self.loss.parameters():  # every rank has computed the whole loss: this makes their mean
             if weight.grad is not None:
                 weight.grad /= self.ranks.size
+        weights = _trained(self.loss) if self.ranks.sharded else self.trained()  # those of shards are sums already
         # asked in every step: an expert that no text was sent to before has no gradient until one is
-        self.ranks.sum_gradients(self.ranks.reached(self.trained()))
+        self.ranks.sum_gradients(self.ranks.reached(weights))
 
     def _seeded(self, step: int, micro_batch: int) -> AbstractContextManager[object]:
         if not self.settings.dropout:
@@ -209,8 +229,10 @@ class BatchGradients:
         if self._graphs is None:
             gigabytes = self.settings.memory_gb
             self._graphs = GraphLimit(self._spare_bytes() / 2 if gigabytes is None else gigabytes * GIGABYTE)
-        longest = int(inputs.lengths[micro_batches[0]].max())
-        return self._graphs.kept(inputs.areas(micro_batches), longest, measure)
+        # ranks that share weights measure together, and keep as many graphs
+        longest = int((inputs.lengths if self.ranks.sharded else inputs.lengths[micro_batches[0]]).max())
+        kept = self._graphs.kept(inputs.areas(micro_batches), longest, measure)
+        return self.ranks.least(kept) if self.ranks.sharded else kept
 
     def _spare_bytes(self) -> float:
         """Return the memory that is free before the first step, less what gradients and moments will take of it."""
@@ -218,4 +240,10 @@ class BatchGradients:
         free = free_bytes(device)
         own = free if device.type == "cuda" else free / self.ranks.here  # each rank has a GPU to itself
         copies = 1 if self.resumed else 3
-        return max(0.0, own - copies * sum(weight.nbytes for weight in self.trained()))
+        ranks = self.ranks.size if self.ranks.sharded else 1
+        held = [shard_size(weight.shape, ranks) * weight.element_size() for weight in _trained(self.encoder)]
+        return max(0.0, own - copies * (sum(held) + sum(weight.nbytes for weight in _trained(self.loss))))
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [weight for weight in module.parameters() if weight.requires_grad]

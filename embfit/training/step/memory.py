@@ -29,17 +29,18 @@ class GraphSize:
 def measure_graph(module: nn.Module) -> Iterator[GraphSize]:
     """Count what autograd saves in this context: each storage once, the module's own weights not at all."""
     size = GraphSize()
-    seen = {parameter.untyped_storage()._cdata for parameter in module.parameters()}  # also where there is no memory
+    own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}  # also where there is no memory
+    saved: dict[int, torch.UntypedStorage] = {}
 
-    def count(tensor: Tensor) -> Tensor:
+    def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in seen:
-            seen.add(storage._cdata)
-            size.bytes += storage.nbytes()
+        if storage._cdata not in own:
+            saved[storage._cdata] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield size
+    size.bytes = sum(storage.nbytes() for storage in saved.values())  # weights that were gathered and freed have none
 
 
 class GraphLimit:

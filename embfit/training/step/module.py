@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -26,12 +26,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from embfit.device_transfer import to_device
-from embfit.training.ranks.collectives import Ranks
+from embfit.training.ranks.collectives import Ranks, Word
 from embfit.training.step.gradients import BatchGradients, BatchLoss, ComputeSettings, Inputs, Trained
 from embfit.training.step.loss_parts import LossPart
 from embfit.training.step.metrics import StepMetrics, Watch, check
 from embfit.training.step.optimization import Optimization, fused
 from embfit.training.step.prefetch import Prefetch
+
+if TYPE_CHECKING:
+    from embfit.training.ranks.sharding import Shards
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self._start = Position()  # of this process
         self._watchers: Sequence[Watch] = ()
         self._gradients = BatchGradients(encoder, loss, compute, Ranks())
+        self._shards: Shards | None = None  # of the encoder, where ranks share its weights out
         self._metrics = StepMetrics()
         self._rate = 0.0  # at which the last step moved the weights
         self._broken = torch.zeros(())  # 1 from the first step on whose loss or gradient is not finite
@@ -111,6 +115,11 @@ class TrainingModule(pl.LightningModule, ABC):
             watchers: are called with what each step has measured.
         """
         self._watchers = watchers
+        if ranks.sharded:
+            from embfit.training.ranks.sharding import Shards  # takes a while to import
+
+            self._shards = Shards(self.encoder, ranks, self.compute.precision)
+            self.encoder = self._shards.encoder
         self._gradients = BatchGradients(self.encoder, self.loss, self.compute, ranks, self._start != Position())
 
     @property
@@ -192,8 +201,71 @@ class TrainingModule(pl.LightningModule, ABC):
                 logger.log_metrics(dict(numbers), step)
 
     def on_train_end(self) -> None:
-        """Tell what the last step has measured."""
+        """Tell what the last step has measured; an encoder that was shared out is whole again, on the first rank."""
         self.flush()
+        if self._shards is not None:
+            self._shards.gather()
+            self.leave_shards()
+
+    def leave_shards(self) -> None:
+        """Let go of shards: Lightning moves what it finds to the CPU, and a pass that failed leaves some gathered.
+
+        The first rank has the whole encoder instead, and the others have none.
+        """
+        if self._shards is None:
+            return
+        for optimizer in self.trainer.optimizers:
+            optimizer.state.clear()
+        del self.encoder
+        if self._shards.whole is not None:
+            self.encoder = self._shards.whole
+
+    @contextmanager
+    def measurable_encoder(self, together: bool = False) -> Iterator[Trained]:
+        """Lend the encoder as it is now, with all of its weights in this process; on the first rank alone.
+
+        Args:
+            together: whether all ranks ask at the same time; else the others wait in `Ranks.agree`.
+        """
+        if self._shards is None:
+            yield self.encoder
+            return
+        if not together:
+            self.ranks.call(Word.GATHER_WEIGHTS)
+        with self._shards.measurable() as encoder:
+            yield encoder
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """Return by name the weights that training moves, on the first rank; the others wait in `Ranks.agree`."""
+        encoder = self.encoder
+        if self._shards is not None:
+            self.ranks.call(Word.GATHER_WEIGHTS)
+            self._shards.gather()
+            encoder = self._shards.whole or encoder
+        parts = {"encoder": trained_weights(encoder), "loss": trained_weights(self.loss)}
+        return {f"{part}.{name}": weight for part, weights in parts.items() for name, weight in weights.items()}
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Return the optimizer's state on the first rank, for `restore_optimizer`; the others wait in `Ranks.agree`."""
+        optimizer = self._adam()
+        if self._shards is None:
+            return optimizer.state_dict()
+        self.ranks.call(Word.GATHER_STATE)
+        return self._shards.gather_state(optimizer)
+
+    def restore_optimizer(self, state: dict[str, Any]) -> None:
+        """Give the optimizer a state that `optimizer_state` returned, with shards or without."""
+        optimizer = self._adam()
+        optimizer.load_state_dict(state if self._shards is None else self._shards.share_state(state, optimizer))
+
+    def gather(self, word: Word) -> None:
+        """Take part in what the first rank gathers."""
+        if self._shards is None:
+            raise RuntimeError(f"{word.name} was asked of a rank that has all weights")
+        if word is Word.GATHER_WEIGHTS:
+            self._shards.gather()
+        else:
+            self._shards.gather_state(self._adam())
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
@@ -215,13 +287,16 @@ class TrainingModule(pl.LightningModule, ABC):
         """Number, in the current epoch, of the first batch that this process has of it."""
         return self._start.batch if self.current_epoch == self._start.epoch else 0
 
+    def _adam(self) -> AdamW:
+        return cast(AdamW, self.trainer.optimizers[0])
+
     def _move(self, loss: Tensor) -> Tensor:
         """Move the weights along their gradients; returns the gradients' norm before clipping.
 
         From the first step on whose loss or gradient is not finite they stay where they are, without the host asking.
         """
         optimizer = cast(LightningOptimizer, self.optimizers())
-        norm = nn.utils.clip_grad_norm_(self._gradients.trained(), self.optimization.clip_norm or float("inf"))
+        norm = self._gradients.clip(self.optimization.clip_norm or float("inf"))
         broken = (~(loss.isfinite() & norm.isfinite())).float()
         self._broken = torch.maximum(self._broken.to(broken.device), broken)
         if fused(self.device):

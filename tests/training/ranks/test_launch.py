@@ -18,10 +18,14 @@ from torch.distributed import HashStore
 
 from embfit.app import main
 from embfit.errors import DEVICE_MEMORY
-from embfit.model import Encoder, save_encoder
+from embfit.loss import InfoNCE
+from embfit.model import Encoder, Pretrained, save_encoder
 from embfit.run.child_process import ChildProcess
 from embfit.run.devices import Devices
+from embfit.training import Training
+from embfit.training.memory_estimate import estimate_memory
 from embfit.training.ranks import launch
+from embfit.training.ranks.units import shard_size
 from tests.conftest import TEXTS
 
 ROOT = Path(__file__).parents[3]
@@ -108,6 +112,78 @@ def test_a_rank_that_is_lost_is_named_with_what_to_do(cases: Path) -> None:
     }.items():
         assert two[name].startswith(f"UserError: rank 1 of 2 failed: {words} ")
         assert two[name].endswith(f" ({cases / 'lost' / '2' / name / 'rank-1.txt'})")
+
+
+def test_ranks_that_share_weights_have_the_loss_and_gradients_of_those_that_have_all(cases: Path) -> None:
+    """Three steps each, with gradients after clipping; only the orders of sums differ."""
+    plain, sharded = on_one_and_two("in shards", cases)
+    assert plain.keys() == sharded.keys()
+    assert len(plain) == 7
+    for case in plain:
+        assert len(plain[case]) == len(sharded[case]) == 3
+        for alone, together in zip(plain[case], sharded[case], strict=True):
+            assert alone.keys() == together.keys(), case
+            assert any("lora" in name for name in alone) == ("adapter" in case)
+            for name, value in alone.items():
+                same = partial("{}, {}: {}".format, case, name)
+                torch.testing.assert_close(together[name], value, atol=1e-5, rtol=1e-5, msg=same)
+        assert all(step["loss"] > 0.01 and step["norm"] > 0.5 for step in plain[case])
+    for step in sharded["micro-batches"]:
+        parts = [value.norm() for name, value in step.items() if name not in ("loss", "norm")]
+        assert float(torch.stack(parts).norm()) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_ranks_that_share_weights_measure_keep_and_resume_as_others(cases: Path) -> None:
+    plain, sharded = on_one_and_two("fit in shards", cases)
+    assert (sharded["stopped"], sharded["steps"], sharded["kept_step"]) == ("plateau", 12, 6)
+    torch.testing.assert_close(sharded["vectors"], plain["vectors"], atol=1e-4, rtol=0)
+    (whole, _), (sharded, killed) = on_one_and_two("resumed in shards", cases)
+    assert torch.equal(sharded, killed)
+    torch.testing.assert_close(sharded, whole, atol=1e-4, rtol=0)
+    _, (sharded, other_before) = on_one_and_two("resumed in other shards", cases)
+    torch.testing.assert_close(other_before, sharded, atol=1e-4, rtol=0)
+    plain, sharded = on_one_and_two("mined again in shards", cases)
+    assert len(plain) == len(sharded) == 3
+    for alone, together in zip(plain, sharded, strict=True):
+        torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    plain, sharded = on_one_and_two("ranked in shards", cases)
+    torch.testing.assert_close(sharded, plain, atol=1e-3, rtol=0)
+
+
+def test_ranks_that_share_weights_fail_together(cases: Path) -> None:
+    plain, sharded = on_one_and_two("failing in shards", cases)
+    assert plain == sharded
+    _, dying = on_one_and_two("dying in shards", cases)
+    told = cases / "dying in shards" / "2" / "rank-1.txt"
+    assert dying == f"UserError: rank 1 of 2 failed: MemoryError: no more ({told})"
+    _, killed = on_one_and_two("killed in shards", cases)
+    assert killed.startswith("UserError: rank 1 of 2 failed: it was killed by signal 9 (SIGKILL)")
+    assert killed.endswith(f" ({cases / 'killed in shards' / '2' / 'rank-1.txt'})")
+
+
+def test_a_rank_holds_what_the_estimate_says(cases: Path, make_encoder: Callable[..., Encoder], tmp_path: Path) -> None:
+    """The pooler of BERT has no gradient here, and therefore no moments."""
+    encoder = make_encoder()
+    save_encoder(encoder, tmp_path)
+    found = estimate_memory(Pretrained(str(tmp_path)), Training(), InfoNCE(), 2, 0, sharded=True)
+    pooler = 4 * (32 // 2 * 32 + 32 // 2)
+    plain, sharded = on_one_and_two("held", cases)
+    for step in plain:
+        weights = 4 * sum(weight.numel() for weight in encoder.parameters())
+        assert [rank["weights"] for rank in step["ranks"]] == [weights, weights]
+    for step in sharded:
+        assert step["graph"] == pytest.approx(
+            plain[0]["graph"], rel=0.1
+        )  # what is gathered for a pass is not its graph
+        first, second = step["ranks"]
+        assert first == {
+            "weights": found.weights,
+            "gradients": found.gradients - pooler,
+            "moments": found.moments - 2 * pooler,
+        }
+        assert (second["weights"], second["gradients"]) == (first["weights"], first["gradients"])  # with padding
+        rest = sum(4 * shard_size(weight.shape, 2, 1) for weight in encoder.parameters())
+        assert second["moments"] == 2 * (rest - pooler)
 
 
 def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Trains the tiny encoder on one rank and on two, and writes what both did; `test_launch.py` runs it, with a limit.
 
 It is run as two processes, of which the second waits for what the first one trains, as torchrun's do: so many trainings
-take the time of one start. The cases of `OWN` are about processes that a training starts by itself. All are forked from
+take the time of one start. The cases of `SHARDED` compare two ranks that share weights out with two that have all. The
+cases of `OWN` are about processes that a training starts by itself. All are forked from
 one that has imported what they need.
 """
 
@@ -13,40 +14,47 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from datasets import Dataset
-from torch import distributed
+from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor
+from transformers import MistralConfig, MistralModel
 
 from embfit.launcher.distributed import on_first_rank
-from embfit.loss import InfoNCE, Matryoshka
+from embfit.loss import InfoNCE, Listwise, Matryoshka
 from embfit.model import BiEncoder, Encoder
 from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
 from embfit.run.child_process import ChildProcess
 from embfit.run.devices import find_devices
 from embfit.store import Store
-from embfit.training import Training
+from embfit.training import ListTraining, Training
 from embfit.training.batches import EpochBatches, ExampleArrays
 from embfit.training.fit.loop import Job, run
 from embfit.training.grouping import RandomGrouping, Topical
 from embfit.training.guide import make_guide
 from embfit.training.in_batch import InBatch, InBatchData
-from embfit.training.ranks import worker  # noqa: F401  # which the ranks that a training starts run
+from embfit.training.ranks import sharding, worker  # noqa: F401  # which the ranks that a training starts run
 from embfit.training.ranks.launch import launch_ranks
 from embfit.training.step.gradients import ComputeSettings
 from embfit.training.step.optimization import Optimization
-from tests.conftest import TEXTS, make_collection, new_encoder, new_late_encoder, new_tokenizer, steady
+from tests.conftest import TEXTS, make_collection, new_encoder, new_late_encoder, new_ranker, new_tokenizer, steady
 from tests.template_process import TemplateProcess
 
 STILL = Optimization(lr=0.0, loss_lr=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip_norm=None, steps=3)
+CLIPPED = replace(STILL, clip_norm=0.5)
 ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
 TWO = ONE | {"devices": 2, "strategy": "ddp"}
+SHARES = TWO | {"strategy": "fsdp"}
 STARTED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what torchrun tells the processes that it starts
 
 
@@ -85,6 +93,21 @@ def encoder(dropout: float) -> Encoder:
     return new_encoder(TOKENIZER, dropout)
 
 
+def bf16_decoder() -> Encoder:
+    """Return a two-layer decoder whose weights are bf16, the same each time."""
+    plain = encoder(0.0)
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    return BiEncoder(MistralModel(config).bfloat16(), TOKENIZER, plain.settings, source="tiny decoder").eval()
+
+
 class Routed(BiEncoder):
     """Has an expert that only one text is sent to."""
 
@@ -102,6 +125,71 @@ class Routed(BiEncoder):
         return vectors
 
 
+class Watched(InBatch):
+    """Notes what each step computes, after clipping; all ranks gather gradients of which each has a part."""
+
+    taken: list[dict]
+
+    def _move(self, loss: Tensor) -> Tensor:
+        gradients = {}
+
+        def note(*given: object) -> None:
+            weights = {name: weight for name, weight in self.named_parameters() if weight.grad is not None}
+            gradients.update({name: whole(weight.grad).clone() for name, weight in weights.items()})
+
+        hook = self.trainer.optimizers[0].register_step_pre_hook(note)
+        norm = super()._move(loss)
+        hook.remove()
+        self.taken.append({"loss": loss.clone(), "norm": norm, **gradients})
+        return norm
+
+
+class GatheredInBf16(Watched):
+    """Gathers its layers in bf16, as ranks with GPUs do."""
+
+    def begin(self, *arguments: Any) -> None:
+        with patch.object(sharding, "GATHERS_IN_BF16", ("cpu",)):
+            super().begin(*arguments)
+        adapters = [part for name, part in self.encoder.named_modules() if name.endswith("lora_A.default")]
+        self.formats = dict.fromkeys(adapters, torch.float32)
+        for part in adapters:
+            part.register_forward_pre_hook(lambda part, given: self.formats.update({part: part.weight.dtype}))
+
+    def on_train_end(self) -> None:
+        expected = torch.bfloat16 if self.ranks.sharded else torch.float32
+        if set(self.formats.values()) != {expected}:
+            raise ValueError(f"adapters compute with {set(self.formats.values())}")
+        super().on_train_end()
+
+
+class Weighed(InBatch):
+    """Notes the bytes that each rank holds after a step, and those that it reckons with for a token's graph."""
+
+    taken: list[dict]
+
+    def _move(self, loss: Tensor) -> Tensor:
+        encoder = self.encoder
+        held = {"weights": held_bytes(list(encoder.parameters()))}
+        held["gradients"] = held_bytes([weight.grad for weight in encoder.parameters() if weight.grad is not None])
+        norm = super()._move(loss)
+        state = self.trainer.optimizers[0].state
+        held["moments"] = held_bytes([found[name] for found in state.values() for name in ("exp_avg", "exp_avg_sq")])
+        every: list[dict] = [{}] * distributed.get_world_size()
+        distributed.all_gather_object(every, held)
+        self.taken.append({"ranks": every, "graph": self._gradients._graphs._per_token})
+        return norm
+
+
+def whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def held_bytes(tensors: list[Tensor]) -> int:
+    """Return the bytes of the storages in which tensors, or this rank's parts of them, lie."""
+    local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    return sum({part.untyped_storage()._cdata: part.untyped_storage().nbytes() for part in local}.values())
+
+
 def steps(
     settings: dict,
     loss: torch.nn.Module,
@@ -113,14 +201,18 @@ def steps(
     adapted: bool = False,
     routed: bool = False,
     late: bool = False,
+    precision: str = "fp32",
+    decoder: bool = False,
+    kind: type[InBatch] = Watched,
+    optimization: Optimization = STILL,
 ) -> list[dict]:
     """Return the loss and all gradients of three steps at rest.
 
-    They are guided in topical batches, of an adapter alone, with an expert that the second step alone reaches, or of
-    late interaction.
+    They are guided in topical batches, of an adapter alone, with an expert that the second step alone reaches, of late
+    interaction, or of a decoder.
     """
     found = training_set()
-    model = new_late_encoder(TOKENIZER, 0.3) if late else encoder(0.3)
+    model = new_late_encoder(TOKENIZER, 0.3) if late else bf16_decoder() if decoder else encoder(0.3)
     if adapted:
         attach(model.backbone, LoRA(rank=2, dropout=0.3), 0, "base", None)
         for name, weight in model.backbone.named_parameters():
@@ -142,22 +234,14 @@ def steps(
         grouping,
         guide,
     )
-    compute = ComputeSettings(token_budget, memory_gb, dropout=dropout, precision="fp32", seed=0)
-    module = InBatch(model, loss, data, STILL, compute)
+    compute = ComputeSettings(token_budget, memory_gb, dropout=dropout, precision=precision, seed=0)
+    module = kind(model, loss, data, optimization, compute)
+    module.taken = []
     devices = find_devices(settings, None)
-    taken: list[dict] = []
     job = Job(module, devices.settings(settings, 0), 3, folder)
     with launch_ranks(job, devices) as ranks:
-        move = module._move
-
-        def watch(loss: torch.Tensor) -> torch.Tensor:
-            gradients = {name: w.grad.clone() for name, w in module.named_parameters() if w.grad is not None}
-            taken.append({"loss": loss.clone(), **gradients})
-            return move(loss)
-
-        module._move = watch
         run(job, ranks)
-    return taken
+    return module.taken
 
 
 def fitted(settings: dict, folder: Path) -> dict:
@@ -210,6 +294,28 @@ def strange() -> InfoNCE:
     return module.Strange()
 
 
+def mined_again(settings: dict, folder: Path) -> list[Tensor]:
+    """Return the vectors that a training mines with after its first and its second epoch, and those it ends with."""
+    seen = []
+
+    def remine(encoder: Encoder) -> TrainingSet:
+        seen.append(torch.from_numpy(encoder.encode(TEXTS, "document")))
+        return training_set()
+
+    model, trainer = encoder(0.0), partial(pl.Trainer, **settings)
+    training = Training(batch_size=2, lr=1e-3, epochs=3, precision="fp32", remine_every=1)
+    training.fit(model, InfoNCE(), training_set(), None, trainer, Store(folder / "store"), folder, remine)
+    return [*seen, torch.from_numpy(model.encode(TEXTS, "document"))]
+
+
+def ranked(settings: dict, folder: Path) -> Tensor:
+    """Return the scores of a cross-encoder after two epochs."""
+    ranker, trainer = new_ranker(TOKENIZER), partial(pl.Trainer, **settings)
+    training = ListTraining(batch_size=2, lr=1e-4, epochs=2, precision="fp32", token_budget=80)
+    training.fit(ranker, Listwise(), training_set(), None, trainer, Store(folder / "store"), folder)
+    return torch.from_numpy(ranker.score([(TEXTS[0], text) for text in TEXTS]))
+
+
 def failing(settings: dict, folder: Path, loss: torch.nn.Module | None = None, lr: float = 1e30) -> str:
     """Return the error of a training, whose loss becomes NaN on every rank unless another loss and rate are given."""
     try:
@@ -237,10 +343,13 @@ class Kill(pl.Callback):
             raise KeyError("killed")
 
 
-def resumed(settings: dict, folder: Path) -> list[torch.Tensor]:
-    """Return the vectors of a training without an interruption, and of one with it, whose ranks are its own."""
+def resumed(settings: dict, folder: Path, before: dict | None = None) -> list[torch.Tensor]:
+    """Return the vectors of a training without an interruption, and of one with it, whose ranks are its own.
 
-    def fit(name: str, callbacks: list[pl.Callback]) -> torch.Tensor:
+    That one has other settings before it is interrupted, where they are given.
+    """
+
+    def fit(name: str, callbacks: list[pl.Callback], settings: dict = settings) -> torch.Tensor:
         model = encoder(0.3)
         training = Training(batch_size=2, lr=1e-3, steps=9, precision="fp32", dropout=True, checkpoint_every=2)
         trainer = partial(pl.Trainer, **settings, callbacks=callbacks)
@@ -251,7 +360,7 @@ def resumed(settings: dict, folder: Path) -> list[torch.Tensor]:
     whole = fit("whole", [])
     with alone():
         with suppress(KeyError):
-            fit("killed", [Kill()])
+            fit("killed", [Kill()], before or settings)
         return [whole, fit("killed", [])]
 
 
@@ -267,6 +376,26 @@ def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
     }
 
 
+def in_shards(settings: dict, folder: Path) -> dict[str, list[dict]]:
+    """Return the same of ranks that share weights out, with micro-batches that they have different numbers of."""
+    return {
+        "micro-batches": steps(settings, InfoNCE(0.1, True), 40, True, folder, optimization=CLIPPED),
+        "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
+        "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=True),
+        "one micro-batch": steps(settings, InfoNCE(), 9999, False, folder),
+        "late interaction": steps(settings, InfoNCE(), 60, True, folder, guided=True, memory_gb=0, late=True),
+        "bf16": steps(settings, InfoNCE(), 40, False, folder, precision="bf16"),
+        "bf16 adapter": steps(
+            settings, InfoNCE(), 40, False, folder, adapted=True, precision="bf16", kind=GatheredInBf16, decoder=True
+        ),
+    }
+
+
+def held(settings: dict, folder: Path) -> list[dict]:
+    """Return the bytes that each rank holds after each of three steps."""
+    return steps(settings, InfoNCE(), 40, False, folder, kind=Weighed)
+
+
 CASES = {
     "at rest": at_rest,
     "resumed": resumed,
@@ -274,20 +403,31 @@ CASES = {
     "failing": failing,
     "lost": lost,
     "dying": lambda settings, folder: failing(settings, folder, Dying(), 1e-3),
+    "in shards": in_shards,
+    "fit in shards": fitted,
+    "resumed in shards": resumed,
+    "resumed in other shards": partial(resumed, before=TWO),
+    "failing in shards": failing,
+    "dying in shards": lambda settings, folder: failing(settings, folder, Dying(), 1e-3),
+    "mined again in shards": mined_again,
+    "ranked in shards": ranked,
+    "killed in shards": lambda settings, folder: failing(settings, folder, Killed(), 1e-3),
+    "held": held,
 }
 
-OWN = ("failing", "lost", "dying")
+OWN = ("failing", "lost", "dying", "failing in shards", "dying in shards", "killed in shards")
+SHARDED = ("held", *(name for name in CASES if name.endswith("shards")))
 
 
 def write_cases(folder: Path) -> None:
-    """Write what each case did on one rank and on two into a folder of its own, or the traceback of its failure."""
+    """Write what each case did in its two ways into a folder of its own, or the traceback of its failure."""
     for name, case in CASES.items():
         found = {}
         try:
-            for ranks, settings in ((1, ONE), (2, TWO)):
+            for ranks, settings in ((1, TWO), (2, SHARES)) if name in SHARDED else ((1, ONE), (2, TWO)):
                 place = folder / name / str(ranks)
                 place.mkdir(parents=True)
-                with alone() if ranks == 1 or name in OWN else nullcontext():
+                with alone() if settings is ONE or name in OWN else nullcontext():
                     found[ranks] = case(settings, place)
         except Exception:
             (folder / name / "failure.txt").write_text(traceback.format_exc())
