@@ -1,4 +1,4 @@
-"""The types that flow between rooms, and nothing else.
+"""The types that embfit's packages give to each other, and nothing else.
 
 All of them are frozen. Text is addressed by row number within its `Collection` and never copied around, which makes
 de-duplication, masking and caching exact and cheap.

@@ -1,4 +1,4 @@
-"""Holds imports to the house: no circle between files, and no room that imports a room above it."""
+"""Holds imports to the layers: no circle between files, and no package that imports one of a layer above it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import embfit
 
 PACKAGE = Path(embfit.__file__).parent
 
-FLOORS = (
-    {"device_transfer", "errors", "hints", "nearest", "text_digests", "random_streams", "version"},
+LAYERS = (
+    {"device_transfer", "errors", "suggestions", "text_digests", "type_hints", "random_streams", "version"},
     {"maxsim", "ragged"},
     {"vectors"},
     {"atomic_files", "records", "progress", "http_requests"},
@@ -33,7 +33,7 @@ FLOORS = (
     {"app"},
     {"__main__", "__init__"},
 )
-"""Rooms, from the ground up. A room imports itself and rooms below it; those of one floor do not import each other."""
+"""Packages, from the bottom up. Each imports itself and those below; those of one layer do not import each other."""
 
 
 def files() -> dict[str, Path]:
@@ -54,8 +54,8 @@ def imports(path: Path, modules: dict[str, Path]) -> Iterator[str]:
         yield from (name for name in names if name in modules)
 
 
-def room(module: str) -> str:
-    """Return the room of a module: the folder or file that stands directly in the package."""
+def package_of(module: str) -> str:
+    """Return the package of a module: the folder or file that stands directly in `embfit/`."""
     return [*module.split("."), "__init__"][1]
 
 
@@ -67,13 +67,13 @@ def test_no_circle_between_files() -> None:
         raise AssertionError(" imports ".join(reversed(error.args[1]))) from error
 
 
-def test_no_room_imports_a_room_above_it() -> None:
+def test_no_package_imports_one_of_a_layer_above_it() -> None:
     modules = files()
-    floor = {name: number for number, rooms in enumerate(FLOORS) for name in rooms}
+    layer = {name: number for number, names in enumerate(LAYERS) for name in names}
     upwards = [
         f"{name} imports {other}"
         for name, path in modules.items()
         for other in imports(path, modules)
-        if room(name) != room(other) and floor[room(name)] <= floor[room(other)]
+        if package_of(name) != package_of(other) and layer[package_of(name)] <= layer[package_of(other)]
     ]
     assert upwards == []

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from embfit.compose.build import GIVEN
 from embfit.compose.composition import check_composed, compose
+from embfit.compose.group_packages import NOT_THE_TRAINERS, lives_in, owned_elsewhere, packages_of
 from embfit.compose.help import purpose
 from embfit.compose.loader import Loader, make_loader
 from embfit.compose.preflight import AGAIN
-from embfit.compose.renamed import RENAMED
-from embfit.compose.rooms import NOT_THE_TRAINERS, lives_in, owned_elsewhere, room
+from embfit.compose.renamed_keys import RENAMED
 from embfit.compose.targets import Target, find_target
 from embfit.compose.values import complaint
 from embfit.errors import ConfigError
@@ -105,9 +105,9 @@ def test_names_are_kebab_case(file):
 
 
 @pytest.mark.parametrize("file", CHOICES, ids=name)
-def test_targets_live_in_their_own_room(file):
+def test_targets_live_in_their_groups_package(file):
     for _, target in targets(file):
-        assert lives_in(target.module, room(file.parent.name)), target.module
+        assert lives_in(target.module, packages_of(file.parent.name)), target.module
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
@@ -227,7 +227,7 @@ def test_knobs_that_errors_name_exist(loader):
         assert not set(text(file)) & set(NOT_THE_TRAINERS)
 
 
-def test_groups_have_a_room():
+def test_groups_have_a_package():
     for group in GROUPS:
         assert group in ("experiment", "trainer", "logger") or (ROOT / "embfit" / group).is_dir()
 

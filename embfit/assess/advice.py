@@ -11,7 +11,7 @@ from embfit.assess.chunking import CUT_OFF
 from embfit.evaluator.comparison import ALL
 from embfit.records import Comparison, Evaluation
 from embfit.report.findings import LEVEL, outcome
-from embfit.report.wording import bounds, count, duration, metric_label, plain, probability, signed, untold
+from embfit.report.formatting import bounds, count, duration, metric_label, plain, probability, signed, untold
 
 CEILING = 0.70  # nDCG@10 above which fine-tuning has less to gain
 FEW_EXAMPLES = 200  # training queries below which more data comes first

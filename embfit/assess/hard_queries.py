@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from embfit.evaluator.metrics import answerable
-from embfit.index.words import words
+from embfit.index.terms import words
 from embfit.records import Collection, Qrels
 
 RARE = 3  # documents at most that contain a rare word

@@ -23,7 +23,7 @@ from embfit.model.late_interaction_choice import DIM, DOCUMENT_LENGTH
 from embfit.model.late_interaction_folder import PUNCTUATION
 from embfit.records import Collection, Comparison, Evaluation
 from embfit.report.findings import LEVEL
-from embfit.report.wording import bounds, metric_label, probability, signed
+from embfit.report.formatting import bounds, metric_label, probability, signed
 from embfit.tokens import tokenize
 
 SAMPLE = 1000  # documents whose tokens are counted

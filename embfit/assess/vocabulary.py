@@ -6,7 +6,7 @@ from typing import Any
 
 from embfit.assess.hard_queries import document_frequency, is_rare
 from embfit.evaluator.systems import EvaluationContext
-from embfit.index.words import words
+from embfit.index.terms import words
 from embfit.model import Encoder
 from embfit.tokens import tokenizer_lock
 

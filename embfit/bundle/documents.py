@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from embfit.bundle.manifest import DocumentsRecord
 from embfit.errors import UserError
-from embfit.nearest import suggestion
 from embfit.records import Collection
+from embfit.suggestions import suggestion
 from embfit.text_digests import DIGESTS
 
 FILE = "documents.arrow"

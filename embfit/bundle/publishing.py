@@ -31,9 +31,9 @@ from embfit.bundle.manifest import (
 )
 from embfit.bundle.opening import APART, INDEX, MODEL, PROBES, WORDS, probe_distance
 from embfit.bundle.quality import Measured, measure, measured_before, sample_queries
-from embfit.bundle.reuse import EarlierVersion, document_vectors, find_earlier
 from embfit.bundle.searching import Searcher
 from embfit.bundle.seen_documents import SeenDocuments
+from embfit.bundle.vector_reuse import EarlierVersion, document_vectors, find_earlier
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.evaluator.systems import EvaluationContext

@@ -25,8 +25,8 @@ from filelock import FileLock, Timeout
 from embfit.atomic_files import replacing_folder, sync, write_text
 from embfit.bundle.manifest import FILE, Manifest, read_manifest
 from embfit.errors import ConfigError, UserError
-from embfit.nearest import suggestion
 from embfit.store import held
+from embfit.suggestions import suggestion
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ What is computed does not depend on where: work is cut into parts by the data al
 a worker as here, on the same kind of hardware and with as many threads.
 """
 
-from embfit.cluster.joined import Cluster, current_cluster
+from embfit.cluster.connection import Cluster, current_cluster
+from embfit.cluster.protocol import Do, Work
 from embfit.cluster.ray_cluster import RayCluster
-from embfit.cluster.work import Do, Work
 
 __all__ = ["Cluster", "Do", "RayCluster", "Work", "current_cluster"]

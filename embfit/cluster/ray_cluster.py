@@ -18,10 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from embfit.cluster.joined import computing_on
+from embfit.cluster.capacity import GB, number_of_workers
+from embfit.cluster.connection import computing_on
 from embfit.cluster.ray_worker import import_ray
 from embfit.cluster.ray_workers import RayWorkers
-from embfit.cluster.room import GB, number_of_workers
 from embfit.errors import ConfigError, UserError, first_line
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from importlib.metadata import version as release
 from typing import Any
 
 from embfit import version
-from embfit.cluster.work import Do, Work
+from embfit.cluster.protocol import Do, Work
 from embfit.errors import UserError
 
 QUIET = {

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from embfit.cluster.capacity import GB
+from embfit.cluster.protocol import Work
 from embfit.cluster.ray_worker import Refused, Worker, WorkerFacts, import_ray, pack, versions
-from embfit.cluster.room import GB
-from embfit.cluster.work import Work
 from embfit.errors import UserError, first_line
 
 log = logging.getLogger(__name__)

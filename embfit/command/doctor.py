@@ -20,8 +20,8 @@ from embfit.compose.command_line import Parser
 from embfit.compose.composition import check_composed, compose, hydra_session
 from embfit.compose.explain import aligned
 from embfit.compose.loader import make_loader
-from embfit.compose.origins import Origins
 from embfit.compose.search_path import added_sources
+from embfit.compose.value_origins import Origins
 from embfit.errors import UserError
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "faiss-cpu", "bm25s")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from embfit.compose.explain import headed
-from embfit.compose.origins import leaves
+from embfit.compose.value_origins import leaves
 from embfit.compose.values import shown
 from embfit.evaluator.significance import bootstrap_interval, randomisation_p
-from embfit.report.wording import certainty
+from embfit.report.formatting import certainty
 from embfit.run.record import RunRecord
 
 SAMPLES = 10_000  # for the bootstrap and the randomisation test

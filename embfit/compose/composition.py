@@ -23,10 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from embfit.compose.hydra_errors import WrongOverridesError, readable_errors, suspicious
 from embfit.compose.loader import CONFIG, Loader
-from embfit.compose.origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.preflight import check, wrong_values
 from embfit.compose.problems import Problem, ProblemsError, refuse
 from embfit.compose.provenance import trace
+from embfit.compose.value_origins import COMMAND_LINE, Origins, leaves
 from embfit.errors import first_line
 
 

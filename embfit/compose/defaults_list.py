@@ -13,8 +13,8 @@ from yaml.constructor import SafeConstructor
 
 from embfit.compose.loader import Loader
 from embfit.compose.problems import Problem
-from embfit.compose.renamed import new_name
-from embfit.nearest import suggestion
+from embfit.compose.renamed_keys import new_name
+from embfit.suggestions import suggestion
 
 NO_FILES = ("_self_", "_here_", "null")
 

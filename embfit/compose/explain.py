@@ -7,7 +7,7 @@ from typing import Any
 
 from embfit.compose.values import shown
 from embfit.errors import ConfigError
-from embfit.nearest import suggestion
+from embfit.suggestions import suggestion
 
 WIDEST = 36  # characters of a column; a longer cell moves its line's rest to the right
 

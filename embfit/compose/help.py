@@ -12,7 +12,7 @@ from embfit.compose.command_line import COMMANDS
 from embfit.compose.defaults_list import listed
 from embfit.compose.loader import Loader
 from embfit.errors import ConfigError
-from embfit.nearest import suggestion
+from embfit.suggestions import suggestion
 
 USAGE = """\
 embfit fine-tunes text-embedding models for one domain's retrieval. You choose every step by YAML.

@@ -17,16 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from embfit.compose.build import GIVEN, make
-from embfit.compose.origins import COMMAND_LINE, Origins, leaves
+from embfit.compose.group_packages import REWRITTEN, lives_in, owned_elsewhere, packages_of
 from embfit.compose.problems import Problem, refuse
-from embfit.compose.renamed import new_name
-from embfit.compose.rooms import REWRITTEN, lives_in, owned_elsewhere, room
+from embfit.compose.renamed_keys import new_name
 from embfit.compose.rules import RULES, locations_are_there
 from embfit.compose.search_path import packs
 from embfit.compose.targets import MissingTargetError, Target, find_target
+from embfit.compose.value_origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.values import complaint
 from embfit.errors import ConfigError
-from embfit.nearest import suggestion
+from embfit.suggestions import suggestion
 
 MISSING = "???"
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
@@ -88,7 +88,7 @@ def check_group(values: Mapping[str, Any], group: str, origins: Origins) -> None
     Raises:
         ConfigError: one line per problem.
     """
-    refuse(_once(_walk(values[group], group, group, (*room(group), *packs())), origins, None).values())
+    refuse(_once(_walk(values[group], group, group, (*packages_of(group), *packs())), origins, None).values())
 
 
 def wrong_values(values: Mapping[str, Any], origins: Origins, groups: Iterable[str]) -> Iterator[Problem]:
@@ -104,7 +104,7 @@ def _each(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
     installed = packs()
     for group, node in values.items():
         if isinstance(node, Mapping):
-            yield from _walk(node, group, group, (*room(group), *installed))
+            yield from _walk(node, group, group, (*packages_of(group), *installed))
 
 
 def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]:
@@ -123,29 +123,29 @@ def _top_level(values: Mapping[str, Any], groups: set[str]) -> Iterator[Problem]
             yield Problem(path, message)
 
 
-def _walk(node: Any, path: str, group: str, rooms: Sequence[str]) -> Iterator[Problem]:
+def _walk(node: Any, path: str, group: str, packages: Sequence[str]) -> Iterator[Problem]:
     """Check all targets at and below a node."""
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield from _node(node, path, group, rooms)
+            yield from _node(node, path, group, packages)
         for key, value in node.items():
-            yield from _walk(value, f"{path}.{key}", group, rooms)
+            yield from _walk(value, f"{path}.{key}", group, packages)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _walk(value, f"{path}[{index}]", group, rooms)
+            yield from _walk(value, f"{path}[{index}]", group, packages)
 
 
-def _node(node: Mapping[str, Any], path: str, group: str, rooms: Sequence[str]) -> Iterator[Problem]:
+def _node(node: Mapping[str, Any], path: str, group: str, packages: Sequence[str]) -> Iterator[Problem]:
     try:
         target = find_target(str(node["_target_"]))
     except MissingTargetError as error:
         yield Problem(f"{path}._target_", str(error))
         return
-    if not lives_in(target.module, rooms):
+    if not lives_in(target.module, packages):
         yield Problem(
             f"{path}._target_",
-            f"{target.name} is code of {target.module}; {group} may name {' or '.join(room(group))}, or an installed "
-            "config pack's own code",
+            f"{target.name} is code of {target.module}; {group} may name {' or '.join(packages_of(group))}, "
+            "or an installed config pack's own code",
         )
         return
     yield from _keys(node, path, group, target)

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from embfit.compose.defaults_list import entries
 from embfit.compose.loader import CONFIG, Loader
-from embfit.compose.origins import COMMAND_LINE, Layer, Origins, leaves
+from embfit.compose.value_origins import COMMAND_LINE, Layer, Origins, leaves
 
 MERGE = "tag:yaml.org,2002:merge"  # the key <<
 

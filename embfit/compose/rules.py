@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from embfit.compose.compatibility import groups_fit_task, marks, target_at
 from embfit.compose.problems import Problem
-from embfit.compose.suitability import groups_fit_task, marks, target_at
 from embfit.compose.targets import MissingTargetError
 from embfit.compose.tasks import TaskDeclaration, declaration
-from embfit.hints import Location
-from embfit.nearest import lies_beside, suggestion
 from embfit.object_storage import address_problem, is_remote
+from embfit.suggestions import lies_beside, suggestion
+from embfit.type_hints import Location
 
 Values = Mapping[str, Any]
 

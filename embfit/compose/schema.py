@@ -18,10 +18,10 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
+from embfit.compose.group_packages import NOT_THE_TRAINERS, REWRITTEN
 from embfit.compose.loader import Loader
 from embfit.compose.preflight import HYDRA_KEYS, TOP_LEVEL
 from embfit.compose.problems import Problem
-from embfit.compose.rooms import NOT_THE_TRAINERS, REWRITTEN
 from embfit.compose.search_path import added_sources, house
 from embfit.compose.targets import MissingTargetError, Target, find_target
 

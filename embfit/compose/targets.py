@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from embfit.compose.source_signature import ImportedWhenCalled, is_slow, read_class
-from embfit.nearest import suggestion
+from embfit.suggestions import suggestion
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

@@ -9,13 +9,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from embfit.compose.group_packages import owned_elsewhere
 from embfit.compose.loader import Loader
-from embfit.compose.origins import COMMAND_LINE
 from embfit.compose.preflight import TOP_LEVEL
 from embfit.compose.problems import Problem
-from embfit.compose.renamed import new_name
-from embfit.compose.rooms import owned_elsewhere
-from embfit.nearest import nearest, suggestion
+from embfit.compose.renamed_keys import new_name
+from embfit.compose.value_origins import COMMAND_LINE
+from embfit.suggestions import nearest, suggestion
 
 NEEDED = frozenset({"store", *TOP_LEVEL, *(key.split(".")[0] for key in TOP_LEVEL)})  # what other values are made of
 SPELLED_OUT = 3  # more choices than this are not

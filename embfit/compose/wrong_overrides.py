@@ -15,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 from embfit.compose.command_line import COMMANDS, quoted
 from embfit.compose.defaults_list import listed, resolved
 from embfit.compose.loader import CONFIG, Loader
-from embfit.compose.origins import COMMAND_LINE
 from embfit.compose.problems import Problem
-from embfit.compose.renamed import new_name
+from embfit.compose.renamed_keys import new_name
+from embfit.compose.value_origins import COMMAND_LINE
 from embfit.compose.wrong_keys import key_problems
-from embfit.nearest import nearest, suggestion
+from embfit.suggestions import nearest, suggestion
 
 REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AssertionError)
 SEVERAL = ("experiment", "logger")  # groups whose choices go together; those of others would merge into one

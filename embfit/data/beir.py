@@ -14,8 +14,8 @@ from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, SourceSplit, Tables
 from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.store import Store
+from embfit.type_hints import Location
 
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 

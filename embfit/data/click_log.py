@@ -20,9 +20,9 @@ from embfit.data.remote import local_path
 from embfit.data.source import CollectionSource
 from embfit.data.tables import CORPUS, DOCUMENTS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.store import Store
 from embfit.text_digests import normalise
+from embfit.type_hints import Location
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embfit.data.formats.readers import FORMATS, PLAIN, Format, UnreadableError, has_reader
-from embfit.data.left_out_files import LeftOutFiles
+from embfit.data.skipped_files import LeftOutFiles
 
 MEGABYTE = 1_000_000
 

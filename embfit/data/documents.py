@@ -23,14 +23,14 @@ from embfit.data.formats.block import Block
 from embfit.data.formats.plain_text import read_plain_text
 from embfit.data.formats.readers import UnreadableError, read_blocks, whole_characters
 from embfit.data.identifiers import identifier
-from embfit.data.left_out_files import LeftOutFiles
 from embfit.data.remote import local_path
+from embfit.data.skipped_files import LeftOutFiles
 from embfit.data.tables import TABLES_VERSION, Tables, open_collection
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.progress import track
 from embfit.records import Collection
 from embfit.store import Store, digest
+from embfit.type_hints import Location
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from embfit.errors import UserError, first_line
-from embfit.nearest import lies_beside
 from embfit.progress import progress
+from embfit.suggestions import lies_beside
 
 Record: TypeAlias = tuple[str, Mapping[str, Any]]
 """Where a record stands (`corpus.jsonl:41`) and its fields."""

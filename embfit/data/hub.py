@@ -20,8 +20,8 @@ from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, SourceSplit, Tables
 from embfit.data.write_collection import write_collection
 from embfit.errors import ConfigError, UserError, first_line
-from embfit.hints import Location
 from embfit.store import Store
+from embfit.type_hints import Location
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

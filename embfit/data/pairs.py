@@ -20,8 +20,8 @@ from embfit.data.remote import local_path
 from embfit.data.source import CollectionSource, choose_splits
 from embfit.data.tables import TABLES_VERSION, Tables
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.store import Store
+from embfit.type_hints import Location
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from embfit.data.python_files import PythonFile, folder_files, package_files, st
 from embfit.data.source import CollectionSource, SeenShare, Share
 from embfit.data.tables import CORPUS, QUERIES, TABLES_VERSION, Tables, TableWriter, write_judgements
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.store import Store
+from embfit.type_hints import Location
 
 log = logging.getLogger(__name__)
 

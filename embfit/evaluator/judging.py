@@ -13,8 +13,8 @@ from embfit.errors import UserError
 from embfit.evaluator.metrics import answerable, mean, per_query
 from embfit.index.compressed import Format
 from embfit.index.language import LanguageChoice
-from embfit.nearest import nearest
 from embfit.records import Collection, Evaluation, Qrels, Ranking
+from embfit.suggestions import nearest
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from embfit.generator.answers import QUERIES, Expected, Form, ModelReply
 from embfit.generator.budget import Budget, Price, Spending
 from embfit.generator.client import URL
 from embfit.generator.plan import QueryRequest
-from embfit.hints import Location
+from embfit.type_hints import Location
 
 Structured: TypeAlias = Literal["auto", "schema", "object", "none"]
 

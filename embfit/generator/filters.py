@@ -24,7 +24,7 @@ from embfit.generator.round_trip import RoundTrip, source_ranks, with_texts
 from embfit.generator.source_ranking import CrossEncoderFilter
 from embfit.generator.wording import longest_run, mentions_document, misshapen
 from embfit.index.language import LanguageChoice
-from embfit.index.words import words
+from embfit.index.terms import words
 from embfit.model import Encoder
 from embfit.records import Collection
 from embfit.store import Store

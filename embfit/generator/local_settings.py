@@ -12,10 +12,10 @@ from embfit.generator.filters import Filters
 from embfit.generator.plan import Wanted
 from embfit.generator.prompt_pieces import LocalForm
 from embfit.generator.sampling import Sampling
-from embfit.hints import Location
 from embfit.model.precision import Precision
 from embfit.records import Collection, Seed
 from embfit.style import FewShot, Style, StyleExample
+from embfit.type_hints import Location
 
 
 @dataclass(frozen=True, kw_only=True)

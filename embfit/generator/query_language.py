@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from embfit.index.words import words
+from embfit.index.terms import words
 
 IMPROBABLE = 0.02  # probability of all wanted languages together, below which a query is in none of them
 PROBABLE = 0.2  # probability of another language, from which on a query may be in it

@@ -10,12 +10,12 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from embfit.hints import Location
 from embfit.model import load_teacher
 from embfit.model.precision import Precision
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.type_hints import Location
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from embfit.index.words import words
+from embfit.index.terms import words
 
 _REFUSAL = re.compile(
     r"^(i['’]?m sorry|i am sorry|sorry[,.]|i (cannot|can['’]t|am unable)|as an? (ai|language model)\b)", re.IGNORECASE

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from embfit.cluster import current_cluster
+from embfit.index.distributed_search import SPREAD_FROM, search_spread
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import ROUNDING, inner_products, pair_scores
 from embfit.index.protocol import NOTHING, Hits, check_depth
@@ -20,7 +21,6 @@ from embfit.index.rescoring import (
     readable,
     roundings,
 )
-from embfit.index.spread_search import SPREAD_FROM, search_spread
 from embfit.progress import progress
 from embfit.store import digest
 from embfit.vectors import LOWEST, Vectors

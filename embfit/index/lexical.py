@@ -16,7 +16,7 @@ import Stemmer
 from embfit.errors import UserError
 from embfit.index.files import read_settings, write_settings
 from embfit.index.protocol import NOTHING, Hits, check_depth
-from embfit.index.words import SPLITTING, search_terms
+from embfit.index.terms import SPLITTING, search_terms
 from embfit.progress import progress, track
 from embfit.ragged import Ragged, offsets_of
 from embfit.records import Collection

@@ -7,7 +7,7 @@ for.
 
 from embfit.launcher.in_process import InProcess
 from embfit.launcher.parallel import Parallel
-from embfit.launcher.prepared import PreparedJob
+from embfit.launcher.prepared_job import PreparedJob
 from embfit.launcher.slurm import Slurm
 
 __all__ = ["InProcess", "Parallel", "PreparedJob", "Slurm"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embfit.launcher.prepared import PreparedJob
+from embfit.launcher.prepared_job import PreparedJob
 from embfit.run.console import report
 
 

@@ -21,7 +21,7 @@ import psutil
 from pydantic import Field
 
 from embfit.compose.problems import Problem
-from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
+from embfit.launcher.prepared_job import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError, UserError, first_line
-from embfit.launcher.prepared import JOBS, PreparedJob, inherited_module_path
+from embfit.launcher.prepared_job import JOBS, PreparedJob, inherited_module_path
 from embfit.run.console import show_error
 from embfit.run.record import read_status
 

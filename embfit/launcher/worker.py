@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from embfit.launcher.distributed import on_first_rank
-from embfit.launcher.prepared import PreparedJob
+from embfit.launcher.prepared_job import PreparedJob
 from embfit.run.console import listen, report
 from embfit.run.process import termination_interrupts
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from embfit.compose.origins import leaves
+from embfit.compose.value_origins import leaves
 
 LOCAL = ("run", "resume", "store", "logger")  # groups that only concern this machine and are not sent
 

@@ -12,7 +12,6 @@ import numpy as np
 from embfit.data.files import content_digest
 from embfit.data.trec import check_unknown, run_lines
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.miner.candidates import Candidates, CandidateSource, Propose, ranks_of
 from embfit.miner.examples import TrainingQueries
 from embfit.miner.miner import RankedMiner
@@ -20,6 +19,7 @@ from embfit.model import Encoder
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store
+from embfit.type_hints import Location
 
 
 @dataclass(frozen=True)

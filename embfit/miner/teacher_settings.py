@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.hints import Location
 from embfit.model import Encoder, EncoderTeacher, Teacher, load_teacher
 from embfit.model.precision import Precision
+from embfit.type_hints import Location
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Encoders and cross-encoders on transformers: how they read text, their folders, and the engines that run them."""
 
-from embfit.model.any_encoder import encoder_at
+from embfit.model.auto_encoder import encoder_at
 from embfit.model.bi_encoder import BiEncoder
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.embed import embed, tokenized, tokenized_for_pairs

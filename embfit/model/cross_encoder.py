@@ -14,9 +14,9 @@ from embfit.errors import UserError
 from embfit.model.fingerprint import model_fingerprint
 from embfit.model.layers import evaluating, score_in_fp32, without_cache
 from embfit.model.loading import DEFAULT_LENGTH, Weights, positions
-from embfit.model.pairs import TextPairs, read_template
 from embfit.model.precision import Precision, autocast, choose_device, default_token_budget, uses_bf16
 from embfit.model.settings import PairSettings
+from embfit.model.text_pairs import TextPairs, read_template
 from embfit.progress import progress
 from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from embfit.cluster import current_cluster
 from embfit.model.cross_encoder import CrossEncoder
+from embfit.model.distributed_encoding import encode_spread
 from embfit.model.encoder import Encoder, Kind
 from embfit.model.encoding import MATRIX, check_written, new_matrix
 from embfit.model.fingerprint import tokenizer_fingerprint
-from embfit.model.shared_encoding import SHARED_FROM, encode_shared
-from embfit.model.spread_encoding import encode_spread
+from embfit.model.multiprocess_encoding import SHARED_FROM, encode_shared
 from embfit.records import Collection, Embeddings
 from embfit.store import Store, digest
 from embfit.tokens import Tokens

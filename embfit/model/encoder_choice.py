@@ -15,7 +15,6 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.model.back_ends.choice import BackEndChoice, choose_back_end
 from embfit.model.encoder import Encoder
 from embfit.model.folder import holds_cross_encoder
@@ -26,6 +25,7 @@ from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Attention
 from embfit.model.trainable import TrainedParts, check_trainable, trainable
 from embfit.store import Store
+from embfit.type_hints import Location
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from embfit.index.inner_products import best_matches
-from embfit.index.words import is_within_word
+from embfit.index.terms import is_within_word
 from embfit.model.late_interaction import Spans
 from embfit.records import MatchedWords, WordMatch
 from embfit.vectors import Vectors

@@ -9,13 +9,13 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from embfit.errors import UserError
-from embfit.hints import Location
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder_choice import EncoderChoice
 from embfit.model.loading import Weights
 from embfit.model.precision import Precision
 from embfit.model.settings import Attention
 from embfit.records import Seed
+from embfit.type_hints import Location
 
 
 @dataclass(frozen=True)

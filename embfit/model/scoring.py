@@ -16,7 +16,7 @@ import numpy as np
 from embfit.atomic_files import replacing
 from embfit.cluster import current_cluster
 from embfit.model.cross_encoder import CrossEncoder
-from embfit.model.spread_scoring import score_spread
+from embfit.model.distributed_scoring import score_spread
 from embfit.records import Collection
 from embfit.store import Store
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
-from embfit.model.any_encoder import encoder_at
+from embfit.model.auto_encoder import encoder_at
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.encoder_teacher import EncoderTeacher
 from embfit.model.folder import has_classification_head

@@ -71,7 +71,7 @@ def _system(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what rooms put into facts (NumPy numbers, paths, tuples) into JSON values; NaN becomes null."""
+    """Turn what tasks put into facts (NumPy numbers, paths, tuples) into JSON values; NaN becomes null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -12,7 +12,7 @@ from embfit.evaluator.power import POWER, deviation_of, queries_needed
 from embfit.evaluator.significance import FEWEST
 from embfit.records import Comparison, Evaluation, Report
 from embfit.report.findings import headline, outcome, same_pair
-from embfit.report.wording import count, metric_label, plain, signed, untold
+from embfit.report.formatting import count, metric_label, plain, signed, untold
 
 Action: TypeAlias = Literal["ship", "wait", "judge"]
 

@@ -1,11 +1,11 @@
-"""What a room counted, as lines of name and value that a person reads."""
+"""What a part of a run counted, as lines of name and value that a person reads."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from embfit.compose.origins import leaves
+from embfit.compose.value_origins import leaves
 
 
 def fact_rows(facts: Mapping[str, Any], drawn: Collection[str] = ()) -> list[tuple[str, str]]:

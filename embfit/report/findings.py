@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embfit.records import Comparison, Evaluation, Report
-from embfit.report.wording import probability
+from embfit.report.formatting import probability
 
 LEVEL = 0.05  # p below it is called significant
 

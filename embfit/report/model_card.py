@@ -11,7 +11,7 @@ import yaml
 
 from embfit.atomic_files import write_text
 from embfit.records import Comparison, Report
-from embfit.report.wording import certainty
+from embfit.report.formatting import certainty
 from embfit.version import __version__
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.records import Collection, Report
-from embfit.report import glossary, wording
+from embfit.report import formatting, glossary
 from embfit.report.decision import decide
 from embfit.report.findings import deciding_p, outcome
 from embfit.report.sections import sections
@@ -77,16 +77,16 @@ def _environment() -> Environment:
     environment = template_environment("report")
     environment.globals["meaning"] = glossary.MEANINGS
     environment.filters |= {
-        "metric": wording.metric_label,
+        "metric": formatting.metric_label,
         "definition": glossary.definition,
-        "plain": wording.plain,
-        "signed": wording.signed,
-        "count": wording.count,
-        "interval": wording.interval,
-        "probability": wording.probability,
-        "duration": wording.duration,
-        "breakable": wording.breakable,
-        "deciding": lambda found: wording.probability(deciding_p(found)),
+        "plain": formatting.plain,
+        "signed": formatting.signed,
+        "count": formatting.count,
+        "interval": formatting.interval,
+        "probability": formatting.probability,
+        "duration": formatting.duration,
+        "breakable": formatting.breakable,
+        "deciding": lambda found: formatting.probability(deciding_p(found)),
         "outcome": lambda found: outcome(found).replace(" ", "-"),
     }
     return environment

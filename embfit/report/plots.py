@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from embfit.records import Comparison
 from embfit.report.drawing import FAINT, GAIN, INK, LOSS, SOFT, STROKES, SYSTEMS, draw
-from embfit.report.wording import metric_label
+from embfit.report.formatting import metric_label
 
 MARKS = ("o", "s", "^", "D", "v", "P")
 

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from embfit.report.wording import bounds, count, interval, metric_label, plain, signed, untold
+from embfit.report.formatting import bounds, count, interval, metric_label, plain, signed, untold
 
 MANY = 100_000  # queries: beyond it, how many no longer matters
 

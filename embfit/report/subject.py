@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.records import Collection, Comparison, Evaluation, Report
 from embfit.report.findings import headline
 

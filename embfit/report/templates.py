@@ -5,16 +5,16 @@ from __future__ import annotations
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
-def template_environment(*rooms: str) -> Environment:
+def template_environment(*packages: str) -> Environment:
     """Return an environment that finds templates in some folders of the package, the first of them first.
 
     Values are escaped for HTML, and a name that a template uses and nobody gives is an error.
 
     Args:
-        rooms: the folders, such as `report`; what all pages share lies there.
+        packages: the folders, such as `report`; what all pages share lies there.
     """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("embfit", room) for room in rooms]),
+        loader=ChoiceLoader([PackageLoader("embfit", package) for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

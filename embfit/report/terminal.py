@@ -16,9 +16,9 @@ from rich.text import Text
 from embfit.records import Evaluation, Report
 from embfit.report.decision import decide
 from embfit.report.findings import efficient, evidence, headline, index_costs, pairs, same_pair
+from embfit.report.formatting import count, interval, metric_label, plain, probability, signed
 from embfit.report.production import production_sentences, production_table
 from embfit.report.verdict import verdict
-from embfit.report.wording import count, interval, metric_label, plain, probability, signed
 
 
 def print_table(report: Report, console: Console | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from embfit.evaluator.comparison import ALL, compare
 from embfit.records import Comparison, Evaluation, Report
 from embfit.report.findings import LEVEL, deciding_p, evidence, headline, outcome, same_pair
-from embfit.report.wording import bounds, certainty, count, metric_label, plain, signed
+from embfit.report.formatting import bounds, certainty, count, metric_label, plain, signed
 
 SAMPLES = 10_000  # of a test that the report does not hold
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from embfit.report.formatting import cut_at_word
 from embfit.report.templates import template_environment
-from embfit.report.wording import cut_at_word
 from embfit.store import digest
 
 Kind: TypeAlias = Literal["review", "judge"]

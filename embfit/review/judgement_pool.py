@@ -14,9 +14,9 @@ from pathlib import Path
 from embfit.data.trec import read_run
 from embfit.errors import UserError
 from embfit.evaluator.judging import judged_by
-from embfit.nearest import nearest
 from embfit.records import Collection, Qrels, Ranking
 from embfit.review.run_data import RunData
+from embfit.suggestions import nearest
 
 RANKINGS = "rankings"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from embfit.index.lexical import Language, word_splitter
-from embfit.index.words import words
+from embfit.index.terms import words
 
 
 class WordMatcher:

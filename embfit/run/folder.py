@@ -25,9 +25,9 @@ from filelock import FileLock, Timeout
 
 from embfit.atomic_files import write_text
 from embfit.compose.command_line import typed
-from embfit.compose.origins import Origins
 from embfit.compose.targets import MissingTargetError
 from embfit.compose.tasks import TaskDeclaration, declaration
+from embfit.compose.value_origins import Origins
 from embfit.errors import ConfigError, is_disk_full
 from embfit.run.exit_status import exit_status
 from embfit.run.record import read_state, read_status, seconds_spent

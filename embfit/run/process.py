@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from embfit.compose.build import bind_task, make
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.run.console import listen
 from embfit.run.devices import devices_of
 from embfit.run.folder import RunFolder

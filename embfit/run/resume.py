@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from embfit.compose.command_line import key_and_value, typed
-from embfit.compose.origins import Origins, leaves
+from embfit.compose.value_origins import Origins, leaves
 from embfit.errors import ConfigError, first_line
 from embfit.run.record import read_state
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from embfit.server import bodies
-from embfit.server.call import Call
-from embfit.server.refusals import TYPES, Refusal
+from embfit.server import schemas
+from embfit.server.errors import TYPES, Refusal
+from embfit.server.request import Call
 from embfit.server.routes import embeddings, search, status
 from embfit.server.service import Service
 from embfit.server.transport import Transport
@@ -42,25 +42,25 @@ def make_application(service: Service) -> FastAPI:
 
 
 def _add_routes_that_compute(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/embeddings", **_answers(bodies.EmbeddingsAnswer, 400, 404, 412, 413, 429, 500, 503))
+    @app.post("/v1/embeddings", **_answers(schemas.EmbeddingsAnswer, 400, 404, 412, 413, 429, 500, 503))
     @app.post("/embeddings", include_in_schema=False)
-    async def embed(asked: bodies.EmbeddingsRequest, request: Request) -> Response:
+    async def embed(asked: schemas.EmbeddingsRequest, request: Request) -> Response:
         """Embed texts, as OpenAI's API does."""
         return await embeddings.embeddings(service, Call.of(request), asked)
 
-    @app.post("/v1/search", **_answers(bodies.SearchAnswer, 400, 404, 412, 413, 429, 500, 503))
-    async def find(asked: bodies.SearchRequest, request: Request) -> Response:
+    @app.post("/v1/search", **_answers(schemas.SearchAnswer, 400, 404, 412, 413, 429, 500, 503))
+    async def find(asked: schemas.SearchRequest, request: Request) -> Response:
         """Find the best documents of a query, or of several."""
         return await search.search(service, Call.of(request), asked)
 
-    @app.post("/v1/rerank", **_answers(bodies.RerankAnswer, 400, 404, 412, 413, 429, 500, 503))
+    @app.post("/v1/rerank", **_answers(schemas.RerankAnswer, 400, 404, 412, 413, 429, 500, 503))
     @app.post("/rerank", include_in_schema=False)
-    async def rerank(asked: bodies.RerankRequest, request: Request) -> Response:
+    async def rerank(asked: schemas.RerankRequest, request: Request) -> Response:
         """Order documents by how well they answer a query, as Jina's and Cohere's APIs do."""
         return await search.rerank(service, Call.of(request), asked)
 
-    @app.post("/tokenize", **_answers(bodies.TokenizeAnswer, 400, 404, 412, 413))
-    async def tokenize(asked: bodies.TokenizeRequest, request: Request) -> Response:
+    @app.post("/tokenize", **_answers(schemas.TokenizeAnswer, 400, 404, 412, 413))
+    async def tokenize(asked: schemas.TokenizeRequest, request: Request) -> Response:
         """Show the tokens of texts, as the model reads them."""
         return await embeddings.tokenize(service, Call.of(request), asked)
 
@@ -71,7 +71,7 @@ def _add_routes_about_the_server(app: FastAPI, service: Service) -> None:
         """Return the search page."""
         return status.page()
 
-    @app.get("/v1/models", **_answers(bodies.ModelsAnswer))
+    @app.get("/v1/models", **_answers(schemas.ModelsAnswer))
     async def models(request: Request) -> Response:
         """List the names that requests may give."""
         return status.models(Call.of(request))
@@ -81,12 +81,12 @@ def _add_routes_about_the_server(app: FastAPI, service: Service) -> None:
         """Say what answers, and the limits of requests."""
         return status.about(service, Call.of(request))
 
-    @app.get("/health", **_answers(bodies.State, 503))
+    @app.get("/health", **_answers(schemas.State, 503))
     async def health() -> Response:
         """Say that the process and the model's thread work."""
         return status.health(service)
 
-    @app.get("/ready", **_answers(bodies.State, 503))
+    @app.get("/ready", **_answers(schemas.State, 503))
     async def ready() -> Response:
         """Say that requests are taken."""
         return status.ready(service)
@@ -99,7 +99,7 @@ def _add_routes_about_the_server(app: FastAPI, service: Service) -> None:
 
 def _answers(answer: type[BaseModel] | Any, *refusals: int) -> dict[str, Any]:
     """Return what a route's schema says: its answer, and the errors that it may have besides those of all routes."""
-    errors = {code: {"model": bodies.ErrorAnswer, "description": TYPES[code]} for code in (401, 408, *refusals)}
+    errors = {code: {"model": schemas.ErrorAnswer, "description": TYPES[code]} for code in (401, 408, *refusals)}
     return {"responses": {200: {"model": answer}, **errors}, "response_model": None}
 
 

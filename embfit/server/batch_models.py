@@ -10,7 +10,7 @@ import numpy as np
 
 from embfit.model import CrossEncoder, Encoder
 from embfit.model.encoder import Kind
-from embfit.model.pairs import TextPairs
+from embfit.model.text_pairs import TextPairs
 from embfit.tokens import Tokens, concatenate
 from embfit.vectors import Vectors
 

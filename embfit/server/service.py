@@ -22,10 +22,10 @@ from embfit.model.encoder import Kind
 from embfit.model.precision import choose_device, default_token_budget
 from embfit.server.batch_models import PairBatches, split
 from embfit.server.batching import Batcher, BatchFacts, BatchModel, Job, QueueFullError, StoppedError, TextError
-from embfit.server.call import Call
-from embfit.server.following import Follower, LiveBundle
+from embfit.server.errors import Refusal, overloaded, too_large
+from embfit.server.live_version import Follower, LiveBundle
 from embfit.server.metrics import Metrics
-from embfit.server.refusals import Refusal, overloaded, too_large
+from embfit.server.request import Call
 from embfit.server.settings import ServerSettings
 from embfit.server.shadow import ShadowComparison
 from embfit.store import Store

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from embfit.errors import ConfigError
-from embfit.hints import Location
+from embfit.type_hints import Location
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from embfit.server.batch_models import split
 from embfit.server.batching import Batcher, QueueFullError, StoppedError
-from embfit.server.following import LiveBundle
+from embfit.server.live_version import LiveBundle
 from embfit.server.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from embfit.server.call import KEY, Call
-from embfit.server.refusals import Refusal, too_large
+from embfit.server.errors import Refusal, too_large
+from embfit.server.request import KEY, Call
 from embfit.server.service import Service
 
 log = logging.getLogger(__name__)

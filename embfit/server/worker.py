@@ -15,7 +15,7 @@ from pathlib import Path
 
 from embfit.bundle import BundleVersions
 from embfit.run.console import listen
-from embfit.server.running import make_server, run
+from embfit.server.lifecycle import make_server, run
 from embfit.server.service import Service
 from embfit.server.settings import ServerSettings
 from embfit.server.workers import WorkerJob

@@ -24,8 +24,8 @@ from typing import Any
 from embfit.bundle import BundleVersions
 from embfit.errors import UserError
 from embfit.run.child_process import ChildProcess
+from embfit.server.lifecycle import url
 from embfit.server.metrics import SHARED, forget_process
-from embfit.server.running import url
 from embfit.server.settings import ServerSettings
 from embfit.store import Store
 

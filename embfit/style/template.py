@@ -16,7 +16,7 @@ from pathlib import Path
 
 from embfit.compose.search_path import added_sources, house
 from embfit.errors import UserError
-from embfit.nearest import suggestion
+from embfit.suggestions import suggestion
 
 GROUP = "style"  # the folder beside a style's YAML
 PLACEHOLDERS = ("count", "document", "examples", "label", "language")

@@ -45,7 +45,7 @@ class DefaultComparison:
     @property
     def sentence(self) -> str:
         """The comparison in one line."""
-        from embfit.report.wording import certainty
+        from embfit.report.formatting import certainty
 
         seeds = "one seed"
         if len(self.by_seed) > 1:

@@ -23,10 +23,10 @@ from embfit.compose.command_line import key_and_value, refuse_ignored
 from embfit.compose.composition import compose, overrides_of
 from embfit.compose.hydra_errors import readable_errors
 from embfit.compose.loader import Loader
-from embfit.compose.origins import COMMAND_LINE, Origins
 from embfit.compose.preflight import check_group
 from embfit.compose.problems import refuse
 from embfit.compose.provenance import trace
+from embfit.compose.value_origins import COMMAND_LINE, Origins
 from embfit.errors import ConfigError, UserError
 from embfit.launcher import InProcess
 from embfit.run.console import listen

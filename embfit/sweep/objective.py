@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from embfit.compose.origins import leaves
 from embfit.compose.problems import Problem
+from embfit.compose.value_origins import leaves
 from embfit.errors import ConfigError
-from embfit.nearest import suggestion
+from embfit.suggestions import suggestion
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from embfit.errors import UserError
-from embfit.nearest import nearest
 from embfit.run.record import read_record
+from embfit.suggestions import nearest
 from embfit.sweep.folder import SweepFolder
 from embfit.sweep.job import Result, SweepJob
 from embfit.sweep.jobs import Jobs

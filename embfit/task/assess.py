@@ -17,7 +17,7 @@ from torch import nn
 from embfit.assess.advice import conclude
 from embfit.assess.candidates import ModelCandidate, measure_candidate
 from embfit.assess.chunking import compare_chunks, piece_sizes
-from embfit.assess.labels import judgement_gaps
+from embfit.assess.label_quality import judgement_gaps
 from embfit.assess.late_interaction import weigh_late_interaction
 from embfit.assess.power import statistical_power
 from embfit.assess.vocabulary import vocabulary_coverage
@@ -25,19 +25,19 @@ from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem, evaluate_other
-from embfit.hints import ChosenBy, Location
 from embfit.model import Encoder, LateInteractionEncoder, Pretrained, encoder_at, tokenized
 from embfit.model.late_interaction_folder import holds_late_interaction
+from embfit.model.latest_run import newest_encoder
 from embfit.model.location import find_model
-from embfit.model.newest import newest_encoder
 from embfit.records import Collection, Evaluation, Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
-from embfit.task.facts import count_truncated, describe, warn_of_language, warn_of_sources
-from embfit.task.parts import Data, EmbeddingLoss, Miner
+from embfit.task.data_facts import count_truncated, describe, warn_of_language, warn_of_sources
+from embfit.task.protocols import Data, EmbeddingLoss, Miner
+from embfit.task.reporting import REPORT, close
 from embfit.training import Training
+from embfit.type_hints import ChosenBy, Location
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

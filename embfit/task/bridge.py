@@ -21,7 +21,6 @@ from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.evaluator.metrics import answerable
 from embfit.evaluator.systems import EvaluationContext, evaluate_encoder
-from embfit.hints import ChosenBy
 from embfit.index import DatabaseIndex
 from embfit.index.protocol import KeepsVectors
 from embfit.model import Encoder, Kind, Pretrained, embed
@@ -32,9 +31,10 @@ from embfit.records import Collection, Evaluation, Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
-from embfit.task.facts import describe
-from embfit.task.parts import Data
+from embfit.task.data_facts import describe
+from embfit.task.protocols import Data
+from embfit.task.reporting import REPORT, close
+from embfit.type_hints import ChosenBy
 
 log = logging.getLogger(__name__)
 

@@ -15,19 +15,19 @@ import numpy as np
 from embfit.evaluator.reranking import rerank
 from embfit.evaluator.systems import EvaluationContext
 from embfit.evaluator.systems.reranked import reranking_on_dev
-from embfit.hints import ChosenBy
 from embfit.model import CrossEncoder, EncoderChoice, save_cross_encoder, score_pairs
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
 from embfit.model.teacher import FOLDS, write_assignment
 from embfit.records import Evaluation, Report, TrainingSet
 from embfit.report.model_card import write_card
 from embfit.run.folder import RunFolder
-from embfit.task.closing import Usage
-from embfit.task.parts import ListLoss
+from embfit.task.protocols import ListLoss
+from embfit.task.reporting import Usage
 from embfit.task.train_once import train_once
 from embfit.task.trainee import Fitting, Measured
 from embfit.training import Fit, ListTraining
 from embfit.training.folds import folds_of
+from embfit.type_hints import ChosenBy
 
 log = logging.getLogger(__name__)
 

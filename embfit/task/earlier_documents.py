@@ -21,7 +21,7 @@ from embfit.bundle.changes import DocumentChanges
 from embfit.generator.generated import GeneratedQuery, Generates
 from embfit.generator.plan import SourceDocument
 from embfit.generator.written import journals_of
-from embfit.report.wording import count
+from embfit.report.formatting import count
 from embfit.run.folder import RunFolder
 from embfit.store import Store, digest
 

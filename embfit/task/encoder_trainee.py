@@ -14,9 +14,9 @@ from embfit.model import BiEncoder, Encoder, EncoderChoice, encoder_at, frozen, 
 from embfit.records import Report
 from embfit.report.model_card import write_card
 from embfit.run.folder import RunFolder
-from embfit.task import facts
-from embfit.task.closing import Usage
-from embfit.task.parts import EmbeddingLoss
+from embfit.task import data_facts
+from embfit.task.protocols import EmbeddingLoss
+from embfit.task.reporting import Usage
 from embfit.task.train_once import train_once
 from embfit.task.trainee import Fitting, Measured
 from embfit.training import Fit, Training
@@ -65,14 +65,14 @@ class EncoderTrainee:
             UserError: it cannot be loaded, or has not the parts that are to be trained.
         """
         encoder = context.encoder
-        facts.warn_of_language(encoder, context.collection, context.store)
+        data_facts.warn_of_language(encoder, context.collection, context.store)
         self.model.check(encoder)
         self.training.check_loss(encoder, self.loss)
         return encoder
 
     def count_truncated(self, encoder: Encoder, context: EvaluationContext) -> Mapping[str, int]:
         """Return how many documents and queries are longer than what the encoder reads, and say so."""
-        return facts.count_truncated(encoder, context.collection, context.store)
+        return data_facts.count_truncated(encoder, context.collection, context.store)
 
     def measure_before(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:
         """Measure the encoder as it is."""

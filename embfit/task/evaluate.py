@@ -16,9 +16,9 @@ from embfit.records import Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
-from embfit.task.facts import count_truncated, describe, warn_of_language, warn_of_sources
-from embfit.task.parts import Data
+from embfit.task.data_facts import count_truncated, describe, warn_of_language, warn_of_sources
+from embfit.task.protocols import Data
+from embfit.task.reporting import REPORT, close
 
 
 @task(outputs=REPORT, spreads=True)

@@ -13,10 +13,10 @@ from embfit.bundle.parquet import write_parquet
 from embfit.bundle.versions import split_version
 from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
-from embfit.hints import ChosenBy
 from embfit.model import Pretrained
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
+from embfit.type_hints import ChosenBy
 
 log = logging.getLogger(__name__)
 

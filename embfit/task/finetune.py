@@ -20,12 +20,12 @@ from embfit.review.decisions import read_decisions
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
 from embfit.task.cross_encoder_trainee import CrossEncoderTrainee
+from embfit.task.data_facts import can_validate, check_negatives, describe, warn_of_sources
 from embfit.task.encoder_trainee import EncoderTrainee
-from embfit.task.facts import can_validate, check_negatives, describe, warn_of_sources
 from embfit.task.generated_data import Generation, Writer
-from embfit.task.parts import Data, Miner, Teacher
+from embfit.task.protocols import Data, Miner, Teacher
+from embfit.task.reporting import REPORT, close
 from embfit.task.train_once import COSTLY, TRAINED
 from embfit.task.trainee import Fitting, trainee_of
 from embfit.teacher import NoTeacher

@@ -19,17 +19,17 @@ from embfit.generator.extractive import masked_documents
 from embfit.generator.generated import Estimate, Generates
 from embfit.generator.tally import describe_generation, why_none_is_kept
 from embfit.generator.written import chosen_documents, filter_queries, journals_of
-from embfit.hints import Having
 from embfit.model import EncoderChoice
 from embfit.records import Report
 from embfit.review.decisions import answers_of, apply_decisions, read_decisions
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
+from embfit.task.data_facts import describe
 from embfit.task.earlier_documents import EarlierDocuments
-from embfit.task.facts import describe
-from embfit.task.parts import Data
+from embfit.task.protocols import Data
+from embfit.task.reporting import REPORT, close
+from embfit.type_hints import Having
 
 log = logging.getLogger(__name__)
 

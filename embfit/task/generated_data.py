@@ -19,15 +19,15 @@ from embfit.generator.plan import SourceDocument
 from embfit.generator.tally import describe_generation, why_none_is_kept
 from embfit.generator.training_queries import held_out_documents, with_queries, without_documents
 from embfit.generator.written import WrittenQueries, chosen_documents, filter_queries, journals_of
-from embfit.hints import Having
 from embfit.miner.miner import Mines, MinesWithScores
 from embfit.model import Encoder
 from embfit.records import Collection, Qrels, TrainingSet
-from embfit.report.wording import count
+from embfit.report.formatting import count
 from embfit.review.decisions import Decisions, answers_of, apply_decisions
 from embfit.run.folder import RunFolder
 from embfit.store import Store
 from embfit.task.earlier_documents import EarlierDocuments
+from embfit.type_hints import Having
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from embfit.records import Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
-from embfit.task.facts import describe
-from embfit.task.parts import Data
+from embfit.task.bundle_version import make_version
+from embfit.task.data_facts import describe
+from embfit.task.protocols import Data
+from embfit.task.reporting import REPORT, close
 from embfit.task.trained_dims import trained_dims
-from embfit.task.version import make_version
 
 log = logging.getLogger(__name__)
 

@@ -12,15 +12,15 @@ from embfit.compose.tasks import task
 from embfit.errors import UserError
 from embfit.miner import closest_examples, write_negatives
 from embfit.miner.export_formats import ExportFormat
-from embfit.miner.hidden_positives import estimate
+from embfit.miner.false_negative_estimate import estimate
 from embfit.model import Encoder, EncoderChoice
 from embfit.records import Collection, Report, Seed
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
-from embfit.task.facts import describe
-from embfit.task.parts import Data, Miner
+from embfit.task.data_facts import describe
+from embfit.task.protocols import Data, Miner
+from embfit.task.reporting import REPORT, close
 
 log = logging.getLogger(__name__)
 

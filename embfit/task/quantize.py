@@ -24,9 +24,9 @@ from embfit.model.lora import has_adapter, merge
 from embfit.records import Collection, Comparison, Report
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close
-from embfit.task.facts import describe
-from embfit.task.parts import Data
+from embfit.task.data_facts import describe
+from embfit.task.protocols import Data
+from embfit.task.reporting import REPORT, close
 from embfit.tokens import Tokens, concatenate
 from embfit.vectors import Vectors, unit_length
 

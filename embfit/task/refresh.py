@@ -26,16 +26,16 @@ from embfit.records import Collection, Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import REPORT, close, print_places
-from embfit.task.facts import describe
+from embfit.task.bundle_version import make_version
+from embfit.task.data_facts import describe
 from embfit.task.finetune import finetune
 from embfit.task.generated_data import Writer
-from embfit.task.parts import Data, EmbeddingLoss, Miner, Teacher
+from embfit.task.protocols import Data, EmbeddingLoss, Miner, Teacher
 from embfit.task.refresh_plan import RefreshPlan, Train, plan_refresh
 from embfit.task.refresh_queries import TrainedOn
+from embfit.task.reporting import REPORT, close, print_places
 from embfit.task.train_once import COSTLY, TRAINED
 from embfit.task.trained_dims import trained_dims
-from embfit.task.version import make_version
 from embfit.training import Training
 
 if TYPE_CHECKING:

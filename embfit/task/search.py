@@ -16,14 +16,14 @@ from embfit.compose.tasks import task
 from embfit.errors import ConfigError, UserError
 from embfit.index import ExactIndex
 from embfit.model import Encoder, EncoderChoice, LateInteractionEncoder, embed, encoder_at
+from embfit.model.latest_run import newest_encoder
 from embfit.model.matched_words import match_words
-from embfit.model.newest import newest_encoder
 from embfit.records import Collection, MatchedWords
 from embfit.report.snippets import part, snippet
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.parts import Data
+from embfit.task.protocols import Data
 
 log = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ def serve(bundle: BundleSettings, server: ServerSettings, store: Store, run: Run
         UserError: the bundle, or the reranker, cannot be opened.
     """
     try:
-        from embfit.server.running import listen, make_server
-        from embfit.server.running import run as answer
+        from embfit.server.lifecycle import listen, make_server
+        from embfit.server.lifecycle import run as answer
         from embfit.server.service import Service
         from embfit.server.workers import Workers
     except ModuleNotFoundError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from torch import nn
 
-from embfit.compose.suitability import accepts
+from embfit.compose.compatibility import accepts
 from embfit.compose.targets import type_hints
 from embfit.errors import ConfigError
 from embfit.evaluator.systems import EvaluationContext
@@ -22,7 +22,7 @@ from embfit.model import Encoder, EncoderChoice
 from embfit.records import Evaluation, Report, TrainingSet
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.closing import Usage
+from embfit.task.reporting import Usage
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

@@ -1,7 +1,7 @@
 """Models that are trained on a fine-tuning's own pairs first, to give the scores that its encoder learns from."""
 
 from embfit.teacher.cross_encoder import CrossEncoderTeacher
-from embfit.teacher.nothing import NoTeacher
+from embfit.teacher.no_teacher import NoTeacher
 from embfit.teacher.trained import Teaches, TrainedTeacher
 
 __all__ = ["CrossEncoderTeacher", "NoTeacher", "Teaches", "TrainedTeacher"]

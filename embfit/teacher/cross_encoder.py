@@ -24,7 +24,6 @@ from embfit.evaluator.judging import judge
 from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.systems import EvaluationContext
 from embfit.evaluator.systems.reranked import reranking_on_dev
-from embfit.hints import Having, Location
 from embfit.model import CrossEncoder, load_teacher, save_cross_encoder
 from embfit.model.precision import Precision
 from embfit.model.pretrained_cross_encoder import PretrainedCrossEncoder
@@ -37,6 +36,7 @@ from embfit.teacher.trained import TrainedTeacher
 from embfit.training import ListTraining
 from embfit.training.batches import ExampleArrays
 from embfit.training.folds import folds_of
+from embfit.type_hints import Having, Location
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

@@ -14,7 +14,6 @@ from pydantic import Field
 from torch import nn
 
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.loss import Matryoshka
 from embfit.model import Encoder, Kind, embed, tokenized
 from embfit.records import DevQuality, TrainingSet
@@ -27,6 +26,7 @@ from embfit.training.grouping import Batching, ByDocument, BySource, Grouping, R
 from embfit.training.guide import Guide, make_guide
 from embfit.training.remining import Remining
 from embfit.training.settings import TrainingSettings
+from embfit.type_hints import Location
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

@@ -38,7 +38,7 @@ from embfit.evaluator.systems import evaluate_encoder
 from embfit.model.precision import uses_bf16
 from embfit.records import Collection, Qrels
 from embfit.store import Store
-from embfit.task.parts import Miner
+from embfit.task.protocols import Miner
 from embfit.training import Training
 
 FOLDS = 3

@@ -14,7 +14,7 @@ from minilm import MODEL
 
 from embfit.data import Beir
 from embfit.miner import DenseMiner
-from embfit.miner.hidden_positives import FalseNegatives, estimate
+from embfit.miner.false_negative_estimate import FalseNegatives, estimate
 from embfit.model import Encoder, Pretrained
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store

@@ -44,7 +44,7 @@ def run_once(folder: Path, overrides: Sequence[str]) -> None:
 def mean_and_interval(differences: np.ndarray) -> str:
     """Return `+0.0061 (+0.0023 to +0.0102)`: the mean of paired differences, and its 95 % interval by bootstrap."""
     from embfit.evaluator.significance import bootstrap_interval
-    from embfit.report.wording import interval, signed
+    from embfit.report.formatting import interval, signed
 
     return f"{signed(float(differences.mean()))} ({interval(bootstrap_interval(differences, 10_000, 0))})"
 

@@ -33,8 +33,8 @@ from torch import nn
 from embfit.loss import KL, Distillation, InfoNCE
 from embfit.miner import BlendMiner, BM25Miner, CrossEncoderMiner, DenseMiner, NoNegatives, RandomMiner, ScoredMiner
 from embfit.model.precision import Precision
-from embfit.report.wording import interval
-from embfit.task.parts import Miner
+from embfit.report.formatting import interval
+from embfit.task.protocols import Miner
 
 BASELINE = "none"
 NEGATIVES = 2

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from measuring import mean_and_interval, run_once
 
-from embfit.report.wording import signed
+from embfit.report.formatting import signed
 
 METRIC = "ndcg@10"
 COLUMNS = (

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 from measuring import run_once
 
-from embfit.report.wording import duration, interval, metric_label, plain, probability, signed
+from embfit.report.formatting import duration, interval, metric_label, plain, probability, signed
 
 SYSTEMS = (
     "task.systems=[base,tuned,bm25,hybrid,weighted]",

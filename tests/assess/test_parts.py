@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 
 from embfit.assess.candidates import measure_candidate
-from embfit.assess.labels import judgement_gaps
+from embfit.assess.label_quality import judgement_gaps
 from embfit.assess.power import statistical_power
 from embfit.assess.trial import Trial, estimate, time_training
 from embfit.assess.vocabulary import vocabulary_coverage

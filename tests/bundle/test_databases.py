@@ -15,7 +15,7 @@ from embfit.bundle import BundleVersions, Gates, open_bundle
 from embfit.bundle.promotion import Pruning, promote, prune, rollback
 from embfit.errors import ConfigError, UnavailableError, UserError
 from embfit.index import DatabaseIndex, ExactIndex, MilvusBuilder, PgvectorBuilder
-from embfit.index.databases import filling
+from embfit.index.databases import upload
 from embfit.index.databases.milvus import MilvusDatabase
 from embfit.index.databases.pgvector import PgvectorDatabase
 from embfit.model import Encoder
@@ -23,7 +23,7 @@ from tests.bundle.conftest import CHANGED, Make
 from tests.conftest import TEXTS
 from tests.index.databases.servers import milvus, pgvector
 from tests.server.conftest import serving, until
-from tests.server.test_following import QUERIES, expected, other
+from tests.server.test_live_version import QUERIES, expected, other
 from tests.server.test_server import together
 
 __all__ = ["milvus", "pgvector"]  # fixtures
@@ -157,7 +157,7 @@ def test_others_read_the_champion_by_sql(pgvector: PgvectorBuilder, versions: Bu
 def test_the_next_build_writes_only_what_is_missing(
     builder: Builder, versions: BundleVersions, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "BATCH", 5)
+    monkeypatch.setattr(upload, "BATCH", 5)
     kind = type(database_of(builder))
     added: list[int] = []
     add = kind.add

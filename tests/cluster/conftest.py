@@ -10,12 +10,12 @@ SMALL = {
     "embfit.model.encoder.default_token_budget": lambda device: 40,
     "embfit.model.cross_encoder.default_token_budget": lambda device: 120,
     "embfit.model.embed.SHARED_FROM": 1,
-    "embfit.model.spread_encoding.PART_TOKENS": 30,
-    "embfit.model.spread_encoding.SECONDS": 0.0,  # each part is noted at once
+    "embfit.model.distributed_encoding.PART_TOKENS": 30,
+    "embfit.model.distributed_encoding.SECONDS": 0.0,  # each part is noted at once
     "embfit.model.scoring.SPREAD_FROM": 1,
-    "embfit.model.spread_scoring.PART_TOKENS": 300,
+    "embfit.model.distributed_scoring.PART_TOKENS": 300,
     "embfit.index.exact.SPREAD_FROM": 1,
-    "embfit.index.spread_search.PART_VECTORS": 5,
+    "embfit.index.distributed_search.PART_VECTORS": 5,
 }
 """Batches of two or three texts, and parts of a batch or two."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from embfit.cluster import Do, RayCluster, Work, current_cluster
-from embfit.cluster.joined import Cluster, computing_on
+from embfit.cluster.connection import Cluster, computing_on
 from embfit.errors import UserError
 from embfit.model import embed
 from embfit.store import Store

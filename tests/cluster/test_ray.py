@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from embfit.cluster import RayCluster, current_cluster
-from embfit.cluster.joined import computing_on
+from embfit.cluster.connection import computing_on
 from embfit.cluster.ray_worker import import_ray
 from embfit.cluster.ray_workers import RayWorkers
 from embfit.errors import ConfigError, UserError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from embfit.cluster.joined import computing_on, current_cluster
+from embfit.cluster.connection import computing_on, current_cluster
 from embfit.errors import UserError
 from embfit.index.exact import ExactIndex
 from embfit.index.token_vectors import TokenIndex, TokenIndexing

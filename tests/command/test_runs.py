@@ -7,7 +7,7 @@ import yaml
 
 from embfit.app import main
 from embfit.command.run_difference import differences
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.errors import UserError
 from embfit.run.folder import RunFolder
 from embfit.run.record import find_runs, headline_of, read_record

@@ -1,6 +1,6 @@
 from embfit.compose.loader import make_loader
-from embfit.compose.origins import Layer
 from embfit.compose.provenance import trace
+from embfit.compose.value_origins import Layer
 
 
 def test_every_leaf_has_the_file_and_line_that_gave_it(house):

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from embfit.errors import UserError
 from embfit.index import BM25Index, index_words
-from embfit.index.words import search_terms, words
+from embfit.index.terms import search_terms, words
 from embfit.ragged import Ragged
 from embfit.records import Collection
 from embfit.store import Store

@@ -12,7 +12,7 @@ import pytest
 
 from embfit.app import main
 from embfit.launcher import Parallel, Slurm, worker
-from embfit.launcher.prepared import JOBS, PreparedJob
+from embfit.launcher.prepared_job import JOBS, PreparedJob
 from embfit.run.record import read_state
 from tests.compose.conftest import house  # noqa: F401
 from tests.launcher.fake_slurm import install

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from embfit.errors import UserError
 from embfit.model import CrossEncoder, Encoder, Pretrained, save_cross_encoder, save_encoder, score_pairs
 from embfit.model.loading import Weights
-from embfit.model.pairs import TextPairs
+from embfit.model.text_pairs import TextPairs
 from embfit.records import Collection
 from embfit.store import Store
 from tests.conftest import TEXTS, new_ranker

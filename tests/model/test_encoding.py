@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embfit.errors import UserError
-from embfit.model import Encoder, embed, encoding, shared_encoding
+from embfit.model import Encoder, embed, encoding, multiprocess_encoding
 from embfit.model import encoder as encoder_module
 from embfit.model.encoding import encode_into, new_matrix
 from embfit.records import Collection
@@ -97,7 +97,7 @@ def test_two_processes_make_the_same_matrix(
 ) -> None:
     # the other process's own budget is another, as on another device: it has no say
     whole = embed(make_encoder(), small_collection, "document", Store(tmp_path / "one")).vectors.rows
-    monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
+    monkeypatch.setattr(multiprocess_encoding, "SHARED_FROM", 1)
     encoder = make_encoder()
     encoder.further_devices = ("cpu",)
     store = Store(tmp_path / "two")
@@ -128,7 +128,7 @@ def test_a_row_without_a_vector_is_no_finished_matrix(
 ) -> None:
     encoder, store = make_encoder(), Store(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(shared_encoding, "plan_batches", lambda lengths, budget: [np.arange(5)])
+        patch.setattr(multiprocess_encoding, "plan_batches", lambda lengths, budget: [np.arange(5)])
         with pytest.raises(UserError, match=f"{len(TEXTS) - 5} of {len(TEXTS)} texts have no vector, .* row 5"):
             embed(encoder, small_collection, "document", store)
     matrix = embed(encoder, small_collection, "document", store).vectors.rows
@@ -139,7 +139,7 @@ def test_a_process_that_fails_is_named_and_nothing_is_lost(
     small_collection: Collection, make_encoder: Callable[..., Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
+    monkeypatch.setattr(multiprocess_encoding, "SHARED_FROM", 1)
     encoder, store = make_encoder(), Store(tmp_path)
     encoder.further_devices = ("nonsense",)
     with pytest.raises(UserError, match=r"process 1 of 2 failed while encoding: .*nonsense.*process-1\.txt"):
@@ -156,7 +156,7 @@ def test_a_process_that_the_system_kills_is_told_as_that(
         words.touch()
         return ChildProcess(subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]), words)
 
-    monkeypatch.setattr(shared_encoding, "SHARED_FROM", 1)
+    monkeypatch.setattr(multiprocess_encoding, "SHARED_FROM", 1)
     monkeypatch.setattr(ChildProcess, "start", start)
     encoder = make_encoder()
     encoder.further_devices = ("cpu",)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from embfit.errors import UserError
-from embfit.model import BiEncoder, Encoder, embed, encoding, shared_encoding
+from embfit.model import BiEncoder, Encoder, embed, encoding, multiprocess_encoding
 from embfit.model import encoder as encoder_module
 from embfit.records import Collection
 from embfit.store import Store
@@ -113,7 +113,7 @@ def test_a_text_without_its_vectors_is_named(
     token_vectors: TokenVectors, small_collection: Collection, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = np.array([row for row in range(len(TEXTS)) if row not in (4, 7)])
-    monkeypatch.setattr(shared_encoding, "plan_batches", lambda lengths, budget: [some])
+    monkeypatch.setattr(multiprocess_encoding, "plan_batches", lambda lengths, budget: [some])
     with pytest.raises(UserError, match=r"2 of 12 texts have no vector, .* row 4\)"):
         embed(token_vectors, small_collection, "document", store)
 

@@ -11,8 +11,8 @@ import pytest
 from embfit.app import main
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.loader import make_loader
-from embfit.compose.origins import COMMAND_LINE, Layer
 from embfit.compose.provenance import trace
+from embfit.compose.value_origins import COMMAND_LINE, Layer
 
 HERE = Path(__file__).parent
 PROJECTS = [HERE / "acme-legal", HERE / "globex-search"]

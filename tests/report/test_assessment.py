@@ -2,7 +2,7 @@ import re
 from html import unescape
 from typing import Any
 
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.report.page import page
 from embfit.report.sections.assessment import section
 from embfit.report.subject import Subject

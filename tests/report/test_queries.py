@@ -1,6 +1,6 @@
 import pytest
 
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.evaluator.metrics import answerable
 from embfit.report.sections import queries as module
 from embfit.report.sections.queries import explorer

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.evaluator.judging import judge
 from embfit.records import Ranking
 from embfit.report.sections.scores import read_scores, section

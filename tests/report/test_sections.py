@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embfit.compose.origins import Layer, Origins
+from embfit.compose.value_origins import Layer, Origins
 from embfit.evaluator.comparison import compare
 from embfit.evaluator.production import production_gap
 from embfit.report import sections as room

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from embfit.compose.command_line import quoted
-from embfit.compose.origins import Origins
+from embfit.compose.value_origins import Origins
 from embfit.errors import ConfigError
 from embfit.run.resume import read_run, resume_folder
 

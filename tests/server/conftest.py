@@ -15,7 +15,7 @@ import pytest
 
 from embfit.bundle import BundleVersions
 from embfit.server import ServerSettings
-from embfit.server.running import Server, listen, make_server, run, url
+from embfit.server.lifecycle import Server, listen, make_server, run, url
 from embfit.server.service import Service
 from tests.bundle.conftest import _published, make, versions
 

@@ -14,7 +14,7 @@ from embfit.bundle import BundleVersions
 from embfit.model import Encoder
 from tests.bundle.conftest import CHANGED, Make
 from tests.server.conftest import Served, serving, until
-from tests.server.test_following import QUERIES, other
+from tests.server.test_live_version import QUERIES, other
 from tests.server.test_server import together
 
 SWAPS, PARTS = 240, 4

@@ -15,7 +15,7 @@ from tests.bundle.conftest import CHANGED, Make
 from tests.report.test_in_a_browser import QUIET, browser
 from tests.server.conftest import Served, serving, until
 from tests.server.test_embeddings import error
-from tests.server.test_following import other
+from tests.server.test_live_version import other
 
 __all__ = ["browser"]  # a fixture
 

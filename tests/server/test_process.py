@@ -20,7 +20,7 @@ from embfit.bundle.promotion import promote, rollback
 from embfit.model import Encoder
 from tests.bundle.conftest import CHANGED, Make
 from tests.server.conftest import until
-from tests.server.test_following import QUERIES, expected, other
+from tests.server.test_live_version import QUERIES, expected, other
 from tests.server.test_server import together
 
 ANSWERS = re.compile(r"docs@\d+ answers at (\S+)")

@@ -14,7 +14,7 @@ import pytest
 from embfit.bundle import BundleVersions
 from embfit.errors import ConfigError
 from embfit.server import ServerSettings
-from embfit.server.running import listen
+from embfit.server.lifecycle import listen
 from tests.conftest import TEXTS
 from tests.server.conftest import Served, serving, until
 from tests.server.test_embeddings import error

@@ -21,13 +21,13 @@ import pytest
 from embfit.bundle import BundleVersions
 from embfit.errors import UserError
 from embfit.model import Encoder
-from embfit.server import ServerSettings, running, worker, workers
-from embfit.server.running import listen
+from embfit.server import ServerSettings, lifecycle, worker, workers
+from embfit.server.lifecycle import listen
 from embfit.server.workers import WorkerJob, Workers
 from embfit.store import Store
 from tests.bundle.conftest import CHANGED, Make
 from tests.server.conftest import until
-from tests.server.test_following import other
+from tests.server.test_live_version import other
 from tests.server.test_process import started
 from tests.server.test_server import together
 
@@ -156,13 +156,13 @@ def test_a_job_is_read_as_it_was_written() -> None:
 def test_a_worker_says_its_version_and_then_gives_signs_of_life(
     versions: BundleVersions, listening: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[running.Server] = []
+    made: list[lifecycle.Server] = []
 
-    def make_server(*given: Any) -> running.Server:
-        made.append(running.make_server(*given))
+    def make_server(*given: Any) -> lifecycle.Server:
+        made.append(lifecycle.make_server(*given))
         return made[0]
 
-    monkeypatch.setattr(running, "BEAT_SECONDS", 0)
+    monkeypatch.setattr(lifecycle, "BEAT_SECONDS", 0)
     monkeypatch.setattr(worker, "make_server", make_server)
     monkeypatch.setattr(worker, "listen", lambda: None)
     monkeypatch.setattr(worker, "_stop_when_left_alone", lambda: None)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from embfit.model import CrossEncoder, Encoder, Pretrained, save_cross_encoder, save_encoder
 from embfit.model.back_ends.static_int8 import GRAPH, RECORD
-from embfit.model.newest import newest_encoder
+from embfit.model.latest_run import newest_encoder
 from embfit.records import Collection
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder

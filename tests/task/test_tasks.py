@@ -255,7 +255,7 @@ def test_a_failure_after_training_does_not_train_again(command: list[str], monke
 
     monkeypatch.setattr(Training, "fit", counted)
     with monkeypatch.context() as patch:
-        patch.setattr("embfit.task.closing.write_report", full)
+        patch.setattr("embfit.task.reporting.write_report", full)
         assert main([*command, "run.dir=run"]) == 1
     assert main([*command, "run.dir=run", "seed=7"]) == 2  # it would take the place of the model
     assert main([*command, "run.dir=run"]) == 0

@@ -65,7 +65,7 @@ class UnreadableError(Exception):
     """A file is left out.
 
     Args:
-        reason: the key of `embfit.data.left_out_files.REASONS` that says why.
+        reason: the key of `embfit.data.skipped_files.REASONS` that says why.
         detail: what is known beside that.
     """
 

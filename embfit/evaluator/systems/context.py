@@ -25,9 +25,9 @@ from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 from embfit.errors import ConfigError
-from embfit.evaluator.hits import stored
 from embfit.evaluator.judging import Judging, judge, judgements, query_rows
 from embfit.evaluator.search import CorpusSearch
+from embfit.evaluator.stored_hits import stored
 from embfit.evaluator.subsets import by_training
 from embfit.index.protocol import Hits
 from embfit.model.encoder import Encoder

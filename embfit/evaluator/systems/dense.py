@@ -17,10 +17,9 @@ from embfit.evaluator.funnel import measure_funnel
 from embfit.evaluator.judging import FunnelSettings
 from embfit.evaluator.metrics import mean, per_query
 from embfit.evaluator.systems.context import EvaluationContext
-from embfit.hints import Location
 from embfit.index.exact import ExactIndex
 from embfit.index.protocol import Hits
-from embfit.model.any_encoder import encoder_at
+from embfit.model.auto_encoder import encoder_at
 from embfit.model.embed import embed
 from embfit.model.encoder import Encoder
 from embfit.model.encoder_choice import EncoderChoice
@@ -28,6 +27,7 @@ from embfit.model.fingerprint import frozen
 from embfit.model.late_interaction import LateInteractionEncoder
 from embfit.model.pooling import Pooling
 from embfit.records import Embeddings, Evaluation
+from embfit.type_hints import Location
 from embfit.vectors import Vectors
 
 READING = ("pooling", "query_prompt", "document_prompt", "max_length")

@@ -17,15 +17,15 @@ from embfit.evaluator.explaining import Explanation
 from embfit.evaluator.reranking import rerank
 from embfit.evaluator.systems.context import EvaluationContext
 from embfit.evaluator.systems.dense import evaluate_other
-from embfit.hints import Location
 from embfit.index.inner_products import pair_scores
 from embfit.index.protocol import Hits
 from embfit.index.token_vectors import TokenCandidates, TokenFormat, TokenIndexing, stored_token_index
 from embfit.model import LateInteraction, LateInteractionEncoder, embed, encoder_at, frozen
 from embfit.model.late_interaction_folder import holds_late_interaction
-from embfit.model.newest import newest_encoder
+from embfit.model.latest_run import newest_encoder
 from embfit.model.vector_scores import score_by_vectors
 from embfit.records import Evaluation
+from embfit.type_hints import Location
 from embfit.vectors import Vectors
 
 

@@ -17,11 +17,11 @@ from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.reranking import pairs_of, rerank
 from embfit.evaluator.systems.context import EvaluationContext
 from embfit.evaluator.validation import dev_quality
-from embfit.hints import Location
 from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.precision import by_pytorch
 from embfit.model.scoring import score_pairs
 from embfit.records import DevQuality, Evaluation
+from embfit.type_hints import Location
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Annotated
 from embfit.data.trec import check_unknown, read_run
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator.systems.context import EvaluationContext
-from embfit.hints import Location
 from embfit.records import Evaluation, Ranking
+from embfit.type_hints import Location
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from embfit.errors import UserError
 from embfit.index.databases.database import Database
-from embfit.index.databases.filling import fill, left_by_builds
+from embfit.index.databases.upload import fill, left_by_builds
 from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores

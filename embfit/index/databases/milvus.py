@@ -15,10 +15,10 @@ from pydantic import Field
 
 from embfit.credentials import check_address, read_key
 from embfit.errors import ConfigError, UnavailableError, UserError, first_line
-from embfit.hints import Location
 from embfit.index.databases.database import SEPARATOR, Description, metadata, refused
 from embfit.index.databases.database_index import DatabaseBuilder
 from embfit.index.protocol import NOTHING
+from embfit.type_hints import Location
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

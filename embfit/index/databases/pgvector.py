@@ -13,11 +13,11 @@ import pyarrow as pa
 from pydantic import Field
 
 from embfit.errors import ConfigError, UserError
-from embfit.hints import Location
 from embfit.index.databases.database import SEPARATOR, Description, metadata
 from embfit.index.databases.database_index import DatabaseBuilder
 from embfit.index.databases.postgres_connections import PostgresConnections
 from embfit.index.protocol import NOTHING
+from embfit.type_hints import Location
 
 if TYPE_CHECKING:
     from psycopg import Connection

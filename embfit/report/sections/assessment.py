@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from embfit.report.facts import fact_rows
+from embfit.report.formatting import duration, interval, metric_label, signed
 from embfit.report.subject import Subject
-from embfit.report.wording import duration, interval, metric_label, signed
 
 PLACE = 10
 

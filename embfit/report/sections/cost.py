@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from embfit.report.facts import shown
+from embfit.report.formatting import duration
 from embfit.report.subject import Subject
-from embfit.report.wording import duration
 
 PLACE = 120
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from embfit.evaluator.metrics import mean, per_query
 from embfit.records import Collection, Evaluation
-from embfit.report import plots, wording
+from embfit.report import formatting, plots
 from embfit.report.drawing import Plot
 from embfit.report.findings import same_pair
 from embfit.report.plots import PlotLine
@@ -29,7 +29,7 @@ def _differences(subject: Subject) -> Iterator[Plot]:
     if main is None:
         return
     before, after = (subject.systems[name].per_query[main.metric] for name in (main.a, main.b))
-    label = wording.metric_label(main.metric)
+    label = formatting.metric_label(main.metric)
     caption = (
         f"{label} by query, {main.b} − {main.a}: {main.wins:,} better, {main.ties:,} the same, {main.losses:,} worse"
     )
@@ -51,7 +51,7 @@ def _by_depth(subject: Subject) -> Iterator[Plot]:
             PlotLine(system, subject.places[system], _values(name, evaluation, subject.collection))
             for system, evaluation in subject.systems.items()
         ]
-        caption = f"{wording.LABELS[name]} by depth of the list"
+        caption = f"{formatting.LABELS[name]} by depth of the list"
         yield Plot(caption, plots.curves(caption, "k, documents read", lines))
 
 
@@ -63,7 +63,7 @@ def _by_dimensions(subject: Subject) -> Iterator[Plot]:
             PlotLine(e.system, subject.places[e.system], {dim: at.metrics[metric] for dim, at in e.dims.items()})
             for e in cut
         ]
-        caption = f"{wording.metric_label(metric)} by dimensions kept"
+        caption = f"{formatting.metric_label(metric)} by dimensions kept"
         yield Plot(caption, plots.curves(caption, "dimensions", lines))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from embfit.report import glossary
+from embfit.report.formatting import metric_label
 from embfit.report.subject import Subject
-from embfit.report.wording import metric_label
 
 PLACE = 125
 

@@ -11,8 +11,8 @@ import numpy as np
 from embfit.report import plots
 from embfit.report.drawing import Plot
 from embfit.report.facts import fact_rows
+from embfit.report.formatting import count
 from embfit.report.subject import Subject
-from embfit.report.wording import count
 
 PLACE = 100
 

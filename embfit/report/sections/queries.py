@@ -7,9 +7,9 @@ from typing import Any
 
 from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Evaluation, MatchedWords
+from embfit.report.formatting import cut_at_word
 from embfit.report.snippets import part, snippet
 from embfit.report.subject import Subject
-from embfit.report.wording import cut_at_word
 
 PLACE = 80
 

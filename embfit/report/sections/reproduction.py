@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embfit.compose.origins import COMMAND_LINE
+from embfit.compose.value_origins import COMMAND_LINE
 from embfit.report.subject import Subject
 
 PLACE = 130

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from embfit.report import plots, wording
+from embfit.report import formatting, plots
 from embfit.report.drawing import Plot
 from embfit.report.findings import efficient, index_costs
 from embfit.report.subject import Subject
@@ -29,7 +29,7 @@ def section(subject: Subject) -> dict[str, Any] | None:
 
 def _plot(name: str, funnel: Mapping[str, Any]) -> Plot:
     cheapest = funnel["cheapest"]
-    label = wording.metric_label(funnel["metric"])
+    label = formatting.metric_label(funnel["metric"])
     caption = (
         f"{name}: {label} by bytes of a document in memory; {cheapest['bytes_per_document']:,} bytes keep "
         f"{funnel['kept']:.0%} of the whole vectors' {label}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from embfit.evaluator.metrics import VALIDATION_METRIC
-from embfit.report import plots, wording
+from embfit.report import formatting, plots
 from embfit.report.drawing import Plot
 from embfit.report.facts import fact_rows
 from embfit.report.sections.cost import MEASURED
@@ -41,11 +41,11 @@ def _dev(subject: Subject) -> Iterator[Plot]:
         return
     measured = (name for name in subject.report.evaluations[0].metrics if name in history[0])
     metric = next(measured, VALIDATION_METRIC)  # a query adapter's validation measures that one alone
-    caption = f"{wording.metric_label(metric)} on the dev split; the dotted line is the step that was kept"
+    caption = f"{formatting.metric_label(metric)} on the dev split; the dotted line is the step that was kept"
     if change := subject.report.training.get("dev_change"):
         caption += (
-            f", {wording.signed(change['difference'], 3)} nDCG@10 against before training "
-            f"({wording.certainty(change['bounds'], 3)}, {wording.count(change['queries'], 'query', 'queries')})"
+            f", {formatting.signed(change['difference'], 3)} nDCG@10 against before training "
+            f"({formatting.certainty(change['bounds'], 3)}, {formatting.count(change['queries'], 'query', 'queries')})"
         )
     points = {int(entry["step"]): float(entry[metric]) for entry in history}
     yield Plot(caption, plots.series(caption, points, mark=subject.report.training.get("kept_step"), dots=True))

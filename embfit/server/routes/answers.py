@@ -9,8 +9,8 @@ import orjson
 from starlette.responses import Response
 
 from embfit.model.encoder import Kind
-from embfit.server.following import LiveBundle
-from embfit.server.refusals import Refusal
+from embfit.server.errors import Refusal
+from embfit.server.live_version import LiveBundle
 
 SUFFIXES: Mapping[str, Kind] = {"-query": "query", "-document": "document"}
 QUERY_NAMES = ("query", "search_query", "retrieval.query")

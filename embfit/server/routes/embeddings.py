@@ -7,11 +7,11 @@ import base64
 import numpy as np
 from starlette.responses import Response
 
-from embfit.server.bodies import EmbeddingsRequest, TokenizeRequest, listed
-from embfit.server.call import Call
-from embfit.server.following import LiveBundle
-from embfit.server.refusals import Refusal
+from embfit.server.errors import Refusal
+from embfit.server.live_version import LiveBundle
+from embfit.server.request import Call
 from embfit.server.routes.answers import asked_kind, json_answer, usage
+from embfit.server.schemas import EmbeddingsRequest, TokenizeRequest, listed
 from embfit.server.service import Service
 from embfit.tokens import Tokens
 

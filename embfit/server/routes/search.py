@@ -10,10 +10,10 @@ import numpy as np
 from starlette.responses import Response
 
 from embfit.bundle import Hit
-from embfit.server.bodies import RerankRequest, SearchRequest, listed
-from embfit.server.call import Call
-from embfit.server.refusals import Refusal, too_large
+from embfit.server.errors import Refusal, too_large
+from embfit.server.request import Call
 from embfit.server.routes.answers import asked_kind, json_answer, usage
+from embfit.server.schemas import RerankRequest, SearchRequest, listed
 from embfit.server.service import Service
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from embfit.server.call import Call
-from embfit.server.refusals import Refusal
+from embfit.server.errors import Refusal
+from embfit.server.request import Call
 from embfit.server.routes.answers import json_answer, names
 from embfit.server.service import Service
 from embfit.version import __version__

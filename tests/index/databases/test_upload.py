@@ -12,7 +12,7 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.index import ExactIndex, IndexInput, Publication
-from embfit.index.databases import filling
+from embfit.index.databases import upload
 from embfit.index.databases.database import Description
 from embfit.index.databases.database_index import DatabaseIndex, write_database_index
 from embfit.index.files import read_settings
@@ -90,7 +90,7 @@ class Memory:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "BATCH", 4)
+    monkeypatch.setattr(upload, "BATCH", 4)
 
 
 def publication(version: int, published: tuple[int, ...] = (), identity: str = "mine") -> Publication:

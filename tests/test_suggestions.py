@@ -1,4 +1,4 @@
-from embfit.nearest import nearest, suggestion
+from embfit.suggestions import nearest, suggestion
 
 
 def test_the_nearest_name():

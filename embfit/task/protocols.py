@@ -6,11 +6,11 @@ from typing import Annotated, Protocol, TypeAlias
 
 from torch import nn
 
-from embfit.hints import ChosenBy, Having
 from embfit.miner.miner import Mines
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.teacher import NoTeacher, Teaches
+from embfit.type_hints import ChosenBy, Having
 
 
 class Data(Protocol):

@@ -1,6 +1,6 @@
 import pytest
 
-from embfit.report.wording import (
+from embfit.report.formatting import (
     breakable,
     count,
     cut_at_word,

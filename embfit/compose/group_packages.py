@@ -1,8 +1,8 @@
 """Which code each group's YAMLs may name, and which settings of one group belong to another.
 
-`_target_` is code. A group names its own room, `embfit.<group>`; the exceptions stand here. The module of the object
-that is found decides, so a re-export is judged by where it comes from. This guards against accidents; it is no sandbox:
-running a pack is running its code.
+`_target_` is code. A group names code of its own package, `embfit.<group>`; the exceptions are listed here. The module
+of the object that is found decides, so a re-export is judged by where it comes from. This guards against accidents; it
+is no sandbox: running a pack is running its code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 WRITERS = ("embfit.generator", "embfit.style", "embfit.model")  # styles of queries, and adapters of what writes them
 
-OTHER_ROOMS = {
+OTHER_PACKAGES = {
     "generator": WRITERS,
     "evaluation": WRITERS,  # generator@evaluation
     "miner": ("embfit.miner", "embfit.model"),  # another encoder than the one in training may mine
@@ -51,14 +51,14 @@ NOT_THE_TRAINERS: Mapping[str, str | None] = {
 """Settings of Lightning's Trainer that embfit's training gives itself: the knob to turn instead, where there is one."""
 
 
-def room(group: str) -> tuple[str, ...]:
+def packages_of(group: str) -> tuple[str, ...]:
     """Return the modules that a group's YAMLs may name, packs left out."""
-    return OTHER_ROOMS.get(group, (f"embfit.{group}",))
+    return OTHER_PACKAGES.get(group, (f"embfit.{group}",))
 
 
-def lives_in(module: str, rooms: Iterable[str]) -> bool:
-    """Say whether a module is one of the rooms or inside one."""
-    return any(module == place or module.startswith(f"{place}.") for place in rooms)
+def lives_in(module: str, packages: Iterable[str]) -> bool:
+    """Say whether a module is one of the packages or inside one."""
+    return any(module == place or module.startswith(f"{place}.") for place in packages)
 
 
 def owned_elsewhere(path: str) -> str | None:

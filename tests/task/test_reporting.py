@@ -12,8 +12,8 @@ from embfit.compose.command_line import parse
 from embfit.evaluator.comparison import compare
 from embfit.records import Evaluation, Ranking, Report
 from embfit.run.folder import RunFolder
-from embfit.task import closing
-from embfit.task.closing import Usage, close
+from embfit.task import reporting
+from embfit.task.reporting import Usage, close
 from tests.conftest import make_collection
 
 COLLECTION = make_collection({"d": "text"}, {"q": "question"}, {})
@@ -47,7 +47,7 @@ def test_the_closing_command_can_be_copied(name: str, tmp_path: Path, capsys: py
 def test_what_is_not_to_be_shipped_is_to_be_tried(
     gain: float, label: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closing, "write_report", lambda *_: None)
+    monkeypatch.setattr(reporting, "write_report", lambda *_: None)
     base, tuned = (
         Evaluation(
             name, "test", {"mrr": value}, {"mrr": {f"q{n}": value for n in range(30)}}, {}, Ranking({}), {"queries": 30}

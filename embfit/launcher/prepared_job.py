@@ -79,7 +79,7 @@ class PreparedJob:
         Raises:
             Exception: whatever the task raises, after the run folder has recorded it.
         """
-        from embfit.compose.origins import Origins
+        from embfit.compose.value_origins import Origins
         from embfit.run.process import perform
 
         try:

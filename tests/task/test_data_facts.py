@@ -8,7 +8,7 @@ import pytest
 
 from embfit.model import Encoder
 from embfit.store import Store
-from embfit.task.facts import warn_of_language
+from embfit.task.data_facts import warn_of_language
 from tests.conftest import make_collection
 
 GERMAN = ("Wie kann ich mein Passwort in der App ändern?", "Der Hafen ist im Winter für kleine Boote geschlossen.")

@@ -11,7 +11,7 @@ import torch
 
 from embfit.cluster import Cluster, Do
 from embfit.model.cross_encoder import CrossEncoder
-from embfit.model.pairs import TextPairs
+from embfit.model.text_pairs import TextPairs
 from embfit.progress import progress
 
 PART_TOKENS = 1 << 17  # of a part: pairs are read by deeper models than texts

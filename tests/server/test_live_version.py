@@ -13,7 +13,7 @@ import pytest
 from embfit.bundle import Bundle, BundleVersions, open_bundle
 from embfit.bundle.promotion import Pruning, prune
 from embfit.model import Encoder
-from embfit.server.following import LiveBundle
+from embfit.server.live_version import LiveBundle
 from tests.bundle.conftest import CHANGED, Make, copy_version
 from tests.conftest import TEXTS
 from tests.server.conftest import Served, serving, until

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embfit.miner import BM25Miner, NoNegatives, closest_examples
-from embfit.miner.hidden_positives import FalseNegatives, estimate, hide
+from embfit.miner.false_negative_estimate import FalseNegatives, estimate, hide
 from embfit.model import Encoder
 from embfit.records import Collection, TrainingSet
 from embfit.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embfit.cluster.room import number_of_workers
+from embfit.cluster.capacity import number_of_workers
 from embfit.errors import UserError
 
 MACHINES = [{"CPU": 8.0, "GPU": 2.0, "memory": 32e9}, {"CPU": 3.0, "memory": 8e9}]

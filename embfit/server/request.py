@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from embfit.server.following import LiveBundle
+from embfit.server.live_version import LiveBundle
 
 KEY = "embfit.call"
 

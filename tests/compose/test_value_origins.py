@@ -1,6 +1,6 @@
 import pytest
 
-from embfit.compose.origins import Layer, Origins, leaves
+from embfit.compose.value_origins import Layer, Origins, leaves
 
 
 def test_a_later_layer_replaces_what_is_below_and_above():

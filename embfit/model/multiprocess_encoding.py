@@ -1,7 +1,7 @@
 """Encoding shared out among processes of this machine, one a device: the vectors are those that one process makes.
 
 Each takes every n-th batch of the first one's plan and writes its rows into the one matrix. Nothing is gathered, so the
-processes never talk to each other. `python -m embfit.model.shared_encoding JOB PART` is one of them.
+processes never talk to each other. `python -m embfit.model.multiprocess_encoding JOB PART` is one of them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _others(job: EncodingJob) -> Iterator[dict[int, ChildProcess]]:
     try:
         for part in range(1, len(job.devices)):
             words = job.folder / f"process-{part}.txt"
-            children[part] = ChildProcess.start("embfit.model.shared_encoding", [str(path), str(part)], words)
+            children[part] = ChildProcess.start("embfit.model.multiprocess_encoding", [str(path), str(part)], words)
         yield children
     finally:
         for child in children.values():

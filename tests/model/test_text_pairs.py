@@ -7,7 +7,7 @@ import pytest
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from embfit.model.pairs import TextPairs, longest_first, read_template
+from embfit.model.text_pairs import TextPairs, longest_first, read_template
 from embfit.tokens import tokenize
 from tests.conftest import TEXTS, new_tokenizer
 

@@ -1,7 +1,7 @@
 """Holds the classes that were chosen for a task to the task's own type hints: does this model go with this training?
 
-A hint may be a class, a protocol that can be checked, a union of those, and bear the marks of `embfit.hints`. What has
-no class, such as a function without a return type, is taken on trust.
+A hint may be a class, a protocol that can be checked, a union of those, and bear the marks of `embfit.type_hints`. What
+has no class, such as a function without a return type, is taken on trust.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from embfit.compose.problems import Problem
 from embfit.compose.targets import MissingTargetError, Target, find_target, type_hints
 from embfit.compose.tasks import declaration
-from embfit.hints import ChosenBy, Having
+from embfit.type_hints import ChosenBy, Having
 
 Mark = TypeVar("Mark")
 

@@ -3,9 +3,9 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pytest
 
-from embfit.compose.suitability import accepts, groups_fit_task
+from embfit.compose.compatibility import accepts, groups_fit_task
 from embfit.compose.tasks import task
-from embfit.hints import ChosenBy, Having
+from embfit.type_hints import ChosenBy, Having
 
 
 class Bi: ...
@@ -75,7 +75,7 @@ def made() -> Cross:
 
 
 def at(name: str, **more: Any) -> dict[str, Any]:
-    return {"_target_": f"tests.compose.test_suitability.{name}", **more}
+    return {"_target_": f"tests.compose.test_compatibility.{name}", **more}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from embfit.cluster.work import Work
+from embfit.cluster.protocol import Work
 
 
 class Cluster(Protocol):
