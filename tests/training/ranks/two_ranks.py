@@ -32,6 +32,7 @@ from transformers import MistralConfig, MistralModel
 from embfit.launcher.distributed import on_first_rank
 from embfit.loss import InfoNCE, Listwise, Matryoshka
 from embfit.model import BiEncoder, Encoder
+from embfit.model.layers import freeze
 from embfit.model.lora import LoRA, attach
 from embfit.records import TrainingSet
 from embfit.run.child_process import ChildProcess
@@ -198,7 +199,9 @@ def steps(
     folder: Path,
     guided: bool = False,
     memory_gb: float | None = None,
-    adapted: bool = False,
+    adapted: int = 0,
+    frozen: int = 0,
+    checkpointing: bool = False,
     routed: bool = False,
     late: bool = False,
     precision: str = "fp32",
@@ -208,13 +211,13 @@ def steps(
 ) -> list[dict]:
     """Return the loss and all gradients of three steps at rest.
 
-    They are guided in topical batches, of an adapter alone, with an expert that the second step alone reaches, of late
-    interaction, or of a decoder.
+    They are guided in topical batches, of an adapter of some rank alone, without the lowest layers, of layers that are
+    computed again, with an expert that the second step alone reaches, of late interaction, or of a decoder.
     """
     found = training_set()
     model = new_late_encoder(TOKENIZER, 0.3) if late else bf16_decoder() if decoder else encoder(0.3)
     if adapted:
-        attach(model.backbone, LoRA(rank=2, dropout=0.3), 0, "base", None)
+        attach(model.backbone, LoRA(rank=adapted, dropout=0.3), 0, "base", None)
         for name, weight in model.backbone.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.constant_(weight, 0.1)  # at zero, where it begins, the other half has no gradient
@@ -234,7 +237,8 @@ def steps(
         grouping,
         guide,
     )
-    compute = ComputeSettings(token_budget, memory_gb, dropout=dropout, precision=precision, seed=0)
+    freeze(model.backbone, False, frozen)
+    compute = ComputeSettings(token_budget, memory_gb, dropout, precision, 0, checkpointing)
     module = kind(model, loss, data, optimization, compute)
     module.taken = []
     devices = find_devices(settings, None)
@@ -369,7 +373,7 @@ def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
     return {
         "micro-batches": steps(settings, InfoNCE(0.1, True), 40, True, folder),
         "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
-        "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=True),
+        "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=2),
         "one micro-batch": steps(settings, Matryoshka(InfoNCE(symmetric=True), [8, 32]), 9999, False, folder),
         "late interaction": steps(settings, InfoNCE(), 60, True, folder, guided=True, memory_gb=0, late=True),
         "guided, topical, an expert": steps(settings, InfoNCE(), 40, True, folder, guided=True, routed=True),
@@ -381,12 +385,16 @@ def in_shards(settings: dict, folder: Path) -> dict[str, list[dict]]:
     return {
         "micro-batches": steps(settings, InfoNCE(0.1, True), 40, True, folder, optimization=CLIPPED),
         "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
-        "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=True),
+        "adapter": steps(settings, InfoNCE(), 40, True, folder, adapted=2),
+        "adapter of one row": steps(
+            settings, InfoNCE(), 40, True, folder, adapted=1, checkpointing=True, optimization=CLIPPED
+        ),
+        "frozen layer": steps(settings, InfoNCE(), 40, True, folder, memory_gb=0, frozen=1, checkpointing=True),
         "one micro-batch": steps(settings, InfoNCE(), 9999, False, folder),
         "late interaction": steps(settings, InfoNCE(), 60, True, folder, guided=True, memory_gb=0, late=True),
         "bf16": steps(settings, InfoNCE(), 40, False, folder, precision="bf16"),
         "bf16 adapter": steps(
-            settings, InfoNCE(), 40, False, folder, adapted=True, precision="bf16", kind=GatheredInBf16, decoder=True
+            settings, InfoNCE(), 40, False, folder, adapted=2, precision="bf16", kind=GatheredInBf16, decoder=True
         ),
     }
 
