@@ -35,6 +35,10 @@ class Module(TrainingModule):
         """Nothing is pending."""
         return nullcontext()
 
+    def measurable_encoder(self, together: bool = False) -> AbstractContextManager[Encoder]:  # type: ignore[override]
+        """All weights are here."""
+        return nullcontext(self.encoder)
+
     def log_numbers(self, step: int, numbers: object) -> None:
         """Nobody reads it."""
 
