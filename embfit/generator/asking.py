@@ -73,9 +73,8 @@ class Asking:
         self.out_of_budget: str | None = None
         self.failed = 0  # requests that used up their tries
         self._failed_in_a_row = 0
-        self._understood = (
-            settings.structured != "auto" or settings.form == "completion"
-        )  # else a schema may be too much
+        # whether there is no doubt that the server takes what `structured` asks for
+        self._understood = settings.structured != "auto" or settings.form == "completion"
         self._queue: deque[_Sending] = deque()
         self._elsewhere: list[_Sending] = []
         self._stop: BaseException | None = None
