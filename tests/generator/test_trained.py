@@ -186,6 +186,15 @@ def test_it_learns_and_is_trained_once(labelled: Collection, tmp_path: Path, ran
     assert files.load("cpu").parameters == ModelFiles.find(str(base), None, None, store).load("cpu").parameters
 
 
+def test_a_loss_that_is_no_number_is_told_with_its_remedy() -> None:
+    model = full()
+    model.get_output_embeddings().weight.data[3] = float("nan")
+    with pytest.raises(UserError, match=r"before any training; set generator\.precision=fp32"):
+        train_writer(model, PAIRS, PAIRS, WriterSettings(), bf16=False)
+    with pytest.raises(UserError, match=r"became NaN; lower generator\.lr=0\.01"):
+        train_writer(model, PAIRS, [], WriterSettings(lr=1e-2), bf16=False)
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize("lr", [1e-3, 3e-3, 5e-3, 30.0])
 def test_the_weights_that_write_held_out_queries_best_are_kept(lr: float, epochs: int, caplog: Any) -> None:
