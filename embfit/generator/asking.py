@@ -73,7 +73,8 @@ class Asking:
         self.out_of_budget: str | None = None
         self.failed = 0  # requests that used up their tries
         self._failed_in_a_row = 0
-        self._understood = settings.structured != "auto"  # whether the server knows the response_format
+        # whether there is no doubt that the server takes what `structured` asks for
+        self._understood = settings.structured != "auto" or settings.form == "completion"
         self._queue: deque[_Sending] = deque()
         self._elsewhere: list[_Sending] = []
         self._stop: BaseException | None = None
@@ -161,7 +162,7 @@ class Asking:
             self.journal.record(attempt, self.scope, "unsent", "planned", str(error), Spending())
             raise
         if answer.status == 200:
-            return self._read(sending, attempt, answer)
+            return self._read(sending, attempt, structured, answer)
         nothing = Spending(1)
         if answer.status in DENIED:
             self.journal.record(attempt, self.scope, "refused", "planned", answer.refusal, nothing)
@@ -180,13 +181,16 @@ class Asking:
         if answer.status in WORTH_ANOTHER_TRY:
             self.journal.record(attempt, self.scope, "failed", "planned", answer.refusal, nothing)
             return self._after_failure(sending, answer.refusal)
+        if structured == "none" and not self._understood:
+            self.structured = "auto"  # the schema was not what the server refused
         self._set_aside(sending, attempt, answer)
         return None
 
-    def _read(self, sending: _Sending, attempt: int, answer: ServerAnswer) -> float | None:
+    def _read(self, sending: _Sending, attempt: int, structured: Structured, answer: ServerAnswer) -> float | None:
         """Record what a server has answered; without queries it is asked again at once, or set aside."""
         request, spent = sending.request, None
-        self._understood = self._understood or self.structured == "auto"
+        if structured == "auto":  # what the server has refused before, it has refused for another reason
+            self.structured, self._understood = "auto", True
         self.pace.answered()
         self._failed_in_a_row, self._last_answer = 0, time.monotonic()
         try:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embfit.errors import UserError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -81,10 +83,16 @@ class Draws:
         return bool(self._ended.all())
 
     def next(self, logits: Tensor) -> Tensor:
-        """Draw a token of each sample from logits ([B, k, V]); return them ([B, k])."""
+        """Draw a token of each sample from logits ([B, k, V]); return them ([B, k]).
+
+        Raises:
+            UserError: a logit is NaN or infinite.
+        """
         step = len(self._tokens)
         logits = logits.float()
         top, places = logits.topk(min(self.sampling.top_k, logits.shape[-1]), dim=-1)  # [B, k, top_k], sorted
+        if not bool(top[..., 0].isfinite().all()):  # NaN counts as the highest
+            raise UserError("the language model's scores became NaN or infinite; set generator.precision=fp32")
         shares = (top / self._temperatures).softmax(-1)
         upper = shares.cumsum(-1)
         kept = shares * (upper - shares < self.sampling.top_p)  # the token that reaches top_p is among them

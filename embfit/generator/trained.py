@@ -168,7 +168,7 @@ class TrainedGenerator(LanguageModelSettings):
             raise UserError(f"{base.name} has an encoder and a decoder; generator=trained trains causal models")
         model.to(device)
         if self.lora.rank is not None:
-            attach(model, self.lora, 0, base.name, self.revision)
+            attach(model, self.lora, 0, base.name, self.revision, "generator.lora")
         made = self.tokenized(pairs, tokenizer)
         longest = max(len(pair.prompt) for pair in made) + self.max_tokens
         check_length(model, base.name, longest, self.document_tokens)

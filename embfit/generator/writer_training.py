@@ -19,6 +19,9 @@ from embfit.progress import progress
 
 log = logging.getLogger(__name__)
 
+UNTRAINED = "the query writer's loss is NaN or infinite before any training; set generator.precision=fp32"
+DIVERGED = "the loss of the query writer became NaN; lower generator.lr={:g}"
+
 
 @dataclass(frozen=True)
 class WriterSettings:
@@ -64,7 +67,7 @@ def train_writer(
         weights are kept, from 1; without it they are those that the model came with, or held-out pairs were not there.
 
     Raises:
-        UserError: the loss became NaN.
+        UserError: the loss is NaN, or became so.
     """
     loss = WriterLoss(model, bf16)
     with random_state(settings.seed, loss.device):
@@ -91,14 +94,15 @@ def _train(
     steps = sum(map(len, epochs))  # orders differ in how many batches they make
     optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(steps, round(settings.warmup * steps)))
-    best = loss.mean(held_out) if held_out else math.inf
+    best = _finite(loss.mean(held_out), UNTRAINED) if held_out else math.inf
+    diverged = DIVERGED.format(settings.lr)
     kept = _trained_weights(model) if held_out else {}
     facts: dict[str, Any] = {"held_out_loss": [round(best, 4)] if held_out else []}
     with progress("training the writer", steps, "steps") as advance:
         for epoch, batches in enumerate(epochs, start=1):
             model.train()
             for batch in batches:
-                _finite(loss.backward(batch), settings.lr)
+                _finite(loss.backward(batch), diverged)
                 nn.utils.clip_grad_norm_(trained, settings.clip_norm)
                 optimizer.step()
                 rate.step()
@@ -106,7 +110,7 @@ def _train(
                 advance()
             if not held_out:
                 continue
-            found = _finite(loss.mean(held_out), settings.lr)
+            found = _finite(loss.mean(held_out), diverged)
             facts["held_out_loss"].append(round(found, 4))
             log.info("epoch %d: loss %.4f a token of held-out queries", epoch, found)
             if found >= best:  # a later epoch knows the pairs by heart
@@ -121,10 +125,10 @@ def _train(
     return facts
 
 
-def _finite(loss: float, lr: float) -> float:
-    """Return a loss; raise a `UserError` if it is NaN or infinite."""
+def _finite(loss: float, otherwise: str) -> float:
+    """Return a loss; raise a `UserError` with a message if it is NaN or infinite."""
     if not math.isfinite(loss):
-        raise UserError(f"the loss of the query writer became NaN; lower generator.lr={lr:g}")
+        raise UserError(otherwise)
     return loss
 
 

@@ -99,13 +99,8 @@ def journals_of(store: Store, run: Path) -> Path:
 def _looked_at(made: Generation) -> Iterator[FilteredText]:
     for query in made.queries:
         document = query.document
-        yield FilteredText(
-            query.text,
-            document.row,
-            f"{document.title} {document.body}",
-            query.may_copy,
-            *(query.finished, query.log_probability),
-        )
+        whole = f"{document.title} {document.body}"
+        yield FilteredText(query.text, document.row, whole, query.may_copy, query.finished, query.log_probability)
 
 
 def _evaluating(collection: Collection) -> Iterator[str]:

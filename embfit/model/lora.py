@@ -54,7 +54,14 @@ class LoRA:
 NO_ADAPTER = LoRA()
 
 
-def attach(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, base: str, revision: str | None) -> None:
+def attach(
+    backbone: PreTrainedModel,
+    lora: LoRA,
+    frozen_layers: int,
+    base: str,
+    revision: str | None,
+    group: str = "model.lora",
+) -> None:
     """Freeze a backbone and put an adapter on its layers.
 
     Args:
@@ -63,18 +70,19 @@ def attach(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, base: str,
         frozen_layers: how many layers, from the bottom, get no adapter.
         base: the name or folder by which a saved adapter finds these weights.
         revision: the revision of the base on the Hub.
+        group: the key that the adapter's settings stand under in a configuration, which messages name.
 
     Raises:
         UserError: as `check_lora`.
     """
-    check_lora(backbone, lora, frozen_layers)
+    check_lora(backbone, lora, frozen_layers, group)
     from peft import LoraConfig
 
     config = LoraConfig(
         r=lora.rank or 0,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_targets(backbone, lora.targets, frozen_layers),
+        target_modules=_targets(backbone, lora.targets, frozen_layers, group),
         revision=revision,
     )
     with torch.random.fork_rng(devices=[]):
@@ -87,15 +95,15 @@ def attach(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, base: str,
             weight.data = weight.data.float()
 
 
-def check_lora(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int) -> None:
+def check_lora(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, group: str = "model.lora") -> None:
     """Make sure that an adapter can be attached.
 
     Raises:
         UserError: peft is not installed, or the model has no such modules.
     """
     if lora.rank:
-        require_peft("model.lora.rank")
-        _targets(backbone, lora.targets, frozen_layers)
+        require_peft(f"{group}.rank")
+        _targets(backbone, lora.targets, frozen_layers, group)
 
 
 def merge(backbone: PreTrainedModel) -> None:
@@ -151,7 +159,7 @@ def require_peft(key: str) -> None:
         raise UserError(f"{key}: adapters need peft, which is not installed: pip install 'embfit[lora]'")
 
 
-def _targets(backbone: PreTrainedModel, names: Sequence[str] | None, frozen_layers: int) -> str:
+def _targets(backbone: PreTrainedModel, names: Sequence[str] | None, frozen_layers: int, group: str) -> str:
     """Return a pattern of the linear modules of the layers that are trained (peft holds it to whole names)."""
     stack, layers = layer_stack(backbone)
     linear = {
@@ -163,7 +171,7 @@ def _targets(backbone: PreTrainedModel, names: Sequence[str] | None, frozen_laye
     unknown = sorted(set(names or ()) - linear)
     if unknown:
         raise UserError(
-            f"model.lora.targets: the layers of {type(backbone).__name__} have no linear module {unknown[0]!r}; "
+            f"{group}.targets: the layers of {type(backbone).__name__} have no linear module {unknown[0]!r}; "
             f"they have {', '.join(sorted(linear))}"
         )
     number = "|".join(map(str, range(frozen_layers, len(layers)))) if frozen_layers else r"\d+"

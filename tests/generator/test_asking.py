@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -359,6 +359,21 @@ def test_without_json_schema_words_are_enough(tmp_path: Path, make_requests: Mak
         _, found = ask(server, tmp_path / "j", make_requests(20))
     assert set(found.values()) == {"answered"}
     assert 21 <= server.requests <= 24  # those that were under way when the first was refused
+
+
+def test_a_document_that_is_refused_takes_the_schema_from_no_other(tmp_path: Path, make_requests: Make) -> None:
+    """The first one is too long, with a schema or without."""
+    asked: list[tuple[str, bool]] = []
+
+    def answer(body: Mapping[str, Any], _: int) -> Answer:
+        asked.append((about(body), "response_format" in body))
+        return Answer(400, b"too long") if about(body) == "doc0" else queries("a")
+
+    settings = replace(SETTINGS, concurrency=1)
+    with ModelServer(answer) as server:
+        _, found = ask(server, tmp_path / "j", make_requests(3), settings)
+    assert asked == [("doc0", True), ("doc0", False), ("doc1", True), ("doc2", True)]
+    assert list(found.values()) == ["refused", "answered", "answered"]
 
 
 @pytest.mark.parametrize(("name", "room"), [("requests", 7), ("tokens", 2), ("cost", 2)])

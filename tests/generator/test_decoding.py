@@ -17,8 +17,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from embfit.errors import UserError
 from embfit.generator.decoding import CausalDecoding, Prompt, SeqToSeqDecoding
-from embfit.generator.sampling import Sampling
+from embfit.generator.sampling import Draws, Sampling
 
 VOCABULARY = 40
 SIZES = {
@@ -117,3 +118,12 @@ def test_an_encoder_and_a_decoder_give_the_same_probabilities() -> None:
                 logits = model(**read, decoder_input_ids=begun).logits[0].log_softmax(-1)
             scores = [float(logits[place, token]) for place, token in enumerate(sample.tokens)]
             assert sample.log_probability == pytest.approx(sum(scores) / len(scores), abs=2e-4)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_told(broken: float) -> None:
+    logits = torch.zeros(2, 1, VOCABULARY)
+    logits[1, 0, 7] = broken
+    draws = Draws([1, 2], 1, SAMPLING, stops(0))
+    with pytest.raises(UserError, match=r"scores became NaN or infinite; set generator\.precision=fp32"):
+        draws.next(logits)

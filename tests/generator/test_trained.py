@@ -151,6 +151,13 @@ def test_a_model_with_too_few_positions_is_told_what_to_lower(labelled: Collecti
             made.generate(labelled, documents, tmp_path / "generation")
 
 
+def test_an_adapters_settings_are_named_by_their_own_key(labelled: Collection, tmp_path: Path) -> None:
+    lora = LoRA(rank=4, targets=["query"])
+    made = TrainedGenerator(model=str(new_writer(tmp_path / "base")), lora=lora, device="cpu", precision="fp32")
+    with pytest.raises(UserError, match=r"generator\.lora\.targets: the layers of LlamaForCausalLM have no linear"):
+        made.trained_model(labelled, Store(tmp_path))
+
+
 def test_one_document_is_learned_from_and_none_held_out(tmp_path: Path) -> None:
     """Ten queries about one document, all of which `held_out` would take."""
     queries = {f"q{row}": f"heart number {row}" for row in range(10)}
@@ -184,6 +191,15 @@ def test_it_learns_and_is_trained_once(labelled: Collection, tmp_path: Path, ran
     assert store.reused == ["query-writers"]
     assert isinstance(files, ModelFiles)
     assert files.load("cpu").parameters == ModelFiles.find(str(base), None, None, store).load("cpu").parameters
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_remedy() -> None:
+    model = full()
+    model.get_output_embeddings().weight.data[3] = float("nan")
+    with pytest.raises(UserError, match=r"before any training; set generator\.precision=fp32"):
+        train_writer(model, PAIRS, PAIRS, WriterSettings(), bf16=False)
+    with pytest.raises(UserError, match=r"became NaN; lower generator\.lr=0\.01"):
+        train_writer(model, PAIRS, [], WriterSettings(lr=1e-2), bf16=False)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
