@@ -12,7 +12,7 @@ from embfit.generator.extractive import ExtractiveGenerator
 from embfit.generator.filters import Filters
 from embfit.generator.judge import Judge
 from embfit.generator.local import LocalGenerator
-from embfit.generator.nothing import NoGenerator
+from embfit.generator.no_generator import NoGenerator
 from embfit.generator.source_ranking import CrossEncoderFilter
 from embfit.generator.trained import TrainedGenerator
 

@@ -17,7 +17,6 @@ from embfit.generator.budget import Price
 from embfit.generator.client import check_server, header_key
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
-from embfit.generator.generated import Estimate, GeneratedQuery, Generation
 from embfit.generator.journal import Journal
 from embfit.generator.journal_tables import State
 from embfit.generator.plan import (
@@ -31,6 +30,7 @@ from embfit.generator.plan import (
     scope_of,
     share_out,
 )
+from embfit.generator.protocol import Estimate, GeneratedQuery, Generation
 from embfit.records import Collection, Seed
 from embfit.style import FewShot, Style, StyleExample
 

@@ -25,9 +25,9 @@ from embfit.generator.answers import MalformedError, read_reply
 from embfit.generator.asking_settings import AskingSettings, Structured
 from embfit.generator.budget import Spending
 from embfit.generator.client import ApiClient, LostError, ServerAnswer, UnreachableError
+from embfit.generator.concurrency import Pace, pause_before
 from embfit.generator.interruption import until_interrupted
 from embfit.generator.journal import Journal
-from embfit.generator.pace import Pace, pause_before
 from embfit.generator.plan import QueryRequest
 from embfit.progress import Advance, progress
 

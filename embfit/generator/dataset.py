@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embfit.atomic_files import replacing, replacing_folder
-from embfit.generator.generated import GeneratedQuery
-from embfit.generator.marks import Marks
+from embfit.generator.filter_marks import Marks
+from embfit.generator.protocol import GeneratedQuery
 from embfit.records import Collection, Qrels
 
 COLUMNS = pa.schema(

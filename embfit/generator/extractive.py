@@ -15,8 +15,8 @@ from pydantic import Field
 
 from embfit.generator.documents import DocumentChoice
 from embfit.generator.filters import Filters
-from embfit.generator.generated import Estimate, GeneratedQuery, Generation
 from embfit.generator.plan import SourceDocument, Wanted, queries_per_document
+from embfit.generator.protocol import Estimate, GeneratedQuery, Generation
 from embfit.index.terms import is_within_word, words
 from embfit.progress import track
 from embfit.records import Collection, Seed

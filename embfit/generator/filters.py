@@ -17,12 +17,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
+from embfit.generator.filter_marks import FilteredText, Marks
 from embfit.generator.judge import Judge, JudgedPair
-from embfit.generator.marks import FilteredText, Marks
 from embfit.generator.query_language import is_in_another_language, unknown_languages
 from embfit.generator.round_trip import RoundTrip, source_ranks, with_texts
 from embfit.generator.source_ranking import CrossEncoderFilter
-from embfit.generator.wording import longest_run, mentions_document, misshapen
+from embfit.generator.text_checks import longest_run, mentions_document, misshapen
 from embfit.index.language import LanguageChoice
 from embfit.index.terms import words
 from embfit.model import Encoder

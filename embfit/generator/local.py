@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from embfit.errors import ConfigError
-from embfit.generator.generated import Estimate, GeneratedQuery, Generation
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import ModelFiles
 from embfit.generator.local_settings import LocalSettings
 from embfit.generator.local_writing import LocalWriting
 from embfit.generator.plan import QueryRequest, SourceDocument, queries_per_document, scope_of
+from embfit.generator.protocol import Estimate, GeneratedQuery, Generation
 from embfit.records import Collection
 from embfit.store import Store
 

@@ -10,14 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from embfit.cluster import current_cluster
+from embfit.generator.batch_writing import WritingBatch, write_batches
 from embfit.generator.decoding import Prompt
-from embfit.generator.jobs import WritingJob, batches, claim_jobs, record, wait_for_others
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import LanguageModel, ModelFiles, check_length
 from embfit.generator.local_settings import LocalSettings
 from embfit.generator.plan import QueryRequest, SourceDocument, plan_request, queries_per_document, share_out
 from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
-from embfit.generator.writing import WritingBatch, write_batches
+from embfit.generator.writing_jobs import WritingJob, batches, claim_jobs, record, wait_for_others
 from embfit.progress import Advance, progress
 from embfit.records import Collection
 from embfit.style import StyleExample

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from embfit.generator.extractive import without
-from embfit.generator.generated import GeneratedQuery
+from embfit.generator.protocol import GeneratedQuery
 from embfit.records import TrainingSet
 from embfit.text_digests import normalise
 

@@ -15,12 +15,12 @@ from pydantic import Field
 
 from embfit.atomic_files import write_text
 from embfit.errors import ConfigError, UserError
-from embfit.generator.generated import Estimate, Generation
 from embfit.generator.language_model import ModelFiles, check_length, load_language_model
 from embfit.generator.local import LocalGenerator
 from embfit.generator.local_settings import LanguageModelSettings
 from embfit.generator.plan import SourceDocument
 from embfit.generator.prompt_pieces import prompt_pieces
+from embfit.generator.protocol import Estimate, Generation
 from embfit.generator.writer_loss import WrittenPair
 from embfit.generator.writer_training import WriterSettings, train_writer
 from embfit.model.lora import LoRA, attach, merge

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from embfit.data.judgements import merge_queries, relevant, remove_leaks, seen_queries, split_sizes
 from embfit.data.tables import TAGGED
-from embfit.generator.generated import GeneratedQuery
 from embfit.generator.plan import SourceDocument
+from embfit.generator.protocol import GeneratedQuery
 from embfit.records import Collection, Qrels
 
 MOST_HELD_OUT = 300  # documents of a synthetic split: enough to tell a difference of 0.01

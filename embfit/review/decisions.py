@@ -11,7 +11,7 @@ from typing import Any
 
 from embfit.data.files import JsonLines, text_of
 from embfit.errors import UserError
-from embfit.generator.written import WrittenQueries
+from embfit.generator.pipeline import WrittenQueries
 
 log = logging.getLogger(__name__)
 

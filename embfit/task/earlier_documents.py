@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from embfit.atomic_files import replacing
 from embfit.bundle.changes import DocumentChanges
-from embfit.generator.generated import GeneratedQuery, Generates
+from embfit.generator.pipeline import journals_of
 from embfit.generator.plan import SourceDocument
-from embfit.generator.written import journals_of
+from embfit.generator.protocol import GeneratedQuery, Generates
 from embfit.report.formatting import count
 from embfit.run.folder import RunFolder
 from embfit.store import Store, digest

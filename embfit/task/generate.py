@@ -16,9 +16,9 @@ from embfit.compose.tasks import task
 from embfit.errors import UserError
 from embfit.generator.dataset import QUERIES, evaluation_splits, write_dataset, write_queries
 from embfit.generator.extractive import masked_documents
-from embfit.generator.generated import Estimate, Generates
-from embfit.generator.tally import describe_generation, why_none_is_kept
-from embfit.generator.written import chosen_documents, filter_queries, journals_of
+from embfit.generator.pipeline import chosen_documents, filter_queries, journals_of
+from embfit.generator.protocol import Estimate, Generates
+from embfit.generator.summary import describe_generation, why_none_is_kept
 from embfit.model import EncoderChoice
 from embfit.records import Report
 from embfit.review.decisions import answers_of, apply_decisions, read_decisions

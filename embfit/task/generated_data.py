@@ -13,12 +13,12 @@ from embfit.evaluator import Retrieval
 from embfit.evaluator.judging import judgements
 from embfit.generator import NoGenerator
 from embfit.generator.dataset import HELD_OUT, QUERIES, evaluation_splits, write_queries
-from embfit.generator.generated import GeneratedQuery, Generates
 from embfit.generator.masking import mask_positives, masked_texts
+from embfit.generator.pipeline import WrittenQueries, chosen_documents, filter_queries, journals_of
 from embfit.generator.plan import SourceDocument
-from embfit.generator.tally import describe_generation, why_none_is_kept
+from embfit.generator.protocol import GeneratedQuery, Generates
+from embfit.generator.summary import describe_generation, why_none_is_kept
 from embfit.generator.training_queries import held_out_documents, with_queries, without_documents
-from embfit.generator.written import WrittenQueries, chosen_documents, filter_queries, journals_of
 from embfit.miner.miner import Mines, MinesWithScores
 from embfit.model import Encoder
 from embfit.records import Collection, Qrels, TrainingSet

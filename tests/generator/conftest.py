@@ -32,6 +32,6 @@ def make_requests() -> Callable[..., list[QueryRequest]]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for hundredths of a second where a user would wait for seconds."""
-    monkeypatch.setattr("embfit.generator.pace.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("embfit.generator.pace.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("embfit.generator.concurrency.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("embfit.generator.concurrency.LONGEST_PAUSE", 0.05)
     monkeypatch.setattr("embfit.generator.asking.ELSEWHERE", 0.02)

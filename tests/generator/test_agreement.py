@@ -21,8 +21,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from embfit.generator import ApiGenerator, DocumentChoice, LocalGenerator
-from embfit.generator.generated import Generates, source_documents
 from embfit.generator.language_model import ModelFiles
+from embfit.generator.protocol import Generates, source_documents
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.style import FewShot, Style

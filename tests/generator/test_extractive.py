@@ -11,8 +11,8 @@ from embfit.data.beir import Beir
 from embfit.generator import DocumentChoice, ExtractiveGenerator
 from embfit.generator.dataset import evaluation_splits, write_dataset
 from embfit.generator.extractive import masked_documents, without
-from embfit.generator.generated import GeneratedQuery, source_documents
 from embfit.generator.plan import SourceDocument
+from embfit.generator.protocol import GeneratedQuery, source_documents
 from embfit.records import Collection
 from embfit.store import Store
 

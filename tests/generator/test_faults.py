@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from embfit.errors import UserError
-from embfit.generator import asking, pace
+from embfit.generator import asking, concurrency
 from embfit.generator.asking_settings import AskingSettings
 from embfit.generator.budget import Budget
+from embfit.generator.concurrency import Pace
 from embfit.generator.journal import Journal
-from embfit.generator.pace import Pace
 from embfit.generator.plan import QueryRequest, scope_of
 from tests.generator.model_server import Answer, ModelServer, about, queries, says
 from tests.generator.test_asking import ask, spent
@@ -47,7 +47,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.pace: Pace
+        self.concurrency: Pace
 
     def __call__(self) -> float:
         return self.now
@@ -55,7 +55,7 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         until = self.now + seconds
         await asyncio.sleep(0)
-        while self.pace.active:
+        while self.concurrency.active:
             await asyncio.sleep(0.001)
         self.now = max(self.now, until)
 
@@ -66,13 +66,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
 
     def new_pace(most: int, chance: random.Random, clock: Callable[[], float]) -> Pace:
-        found.pace = Pace(most, chance, clock)
-        return found.pace
+        found.concurrency = Pace(most, chance, clock)
+        return found.concurrency
 
     monkeypatch.setattr(asking, "Pace", new_pace)
-    monkeypatch.setattr(pace, "FIRST_PAUSE", 1.0)
-    monkeypatch.setattr(pace, "LONGEST_PAUSE", 60.0)
-    monkeypatch.setattr(pace, "asyncio", SimpleNamespace(sleep=found.sleep, Event=asyncio.Event))
+    monkeypatch.setattr(concurrency, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(concurrency, "LONGEST_PAUSE", 60.0)
+    monkeypatch.setattr(concurrency, "asyncio", SimpleNamespace(sleep=found.sleep, Event=asyncio.Event))
     monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=found))
     return found
 
@@ -91,7 +91,7 @@ def test_a_server_that_is_busy_for_a_minute_is_waited_for(
     refused = server.requests - len(requests)
     assert refused <= (6 if retry_after else 6 + 5 * 4)  # six at once, then 4, 3, 2, 1, 1 of them after longer pauses
     assert spent(tmp_path / "j", requests).requests == server.requests
-    assert counted.pace.decreases >= 1
+    assert counted.concurrency.decreases >= 1
 
 
 def test_a_server_that_is_busy_for_longer_than_patience_ends_it(

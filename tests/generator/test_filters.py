@@ -10,8 +10,8 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.generator import DocumentChoice, Filters
-from embfit.generator.marks import FilteredText
-from embfit.generator.wording import longest_run, mentions_document
+from embfit.generator.filter_marks import FilteredText
+from embfit.generator.text_checks import longest_run, mentions_document
 from embfit.model import Encoder
 from embfit.records import Collection
 from embfit.store import Store

@@ -17,11 +17,11 @@ from embfit.errors import ConfigError, UserError
 from embfit.generator import DocumentChoice, LocalGenerator
 from embfit.generator.budget import Budget, Spending
 from embfit.generator.decoding import CausalDecoding
-from embfit.generator.generated import Generation, source_documents
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import ModelFiles
 from embfit.generator.local_writing import LocalWriting
 from embfit.generator.prompt_pieces import prompt_pieces
+from embfit.generator.protocol import Generation, source_documents
 from embfit.records import Collection
 from embfit.store import Store
 from embfit.style import FewShot, Style, StyleExample
@@ -135,7 +135,7 @@ def test_processes_of_one_journal_share_the_work(
             other.record(claims[0].attempt or 0, "other", "answered", "answered", text)
             alive.close()
 
-        monkeypatch.setattr("embfit.generator.jobs.time.sleep", end)
+        monkeypatch.setattr("embfit.generator.writing_jobs.time.sleep", end)
         found = written(made, small_collection, tmp_path)
     assert (found.facts["requests"], found.facts["answered"]) == (6, 6)
     assert sum(read) == 5

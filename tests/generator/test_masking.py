@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from embfit.generator import DocumentChoice
-from embfit.generator.generated import GeneratedQuery, source_documents
 from embfit.generator.masking import mask_positives, masked_texts
+from embfit.generator.protocol import GeneratedQuery, source_documents
 from embfit.generator.training_queries import (
     MOST_HELD_OUT,
     held_out_documents,

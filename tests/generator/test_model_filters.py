@@ -16,9 +16,9 @@ from embfit.errors import ConfigError, UserError
 from embfit.generator import Budget, CrossEncoderFilter, DocumentChoice, Filters, Judge
 from embfit.generator.answers import MalformedError, read_grade
 from embfit.generator.dataset import write_queries
-from embfit.generator.generated import GeneratedQuery, Generation, source_documents
-from embfit.generator.marks import FilteredText, Marks
-from embfit.generator.tally import describe_generation
+from embfit.generator.filter_marks import FilteredText, Marks
+from embfit.generator.protocol import GeneratedQuery, Generation, source_documents
+from embfit.generator.summary import describe_generation
 from embfit.model import CrossEncoder, Encoder, save_cross_encoder
 from embfit.records import Collection
 from embfit.store import Store

@@ -11,8 +11,8 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LM
 
 from embfit.errors import UserError
 from embfit.generator import DocumentChoice, LocalGenerator, TrainedGenerator
-from embfit.generator.generated import source_documents
 from embfit.generator.language_model import ModelFiles
+from embfit.generator.protocol import source_documents
 from embfit.generator.trained import own_pairs
 from embfit.generator.writer_loss import WriterLoss, WrittenPair, query_loss
 from embfit.generator.writer_training import WriterSettings, train_writer

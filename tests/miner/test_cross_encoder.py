@@ -10,7 +10,7 @@ import torch
 
 from embfit.errors import ConfigError, UserError
 from embfit.generator import DocumentChoice
-from embfit.generator.generated import GeneratedQuery, source_documents
+from embfit.generator.protocol import GeneratedQuery, source_documents
 from embfit.generator.training_queries import with_queries
 from embfit.index import index_words
 from embfit.miner import BM25Miner, CrossEncoderMiner, DenseMiner, HybridMiner, NoNegatives, ScoredMiner

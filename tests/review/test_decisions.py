@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from embfit.errors import UserError
-from embfit.generator.generated import GeneratedQuery, Generation
-from embfit.generator.marks import Marks
+from embfit.generator.filter_marks import Marks
+from embfit.generator.pipeline import WrittenQueries
 from embfit.generator.plan import SourceDocument
-from embfit.generator.written import WrittenQueries
+from embfit.generator.protocol import GeneratedQuery, Generation
 from embfit.review.agreement import Agreement, agreement
 from embfit.review.decisions import Decisions, apply_decisions, read_decisions
 

@@ -13,7 +13,7 @@ import pytest
 from embfit.errors import ConfigError, UserError
 from embfit.evaluator import Retrieval
 from embfit.generator import DocumentChoice, ExtractiveGenerator, Filters, NoGenerator
-from embfit.generator.generated import Generates
+from embfit.generator.protocol import Generates
 from embfit.records import Collection
 from embfit.review.decisions import Decisions
 from embfit.run.folder import RunFolder

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from embfit.training.step.control_group import bytes_left
+from embfit.training.step.memory_limit import bytes_left
 
 GIGABYTE = 1e9
 LONGER = 1.25  # times as long is clearly longer

@@ -13,9 +13,9 @@ from embfit.loss import InfoNCE
 from embfit.model import Encoder
 from embfit.training.ranks.collectives import Ranks
 from embfit.training.step import gradients
-from embfit.training.step.control_group import bytes_left
 from embfit.training.step.gradients import BatchGradients, ComputeSettings
 from embfit.training.step.memory import GraphLimit, free_bytes
+from embfit.training.step.memory_limit import bytes_left
 
 
 def group(folder: Path, **files: object) -> None:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embfit.generator.generated import GeneratedQuery, Generation
-from embfit.generator.marks import Marks
+from embfit.generator.filter_marks import Marks
+from embfit.generator.protocol import GeneratedQuery, Generation
 
 SHOWN = 300  # characters of a document
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embfit.generator.generated import GeneratedQuery, Generates, Generation, source_documents
-from embfit.generator.marks import FilteredText, Marks
+from embfit.generator.filter_marks import FilteredText, Marks
 from embfit.generator.plan import SourceDocument
+from embfit.generator.protocol import GeneratedQuery, Generates, Generation, source_documents
 from embfit.model import Encoder, embed
 from embfit.records import Collection
 from embfit.store import Store

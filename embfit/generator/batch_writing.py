@@ -10,9 +10,9 @@ import torch
 
 from embfit.cluster import Cluster, Do
 from embfit.generator.decoding import CausalDecoding, Decodes, SeqToSeqDecoding
-from embfit.generator.jobs import WritingJob, within_memory
 from embfit.generator.language_model import LanguageModel
 from embfit.generator.sampling import Sample, Sampling
+from embfit.generator.writing_jobs import WritingJob, within_memory
 
 Written: TypeAlias = tuple[list[WritingJob], list[list[Sample]]]
 """Documents, and the samples of each."""

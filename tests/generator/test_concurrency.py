@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from embfit.generator.pace import Pace, pause_before
+from embfit.generator.concurrency import Pace, pause_before
 
 
 class Clock:
@@ -57,8 +57,8 @@ def test_no_more_than_the_limit_are_under_way() -> None:
 
 
 def test_pauses_double_up_to_a_limit(monkeypatch) -> None:
-    monkeypatch.setattr("embfit.generator.pace.FIRST_PAUSE", 1.0)
-    monkeypatch.setattr("embfit.generator.pace.LONGEST_PAUSE", 60.0)
+    monkeypatch.setattr("embfit.generator.concurrency.FIRST_PAUSE", 1.0)
+    monkeypatch.setattr("embfit.generator.concurrency.LONGEST_PAUSE", 60.0)
     pauses = [[pause_before(tries, random.Random(seed)) for seed in range(200)] for tries in (1, 2, 3, 20)]
     for longest, some in zip((1.0, 2.0, 4.0, 60.0), pauses, strict=True):
         assert 0.5 * longest <= min(some) < 0.52 * longest
