@@ -47,7 +47,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.concurrency: Pace
+        self.pace: Pace
 
     def __call__(self) -> float:
         return self.now
@@ -55,7 +55,7 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         until = self.now + seconds
         await asyncio.sleep(0)
-        while self.concurrency.active:
+        while self.pace.active:
             await asyncio.sleep(0.001)
         self.now = max(self.now, until)
 
@@ -66,8 +66,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
 
     def new_pace(most: int, chance: random.Random, clock: Callable[[], float]) -> Pace:
-        found.concurrency = Pace(most, chance, clock)
-        return found.concurrency
+        found.pace = Pace(most, chance, clock)
+        return found.pace
 
     monkeypatch.setattr(asking, "Pace", new_pace)
     monkeypatch.setattr(concurrency, "FIRST_PAUSE", 1.0)
@@ -91,7 +91,7 @@ def test_a_server_that_is_busy_for_a_minute_is_waited_for(
     refused = server.requests - len(requests)
     assert refused <= (6 if retry_after else 6 + 5 * 4)  # six at once, then 4, 3, 2, 1, 1 of them after longer pauses
     assert spent(tmp_path / "j", requests).requests == server.requests
-    assert counted.concurrency.decreases >= 1
+    assert counted.pace.decreases >= 1
 
 
 def test_a_server_that_is_busy_for_longer_than_patience_ends_it(
