@@ -89,7 +89,7 @@ class LateSystem(LateModel):
     search: Literal["exact", "tokens"] = "exact"
     format: Literal["auto"] | TokenFormat = "auto"
     candidates: Literal["auto"] | TokenCandidates = "auto"
-    shortlist: Annotated[int, Field(ge=1)] = 320
+    shortlist: Annotated[int, Field(ge=1)] = 256
     probes: Annotated[int, Field(ge=1)] = 64
     pool_factor: Annotated[int, Field(ge=1)] = 1
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from embfit.index.token_vectors.storage import opened, write, writing
 from embfit.ragged import Ragged, offsets_of, owners_of, take_from
@@ -57,7 +58,7 @@ def propose(
     Scheerer et al. 2025, section 4.2).
 
     Args:
-        products: [Vq, K] of the query's vectors and the centroids.
+        products: [K, Vq] of the centroids and the query's vectors.
         postings: the postings of each segment, whose documents are counted from the segment's first.
         bounds: [segments + 1] the first document of each segment.
         probes: how many centroids each vector of the query looks at.
@@ -65,11 +66,11 @@ def propose(
     Returns:
         rows [U] of documents, ascending, and the sums of what the query's vectors give them, [U].
     """
-    probes = min(probes, products.shape[1])
-    nearest = np.argpartition(-products, probes - 1, axis=1)[:, :probes]  # [Vq, P]
-    given = np.take_along_axis(products, nearest, axis=1)
-    order = np.argsort(given, axis=1)  # rising, so that the highest is written last
-    nearest, given = np.take_along_axis(nearest, order, axis=1), np.take_along_axis(given, order, axis=1)
+    probes = min(probes, len(products))
+    best_first = torch.from_numpy(products).topk(probes, dim=0)  # in half the time of NumPy's argpartition
+    nearest, given = (  # [Vq, P], rising, so that the highest is written last
+        np.ascontiguousarray(part.numpy()[::-1].T) for part in (best_first.indices, best_first.values)
+    )
     rows, sums = [], []
     for segment, (first, end) in zip(postings, pairwise(bounds), strict=True):
         documents, starts = take_from(segment.values, segment.offsets, nearest.ravel())

@@ -38,7 +38,7 @@ class TokenIndexing:
     format: Literal["auto"] | TokenFormat = "auto"
     centroids: Annotated[int, Field(ge=1, le=MOST)] | None = None
     candidates: Literal["auto"] | TokenCandidates = "auto"
-    shortlist: Annotated[int, Field(ge=1)] = 320
+    shortlist: Annotated[int, Field(ge=1)] = 256
     probes: Annotated[int, Field(ge=1)] = 64
     pool_factor: Annotated[int, Field(ge=1)] = 1
     protected: Annotated[int, Field(ge=0)] = 1
