@@ -20,7 +20,7 @@ from embfit.progress import progress
 log = logging.getLogger(__name__)
 
 UNTRAINED = "the query writer's loss is NaN or infinite before any training; set generator.precision=fp32"
-DIVERGED = "the loss of the query writer became NaN; lower generator.lr={:g}"
+DIVERGED = "the loss or the gradient of the query writer became NaN or infinite; lower generator.lr={:g}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _train(
             model.train()
             for batch in batches:
                 _finite(loss.backward(batch), diverged)
-                nn.utils.clip_grad_norm_(trained, settings.clip_norm)
+                _finite(float(nn.utils.clip_grad_norm_(trained, settings.clip_norm)), diverged)
                 optimizer.step()
                 rate.step()
                 optimizer.zero_grad()
@@ -125,11 +125,11 @@ def _train(
     return facts
 
 
-def _finite(loss: float, otherwise: str) -> float:
-    """Return a loss; raise a `UserError` with a message if it is NaN or infinite."""
-    if not math.isfinite(loss):
+def _finite(number: float, otherwise: str) -> float:
+    """Return a loss or a gradient's norm; raise a `UserError` with a message if it is NaN or infinite."""
+    if not math.isfinite(number):
         raise UserError(otherwise)
-    return loss
+    return number
 
 
 def _trained_weights(model: Any) -> dict[str, Tensor]:

@@ -198,8 +198,17 @@ def test_a_loss_that_is_no_number_is_told_with_its_remedy() -> None:
     model.get_output_embeddings().weight.data[3] = float("nan")
     with pytest.raises(UserError, match=r"before any training; set generator\.precision=fp32"):
         train_writer(model, PAIRS, PAIRS, WriterSettings(), bf16=False)
-    with pytest.raises(UserError, match=r"became NaN; lower generator\.lr=0\.01"):
+    with pytest.raises(UserError, match=r"became NaN or infinite; lower generator\.lr=0\.01"):
         train_writer(model, PAIRS, [], WriterSettings(lr=1e-2), bf16=False)
+
+
+def test_a_gradient_that_is_no_number_moves_no_weight() -> None:
+    model = full()
+    model.get_input_embeddings().weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with pytest.raises(UserError, match=r"gradient of the query writer became NaN or infinite; lower generator\.lr=0"):
+        train_writer(model, PAIRS, [], WriterSettings(lr=1e-2), bf16=False)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -58,7 +58,8 @@ def pack(digits: np.ndarray, count: int) -> np.ndarray:
     """
     per_byte = digits_per_byte(count)
     missing = -digits.shape[1] % per_byte
-    grouped = np.pad(digits, ((0, 0), (0, missing))).reshape(len(digits), -1, per_byte)
+    padded = np.pad(digits, ((0, 0), (0, missing)))
+    grouped = padded.reshape(len(padded), padded.shape[1] // per_byte, per_byte)
     packed = grouped[..., -1].astype(np.uint8)
     for place in range(per_byte - 2, -1, -1):
         packed = packed * np.uint8(count) + grouped[..., place]

@@ -127,7 +127,8 @@ class Levels:
         """Write [N, width] uint8 as floats into [N, decoded_width] float32; return the [N, D] that are the rows."""
         table = self._table  # [width · 256, P]
         entries = packed + self._begins  # [N, width]
-        np.take(table, entries, axis=0, out=into.reshape(*entries.shape, -1), mode="clip")  # "raise" would buffer `out`
+        out = into.reshape(*entries.shape, table.shape[1])
+        np.take(table, entries, axis=0, out=out, mode="clip")  # "raise" would buffer `out`
         return into[:, : len(self.scales)]
 
     @cached_property

@@ -50,6 +50,14 @@ def test_what_residual_formats_read_has_length_1(form: TokenFormat) -> None:
 
 
 @pytest.mark.parametrize("form", TOKEN_FORMATS)
+def test_no_vectors_are_written_and_read(form: TokenFormat) -> None:
+    codec = fitted(form)
+    packed = codec.encode(np.empty((0, 32), np.float32))
+    assert packed.shape == (0, codec.width)
+    assert codec.decode(packed).shape == (0, 32)
+
+
+@pytest.mark.parametrize("form", TOKEN_FORMATS)
 @pytest.mark.parametrize("width", [32, 30])  # 30 values fill no whole number of bytes
 def test_memory_that_is_used_again_gives_the_same_vectors(form: TokenFormat, width: int) -> None:
     codec = TokenCodec.fit(form, texts([1500], width=width).rows, 16, 0)
