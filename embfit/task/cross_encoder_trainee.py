@@ -27,6 +27,7 @@ from embfit.task.train_once import train_once
 from embfit.task.trainee import Fitting, Measured
 from embfit.training import Fit, ListTraining
 from embfit.training.folds import folds_of
+from embfit.training.ranks.units import check_shardable
 from embfit.type_hints import ChosenBy
 
 log = logging.getLogger(__name__)
@@ -69,13 +70,16 @@ class CrossEncoderTrainee:
         """Teach an encoder with it, on the same documents."""
         return Usage("experiment=distill", "miner.model", ("data", "store"))
 
-    def load(self, context: EvaluationContext) -> CrossEncoder:
+    def load(self, context: EvaluationContext, sharded: bool) -> CrossEncoder:
         """Load what training starts from.
 
         Raises:
-            UserError: it cannot be loaded.
+            UserError: it cannot be loaded, or cannot be sharded.
         """
-        return self.model.load(context.devices[0])
+        ranker = self.model.load(context.devices[0])
+        if sharded:
+            check_shardable(ranker.backbone)
+        return ranker
 
     def count_truncated(self, ranker: CrossEncoder, context: EvaluationContext) -> Mapping[str, int]:
         """Count nothing: what is cut off depends on the pair."""

@@ -21,6 +21,7 @@ from embfit.task.train_once import train_once
 from embfit.task.trainee import Fitting, Measured
 from embfit.training import Fit, Training
 from embfit.training.query_adapter import fit_query_adapter
+from embfit.training.ranks.units import check_shardable
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,19 @@ class EncoderTrainee:
         """Search with it, on the same documents."""
         return Usage("task=search query='...'", "tuned", ("data", "model", "experiment", "store"))
 
-    def load(self, context: EvaluationContext) -> Encoder:
+    def load(self, context: EvaluationContext, sharded: bool) -> Encoder:
         """Load the encoder.
 
         Raises:
             ConfigError: the loss cannot train it.
-            UserError: it cannot be loaded, or has not the parts that are to be trained.
+            UserError: it cannot be loaded, has not the parts that are to be trained, or cannot be sharded.
         """
         encoder = context.encoder
         data_facts.warn_of_language(encoder, context.collection, context.store)
         self.model.check(encoder)
         self.training.check_loss(encoder, self.loss)
+        if sharded and not self.model.adapts_queries.rank:
+            check_shardable(encoder.backbone)
         return encoder
 
     def count_truncated(self, encoder: Encoder, context: EvaluationContext) -> Mapping[str, int]:

@@ -109,7 +109,7 @@ def finetune(
     context = evaluator.context(collection, store, trainee.first_stage, devices.all, load)
     contexts = [context.on(split) for split in evaluator.splits]
     with run.stage("load model"):
-        base = trainee.load(context)
+        base = trainee.load(context, devices.sharded and devices.size > 1)
         truncated = trainee.count_truncated(base, context)
     with run.stage("evaluate base"):
         before = dict(trainee.measure_before(base, contexts))

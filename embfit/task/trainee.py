@@ -72,8 +72,13 @@ class Trainee(Protocol[Model]):
     def usage(self) -> Usage:
         """How the trained model is used."""
 
-    def load(self, context: EvaluationContext) -> Model:
-        """Load what training starts from, and refuse what it cannot train, before there is any work."""
+    def load(self, context: EvaluationContext, sharded: bool) -> Model:
+        """Load what training starts from, and refuse what it cannot train, before there is any work.
+
+        Args:
+            context: has the model's devices.
+            sharded: whether ranks will shard its weights.
+        """
 
     def count_truncated(self, model: Model, context: EvaluationContext) -> Mapping[str, int]:
         """Return how many texts are longer than what the model reads of them, where that is counted."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
@@ -117,10 +118,12 @@ class InBatch(TrainingModule):
 
     def epoch_batches(self) -> EpochBatches:
         """Return the batches of the current epoch."""
-        if self.data.remining is not None:
-            begins = self.first_batch == 0
-            with self.between_steps(), self.measurable_encoder(together=True) as encoder:
-                mined = self.data.remining.examples(self.current_epoch, begins, cast(Encoder, encoder), self.ranks)
+        remining, begins = self.data.remining, self.first_batch == 0
+        if remining is not None:
+            due = remining.is_due(self.current_epoch, begins)
+            mining = self.measurable_encoder(together=True) if due else nullcontext(self.encoder)
+            with self.between_steps(), mining as encoder:
+                mined = remining.examples(self.current_epoch, begins, cast(Encoder, encoder), self.ranks)
             self._examples = self._examples if mined is None else mined
         return EpochBatches(self._examples, self.data.grouping, self.compute.seed, self.current_epoch)
 

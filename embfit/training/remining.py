@@ -50,23 +50,27 @@ class Remining:
         """Leave the miner and its data to the first rank."""
         return {**vars(self), "mine": None}
 
+    def is_due(self, epoch: int, begins: bool) -> bool:
+        """Say whether examples are mined for an epoch now; arguments as `examples`."""
+        return begins and epoch > 0 and epoch % self.every == 0
+
     def examples(self, epoch: int, begins: bool, encoder: Encoder, ranks: Ranks) -> ExampleArrays | None:
         """Return the examples of an epoch, None where those of the epoch before stay.
 
         Args:
             epoch: the epoch, from 0.
             begins: whether the epoch begins; a run may resume within it.
-            encoder: the encoder that mines.
+            encoder: mines where it `is_due`, with all weights on the first rank; else it is not read.
             ranks: the processes that train together, all of which ask.
 
         Raises:
             UserError: mining again left queries out, or what an interrupted run had mined cannot be read.
         """
         mined_in = epoch - epoch % self.every
-        if mined_in == 0 or (mined_in == self.mined_in and not (begins and mined_in == epoch)):
+        if mined_in == 0 or (mined_in == self.mined_in and not self.is_due(epoch, begins)):
             return None
         path = self.folder / f"mined-{mined_in}.pt"
-        if begins and mined_in == epoch:
+        if self.is_due(epoch, begins):
             if ranks.leads:
                 log.info("mining again with the model after epoch %d", epoch)
                 found = self._mined(encoder)

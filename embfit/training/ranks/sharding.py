@@ -71,6 +71,8 @@ class Shards:
                 found = cast(DTensor, weight).full_tensor()
                 if self.whole is not None:
                     self.whole.get_parameter(name).copy_(found)
+        if _kind() == "cuda":
+            torch.cuda.empty_cache()  # for the first rank and its processes, which encode on this GPU next
 
     @contextmanager
     def measurable(self) -> Iterator[Encoder | CrossEncoder]:

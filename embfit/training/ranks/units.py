@@ -21,6 +21,9 @@ from embfit.model.layers import embeddings_of, layer_stack
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+FSDP = "trainer.strategy=fsdp"
+REMEDY = "set trainer.strategy=ddp"
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -35,6 +38,35 @@ class Unit:
     gathered_as: torch.dtype | None = None
 
 
+def check_shardable(backbone: PreTrainedModel) -> None:
+    """Refuse a model whose weights cannot be sharded.
+
+    Experts that are one weight, as transformers writes them, get a gradient in each pass. Experts that are modules of
+    their own get none in a pass that sends them no token, and ranks would sum the gradients of different weights.
+
+    Raises:
+        UserError: the model has no list of layers, uses a layer or a weight twice, has a weight that is a single
+            number, or has experts that are modules of their own.
+    """
+    name = type(backbone).__name__
+    _, layers = layer_stack(backbone, FSDP)
+    if len(set(layers)) < len(layers):
+        raise UserError(f"{FSDP} gathers each layer once, and {name} uses one layer several times; {REMEDY}")
+    owners: dict[nn.Parameter, str] = {}
+    for place, module in backbone.named_modules():
+        if place.rpartition(".")[2] == "experts" and isinstance(module, nn.ModuleList | nn.ModuleDict):
+            raise UserError(
+                f"{FSDP} sums the gradients of the same weights on all ranks, and the texts of a rank reach only some "
+                f"modules of {place} in {name}; {REMEDY}"
+            )
+        for own, weight in module.named_parameters(place, recurse=False):
+            if weight in owners:
+                raise UserError(f"{FSDP} would make two weights of {owners[weight]} and {own} in {name}; {REMEDY}")
+            if not weight.ndim:
+                raise UserError(f"{FSDP} shards the rows of each weight, and {own} in {name} is one number; {REMEDY}")
+            owners[weight] = own
+
+
 def units_of(backbone: PreTrainedModel, bf16: bool) -> list[Unit]:
     """Return the units of a backbone, those within another one before it.
 
@@ -44,15 +76,10 @@ def units_of(backbone: PreTrainedModel, bf16: bool) -> list[Unit]:
             has nothing to cast.
 
     Raises:
-        UserError: the backbone has no list of layers, or a weight without rows.
+        UserError: as `check_shardable`.
     """
-    _, layers = layer_stack(backbone, "trainer.strategy=fsdp")
-    for name, weight in backbone.named_parameters():
-        if not weight.ndim:
-            raise UserError(
-                f"trainer.strategy=fsdp shares out the rows of each weight, and {name} of {type(backbone).__name__} is "
-                "a single number; set trainer.strategy=ddp"
-            )
+    check_shardable(backbone)
+    _, layers = layer_stack(backbone, FSDP)
     precision = torch.bfloat16 if bf16 else None
     return [*(Unit(layer, precision) for layer in layers), Unit(embeddings_of(backbone)), Unit(backbone)]
 

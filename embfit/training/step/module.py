@@ -212,13 +212,14 @@ class TrainingModule(pl.LightningModule, ABC):
 
         The first rank has the whole encoder instead, and the others have none.
         """
-        if self._shards is None:
+        shards, self._shards = self._shards, None  # an exception may come after the end of training
+        if shards is None:
             return
         for optimizer in self.trainer.optimizers:
             optimizer.state.clear()
         del self.encoder
-        if self._shards.whole is not None:
-            self.encoder = self._shards.whole
+        if shards.whole is not None:
+            self.encoder = shards.whole
 
     @contextmanager
     def measurable_encoder(self, together: bool = False) -> Iterator[Trained]:
