@@ -34,15 +34,15 @@ def training_memory(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]
     micro_batch = f"{found.texts} texts of {found.length} tokens"
     own = training.gradient_checkpointing
     queries = training.batch_size * ranks
-    share = f"one of {ranks} parts of " if sharded else ""
+    share = f"one of {ranks} shards of " if sharded else ""
     exchange = [("sum over ranks", found.exchange, f"of {ranks}, at most 2^26 weights at a time")]
     between: list[tuple[str, int, str]] = []
     if sharded:
         exchange = [
             ("gathered weights", found.gathered, "of the largest layer or embeddings twice, as the next is on its way"),
-            ("their gradients", found.reduced, "before each rank has its part, and the copy in which they are summed"),
+            ("their gradients", found.reduced, "before they are sharded, and the copy in which ranks sum them"),
         ]
-        between = [("the whole model", found.whole, "between steps, on GPUs that encode: the first one validates")]
+        between = [("the full model", found.full_model, "between steps, on GPUs that encode; the first one validates")]
     least = "with one micro-batch's graph; training keeps more where there is room"
     if found.least > found.step:
         least = f"on GPUs that encode; {found.step / GB:.3f} GB on the others, with one micro-batch's graph"

@@ -197,7 +197,7 @@ def compiled_layers_are_kept(values: Values) -> Iterator[Problem]:
 
 
 def sharded_layers_are_not_compiled(values: Values) -> Iterator[Problem]:
-    """A compiled graph is of the whole backbone, whose layers are gathered and freed one by one."""
+    """A compiled graph takes all layers of a backbone together, and FSDP gathers and frees them one by one."""
     strategy = (values.get("trainer") or {}).get("strategy")
     if strategy == "fsdp" and (values.get("model") or {}).get("compile"):
         message = "true cannot go with trainer.strategy=fsdp, which gathers and frees each layer's weights"

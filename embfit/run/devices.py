@@ -24,7 +24,7 @@ class Devices:
         all: the devices of this machine, by PyTorch's names: `cuda:1`, `mps`, `cpu`. Several times `cpu` is as many
             processes.
         nodes: how many machines there are, each with as many devices.
-        sharded: whether each rank keeps a part of every weight; else each has all weights.
+        sharded: whether each of several ranks keeps a shard of every weight; else each has all weights.
     """
 
     all: tuple[str, ...]

@@ -50,14 +50,14 @@ class MemoryEstimate:
         trained: how many of them are trained.
         texts: how many texts the largest micro-batch has.
         length: how many tokens each of them has.
-        weights: of the model, or the first rank's part of them, which is the largest.
-        gradients: of the trained weights, or of its part of them.
+        weights: of the model, or the first rank's shard of them, which is the largest.
+        gradients: of the trained weights, or of this shard of them.
         moments: AdamW's two of those.
         exchange: the copy in which ranks sum gradients.
-        gathered: what is whole at once of weights in shards: the unit that computes, the next one on its way, and what
-            is outside layers and embeddings.
-        reduced: the gradients of the largest unit before its ranks have their parts, and the copy in which they sum.
-        whole: of weights in shards all together, which a device has between two steps to encode texts with them.
+        gathered: the sharded weights that are gathered at once: the unit that computes, the next one on its way, and
+            what is outside layers and embeddings.
+        reduced: the gradients of the largest unit before they are sharded, and the copy in which ranks sum them.
+        full_model: all weights of a sharded model, which a device has between two steps to encode texts with them.
         graph: what a micro-batch keeps for the backward pass.
         checkpointed: what it keeps where layers are computed again, and what the largest of them takes then.
         vectors: those of the batch of all ranks.
@@ -76,7 +76,7 @@ class MemoryEstimate:
     exchange: int
     gathered: int
     reduced: int
-    whole: int
+    full_model: int
     graph: int
     checkpointed: int
     vectors: int
@@ -86,8 +86,8 @@ class MemoryEstimate:
 
     @property
     def least(self) -> int:
-        """What training takes: a step, or where weights are in shards the whole model that is measured between two."""
-        return max(self.step, self.weights + self.moments + self.whole if self.whole else 0)
+        """What training takes: a step, or more if a sharded model is gathered between two steps to encode texts."""
+        return max(self.step, self.weights + self.moments + self.full_model if self.full_model else 0)
 
     @property
     def step(self) -> int:
@@ -109,7 +109,7 @@ def estimate_memory(
         loss: is called on shapes.
         ranks: how many GPUs train together.
         negatives: of each query.
-        sharded: whether each of several GPUs keeps a part of every weight; else each has all weights.
+        sharded: whether each of several GPUs keeps a shard of every weight; else each has all weights.
 
     Raises:
         UserError: the model is no bi-encoder, cannot be found, has no such layers, or none of its weights is trained.
@@ -150,7 +150,7 @@ def estimate_memory(
 
 
 def _held(weights: list[nn.Parameter], units: list[Unit], ranks: int) -> dict[str, int]:
-    """Return the bytes of weights and of what training needs for them, in all or, where there are units, in parts."""
+    """Return the bytes of weights and of what training needs for them: of all, or of a shard where there are units."""
     numbers = {weight: shard_size(weight.shape, ranks) if units else weight.numel() for weight in weights}
     trained = sum(number for weight, number in numbers.items() if weight.requires_grad)
     gathered, reduced = _gathering(units, ranks) if units else (0, 0)
@@ -161,7 +161,7 @@ def _held(weights: list[nn.Parameter], units: list[Unit], ranks: int) -> dict[st
         "exchange": min(trained, BUCKET) * FLOAT if ranks > 1 and not units else 0,
         "gathered": gathered,
         "reduced": reduced,
-        "whole": sum(weight.nbytes for weight in weights) if units else 0,
+        "full_model": sum(weight.nbytes for weight in weights) if units else 0,
     }
 
 
@@ -193,19 +193,19 @@ def _bytes_of_pair(loss: nn.Module) -> int:
 
 
 def _gathering(units: list[Unit], ranks: int) -> tuple[int, int]:
-    """Return the bytes that gathering units takes at once, and those that sharing their gradients out takes.
+    """Return the bytes that gathered units take at once, and those that the largest unit's gradients take.
 
-    Both are made for every rank's part to be as large as the first one's.
+    For both, PyTorch makes each rank's shard as large as the first one's.
     """
     sizes, sums = [], []
     for unit, weights in zip(units, weights_of(units), strict=True):
         formats = [unit.gathered_as or weight.dtype for weight in weights]
-        parts = [shard_size(weight.shape, ranks) for weight in weights]
-        sizes.append(sum(ranks * part * given.itemsize for part, given in zip(parts, formats, strict=True)))
+        shards = [shard_size(weight.shape, ranks) for weight in weights]
+        sizes.append(sum(ranks * shard * given.itemsize for shard, given in zip(shards, formats, strict=True)))
         sums.append(
             sum(
-                weight.numel() * given.itemsize + (ranks + 1) * part * FLOAT
-                for weight, part, given in zip(weights, parts, formats, strict=True)
+                weight.numel() * given.itemsize + (ranks + 1) * shard * FLOAT
+                for weight, shard, given in zip(weights, shards, formats, strict=True)
                 if weight.requires_grad
             )
         )

@@ -21,7 +21,7 @@ from embfit.model.encoder import Encoder
 from embfit.model.query_adapter import QueryAdapterSettings
 from embfit.training import Training
 from embfit.training.memory_estimate import MemoryEstimate, _backbone, estimate_memory
-from embfit.training.ranks.sharding import share_out
+from embfit.training.ranks.sharding import shard_model
 from embfit.training.ranks.units import shard_size, units_of, weights_of
 from embfit.training.step.backbone import gradient_checkpointing
 from embfit.training.step.memory import measure_graph
@@ -187,7 +187,7 @@ def test_seven_billion_weights_are_shared_out_as_pytorch_shares_them(tmp_path: P
         )
         for weights in weights_of(units)
     ]
-    share_out(backbone, [], bf16=True)
+    shard_model(backbone, [], bf16=True)
     seen: set[nn.Parameter] = set()
     for unit, frozen_and_trained in zip(units, expected, strict=True):
         own = [weight for weight in unit.module.parameters() if weight not in seen]
@@ -204,9 +204,9 @@ def test_seven_billion_weights_are_shared_out_as_pytorch_shares_them(tmp_path: P
     assert (found.weights, found.gradients, found.moments) == (2 * frozen + 4 * trained, 4 * trained, 8 * trained)
     padding = 4 * (6 * 4096 + 14_336)  # the four rows of A are gathered as eight
     assert found.gathered == 2 * 2 * (layer + adapter + padding) + 2 * 4096
-    assert found.whole == 2 * (found.parameters - found.trained) + 4 * found.trained
-    assert found.least == found.weights + found.moments + found.whole < 17e9  # a step takes less than its measurement
-    assert found.step < 6e9
+    assert found.full_model == 2 * (found.parameters - found.trained) + 4 * found.trained
+    assert found.least == found.weights + found.moments + found.full_model < 17e9
+    assert found.step < 6e9  # less than a validation between two steps
 
 
 def test_the_parts_of_all_ranks_are_the_whole() -> None:
@@ -234,11 +234,11 @@ def test_shards_take_a_part_of_weights_and_as_much_of_the_rest(folder: Path) -> 
     assert found.gathered == 4 * (2 * padded(layer) + padded(backbone.pooler))
     assert found.reduced == 4 * (sum(weight.numel() for weight in layer.parameters()) + 4 * padded(layer) // 3)
     assert (found.graph, found.vectors, found.loss) == (whole.graph, whole.vectors, whole.loss)
-    assert (found.exchange, whole.gathered, whole.reduced, whole.whole) == (0, 0, 0, 0)
-    assert (found.whole, whole.step) == (whole.weights, whole.least)
+    assert (found.exchange, whole.gathered, whole.reduced, whole.full_model) == (0, 0, 0, 0)
+    assert (found.full_model, whole.step) == (whole.weights, whole.least)
     standing = found.weights + found.gradients + found.moments + found.vectors + found.relations
     assert found.step == standing + found.graph + found.gathered + found.reduced
-    assert found.least == max(found.step, found.weights + found.moments + found.whole)
+    assert found.least == max(found.step, found.weights + found.moments + found.full_model)
     assert estimate_memory(model, TRAINING, InfoNCE(), 1, 2, sharded=True) == estimate(folder)
 
 
@@ -261,9 +261,9 @@ def test_doctor_shows_it(folder: Path, capsys: pytest.CaptureFixture[str], monke
     assert " 512 queries, 3 documents each " in told
     assert main(["doctor", "--memory", *run, "trainer=fsdp"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert f" GB one of 8 parts of {weights:,} weights (float32)" in told
+    assert f" GB one of 8 shards of {weights:,} weights (float32)" in told
     assert " gathered weights " in told
-    assert " the whole model " in told
+    assert " the full model " in told
     assert " sum over ranks " not in told
     assert main(["doctor", "--memory", *run, "loss=distill", "miner=hybrid", "miner.miner.negatives=5"]) == 0
     assert " 512 queries, 6 documents each " in " ".join(capsys.readouterr().out.split())

@@ -134,7 +134,7 @@ class Checkpoints(pl.Callback):
             step=trainer.global_step,
             epoch=module.current_epoch + last,
             batch=0 if last else module.first_batch + batch + 1,
-            weights=module.whole_weights(),
+            weights=module.full_weights(),
             optimizer=module.optimizer_state(),
             schedule=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
             pairs=module.pairs_seen,

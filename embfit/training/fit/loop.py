@@ -22,10 +22,10 @@ from embfit.training.step.module import TrainingModule, training_module
 
 
 class Lockstep(pl.Callback):
-    """Starts all ranks together and ends them at the same step: the first rank's word counts.
+    """Starts all ranks together and ends them at the same step, which the first rank decides.
 
-    Ranks that wait for a validation wait here, where no device's own time limit runs; they also gather here what the
-    first rank asks them for.
+    Ranks that wait for a validation wait here, where no device's own time limit runs. Here they also gather weights and
+    the optimizer's state when the first rank commands it.
 
     Args:
         ranks: the processes that train together.
@@ -45,8 +45,8 @@ class Lockstep(pl.Callback):
         self._agree(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Make ready for the end, which comes to the other ranks by themselves."""
-        training_module(pl_module).leave_shards()
+        """Remove this rank's shards; the other ranks lose their connection to it and end by themselves."""
+        training_module(pl_module).release_shards()
 
     def _agree(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = self.ranks.agree(trainer.should_stop, training_module(pl_module).gather)

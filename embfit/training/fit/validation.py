@@ -137,7 +137,7 @@ class Validation(pl.Callback):
 
     def _measure(self, module: TrainingModule, step: int) -> None:
         # what is measured has passed every step's check
-        with module.between_steps(), module.measurable_encoder() as encoder:
+        with module.between_steps(), module.full_encoder() as encoder:
             started = time.monotonic()
             found = self.validate(encoder)
             module.log_numbers(step, {f"dev/{name}": number for name, number in found.metrics.items()})

@@ -1,4 +1,4 @@
-"""What the processes that train together tell each other: sums, what to gather, and whether to continue.
+"""What the processes that train together exchange: sums, commands to gather, and whether to continue.
 
 Lightning's own DDP is not used. It arms a reducer that waits for one backward pass on every rank, while a step here has
 as many as a rank has micro-batches, which differ: the ranks would wait for each other for ever.
@@ -16,13 +16,13 @@ from torch import Tensor, distributed, nn
 BUCKET = 2**26  # numbers summed at a time: the copy that this takes is at most 256 MB
 
 
-class Word(IntEnum):
-    """What the first rank says to the others, which wait for it between two steps."""
+class Command(IntEnum):
+    """What the first rank commands the others, which wait for it between two steps."""
 
     CONTINUE = 0
     STOP = 1
     GATHER_WEIGHTS = 2
-    GATHER_STATE = 3  # the optimizer's
+    GATHER_STATE = 3  # of the optimizer
 
 
 class Ranks:
@@ -35,7 +35,7 @@ class Ranks:
         here: how many of them share this machine's memory.
         control: a process group on the CPU, through which ranks exchange flags; one may wait there for as long as a
             validation takes.
-        sharded: whether each of them keeps a part of every weight, where there are several.
+        sharded: whether each rank keeps a shard of every weight; one process alone keeps all weights.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Ranks:
         return deal(costs, self.size)[self.rank]
 
     def passes(self, costs: Sequence[float] | np.ndarray) -> int:
-        """Return how many of those pieces the rank with the most of them has."""
+        """Return the largest number of pieces that a rank has, given the costs of all pieces."""
         return max(map(len, deal(costs, self.size)))
 
     def sum(self, tensor: Tensor) -> None:
@@ -74,34 +74,34 @@ class Ranks:
         """Return the lowest of the ranks' numbers."""
         if self.size == 1:
             return number
-        said = torch.tensor(number)
-        distributed.all_reduce(said, op=distributed.ReduceOp.MIN, group=self.control)
-        return int(said)
+        lowest = torch.tensor(number)
+        distributed.all_reduce(lowest, op=distributed.ReduceOp.MIN, group=self.control)
+        return int(lowest)
 
-    def agree(self, stop: bool, gather: Callable[[Word], object] | None = None) -> bool:
-        """Wait for all ranks; return whether the first one says to stop.
+    def agree(self, stop: bool, gather: Callable[[Command], object] | None = None) -> bool:
+        """Wait for all ranks; return whether the first one stops.
 
         Args:
-            stop: what the first rank says.
-            gather: is called on the others, as often as the first one has them `call`ed before.
+            stop: whether this rank would stop; only the first rank's value counts.
+            gather: is called on the other ranks for each command that the first rank `send`s before it comes here.
         """
         if self.size == 1:
             return stop
-        said = self._say(Word.STOP if stop else Word.CONTINUE)
-        while gather is not None and said in (Word.GATHER_WEIGHTS, Word.GATHER_STATE):
-            gather(said)
-            said = self._say(Word.CONTINUE)
-        return said is Word.STOP
+        received = self._broadcast(Command.STOP if stop else Command.CONTINUE)
+        while gather is not None and received in (Command.GATHER_WEIGHTS, Command.GATHER_STATE):
+            gather(received)
+            received = self._broadcast(Command.CONTINUE)
+        return received is Command.STOP
 
-    def call(self, word: Word) -> None:
-        """Have the other ranks, which wait in `agree`, gather what this one, the first, gathers next."""
-        self._say(word)
+    def send(self, command: Command) -> None:
+        """Send a command of the first rank, which calls this, to the others, which wait in `agree`."""
+        self._broadcast(command)
 
-    def _say(self, word: Word) -> Word:
-        """Return the word of the first rank, on every rank."""
-        said = torch.tensor([word], dtype=torch.uint8)
-        distributed.broadcast(said, src=0, group=self.control)
-        return Word(int(said))
+    def _broadcast(self, command: Command) -> Command:
+        """Return the first rank's command, on every rank."""
+        number = torch.tensor([command], dtype=torch.uint8)
+        distributed.broadcast(number, src=0, group=self.control)
+        return Command(int(number))
 
     def reached(self, weights: Iterable[nn.Parameter]) -> list[nn.Parameter]:
         """Return the weights that have a gradient on some rank. The others must stay without: AdamW decays at 0 too."""

@@ -1,13 +1,13 @@
-"""Weights in shards (FSDP): each rank keeps a part of every weight, of its gradient and of its two moments.
+"""Sharded weights (FSDP): each rank keeps a shard of every weight, of its gradient and of its two moments.
 
-PyTorch's `fully_shard` gathers a unit's weights before it computes, frees them afterwards, and gives each rank its part
-of the gradients' sum as soon as the unit's backward pass is done. Ranks must make the same passes in the same order,
-which `BatchGradients` sees to. Lightning's strategies for sharding are not used: they start processes, join them and
-write checkpoints, as embfit does itself.
+PyTorch's `fully_shard` gathers a unit's weights before the unit computes and frees them afterwards. After the unit's
+backward pass, it gives each rank its shard of the gradients' sum. All ranks must make the same passes in the same
+order; `BatchGradients` plans them so. Lightning's strategies for sharding are not used: they start processes, join them
+and write checkpoints, which embfit does itself.
 
-Beside its shards, the first rank keeps the whole encoder in the CPU's memory. It is given the trained weights when it
-is measured, mines or is saved. So only training meets a weight in shards, and an adapter's are all that is gathered
-where the others are frozen.
+The first rank also keeps the full encoder in the CPU's memory. The trained weights are gathered into it before it is
+validated, mines or is saved. Frozen weights are never gathered for that: only the adapter's are if an adapter is
+trained.
 """
 
 from __future__ import annotations
@@ -38,95 +38,99 @@ GATHERS_IN_BF16 = ("cuda",)  # autocast on a CPU does not cast the weights of a 
 
 
 class Shards:
-    """An encoder in shards, which is trained, and on the first rank the whole one.
+    """A sharded encoder, which is trained, and on the first rank the full encoder as well.
 
     Args:
-        encoder: the whole encoder. On the first rank it is moved to the CPU, and a copy of it is shared out; on the
-            others it is shared out itself.
+        encoder: the full encoder. On the first rank it is moved to the CPU, and a copy of it is sharded. On the others
+            it is sharded itself.
         ranks: the processes that train together, all of which make this object.
         precision: the number format in which training computes.
 
+    Attributes:
+        encoder: the sharded encoder.
+        full: the full encoder; None on the other ranks.
+
     Raises:
-        UserError: the encoder cannot be shared out, or this PyTorch cannot do it.
+        UserError: the encoder cannot be sharded, or this PyTorch cannot do it.
     """
 
     def __init__(self, encoder: Encoder | CrossEncoder, ranks: Ranks, precision: Precision) -> None:
         self.place = encoder.device
-        self.whole = encoder.cpu() if ranks.leads else None
+        self.full = encoder.cpu() if ranks.leads else None
         self.encoder = deepcopy(encoder) if ranks.leads else encoder
         bf16 = _kind() in GATHERS_IN_BF16 and uses_bf16(precision, torch.device(_kind()))
-        share_out(self.encoder.backbone, _behind(self.encoder), bf16)
+        shard_model(self.encoder.backbone, _head_modules(self.encoder), bf16)
         for name, weight in self.encoder.named_parameters():
             if not isinstance(weight, DTensor):
                 raise UserError(
-                    f"trainer.strategy=fsdp cannot share out {name}, which is in neither the backbone nor a layer "
-                    "behind it; set trainer.strategy=ddp"
+                    f"trainer.strategy=fsdp cannot shard {name}, which is neither in the backbone nor in a module "
+                    "after it; set trainer.strategy=ddp"
                 )
 
     @torch.no_grad()
     def gather(self) -> None:
-        """Give the whole encoder the weights that are trained; all ranks take part."""
+        """Copy the weights that are trained into the full encoder; all ranks take part."""
         for name, weight in self.encoder.named_parameters():
             if weight.requires_grad:
                 found = cast(DTensor, weight).full_tensor()
-                if self.whole is not None:
-                    self.whole.get_parameter(name).copy_(found)
+                if self.full is not None:
+                    self.full.get_parameter(name).copy_(found)
         if _kind() == "cuda":
-            torch.cuda.empty_cache()  # for the first rank and its processes, which encode on this GPU next
+            torch.cuda.empty_cache()  # other processes may encode with the full model on this GPU next
 
     @contextmanager
-    def measurable(self) -> Iterator[Encoder | CrossEncoder]:
-        """Gather, and lend the whole encoder on the device of the task; on other ranks there is none to compute with.
+    def gathered(self) -> Iterator[Encoder | CrossEncoder]:
+        """Gather, and yield the full encoder on the task's device; all ranks take part.
 
-        All ranks take part.
+        Other ranks than the first get the sharded encoder, which must not compute in this context.
         """
         self.gather()
-        if self.whole is None:
+        if self.full is None:
             yield self.encoder
             return
-        self.whole.to(self.place)
+        self.full.to(self.place)
         try:
-            yield self.whole
+            yield self.full
         finally:
-            self.whole.cpu()
+            self.full.cpu()
 
     def gather_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return an optimizer's state as if its weights were whole: empty but on the first rank; all take part."""
+        """Return an optimizer's state as if nothing were sharded; all ranks take part, and only the first gets it."""
         state = optimizer.state_dict()
-        whole: dict[int, dict[str, Any]] = {}
+        full: dict[int, dict[str, Any]] = {}
         for number, moments in state["state"].items():
             for name, value in moments.items():
                 found = value.full_tensor().cpu() if isinstance(value, DTensor) else value
-                if self.whole is not None:
-                    whole.setdefault(number, {})[name] = found
-        return {**state, "state": whole}
+                if self.full is not None:
+                    full.setdefault(number, {})[name] = found
+        return {**state, "state": full}
 
     @staticmethod
-    def share_state(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-        """Return this rank's part of a state that `gather_state` returned, or that an optimizer without shards has."""
+    def shard_state(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+        """Return this rank's shard of a state that `gather_state` returned, or that an optimizer without shards has."""
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        parts = {
-            number: {name: _part(value, weights[number]) for name, value in moments.items()}
+        shards = {
+            number: {name: _shard(value, weights[number]) for name, value in moments.items()}
             for number, moments in state["state"].items()
         }
-        return {**state, "state": parts}
+        return {**state, "state": shards}
 
 
-def clip_gradients(sharded: Iterable[nn.Parameter], whole: Iterable[nn.Parameter], most: float) -> Tensor:
-    """Scale gradients down to a norm, as `nn.utils.clip_grad_norm_` does; return the norm before, that of all ranks.
+def clip_gradients(sharded: Iterable[nn.Parameter], replicated: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale gradients down to a norm, as `nn.utils.clip_grad_norm_` does; return the norm before that, of all weights.
 
     Args:
-        sharded: weights of which each rank has a part.
-        whole: weights that every rank has, with the same gradients.
-        most: the norm that is left, at most.
+        sharded: weights of which each rank has a shard.
+        replicated: weights that every rank has, with the same gradients.
+        max_norm: the largest norm that is left.
     """
-    parts = [cast(DTensor, weight.grad).to_local() for weight in sharded if weight.grad is not None]
-    others = [weight.grad for weight in whole if weight.grad is not None]
-    squares = _square_of_norm(parts)
+    shards = [cast(DTensor, weight.grad).to_local() for weight in sharded if weight.grad is not None]
+    others = [weight.grad for weight in replicated if weight.grad is not None]
+    squares = _square_of_norm(shards)
     distributed.all_reduce(squares)
     norm = (squares + _square_of_norm(others)).sqrt() if others else squares.sqrt()
-    scale = (most / (norm + TINY)).clamp(max=1.0)
-    for gradient in (*parts, *others):
+    scale = (max_norm / (norm + TINY)).clamp(max=1.0)
+    for gradient in (*shards, *others):
         gradient.mul_(scale)
     return norm
 
@@ -135,16 +139,16 @@ def _square_of_norm(gradients: list[Tensor]) -> Tensor:
     return torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).square().sum()
 
 
-def share_out(backbone: PreTrainedModel, behind: Iterable[nn.Module], bf16: bool) -> None:
-    """Leave of each weight of a model this rank's part, on this rank's device.
+def shard_model(backbone: PreTrainedModel, head: Iterable[nn.Module], bf16: bool) -> None:
+    """Replace each weight of a model by this rank's shard of it, on this rank's device.
 
     Args:
         backbone: the model.
-        behind: layers that follow it.
+        head: modules that compute after it.
         bf16: whether layers are gathered in bf16.
 
     Raises:
-        UserError: the backbone cannot be shared out, or this PyTorch cannot do it.
+        UserError: the backbone cannot be sharded, or this PyTorch cannot do it.
     """
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise UserError(
@@ -152,7 +156,7 @@ def share_out(backbone: PreTrainedModel, behind: Iterable[nn.Module], bf16: bool
             "one (2.13 is tested), or set trainer.strategy=ddp"
         )
     mesh = init_device_mesh(_kind(), (distributed.get_world_size(),))
-    for unit in (*units_of(backbone, bf16), *map(Unit, behind)):
+    for unit in (*units_of(backbone, bf16), *map(Unit, head)):
         policy = MixedPrecisionPolicy(unit.gathered_as, torch.float32, cast_forward_inputs=False)  # autocast casts them
         module = fully_shard(unit.module, mesh=mesh, mp_policy=policy)
         module.set_gradient_divide_factor(1.0)  # the loss is that of the whole batch already, so no mean is wanted
@@ -160,19 +164,19 @@ def share_out(backbone: PreTrainedModel, behind: Iterable[nn.Module], bf16: bool
 
 
 def _kind() -> str:
-    """Return the kind of device on which ranks keep their parts."""
+    """Return the kind of device on which ranks keep their shards."""
     return "cuda" if distributed.get_backend() == "nccl" else "cpu"
 
 
-def _behind(encoder: nn.Module) -> list[nn.Module]:
-    """Return the modules with weights that follow the backbone."""
+def _head_modules(encoder: nn.Module) -> list[nn.Module]:
+    """Return the modules with weights that compute after the backbone."""
     children = [child for name, child in encoder.named_children() if name != "backbone"]
-    modules = [part for child in children for part in (child if isinstance(child, nn.ModuleList) else [child])]
+    modules = [one for child in children for one in (child if isinstance(child, nn.ModuleList) else [child])]
     return [module for module in modules if next(module.parameters(), None) is not None]
 
 
-def _part(value: Any, weight: Tensor) -> Any:
-    """Return this rank's part of a moment of a weight; what has another shape, such as the count of steps, stays."""
+def _shard(value: Any, weight: Tensor) -> Any:
+    """Return this rank's shard of a weight's moment; a value of another shape, such as the step count, is unchanged."""
     if not isinstance(weight, DTensor) or value.shape != weight.shape:
         return value
     mesh = weight.device_mesh

@@ -1,8 +1,8 @@
-"""Which modules are gathered together where ranks share a model's weights out, and how much of a weight a rank holds.
+"""The units of a sharded model, whose weights are gathered together, and the size of a rank's shard of a weight.
 
-A layer is a unit, the embeddings are one, and what is left of the backbone is the last. Training shards by these units,
-and the estimate of its memory counts them. A rank holds rows of each weight (its first dimension), as PyTorch's
-`fully_shard` divides them: as many on each rank, rounded up, so that the last ranks may have fewer or none.
+Each layer is a unit, the embeddings are one, and the rest of the backbone is the last. Training shards by these units,
+and the estimate of its memory counts them. PyTorch's `fully_shard` divides the rows of each weight (its first
+dimension): each rank holds equally many, rounded up, so the last ranks may hold fewer or none.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ REMEDY = "set trainer.strategy=ddp"
 
 @dataclass(frozen=True)
 class Unit:
-    """Weights that are gathered together.
+    """A module whose weights are gathered together.
 
     Args:
-        module: has the weights; those of units within it are not counted to it.
+        module: has the weights; those of units within it do not belong to this unit.
         gathered_as: the number format in which they are gathered; None is their own.
     """
 
@@ -68,12 +68,12 @@ def check_shardable(backbone: PreTrainedModel) -> None:
 
 
 def units_of(backbone: PreTrainedModel, bf16: bool) -> list[Unit]:
-    """Return the units of a backbone, those within another one before it.
+    """Return the units of a backbone; a unit within another one comes before it.
 
     Args:
         backbone: the model.
-        bf16: whether its layers are gathered in bf16, where they compute in it: ranks send half as much, and autocast
-            has nothing to cast.
+        bf16: whether its layers are gathered in bf16. If they compute in bf16, ranks then send half as much, and
+            autocast has nothing to cast.
 
     Raises:
         UserError: as `check_shardable`.
@@ -85,7 +85,7 @@ def units_of(backbone: PreTrainedModel, bf16: bool) -> list[Unit]:
 
 
 def weights_of(units: Iterable[Unit]) -> list[list[nn.Parameter]]:
-    """Return the weights of each unit, without those of the units before it."""
+    """Return the weights of each unit, without those of units within it; the order is that of `units_of`."""
     counted: set[nn.Parameter] = set()
     found = []
     for unit in units:
@@ -95,12 +95,12 @@ def weights_of(units: Iterable[Unit]) -> list[list[nn.Parameter]]:
 
 
 def shard_size(shape: Sequence[int], ranks: int, rank: int = 0) -> int:
-    """Return how many numbers of a weight a rank holds; the first rank has the most, and every rank room for as many.
+    """Return how many numbers of a weight a rank holds; the first rank holds the most.
 
     Args:
-        shape: the weight's.
-        ranks: how many processes share the weight out.
-        rank: which of them.
+        shape: the weight's shape.
+        ranks: the number of processes that shard the weight.
+        rank: the number of the process, from 0.
     """
     most = -(-shape[0] // ranks)
     return min(most, max(0, shape[0] - rank * most)) * math.prod(shape[1:])

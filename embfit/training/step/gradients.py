@@ -5,8 +5,8 @@
    much memory is free; several ranks share out the micro-batches of one plan, so n ranks of batch B do what one does of
    n x B;
 2. each rank encodes its micro-batches; memory decides only how many of them keep their graph (`gradient_cache`). The
-   encoder computes in bf16 where the hardware does, everything after it in fp32; weights are fp32. Where weights are in
-   shards, all ranks gather them in each pass, so those with fewer micro-batches make idle passes;
+   encoder computes in bf16 where the hardware does, everything after it in fp32; weights are fp32. All ranks gather
+   sharded weights in each pass, so a rank with fewer micro-batches than another makes idle passes;
 3. the outputs of all ranks are summed into one flat tensor, on which every rank computes the whole loss;
 4. the loss's gradient on the outputs goes back through the rank's own micro-batches;
 5. the ranks sum the weights' gradients.
@@ -155,7 +155,7 @@ class BatchGradients:
         mine = self.ranks.share(areas)  # numbers in the plan, which seed dropout on any rank
         own = [plan[number] for number in mine]
         idle = self.ranks.passes(areas) - len(own) if self.ranks.sharded else 0
-        passes = own + [inputs.shortest] * idle  # what is encoded in idle passes is not used, and has no gradient
+        passes = own + [inputs.shortest] * idle  # the outputs of idle passes are not used: their gradient is 0
         numbers = mine + [len(plan)] * idle
         device = self.encoder.device
         with training_backbone(self.encoder, self.settings.gradient_checkpointing):
@@ -203,7 +203,7 @@ class BatchGradients:
         for weight in self.loss.parameters():  # every rank has computed the whole loss: this makes their mean
             if weight.grad is not None:
                 weight.grad /= self.ranks.size
-        weights = _trained(self.loss) if self.ranks.sharded else self.trained()  # those of shards are sums already
+        weights = _trained(self.loss) if self.ranks.sharded else self.trained()  # sharded gradients are sums already
         # asked in every step: an expert that no text was sent to before has no gradient until one is
         self.ranks.sum_gradients(self.ranks.reached(weights))
 
@@ -229,7 +229,7 @@ class BatchGradients:
         if self._graphs is None:
             gigabytes = self.settings.memory_gb
             self._graphs = GraphLimit(self._spare_bytes() / 2 if gigabytes is None else gigabytes * GIGABYTE)
-        # ranks that share weights measure together, and keep as many graphs
+        # ranks that gather weights in each pass must measure together and keep equally many graphs
         longest = int((inputs.lengths if self.ranks.sharded else inputs.lengths[micro_batches[0]]).max())
         kept = self._graphs.kept(inputs.areas(micro_batches), longest, measure)
         return self.ranks.least(kept) if self.ranks.sharded else kept

@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from embfit.device_transfer import to_device
-from embfit.training.ranks.collectives import Ranks, Word
+from embfit.training.ranks.collectives import Command, Ranks
 from embfit.training.step.gradients import BatchGradients, BatchLoss, ComputeSettings, Inputs, Trained
 from embfit.training.step.loss_parts import LossPart
 from embfit.training.step.metrics import StepMetrics, Watch, check
@@ -89,7 +89,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self._start = Position()  # of this process
         self._watchers: Sequence[Watch] = ()
         self._gradients = BatchGradients(encoder, loss, compute, Ranks())
-        self._shards: Shards | None = None  # of the encoder, where ranks share its weights out
+        self._shards: Shards | None = None  # where ranks shard the encoder's weights
         self._metrics = StepMetrics()
         self._rate = 0.0  # at which the last step moved the weights
         self._broken = torch.zeros(())  # 1 from the first step on whose loss or gradient is not finite
@@ -201,16 +201,16 @@ class TrainingModule(pl.LightningModule, ABC):
                 logger.log_metrics(dict(numbers), step)
 
     def on_train_end(self) -> None:
-        """Tell what the last step has measured; an encoder that was shared out is whole again, on the first rank."""
+        """Report what the last step has measured, and give the first rank all weights of a sharded encoder."""
         self.flush()
         if self._shards is not None:
             self._shards.gather()
-            self.leave_shards()
+            self.release_shards()
 
-    def leave_shards(self) -> None:
-        """Let go of shards: Lightning moves what it finds to the CPU, and a pass that failed leaves some gathered.
+    def release_shards(self) -> None:
+        """Remove the shards, before Lightning moves the module to the CPU: it cannot move weights that are gathered.
 
-        The first rank has the whole encoder instead, and the others have none.
+        A pass that failed leaves weights gathered. The first rank has the full encoder then, and the others have none.
         """
         shards, self._shards = self._shards, None  # an exception may come after the end of training
         if shards is None:
@@ -218,31 +218,32 @@ class TrainingModule(pl.LightningModule, ABC):
         for optimizer in self.trainer.optimizers:
             optimizer.state.clear()
         del self.encoder
-        if shards.whole is not None:
-            self.encoder = shards.whole
+        if shards.full is not None:
+            self.encoder = shards.full
 
     @contextmanager
-    def measurable_encoder(self, together: bool = False) -> Iterator[Trained]:
-        """Lend the encoder as it is now, with all of its weights in this process; on the first rank alone.
+    def full_encoder(self, together: bool = False) -> Iterator[Trained]:
+        """Give the first rank the encoder with all of its present weights, for this context.
 
         Args:
-            together: whether all ranks ask at the same time; else the others wait in `Ranks.agree`.
+            together: whether all ranks enter the context; else the first enters alone, and the others wait in
+                `Ranks.agree`.
         """
         if self._shards is None:
             yield self.encoder
             return
         if not together:
-            self.ranks.call(Word.GATHER_WEIGHTS)
-        with self._shards.measurable() as encoder:
+            self.ranks.send(Command.GATHER_WEIGHTS)
+        with self._shards.gathered() as encoder:
             yield encoder
 
-    def whole_weights(self) -> dict[str, Tensor]:
+    def full_weights(self) -> dict[str, Tensor]:
         """Return by name the weights that training moves, on the first rank; the others wait in `Ranks.agree`."""
         encoder = self.encoder
         if self._shards is not None:
-            self.ranks.call(Word.GATHER_WEIGHTS)
+            self.ranks.send(Command.GATHER_WEIGHTS)
             self._shards.gather()
-            encoder = self._shards.whole or encoder
+            encoder = self.encoder if self._shards.full is None else self._shards.full
         parts = {"encoder": trained_weights(encoder), "loss": trained_weights(self.loss)}
         return {f"{part}.{name}": weight for part, weights in parts.items() for name, weight in weights.items()}
 
@@ -251,19 +252,19 @@ class TrainingModule(pl.LightningModule, ABC):
         optimizer = self._adam()
         if self._shards is None:
             return optimizer.state_dict()
-        self.ranks.call(Word.GATHER_STATE)
+        self.ranks.send(Command.GATHER_STATE)
         return self._shards.gather_state(optimizer)
 
     def restore_optimizer(self, state: dict[str, Any]) -> None:
         """Give the optimizer a state that `optimizer_state` returned, with shards or without."""
         optimizer = self._adam()
-        optimizer.load_state_dict(state if self._shards is None else self._shards.share_state(state, optimizer))
+        optimizer.load_state_dict(state if self._shards is None else self._shards.shard_state(state, optimizer))
 
-    def gather(self, word: Word) -> None:
+    def gather(self, command: Command) -> None:
         """Take part in what the first rank gathers."""
         if self._shards is None:
-            raise RuntimeError(f"{word.name} was asked of a rank that has all weights")
-        if word is Word.GATHER_WEIGHTS:
+            raise RuntimeError(f"{command.name} was sent to a rank that has all weights")
+        if command is Command.GATHER_WEIGHTS:
             self._shards.gather()
         else:
             self._shards.gather_state(self._adam())

@@ -35,7 +35,7 @@ class Module(TrainingModule):
         """Nothing is pending."""
         return nullcontext()
 
-    def measurable_encoder(self, together: bool = False) -> AbstractContextManager[Encoder]:  # type: ignore[override]
+    def full_encoder(self, together: bool = False) -> AbstractContextManager[Encoder]:  # type: ignore[override]
         """All weights are here."""
         return nullcontext(self.encoder)
 
