@@ -25,7 +25,8 @@ One process's training is `fit/`:
 Several processes are `ranks/`:
 
 - `launch` starts or calls the other ranks (`run.devices` says how many there are, and where), `worker` is what they
-  run, `rendezvous` is where they meet; `collectives`: what they exchange in a step.
+  run, `rendezvous` is where they meet; `collectives`: what they exchange in a step;
+- `sharding` shards a model's weights, and `units` says which are gathered together.
 """
 
 from embfit.training.fit.plan import Fit

@@ -118,7 +118,7 @@ def test_ranks_that_share_weights_have_the_loss_and_gradients_of_those_that_have
     """Three steps each, with gradients after clipping; only the orders of sums differ."""
     plain, sharded = on_one_and_two("in shards", cases)
     assert plain.keys() == sharded.keys()
-    assert len(plain) == 9
+    assert len(plain) == 10
     for case in plain:
         assert len(plain[case]) == len(sharded[case]) == 3
         for alone, together in zip(plain[case], sharded[case], strict=True):

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
-from transformers import MistralConfig, MistralModel
+from transformers import MistralConfig, MistralModel, Qwen3MoeConfig, Qwen3MoeModel
 
 from embfit.launcher.distributed import on_first_rank
 from embfit.loss import InfoNCE, Listwise, Matryoshka
@@ -107,6 +107,24 @@ def bf16_decoder() -> Encoder:
         num_key_value_heads=2,
     )
     return BiEncoder(MistralModel(config).bfloat16(), TOKENIZER, plain.settings, source="tiny decoder").eval()
+
+
+def mixture() -> Encoder:
+    """Return a two-layer mixture of four experts, which are one weight, the same each time."""
+    plain = encoder(0.0)
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=32,
+        moe_intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_experts=4,
+        num_experts_per_tok=1,
+    )
+    return BiEncoder(Qwen3MoeModel(config), TOKENIZER, plain.settings, source="tiny mixture").eval()
 
 
 class Routed(BiEncoder):
@@ -205,17 +223,17 @@ def steps(
     routed: bool = False,
     late: bool = False,
     precision: str = "fp32",
-    decoder: bool = False,
+    made: Callable[[], Encoder] | None = None,
     kind: type[InBatch] = Watched,
     optimization: Optimization = STILL,
 ) -> list[dict]:
     """Return the loss and all gradients of three steps at rest.
 
     They are guided in topical batches, of an adapter of some rank alone, without the lowest layers, of layers that are
-    computed again, with an expert that the second step alone reaches, of late interaction, or of a decoder.
+    computed again, with an expert that the second step alone reaches, of late interaction, or of an encoder made anew.
     """
     found = training_set()
-    model = new_late_encoder(TOKENIZER, 0.3) if late else bf16_decoder() if decoder else encoder(0.3)
+    model = new_late_encoder(TOKENIZER, 0.3) if late else encoder(0.3) if made is None else made()
     if adapted:
         attach(model.backbone, LoRA(rank=adapted, dropout=0.3), 0, "base", None)
         for name, weight in model.backbone.named_parameters():
@@ -381,7 +399,7 @@ def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
 
 
 def in_shards(settings: dict, folder: Path) -> dict[str, list[dict]]:
-    """Return the same of ranks that share weights out, with micro-batches that they have different numbers of."""
+    """Return the same of ranks with sharded weights, of which one has fewer micro-batches than the other."""
     return {
         "micro-batches": steps(settings, InfoNCE(0.1, True), 40, True, folder, optimization=CLIPPED),
         "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
@@ -394,8 +412,9 @@ def in_shards(settings: dict, folder: Path) -> dict[str, list[dict]]:
         "late interaction": steps(settings, InfoNCE(), 60, True, folder, guided=True, memory_gb=0, late=True),
         "bf16": steps(settings, InfoNCE(), 40, False, folder, precision="bf16"),
         "bf16 adapter": steps(
-            settings, InfoNCE(), 40, False, folder, adapted=2, precision="bf16", kind=GatheredInBf16, decoder=True
+            settings, InfoNCE(), 40, False, folder, adapted=2, precision="bf16", kind=GatheredInBf16, made=bf16_decoder
         ),
+        "experts": steps(settings, InfoNCE(0.2), 40, False, folder, memory_gb=0, made=mixture),
     }
 
 
