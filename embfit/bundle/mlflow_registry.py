@@ -61,13 +61,13 @@ def register(versions: BundleVersions, uri: str) -> None:
         if uri.startswith(SQLITE):
             Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         with versions.registering():
-            _tell(MlflowClient(tracking_uri=uri, registry_uri=uri), versions)
+            _update(MlflowClient(tracking_uri=uri, registry_uri=uri), versions)
     except (MlflowException, OSError) as error:
         raise UserError(f"bundle.registry={uri} cannot be told of {versions.name}: {first_line(error)}") from error
 
 
-def _tell(client: MlflowClient, versions: BundleVersions) -> None:
-    """Let the registry say what the bundle's folder says."""
+def _update(client: MlflowClient, versions: BundleVersions) -> None:
+    """Add the versions that the registry lacks, and set its aliases to the bundle's pointers."""
     name = versions.name
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="A bundle of embfit: model, index and documents")
@@ -82,18 +82,18 @@ def _tell(client: MlflowClient, versions: BundleVersions) -> None:
         folder = versions.path(number)
         try:
             tags = _tags(read_manifest(folder))
-        except UserError as error:  # the others are told all the same
-            log.warning("the registry is not told of version %d of %s: %s", number, name, first_line(error))
+        except UserError as error:  # the other versions are added
+            log.warning("version %d of %s is not added to the registry: %s", number, name, first_line(error))
             continue
         made = client.create_model_version(name, folder.absolute().as_uri(), tags=tags)
         known[number] = str(made.version)
-    told = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    present = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     pointers = versions.pointers()
     for pointer in POINTERS:
         wanted = known.get(pointers[pointer]) if pointer in pointers else None
-        if wanted is None and pointer in told:
+        if wanted is None and pointer in present:
             client.delete_registered_model_alias(name, pointer)
-        elif wanted is not None and told.get(pointer) != wanted:
+        elif wanted is not None and present.get(pointer) != wanted:
             client.set_registered_model_alias(name, pointer, wanted)
 
 

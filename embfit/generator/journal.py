@@ -234,7 +234,7 @@ class Journal:
         return self._spent(self._database, scope)
 
     def answer(self, entry: JournalEntry) -> JournalAnswer:
-        """Return what is known of a request; an answer to one of its family with as many queries is one, too."""
+        """Return what is known of a request; an answer of its family with as many queries or more serves as its own."""
         found = self._database.execute(
             "SELECT id, state, text FROM requests "
             "WHERE id = ?1 OR (family = ?2 AND count >= ?3 AND state = 'answered') "

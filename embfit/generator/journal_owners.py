@@ -1,4 +1,4 @@
-"""Which processes of a machine use a journal: each holds a lock with its name, which goes with it however it ends."""
+"""The processes of a machine that use a journal. Each holds a lock, which the system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class JournalOwner:
         folder: the folder of the locks; made with the first.
 
     Attributes:
-        name: tells it from all others.
+        name: is unique among all uses.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,12 +24,12 @@ class JournalOwner:
         self._lock = FileLock(folder / self.name)
 
     def acquire(self) -> None:
-        """Hold the lock: others see that this process runs."""
+        """Acquire the lock, so that others see that this process runs."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
 
     def release(self) -> None:
-        """Give the lock back: others see that what this process has sent and not recorded is lost."""
+        """Release the lock, so that others see that requests which this process has sent and not recorded are lost."""
         self._lock.release()
         self.forget(self.name)
 

@@ -113,7 +113,7 @@ def _train(
             found = _finite(loss.mean(held_out), diverged)
             facts["held_out_loss"].append(round(found, 4))
             log.info("epoch %d: loss %.4f a token of held-out queries", epoch, found)
-            if found >= best:  # a later epoch knows the pairs by heart
+            if found >= best:  # later epochs would overfit more
                 with torch.no_grad():
                     for name, weight in kept.items():
                         model.get_parameter(name).copy_(weight)

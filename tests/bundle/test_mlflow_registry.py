@@ -96,7 +96,7 @@ def test_a_damaged_version_does_not_keep_the_others_from_the_registry(
     with caplog.at_level(logging.WARNING):
         register(versions, "http://localhost:1")
     assert [found.tags["embfit.version"] for found in Registry.known] == ["1", "3"]
-    assert "the registry is not told of version 2 of docs: " in caplog.text
+    assert "version 2 of docs is not added to the registry: " in caplog.text
 
 
 def aliases(uri: str) -> dict[str, str]:

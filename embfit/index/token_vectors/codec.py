@@ -33,20 +33,20 @@ OFF_UNIT = 0.01  # by which a length may differ from 1: half precision and eight
 class DecodingMemory:
     """Memory that decoded vectors are written to again and again.
 
-    The system gives new megabytes as pages that it clears one by one. For vectors that are scored and then forgotten
-    this takes longer than the decoding itself.
+    The operating system clears the pages of new memory one by one. For vectors that are scored once and discarded, this
+    takes longer than the decoding itself.
     """
 
     def __init__(self) -> None:
         self._values = self._vectors = np.empty(0, np.float32)
 
     def values(self, count: int, width: int) -> np.ndarray:
-        """Return [count, width] float32 for what the payload gives, with any content."""
+        """Return [count, width] float32 for the payload's values; the content is arbitrary."""
         self._values = _of_size(self._values, count * width)
         return self._values[: count * width].reshape(count, width)
 
     def vectors(self, count: int, width: int) -> np.ndarray:
-        """Return [count, width] float32 for whole vectors, with any content."""
+        """Return [count, width] float32 for complete vectors; the content is arbitrary."""
         self._vectors = _of_size(self._vectors, count * width)
         return self._vectors[: count * width].reshape(count, width)
 
