@@ -63,7 +63,7 @@ def register(versions: BundleVersions, uri: str) -> None:
         with versions.registering():
             _update(MlflowClient(tracking_uri=uri, registry_uri=uri), versions)
     except (MlflowException, OSError) as error:
-        raise UserError(f"bundle.registry={uri} cannot be told of {versions.name}: {first_line(error)}") from error
+        raise UserError(f"bundle.registry={uri} cannot be updated for {versions.name}: {first_line(error)}") from error
 
 
 def _update(client: MlflowClient, versions: BundleVersions) -> None:

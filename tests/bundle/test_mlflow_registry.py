@@ -34,7 +34,7 @@ def test_a_registry_that_is_not_there_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(versions: BundleVersions, uri: str) -> None:
-        raise UserError(f"bundle.registry={uri} cannot be told of {versions.name}: no")
+        raise UserError(f"bundle.registry={uri} cannot be updated for {versions.name}: no")
 
     monkeypatch.setattr("embfit.bundle.settings.check_installed", lambda: None)
     monkeypatch.setattr("embfit.bundle.settings.register", refuse)
@@ -42,7 +42,7 @@ def test_a_registry_that_is_not_there_stops_nothing(
     assert caplog.text == ""
     with caplog.at_level(logging.WARNING):
         BundleSettings(name="docs", registry="http://localhost:1").register()
-    assert "bundle.registry=http://localhost:1 cannot be told of docs: no" in caplog.text
+    assert "bundle.registry=http://localhost:1 cannot be updated for docs: no" in caplog.text
 
 
 class Registry:
@@ -135,5 +135,5 @@ def test_aliases_follow_the_pointers(versions: BundleVersions, tmp_path: Path) -
 def test_a_registry_that_cannot_be_opened(versions: BundleVersions, tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="pip install 'embfit[mlflow]'")
     (tmp_path / "file").write_text("nothing")
-    with pytest.raises(UserError, match=r"bundle\.registry=sqlite:///.* cannot be told of docs"):
+    with pytest.raises(UserError, match=r"bundle\.registry=sqlite:///.* cannot be updated for docs"):
         register(versions, f"sqlite:///{tmp_path}/file/mlflow.db")
