@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,7 @@ def fit_module(
     if start is not None:
         log.info("resuming after step %d", start.step)
         restore(module, start, validation, curve)
+        start = replace(start, weights={})  # the module has them, and every rank gets the rest
     written = Checkpoints(folder, identity, points, plan.checkpoint_every, validation, curve, clock.elapsed)
     interruption = Interruption(written)
     settings = devices.settings(trainer, 0)

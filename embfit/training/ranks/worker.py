@@ -52,7 +52,8 @@ def train_as_rank(path: Path, place: tuple[int, int], store: Store) -> None:
 
 def _read(path: Path) -> RankJob:
     try:
-        job: RankJob = torch.load(path, map_location="cpu", weights_only=False)  # written by this run's first rank
+        # written by this run's first rank; mapped, so that the ranks of a machine have the weights in memory once
+        job: RankJob = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; put run.dir on a disk that all machines see") from error
     except (AttributeError, ImportError) as error:
