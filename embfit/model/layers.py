@@ -88,7 +88,7 @@ def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers")
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return name, module
     raise UserError(
-        f"{setting}: {type(backbone).__name__} has no list of {depth} layers to tell apart; leave {setting} out"
+        f"{type(backbone).__name__} has no list of {depth} layers to tell apart; for this model, remove {setting}"
     )
 
 
