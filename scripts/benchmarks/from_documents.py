@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import mean_and_interval
 
 from embfit.atomic_files import write_text
 from embfit.data.qrels import read_qrels
 from embfit.data.trec import read_run
 from embfit.evaluator.fusion import reciprocal_ranks
 from embfit.evaluator.metrics import per_query
-from embfit.records import Qrels, Ranking
+from embfit.records import Qrels
 
 METRIC = "ndcg@10"
 HIDDEN = "task.labels=false"
@@ -162,20 +163,10 @@ def run_once(out: Path, data: Path, name: str, words: Sequence[str], seed: int, 
 
 def figures(run: Path, data: Path) -> dict[str, Any]:
     """Return what a run reached, by system, alone and fused with BM25, and what its queries took."""
-    test, train = read_qrels(data / "qrels" / "test.tsv"), read_qrels(data / "qrels" / "train.tsv")
-    seen = {document for grades in train.values() for document, grade in grades.items() if grade >= 1}
-    unseen = {query: grades for query, grades in test.items() if not seen & {d for d, g in grades.items() if g >= 1}}
-    files = [run / "rankings" / f"{name}.trec" for name in ("base", "tuned", "bm25")]
-    rankings = {file.stem: read_run(file) for file in files if file.is_file()}
-    words = rankings["bm25"]
+    test, unseen = judged(data)
     systems = {
-        name: {
-            "all": reached(ranking, test),
-            "unseen": reached(ranking, unseen),
-            "fused": reached(reciprocal_ranks([ranking, words], [0.5, 0.5], K, 1000), test),
-            "fused_unseen": reached(reciprocal_ranks([ranking, words], [0.5, 0.5], K, 1000), unseen),
-        }
-        for name, ranking in rankings.items()
+        name: {part: float(np.mean(list(values.values()))) for part, values in parts.items()}
+        for name, parts in reached(run, test, unseen).items()
     }
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     generation = report.get("generation") or {}
@@ -197,13 +188,31 @@ def figures(run: Path, data: Path) -> dict[str, Any]:
     }
 
 
-def reached(ranking: Ranking, qrels: Qrels) -> float:
-    """Return the mean nDCG@10."""
-    return float(np.mean(list(per_query(ranking, qrels, [METRIC])[METRIC].values())))
+def judged(data: Path) -> tuple[Qrels, Qrels]:
+    """Return the judgements of all test queries, and of those none of whose documents is relevant to a training one."""
+    test, train = read_qrels(data / "qrels" / "test.tsv"), read_qrels(data / "qrels" / "train.tsv")
+    seen = {document for grades in train.values() for document, grade in grades.items() if grade >= 1}
+    return test, {q: grades for q, grades in test.items() if not seen & {d for d, g in grades.items() if g >= 1}}
+
+
+def reached(run: Path, test: Qrels, unseen: Qrels) -> dict[str, dict[str, Mapping[str, float]]]:
+    """Return each query's nDCG@10 by system and part, alone and fused with BM25."""
+    files = [run / "rankings" / f"{name}.trec" for name in ("base", "tuned", "bm25")]
+    rankings = {file.stem: read_run(file) for file in files if file.is_file()}
+    found = {}
+    for name, ranking in rankings.items():
+        fused = reciprocal_ranks([ranking, rankings["bm25"]], [0.5, 0.5], K, 1000)
+        parts = {"all": (ranking, test), "unseen": (ranking, unseen), "fused": (fused, test)}
+        parts["fused_unseen"] = (fused, unseen)
+        found[name] = {part: per_query(one, qrels, [METRIC])[METRIC] for part, (one, qrels) in parts.items()}
+    return found
 
 
 def table(out: Path) -> str:
-    """Return the rows as Markdown: means over seeds, with the standard deviation where there are several."""
+    """Return the rows as Markdown: means over seeds, with the standard deviation where there are several.
+
+    A second table has the differences from the base model, paired by query, each query's averaged over the seeds.
+    """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for file in sorted((out / "rows").glob("*.json")):
         row = json.loads(file.read_text(encoding="utf-8"))
@@ -220,7 +229,23 @@ def table(out: Path) -> str:
         tokens = f"{made['tokens']:,}" if made else ""
         minutes = f"{np.mean([run['minutes'] for run in runs]):.1f}"
         lines.append(f"| {' | '.join([name, str(len(runs)), *map(_mean, values), kept, tokens, minutes])} |")
+    lines += ["", "| over the base model | all | unseen | fused, all | fused, unseen |", "|---|---|---|---|---|"]
+    parts = judged(Path(json.loads((out / "settings.json").read_text(encoding="utf-8"))["data"]))
+    for name, runs in found.items():
+        if "tuned" in runs[0]["systems"]:
+            seeds = [reached(out / "runs" / f"{slug(name)}-{run['seed']}", *parts) for run in runs]
+            lines.append(f"| {name} | {' | '.join(_gains(seeds))} |")
     return "\n".join(lines)
+
+
+def _gains(seeds: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]]) -> Iterator[str]:
+    """Yield the mean difference between the tuned model and the base model in each part, with its 95 % interval."""
+    for part in seeds[0]["tuned"]:
+        by_query = [
+            np.mean([one["tuned"][part][query] - one["base"][part][query] for one in seeds])
+            for query in seeds[0]["tuned"][part]
+        ]
+        yield mean_and_interval(np.array(by_query))
 
 
 def _mean(values: Sequence[float]) -> str:
