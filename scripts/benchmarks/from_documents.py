@@ -199,7 +199,7 @@ def reached(run: Path, test: Qrels, unseen: Qrels) -> dict[str, dict[str, Mappin
     """Return each query's nDCG@10 by system and part, alone and fused with BM25."""
     files = [run / "rankings" / f"{name}.trec" for name in ("base", "tuned", "bm25")]
     rankings = {file.stem: read_run(file) for file in files if file.is_file()}
-    found = {}
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
     for name, ranking in rankings.items():
         fused = reciprocal_ranks([ranking, rankings["bm25"]], [0.5, 0.5], K, 1000)
         parts = {"all": (ranking, test), "unseen": (ranking, unseen), "fused": (fused, test)}
