@@ -121,7 +121,7 @@ class InBatch(TrainingModule):
         remining, begins = self.data.remining, self.first_batch == 0
         if remining is not None:
             due = remining.is_due(self.current_epoch, begins)
-            mining = self.full_encoder(together=True) if due else nullcontext(self.encoder)
+            mining = self.full.encoder(together=True) if due else nullcontext(self.encoder)
             with self.between_steps(), mining as encoder:
                 mined = remining.examples(self.current_epoch, begins, cast(Encoder, encoder), self.ranks)
             self._examples = self._examples if mined is None else mined

@@ -120,7 +120,7 @@ def test_a_step_has_the_gradients_of_the_formula(
     compute = ComputeSettings(60, memory_gb, dropout=False, precision="fp32", seed=0)  # a few texts a micro-batch
     module = InBatch(encoder, loss, InBatchData(examples, *tokens, grouping), STILL, compute)
     found: dict[str, Tensor] = {}
-    module._move = lambda loss: found.update(gradients(encoder)) or torch.zeros(())  # type: ignore[method-assign,func-returns-value]
+    module._update = lambda loss: found.update(gradients(encoder)) or torch.zeros(())  # type: ignore[method-assign,func-returns-value]
     module.record = lambda step, pairs, measured: None  # type: ignore[method-assign]
     module.training_step(module.prepare(batch), 0)
 

@@ -121,7 +121,7 @@ def step_gradients(
     encoder.train(dropout)
     module._gradients._kept = lambda *arguments: keep
     found: dict[str, torch.Tensor] = {}
-    module._move = lambda loss: found.update(gradients(encoder)) or torch.zeros(())
+    module._update = lambda loss: found.update(gradients(encoder)) or torch.zeros(())
     module.record = lambda *arguments: None
     encoder.zero_grad()
     module.training_step(module.prepare(whole_batch(training_set)), 0)
@@ -213,7 +213,7 @@ def moving(module: InBatch, optimizer: torch.optim.Optimizer) -> Callable[[float
     def move(loss: float) -> float:
         for weight in module.parameters():
             weight.grad = torch.ones_like(weight)
-        return module._move(torch.tensor(loss)).item()
+        return module._update(torch.tensor(loss)).item()
 
     return move
 

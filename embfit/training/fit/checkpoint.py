@@ -134,8 +134,8 @@ class Checkpoints(pl.Callback):
             step=trainer.global_step,
             epoch=module.current_epoch + last,
             batch=0 if last else module.first_batch + batch + 1,
-            weights=module.full_weights(),
-            optimizer=module.optimizer_state(),
+            weights=module.full.weights(),
+            optimizer=module.full.optimizer(module.optimizer),
             schedule=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
             pairs=module.pairs_seen,
             over=trainer.should_stop,
@@ -161,7 +161,8 @@ class Continue(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore, now that the optimizer is there."""
-        training_module(pl_module).restore_optimizer(self.start.optimizer)
+        module = training_module(pl_module)
+        module.full.restore_optimizer(module.optimizer, self.start.optimizer)
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start.schedule)
 
 

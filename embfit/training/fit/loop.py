@@ -49,7 +49,7 @@ class Lockstep(pl.Callback):
         training_module(pl_module).release_shards()
 
     def _agree(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop = self.ranks.agree(trainer.should_stop, training_module(pl_module).gather)
+        trainer.should_stop = self.ranks.agree(trainer.should_stop, training_module(pl_module).take_part)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from embfit.evaluator.metrics import VALIDATION_METRIC
 from embfit.evaluator.significance import FEWEST, t_bounds
 from embfit.records import DevQuality
 from embfit.training.fit.plan import DevChange
+from embfit.training.step.full_state import trained_weights
 from embfit.training.step.gradients import Trained
-from embfit.training.step.module import TrainingModule, trained_weights, training_module
+from embfit.training.step.module import TrainingModule, training_module
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class Validation(pl.Callback):
 
     def _measure(self, module: TrainingModule, step: int) -> None:
         # what is measured has passed every step's check
-        with module.between_steps(), module.full_encoder() as encoder:
+        with module.between_steps(), module.full.encoder() as encoder:
             started = time.monotonic()
             found = self.validate(encoder)
             module.log_numbers(step, {f"dev/{name}": number for name, number in found.metrics.items()})

@@ -11,12 +11,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+from torch import nn
 from torch.utils.data import Dataset
 
 from embfit.model import Encoder
 from embfit.records import DevQuality
 from embfit.training.fit.plan import DevChange
 from embfit.training.fit.validation import Validation, warn_of_chance
+from embfit.training.ranks.collectives import Ranks
+from embfit.training.step.full_state import FullState
 from embfit.training.step.module import TrainingModule
 
 QUERIES = 80
@@ -30,14 +33,11 @@ class Module(TrainingModule):
     def __init__(self, encoder: Encoder) -> None:
         pl.LightningModule.__init__(self)
         self.encoder = encoder
+        self.full = FullState(encoder, nn.Identity(), Ranks(), "fp32")
 
     def between_steps(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Nothing is pending."""
         return nullcontext()
-
-    def full_encoder(self, together: bool = False) -> AbstractContextManager[Encoder]:  # type: ignore[override]
-        """All weights are here."""
-        return nullcontext(self.encoder)
 
     def log_numbers(self, step: int, numbers: object) -> None:
         """Nobody reads it."""

@@ -149,7 +149,7 @@ class Watched(InBatch):
 
     taken: list[dict]
 
-    def _move(self, loss: Tensor) -> Tensor:
+    def _update(self, loss: Tensor) -> Tensor:
         gradients = {}
 
         def note(*given: object) -> None:
@@ -157,7 +157,7 @@ class Watched(InBatch):
             gradients.update({name: whole(weight.grad).clone() for name, weight in weights.items()})
 
         hook = self.trainer.optimizers[0].register_step_pre_hook(note)
-        norm = super()._move(loss)
+        norm = super()._update(loss)
         hook.remove()
         self.taken.append({"loss": loss.clone(), "norm": norm, **gradients})
         return norm
@@ -186,11 +186,11 @@ class Weighed(InBatch):
 
     taken: list[dict]
 
-    def _move(self, loss: Tensor) -> Tensor:
+    def _update(self, loss: Tensor) -> Tensor:
         encoder = self.encoder
         held = {"weights": held_bytes(list(encoder.parameters()))}
         held["gradients"] = held_bytes([weight.grad for weight in encoder.parameters() if weight.grad is not None])
-        norm = super()._move(loss)
+        norm = super()._update(loss)
         state = self.trainer.optimizers[0].state
         held["moments"] = held_bytes([found[name] for found in state.values() for name in ("exp_avg", "exp_avg_sq")])
         every: list[dict] = [{}] * distributed.get_world_size()
