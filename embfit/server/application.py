@@ -1,4 +1,4 @@
-"""The application: routes, the one shape of errors, and a schema that says what really comes."""
+"""The ASGI application: the routes, one shape for all errors, and an OpenAPI schema that matches the real answers."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ def _add_routes_about_the_server(app: FastAPI, service: Service) -> None:
 
     @app.get("/info", **_answers(dict[str, Any]))
     async def about(request: Request) -> Response:
-        """Say what answers, and the limits of requests."""
+        """Describe the version that answers, and the limits of requests."""
         return status.about(service, Call.of(request))
 
     @app.get("/health", **_answers(schemas.State, 503))
     async def health() -> Response:
-        """Say that the process and the model's thread work."""
+        """Report that the process and the model's thread are alive."""
         return status.health(service)
 
     @app.get("/ready", **_answers(schemas.State, 503))
     async def ready() -> Response:
-        """Say that requests are taken."""
+        """Report that the server accepts requests."""
         return status.ready(service)
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
@@ -98,13 +98,13 @@ def _add_routes_about_the_server(app: FastAPI, service: Service) -> None:
 
 
 def _answers(answer: type[BaseModel] | Any, *refusals: int) -> dict[str, Any]:
-    """Return what a route's schema says: its answer, and the errors that it may have besides those of all routes."""
+    """Return the OpenAPI responses of a route: its answer, and its errors beyond those that every route may have."""
     errors = {code: {"model": schemas.ErrorAnswer, "description": TYPES[code]} for code in (401, 408, *refusals)}
     return {"responses": {200: {"model": answer}, **errors}, "response_model": None}
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI schema, without the error that FastAPI adds to every route and that never comes."""
+    """Return the OpenAPI schema, without the 422 error that FastAPI adds to every route: no route here returns it."""
     if not app.openapi_schema:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for path in schema["paths"].values():
@@ -117,10 +117,10 @@ def _schema(app: FastAPI) -> dict[str, Any]:
 
 
 def _first_error(error: RequestValidationError) -> Refusal:
-    """Return the refusal of a body that does not fit: its first error, and where it is."""
+    """Return the refusal of an invalid body: the first error and its place."""
     first = error.errors()[0]
     place = [part for number, part in enumerate(first["loc"][1:]) if not number or isinstance(part, int)]
-    param = ".".join(map(str, place)) or None  # without the names of the types that were tried
+    param = ".".join(map(str, place)) or None  # without the names of the types that pydantic tried
     if first["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {first['ctx']['error']}", code="invalid_json")
     if len(first["loc"]) == 1 and first["type"] in ("missing", "model_attributes_type"):
@@ -130,7 +130,7 @@ def _first_error(error: RequestValidationError) -> Refusal:
 
 
 def _said(request: Request, error: HTTPException) -> str:
-    """Return what is wrong with a request that no route took."""
+    """Return the message for a request that matches no route."""
     if error.status_code == 404:
         return f"there is nothing at {request.url.path[:100]}; /docs lists what there is"
     if error.status_code == 405:

@@ -1,4 +1,4 @@
-"""What the batcher computes: texts by the encoder of a version, and pairs by a cross-encoder."""
+"""The models that the batcher runs: a version's encoder on texts, and a cross-encoder on pairs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class TextBatches:
-    """Computes batches of texts: the tokens of each give its vectors ([v, D] float32; v is 1 but in late interaction).
+    """Embeds batches of texts: each gives [v, D] float32, where v is 1 unless the encoder is a late-interaction model.
 
     Args:
-        encoder: computes them.
+        encoder: embeds the texts.
     """
 
     encoder: Encoder
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> Tokens:
-        """Tokenise queries or documents, a portion at a time."""
+        """Tokenise queries or documents, a portion at a time, so that a long request does not block short ones."""
         return concatenate([self.encoder.tokenize(portion, kind) for portion in _portions(texts)])
 
     def compute(self, contents: Sequence[Tokens]) -> list[np.ndarray]:
@@ -52,22 +52,22 @@ class TextBatches:
         return [rows[start:stop] for start, stop in itertools.pairwise(bounds.tolist())]
 
     def joined(self, tokens: Tokens, parts: Sequence[np.ndarray]) -> Vectors[np.ndarray]:
-        """Return the vectors of a request's texts, of which each was computed."""
+        """Join the vectors of a request's texts."""
         return Vectors(np.concatenate(parts), self.encoder.vector_starts(tokens))
 
 
 @dataclass(frozen=True, eq=False)
 class PairBatches:
-    """Computes batches of pairs: the tokens of a query and of a document give one score.
+    """Scores batches of pairs of a query and a document.
 
     Args:
-        ranker: computes them.
+        ranker: scores the pairs.
     """
 
     ranker: CrossEncoder
 
     def pairs(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[Tokens, Tokens]], np.ndarray]:
-        """Tokenise a query and documents; return the pairs, and how many tokens each has ([P] int64)."""
+        """Tokenise a query and documents; return the pairs and each pair's number of tokens ([P] int64)."""
         first = self.ranker.tokenize([query])
         others = concatenate([self.ranker.tokenize(portion) for portion in _portions(documents)])
         rows = np.stack([np.zeros(len(documents), np.int64), np.arange(len(documents))], axis=1)
@@ -78,7 +78,7 @@ class PairBatches:
         """Score a batch.
 
         Raises:
-            UserError: a score is no number.
+            UserError: a score is not finite.
         """
         queries, documents = (concatenate([pair[side] for pair in contents]) for side in (0, 1))
         rows = np.repeat(np.arange(len(contents))[:, None], 2, axis=1)
@@ -91,7 +91,7 @@ def _untold(amount: int = 1) -> None:
 
 
 def split(tokens: Tokens) -> list[Tokens]:
-    """Return the tokens of each text by themselves."""
+    """Return the tokens of each text separately."""
     return [tokens.part(row, row + 1) for row in range(len(tokens))]
 
 

@@ -1,12 +1,12 @@
-"""Batches of what waits: when the model is free, it takes the most urgent text and those of like length beside it.
+"""Dynamic batching: when the model is free, it takes the most urgent waiting text and others of similar length.
 
-There is no window: a text that comes while the model is free is computed at once, and batches grow by themselves with
-the load. Three rules keep one request from hurting another:
+There is no waiting window: a text that arrives while the model is free is computed at once, and batches grow with
+the load. Three rules keep one request from delaying or breaking another:
 
 - Fair queueing by tokens (Goyal, Vin and Cheng 1996, "Start-time Fair Queueing"): each text of a request is as urgent
   as the tokens before it in that request, so one query does not wait for another request's thousand documents.
-- Where a batch cannot be computed it is halved, until the text that is to blame fails alone.
-- Texts whose client has gone are dropped.
+- If a batch fails, it is halved until only the text that causes the failure fails.
+- Texts whose client has disconnected are dropped.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 256  # waiting texts among which those of like length are looked for
-SHORT = 16  # tokens that texts of one batch may differ by however short they are
-FORGETTING = 0.9  # of the speed that was measured before
+CANDIDATES = 256  # waiting texts among which a batch is chosen by length
+SHORT = 16  # tokens by which the texts of a batch may always differ
+SMOOTHING = 0.9  # weight of earlier batches in the average speed
 
 
 class BatchModel(Protocol):
-    """Computes batches, each of them whole or, with an exception, not at all."""
+    """Computes a batch and returns all of its results, or raises an exception."""
 
     def compute(self, contents: Sequence[Any]) -> Sequence[Any]:
-        """Return what each of some texts, or pairs of texts, gives."""
+        """Return the result of each text, or of each pair of texts."""
         ...
 
 
@@ -43,7 +43,7 @@ class TextError(Exception):
     """One text of a job cannot be computed.
 
     Args:
-        place: which of the job's texts, from 0.
+        place: the text's place in the job, from 0.
         cause: what the model raised.
     """
 
@@ -54,11 +54,11 @@ class TextError(Exception):
 
 
 class QueueFullError(Exception):
-    """There is no room for a job.
+    """The queue has no room for a job.
 
     Args:
-        waiting: how many texts wait.
-        seconds: that computing them will take.
+        waiting: the number of texts in the queue.
+        seconds: how long it will take to compute them.
     """
 
     def __init__(self, waiting: int, seconds: float) -> None:
@@ -68,7 +68,7 @@ class QueueFullError(Exception):
 
 
 class StoppedError(Exception):
-    """The batcher takes no more jobs, or cannot finish this one."""
+    """The batcher accepts no more jobs, or cannot finish this one."""
 
 
 @dataclass(eq=False)
@@ -76,13 +76,13 @@ class Job:
     """The texts of one request.
 
     Args:
-        model: computes them.
-        results: what each gives, as far as they are computed.
-        waiting: how many are in the queue.
-        future: has the results in the end; cancelling it drops what waits.
-        submitted: when they came, by the monotonic clock.
-        queue_seconds: until the model took the first of them.
-        inference_seconds: of the batches that they were in.
+        model: computes the texts.
+        results: the results so far, by text.
+        waiting: how many of the texts are still in the queue.
+        future: gets the results at the end; cancelling it drops the texts in the queue.
+        submitted: when the texts arrived (`time.monotonic`).
+        queue_seconds: how long the first text waited.
+        inference_seconds: how long the batches with these texts took.
     """
 
     model: BatchModel
@@ -98,7 +98,7 @@ class Job:
         self._missing = len(self.results)
 
     def finish(self, place: int, result: Any) -> None:
-        """Take the result of one text."""
+        """Record the result of one text."""
         self.results[place] = result
         self._missing -= 1
         if not self._missing:
@@ -106,20 +106,20 @@ class Job:
                 self.future.set_result(self.results)
 
     def fail(self, error: Exception) -> None:
-        """End with an error, unless it has ended."""
+        """End the job with an error, unless it has ended already."""
         with suppress(InvalidStateError):
             self.future.set_exception(error)
 
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """The size of a batch, and the time that it took.
+    """The size of a batch and the time that it took.
 
     Args:
-        texts: how many.
-        tokens: of all, without padding.
-        padded: of all, with padding.
-        seconds: that it took.
+        texts: number of texts.
+        tokens: number of tokens without padding.
+        padded: number of tokens with padding.
+        seconds: how long the batch took.
     """
 
     texts: int
@@ -130,10 +130,10 @@ class BatchFacts:
 
 @dataclass(frozen=True, order=True)
 class _Item:
-    """A text in the queue: the lowest is the most urgent."""
+    """A text in the queue; texts with lower values are more urgent."""
 
     background: bool
-    start: float  # tokens of its request before it, counted from where the queue stood when that came
+    start: float  # the queue's clock when the request came, plus the request's tokens before this text
     number: int
     length: int = field(compare=False)
     place: int = field(compare=False)
@@ -142,12 +142,12 @@ class _Item:
 
 
 class Batcher:
-    """A queue of texts, and the one thread on which models compute them.
+    """A queue of texts, and the single thread that runs the models.
 
     Args:
-        token_budget: padded tokens of a batch.
-        capacity: texts that may wait.
-        observe: is told of each batch, on the batcher's thread.
+        token_budget: the largest number of padded tokens in a batch.
+        capacity: the largest number of texts in the queue.
+        observe: is called with each batch's size and time, on the batcher's thread.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class Batcher:
         self._observe = observe
         self._heap: list[_Item] = []
         self._numbers = itertools.count()
-        self._clock = 0.0  # the start of the text that was taken last
+        self._clock = 0.0  # in tokens: the start of the text that was taken last
         self._waiting = 0
         self._tokens = 0
-        self._speed = 0.0  # padded tokens a second; 0 until a batch was computed
+        self._speed = 0.0  # padded tokens a second; 0 before the first batch
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="embfit-model", daemon=True)
@@ -169,28 +169,28 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread works."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
-        """How many texts wait."""
+        """The number of texts in the queue."""
         return self._waiting
 
     def submit(
         self, model: BatchModel, contents: Sequence[Any], lengths: Sequence[int], background: bool = False
     ) -> Job:
-        """Put the texts of a request into the queue; never waits.
+        """Put the texts of a request into the queue, without waiting.
 
         Args:
-            model: computes them; only texts of one model are in a batch.
-            contents: what it is given of each text.
-            lengths: tokens of each text.
-            background: whether they are computed only while nothing else waits.
+            model: computes the texts; a batch holds texts of one model only.
+            contents: what the model receives for each text.
+            lengths: the number of tokens of each text.
+            background: whether to compute the texts only while nothing else waits.
 
         Raises:
-            QueueFullError: they have no room.
-            StoppedError: the batcher was closed, or its thread has ended.
+            QueueFullError: the queue has no room for the texts.
+            StoppedError: the batcher has been closed, or its thread has ended.
         """
         job = Job(model, [None] * len(contents), len(contents))
         if not contents:
@@ -208,12 +208,12 @@ class Batcher:
             self._waiting += len(contents)
             self._tokens += sum(lengths)
             self._changed.notify()
-        # a future keeps its callbacks: one that held the job would hold its model until circles are looked for
+        # a callback that referred to the job would keep its model in memory until the next cycle collection
         job.future.add_done_callback(partial(self._forget, weakref.ref(job)))
         return job
 
     def close(self, timeout: float | None = None) -> bool:
-        """Take no more jobs, compute those that wait and end the thread; say whether it ended in time."""
+        """Accept no more jobs, finish those in the queue and end the thread; return whether it ended in time."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -225,15 +225,15 @@ class Batcher:
         try:
             while batch := self._take():
                 self._run(batch)
-                batch = []  # a model that was replaced is not held until the next text comes
-        finally:  # whatever ended the thread, nobody waits for it
+                batch = []  # do not keep a replaced model in memory until the next text arrives
+        finally:  # whatever ended the thread, no caller must wait forever
             with self._changed:
                 left, self._heap = self._heap, []
             for item in (*batch, *left):
                 item.job.fail(StoppedError("the model's thread has ended"))
 
     def _take(self) -> list[_Item]:
-        """Wait for texts, and return a batch of them; nothing when the batcher is closed and all is done."""
+        """Wait for texts and return a batch; it is empty when the batcher is closed and the queue is empty."""
         with self._changed:
             while True:
                 if (head := self._pop()) is not None:
@@ -244,10 +244,10 @@ class Batcher:
             self._clock = max(self._clock, head.start)
             alike: list[_Item] = []
             others: list[_Item] = []
-            while len(alike) + len(others) < LOOKED_AT and (item := self._pop()) is not None:
+            while len(alike) + len(others) < CANDIDATES and (item := self._pop()) is not None:
                 fits = item.job.model is head.job.model and item.background == head.background
                 (alike if fits else others).append(item)
-            batch, rest = _of_like_length(head, alike, self.token_budget)
+            batch, rest = _similar_in_length(head, alike, self.token_budget)
             for item in (*others, *rest):
                 heapq.heappush(self._heap, item)
             now = time.monotonic()
@@ -275,11 +275,11 @@ class Batcher:
         self._compute(batch)
         seconds = time.monotonic() - started
         speed = padded / max(seconds, 1e-6)
-        self._speed = speed if not self._speed else FORGETTING * self._speed + (1 - FORGETTING) * speed
+        self._speed = speed if not self._speed else SMOOTHING * self._speed + (1 - SMOOTHING) * speed
         self._observe(BatchFacts(len(batch), sum(lengths), padded, seconds))
 
     def _compute(self, batch: Sequence[_Item]) -> None:
-        """Compute a batch, or its halves where it cannot be computed."""
+        """Compute a batch; if it fails, compute its halves."""
         started = time.monotonic()
         try:
             results = batch[0].job.model.compute([item.content for item in batch])
@@ -298,7 +298,7 @@ class Batcher:
             item.job.finish(item.place, result)
 
     def _forget(self, ended: weakref.ref[Job], future: Future[list[Any]]) -> None:
-        """Make room for what a job that has ended leaves in the queue; what is in the queue holds its job."""
+        """Stop counting an ended job's texts as waiting; they stay in the heap until they are taken."""
         job = ended()
         if job is None:
             return
@@ -307,15 +307,15 @@ class Batcher:
             job.waiting = 0
 
     def _seconds(self) -> float:
-        """Return how long what waits will take; a second where nothing was measured."""
+        """Return how many seconds the queue will take; 1 before the first batch."""
         return self._tokens / self._speed if self._speed else 1.0
 
 
-def _of_like_length(head: _Item, others: Sequence[_Item], budget: int) -> tuple[list[_Item], list[_Item]]:
-    """Choose the batch of the most urgent text: those nearest in length, none twice as long as another.
+def _similar_in_length(head: _Item, others: Sequence[_Item], budget: int) -> tuple[list[_Item], list[_Item]]:
+    """Choose the texts that join the most urgent one: those nearest in length, none twice as long as another.
 
     Returns:
-        The batch, longest text first, and the others.
+        The batch, longest text first, and the remaining texts.
     """
     shortest = longest = head.length
     batch, rest = [head], []

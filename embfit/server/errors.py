@@ -1,8 +1,8 @@
-"""Answers that refuse: one shape for every error, the one that OpenAI's clients read.
+"""Error answers, all in the shape that OpenAI's clients read.
 
     {"error": {"message": "…", "type": "…", "param": "…", "code": "…"}}
 
-A deterministic refusal is never 409 or 5xx, since clients send those again.
+A deterministic error never has status 409 or 5xx, because clients repeat such requests.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Reason: TypeAlias = Literal["validation", "too_long", "overloaded", "deadline", 
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a failure of the server
-    """A request that gets an error for an answer.
+    """An error that the client gets as its answer.
 
     Args:
-        status: of HTTP.
-        message: value, limit and remedy.
-        code: which error of its type it is; None is the type itself.
-        param: the field of the request that it is about.
-        reason: under which it is counted.
-        headers: of the answer.
+        status: the HTTP status.
+        message: the value, the limit and the remedy.
+        code: a more specific name than the error's type; None uses the type.
+        param: the field of the request that causes the error.
+        reason: the label under which the metrics count it.
+        headers: additional headers of the answer.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Refusal(Exception):  # noqa: N818  # an answer, not a failure of the serve
 
 
 def _readable(text: str) -> str:
-    """Return a text without halves of characters, which a request may hold and JSON cannot."""
+    """Replace lone surrogates, which a request may contain and an answer in UTF-8 cannot."""
     return text.encode(errors="replace").decode()
 
 
 def too_large(what: str, found: int, limit: int, remedy: str, param: str | None = None) -> Refusal:
-    """Refuse a request that is over a limit."""
+    """Return the refusal of a request that exceeds a limit (413)."""
     return Refusal(413, f"{what}: {found:,} exceeds {limit:,}; {remedy}", param=param, reason="too_long")
 
 
 def overloaded(waiting: int, limit: int, seconds: float) -> Refusal:
-    """Refuse a request since the queue is full; the answer says when there will be room."""
+    """Return the refusal of a request because the queue is full (429); its headers say when to try again."""
     wait = max(seconds, 0.05)
     return Refusal(
         429,

@@ -1,4 +1,4 @@
-"""A server from its first request to its last: listening, following, and stopping without losing what it took."""
+"""The life of a server process: listen, answer, and stop only after all accepted requests are answered."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BEAT_SECONDS = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, after which the process ends by itself, with exit code 0, when it was told to stop.
+    """uvicorn's server, changed so that a process that receives SIGTERM ends with exit code 0.
 
-    uvicorn's own (0.54) raises the signal again after it has stopped, and the process would end by that signal.
+    uvicorn (0.54) raises the signal again after it has stopped, so the process would end by that signal.
 
     Args:
-        config: of uvicorn.
-        announce: is called when requests are answered and signals are heard.
+        config: uvicorn's configuration.
+        announce: is called once the server answers requests and handles signals.
     """
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and say so."""
+        """Start to answer requests, and announce it."""
         await super().startup(sockets)
         self._announce()
 
@@ -60,10 +60,10 @@ class Server(uvicorn.Server):
 
 
 def listen(settings: ServerSettings) -> socket.socket:
-    """Take the address.
+    """Bind a socket to the server's address.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: the address cannot be bound.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -96,9 +96,9 @@ def make_server(
     """Return the HTTP server of a service on an address.
 
     Args:
-        service: answers.
-        listening: the address.
-        announce: is called when requests are answered, after that was logged.
+        service: answers the requests.
+        listening: the bound socket.
+        announce: is called once the server answers requests, after the log line.
         beat: is called every `BEAT_SECONDS` while the event loop works.
     """
     address = url(listening)
@@ -123,7 +123,7 @@ def make_server(
 
 
 def run(service: Service, server: Server, listening: socket.socket) -> None:
-    """Answer requests until the server is told to stop; then finish those that were taken."""
+    """Answer requests until the server receives a signal to stop; then finish the accepted ones."""
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_answer(service, server, listening))
 
@@ -139,7 +139,7 @@ async def _answer(service: Service, server: Server, listening: socket.socket) ->
 
 
 async def _close_stalled(server: Server, seconds: float) -> None:
-    """Close connections that send no whole head of a request in time, which uvicorn waits for without end."""
+    """Close connections whose request head does not arrive in time; uvicorn would wait for it without a limit."""
     since: dict[Any, float] = {}
     while True:
         now = time.monotonic()
@@ -152,7 +152,7 @@ async def _close_stalled(server: Server, seconds: float) -> None:
 
 
 def _awaits_head(connection: Any) -> bool:
-    """Say whether a connection has begun, and not finished, to send the head of a request, its first or its next."""
+    """Return whether a connection has sent a part, but not all, of a request's head."""
     cycle = getattr(connection, "cycle", None)
-    between_requests = connection.timeout_keep_alive_task is not None  # which uvicorn ends in its own time
+    between_requests = connection.timeout_keep_alive_task is not None  # uvicorn closes the others
     return (cycle is None or bool(cycle.response_complete)) and not between_requests

@@ -1,8 +1,8 @@
-"""The version that answers, and the one that takes its place when the pointer moves.
+"""The version of a bundle that answers requests, and its replacement when the pointer moves.
 
-Encoder, index and documents of a version are one object. A request takes that object when it arrives and keeps it to
-its end, so no answer mixes two versions. A new version is opened beside the old one, verified and asked a question.
-Only then do new requests get it. A version that fails is refused, and the old one stays.
+Encoder, index and documents of a version are one object. A request gets that object when it arrives and uses it to
+its end, so no answer mixes two versions. A new version is opened beside the old one, verified and warmed by a query.
+Only then do new requests get it. If the new version fails, the old one continues to answer.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from embfit.store import Store
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 60.0  # until a version that was refused is tried again
-WARMING = "how does it start"  # asked where a version has no probes
+RETRY_SECONDS = 60.0  # seconds before a refused version is tried again
+WARMING = "how does it start"  # the query that warms a version without probes
 
 Which: TypeAlias = Literal["champion", "challenger", "previous"] | int
 
 
 @dataclass(eq=False)
 class LiveBundle:
-    """A version that answers. Its counts are changed on the event loop alone.
+    """An open version. Only the event loop changes its counts.
 
     Args:
         bundle: the open version.
-        texts: its encoder, as the batcher calls it.
+        texts: its encoder, in the form that the batcher runs.
         loaded: when it was opened (Unix time).
-        users: requests that hold it.
-        retired: whether another one has taken its place.
+        users: the number of requests that use it.
+        retired: whether another version has replaced it.
     """
 
     bundle: Bundle
@@ -56,17 +56,17 @@ class LiveBundle:
         return self.bundle.label
 
     def acquire(self) -> LiveBundle:
-        """Hold it for a request."""
+        """Count a request that uses this version."""
         self.users += 1
         return self
 
     def release(self) -> None:
-        """End a request; the last one of a retired version gives up the claim to its folder."""
+        """Count the end of a request; after the last one, a retired version releases its folder for pruning."""
         self.users -= 1
         self._close_unused()
 
     def retire(self) -> None:
-        """Leave it to the requests that hold it."""
+        """Mark the version as replaced; requests that use it may finish."""
         self.retired = True
         self._close_unused()
 
@@ -79,14 +79,14 @@ class Follower:
     """Follows a pointer of a bundle.
 
     Args:
-        versions: of the bundle.
-        which: the pointer, or a number, which never moves.
-        device: what encoders are put on.
-        swapped: is told of each version that was opened, and with None of each that was refused.
-        backend: what computes queries; None is what computed the documents.
-        store: keeps what the back end is converted to.
-        main: the follower of the version that answers, where this one's version is beside it: then nothing answers here
-            once the pointer names none. Without `main` the last version keeps answering.
+        versions: the versions of the bundle.
+        which: the pointer, or a version's number, which never moves.
+        device: the device of the encoders.
+        swapped: is called with each version that was opened, and with None for each that was refused.
+        backend: the back end that embeds queries; None uses the one that embedded the documents.
+        store: keeps the models that the back end has converted.
+        main: the follower of the main version, if this one's version is a second one. A second version is closed
+            when its pointer is removed; a main version continues to answer.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Follower:
         self.store = store
         self.main = main
         self._swapped = swapped
-        self._opening = ThreadPoolExecutor(1, "embfit-open")  # one: each thread that opens keeps memory of its own
+        self._opening = ThreadPoolExecutor(1, "embfit-open")  # one, as each thread keeps memory of its own
         self._live: LiveBundle | None = None
         self._refused: tuple[int, float] | None = None
 
@@ -116,15 +116,15 @@ class Follower:
         return self._live
 
     def open(self) -> None:
-        """Open what the pointer names; called before the event loop runs.
+        """Open the version that the pointer names; called before the event loop runs.
 
         Raises:
-            UserError: there is no such version, or it cannot be used.
+            UserError: the version does not exist or is not usable.
         """
         self._take(self._open(self.which))
 
     async def follow(self, seconds: float) -> None:
-        """Look at the pointer every so many seconds, until it is cancelled; nothing that goes wrong ends it."""
+        """Read the pointer at regular intervals until cancelled; an error does not end the loop."""
         while True:
             try:
                 await self.look()
@@ -133,11 +133,11 @@ class Follower:
             await asyncio.sleep(seconds)
 
     async def look(self) -> None:
-        """Open the version that the pointer names, if that is another one, and let it answer."""
+        """If the pointer names another version, open it and let it replace the live one."""
         number = self._named()
         if number is None:
             if self.main is not None and self._live is not None and not self.main.is_to_open(self._live):
-                log.info("%s: no version is %s any more", self.versions.name, self.which)
+                log.info("%s: the pointer %s was removed", self.versions.name, self.which)
                 self._live.retire()
                 self._live = None
             return
@@ -164,15 +164,15 @@ class Follower:
         self._take(bundle)
 
     def is_to_open(self, other: LiveBundle) -> bool:
-        """Say whether the pointer names the version of another follower, and this one does not answer by it yet.
+        """Return whether this follower's pointer names another follower's version, which this one has not opened yet.
 
-        A challenger that was promoted answers those who ask for it until the server has opened it as its champion.
+        A challenger that was promoted stays open as the challenger until the server has opened it as the champion.
         """
         number = other.bundle.manifest.version
         return self._named() == number and (self._live is None or self._live.bundle.manifest.version != number)
 
     def close(self) -> None:
-        """Give up the version."""
+        """Close the version."""
         self._opening.shutdown(wait=False, cancel_futures=True)
         if self._live is not None:
             self._live.retire()
@@ -186,16 +186,16 @@ class Follower:
     def _take(self, bundle: Bundle) -> None:
         old, self._live = self._live, LiveBundle(bundle)
         if old is not None:
-            log.info("%s takes the place of %s", self._live.label, old.label)
+            log.info("%s replaces %s", self._live.label, old.label)
             old.retire()
         self._swapped(self._live)
 
 
 def _warm(bundle: Bundle) -> Bundle:
-    """Ask a version a question, so that its files are in memory and what cannot be searched is known.
+    """Search a version once, so that its files are in memory and a faulty version is found before it answers.
 
     Raises:
-        UserError: it cannot be searched.
+        UserError: the search fails.
     """
     try:
         question = next(iter(bundle.manifest.model.probes), WARMING)

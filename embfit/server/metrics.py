@@ -1,7 +1,7 @@
-"""What the server measures, for Prometheus. Names and meanings are close to those of TEI and vLLM.
+"""The server's metrics for Prometheus. Names and meanings are close to those of TEI and vLLM.
 
-Where several processes answer at one address, each keeps what it measured in files of a common folder, and whichever is
-asked adds up those of all (prometheus_client's multiprocess mode, which the variable `SHARED` turns on).
+If several processes answer at one address, each writes its metrics to files in a shared folder. The process that is
+asked adds them up (prometheus_client's multiprocess mode, which the environment variable `SHARED` switches on).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # names the folder; read when prometheus_client is imported
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder; prometheus_client reads the variable when it is imported
 
 
 def forget_process(process: int, folder: str) -> None:
-    """Leave a process that has ended out of the gauges; what it counted stays."""
+    """Remove a process that has ended from the gauges; its counters stay."""
     mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # prometheus_client does not type it
 
 
@@ -69,7 +69,7 @@ class Metrics:
         self.shadow_seconds = self._seconds("shadow", "A query asked of the shadow")
 
     def exposition(self) -> bytes:
-        """Return all figures as Prometheus reads them: those of all processes where several answer."""
+        """Return the metrics of all processes in Prometheus' text format."""
         if self._shared is None:
             return generate_latest(self.registry)
         together = CollectorRegistry()
@@ -84,13 +84,13 @@ class Metrics:
         self.inference_seconds.observe(facts.seconds)
 
     def observe_swap(self, live: LiveBundle | None) -> None:
-        """Count a version that was opened, or with None one that was refused."""
+        """Count a version that was opened, or, with None, one that was refused."""
         self.swaps.labels("refused" if live is None else "opened").inc()
         if live is not None:
             manifest = live.bundle.manifest
             if self._shared is None:
                 self.bundle.clear()
-            elif self._answers is not None:  # files keep every series that they ever had
+            elif self._answers is not None:  # the files keep old series
                 self.bundle.labels(*self._answers).set(0)
             self._answers = (
                 manifest.name,

@@ -1,4 +1,4 @@
-"""One request: the version that answers it, whether its client is still there, and what it took."""
+"""The state of one request: the version that answers it, whether its client is connected, and its cost."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Call:
     """A request that is being answered.
 
     Args:
-        id: names it in the answer and the log.
+        id: identifies the request in the answer and in the log.
         live: the version that answers it.
-        gone: is done when the client has gone.
-        tokens: read for it.
-        truncated: texts that were longer than the model reads.
-        queue_seconds: that it waited for the model.
-        inference_seconds: of the batches that it was in.
+        gone: is done when the client has disconnected.
+        tokens: the number of tokens that the model read.
+        truncated: the number of texts that were longer than the model's limit.
+        queue_seconds: how long it waited for the model.
+        inference_seconds: how long its batches took.
     """
 
     id: str
@@ -36,18 +36,18 @@ class Call:
 
     @staticmethod
     def of(request: Request) -> Call:
-        """Return the call that a request is."""
+        """Return the `Call` of a Starlette request."""
         found = request.scope[KEY]
         assert isinstance(found, Call)
         return found
 
     def ask(self, live: LiveBundle) -> None:
-        """Let another version answer; called before anything was asked of the first one."""
+        """Switch to another version, before the first one has computed anything."""
         before, self.live = self.live, live.acquire()
         before.release()
 
     def headers(self, total_seconds: float) -> dict[str, str]:
-        """Return the headers that every answer has; times are in milliseconds."""
+        """Return the headers of every answer; times are in milliseconds."""
         return {
             "x-request-id": self.id,
             "x-embfit-bundle": self.live.label,

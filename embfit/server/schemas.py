@@ -1,4 +1,4 @@
-"""What requests and answers hold: the OpenAPI schema is made of these."""
+"""The fields of requests and answers, from which the OpenAPI schema is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ InputType = Literal[
 
 
 def _whole(text: str) -> str:
-    """Refuse halves of characters, which JSON can write and no tokenizer reads."""
+    """Refuse lone surrogates, which JSON can express and tokenizers cannot read."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -28,9 +28,9 @@ Text = Annotated[str, AfterValidator(_whole)]
 
 
 def _text_or_texts(value: Any) -> Any:
-    """Hold a value to a text, or a list of texts, and say which item is neither.
+    """Check that a value is a text or a list of texts; the error names the first invalid item.
 
-    Token ids are of another model's tokenizer, and would be embedded as something else.
+    Token ids come from another model's tokenizer and would be read as other words, so they are refused.
     """
     if isinstance(value, str):
         return value
@@ -52,12 +52,12 @@ Texts = Annotated[Text | Annotated[list[Text], Field(min_length=1)], BeforeValid
 
 
 def listed(texts: str | list[str]) -> list[str]:
-    """Return a text, or texts, as a list."""
+    """Return one text or several as a list."""
     return [texts] if isinstance(texts, str) else texts
 
 
 class Body(BaseModel):
-    """A request's body; a field that is not known is refused, since it would be ignored."""
+    """A request's body; unknown fields are refused, because they would otherwise be ignored silently."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,7 +75,7 @@ class EmbeddingsRequest(Body):
 
 
 class SearchRequest(Body):
-    """Questions to the documents."""
+    """Queries to search the documents for."""
 
     query: Texts
     k: int = Field(10, ge=1, description="documents wanted of each query")
@@ -89,7 +89,7 @@ class SearchRequest(Body):
 
 
 class TextBody(Body):
-    """A document, as some clients send it."""
+    """A document in the object form that some clients send."""
 
     text: Text
 
@@ -217,13 +217,13 @@ class ModelsAnswer(BaseModel):
 
 
 class State(BaseModel):
-    """Whether the server works."""
+    """The server's state."""
 
     status: str
 
 
 class ErrorBody(BaseModel):
-    """What is wrong, and what to do."""
+    """An error's message and its details."""
 
     message: str
     type: str
@@ -232,6 +232,6 @@ class ErrorBody(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """Every error has this shape."""
+    """The shape of every error answer."""
 
     error: ErrorBody

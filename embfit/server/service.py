@@ -1,4 +1,4 @@
-"""The service behind the routes: vectors, scores and documents, from the version that a call holds."""
+"""The service behind the routes: it embeds, scores and searches with the version that a call uses."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Embedded:
     """The vectors of a request's texts.
 
     Args:
-        vectors: in the order given.
-        tokens: of the texts, with their prompts.
+        vectors: the vectors in the order of the texts.
+        tokens: the number of tokens of the texts with their prompts.
     """
 
     vectors: Vectors[np.ndarray]
@@ -53,18 +53,18 @@ class Embedded:
 class Service:
     """Embeds, scores and searches for the routes.
 
-    It follows the pointers of a bundle, so that a new version takes the place of the one that answers, and it owns the
-    batcher, on whose one thread all models compute. It belongs to one event loop.
+    It follows the pointers of a bundle, so that a new version replaces the one that answers. It owns the batcher, whose
+    single thread runs all models. It belongs to one event loop.
 
     Args:
-        settings: what is served, and the limits.
+        settings: the bundle to serve, and the limits.
         versions: the versions of the bundle.
-        device: what models are put on.
-        store: keeps what models are converted to; None converts each version again.
+        device: the device of the models.
+        store: keeps converted models; None converts each version again.
 
     Raises:
         UserError: the bundle, or the reranker, cannot be opened.
-        ConfigError: the key is not set.
+        ConfigError: the environment variable of the API key is not set.
     """
 
     def __init__(
@@ -100,28 +100,28 @@ class Service:
 
     @property
     def live(self) -> LiveBundle:
-        """The version that answers requests which come now."""
+        """The version that answers new requests."""
         assert self._main.live is not None, "it was opened when the service was made"
         return self._main.live
 
     @property
     def shadow(self) -> LiveBundle | None:
-        """The version that is asked beside; None where there is none."""
+        """The version that gets a share of the searches for comparison; None where there is none."""
         return None if self._shadow is None else self._shadow.live
 
     @property
     def beside(self) -> LiveBundle | None:
-        """The version that answers requests which ask for it; None where there is none."""
+        """The second version, which answers requests that name it; None where there is none."""
         return None if self._beside is None else self._beside.live
 
     def answering(self, version: str | None) -> LiveBundle:
         """Return the version that answers a request.
 
         Args:
-            version: the one that it asks for, as `NAME@VERSION` or by number; None is whichever answers.
+            version: the version that the request names, as `NAME@VERSION` or a number; None accepts any.
 
         Raises:
-            Refusal: that one does not answer.
+            Refusal: that version is not open here.
         """
         there = [self.live, *([self.beside] if self.beside is not None else [])]
         if version is None:
@@ -137,22 +137,22 @@ class Service:
         )
 
     def start(self) -> None:
-        """Begin to follow; called on the event loop."""
+        """Start to follow the pointers; called on the event loop."""
         for follower in self._followers():
             self._run_beside(follower.follow(self.settings.follow_seconds))
 
     async def look(self) -> None:
-        """Look at the pointers now, without waiting for the next time."""
+        """Read the pointers now."""
         for follower in self._followers():
             await follower.look()
 
     def close(self) -> None:
-        """Finish what was taken, and end the threads."""
+        """Finish the accepted requests and end the threads."""
         self.stopping = True
         for task in self._tasks:
             task.cancel()
         if not self.batcher.close(self.settings.stop_seconds):
-            log.warning("the model was still at work after server.stop_seconds=%g", self.settings.stop_seconds)
+            log.warning("the model was still computing after server.stop_seconds=%g", self.settings.stop_seconds)
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
         for follower in self._followers():
@@ -162,10 +162,10 @@ class Service:
         return [one for one in (self._main, self._beside, self._shadow) if one is not None]
 
     def check_texts(self, texts: Sequence[str], param: str) -> None:
-        """Hold texts to the limits.
+        """Check texts against the limits.
 
         Raises:
-            Refusal: there are too many, or one is too long.
+            Refusal: there are too many texts, or one is too long.
         """
         if len(texts) > self.settings.max_texts:
             raise too_large(
@@ -178,10 +178,10 @@ class Service:
                 )
 
     async def embed(self, call: Call, texts: Sequence[str], kind: Kind, truncate: bool = True) -> Embedded:
-        """Embed a call's texts as queries or documents, by the encoder of the version that it holds.
+        """Embed a call's texts as queries or documents, with the encoder of the call's version.
 
         Raises:
-            Refusal: there is no room, a text cannot be embedded, or one is longer than the model reads and may not be
+            Refusal: the queue is full, a text cannot be embedded, or a text exceeds the model's limit and must not be
                 cut.
         """
         tokens = await self.tokenize(call, texts, kind)
@@ -210,7 +210,7 @@ class Service:
         return tokens
 
     async def score(self, call: Call, query: str, documents: Sequence[str]) -> np.ndarray:
-        """Score documents for a query ([D] float32): by the reranker, else by the vectors of the version.
+        """Score documents for a query ([D] float32): by the reranker if there is one, else by the version's vectors.
 
         Raises:
             Refusal: as `embed`.
@@ -231,7 +231,7 @@ class Service:
         """Return the best documents of each query.
 
         Raises:
-            Refusal: as `embed`; or there is no such column, or no index of words; or the database that has the vectors
+            Refusal: as `embed`; or a column is unknown, the version has no BM25 index, or the database of the vectors
                 does not answer.
         """
         vectors = None if mode == "words" else (await self.embed(call, queries, "query")).vectors
@@ -262,7 +262,7 @@ class Service:
     async def _compute(
         self, call: Call, model: BatchModel, contents: Sequence[Any], lengths: Sequence[int]
     ) -> list[Any]:
-        """Let the batcher compute texts of a call, as long as its client is there."""
+        """Run texts of a call through the batcher; if its client disconnects, drop them."""
         try:
             job = self.batcher.submit(model, contents, lengths)
         except QueueFullError as full:
@@ -294,7 +294,7 @@ class Service:
         """Return the results of a job.
 
         Raises:
-            Refusal: the client has gone, or the job took too long.
+            Refusal: the client has disconnected, or the job took too long.
         """
         future = asyncio.wrap_future(job.future)
         either: set[asyncio.Future[Any]] = {future, call.gone}
@@ -306,18 +306,18 @@ class Service:
             raise Refusal(499, "the client has gone", reason="cancelled")
         raise Refusal(
             503,
-            f"the model did not come to the request within {self.settings.timeout:g} s (server.timeout); send fewer "
+            f"the model did not finish the request within {self.settings.timeout:g} s (server.timeout); send fewer "
             "texts at a time",
             code="timeout",
             reason="deadline",
         )
 
     async def _run_in(self, threads: ThreadPoolExecutor, call: Callable[..., Result], *given: Any) -> Result:
-        """Call a function on one of some threads and return its result; the event loop goes on meanwhile."""
+        """Run a function in a thread pool and return its result, without blocking the event loop."""
         return await asyncio.get_running_loop().run_in_executor(threads, partial(call, *given))
 
     def _ask_shadow(self, queries: Sequence[str], found: Sequence[Sequence[str]]) -> None:
-        """Ask the shadow a share of the queries, in the background."""
+        """Send a share of the queries to the shadow, in the background."""
         for query, ids in zip(queries, found, strict=True):
             if self.shadow is not None and self._comparison.asks(query):
                 self._run_beside(self._comparison.compare(self.shadow, query, ids))
@@ -327,7 +327,7 @@ class Service:
         self.metrics.queue_size.set(self.batcher.waiting)
 
     def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine in the background, and hold its task: one that nobody holds may be collected."""
+        """Run a coroutine in the background, and keep a reference to its task, so that it is not garbage-collected."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,4 +1,4 @@
-"""The `server` group: where the server listens, what it serves, and how much it takes."""
+"""The `server` group: the server's address, the bundle that it serves, and its limits."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ class ServerSettings:
     """A server of one bundle.
 
     Args:
-        workers: processes that answer, each with a model of its own; a process that ends is replaced.
-        host: the address that it listens on; the default is reached from this machine alone.
-        port: the port; 0 takes a free one, which the log names.
-        api_key_env: the environment variable that holds the key which requests must bear; None asks for none.
-        serve: the pointer that is followed, or the number of a version, which is kept.
-        follow_seconds: how often the pointer is looked at.
-        backend: what computes queries; None is what computed the bundle's documents, auto the fastest that is there.
+        workers: the number of processes that answer, each with its own model; a process that ends is replaced.
+        host: the address to listen on; the default is reachable only from this machine.
+        port: the port; 0 uses a free one, which the log names.
+        api_key_env: the environment variable that holds the key that requests must send; None requires no key.
+        serve: the pointer to follow, or the number of a version, which never changes.
+        follow_seconds: how often to read the pointer.
+        backend: the back end that embeds queries; None uses that of the bundle's documents, auto the fastest installed.
         reranker: a cross-encoder for `/v1/rerank` and reranked search; None compares vectors.
-        beside: a pointer or a version that answers the requests which ask for it (`x-embfit-if-version`), and that the
-            search page shows beside the other.
-        shadow: a pointer or a version that answers a share of the searches beside, for the metrics alone.
-        shadow_share: the share of searches that it is asked (0 to 1).
-        token_budget: padded tokens computed at once; None is what suits the device.
-        queue: texts that wait for the model, over which requests are refused (429).
-        max_texts: texts of a request.
-        max_characters: characters of a text.
-        max_bytes: bytes of a request's body.
-        max_k: documents that a search may ask for.
-        search_threads: searches of the index at a time.
-        timeout: seconds that a request waits for the model, over which it is refused (503).
-        receive_seconds: seconds that a client has to send a request's body (408).
+        beside: a pointer or a version that answers the requests that name it (`x-embfit-if-version`) and that the
+            search page shows beside the main one.
+        shadow: a pointer or a version that gets a share of the searches, for the metrics only.
+        shadow_share: the share of searches that the shadow gets (0 to 1).
+        token_budget: padded tokens in a batch; None chooses by the device.
+        queue: the largest number of texts that wait for the model; further requests are refused (429).
+        max_texts: the most texts in a request.
+        max_characters: the most characters in a text.
+        max_bytes: the most bytes in a request's body.
+        max_k: the most documents that a search may ask for.
+        search_threads: the number of searches of the index at a time.
+        timeout: how many seconds a request may wait for the model before it is refused (503).
+        receive_seconds: how many seconds a client has to send a request's body (408).
         keep_alive_seconds: seconds that a connection without a request stays open. A proxy in front must close its own
             earlier, or it sends requests into closed connections and answers 502.
-        stop_seconds: seconds that requests have to end when the server stops.
+        stop_seconds: how many seconds requests have to finish when the server stops.
 
     Raises:
         ConfigError: the queue has no room for the texts of one request.
@@ -79,10 +79,10 @@ class ServerSettings:
             )
 
     def api_key(self) -> str | None:
-        """Return the key that requests must bear; None where none is asked for.
+        """Return the key that requests must send; None if none is required.
 
         Raises:
-            ConfigError: the variable is named and holds nothing.
+            ConfigError: the variable is not set, or is empty.
         """
         if self.api_key_env is None:
             return None

@@ -1,4 +1,4 @@
-"""Asks a second version a share of the live searches, and measures how its answers differ. It answers no request."""
+"""Sends a share of the live searches to a second version and measures how its answers differ."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from embfit.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-OVERLAP = 10  # first documents that the two versions are compared by
+OVERLAP = 10  # number of top documents that are compared
 
 
 @dataclass(frozen=True)
 class ShadowComparison:
-    """Compares the answers of the version that is live with those of another one.
+    """Compares the live version's answers with those of a second version, which answers no request itself.
 
     Args:
-        share: the share of the queries that is asked (0 to 1).
-        batcher: computes the query's vectors while nothing else waits.
-        tokenizing: the thread that tokenises.
-        searching: the threads that search.
-        metrics: get the seconds of an answer and its overlap with the live one.
+        share: the share of the queries to send (0 to 1).
+        batcher: embeds the query while nothing else waits.
+        tokenizing: the thread for tokenising.
+        searching: the threads for searching.
+        metrics: record an answer's time and its overlap with the live answer.
     """
 
     share: float
@@ -41,14 +41,14 @@ class ShadowComparison:
     metrics: Metrics
 
     def asks(self, query: str) -> bool:
-        """Say whether a query is in the share; the same query always is or never."""
+        """Return whether a query is in the share; the same query always gives the same answer."""
         return zlib.crc32(query.encode()) < self.share * 2**32
 
     async def compare(self, shadow: LiveBundle, query: str, found: Sequence[str]) -> None:
-        """Ask a version a query, and measure it. What goes wrong is logged, and raises nothing.
+        """Search the shadow and measure its answer. Errors are logged and never raised.
 
         Args:
-            shadow: the version.
+            shadow: the second version.
             query: the text.
             found: the ids that the live version found, best first.
         """

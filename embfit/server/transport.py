@@ -1,6 +1,6 @@
-"""Around every route: the key, the size and the pace of the body, the version that answers, and the headers.
+"""Around every route: check the API key and the body's size and speed, choose the version, and add headers.
 
-It is plain ASGI middleware: the middleware classes of frameworks hide from a route that its client has gone.
+It is plain ASGI middleware, because the frameworks' middleware classes hide a disconnected client from the route.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from embfit.server.service import Service
 
 log = logging.getLogger(__name__)
 
-OPEN = ("/", "/health", "/ready")  # asked by load balancers and browsers, and tell nothing of the documents
+OPEN = ("/", "/health", "/ready")  # for load balancers and browsers; they reveal nothing about the documents
 REQUEST_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
-CLIENT_GONE = 499  # as nginx logs it; nobody reads this answer
+CLIENT_GONE = 499  # nginx's status for a client that disconnected; nobody reads this answer
 
 
 class Transport:
-    """ASGI middleware around the routes, which makes a `Call` of each request.
+    """ASGI middleware around the routes that makes a `Call` for each request.
 
     Args:
         app: the routes.
@@ -76,7 +76,7 @@ class Transport:
         except Exception:
             log.exception("request %s to %s failed", call.id, scope["path"])
             unexpected = Refusal(500, f"the server failed; its log has request {call.id}", reason="other")
-            if status == CLIENT_GONE:  # no answer was begun
+            if status == CLIENT_GONE:  # no answer has been started
                 await self._refuse(unexpected, scope, receive, answer)
         finally:
             if watch is not None:
@@ -103,7 +103,7 @@ class Transport:
             )
 
     async def _read(self, headers: dict[str, str], receive: Receive) -> bytes:
-        """Return the body; what is over the limit is read and dropped, so that the client gets to read the answer."""
+        """Return the body; the part above the limit is read and dropped, so that the client can read the answer."""
         limit = self.service.settings.max_bytes
         parts: list[bytes] = []
         size = 0
@@ -140,7 +140,7 @@ class Transport:
 
 
 class _ClientGone(Exception):  # noqa: N818  # nothing went wrong
-    """The client has gone before its request was whole."""
+    """The client disconnected before it had sent the whole request."""
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -153,7 +153,7 @@ def _request_id(headers: dict[str, str]) -> str:
 
 
 async def _watch(receive: Receive, call: Call) -> None:
-    """Say of a call when its client has gone."""
+    """Set the call's `gone` when its client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
     if not call.gone.done():
@@ -161,7 +161,7 @@ async def _watch(receive: Receive, call: Call) -> None:
 
 
 def _replay(body: bytes, call: Call) -> Receive:
-    """Return what gives the routes the body that was read, and then the client's going."""
+    """Return an ASGI `receive` that yields the body that was read, and then the client's disconnection."""
     given = False
 
     async def receive() -> Message:

@@ -1,4 +1,4 @@
-"""A worker: one of several processes that answer at the same address, each with a model of its own.
+"""A worker: one of several processes that answer at the same address, each with its own model.
 
 `python -m embfit.server.worker JOB` is how `embfit.server.workers` starts one.
 """
@@ -23,7 +23,7 @@ from embfit.store import Store
 
 
 def main(arguments: list[str]) -> None:
-    """Answer requests until this process is told to stop, or the one that started it is gone."""
+    """Answer requests until this process receives a signal to stop, or its parent process ends."""
     job = WorkerJob.read(arguments[0])
     listen()
     folder, name = job.bundle
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
     async def beat() -> None:
         if service.batcher.alive:
-            with suppress(OSError):  # the process that listens is gone, and so will this one be
+            with suppress(OSError):  # the parent has ended, so this process ends soon too
                 os.write(job.answering, b"\n")
 
     threading.Thread(target=_stop_when_left_alone, daemon=True).start()
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _stop_when_left_alone() -> None:
-    """Wait for the end of the process that started this one, which holds the other end of stdin, and stop."""
+    """Stop when stdin closes, which happens when the parent process ends."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

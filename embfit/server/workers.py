@@ -1,7 +1,7 @@
-"""Several processes that answer at one address: each has a model of its own, and one that ends or hangs is replaced.
+"""Several processes that answer at one address: each has its own model, and one that ends or hangs is replaced.
 
-The first process takes the address and computes nothing. Its workers inherit the socket, so a connection goes to one
-that is free to take it, and none is lost when a worker ends that had not taken it yet.
+The parent process binds the address and computes nothing. Its workers inherit the socket, so a free worker accepts
+each connection, and a worker that ends loses only the connections that it had accepted.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ log = logging.getLogger(__name__)
 
 MODULE = "embfit.server.worker"
 THREADS = "OMP_NUM_THREADS"
-LOOKED_EVERY = 0.5  # seconds between looks at whether to stop
+LOOKED_EVERY = 0.5  # seconds between checks for a signal to stop
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds before a worker is replaced: doubled while the new ones do not answer
-SILENT = 60.0  # seconds without a sign of life, after which a worker that answered before is killed and replaced
+SILENT = 60.0  # seconds without a heartbeat, after which a worker that answered before is killed and replaced
 GRACE = 5.0  # seconds beyond server.stop_seconds, after which a worker that does not end is killed
 
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """All that a worker is told, as JSON values.
+    """Everything that a worker needs, as JSON values.
 
     Args:
         settings: the values of `ServerSettings`.
-        bundle: folder and name.
-        device: what its model is put on.
-        store: folder of the store, whether it is used, and the address of its shared folder.
-        listening: the descriptor of the socket.
-        answering: the descriptor that it writes its version's label to when it answers, and an empty line every few
-            seconds from then on, as a sign of life.
+        bundle: the bundle's folder and name.
+        device: the device of its model.
+        store: the store's folder, whether it is used, and the address of its shared folder.
+        listening: the file descriptor of the socket.
+        answering: the file descriptor to which it writes its version's label once it answers, and then an empty line
+            every few seconds, as a heartbeat.
     """
 
     settings: Mapping[str, Any]
@@ -61,26 +61,26 @@ class WorkerJob:
     answering: int = -1
 
     def written(self) -> str:
-        """Return it as the worker's command line has it."""
+        """Return the job as one argument of a command line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str) -> WorkerJob:
-        """Read it from a command line."""
+        """Read a job from an argument of a command line."""
         return cls(**json.loads(text))
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker that was started.
+    """A worker process that was started.
 
     Args:
-        number: its place among the workers, which its successor has too.
+        number: its place among the workers; a replacement has the same number.
         child: the process.
-        answers: the end of the pipe that it writes to when it answers, and that ends with it.
-        delay: seconds that its successor waits if it ends before it has answered.
-        label: the version that it answered with first; empty before that.
-        heard: when it gave the last sign of life (`time.monotonic`).
+        answers: the reading end of the pipe of its heartbeats, which closes when the process ends.
+        delay: how many seconds its replacement waits if it ends before it has answered.
+        label: the label of its first version; empty until it answers.
+        heard: the time of its last heartbeat (`time.monotonic`).
     """
 
     number: int
@@ -95,12 +95,12 @@ class Workers:
     """The workers of one server.
 
     Args:
-        settings: of the server.
-        versions: of the bundle.
-        devices: are dealt out to the workers in turn.
-        store: keeps what models are converted to.
-        listening: the socket.
-        folder: gets a file with what each worker says.
+        settings: the server's settings.
+        versions: the versions of the bundle.
+        devices: are assigned to the workers in turn.
+        store: keeps converted models.
+        listening: the bound socket.
+        folder: gets a log file of each worker.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Workers:
         self._stopping = False
 
     def run(self) -> None:
-        """Answer until the process is told to stop (SIGTERM or SIGINT); what was taken is answered first.
+        """Answer until SIGTERM or SIGINT; accepted requests are answered first.
 
         Raises:
             UserError: a worker ends before all have answered for the first time.
@@ -140,7 +140,7 @@ class Workers:
                 self._end()
 
     def _look(self, metrics: str) -> None:
-        """Hear of workers that answer or have ended, and start those that are due."""
+        """Read the workers' heartbeats, notice those that have ended, and start the replacements that are due."""
         waiting = [worker.answers for worker in self._running]
         heard, _, _ = select.select(waiting, [], [], LOOKED_EVERY)
         for worker in [worker for worker in self._running if worker.answers in heard]:
@@ -166,9 +166,9 @@ class Workers:
             self._start(number, metrics, delay)
 
     def _replace_silent(self, metrics: str) -> None:
-        """Kill workers that have answered and give no sign of life any more, and let others take their places."""
+        """Kill and replace workers whose heartbeats have stopped."""
         now = time.monotonic()
-        paused = now - self._looked > SILENT / 2  # the whole machine was, perhaps: nobody could give a sign
+        paused = now - self._looked > SILENT / 2  # the machine was probably suspended
         self._looked = now
         for worker in [worker for worker in self._running if worker.label]:
             if paused:
@@ -197,22 +197,22 @@ class Workers:
                 self.folder / f"worker-{number}.txt",
                 environment={SHARED: metrics, THREADS: threads},
                 pass_fds=(job.listening, answering),
-                stdin=subprocess.PIPE,  # its end tells the worker that this process is gone, however that ended
+                stdin=subprocess.PIPE,  # it closes, and stops the worker, however this process ends
             )
         finally:
             os.close(answering)
         self._running.append(_Worker(number, child, answers, delay))
 
     def _replace(self, worker: _Worker, metrics: str, why: str = "") -> None:
-        """Let another worker take the place of one that has ended.
+        """Replace a worker that has ended.
 
         Args:
-            worker: that has ended.
-            metrics: the folder of what all measured.
-            why: it was ended, where that was done from here.
+            worker: the worker that has ended.
+            metrics: the folder of all workers' metrics.
+            why: the reason, if this process killed it.
 
         Raises:
-            UserError: not all have answered yet, so the next would hardly fare better.
+            UserError: not all workers have answered yet, so a replacement would probably fail as well.
         """
         self._running.remove(worker)
         os.close(worker.answers)
@@ -228,7 +228,7 @@ class Workers:
         self._due.append((time.monotonic() + delay, worker.number, delay))
 
     def _end(self) -> None:
-        """Stop the workers: they answer what they took."""
+        """Stop the workers; they answer the requests that they have accepted first."""
         for worker in self._running:
             with suppress(ProcessLookupError):
                 worker.child.process.terminate()

@@ -1,1 +1,1 @@
-"""The routes: what each reads of a request, and how it answers."""
+"""The HTTP routes: each reads a request and builds its answer."""

@@ -1,4 +1,4 @@
-"""What routes share: the name by which a request asks for a model, and JSON that is written fast."""
+"""Shared by all routes: model names in requests, and fast JSON answers."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def json_answer(value: Any) -> Response:
 
 
 def usage(tokens: int) -> dict[str, int]:
-    """Return how many tokens were read, as OpenAI's API says it."""
+    """Return the number of tokens read, in the form of OpenAI's API."""
     return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
 def names(live: LiveBundle) -> list[str]:
-    """Return the names by which requests may ask for a version."""
+    """Return the model names that requests may give for a version."""
     name = live.bundle.manifest.name
     return [name, *(f"{name}{suffix}" for suffix in SUFFIXES)]
 
 
 def asked_kind(live: LiveBundle, model: str | None, input_type: str | None = None) -> Kind:
-    """Return what the texts of a request are, having checked that it asks for this version.
+    """Return whether a request's texts are queries or documents, and check that it names this version.
 
-    A document by default: that is what most texts are, and `input_type` or the model's name says when it is a query.
+    The default is documents, as most texts are; `input_type` or the model's name can say that they are queries.
 
     Raises:
-        Refusal: there is no such model, another version answers, or the name and the input type disagree.
+        Refusal: the model does not exist, another version answers, or the name and the input type disagree.
     """
     said = None if input_type is None else _kind(input_type)
     if model is None:
@@ -63,7 +63,7 @@ def asked_kind(live: LiveBundle, model: str | None, input_type: str | None = Non
 
 
 def _without_suffix(model: str, live: LiveBundle) -> tuple[str, Kind | None]:
-    """Cut off what a name says of the texts; a bundle's own name may end like that."""
+    """Remove the suffix `-query` or `-document`, unless it is a part of the bundle's own name."""
     for suffix, kind in SUFFIXES.items():
         name = model.removesuffix(suffix)
         if name != model and name.partition("@")[0] == live.bundle.manifest.name:

@@ -1,4 +1,4 @@
-"""`/v1/embeddings`, as OpenAI's clients ask for it, and `/tokenize`."""
+"""`/v1/embeddings`, compatible with OpenAI's clients, and `/tokenize`."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def _tokenized(tokens: Tokens, place: int) -> dict[str, object]:
 
 
 def _encoded(vector: np.ndarray, encoding: str) -> np.ndarray | str:
-    """Return a vector as numbers, or as the bytes that OpenAI's clients ask for: float32, little-endian, base64."""
+    """Return a vector as numbers, or in the base64 form of OpenAI's clients: float32, little-endian."""
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return np.ascontiguousarray(vector, np.float32)
 
 
 def _dimensions(live: LiveBundle, asked: int | None) -> int:
-    """Return how many dimensions are kept.
+    """Return the number of dimensions to keep.
 
     Raises:
-        Refusal: the model was not trained for so many.
+        Refusal: the model was not trained for this number.
     """
     model = live.bundle.manifest.model
     known = sorted({*model.dims, model.width})

@@ -73,10 +73,10 @@ async def rerank(service: Service, call: Call, asked: RerankRequest) -> Response
 
 
 def _check_reranking(service: Service, call: Call) -> None:
-    """Make sure that there is something to rerank with, and texts.
+    """Check that the server has a reranker and the version has texts.
 
     Raises:
-        Refusal: there is not.
+        Refusal: one of them is missing.
     """
     if service.ranker is None:
         raise Refusal(400, "there is no reranker here; leave rerank out, or set server.reranker", param="rerank")
@@ -90,7 +90,7 @@ def _check_reranking(service: Service, call: Call) -> None:
 
 
 async def _reranked(service: Service, call: Call, query: str, hits: Sequence[Hit], depth: int) -> list[Hit]:
-    """Rerank the first documents, with the reranker's scores; those behind them are left out."""
+    """Rerank the first documents by the reranker's scores; the answer has only these."""
     first = hits[:depth]
     if not first:
         return []
@@ -106,6 +106,6 @@ def _document(hit: Hit, texts: bool) -> dict[str, Any]:
 
 
 def _sigmoid(scores: np.ndarray) -> np.ndarray:
-    """Return a cross-encoder's scores between 0 and 1, as clients expect them."""
+    """Map a cross-encoder's scores to values between 0 and 1, as clients expect."""
     probabilities: np.ndarray = 1 / (1 + np.exp(-scores.astype(np.float64)))
     return probabilities

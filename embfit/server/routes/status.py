@@ -1,4 +1,4 @@
-"""What the server is, whether it works, and what it measured."""
+"""The server's description, health and metrics."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ POLICY = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; st
 
 
 def page() -> Response:
-    """Return the search page: one file, which asks nothing but this server."""
+    """Return the search page: one file that sends requests only to this server."""
     return Response(PAGE, media_type="text/html", headers={"content-security-policy": POLICY})
 
 
 def health(service: Service) -> Response:
-    """Say that the process and the model's thread work; else it should be restarted."""
+    """Report that the process and the model's thread are alive; otherwise the server should be restarted."""
     if not service.batcher.alive:
         raise Refusal(503, "the model's thread has ended; start the server again", code="not_alive", reason="other")
     return json_answer({"status": "ok"})
 
 
 def ready(service: Service) -> Response:
-    """Say that requests are taken: a version is verified and warm, and the server is not stopping."""
+    """Report that the server accepts requests: a version is verified and warm, and the server is not stopping."""
     if service.stopping or not service.batcher.alive:
         raise Refusal(503, "the server is stopping" if service.stopping else "it has failed", reason="other")
     return json_answer({"status": "ready"})
@@ -44,7 +44,7 @@ def metrics(service: Service) -> Response:
 
 
 def models(call: Call) -> Response:
-    """List the names by which requests may ask for the version."""
+    """List the model names that requests may give."""
     return json_answer(
         {
             "object": "list",
@@ -57,7 +57,7 @@ def models(call: Call) -> Response:
 
 
 def about(service: Service, call: Call) -> Response:
-    """Say what answers: the version, its model, index and documents, and the limits of requests."""
+    """Describe the version that answers, its model, index and documents, and the limits of requests."""
     bundle, settings = call.live.bundle, service.settings
     manifest = bundle.manifest
     found: dict[str, Any] = {
