@@ -12,9 +12,10 @@ What is trained on:
 One optimizer step is `in_batch.InBatch.training_step` (or that of `lists`), and then, in `step/`:
 
 - `gradients`: everything between a batch's inputs and the gradients of all weights, read top to bottom;
-- `module`: the Lightning module, which moves the weights and records what the step measured;
-- and what these two use: `loss_parts` (the loss over blocks of queries, and the accuracy), `gradient_cache`,
-  `backbone` (how it computes in training), `memory` and `control_group` (how many graphs are kept),
+- `module`: the Lightning module, which updates the weights and records measurements; `full_state` gathers the weights
+  that ranks shard;
+- and the parts of these: `loss_parts` (the loss over blocks of queries, and the accuracy), `gradient_cache`,
+  `backbone` (how it computes in training), `memory` and `memory_limit` (how many graphs are kept),
   `optimization` with `schedule`, `metrics` and `prefetch`.
 
 One process's training is `fit/`:
@@ -24,8 +25,8 @@ One process's training is `fit/`:
 
 Several processes are `ranks/`:
 
-- `launch` starts or calls the other ranks (`run.devices` says how many there are, and where), `worker` is what they
-  run, `rendezvous` is where they meet; `collectives`: what they exchange in a step;
+- `launch` starts or calls the other ranks (`run.devices` says how many there are, and where), `worker` is their
+  program, in `rendezvous` they wait for each other, and `collectives` has what they exchange in a step;
 - `sharding` shards a model's weights, and `units` says which are gathered together.
 """
 

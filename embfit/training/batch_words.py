@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BatchWords:
-    """The words of all queries and documents, of which a batch takes its rows.
+    """The words of all queries and documents, as sparse matrices from which a batch takes its rows.
 
     Args:
         counts: how often each query has each word ([Q, W], sparse).
@@ -32,14 +32,14 @@ class BatchWords:
         self.counts, self.weights, self.digest = counts, weights, digest
 
     def scored(self, batch: Batch) -> Batch:
-        """Return a batch whose relations have BM25's scores ([Q, D])."""
+        """Return a batch with BM25's scores ([Q, D]) in its relations."""
         scores = (self.counts[batch.queries] @ self.weights[batch.documents].T).toarray()
         lexical = torch.from_numpy(np.ascontiguousarray(scores, np.float32))
         return replace(batch, relations=replace(batch.relations, lexical=lexical))
 
 
 def batch_words(loss: nn.Module, training_set: TrainingSet, store: Store) -> BatchWords | None:
-    """Return the words of a training set where the loss, or one inside it, adds BM25's scores; else None."""
+    """Return the words of a training set if the loss, or a loss inside it, adds BM25's scores; else None."""
     if not any(getattr(part, "reads_words", False) for part in loss.modules()):
         return None
     collection = training_set.collection

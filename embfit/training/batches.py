@@ -33,8 +33,8 @@ class Batch:
     Args:
         queries: [Q] query rows, ascending.
         documents: [D] document rows, ascending.
-        relations: labels and masks of both. What is relevant to a query, though not a positive of its examples here, is
-            ignored; weights and teacher's scores are means, where a query has several examples here.
+        relations: labels and masks of both. A document that is relevant to a query, but not a positive here, is
+            ignored. Weights and teacher's scores are means where a query has several examples here.
     """
 
     queries: np.ndarray
@@ -63,7 +63,7 @@ class ExampleArrays:
         self.weights = np.asarray(table["weight"][:], np.float32)  # [N]
         if (weights := collection.query_weights) is not None:
             self.weights = self.weights * weights[self.queries]
-        said = collection.query_sources  # what the data says comes before the miner's name
+        said = collection.query_sources  # the source in the data, else the miner's name
         sources = table["source"][:] if said is None else np.asarray(said)[self.queries]
         self.sources = np.unique(sources, return_inverse=True)[1]  # [N] numbers of their names
         self.positives = _ragged(table, "positives", copies)
@@ -71,7 +71,7 @@ class ExampleArrays:
         self.teacher = _floats(table["scores"][:])
         self.scored = _scored(self.positives, self.negatives, self.teacher)
         known = Ragged.of(
-            sorted({*training_set.relevant.get(int(query), ()), *positives})  # one that is not drawn is no negative
+            sorted({*training_set.relevant.get(int(query), ()), *positives})  # an undrawn positive is not a negative
             for query, positives in zip(self.queries, table["positives"][:], strict=True)
         )
         self.relevant = Ragged(copies[known.values], known.offsets)
@@ -81,7 +81,7 @@ class ExampleArrays:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies all that batches are made of."""
+        """Identifies everything that batches are made of."""
         parts = (self.positives, self.negatives, self.relevant, self.teacher)
         arrays = [self.queries, self.weights, *(array for part in parts for array in (part.values, part.offsets))]
         found = hashlib.sha256(str(self.max_positives).encode())

@@ -12,16 +12,16 @@ from embfit.records import TrainingSet
 
 log = logging.getLogger(__name__)
 
-LARGEST_FOLD = 1.5  # times its share of the queries, from which on it is told
+LARGEST_FOLD = 1.5  # times its share of the queries; a larger fold is reported
 
 
 def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
-    """Return the fold of each example ([N]), cut by document; warn where so much hangs together that one is large.
+    """Return the fold of each example ([N]); queries with a common document are in one fold. Warn if one fold is large.
 
-    Documents of the same text are one. No fold is empty: there are fewer where fewer groups of queries are.
+    Documents with the same text count as one. No fold is empty: fewer groups of queries give fewer folds.
 
     Raises:
-        UserError: all queries hang together, so none can be left out without the others.
+        UserError: all queries are in one group, so none can be left out without the others.
     """
     rows, copies = training_set.rows, training_set.collection.document_copies
     queries = list(map(str, rows["query"][:]))

@@ -1,7 +1,7 @@
-"""Which examples share a batch: drawn again for each epoch, the same for the same generator on every rank and machine.
+"""Which examples share a batch: drawn for each epoch, and the same on all ranks and machines for the same generator.
 
-In-batch negatives come from the batch, so who is in it decides how hard they are. All groupings cut examples into
-batches of nearly equal size: a small remainder, with its few negatives, would be another task.
+In-batch negatives come from the batch, so the grouping decides how hard they are. All groupings cut examples into
+batches of nearly equal size: a small remainder would have few negatives and so an easier task.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 Batching: TypeAlias = Literal["random", "by_document", "by_source", "topical"]
 
-GRID = 127  # vectors become whole numbers up to this
-EXACT = 1024  # dimensions whose products of such numbers a float32 sums without rounding (1024 * 127**2 < 2**24)
-SAMPLE = 256  # vectors that decide how a set of them is cut in two
-ROUNDS = 4  # of two-means on the sample
+GRID = 127  # vectors are rounded to integers of at most this size
+EXACT = 1024  # dimensions whose integer products float32 sums exactly (1024 * 127**2 < 2**24)
+SAMPLE = 256  # sampled vectors that decide how a set is cut in two
+ROUNDS = 4  # rounds of 2-means on the sample
 BLOCK = 65_536  # vectors projected at a time
 
 
@@ -25,7 +25,7 @@ class Grouping(Protocol):
 
     @property
     def digest(self) -> str:
-        """Identifies all that the batches depend on besides the generator."""
+        """Identifies everything that the batches depend on, except the generator."""
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -35,7 +35,7 @@ class Grouping(Protocol):
 
 
 class RandomGrouping:
-    """Any examples together.
+    """Examples in random order.
 
     Args:
         examples: how many examples there are.
@@ -48,7 +48,7 @@ class RandomGrouping:
 
     @property
     def digest(self) -> str:
-        """Identifies all that the batches depend on besides the generator."""
+        """Identifies everything that the batches depend on, except the generator."""
         return f"random {self.batch_size}"
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class RandomGrouping:
 
 
 class ByDocument:
-    """Queries of one document together: it is encoded once for all of them, and is the positive of each.
+    """Queries of one document together: the document is encoded once and is the positive of each.
 
     Args:
         documents: [N] the row of each example's first positive.
@@ -74,7 +74,7 @@ class ByDocument:
 
     @property
     def digest(self) -> str:
-        """Identifies all that the batches depend on besides the generator."""
+        """Identifies everything that the batches depend on, except the generator."""
         return f"by_document {self.batch_size} {_digest(self.documents)}"
 
     def __len__(self) -> int:
@@ -82,14 +82,14 @@ class ByDocument:
         return -(-len(self.documents) // self.batch_size)
 
     def draw(self, generator: np.random.Generator) -> list[np.ndarray]:
-        """Return an epoch's batches: documents in any order, their queries cut evenly."""
+        """Return an epoch's batches: documents in random order, their queries cut evenly."""
         numbers = np.unique(self.documents, return_inverse=True)[1]
-        places = generator.permutation(len(self.documents))[numbers]  # one random place for each document
+        places = generator.permutation(len(self.documents))[numbers]  # a random position for each document
         return np.array_split(np.argsort(places, kind="stable"), len(self))
 
 
 class BySource:
-    """Examples of one source together, so that a negative never gives itself away by where it comes from.
+    """Examples of one source together, so that the source never reveals which documents are negatives.
 
     Args:
         sources: [N] the number of each example's source.
@@ -102,7 +102,7 @@ class BySource:
 
     @property
     def digest(self) -> str:
-        """Identifies all that the batches depend on besides the generator."""
+        """Identifies everything that the batches depend on, except the generator."""
         return f"by_source {self.batch_size} {_digest(self.sources)}"
 
     def __len__(self) -> int:
@@ -111,7 +111,7 @@ class BySource:
         return int(sum(-(-counts // self.batch_size)))
 
     def draw(self, generator: np.random.Generator) -> list[np.ndarray]:
-        """Return an epoch's batches: each source shuffled and cut evenly, and batches of all sources in any order."""
+        """Return an epoch's batches: each source shuffled and cut evenly, then the batches of all sources shuffled."""
         batches = []
         for source in np.unique(self.sources):
             rows = generator.permutation(np.flatnonzero(self.sources == source))
@@ -120,11 +120,11 @@ class BySource:
 
 
 class Topical:
-    """Examples of near queries together, so that the positives of neighbours are hard negatives.
+    """Examples with similar queries together, so that they have each other's positives as hard negatives.
 
-    The examples are cut in two across the direction in which two means of a sample differ, and each part again, until
-    parts are batches: balanced clusters for the price of a sort (N log N). Another sample in each epoch gives other
-    borders. All sums are of whole numbers, exact in any order: ranks on different machines come to the same batches.
+    The examples are cut in two along the difference of two means of a sample, and each part again, until the parts have
+    the size of a batch: balanced clusters at the cost of a sort (N log N). Each epoch draws other samples, so other
+    batches. All sums are of integers and exact in any order, so ranks on different machines get the same batches.
 
     Args:
         vectors: [N, D] float32, a vector of each example's query.
@@ -137,7 +137,7 @@ class Topical:
 
     @property
     def digest(self) -> str:
-        """Identifies all that the batches depend on besides the generator."""
+        """Identifies everything that the batches depend on, except the generator."""
         return f"topical {self.batch_size} {_digest(self.vectors)}"
 
     def __len__(self) -> int:
@@ -145,13 +145,13 @@ class Topical:
         return -(-len(self.vectors) // self.batch_size)
 
     def draw(self, generator: np.random.Generator) -> list[np.ndarray]:
-        """Return an epoch's batches: clusters of equal size, in any order."""
+        """Return an epoch's batches: clusters of equal size, in random order."""
         rows = generator.permutation(len(self.vectors))
         batches = self._cut(rows, [len(part) for part in np.array_split(rows, len(self))], generator)
         return [batches[place] for place in generator.permutation(len(batches))]
 
     def _cut(self, rows: np.ndarray, sizes: list[int], generator: np.random.Generator) -> list[np.ndarray]:
-        """Cut rows into parts of given sizes, near ones together."""
+        """Cut rows into parts of given sizes, with similar rows in the same part."""
         if len(sizes) == 1:
             return [rows]
         half = len(sizes) // 2
@@ -166,7 +166,7 @@ class Topical:
         ]
 
     def _direction(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return the difference of two means of a sample, in whole numbers ([D])."""
+        """Return the difference of two means of a sample, as integers ([D])."""
         sample = self._floats(generator.choice(rows, min(SAMPLE, len(rows)), replace=False))  # [S, D]
         first = sample[0]
         second = sample[(sample @ first).argmin()]
@@ -174,19 +174,19 @@ class Topical:
         for _ in range(ROUNDS):
             places = sample @ _on_grid(direction).astype(sample.dtype)
             upper = places > np.median(places)
-            if not upper.any():  # all of them are alike
+            if not upper.any():  # all vectors are equal
                 break
             direction = sample[upper].mean(axis=0, dtype=np.float64) - sample[~upper].mean(axis=0, dtype=np.float64)
         return _on_grid(direction).astype(sample.dtype)
 
     def _floats(self, rows: np.ndarray) -> np.ndarray:
-        """Return vectors in a type that sums their products without rounding."""
+        """Return vectors in a type that sums their products exactly."""
         floats: np.ndarray = self.vectors[rows].astype(np.float32 if self.vectors.shape[1] <= EXACT else np.float64)
         return floats
 
 
 def _on_grid(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors ([N, D] or [D]) as whole numbers of at most `GRID` (int8)."""
+    """Return vectors ([N, D] or [D]) rounded to integers of at most `GRID` (int8)."""
     scale = GRID / max(float(vectors.max()), -float(vectors.min()), 1e-30)
     whole = np.empty(vectors.shape, np.int8)
     for start in range(0, len(vectors), BLOCK):  # a copy of all in floats would be as large as the vectors

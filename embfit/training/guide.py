@@ -1,6 +1,6 @@
-"""A guide is a frozen encoder that masks doubtful negatives: those it scores nearly as high as the query's positive.
+"""A guide is a frozen encoder that masks doubtful negatives: those that it scores nearly as high as the positive.
 
-Mined and in-batch negatives may be relevant and merely unjudged. The guide embeds all texts once, before training, so
+Mined and in-batch negatives may be relevant but unjudged. The guide embeds all texts once, before training, so
 it costs one matrix product a step (GISTEmbed, Solatorio 2024, runs the encoder in every step).
 """
 
@@ -18,7 +18,7 @@ from embfit.records import Collection
 from embfit.store import Store
 from embfit.vectors import Vectors
 
-BASE = "base"  # the encoder that is trained, as it was before
+BASE = "base"  # names the encoder that is trained, with its weights before training
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Guide:
     """Vectors of a frozen encoder.
 
     Args:
-        query_rows: [q] rows of the queries it has embedded, ascending.
+        query_rows: [q] rows of the embedded queries, ascending.
         queries: the vectors of those queries.
         documents: the vectors of all documents.
         margin: a negative scores at most the lowest of its query's positives less this.
-        fingerprint: identifies what made the vectors.
+        fingerprint: the fingerprint of the guide's vectors.
     """
 
     query_rows: np.ndarray
@@ -40,13 +40,13 @@ class Guide:
     fingerprint: str
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle vectors from a file as its name: other processes map the same memory."""
+        """Pickle vectors that are in a file as the file's name, so that other processes map the same memory."""
         sides = [_place(side) for side in (self.queries, self.documents)]
         return _open, (self.query_rows, *sides, self.margin, self.fingerprint)
 
     @property
     def digest(self) -> str:
-        """Identifies all that its masks depend on."""
+        """Identifies everything that the masks depend on."""
         return f"{self.fingerprint} {self.margin}"
 
     def vectors(self, queries: np.ndarray, documents: np.ndarray) -> tuple[Vectors[Tensor], Vectors[Tensor]]:
@@ -57,7 +57,7 @@ class Guide:
 
 
 def doubtful(queries: Vectors[Tensor], documents: Vectors[Tensor], positives: Tensor, margin: float) -> Tensor:
-    """Return the pairs that a guide takes for relevant, positives left out ([Q, D] bool).
+    """Return the pairs that may be relevant by the guide's scores, without the positives ([Q, D] bool).
 
     Args:
         queries: the guide's vectors of Q queries.
@@ -73,13 +73,13 @@ def doubtful(queries: Vectors[Tensor], documents: Vectors[Tensor], positives: Te
 def make_guide(
     name: str, margin: float, encoder: Encoder, collection: Collection, query_rows: np.ndarray, store: Store
 ) -> Guide:
-    """Embed what a guide is asked about; found in the store where mining or another run has embedded it.
+    """Embed the training queries and all documents with the guide, or read their vectors from the store.
 
     Args:
         name: `base`, or another encoder's folder or name on the Hub.
         margin: a pair is doubtful when it scores above the lowest positive of its query less this.
-        encoder: the encoder to be trained, as it is before.
-        collection: has the texts.
+        encoder: the encoder to be trained, before training.
+        collection: the collection of the texts.
         query_rows: the rows of the training queries, ascending.
         store: keeps the vectors.
     """
@@ -93,7 +93,7 @@ def make_guide(
 
 
 def _place(side: Vectors[np.ndarray]) -> Vectors[np.ndarray] | tuple[str, np.ndarray | None, int | None]:
-    """Return what stands for vectors in another process: the name of their file where they are in one."""
+    """Return the file's name if vectors are in a file, else the vectors: another process can load either."""
     if not isinstance(side.rows, np.memmap):
         return side
     return str(side.rows.filename), side.starts, side.dim

@@ -48,7 +48,7 @@ class InBatchData:
         grouping: says which examples share a batch, of all ranks together.
         guide: says which negatives are doubtful; None believes them all.
         remining: gives later epochs other examples; None keeps the first ones.
-        words: gives each batch BM25's scores; None where the loss does not read them.
+        words: gives each batch BM25's scores; None if the loss does not use them.
     """
 
     unit: ClassVar[str] = "examples"
@@ -67,7 +67,7 @@ class InBatchData:
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Identifies all that the batches depend on besides the seed."""
+        """Identifies everything that the batches depend on, except the seed."""
         return {
             "examples": self.examples.digest,
             "grouping": self.grouping.digest,
@@ -79,13 +79,13 @@ class InBatchData:
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """A batch with all that needs no device.
+    """A batch with everything that was prepared without the device.
 
     Args:
         batch: its unique texts and the relations between them.
         texts: the tokens of its queries and then of its documents ([Q + D]).
         starts: [Q + D + 1] where each text's vectors begin; None means one vector each.
-        guide: the guide's vectors of its queries and of its documents, where there is a guide.
+        guide: the guide's vectors of its queries and of its documents; None without a guide.
     """
 
     batch: Batch
@@ -101,7 +101,7 @@ class InBatch(TrainingModule):
         encoder: is trained in place.
         loss: is called on vectors and relations.
         data: what the encoder is trained on.
-        optimization: says how weights move.
+        optimization: says how weights are updated.
         compute: says how a step is computed.
     """
 
@@ -113,7 +113,7 @@ class InBatch(TrainingModule):
         super().__init__(encoder, loss, optimization, compute)
         self.data = data
         self._examples = data.examples  # of the current epoch
-        self._learnt = False  # whether a step of the current epoch could teach anything
+        self._learnt = False  # whether any step of the current epoch had a negative
         self._warned = False
 
     def epoch_batches(self) -> EpochBatches:
@@ -128,7 +128,7 @@ class InBatch(TrainingModule):
         return EpochBatches(self._examples, self.data.grouping, self.compute.seed, self.current_epoch)
 
     def prepare(self, batch: Batch) -> PreparedBatch:
-        """Do for a batch all that needs no device."""
+        """Prepare a batch as far as no device is needed."""
         data = self.data
         batch = batch if data.words is None else data.words.scored(batch)
         texts = concatenate([data.query_tokens.take(batch.queries), data.document_tokens.take(batch.documents)])
@@ -138,7 +138,7 @@ class InBatch(TrainingModule):
         return PreparedBatch(batch, texts, starts, guide)
 
     def training_step(self, prepared: PreparedBatch, batch_idx: int) -> None:
-        """Compute the loss of a batch and move the weights."""
+        """Compute the loss of a batch and update the weights."""
         batch, texts = prepared.batch, prepared.texts
         relations = self._doubted(batch.relations.each(self.to_device), prepared.guide)
         bf16 = uses_bf16(self.compute.precision, self.device)
@@ -169,7 +169,7 @@ class InBatch(TrainingModule):
         self.record(step, batch.pairs, measured)
 
     def examine(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Warn, once, of a step in which no query had a negative and nothing was learnt."""
+        """Warn once if no query of a step had a negative, so that the weights did not change."""
         learnt = numbers["train/negatives"] > 0 or numbers["train/gradient_norm"] > 0
         if not (learnt or self._warned):
             self._warned = True
@@ -179,14 +179,14 @@ class InBatch(TrainingModule):
         self._learnt |= learnt
 
     def on_train_epoch_start(self) -> None:
-        """Nothing is learnt in an epoch yet."""
-        self._learnt = self.first_batch > 0  # what a resumed epoch learnt at its beginning is not known
+        """Reset the record of whether a step of this epoch had a negative."""
+        self._learnt = self.first_batch > 0  # the steps before a resume are not known
 
     def on_train_epoch_end(self) -> None:
-        """Stop where no step of the epoch had a negative.
+        """Check that some step of the epoch had a negative.
 
         Raises:
-            UserError: none had.
+            UserError: no step had one.
         """
         self.flush()
         if not self._learnt:
@@ -198,11 +198,11 @@ class InBatch(TrainingModule):
             )
 
     def _no_negative(self) -> str:
-        """Say why a query can have no negative."""
+        """Return the reason why queries have no negative, for a message."""
         return NO_NEGATIVE + (", or the guide masks it" if self.data.guide else "")
 
     def _doubted(self, relations: Relations, vectors: tuple[Vectors[Tensor], Vectors[Tensor]] | None) -> Relations:
-        """Have the pairs ignored that the guide doubts, by its vectors."""
+        """Return relations that ignore the pairs that the guide finds doubtful."""
         if vectors is None or self.data.guide is None:
             return relations
         queries, documents = (replace(one, rows=self.to_device(one.rows)) for one in vectors)

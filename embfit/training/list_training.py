@@ -32,10 +32,10 @@ class ListTraining(TrainingSettings):
 
     Args:
         batch_size: how many lists (queries) a rank has in a batch.
-        lr: the peak learning rate of AdamW, for a fresh head; 2e-5 is usual for a ranker that is trained already.
+        lr: the peak learning rate of AdamW, suited to a new head; 2e-5 is usual for a ranker that is already trained.
         negatives: how many negatives a list has, at most; drawn again each epoch when more were mined.
-        folds: how many cross-encoders are trained besides, each without its share of the queries and of their
-            documents, so that none teaches a query that it was trained on; None trains none.
+        folds: how many further cross-encoders are trained, each without a share of the queries and of their
+            documents, so that none scores a query that it was trained on; None trains none.
         seed: decides order, drawing, dropout and folds.
     """
 
@@ -63,16 +63,16 @@ class ListTraining(TrainingSettings):
             loss: is called on scores and labels of lists.
             training_set: what the miner made.
             validate: returns a cross-encoder's quality on the dev split.
-            trainer: Lightning's Trainer, still to be given what this class owns.
+            trainer: makes Lightning's Trainer from the arguments that this class adds.
             store: keeps tokens.
-            folder: keeps weights and where training stands; what an interrupted training left there is gone
-                on with, to the same end.
+            folder: holds kept weights and checkpoints; an interrupted training that left them there is resumed and
+                ends as it would have ended.
 
         Raises:
-            ConfigError: the loss is one of embeddings.
+            ConfigError: the loss compares vectors.
             UserError: no example has a negative, the loss became NaN, the kept weights could not be read back, or the
                 trainer's devices cannot train together.
-            KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
+            KeyboardInterrupt: Ctrl-C; a checkpoint is in `folder`.
         """
         if not getattr(loss, "on_lists", False):
             raise ConfigError(
@@ -93,7 +93,7 @@ class ListTraining(TrainingSettings):
 
 
 def _check_negatives(examples: ExampleArrays) -> None:
-    """Refuse lists that all lack negatives, and warn of some that do."""
+    """Refuse lists without any negative, and warn if some lists have none."""
     without = int((examples.negatives.lengths == 0).sum())
     if without == len(examples):
         raise UserError("no query has a negative, so no list has an order; choose a miner, such as miner=dense")

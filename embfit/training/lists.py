@@ -121,7 +121,7 @@ class ListData:
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Identifies all that the batches depend on besides the seed."""
+        """Identifies everything that the batches depend on, except the seed."""
         return {"examples": self.examples.digest, "batch_size": self.batch_size, "negatives": self.negatives}
 
 
@@ -132,7 +132,7 @@ class Lists(TrainingModule):
         encoder: the cross-encoder, which is trained in place.
         loss: is called on scores and labels.
         data: what the cross-encoder is trained on.
-        optimization: says how weights move.
+        optimization: says how weights are updated.
         compute: says how a step is computed.
     """
 
@@ -155,7 +155,7 @@ class Lists(TrainingModule):
         return EpochLists(data.examples, data.batch_size, data.negatives, self.compute.seed, self.current_epoch)
 
     def training_step(self, batch: ListBatch, batch_idx: int) -> None:
-        """Score the pairs of a batch and move the weights."""
+        """Score the pairs of a batch and update the weights."""
         pairs = self.encoder.pairs(self.data.query_tokens, self.data.document_tokens, batch.pairs)
         places, positives, negatives = map(self.to_device, (batch.places, batch.positives, batch.negatives))
         weights = self.to_device(batch.weights)

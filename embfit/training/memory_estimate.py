@@ -1,8 +1,8 @@
-"""What a step of a training will take of each GPU, from the model's configuration alone: no weights, no data, no GPU.
+"""Estimates the GPU memory of a training step from the model's configuration, without weights, data or a GPU.
 
-The model is made of tensors that have shapes and types and no numbers. The step's own forward pass runs on them, and
-what autograd would keep is counted as training counts it (`measure_graph`). Left out are what kernels need for a
-moment, and the GPU's own context of about half a gigabyte.
+The model is made of tensors that have shapes and types but no data. The training step's forward pass runs on them, and
+the bytes that autograd would keep are counted as in training (`measure_graph`). The estimate leaves out temporary
+buffers of kernels, and the GPU's context of about half a gigabyte.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 FLOAT = 4  # bytes of a float32
 MASKS = 2  # bytes of a pair's label and mask
-KEPT_VECTORS = 3  # times that a rank has all vectors: as its micro-batches gave them, in one tensor, and its gradient
+KEPT_VECTORS = 3  # copies of all vectors on a rank: per micro-batch, in one tensor, and their gradient
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What a step takes of each rank's device, in bytes.
+    """The memory of a step on each rank's device, in bytes.
 
     Args:
         parameters: how many weights the model has.
@@ -86,22 +86,22 @@ class MemoryEstimate:
 
     @property
     def least(self) -> int:
-        """What training takes: a step, or more if a sharded model is gathered between two steps to encode texts."""
+        """The memory of a step, or more if a sharded model is gathered between steps to encode texts."""
         return max(self.step, self.weights + self.moments + self.full_model if self.full_model else 0)
 
     @property
     def step(self) -> int:
-        """What a step takes with one micro-batch's graph; training keeps more of them where there is room."""
+        """The memory of a step that keeps one micro-batch's graph; training keeps more graphs if there is room."""
         standing = self.weights + self.gradients + self.moments + self.vectors + self.relations
         micro_batch = (self.checkpointed if self.checkpointing else self.graph) + self.gathered + self.reduced
-        # neither the loss, nor a micro-batch, nor the exchange is there while another of them is
+        # loss, micro-batch and exchange never exist at the same time
         return standing + max(micro_batch, self.loss, self.exchange)
 
 
 def estimate_memory(
     model: EncoderChoice, training: Training, loss: nn.Module, ranks: int, negatives: int, sharded: bool = False
 ) -> MemoryEstimate:
-    """Return what a step takes of each of several GPUs, whose texts are as long as they may be.
+    """Return the memory of a step on each GPU, for texts of the largest length.
 
     Args:
         model: is trained; of its files only `config.json` is read.
@@ -125,7 +125,7 @@ def estimate_memory(
     documents = queries * (1 + negatives)
     budget = training.token_budget or default_token_budget(torch.device("cuda"))
     shape = min(max(1, budget // length), queries + documents), length
-    bf16 = training.precision != "fp32"  # auto: any GPU of today multiplies it
+    bf16 = training.precision != "fp32"  # auto: all current GPUs multiply bf16
     units = units_of(backbone, bf16) if sharded and ranks > 1 else []
     formats = {weight: unit.gathered_as for unit, own in zip(units, weights_of(units), strict=True) for weight in own}
     graph = _graph(backbone, shape, bf16, formats)
@@ -150,7 +150,7 @@ def estimate_memory(
 
 
 def _held(weights: list[nn.Parameter], units: list[Unit], ranks: int) -> dict[str, int]:
-    """Return the bytes of weights and of what training needs for them: of all, or of a shard where there are units."""
+    """Return the bytes of weights, gradients and moments: of all weights, or of a shard if there are units."""
     numbers = {weight: shard_size(weight.shape, ranks) if units else weight.numel() for weight in weights}
     trained = sum(number for weight, number in numbers.items() if weight.requires_grad)
     gathered, reduced = _gathering(units, ranks) if units else (0, 0)
@@ -166,7 +166,7 @@ def _held(weights: list[nn.Parameter], units: list[Unit], ranks: int) -> dict[st
 
 
 def _backbone(model: Pretrained) -> tuple[PreTrainedModel, int]:
-    """Return a backbone without numbers, with what is trained of it, and how many tokens it reads."""
+    """Return a backbone without data, with its trained weights marked, and the number of tokens that it reads."""
     backbone, said = model.without_weights()
     freeze(backbone, model.freeze_embeddings, model.freeze_layers)
     if model.lora.rank:
@@ -177,23 +177,24 @@ def _backbone(model: Pretrained) -> tuple[PreTrainedModel, int]:
 
 
 def _train(backbone: PreTrainedModel, dropout: bool) -> None:
-    """Turn dropout on or off, but within a fused attention.
+    """Turn dropout on or off, except inside a fused attention.
 
-    A GPU's kernels keep nothing for it. A CPU's have none: PyTorch would take plain attention, which keeps all weights.
+    A GPU's fused kernels keep nothing for dropout. A CPU's have no dropout: PyTorch would use plain attention instead,
+    which keeps all attention weights.
     """
     for part in backbone.modules():
         part.training = dropout and (isinstance(part, nn.Dropout) or backbone.config._attn_implementation == "eager")
 
 
 def _bytes_of_pair(loss: nn.Module) -> int:
-    """Return the bytes that a batch has for a query and a document: two masks, and the scores that the loss reads."""
+    """Return the bytes for each pair of a query and a document: two masks, and the scores that the loss reads."""
     scores = ("needs_teacher", "reads_words")
     read = sum(any(getattr(part, name, False) for part in loss.modules()) for name in scores)
     return MASKS + read * FLOAT
 
 
 def _gathering(units: list[Unit], ranks: int) -> tuple[int, int]:
-    """Return the bytes that gathered units take at once, and those that the largest unit's gradients take.
+    """Return the bytes of the units that are gathered at once, and of the largest unit's gradients.
 
     For both, PyTorch makes each rank's shard as large as the first one's.
     """
@@ -216,7 +217,7 @@ def _graph(
     backbone: PreTrainedModel, shape: tuple[int, int], bf16: bool, formats: Mapping[nn.Parameter, torch.dtype | None]
 ) -> int:
     """Return the bytes that a micro-batch's graph keeps, where some weights are gathered in another format."""
-    cpu = torch.device("cpu")  # where fake tensors say that they are, as autocast knows no tensor without a device
+    cpu = torch.device("cpu")  # the device of fake tensors, because autocast needs one
     with FakeTensorMode(), autocast(cpu, bf16):
         weights = {name: _fake(weight, formats.get(weight)) for name, weight in backbone.named_parameters()}
         buffers = {name: _fake(buffer) for name, buffer in backbone.named_buffers()}

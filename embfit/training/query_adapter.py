@@ -40,19 +40,19 @@ def fit_query_adapter(
     measure: Callable[[Change], DevQuality] | None,
     store: Store,
 ) -> Fit:
-    """Train a map of queries' vectors and put it into an encoder; the weights stay as they are.
+    """Train a linear map of the query vectors and add it to an encoder, whose weights stay as they are.
 
-    An adapter that the encoder has already is trained further: the new one is put behind it. The map of the epoch with
-    the highest nDCG@10 on dev is kept, or the identity where none is better.
+    If the encoder has an adapter already, the new map is applied after it. The map of the epoch with
+    the highest nDCG@10 on dev is kept, or the identity if none is better.
 
     Args:
-        encoder: gives the vectors; has the adapter on return.
+        encoder: embeds the texts; has the adapter on return.
         loss: is called on vectors and relations.
         training_set: what the miner made.
         settings: rank, learning rate and epochs.
         training: its batch size, batching, positives per query, seed and rate of the loss's own weights are used.
         measure: measures the dev split with queries' vectors changed; without it the last epoch's map is kept.
-        store: has the vectors of queries and documents, or gets them.
+        store: keeps the vectors of queries and documents.
 
     Raises:
         UserError: the loss learns from a teacher's scores, and there are none.
@@ -71,7 +71,7 @@ def fit_query_adapter(
             {"params": list(adapter.parameters()), "lr": settings.lr},
             *([{"params": own, "lr": training.loss_lr}] if own else []),
         ],
-        weight_decay=0.0,  # towards the identity would be towards nothing learnt
+        weight_decay=0.0,  # no decay: it would pull the map back to the identity
     )
     started = time.monotonic()
     history = [_measured(0, measure, adapter)] if measure else []
@@ -134,7 +134,7 @@ def _measured(step: int, measure: Callable[[Change], DevQuality], adapter: LowRa
 
 
 def _put(encoder: BiEncoder, matrix: Tensor) -> None:
-    """Give an encoder a map of its queries' vectors, behind the one that it has."""
+    """Add a map to an encoder's query side, after the one that it has."""
     if encoder.query_adapter is not None:
         matrix = encoder.query_adapter.linear.weight.detach().T.cpu() @ matrix
     encoder.query_adapter = as_projection(matrix).to(encoder.device).eval()

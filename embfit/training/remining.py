@@ -1,7 +1,7 @@
-"""Examples mined again by the model in training: what it gets wrong now, not at first (Xiong et al. 2021).
+"""Mines negatives again with the model in training: the ones that it confuses now (ANCE, Xiong et al. 2021).
 
-Mining happens between two epochs, on the first rank. What was mined lies beside the checkpoint, for the other ranks and
-for a run that resumes within an epoch, when the weights that mined are gone.
+Mining happens between two epochs, on the first rank. The mined examples lie beside the checkpoint, for the other ranks
+and for a run that resumes within an epoch, when the weights that mined them are gone.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Remining:
     """Gives each epoch its examples.
 
     Args:
-        mine: makes a training set with an encoder; it is called on the first rank alone.
+        mine: makes a training set with an encoder; only the first rank calls it.
         every: how many epochs pass until examples are mined again.
-        first: the examples that training begins with; what is mined again is for their queries, in their order.
+        first: the examples that training begins with; later ones are for the same queries, in the same order.
         max_positives: how many positives of one query an epoch has.
-        folder: keeps what was mined, on a disk that all ranks see.
+        folder: holds the mined examples, on a disk that all ranks see.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Remining:
         self.queries = first.queries
         self.max_positives = max_positives
         self.folder = folder
-        self.mined_in = 0  # the epoch whose examples are in use; 0 are those that training began with
+        self.mined_in = 0  # the epoch for which the current examples were mined; 0: the first ones
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the miner and its data to the first rank."""
+        """Pickle without the miner and its data, which only the first rank uses."""
         return {**vars(self), "mine": None}
 
     def is_due(self, epoch: int, begins: bool) -> bool:
@@ -55,16 +55,16 @@ class Remining:
         return begins and epoch > 0 and epoch % self.every == 0
 
     def examples(self, epoch: int, begins: bool, encoder: Encoder, ranks: Ranks) -> ExampleArrays | None:
-        """Return the examples of an epoch, None where those of the epoch before stay.
+        """Return the examples of an epoch; None if those of the epoch before are still used.
 
         Args:
             epoch: the epoch, from 0.
             begins: whether the epoch begins; a run may resume within it.
-            encoder: mines where it `is_due`, with all weights on the first rank; else it is not read.
-            ranks: the processes that train together, all of which ask.
+            encoder: mines if that `is_due`, with all weights on the first rank; else it is not used.
+            ranks: the processes that train together, all of which call this.
 
         Raises:
-            UserError: mining again left queries out, or what an interrupted run had mined cannot be read.
+            UserError: mining again left queries out, or an interrupted run's examples cannot be read.
         """
         mined_in = epoch - epoch % self.every
         if mined_in == 0 or (mined_in == self.mined_in and not self.is_due(epoch, begins)):

@@ -1,4 +1,4 @@
-"""The settings that every training has, whatever it trains, and how a training is run by them."""
+"""The settings that all trainings share, and the run of a training by them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class TrainingData(Protocol):
-    """What a module is trained on.
+    """The training data of a module.
 
     Args:
-        unit: what an example is called.
+        unit: the word for examples in messages.
     """
 
     unit: ClassVar[str]
@@ -44,7 +44,7 @@ class TrainingData(Protocol):
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Identifies all that the batches depend on besides the seed."""
+        """Identifies everything that the batches depend on, except the seed."""
 
 
 Data = TypeVar("Data", bound=TrainingData)
@@ -52,7 +52,7 @@ Data = TypeVar("Data", bound=TrainingData)
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long, how large and how fast.
+    """How long a training runs, how large its batches are, and how fast it learns.
 
     Args:
         epochs: how many passes over the examples there are, at most.
@@ -60,28 +60,27 @@ class TrainingSettings:
         batch_size: how many examples (queries) a rank has in a batch.
         max_positives: how many positives of one query an epoch has, drawn again each time.
         lr: the peak learning rate of AdamW.
-        loss_lr: the peak rate of what the loss itself learns, such as a temperature, whose logarithm moves by about
+        loss_lr: the peak rate of the loss's own weights, such as a temperature, whose logarithm changes by about
             this much in a step.
-        weight_decay: AdamW's decay; biases, norms and what the loss learns have none.
+        weight_decay: AdamW's decay; biases, norms and the loss's own weights have none.
         warmup: the share of the steps in which the rate rises to its peak.
         schedule: how the rate falls afterwards.
-        clip_norm: gradients are scaled down to this norm; None leaves them.
+        clip_norm: gradients are scaled down to this norm; None does not clip.
         dropout: whether the model's own dropout is on. Off is faster.
         precision: the number format in which the model computes; auto is bf16 where the hardware multiplies it.
-        token_budget: how many padded tokens a micro-batch has; None is 1,024 on a CPU and 16,384 on a GPU. It is part
-            of the result's last digits, so it never follows from how much memory is free.
-        memory_gb: gigabytes for graphs that are kept instead of computed twice; None is half of what is free. It is
-            never part of the result.
-        gradient_checkpointing: layers keep their inputs alone and compute the rest again: a micro-batch's memory falls
+        token_budget: how many padded tokens a micro-batch has; None is 1,024 on a CPU and 16,384 on a GPU. It changes
+            the result's last digits, so it never depends on how much memory is free.
+        memory_gb: gigabytes for graphs that are kept instead of computed twice; None is half of the free memory. It
+            never changes the result.
+        gradient_checkpointing: layers keep only their inputs and compute the rest again: a micro-batch's memory falls
             to about a layer's, for a third more computation. It is for models whose smallest micro-batch does not fit.
         validations_per_epoch: how often nDCG@10 on the dev split is measured.
         patience: training stops after this many measurements in a row that gain nothing beyond chance;
             None never stops.
         min_gain: the nDCG@10 that counts as a gain.
-        checkpoint_every: how many steps pass until it is written where training stands; None writes at each validation,
-            or where one would be.
-        max_time: how long the whole training may take, `"HH:MM:SS"` or minutes; then it ends as if it had been planned
-            to.
+        checkpoint_every: how many steps pass between two checkpoints; None writes one at each validation,
+            or where one would be without a dev split.
+        max_time: how long the whole training may take, `"HH:MM:SS"` or minutes; then it ends as after its last step.
         seed: decides order, drawing and dropout.
     """
 
@@ -128,12 +127,12 @@ class TrainingSettings:
             data: makes what the module is trained on of examples and the batch size of all ranks.
             module: makes what trains the encoder.
             validate: returns an encoder's quality on the dev split.
-            trainer: Lightning's Trainer, still to be given what training owns.
-            folder: keeps weights and where training stands.
+            trainer: makes Lightning's Trainer from the arguments that training adds.
+            folder: holds kept weights and checkpoints.
 
         Raises:
             UserError: as `fit_module`, or the trainer's devices cannot train together.
-            KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
+            KeyboardInterrupt: Ctrl-C; a checkpoint is in `folder`.
         """
         from embfit.run.devices import devices_of
         from embfit.training.fit.fit import fit_module  # Lightning takes seconds to import
@@ -161,7 +160,7 @@ class TrainingSettings:
         )
 
     def optimization(self, steps: int) -> Optimization:
-        """Return how weights move in a training of so many steps."""
+        """Return the optimizer's settings for a training of so many steps."""
         return Optimization(self.lr, self.loss_lr, self.weight_decay, self.warmup, self.schedule, self.clip_norm, steps)
 
     def compute_settings(self, device: torch.device) -> ComputeSettings:

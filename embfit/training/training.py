@@ -41,12 +41,12 @@ class Training(TrainingSettings):
     Args:
         batch_size: how many examples (queries) a rank has in a batch; the documents of all ranks are each other's
             negatives.
-        batching: says which examples share a batch: any, those of one document, those of one source, or those with near
-            queries, in the vectors of the encoder as it is before training.
-        guide: an encoder that says which negatives are doubtful and masks them: `base` is the encoder as it is before
-            training, anything else the folder or the Hub name of another; None believes all negatives.
+        batching: which examples share a batch: any, those of one document, those of one source, or those with similar
+            queries by the vectors of the encoder before training.
+        guide: an encoder whose scores show which negatives are doubtful; these are masked. `base` is the encoder before
+            training, anything else the folder or the Hub name of another; None masks none.
         guide_margin: a pair is doubtful when the guide scores it above the lowest positive of its query less this.
-        remine_every: after so many epochs, negatives are mined again, with the model as it is then; None never does.
+        remine_every: after so many epochs, negatives are mined again with the current model; None never mines again.
     """
 
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -80,17 +80,17 @@ class Training(TrainingSettings):
             loss: is called on vectors and relations.
             training_set: what the miner made.
             validate: returns an encoder's quality on the dev split.
-            trainer: Lightning's Trainer, still to be given what this class owns.
+            trainer: makes Lightning's Trainer from the arguments that this class adds.
             store: keeps tokens and vectors.
-            folder: keeps weights and where training stands; what an interrupted training left there is gone
-                on with, to the same end.
+            folder: holds kept weights and checkpoints; an interrupted training that left them there is resumed and
+                ends as it would have ended.
             remine: makes a new training set of the same queries with an encoder, for `remine_every`.
 
         Raises:
             ConfigError: as `check_loss`.
             UserError: the loss became NaN or lacks a teacher's scores, the kept weights could not be read back, or the
                 trainer's devices cannot train together.
-            KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
+            KeyboardInterrupt: Ctrl-C; a checkpoint is in `folder`.
         """
         self.check_loss(encoder, loss)
         if self.remine_every is not None and remine is None:
@@ -118,7 +118,7 @@ class Training(TrainingSettings):
         return self.fit_on(training_set, encoder, data, partial(InBatch, encoder, loss), validate, trainer, folder)
 
     def check_loss(self, encoder: Encoder, loss: nn.Module) -> None:
-        """Refuse a loss that cannot train this encoder in this way, before there is any work.
+        """Refuse a loss that cannot train this encoder with these settings, before any work is done.
 
         Raises:
             ConfigError: it is made for cosines, and the encoder's vectors keep their length; it reads more dimensions
@@ -150,11 +150,11 @@ class Training(TrainingSettings):
         """Return which examples share a batch, as `batching` says.
 
         Args:
-            encoder: gives the vectors of queries, where near ones are put together.
-            examples: are grouped.
+            encoder: embeds the queries, if similar ones share batches.
+            examples: the examples to group.
             training_set: the training set that the examples were made of.
             batch_size: how many a batch has, at most.
-            store: has those vectors, or gets them.
+            store: keeps those vectors.
         """
         if self.batching == "by_document":
             return ByDocument(examples.positives.values[examples.positives.offsets[:-1]], batch_size)
@@ -187,10 +187,10 @@ def _check_cosines(encoder: Encoder, loss: nn.Module) -> None:
 
 
 def check_teacher(loss: nn.Module, examples: ExampleArrays) -> None:
-    """Refuse a loss that learns from a teacher's scores where there are none.
+    """Refuse a loss that needs a teacher's scores if the training set has none.
 
     Raises:
-        UserError: there are none.
+        UserError: the training set has none.
     """
     if not examples.has_teacher and any(getattr(part, "needs_teacher", False) for part in loss.modules()):
         raise UserError(

@@ -1,7 +1,7 @@
-"""Where training stands, on disk: a run that was killed resumes from there and ends as if nothing had happened.
+"""Checkpoints: a run that was killed resumes from the last one and ends with the same weights.
 
-Order, drawn positives and dropout are functions of (seed, epoch, step, micro-batch), so no state of a random generator
-is kept. What is: weights, optimizer, schedule, position in the epoch, and what validation has found.
+Order, drawn positives and dropout are functions of (seed, epoch, step, micro-batch), so a checkpoint holds no state of
+a random generator. It holds weights, optimizer, schedule, the position in the epoch, and the state of validation.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Checkpoint:
         optimizer: the optimizer's state.
         schedule: the schedule's state.
         pairs: how many (query, positive) pairs have been trained on.
-        over: whether nothing is left to train, whatever the steps.
+        over: whether training has ended before its last step.
         seconds: how long training has taken so far, validation included.
         validation: the state of validation, None without one.
         curve: the curve's state.
@@ -58,12 +58,12 @@ class Checkpoint:
 
     @property
     def position(self) -> Position:
-        """Where the training stands."""
+        """The position in the training."""
         return Position(self.epoch, self.batch, self.step, self.pairs)
 
 
 def read_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
-    """Return the checkpoint in a folder, None where there is none.
+    """Return the checkpoint in a folder; None if there is none.
 
     Raises:
         UserError: it cannot be read, or is of another training.
@@ -86,14 +86,14 @@ def read_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
 
 
 class Checkpoints(pl.Callback):
-    """Writes where training stands, every so many steps.
+    """Writes a checkpoint at regular steps.
 
     Args:
-        folder: gets one checkpoint, the newest.
+        folder: holds the newest checkpoint.
         plan: identifies examples, batches and length of the training.
-        steps: names the steps after which to write, where `every` is None.
+        steps: the steps after which to write if `every` is None.
         every: how many steps are between two checkpoints.
-        validation: its state is part of the checkpoint; None where nothing is validated.
+        validation: its state is part of the checkpoint; None without validation.
         curve: its state is part of the checkpoint, too.
         clock: returns the seconds of training so far.
     """
@@ -119,15 +119,15 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write at the steps asked for and at an early end; validation has had its turn."""
+        """Write at the planned steps and at an early end, after validation."""
         step = trainer.global_step
         due = step in self.steps if self.every is None else step % self.every == 0
         if due or trainer.should_stop:
             self.write(trainer, training_module(pl_module), batch_idx)
 
     def write(self, trainer: pl.Trainer, module: TrainingModule, batch: int) -> None:
-        """Write where training stands after a batch of the epoch."""
-        module.flush()  # what is kept has passed every step's check
+        """Write a checkpoint after a batch of the epoch."""
+        module.flush()  # every step in the checkpoint has been checked
         last = trainer.is_last_batch
         checkpoint = Checkpoint(
             plan=self.plan,
@@ -150,7 +150,7 @@ class Checkpoints(pl.Callback):
 
 
 class Continue(pl.Callback):
-    """Gives the optimizer and the schedule of a fresh Trainer the states that a checkpoint has of them.
+    """Restores the optimizer and the schedule of a new Trainer from a checkpoint.
 
     Args:
         start: the checkpoint; the module has its weights already.
@@ -160,7 +160,7 @@ class Continue(pl.Callback):
         self.start = start
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore, now that the optimizer is there."""
+        """Restore the states, now that the optimizer exists."""
         module = training_module(pl_module)
         module.full.restore_optimizer(module.optimizer, self.start.optimizer)
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start.schedule)
@@ -168,7 +168,7 @@ class Continue(pl.Callback):
 
 def restore(module: TrainingModule, start: Checkpoint, validation: Validation | None, curve: Curve) -> None:
     """Restore a module's weights and position in its epoch, and the states of validation and curve."""
-    module.load_state_dict(start.weights, strict=False)  # what is not trained is as it was loaded
+    module.load_state_dict(start.weights, strict=False)  # frozen weights are as they were loaded
     module.resume(start.position)
     if validation is not None and start.validation is not None:
         validation.restore(start.validation)

@@ -1,19 +1,19 @@
-"""How training went, step by step, in a few hundred points whatever its length."""
+"""The training curve, in a few hundred points whatever the length of the training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-MOST = 400  # points; beyond them neighbours are joined
+MOST = 400  # points; beyond them, neighbours are averaged
 WATCHED = {"loss": "train/loss", "accuracy": "train/accuracy", "lr": "train/lr"}
 
 
 class Curve:
-    """Keeps loss, in-batch accuracy and learning rate: one point for each so many steps, their mean.
+    """Keeps loss, in-batch accuracy and learning rate; each point is the mean over a number of steps.
 
-    When there are `MOST` points, each two neighbours become one and later points stand for twice as many steps: memory
-    stays small, and a curve that is resumed from a checkpoint is that of one uninterrupted training.
+    At `MOST` points, each two neighbours become one, and later points are means over twice as many steps. So memory
+    stays small, and a curve that is resumed from a checkpoint equals that of an uninterrupted training.
     """
 
     def __init__(self) -> None:
@@ -22,11 +22,11 @@ class Curve:
         self._pending: list[dict[str, float]] = []
 
     def watch(self, step: int, measured: Mapping[str, float]) -> None:
-        """Take in what a step has measured."""
+        """Add a step's measurements."""
         self.add({"step": float(step), **{name: measured[key] for name, key in WATCHED.items()}})
 
     def add(self, step: dict[str, float]) -> None:
-        """Take in one step: its number as `step`, and values."""
+        """Add one step: its number as `step`, and its values."""
         self._pending.append(step)
         if len(self._pending) == self.every:
             self.points.append(_joined(self._pending))
@@ -36,11 +36,11 @@ class Curve:
             self.every *= 2
 
     def state(self) -> dict[str, Any]:
-        """Return what it has seen, as plain values."""
+        """Return the state as plain values, for `restore`."""
         return {"points": self.points, "every": self.every, "_pending": self._pending}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from a state that `state` returned."""
         vars(self).update(state)
 
 

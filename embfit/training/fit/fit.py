@@ -45,12 +45,12 @@ def fit_module(
         validate: returns an encoder's quality on the dev split.
         devices: where the ranks compute.
         trainer: the settings of Lightning's Trainer.
-        folder: keeps weights and where training stands; an interrupted training whose files are there is resumed, and
+        folder: holds kept weights and checkpoints; an interrupted training that left them there is resumed, and
             ends as it would have ended.
 
     Raises:
         UserError: the loss became NaN, or the kept weights or the checkpoint cannot be read.
-        KeyboardInterrupt: Ctrl-C; where training stands is in `folder`.
+        KeyboardInterrupt: Ctrl-C; a checkpoint is in `folder`.
     """
     steps = plan.steps
     points = _validation_steps(steps, plan.per_epoch, plan.validations_per_epoch)
@@ -71,7 +71,7 @@ def fit_module(
     if start is None or not (start.step == steps or start.over):
         job = Job(module, settings, steps, folder, start)
         with launch_ranks(job, devices) as ranks, interruption.listening():
-            lightning = run(job, ranks, callbacks, [curve.watch, shown.watch])  # the first rank's alone
+            lightning = run(job, ranks, callbacks, [curve.watch, shown.watch])  # only on the first rank
         module.to(lightning.strategy.root_device)  # Lightning leaves it on the CPU
         if interruption.asked:  # after the last step: a later run resumes from its last checkpoint
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the step under way is finished and written down first."""
+"""Ctrl-C during training: the current step is finished and a checkpoint is written first."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from embfit.training.step.module import training_module
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a scheduler sends the second
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers send SIGTERM
 
 
 class Interruption(pl.Callback):
-    """Ends training after the step in which it was asked to, once that is in a checkpoint; asked again, at once.
+    """Ends training when a signal arrives, after the current step and its checkpoint; a second signal ends it at once.
 
     Args:
-        checkpoints: write where training stands.
+        checkpoints: write the checkpoint.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -34,7 +34,7 @@ class Interruption(pl.Callback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for signals inside this context; one that the process was started to ignore stays ignored."""
+        """Handle signals inside this context; a signal that the process already ignores stays ignored."""
         if threading.current_thread() is not threading.main_thread():  # another one gets none
             yield
             return
@@ -43,7 +43,7 @@ class Interruption(pl.Callback):
         before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked or os.getpid() != process:  # a worker that was forked from here ends as it always does
+            if self.asked or os.getpid() != process:  # a forked worker ends at once, as usual
                 signal.signal(number, before[signal.Signals(number)])
                 os.kill(os.getpid(), number)
                 return
@@ -61,7 +61,7 @@ class Interruption(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write and stop, if asked to; a validation that was due has been made."""
+        """Write a checkpoint and stop, if a signal has arrived; a validation that was due has already run."""
         if self.asked:
             self.checkpoints.write(trainer, training_module(pl_module), batch_idx)
             raise KeyboardInterrupt

@@ -77,7 +77,7 @@ def run(job: Job, ranks: Ranks, callbacks: Sequence[pl.Callback] = (), watchers:
     Args:
         job: the training.
         ranks: the processes that train together.
-        callbacks: are called in this order.
+        callbacks: Lightning's callbacks, in the order of their calls.
         watchers: are called with what each step has measured.
 
     Raises:
@@ -86,7 +86,7 @@ def run(job: Job, ranks: Ranks, callbacks: Sequence[pl.Callback] = (), watchers:
     start = job.start
     job.module.begin(ranks, watchers)
     begin = [Continue(start)] if start else []
-    together = [Lockstep(ranks)] if ranks.size > 1 else []  # last: after validation had its say
+    together = [Lockstep(ranks)] if ranks.size > 1 else []  # last, because validation may stop the training
     owned: dict[str, Any] = {
         "callbacks": [*begin, *callbacks, *together],
         "max_epochs": -1,
@@ -117,7 +117,7 @@ def run(job: Job, ranks: Ranks, callbacks: Sequence[pl.Callback] = (), watchers:
 
 
 def _count_from(lightning: pl.Trainer, start: Checkpoint) -> None:
-    """Have Lightning count steps and epochs from a checkpoint's: its own checkpoints cannot begin within an epoch."""
+    """Let Lightning count steps and epochs from a checkpoint's; its own checkpoints cannot resume within an epoch."""
     steps = lightning.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
     steps.ready = steps.completed = start.step
     epoch = start.epoch
@@ -128,7 +128,7 @@ def _count_from(lightning: pl.Trainer, start: Checkpoint) -> None:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notes on devices, tips and modules in evaluation mode (dropout is off) out of the log."""
+    """Hide Lightning's log lines about devices, tips and modules in evaluation mode (dropout is off)."""
     notes = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     level = notes.level
     notes.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Records of what a training is to do and of what it did, which can be read without importing Lightning."""
+"""The plan of a training and the record of its outcome, importable without Lightning."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MOST_MINUTES = 1440  # YAML reads 12:00:00 without quotes as 43200, and 30:00 as
 
 @dataclass(frozen=True)
 class DevChange:
-    """What training changed on the dev split, query by query.
+    """The change on the dev split between the weights before training and the kept ones, query by query.
 
     Args:
         queries: how many queries the split has.
         difference: the mean nDCG@10 of the kept weights less that of the weights before training.
-        bounds: its 95 % interval; None of a single query.
+        bounds: the 95 % interval of the difference; None for a single query.
     """
 
     queries: int
@@ -26,19 +26,19 @@ class DevChange:
 
 @dataclass(frozen=True)
 class Fit:
-    """What training did.
+    """The outcome of a training.
 
     Args:
         steps: how many optimizer steps were taken.
-        epochs: how many passes over the examples that was, as a fraction.
-        kept_step: the step whose weights the encoder has now; 0 are those it started from.
-        history: has one entry a validation: `step` and the metrics.
-        dev_change: what the kept weights changed on the dev split; None without one, or where they are those before
+        epochs: how many passes over the examples these were, as a fraction.
+        kept_step: the step whose weights the encoder has now; 0 means the weights before training.
+        history: one entry for each validation: `step` and the metrics.
+        dev_change: the change on the dev split; None without a dev split, or if the kept weights are those before
             training.
-        curve: has points of `step`, `loss`, `accuracy` (the share of positives above all their negatives) and `lr`, a
+        curve: points of `step`, `loss`, `accuracy` (the share of positives above all their negatives) and `lr`, a
             few hundred at most, each the mean of the steps since the one before.
-        stopped: `finished`, `plateau`, or `time` when `max_time` was over.
-        seconds: how long training took, validation left out.
+        stopped: `finished`, `plateau`, or `time` if `max_time` ended it.
+        seconds: how long training took, without validation.
         validation_seconds: how long validation took.
         pairs_per_second: how many (query, positive) pairs were trained on in a second.
         peak_memory_gb: the most memory that the process (CPU) or the device (GPU) used, in 1e9 bytes.

@@ -25,7 +25,7 @@ class TrainingProgress(pl.Callback):
         self._measured: Mapping[str, float] = {}
 
     def watch(self, step: int, measured: Mapping[str, float]) -> None:
-        """Take in what a step has measured."""
+        """Update the line with a step's measurements."""
         self._measured = measured
 
     def _note(self) -> str:
@@ -34,7 +34,7 @@ class TrainingProgress(pl.Callback):
         return f"loss {self._measured['train/loss']:.4f}, {self._measured['train/pairs_per_second']:.3g} pairs/s"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start showing; a resumed run has some steps behind it."""
+        """Start the progress line; a resumed run begins at the steps that it has taken."""
         shown = progress("training", self.steps, "steps", self._note, completed=trainer.global_step)
         self._advance = self._shown.enter_context(shown)
 

@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class TimeLimit(pl.Callback):
-    """Counts seconds from when it is made, and ends the training after the step in which a limit is passed.
+    """Measures the time since this object was made, and ends the training after the step that passes a limit.
 
     Args:
-        limit: how many seconds training may take; None only counts them.
+        limit: how many seconds training may take; None only measures.
         spent: how many seconds an interrupted run has trained before.
     """
 
@@ -35,7 +35,7 @@ class TimeLimit(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop when the time is over; validation, which comes after, measures what was reached."""
+        """Stop when the time is over; the validation that follows measures the final weights."""
         if self.elapsed() >= self.limit and trainer.global_step < trainer.max_steps:
             self.reached = trainer.should_stop = True
             log.warning(

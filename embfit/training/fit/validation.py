@@ -1,8 +1,9 @@
-"""Quality on held-out queries during training: which weights are kept, and when a plateau ends the run.
+"""Validation on held-out queries during training: it decides which weights are kept and when a plateau ends the run.
 
 Dev sets are small: on 80 queries the mean of nDCG@10 has a standard error of 0.03, and two steps of one training often
-differ by a tenth of that. So two measurements are compared query by query, and a difference counts where its one-sided
-95 % bound (Student's t) excludes zero. Of steps that cannot be told apart the last is kept, as it has seen the most.
+differ by a tenth of that. So two measurements are compared query by query, and a difference counts if its one-sided
+95 % bound (Student's t) excludes zero. Of steps without a significant difference the last is kept, as it has trained on
+the most examples.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ ONE_SIDED = 0.90  # two-sided confidence whose upper bound is a one-sided 95 % b
 class Validation(pl.Callback):
     """Measures nDCG@10 before training and at given steps, keeps weights on disk and stops on a plateau.
 
-    The last step is kept that is not worse, beyond chance, than the step with the highest mean. So the weights that
-    training starts from are kept only where every later step is worse than they are.
+    It keeps the last step that is not significantly worse than the step with the highest mean. So the weights before
+    training are kept only if every later step is worse.
 
     Args:
         validate: returns an encoder's quality on the dev split.
@@ -45,7 +46,7 @@ class Validation(pl.Callback):
         patience: stops training after this many measurements in a row that gain nothing beyond chance; None never
             stops.
         min_gain: the nDCG@10 over the highest mean so far that counts as a gain.
-        folder: keeps the weights, `kept-STEP.safetensors`.
+        folder: holds the kept weights, `kept-STEP.safetensors`.
     """
 
     def __init__(
@@ -65,18 +66,18 @@ class Validation(pl.Callback):
         self.kept_step = 0
         self.seconds = 0.0
         self.stopped_early = False
-        self._queries: list[list[float]] = []  # nDCG@10 of each query, one list a measurement
-        self._gained = 0  # the measurement that the last gain reached
+        self._queries: list[list[float]] = []  # nDCG@10 of each query, one list for each measurement
+        self._gained = 0  # the measurement with the last gain
         self._without_gain = 0
 
     @property
     def weights(self) -> Path:
-        """Where the kept weights are."""
+        """The file of the kept weights."""
         return self.folder / f"kept-{self.kept_step}.safetensors"
 
     @property
     def change(self) -> DevChange | None:
-        """What the kept weights changed on the dev split; None where they are those that training started from."""
+        """The change on the dev split; None if the kept weights are those before training."""
         if self.kept_step == 0:
             return None
         kept = next(index for index, entry in enumerate(self.history) if entry["step"] == self.kept_step)
@@ -84,7 +85,7 @@ class Validation(pl.Callback):
         return DevChange(len(differences), float(differences.mean()), t_bounds(differences))
 
     def state(self) -> dict[str, Any]:
-        """Return what it has found, as plain values."""
+        """Return the state as plain values, for `restore`."""
         return {
             "history": self.history,
             "kept_step": self.kept_step,
@@ -96,24 +97,24 @@ class Validation(pl.Callback):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from a state that `state` returned."""
         vars(self).update(state)
 
     def remove_other_weights(self) -> None:
-        """Remove weights that were kept once."""
+        """Remove the weights of earlier steps."""
         for path in self.folder.glob("kept-*.safetensors"):
             if path != self.weights:
                 path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the weights that training starts from: the tuned model must not be worse."""
+        """Measure the weights before training: the tuned model must not be worse."""
         if not self.history:
             self._measure(training_module(pl_module), 0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure at the steps asked for, and where the time is over."""
+        """Measure at the planned steps, and when the time is over."""
         if trainer.global_step in self.steps or trainer.should_stop:
             self._measure(training_module(pl_module), trainer.global_step)
             if self.patience is not None and self._without_gain >= self.patience:
@@ -121,7 +122,7 @@ class Validation(pl.Callback):
                 trainer.should_stop = True
 
     def restore_kept(self, encoder: Trained) -> None:
-        """Load the weights that were kept.
+        """Load the kept weights.
 
         Raises:
             UserError: they cannot be read back.
@@ -137,7 +138,7 @@ class Validation(pl.Callback):
             ) from error
 
     def _measure(self, module: TrainingModule, step: int) -> None:
-        # what is measured has passed every step's check
+        # every step so far has been checked
         with module.between_steps(), module.full.encoder() as encoder:
             started = time.monotonic()
             found = self.validate(encoder)
@@ -160,17 +161,17 @@ class Validation(pl.Callback):
         )
 
     def _worse_than(self) -> int | None:
-        """Return the step that the last measurement is worse than, beyond chance; None where there is none."""
+        """Return the step than which the last measurement is significantly worse; None if there is none."""
         means = [entry[VALIDATION_METRIC] for entry in self.history]
         best = int(np.argmax(means))
         bounds = t_bounds(self._differences(len(means) - 1, best), ONE_SIDED)
         return int(self.history[best]["step"]) if bounds is not None and bounds[1] < 0 else None
 
     def _count_gain(self) -> None:
-        """Count the measurements in a row that are shown to have gained nothing."""
+        """Count the measurements in a row without a significant gain."""
         last = len(self.history) - 1
         gain = self.history[last][VALIDATION_METRIC] - self.history[self._gained][VALIDATION_METRIC]
-        if gain > self.min_gain:  # small gains add up to one, since they leave the last gain where it was
+        if gain > self.min_gain:  # small gains add up, because all are compared with the last gain
             self._gained, self._without_gain = last, 0
             return
         bounds = t_bounds(self._differences(last, self._gained), ONE_SIDED)
@@ -183,7 +184,7 @@ class Validation(pl.Callback):
 
 
 def warn_of_chance(change: DevChange | None) -> None:
-    """Say where the dev split cannot tell the kept weights from those that training started from."""
+    """Warn if the dev split shows no significant difference between the kept weights and those before training."""
     if change is None or (change.bounds is not None and not change.bounds[0] <= 0 <= change.bounds[1]):
         return
     shown = "" if change.bounds is None else f" ({change.bounds[0]:+.4f} to {change.bounds[1]:+.4f})"

@@ -1,7 +1,7 @@
-"""What the processes that train together exchange: sums, commands to gather, and whether to continue.
+"""Communication between the ranks of a training: sums, commands to gather, and whether to continue.
 
-Lightning's own DDP is not used. It arms a reducer that waits for one backward pass on every rank, while a step here has
-as many as a rank has micro-batches, which differ: the ranks would wait for each other for ever.
+Lightning's own DDP is not used. Its reducer waits for one backward pass on every rank, but a step here has
+one for each micro-batch, and ranks have different numbers of micro-batches: they would wait forever.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-BUCKET = 2**26  # numbers summed at a time: the copy that this takes is at most 256 MB
+BUCKET = 2**26  # numbers summed at a time, so that the copy for it takes at most 256 MB
 
 
 class Command(IntEnum):
-    """What the first rank commands the others, which wait for it between two steps."""
+    """Commands of the first rank to the others, which wait for it between two steps."""
 
     CONTINUE = 0
     STOP = 1
@@ -26,7 +26,7 @@ class Command(IntEnum):
 
 
 class Ranks:
-    """The processes of one training; by default this one alone, to which nothing here makes a difference.
+    """The processes of one training; by default only this one, for which all exchanges do nothing.
 
     Args:
         rank: this process's number, which counts from 0.
@@ -104,7 +104,7 @@ class Ranks:
         return Command(int(number))
 
     def reached(self, weights: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-        """Return the weights that have a gradient on some rank. The others must stay without: AdamW decays at 0 too."""
+        """Return the weights with a gradient on some rank. The others need None: AdamW also decays at gradient 0."""
         every = list(weights)
         found = torch.tensor([weight.grad is not None for weight in every], dtype=torch.uint8)
         if self.size > 1:
@@ -123,7 +123,7 @@ class Ranks:
 
 
 def deal(costs: Sequence[float] | np.ndarray, ranks: int) -> list[list[int]]:
-    """Share pieces of work out, dearest first, each to the rank with the least so far (Graham 1969).
+    """Divide pieces of work among ranks: the most costly first, each to the rank with the least so far (Graham 1969).
 
     Returns:
         For each rank the numbers of its pieces, ascending; empty where there are fewer pieces than ranks.

@@ -1,10 +1,10 @@
-"""The other ranks of a training: started here, or by torchrun or SLURM, and sent away when it is over.
+"""Launches the other ranks of a training, or calls those that torchrun or SLURM have started.
 
-They get the module itself, as this process made it from the run's configuration: no command line is read a second time,
-no data loaded, nothing mined. So a sweep trains each of its trials once, however many ranks there are.
+They get the module itself, which this process made from the run's configuration: they read no command line,
+load no data and mine nothing. So a sweep trains each of its trials once, however many ranks there are.
 
-What is handed over lies in the run's folder, and tokens in the store: with several machines, both must be on a disk
-that all of them see.
+The module is passed in a file of the run's folder, and the tokens are in the store: with several machines, both must
+be on a disk that all of them see.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from embfit.training.ranks.rendezvous import ARRIVAL, await_ranks, cancel, failu
 
 log = logging.getLogger(__name__)
 
-PATIENCE = timedelta(days=7)  # for a validation, or another trial of a sweep; a rank that ends is noticed at once
-GRACE = 10.0  # seconds for a rank to end by itself
-END = "end"  # in the place of a job's file: no more of them
+PATIENCE = timedelta(days=7)  # a validation or a sweep's next trial may take long; a rank that ends is noticed at once
+GRACE = 10.0  # seconds that a rank has to end by itself
+END = "end"  # instead of a job's file: there are no more jobs
 OURS = ("callbacks", "logger", "profiler", "plugins", "strategy", "devices", "num_nodes")  # not the other ranks'
 RELIEF = "lower trainer.devices or training.memory_gb"
 
 
 @dataclass(frozen=True)
 class RankJob:
-    """What one rank is to train with the others.
+    """The part of a training that one rank runs.
 
     Args:
         job: describes the training that the ranks share.
@@ -58,7 +58,7 @@ class RankJob:
 
 @contextmanager
 def launch_ranks(job: Job, devices: Devices) -> Iterator[Ranks]:
-    """Have all ranks train; inside, this process is the first of the ranks that are returned.
+    """Start all ranks and yield them; inside the context, this process is the first rank.
 
     Args:
         job: describes the training as this process, the first rank, does it.
@@ -83,7 +83,7 @@ def launch_ranks(job: Job, devices: Devices) -> Iterator[Ranks]:
                     with in_process_group(0, devices, store) as ranks:
                         yield ranks
             except torch.OutOfMemoryError:
-                raise  # this rank's own, which the others lose with it
+                raise  # this rank's own store; the others lose their connection when it ends
             except RuntimeError as error:
                 if words := _lost(children, store, devices):
                     raise UserError(words) from error
@@ -91,13 +91,13 @@ def launch_ranks(job: Job, devices: Devices) -> Iterator[Ranks]:
             finally:
                 cancel(store)  # for ranks that still wait to join
     finally:
-        abort_process_group()  # after a failure; else it has been left
+        abort_process_group()  # only after a failure; otherwise it has been destroyed already
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def on_device_of_rank(devices: Devices, local_rank: int, threads: int) -> Iterator[None]:
-    """Compute on the device of a rank's place.
+    """Compute on a rank's device in this context.
 
     Args:
         devices: say where each rank computes.
@@ -109,7 +109,7 @@ def on_device_of_rank(devices: Devices, local_rank: int, threads: int) -> Iterat
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        torch.set_num_threads(threads)  # else every rank takes all cores
+        torch.set_num_threads(threads)  # otherwise every rank would use all cores
     try:
         yield
     finally:
@@ -120,7 +120,8 @@ def on_device_of_rank(devices: Devices, local_rank: int, threads: int) -> Iterat
 def in_process_group(rank: int, devices: Devices, store: Store) -> Iterator[Ranks]:
     """Join the process group of all ranks and return them.
 
-    The group is left when the block ends well. After a failure it is the caller's to `abort_process_group`.
+    The group is destroyed if the block ends without an exception. After one, the caller must call
+    `abort_process_group`.
 
     Args:
         rank: says which of the ranks this process is, counted from 0.
@@ -141,21 +142,21 @@ def in_process_group(rank: int, devices: Devices, store: Store) -> Iterator[Rank
 
 
 def abort_process_group() -> None:
-    """End the process group that a failure has left, if there is one, without waiting for the other ranks."""
+    """End the process group after a failure, if there is one, without waiting for the other ranks."""
     if not distributed.is_initialized():
         return
-    if distributed.get_backend() == "nccl":  # which would wait for what was queued, and other ranks will never do
+    if distributed.get_backend() == "nccl":  # destroying it would wait for operations that the other ranks never join
         distributed.group.WORLD._get_backend(torch.device("cuda")).abort()  # type: ignore[union-attr]
     distributed.destroy_process_group()
 
 
 def open_job_board(world: LaunchEnvironment) -> None:
-    """Open the place where the processes that torchrun or SLURM started beside this one wait for work."""
+    """Open the job board at which the other processes of torchrun or SLURM wait for work."""
     _job_board(world)
 
 
 def close_job_board(world: LaunchEnvironment) -> None:
-    """Tell them that there is nothing more to train."""
+    """Tell the waiting processes that there is nothing more to train."""
     _job_board(world).post(END)
 
 
@@ -168,7 +169,7 @@ def meeting_point(world: LaunchEnvironment) -> Store:
 
 
 class _JobBoard:
-    """Where the first process of a launcher tells the others what is next; they count along."""
+    """A numbered list of jobs, by which the first process of a launcher gives work to the others."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -187,13 +188,13 @@ def _job_board(world: LaunchEnvironment) -> _JobBoard:
 
 @contextmanager
 def _announced(path: Path, world: LaunchEnvironment) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
-    """Call the processes that wait already."""
+    """Give a job to the processes that a launcher has started."""
     yield _job_board(world).post(str(path.absolute())), {}
 
 
 @contextmanager
 def _posted(path: Path, devices: Devices, folder: Path) -> Iterator[tuple[Store, dict[int, ChildProcess]]]:
-    """Start the other ranks as processes of this machine, which end with the block."""
+    """Start the other ranks as processes of this machine; they end with the block."""
     store = TCPStore("127.0.0.1", 0, devices.size, is_master=True, timeout=PATIENCE, wait_for_workers=False)
     children: dict[int, ChildProcess] = {}
     try:
@@ -208,16 +209,16 @@ def _posted(path: Path, devices: Devices, folder: Path) -> Iterator[tuple[Store,
 
 
 def _look(children: Mapping[int, ChildProcess], devices: Devices) -> None:
-    """Refuse to wait for a rank that has ended before it was there."""
+    """Raise `UserError` if a rank has ended before it joined."""
     for rank, child in children.items():
         if child.has_ended:
             raise UserError(_told(rank, child, devices))
 
 
 def _lost(children: Mapping[int, ChildProcess], store: Store, devices: Devices) -> str:
-    """Say which rank was the first to fail and why, giving all a moment to do so; empty if none did.
+    """Return which rank failed first, and why; empty if none did. Ranks have a few seconds to report.
 
-    Those after it have lost their connection to it.
+    Ranks that fail later have only lost their connection to that one.
     """
     if not children:
         return failure(store, GRACE)

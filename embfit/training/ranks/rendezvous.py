@@ -1,7 +1,7 @@
-"""Before ranks join a process group: each says that it is there, or why it cannot come.
+"""Before ranks join a process group: each reports that it is ready, or why it cannot join.
 
-A process that waits in a group for another notices neither Ctrl-C nor that the other one is gone. So the first rank
-asks in short turns until all are there, and only then do they join.
+A process that waits inside a process group notices neither Ctrl-C nor the end of another process. So the first rank
+polls until all are ready, and only then do they join.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch only 
 
 from embfit.errors import UserError
 
-ARRIVAL = timedelta(minutes=30)  # for all ranks to be there
-POLL = 0.2  # seconds between two looks
+ARRIVAL = timedelta(minutes=30)  # time for all ranks to arrive
+POLL = 0.2  # seconds between two polls
 GO, OFF = "go", "off"
 
 
 def await_ranks(store: Store, size: int, look: Callable[[], None]) -> None:
-    """Wait as the first rank until the others are there, and let them join.
+    """Wait, as the first rank, until the others are ready, and let them join.
 
     Args:
         store: connects the ranks of this training.
         size: how many ranks there are.
-        look: is called at every turn, and raises an error when it knows that a rank is lost.
+        look: is called at every poll, and raises an error if a rank has ended.
 
     Raises:
-        UserError: a rank cannot come, in its own words, or has not come in time.
+        UserError: a rank cannot join (with its own message), or has not arrived in time.
     """
     end = time.monotonic() + ARRIVAL.total_seconds()
     absent = list(range(1, size))
@@ -49,7 +49,7 @@ def await_ranks(store: Store, size: int, look: Callable[[], None]) -> None:
 
 
 def arrive(store: Store, rank: int) -> bool:
-    """Say that a rank is there, and wait; return whether it is to join, which it is not if another cannot come."""
+    """Report that a rank is ready, and wait; return whether it should join, which is false if another rank cannot."""
     store.set(_place(rank), "")
     while not store.check(["start"]):
         time.sleep(POLL)
@@ -57,18 +57,18 @@ def arrive(store: Store, rank: int) -> bool:
 
 
 def cancel(store: Store) -> None:
-    """Tell ranks that still wait to join that there is nothing to join."""
+    """Tell the waiting ranks not to join."""
     store.set("start", OFF)
 
 
 def post_failure(store: Store, words: str) -> None:
-    """Tell the first rank why another failed; those that fail later have lost their connection to that one."""
+    """Report why a rank failed; the first report counts, since later failures are only lost connections."""
     if store.add("failures", 1) == 1:
         store.set("failure", words)
 
 
 def failure(store: Store, patience: float = 0.0) -> str:
-    """Return why the first of the ranks that failed did so; empty if none says so within some seconds."""
+    """Return the first reported failure; empty if none arrives within a few seconds."""
     end = time.monotonic() + patience
     while not store.check(["failure"]):
         if time.monotonic() >= end:

@@ -1,4 +1,4 @@
-"""A rank other than the first: it is given a module, trains it with the others, and keeps nothing.
+"""A rank other than the first: it receives a module, trains it with the others, and saves nothing.
 
 `python -m embfit.training.ranks.worker JOB PORT RANK` is how the first rank starts one on its own machine.
 """
@@ -52,7 +52,7 @@ def train_as_rank(path: Path, place: tuple[int, int], store: Store) -> None:
 
 def _read(path: Path) -> RankJob:
     try:
-        # written by this run's first rank; mapped, so that the ranks of a machine have the weights in memory once
+        # written by this run's first rank; memory-mapped, so that ranks of one machine share the weights
         job: RankJob = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; put run.dir on a disk that all machines see") from error
@@ -65,14 +65,14 @@ def _read(path: Path) -> RankJob:
 
 
 def serve_jobs(world: LaunchEnvironment) -> None:
-    """Train what the first process of a launcher trains, job after job, until it says that there is no more."""
+    """Take part in the jobs of the launcher's first process, one after another, until there are no more."""
     board = meeting_point(world)
     number = 0
     while (notice := board.get(f"job {number}").decode()) != END:
         group = PrefixStore(f"group {number}", board)
         try:
             train_as_rank(Path(notice), (world.rank, world.local_rank), group)
-        except Exception as error:  # this trial of a sweep is lost, also for the first rank; the next one is another
+        except Exception as error:  # this trial has failed for all ranks; the next one may work
             log.exception("rank %d: job %d failed", world.rank, number)
             post_failure(group, f"rank {world.rank} of {world.size} failed: {exit_status(error).message}")
             abort_process_group()
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
     path, port, rank = arguments
     store = TCPStore(
         "127.0.0.1", int(port), is_master=False, timeout=timedelta(minutes=1)
-    )  # it is there, or its process is gone
+    )  # the first rank has opened it, or has ended
     store.set_timeout(PATIENCE)
     train_as_rank(Path(path), (int(rank), int(rank)), store)
 

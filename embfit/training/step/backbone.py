@@ -1,11 +1,11 @@
-"""How a backbone computes while it is trained: `training_backbone` makes three changes, and undoes them afterwards.
+"""How a backbone computes in training: `training_backbone` makes three changes and undoes them afterwards.
 
-Each is made to a transformers model for the time of a step alone, since encoding for storage computes without it:
+Each changes a transformers model only during a step, because encoding for storage computes without it:
 
 - `training_attention`: plain attention on a CPU, whose backward pass is faster than the fused kernel's;
 - `direct_lookup`: on a CPU the gradient of token embeddings is added row by row. PyTorch makes one as
   large as the whole table for every micro-batch, most of it zeros;
-- `gradient_checkpointing`: layers keep their inputs alone. The switch of transformers works in training mode only.
+- `gradient_checkpointing`: layers keep only their inputs. The switch of transformers works in training mode only.
 
 Checked with transformers 5.0 to 5.23 and PyTorch 2.6 to 2.13. The last two set `forward` on an instance, which shadows
 the class's method: what PyTorch calls is changed, and the module's type, weights and hooks are not.
@@ -35,16 +35,16 @@ PLAIN = 512  # tokens up to which a CPU trains faster with plain attention, whos
 
 @contextmanager
 def training_backbone(encoder: Encoder | CrossEncoder, checkpointing: bool) -> Iterator[None]:
-    """Have an encoder's backbone compute as training asks.
+    """Let an encoder's backbone compute as training needs, inside this context.
 
     Args:
         encoder: has its backbone changed in this context.
-        checkpointing: whether layers compute again in the backward pass what they did not keep.
+        checkpointing: whether layers keep only their inputs and compute the rest again in the backward pass.
     """
     backbone = encoder.backbone
     with ExitStack() as changes:
         changes.enter_context(training_attention(backbone, encoder.settings.attention, encoder.max_length))
-        if not encoder.compiled:  # a compiled graph has its own way to add gradients up
+        if not encoder.compiled:  # a compiled graph sums gradients by itself
             changes.enter_context(direct_lookup(backbone))
         if checkpointing:
             changes.enter_context(gradient_checkpointing(backbone))
@@ -53,13 +53,13 @@ def training_backbone(encoder: Encoder | CrossEncoder, checkpointing: bool) -> I
 
 @contextmanager
 def training_attention(backbone: PreTrainedModel, asked: Attention, max_length: int) -> Iterator[None]:
-    """Have a backbone attend by plain matrix products on a CPU, and elsewhere as it was loaded.
+    """Let a backbone use plain attention on a CPU; on other devices it uses what it was loaded with.
 
     The backward pass of the fused kernel is slower on a CPU (`scripts/benchmarks/token_budget.py`).
 
     Args:
         backbone: is changed in this context.
-        asked: the model's own choice; anything but `auto` stays.
+        asked: the configured attention; anything but `auto` stays.
         max_length: how many tokens a text has, at most.
     """
     if asked != "auto" or backbone.device.type != "cpu" or max_length > PLAIN:
@@ -75,13 +75,13 @@ def training_attention(backbone: PreTrainedModel, asked: Attention, max_length: 
 
 @contextmanager
 def direct_lookup(model: PreTrainedModel) -> Iterator[None]:
-    """Have the gradient of a model's token embeddings added row by row, on a CPU.
+    """Add the gradient of a model's token embeddings row by row, on a CPU.
 
-    A GPU clears a table in no time, and adds rows in no fixed order.
+    A GPU clears a table quickly, and its order of addition is not fixed.
     """
     table = model.get_input_embeddings()
     plain = (
-        type(table) is nn.Embedding  # a subclass may do more than look up
+        type(table) is nn.Embedding  # a subclass may compute something else
         and table.weight.requires_grad
         and table.weight.device.type == "cpu"
         and table.max_norm is None
@@ -103,7 +103,7 @@ def direct_lookup(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Lookup(torch.autograd.Function):
-    """`functional.embedding` that adds to the weight's gradient itself."""
+    """`functional.embedding` whose backward pass adds to the weight's gradient directly."""
 
     @staticmethod
     def forward(ctx: Any, weight: nn.Parameter, ids: Tensor, padding: int | None) -> Tensor:
@@ -114,7 +114,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
-        """Add the gradient ([N, L, H]) to the rows that were read, but for the padding's."""
+        """Add the gradient ([N, L, H]) to the rows that were read, except the padding row."""
         weight: nn.Parameter = ctx.weight
         rows, parts = ctx.saved_tensors[0].flatten(), gradient.flatten(0, -2)
         if ctx.padding is not None:
@@ -128,9 +128,9 @@ class _Lookup(torch.autograd.Function):
 
 @contextmanager
 def gradient_checkpointing(backbone: PreTrainedModel) -> Iterator[None]:
-    """Have a backbone's layers compute again in the backward pass, with the random numbers of the first time.
+    """Let a backbone's layers compute again in the backward pass, with the same random numbers.
 
-    transformers' own switch works in training mode alone, and without dropout an encoder trains in evaluation mode.
+    transformers' own switch works only in training mode, and an encoder without dropout trains in evaluation mode.
 
     Raises:
         UserError: the backbone has no list of layers.

@@ -1,9 +1,9 @@
-"""Encode any number of micro-batches within a fixed memory, with the gradients of the plain loss.
+"""Encodes any number of micro-batches in a fixed memory, with the same gradients as without a cache.
 
-The loss needs the encoder's outputs alone. So the first micro-batches, as many as memory allows, keep their graph; the
-others run without one, and again with it once the loss has given the gradient on their outputs (GradCache, Gao et al.
-2021). All kept is the plain loss, none kept is constant memory, and both run this code. Backward passes run in one
-order whatever was kept, so what memory decides does not change a single bit of the sum on a CPU.
+The loss needs only the encoder's outputs. So the first micro-batches, as many as memory allows, keep their graph. The
+others run without one, and run again with it once the gradient on their outputs is known (GradCache, Gao et al.
+2021). If all graphs are kept, this is plain training; if none is, memory is constant. Backward passes run in one
+order in either case, so on a CPU the memory does not change a single bit of the sum.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CachedEncoding(Generic[Input]):
         return detached
 
     def backward(self, gradients: Sequence[Tensor]) -> None:
-        """Add to the weights' gradients, given the loss's gradient on each micro-batch's outputs ([v, ...] each)."""
+        """Add to the weights' gradients, from the loss's gradient on each micro-batch's outputs ([v, ...] each)."""
         for row, (micro_batch, gradient) in enumerate(zip(self.inputs, gradients, strict=True)):
             output = self.outputs[row]
             self.outputs[row] = None  # frees the graph as soon as it has been used

@@ -1,4 +1,4 @@
-"""A batch's loss over some of its queries at a time: their scores of all documents are never in memory together."""
+"""Computes a batch's loss over blocks of queries, so that the scores of all queries are never in memory together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from embfit.loss import Relations
 from embfit.vectors import Vectors
 
-PAIRS = 2**23  # of a query's vector and a document in a block; of each a loss keeps 14 to 53 bytes (docs/training.md)
+PAIRS = (
+    2**23
+)  # pairs of a query's vector and a document in a block; a loss keeps 14 to 53 bytes of each (docs/training.md)
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class LossPart:
 
 @dataclass(frozen=True)
 class BatchQueries(Vectors[Tensor]):
-    """Queries that score the batch's documents once, whoever asks: a loss, one within it, and then the accuracy.
+    """Queries that score the batch's documents once, for a loss, a loss inside it, and the accuracy.
 
-    So the scores are read, and not changed in place.
+    So callers must not change the scores in place.
 
     Args:
         documents: the documents of the batch; the scores of any others are computed at each call.
@@ -61,8 +63,8 @@ def loss_parts(
 ) -> Iterator[LossPart]:
     """Yield parts whose sum is the loss of a batch, each with a graph of its own.
 
-    A loss whose `mass` is not None is a mean over queries, or over pairs of theirs, of that weight: that of all is the
-    mean of its blocks' by their mass. Any other loss is one part.
+    A loss whose `mass` is not None is a weighted mean over queries or pairs, and `mass` is the sum of its weights. The
+    batch's loss is then the mean of the blocks' losses, weighted by mass. Any other loss is one part.
     """
     blocks = row_blocks(queries, documents)
     mass = getattr(loss, "mass", None)
@@ -89,6 +91,6 @@ def count_correct(scores: Tensor, positives: Tensor, negatives: Tensor) -> Tenso
 def _part(loss: nn.Module, queries: Vectors[Tensor], documents: Vectors[Tensor], relations: Relations) -> LossPart:
     asking = BatchQueries(queries.rows, queries.starts, documents=documents)
     value: Tensor = loss(asking, documents, relations)
-    with torch.no_grad():  # here for a loss that has not asked for these scores
+    with torch.no_grad():  # computed here if the loss has not computed them
         negatives = ~(relations.positives | relations.ignored)
         return LossPart(value, count_correct(asking.scores(documents), relations.positives, negatives))

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it a graph takes."""
+"""How much memory is free, and how much of it a graph takes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from embfit.training.step.memory_limit import bytes_left
 
 GIGABYTE = 1e9
-LONGER = 1.25  # times as long is clearly longer
+LONGER = 1.25  # inputs longer by this factor are measured again
 
 
 class GraphSize:
-    """Bytes that autograd saved for the backward pass, once `measure_graph` has ended."""
+    """The bytes that autograd saved for the backward pass, valid after `measure_graph` has ended."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -27,7 +27,7 @@ class GraphSize:
 
 @contextmanager
 def measure_graph(module: nn.Module) -> Iterator[GraphSize]:
-    """Count what autograd saves in this context: each storage once, the module's own weights not at all."""
+    """Count what autograd saves in this context: each storage once, without the module's own weights."""
     size = GraphSize()
     own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}  # also where there is no memory
     saved: dict[int, torch.UntypedStorage] = {}
@@ -40,11 +40,11 @@ def measure_graph(module: nn.Module) -> Iterator[GraphSize]:
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield size
-    size.bytes = sum(storage.nbytes() for storage in saved.values())  # weights that were gathered and freed have none
+    size.bytes = sum(storage.nbytes() for storage in saved.values())  # freed weights of shards have none
 
 
 class GraphLimit:
-    """Says how many micro-batches may keep their graph.
+    """Decides how many micro-batches may keep their graph.
 
     Args:
         allowed: how many bytes graphs may take.
@@ -52,7 +52,7 @@ class GraphLimit:
 
     def __init__(self, allowed: float) -> None:
         self.allowed = allowed
-        self._per_token = 0.0  # bytes that a padded token keeps in the longest inputs so far
+        self._per_token = 0.0  # bytes that each padded token keeps, measured on the longest inputs so far
         self._longest = 0
 
     def kept(self, areas: Sequence[int], longest: int, measure: Callable[[], int]) -> int:
@@ -70,9 +70,9 @@ class GraphLimit:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that a device can still give: on the CPU what the system or a limit on the process leaves."""
+    """Return the free memory of a device; on the CPU, what the system and the limits on the process leave."""
     if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch gives it again
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's cache reuses it
         return int(torch.cuda.mem_get_info(device)[0]) + cached
     return min(int(psutil.virtual_memory().available), bytes_left())
 

@@ -1,4 +1,4 @@
-"""The memory that Linux lets this process have: a container's or a cluster job's limit, whichever group sets it."""
+"""The memory limit of this process on Linux: that of its container or cluster job, from its control groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Names(NamedTuple):
-    """What the files of a control group are called, and the line of `memory.stat` with what can be given back."""
+    """The file names of a control group, and the line of `memory.stat` that counts reclaimable memory."""
 
     limit: str
     used: str
@@ -21,7 +21,7 @@ FIRST = Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_
 
 
 def bytes_left(root: Path = Path("/")) -> int:
-    """Return the bytes that the limits of this process's group, and of those around it, leave it.
+    """Return the bytes that are left to this process by the limits of its control group and of the enclosing ones.
 
     Args:
         root: the root of the file system.
@@ -39,14 +39,14 @@ def bytes_left(root: Path = Path("/")) -> int:
 
 
 def _lefts(mount: Path, path: str, names: Names) -> list[int]:
-    """Return what a group, and each one that it is nested in, leaves; a container sees some of them, or the mount."""
+    """Yield the bytes that a group, and each enclosing group, leaves; a container may see only some of them."""
     group = mount / path.lstrip("/")
     return [_left(folder, names) for folder in (group, *group.parents) if folder.is_relative_to(mount)]
 
 
 def _left(group: Path, names: Names) -> int:
-    with suppress(OSError, ValueError):  # no such file, or no limit: "max"
+    with suppress(OSError, ValueError):  # the file is missing, or holds "max": no limit
         limit, used = (int((group / name).read_text()) for name in (names.limit, names.used))
         facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(facts.get(names.reclaimable, 0)))  # file contents that were only read
+        return max(0, limit - used + int(facts.get(names.reclaimable, 0)))  # clean file cache
     return sys.maxsize

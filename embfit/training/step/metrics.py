@@ -1,4 +1,4 @@
-"""What steps measure, read when it is there: a device is never waited for within a step."""
+"""Measurements of steps, read once the device has computed them, so that no step waits for the device."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Watch: TypeAlias = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class PendingMetrics:
-    """One step's numbers, on their way from the device.
+    """One step's measurements, while they are copied from the device.
 
     Args:
         step: the step's number, from 1.
-        known: what the host has known, by name.
-        names: what the other numbers are called.
+        known: measurements that the host has already, by name.
+        names: the names of the other measurements.
         values: [names] those numbers, on the CPU; they are valid once `arrived` returns.
         arrived: waits for the numbers.
     """
@@ -42,9 +42,9 @@ class PendingMetrics:
 
 
 class StepMetrics:
-    """A queue of steps' numbers. On a GPU the newest one stays in it until the next step has been queued behind it.
+    """A queue of measurements. On a GPU the newest one stays in it until the next step has been queued.
 
-    A step's time is that from the numbers before to its own: when a device was done, not when it was asked.
+    A step's time is measured between two arrivals: when the device finished, not when the host queued the work.
     """
 
     def __init__(self) -> None:
@@ -52,22 +52,22 @@ class StepMetrics:
         self._since = time.perf_counter()
 
     def restart_clock(self) -> None:
-        """Count the next step's time from now: what was done before is no part of it."""
+        """Measure the next step's time from now on."""
         self._since = time.perf_counter()
 
     def put(self, step: int, measured: Mapping[str, Tensor | float], device: torch.device) -> None:
-        """Send a step's scalars on their way."""
+        """Start to copy a step's scalars to the host."""
         known = {name: value for name, value in measured.items() if not isinstance(value, Tensor)}
         tensors = {name: value for name, value in measured.items() if isinstance(value, Tensor)}
         values, arrived = _on_the_cpu([value.float() for value in tensors.values()], device)
         self._waiting.append(PendingMetrics(step, known, tuple(tensors), values, arrived))
 
     def take(self, device: torch.device, to_the_last: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield step and numbers of what needs no waiting, with its `train/pairs` per second.
+        """Yield the step and the numbers of finished steps, with `train/pairs` per second.
 
         Args:
             device: the device that measures.
-            to_the_last: whether to wait for the newest, too.
+            to_the_last: whether to wait for the newest step as well.
         """
         kept = 1 if device.type == "cuda" and not to_the_last else 0
         while len(self._waiting) > kept:
@@ -78,7 +78,7 @@ class StepMetrics:
 
 
 def _on_the_cpu(scalars: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Callable[[], object]]:
-    """Return scalars as one tensor on the CPU, and what waits until they are there."""
+    """Return scalars as one tensor on the CPU, and a function that waits until the copy is finished."""
     stacked = torch.stack([scalar.to(device, non_blocking=True) for scalar in scalars])
     if device.type != "cuda":
         return stacked.cpu(), lambda: None
@@ -89,7 +89,7 @@ def _on_the_cpu(scalars: Sequence[Tensor], device: torch.device) -> tuple[Tensor
 
 
 def check(step: int, numbers: Mapping[str, float]) -> None:
-    """Refuse a step that has no number.
+    """Raise an error for a step whose loss or gradient is not finite.
 
     Raises:
         UserError: its loss or its gradient is not finite.

@@ -1,4 +1,4 @@
-"""How weights move: AdamW with warm-up and decay."""
+"""The optimizer: AdamW with warm-up and decay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embfit.training.step.schedule import Schedule, learning_rate_share
 
 @dataclass(frozen=True)
 class Optimization:
-    """How weights move. `TrainingSettings` documents each value."""
+    """The optimizer's settings. `TrainingSettings` documents each value."""
 
     lr: float
     loss_lr: float
@@ -28,8 +28,8 @@ class Optimization:
     def optimizer(self, encoder: nn.Module, loss: nn.Module, device: torch.device) -> tuple[AdamW, LambdaLR]:
         """Return AdamW and its schedule.
 
-        Biases, norms and what a loss learns, such as a temperature, are not decayed. The latter have a rate of their
-        own: Adam moves a weight by about its rate a step, and an encoder's would leave a temperature where it is.
+        Biases, norms and the loss's own weights, such as a temperature, are not decayed. The loss's weights have
+        their own rate: Adam changes a weight by about its rate in a step, which for a temperature would be too little.
         """
         weights = [weight for weight in encoder.parameters() if weight.requires_grad]
         groups: list[dict[str, Any]] = [
@@ -43,5 +43,5 @@ class Optimization:
 
 
 def fused(device: torch.device) -> bool:
-    """Say whether AdamW has one kernel for all weights on a device."""
+    """Return whether AdamW updates all weights in one kernel on a device."""
     return device.type in ("cpu", "cuda")

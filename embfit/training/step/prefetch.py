@@ -1,4 +1,4 @@
-"""The next step's data, made while this one computes."""
+"""Prepares the next step's data while the current step computes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Item = TypeVar("Item")
 
 
 class Prefetch(Generic[Item]):
-    """Items by number, each made on a thread while the one before is in use.
+    """Items by number, each made on a thread while the one before it is used.
 
     Args:
         make: makes the item of a number.
-        numbers: the items' numbers, in the order in which they are wanted.
+        numbers: the items' numbers, in order.
     """
 
     def __init__(self, make: Callable[[int], Item], numbers: Sequence[int]) -> None:
@@ -26,7 +26,7 @@ class Prefetch(Generic[Item]):
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield the items; what making one raises is raised where it would be used."""
+        """Yield the items; an exception in making an item is raised when that item is due."""
         with ThreadPoolExecutor(1) as thread:
             pending = [thread.submit(self.make, number) for number in self.numbers[:1]]
             for place in range(len(self.numbers)):

@@ -1,4 +1,4 @@
-"""Learning rate over a run, as a share of its peak."""
+"""The learning-rate schedule, as a share of the peak."""
 
 from __future__ import annotations
 
