@@ -1,4 +1,4 @@
-"""Another process of embfit on this machine, which this one starts and ends, and how it ended."""
+"""Starts another process of embfit on this machine, ends it, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Self
 
 from embfit.errors import DEVICE_MEMORY
 
-MARKS = r"^(\[rank\d+\]: )?(embfit\.errors\.\w+: )?"  # before an error's message: PyTorch's rank, and the class's name
+MARKS = r"^(\[rank\d+\]: )?(embfit\.errors\.\w+: )?"  # PyTorch's rank and the exception's class
 
 
 def module_path() -> str:
-    """Return the value of PYTHONPATH by which another process imports what this one can, a checkout's or a pack's."""
+    """Return the PYTHONPATH with which another process can import the same modules as this one, such as a pack's."""
     return os.pathsep.join(path for path in sys.path if path)
 
 
@@ -28,8 +28,8 @@ class ChildProcess:
     """Another process of embfit.
 
     Args:
-        process: Python's handle of it.
-        output: the file with what it writes to stdout and stderr.
+        process: Python's handle of the process.
+        output: the file of its stdout and stderr.
     """
 
     process: subprocess.Popen[bytes]
@@ -45,15 +45,15 @@ class ChildProcess:
         pass_fds: Sequence[int] = (),
         stdin: int | None = None,
     ) -> Self:
-        """Start a module of embfit in a process that can import what this one can.
+        """Start a module of embfit in a process that can import the same modules as this one.
 
         Args:
             module: the module's name.
             arguments: the arguments of its command line.
-            output: the file for what it writes to stdout and stderr.
-            environment: variables that it has besides those of this process.
-            pass_fds: descriptors that it inherits, under the same numbers.
-            stdin: what it reads from, as `subprocess.Popen` takes it; None is the stdin of this process.
+            output: the file for its stdout and stderr.
+            environment: environment variables in addition to those of this process.
+            pass_fds: file descriptors that it inherits under the same numbers.
+            stdin: its stdin, as for `subprocess.Popen`; None is the stdin of this process.
         """
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -63,17 +63,17 @@ class ChildProcess:
                 stdin=stdin,
                 env={**os.environ, "PYTHONPATH": module_path(), **(environment or {})},
                 pass_fds=pass_fds,
-                start_new_session=True,  # Ctrl-C is for this process, which ends the other
+                start_new_session=True,  # Ctrl-C reaches only this process, which then ends the other
             )
         return cls(process, output)
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has ended."""
         return self.process.poll() is not None
 
     def failed(self, seconds: float | None = None) -> bool:
-        """Wait for its end, at most so many seconds, and say whether it failed; one that still runs has not failed."""
+        """Wait up to a number of seconds for its end; return whether it failed. A running process has not failed."""
         try:
             return self.process.wait(seconds) != 0
         except subprocess.TimeoutExpired:
@@ -88,7 +88,7 @@ class ChildProcess:
         return f"{self._reason(memory_remedy)} ({self.output})"
 
     def end(self, grace: float = 0.0) -> None:
-        """End it, by force if it has not ended by itself in so many seconds."""
+        """End the process; kill it if it has not ended after a number of seconds."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace)
         self.process.kill()

@@ -1,4 +1,4 @@
-"""What a user reads while embfit works: log lines and errors, on stderr, so that stdout is results alone."""
+"""Log lines and errors for the user, on stderr, so that stdout holds only results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from os import environ
 
 from embfit.run.exit_status import ExitStatus, exit_status
 
-OURS = "embfit"  # whose log lines of level info are for the user; of others, warnings
+OURS = "embfit"  # loggers whose info lines are shown; of others, only warnings
 FULL_ERROR = "EMBFIT_FULL_ERROR"
 
 
 class Console(logging.Handler):
-    """Writes log records as plain lines to whatever stderr is at that moment: a progress bar may stand in for it."""
+    """Writes log records as plain lines to the current stderr, which a progress bar may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; a warning says that it is one."""
+        """Write one line; a warning begins with its level."""
         if record.name == "py.warnings":
             return  # Python warnings address developers; the run's log.txt has them
         if record.levelno < logging.WARNING and record.name.split(".")[0] != OURS:
@@ -30,8 +30,8 @@ class Console(logging.Handler):
 
 
 def accept_any_character() -> None:
-    """Write `?` for a character that stdout cannot encode, as in a Latin-1 terminal: output for people ends no work."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # not where a test or a notebook stands in for it
+    """Write `?` for a character that stdout cannot encode, as in a Latin-1 terminal, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a test or a notebook may have replaced stdout
         sys.stdout.reconfigure(errors="replace")
 
 
@@ -46,14 +46,14 @@ def listen() -> None:
 
 
 def show_error(message: str, error: BaseException | None = None) -> None:
-    """Write an error for the user, after its traceback when `EMBFIT_FULL_ERROR=1` asks for that."""
+    """Write an error for the user, after its traceback if `EMBFIT_FULL_ERROR=1` is set."""
     if error is not None and environ.get(FULL_ERROR) == "1":
         traceback.print_exception(error, file=sys.stderr)
     print(f"embfit: error: {message}", file=sys.stderr, flush=True)
 
 
 def report(error: BaseException, prefix: str = "") -> ExitStatus:
-    """Show what an exception means to the user, if anything, and return it."""
+    """Show an exception to the user, if there is one, and return its exit status."""
     end = exit_status(error)
     if end.message:
         where = getattr(error, "__notes__", [] if end.expected else [f"{FULL_ERROR}=1 shows the traceback"])

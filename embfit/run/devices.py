@@ -1,6 +1,7 @@
 """The devices that a run computes on, and how many processes train on all machines together.
 
-PyTorch is imported when devices are looked for, so that a configuration is checked without it, and Lightning never is.
+PyTorch is imported only when devices are looked for, so that a configuration is checked without it. Lightning is never
+imported here.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any
 from embfit.errors import UserError
 from embfit.run.launch_environment import LaunchEnvironment, launch_environment
 
-TOGETHER = ("auto", "ddp", "fsdp")  # strategies under which several devices train
+TOGETHER = ("auto", "ddp", "fsdp")  # strategies that can train on several devices
 ALONE = (*TOGETHER, "single_device")
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What a run computes on; training has one process, a rank, for each device.
+    """The devices of a run; training has one process, a rank, for each device.
 
     Args:
         all: the devices of this machine, by PyTorch's names: `cuda:1`, `mps`, `cpu`. Several times `cpu` is as many
@@ -33,7 +34,7 @@ class Devices:
 
     @property
     def first(self) -> str:
-        """The device of this machine's first rank, on which a task computes all that is not shared out."""
+        """The device of this machine's first rank, which also does the work that is not divided among ranks."""
         return self.all[0]
 
     @property

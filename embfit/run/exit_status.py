@@ -1,4 +1,4 @@
-"""What the end of a run means to its user: a state, an exit code, and one or two lines."""
+"""How a run ended: a state, an exit code, and a message of one or two lines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ExitStatus:
     Args:
         state: as in `status.json`.
         exit_code: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.
-        message: for the user; empty when all went well.
-        expected: the message says all there is to say; else the traceback is needed to mend the cause.
+        message: the message for the user; empty on success.
+        expected: whether the message explains the error; otherwise the traceback is needed to find the cause.
     """
 
     state: State
@@ -28,7 +28,7 @@ class ExitStatus:
 
 
 def exit_status(error: BaseException | None) -> ExitStatus:
-    """Return what an exception, or its absence, means."""
+    """Return the exit status for an exception, or for None."""
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return ExitStatus("done", 0)
     if _is_interrupt(error):
@@ -50,7 +50,7 @@ def exit_status(error: BaseException | None) -> ExitStatus:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Say whether Ctrl-C is behind it: libraries turn it into an exit of their own."""
+    """Return whether Ctrl-C caused an exception: libraries turn it into an exit of their own."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, KeyboardInterrupt):
@@ -60,7 +60,7 @@ def _is_interrupt(error: BaseException) -> bool:
 
 
 def _memory(error: BaseException) -> str:
-    """Say what to do if memory was short; PyTorch, which is not imported here, is known by its name and words."""
+    """Return the remedy if an exception means too little memory; PyTorch's are recognised without importing it."""
     if type(error).__name__ == "OutOfMemoryError" or "backend out of memory" in str(error):  # the latter on Apple's
         return DEVICE_MEMORY
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):

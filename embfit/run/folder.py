@@ -1,8 +1,8 @@
-"""The folder of one run: what it was asked, what it made, and how it ended.
+"""The folder of one run: its configuration, its results, and how it ended.
 
 It holds `config.yaml` (resolved), `provenance.json` (where each value was written), `versions.json`, `log.txt` and
-`status.json`; the task adds its own files. Nothing that a run has computed is lost by starting one: a run of the same
-configuration resumes what is there, and one of another is refused where something was trained.
+`status.json`; the task adds its own files. Starting a run never destroys the results of another: a run with the same
+configuration resumes the earlier one, and a run with another configuration is refused if something was trained.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """A run's folder, a context manager: entering writes down what is asked, leaving how it ended.
+    """A run's folder as a context manager: entering records the configuration, and leaving records how the run ended.
 
     Args:
         dir: the folder, which is made when it is entered.
         config: the resolved configuration.
         origins: where each of its values was written.
         overrides: the command line.
-        resuming: whether to resume what an unfinished run left here; one of this very configuration is resumed without
-            being asked.
-        overwrite: whether to take the place of an unfinished run of another configuration, whatever it had trained.
+        resuming: whether to resume an unfinished run in the folder; one with the same configuration is always
+            resumed.
+        overwrite: whether to replace an unfinished run of another configuration, even if it had trained something.
 
     Raises:
-        ConfigError: (when entered) a finished run, or one that is at work, is in the folder; or an unfinished one that
-            has trained something under another configuration, or was begun in another directory; or the folder cannot
+        ConfigError: (when entered) a finished or a running run is in the folder; or an unfinished one that
+            has trained something with another configuration, or was started in another directory; or the folder cannot
             be made.
         OSError: (when entered) the folder cannot be written.
     """
@@ -74,18 +74,18 @@ class RunFolder:
         self.overrides = overrides
         self._status: dict[str, Any] = {"state": "running", "stage": None, "error": None}
         self._began = time.monotonic()
-        self._spent = 0.0  # seconds of earlier attempts
+        self._spent = 0.0  # seconds that earlier attempts took
         self._lock = FileLock(dir / ".lock")
         self._log: logging.Handler | None = None
 
     @property
     def command(self) -> str:
-        """The command that runs it again."""
+        """The command that starts the run again."""
         return shlex.join(["python", "-m", "embfit", *self.overrides])
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Name what the run is doing, and record in `timings` how many seconds it took."""
+        """Log and record the current stage, and its seconds in `timings`."""
         log.info("%s", name)
         self._status["stage"] = name
         self._write_status()
@@ -118,7 +118,7 @@ class RunFolder:
         end = exit_status(error)
         if error is not None and end.state == "failed" and self._log is not None:
             record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, end.message, None, (kind, error, trace))  # type: ignore[arg-type]  # the three are set together
-            self._log.handle(record)  # the console shows the message alone
+            self._log.handle(record)  # the console shows only the message
             error.add_note(f"the run's log: {self.dir / 'log.txt'}")
         elif error is not None and end.state != "failed":
             error.add_note(f"resume it with: {typed('resume', str(self.dir))}")
@@ -127,7 +127,7 @@ class RunFolder:
             self._status["stage"] = None
         try:
             self._write_status()
-        except OSError as refusal:  # such as a full disk, which must not hide what ended the run
+        except OSError as refusal:  # a full disk, for example, must not hide the error that ended the run
             log.warning("cannot write %s: %s", self.dir / "status.json", refusal.strerror)
         finally:
             if self._log is not None:
@@ -136,7 +136,7 @@ class RunFolder:
             self._lock.release()
 
     def _take(self) -> None:
-        """Make the folder this run's own: no two runs write to one, and a finished one stays as it is."""
+        """Claim the folder for this run: no two runs share a folder, and a finished run is never changed."""
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
@@ -170,10 +170,10 @@ class RunFolder:
             )
 
     def _holds_a_run(self) -> bool:
-        return (self.dir / "provenance.json").is_file()  # of a run's record, what is written first
+        return (self.dir / "provenance.json").is_file()  # the first file of a run's record
 
     def _earlier(self) -> TaskDeclaration:
-        """Return what the task of the run that is here declares."""
+        """Return the declarations of the task of the earlier run in this folder."""
         target = recorded_task(self.dir)
         try:
             return TaskDeclaration() if target is None else declaration(target)
@@ -187,14 +187,16 @@ class RunFolder:
         return any(next(self.dir.glob(name), None) for name in self._earlier().costly)
 
     def _in_the_way(self) -> str:
-        """Return the name of something that this run would take for its own unfinished work, though it is another's."""
+        """Return the name of a file of another run that this run would mistake for its own unfinished work."""
         names = dict.fromkeys(name.split("/")[0] for name in declared(self.config).costly)
         return next((path.name + "/" * path.is_dir() for name in names for path in self.dir.glob(name)), "")
 
     def _begin(self) -> None:
         before = read_status(self.dir) if self.resuming else None
         self._began = time.monotonic()
-        self._spent = seconds_spent(self.dir, before or {})  # which reads the log's age: before the log is written to
+        self._spent = seconds_spent(
+            self.dir, before or {}
+        )  # before the log is written to, because this reads the log's age
         self._log = _LogFile(self.dir / "log.txt", encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._log)
@@ -212,13 +214,13 @@ class RunFolder:
         self._add_versions()
 
     def _clear(self) -> None:
-        """Remove what an earlier run made here, so that none of it passes for this one's."""
+        """Remove the files of an earlier run, so that none of them is mistaken for this run's."""
         if not self._holds_a_run():
-            return  # what it holds is its owner's
+            return  # other files in it belong to the user
         earlier, own = self._earlier(), declared(self.config)
         kept = {path for name in (*earlier.paid, *own.paid) for path in self.dir.glob(name)}
         made = {path for name in (*earlier.outputs, *own.outputs) for path in self.dir.glob(name)}
-        (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without it, nothing is resumed
+        (self.dir / "config.yaml").unlink(missing_ok=True)  # first: without this file, nothing is resumed
         for path in sorted(made - kept):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -229,13 +231,13 @@ class RunFolder:
         config = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
         write_text(self.dir / "provenance.json", _json(Origins.of(self.origins).record(self.config)))
         write_text(self.dir / "versions.json", _json(versions(self.overrides)))
-        write_text(self.dir / "config.yaml", config)  # last: with it, a run that is killed can be resumed
+        write_text(self.dir / "config.yaml", config)  # last: with this file, a killed run can be resumed
 
     def _add_versions(self) -> None:
-        """Write down what this attempt runs under, beside what the first one did."""
+        """Record this attempt's versions beside those of the first attempt."""
         file = self.dir / "versions.json"
         first: dict[str, Any] = {}
-        with suppress(OSError, ValueError):  # it may have been removed
+        with suppress(OSError, ValueError):  # the file may have been removed
             first = json.loads(file.read_text(encoding="utf-8"))
         resumed = [*first.get("resumed", ()), {"started": _now(), **versions(self.overrides)}]
         write_text(file, _json(first | {"resumed": resumed}))
@@ -246,16 +248,16 @@ class RunFolder:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that ends in silence when the disk is full: the run's own error says so."""
+    """A log file that ignores a full disk, which the run's own error reports."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        """Pass over a full disk."""
+        """Ignore a full disk."""
         error = sys.exc_info()[1]
         if error is None or not is_disk_full(error):
             super().handleError(record)
 
     def close(self) -> None:
-        """Close the file, though what it still held cannot be written."""
+        """Close the file, even if its buffer cannot be written."""
         try:
             super().close()
         except OSError as error:
@@ -264,7 +266,7 @@ class _LogFile(logging.FileHandler):
 
 
 def declared(config: Mapping[str, Any]) -> TaskDeclaration:
-    """Return what the task of a configuration declares; nothing where it names none."""
+    """Return the declarations of a configuration's task; empty ones if it names no task."""
     target = (config.get("task") or {}).get("_target_")
     return TaskDeclaration() if target is None else declaration(target)
 

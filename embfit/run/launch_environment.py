@@ -1,7 +1,7 @@
-"""Which of several processes this one is, when torchrun or SLURM started it.
+"""The place of this process among those that torchrun or SLURM started.
 
-Read from the environment alone, with nothing heavy imported: a process other than the first composes no configuration
-and runs no task. It waits for what the first one trains.
+It is read only from the environment, without importing anything heavy: a process other than the first composes no
+configuration and runs no task. It waits for the trainings of the first one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from embfit.errors import ConfigError
 
-SLURM_PORTS = range(15_000, 20_000)  # one of them by job number, the same on every node
+SLURM_PORTS = range(15_000, 20_000)  # the job number chooses one of them, the same on every node
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class LaunchEnvironment:
     """One process among those that an external launcher started.
 
     Args:
-        rank: of this process, from 0.
-        size: how many processes there are, on all machines.
-        local_rank: of this process on its machine.
-        local_size: processes on each machine.
-        address: of the machine that rank 0 is on.
-        port: of the store through which they meet.
-        has_store: the launcher keeps that store itself (torchrun); else rank 0 does.
-        attempt: torchrun counts its restarts, which must not read each other's words.
+        rank: the number of this process, from 0.
+        size: the number of processes on all machines.
+        local_rank: the number of this process on its machine, from 0.
+        local_size: the number of processes on each machine.
+        address: the address of rank 0's machine.
+        port: the port of the store through which the processes connect.
+        has_store: whether the launcher runs that store (torchrun); otherwise rank 0 does.
+        attempt: torchrun's number of restarts, so that an attempt does not read the messages of an earlier one.
     """
 
     rank: int
@@ -42,7 +42,7 @@ class LaunchEnvironment:
 
 
 def launch_environment(environment: Mapping[str, str] = os.environ) -> LaunchEnvironment | None:
-    """Return this process's place among those of torchrun or `srun`, None when it was started alone.
+    """Return this process's place among those of torchrun or `srun`; None if it was started alone.
 
     Raises:
         ConfigError: a variable that goes with the others is missing, or is no number.
@@ -50,7 +50,7 @@ def launch_environment(environment: Mapping[str, str] = os.environ) -> LaunchEnv
     try:
         if "WORLD_SIZE" in environment and "RANK" in environment:
             return _torchrun(environment)
-        if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # set by srun, not by sbatch
+        if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # srun sets it, sbatch does not
             return _slurm(environment)
     except KeyError as error:
         raise ConfigError(
@@ -100,5 +100,5 @@ def _tasks_per_node(counts: str) -> int:
 
 def first_host(nodes: str) -> str:
     """Return the first host of SLURM's short form: `gpu[03-05,9]n[1-2],cpu1` is `gpu03n1`."""
-    first = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes)  # of each bracket, what comes before its first , or -
+    first = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes)  # the first number of each bracket
     return first.split(",")[0]

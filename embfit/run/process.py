@@ -1,4 +1,4 @@
-"""Running one task, in a process that is alone, or the first of several that torchrun or SLURM started together."""
+"""Runs one task, in a single process or in the first of several that torchrun or SLURM started."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def perform(
         values: the resolved configuration.
         origins: where each value was written.
         overrides: the command line, for the run's record.
-        resuming: whether to resume what is in the folder.
-        overwrite: whether to take the place of an unfinished run of another configuration there.
+        resuming: whether to resume the unfinished run in the folder.
+        overwrite: whether to replace an unfinished run of another configuration in the folder.
 
     Raises:
-        Exception: whatever the task raises; the run folder has recorded it.
+        Exception: any exception of the task; the run folder has recorded it.
     """
     listen()
     chosen_here = Origins.of(origins).is_default("run.dir") and not resuming
@@ -51,7 +51,7 @@ def perform(
 
 @contextmanager
 def _in_a_folder_of_its_own(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Make the folder of a run that names none, so that several begun in one second do not meet; return its values."""
+    """Make a folder for a run that names none, unique even for runs of the same second; return the run's values."""
     wanted = str(values["run"]["dir"])
     with unique_folder(Path(wanted)) as folder:
         placed: Mapping[str, Any] = relocated(values, wanted, str(folder))
@@ -60,14 +60,14 @@ def _in_a_folder_of_its_own(values: Mapping[str, Any]) -> Iterator[Mapping[str, 
 
 @contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Treat a scheduler's SIGTERM as Ctrl-C: what is finished is kept, and the status says how it ended."""
+    """Treat a scheduler's SIGTERM as Ctrl-C: finished results are kept, and the status records the interruption."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a worker that was forked from here ends as it always does
+        if os.getpid() != process:  # a forked worker ends at once, as usual
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A run, read back from its folder."""
+"""Reads the record of a run from its folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import yaml
 from embfit.errors import UserError, first_line
 from embfit.store import CACHE_TAG
 
-HEADLINE = "headline.json"  # the few numbers of a report that lists of runs show; a report may have megabytes
+HEADLINE = "headline.json"  # the few numbers that lists of runs show, since a report may have megabytes
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a list of runs shows of one.
+    """The part of a run's record that lists of runs show.
 
     Args:
         dir: the run's folder.
@@ -28,7 +28,7 @@ class RunSummary:
         status: `status.json`: `state`, `stage`, `error`, `started`, `finished`, `seconds`.
         overrides: the command line.
         headline: the first metric (`metric`), its value for each system (`systems`), and the digest of the documents
-            (`corpus_sha256`); empty when nothing was evaluated.
+            (`corpus_sha256`); empty if nothing was evaluated.
     """
 
     dir: Path
@@ -39,13 +39,13 @@ class RunSummary:
 
     @property
     def state(self) -> str:
-        """How far it came: `running`, `done`, `pruned`, `failed` or `interrupted`."""
+        """The run's state: `running`, `done`, `pruned`, `failed` or `interrupted`."""
         return str(self.status["state"])
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says.
+    """The record in a run's folder.
 
     Args:
         dir: the folder.
@@ -53,7 +53,7 @@ class RunRecord:
         config: the resolved configuration.
         provenance: `choices` and `values` with their sources.
         versions: code, packages and machine; under `resumed` those of later attempts.
-        report: `report.json`; empty when the run made none.
+        report: `report.json`; empty if the run made none.
     """
 
     dir: Path
@@ -65,7 +65,7 @@ class RunRecord:
 
     @property
     def state(self) -> str:
-        """How far it came: `running`, `done`, `pruned`, `failed` or `interrupted`."""
+        """The run's state: `running`, `done`, `pruned`, `failed` or `interrupted`."""
         return str(self.status["state"])
 
     @property
@@ -75,14 +75,14 @@ class RunRecord:
 
     @property
     def headline(self) -> tuple[str, dict[str, float]] | None:
-        """The first metric, and its value for each system but BM25; None when none was evaluated."""
+        """The first metric, and its value for each system except BM25; None if no system was evaluated."""
         metric, values = self.measured or ("", {})
         ours = {name: value for name, value in values.items() if name != "bm25"}
         return (metric, ours) if ours else None
 
     @property
     def measured(self) -> tuple[str, dict[str, float]] | None:
-        """The first metric, and its value for each system; None when nothing was evaluated."""
+        """The first metric, and its value for each system; None if nothing was evaluated."""
         found = headline_of(self.report)
         return (found["metric"], found["systems"]) if "metric" in found else None
 
@@ -91,7 +91,7 @@ def read_record(folder: Path) -> RunRecord:
     """Read a run's folder.
 
     Raises:
-        UserError: it is not one.
+        UserError: the folder is not a run's.
     """
     try:
         found = RunRecord(
@@ -102,7 +102,7 @@ def read_record(folder: Path) -> RunRecord:
             versions=_json(folder / "versions.json"),
             report=_json(folder / "report.json") if (folder / "report.json").is_file() else {},
         )
-        _ = found.state, found.task, found.headline  # what another program wrote has none
+        _ = found.state, found.task, found.headline  # another program's file lacks this key
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder} is not the folder of a run: it has no {Path(error.filename).name}") from error
     except (ValueError, yaml.YAMLError) as error:
@@ -113,7 +113,7 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def run_folders(parent: Path) -> Iterator[Path]:
-    """Yield the folders of runs in and below a folder; stores are not looked through."""
+    """Yield the folders of runs in and below a folder, without searching stores."""
     for folder, inner, files in os.walk(parent):
         if CACHE_TAG in files:
             inner.clear()
@@ -122,7 +122,7 @@ def run_folders(parent: Path) -> Iterator[Path]:
 
 
 def find_runs(parent: Path) -> list[RunSummary]:
-    """Return the runs in and below a folder, the one that began last at the end; broken ones are left out."""
+    """Return the runs in and below a folder, ordered by start; broken ones are left out."""
     found = []
     for folder in run_folders(parent):
         with suppress(UserError):
@@ -145,17 +145,17 @@ def read_summary(folder: Path) -> RunSummary:
             overrides=[str(override) for override in versions.get("overrides", ())],
             headline=read_headline(folder),
         )
-        _ = found.state  # what another program wrote has none
+        _ = found.state  # another program's file lacks this key
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} is not the folder of a run: {error}") from error
     return found
 
 
 def read_headline(folder: Path) -> dict[str, Any]:
-    """Return the headline of a run's report, as `headline_of`; that of a run without a report is empty.
+    """Return the headline of a run's report, as `headline_of`; empty without a report.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, AttributeError: it cannot be read.
+        OSError, ValueError, KeyError, TypeError, AttributeError: the report cannot be read.
     """
     if (folder / HEADLINE).is_file():
         return dict(_json(folder / HEADLINE))
@@ -183,13 +183,13 @@ def _json(path: Path) -> Any:
 
 
 def read_state(folder: Path) -> str | None:
-    """Return a run's state (`running`, `done`, `pruned`, `failed`, `interrupted`) by its folder, None without one."""
+    """Return the state of the run in a folder (`running`, `done`, `pruned`, `failed`, `interrupted`), or None."""
     state = (read_status(folder) or {}).get("state")
     return None if state is None else str(state)
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """Return the status of the run in a folder, None without one.
+    """Return the status of the run in a folder, or None.
 
     It has `state`, `stage`, `error`, `started` (the first time), `finished`, and the `seconds` of all attempts.
     """
@@ -201,12 +201,12 @@ def read_status(folder: Path) -> dict[str, Any] | None:
 
 
 def seconds_spent(folder: Path, status: Mapping[str, Any]) -> float:
-    """Return the seconds of a run's attempts; one that was killed counts to its last word in the log."""
+    """Return the seconds of all of a run's attempts; a killed attempt counts until its last log line."""
     seconds = float(status.get("seconds", 0.0))
     if status.get("state") != "running":
         return seconds
     try:
         written, said = ((folder / name).stat().st_mtime for name in ("status.json", "log.txt"))
     except FileNotFoundError:
-        return seconds  # of what was removed, nothing is known
+        return seconds  # the files were removed
     return seconds + max(0.0, said - written)

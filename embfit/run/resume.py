@@ -1,4 +1,4 @@
-"""`resume=RUN_DIR`: continue an unfinished run under the configuration that it wrote down, and no other."""
+"""`resume=RUN_DIR`: continues an unfinished run with its own recorded configuration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from embfit.compose.value_origins import Origins, leaves
 from embfit.errors import ConfigError, first_line
 from embfit.run.record import read_state
 
-SWEEP_RECORD = "sweep.json"  # in a sweep's folder, above those of its jobs
+SWEEP_RECORD = "sweep.json"  # a sweep's folder holds it, above the folders of its jobs
 
 
 def resume_folder(overrides: Sequence[str]) -> Path | None:
-    """Return the folder that a command line asks to resume, None when it asks for a new run.
+    """Return the folder that a command line asks to resume; None for a new run.
 
     Raises:
-        ConfigError: it asks for something else as well.
+        ConfigError: the command line has other overrides as well, or names no folder.
     """
     named = [value for key, value in map(key_and_value, overrides) if key == "resume"]
     if not named or named[-1] == "null":
@@ -43,12 +43,12 @@ def resume_folder(overrides: Sequence[str]) -> Path | None:
 
 
 def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
-    """Read the configuration that a run wrote down, and where its values came from.
+    """Read a run's recorded configuration, and where its values came from.
 
-    A folder that was moved since is followed: values under the old `run.dir` are under the new one.
+    If the folder has been moved, values under the old `run.dir` are changed to the new one.
 
     Raises:
-        ConfigError: there is no unfinished run in the folder, or it is one of another task, or was begun in another
+        ConfigError: the folder holds no unfinished run, or one of another task, or one that was started in another
             directory.
     """
     try:
@@ -71,7 +71,7 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
 
 
 def _unquoted(value: str) -> str:
-    """Return a path as it is meant: in quotes it is in Hydra's grammar, without them any sign may be in it."""
+    """Return a path without the quotes of Hydra's grammar; an unquoted path may have any characters."""
     if value[:1] in ("'", '"'):
         with suppress(HydraException):
             return str(OverridesParser.create().parse_override(f"resume={value}").value())
@@ -85,17 +85,17 @@ def _reason(error: Exception) -> str:
 
 
 def recorded_config(folder: Path, now: str | None = None) -> dict[str, Any]:
-    """Return the configuration that a run wrote down.
+    """Return a run's recorded configuration.
 
-    A folder that was moved since is followed, alone or with the sweep that it is a job of.
+    If the folder has been moved, alone or with its sweep, paths in it are changed to the new place.
 
     Args:
-        folder: of the run.
-        now: what `run.dir` is; None is the folder.
+        folder: the run's folder.
+        now: the current `run.dir`; None is the folder.
 
     Raises:
-        OSError: it has written none.
-        ValueError, KeyError, TypeError, yaml.YAMLError: it is no configuration.
+        OSError: the run has recorded none.
+        ValueError, KeyError, TypeError, yaml.YAMLError: the file is not a configuration.
     """
     values: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     sweep, above = values["run"].get("sweep"), folder.absolute().parent
@@ -106,7 +106,7 @@ def recorded_config(folder: Path, now: str | None = None) -> dict[str, Any]:
 
 
 def holds_run_of(folder: Path, values: Mapping[str, Any]) -> bool:
-    """Say whether a folder holds a run that was begun under this very configuration."""
+    """Return whether a folder holds a run with exactly this configuration."""
     try:
         return recorded_config(folder, str(values["run"]["dir"])) == values
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
@@ -114,11 +114,11 @@ def holds_run_of(folder: Path, values: Mapping[str, Any]) -> bool:
 
 
 def changed_values(folder: Path, values: Mapping[str, Any]) -> list[str]:
-    """Return what differs between the configuration of the run in a folder and another one: `KEY was OLD, is NEW`.
+    """Return the differences between a run's configuration and another one, as `KEY was OLD, is NEW`.
 
     Args:
-        folder: of the run; what has recorded no configuration differs in nothing.
-        values: the other configuration, whose `run.dir` stands for the folder.
+        folder: the run's folder; without a recorded configuration there are no differences.
+        values: the other configuration; its `run.dir` is taken to be the folder.
     """
     try:
         before = dict(leaves(recorded_config(folder, str(values["run"]["dir"]))))
@@ -130,9 +130,9 @@ def changed_values(folder: Path, values: Mapping[str, Any]) -> list[str]:
 
 
 def recorded_task(folder: Path) -> str | None:
-    """Return the `_target_` of the task of the run in a folder, None where there is no record of it.
+    """Return the `_target_` of the task of the run in a folder; None if it is not recorded.
 
-    Its provenance has it, which is written first and stays until that of another run takes its place.
+    It is read from the provenance, which a run writes first and only another run overwrites.
     """
     try:
         record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
@@ -142,7 +142,7 @@ def recorded_task(folder: Path) -> str | None:
 
 
 def recorded_directory(folder: Path) -> Path | None:
-    """Return the working directory of a run's first attempt, None where it is not known."""
+    """Return the working directory of a run's first attempt; None if it is not known."""
     try:
         return Path(json.loads((folder / "versions.json").read_text(encoding="utf-8"))["directory"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -150,13 +150,13 @@ def recorded_directory(folder: Path) -> Path | None:
 
 
 def started_elsewhere(folder: Path) -> Path | None:
-    """Return the working directory of a run's first attempt if it is there and another one than now, else None."""
+    """Return the working directory of a run's first attempt if it exists and is not the current one, else None."""
     directory = recorded_directory(folder)
     return None if directory is None or not directory.is_dir() or directory.samefile(".") else directory
 
 
 def relocated(value: Any, old: str, new: str) -> Any:
-    """Return values in which a folder, and what is in it, has another place."""
+    """Return values in which the path of a folder, and paths inside it, are replaced."""
     if isinstance(value, dict):
         return {key: relocated(item, old, new) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A folder of one's own: two processes that want one of the same name, such as the time of day, get two."""
+"""Makes a unique folder: two processes that ask for the same name, such as the time of day, get two folders."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 @contextmanager
 def unique_folder(wanted: Path) -> Iterator[Path]:
-    """Make a folder that was not there before: `wanted`, else `wanted-2`, `wanted-3` and so on.
+    """Make a new folder: `wanted`, or if that exists `wanted-2`, `wanted-3` and so on.
 
-    What was made is removed again if the block fails and has put nothing into it.
+    The folder is removed again if the block fails and has left it empty.
     """
-    above = [place for place in wanted.parents if not place.exists()]  # the nearest one first
+    above = [place for place in wanted.parents if not place.exists()]  # the innermost first
     folder = _make(wanted)
     try:
         yield folder
     except BaseException:
-        with suppress(OSError):  # the first that is not empty stays, and those above it
+        with suppress(OSError):  # a folder that is not empty stays, and so do those above it
             for place in (folder, *above):
                 place.rmdir()
         raise
@@ -30,6 +30,6 @@ def _make(wanted: Path) -> Path:
     names = itertools.chain([wanted.name], (f"{wanted.name}-{number}" for number in itertools.count(2)))
     for folder in map(wanted.with_name, names):
         with suppress(FileExistsError):
-            folder.mkdir()  # of several processes one succeeds
+            folder.mkdir()  # only one of several processes succeeds
             break
     return folder

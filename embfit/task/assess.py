@@ -1,4 +1,4 @@
-"""`task=assess`: should you fine-tune at all, and from what? Measured before anything is trained."""
+"""`task=assess`: measures whether fine-tuning is worth it, and with which base model, before anything is trained."""
 
 from __future__ import annotations
 
@@ -72,33 +72,33 @@ def assess(
     hoped_gain: Annotated[float, Field(gt=0, lt=1)] = 0.03,
     price_per_hour: Annotated[float, Field(ge=0)] | None = None,
 ) -> Report:
-    """Measure what there is without training, time what training would cost, and recommend one thing.
+    """Measure systems that need no training, estimate the cost of training, and recommend one action.
 
     Args:
         data: the collection.
-        model: the base, `base` among the systems.
-        miner: mines for the trial, as it would for a fine-tuning.
-        loss: the loss of the trial, as of a fine-tuning.
-        training: the settings of the trial, as of a fine-tuning.
-        trainer: Lightning's Trainer, still to be given what the training owns.
+        model: the base model, the system `base`.
+        miner: mines for the trial training, as for a fine-tuning.
+        loss: the loss of the trial training.
+        training: the settings of the trial training.
+        trainer: makes Lightning's Trainer from the arguments that training adds.
         devices: all of them encode.
         evaluator: measures, and knows the systems by name.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
-        models: further base models, folders or names on the Hub; one that cannot be read or measured is named with the
-            reason, and the others are measured all the same.
-        systems: names of `evaluator.systems` that need no training; those that rerank, and have a cross-encoder, are
-            measured without being named.
+        models: further base models, folders or names on the Hub; if one cannot be measured, the report gives the
+            reason and the others are still measured.
+        systems: names of `evaluator.systems` that need no training; those that rerank with a cross-encoder are
+            always measured.
         late: a late-interaction model, a folder or a name on the Hub, that is measured on a sample; None is the newest
-            that a finished fine-tuning on the same documents left, if there is one.
+            one from a finished fine-tuning on the same documents, if there is one.
         runs: the folder in which such fine-tunings are looked for.
-        chunk_sizes: tokens of the pieces that documents are cut into, at most the model's length; None is that and half
-            of it.
+        chunk_sizes: tokens of the pieces that documents are cut into, at most the model's length; None is that and
+            half of it.
         chunk_documents: how many documents the sizes are compared on; all judged ones, if those are more.
         timed_documents: how many documents each model embeds to measure its speed.
         trial_steps: how many steps the trial trains, or a fine-tuning's number of steps if that is smaller. Their time
             and their gain on the dev split are measured; 0 makes no trial.
-        hoped_gain: a gain in the first metric; the report says how many queries it takes to see it.
+        hoped_gain: a gain in the first metric; the report says how many queries it takes to detect it.
         price_per_hour: the price of an hour of this machine, in any currency; None leaves prices out.
     """
     with run.stage("load data"):
@@ -159,7 +159,7 @@ def _late_model(path: str | None, runs: str, context: EvaluationContext) -> Late
     """Load the late-interaction model that is named, or the newest of these documents; None if there is neither.
 
     Raises:
-        ConfigError: what is named has one vector a text.
+        ConfigError: the named model has one vector for each text.
     """
     found = path or newest_encoder(Path(runs), context.collection, holds_late_interaction)
     if found is None:
@@ -172,7 +172,7 @@ def _late_model(path: str | None, runs: str, context: EvaluationContext) -> Late
 
 
 def _rerankers(evaluator: Retrieval) -> list[str]:
-    """Return the systems that rerank and have a cross-encoder to do it with."""
+    """Return the systems that rerank with a cross-encoder."""
     return [name for name, system in evaluator.systems.items() if isinstance(system, RerankedSystem) and system.path]
 
 
@@ -182,7 +182,7 @@ def _candidate(name: str, encoder: Encoder, context: EvaluationContext, document
 
 
 def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """Name models after the last part of their paths, or the whole where that is taken, or with a number after it."""
+    """Name models by the last part of their paths; if that is taken, by the whole path, or with a number appended."""
     named: dict[str, str] = {}
     for path in dict.fromkeys(models):
         last = path.rstrip("/").rpartition("/")[2]
@@ -192,7 +192,7 @@ def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
 
 
 def _each(named: Mapping[str, str], attempt: Callable[[str, str], Found]) -> tuple[dict[str, Found], dict[str, str]]:
-    """Try something with each model, by name and path; return what came of it, and why it failed for the others."""
+    """Call a function with each model's path; return the results by name, and the errors of those that failed."""
     found: dict[str, Found] = {}
     failed: dict[str, str] = {}
     for name, path in named.items():
@@ -207,7 +207,7 @@ def _each(named: Mapping[str, str], attempt: Callable[[str, str], Found]) -> tup
 def _try(
     name: str, path: str, contexts: Sequence[EvaluationContext], documents: int
 ) -> tuple[list[Evaluation], ModelCandidate]:
-    """Measure another base model: in quality on every context, and in speed."""
+    """Measure another base model's quality on every context, and its speed."""
     context, *_ = contexts
     encoder = DenseSystem(path).choice(name, context.model).load(*context.devices, store=context.store)
     if not encoder.single:
@@ -226,7 +226,7 @@ def _try_training(
     base: ModelCandidate,
     price_per_hour: float | None,
 ) -> dict[str, Any]:
-    """Mine as a fine-tuning would, train for a few steps, extrapolate their time and measure what they gain."""
+    """Mine as for a fine-tuning, train for a few steps, extrapolate their time and measure their gain."""
     from embfit.assess.trial import estimate, time_training  # Lightning takes seconds to import
     from embfit.assess.trial_gain import trial_gain
 
@@ -238,8 +238,8 @@ def _try_training(
     model = context.model.by_pytorch  # only PyTorch trains
     encoder = model.load(context.devices[0])
     planned = training.steps or training.epochs * math.ceil(len(training_set) / training.batch_size)
-    timed = max(1, min(steps, planned - 1))  # one more warms up
-    with model.trainable(encoder):  # what a fine-tuning trains: all weights, the upper layers, or an adapter
+    timed = max(1, min(steps, planned - 1))  # one more step for warming up
+    with model.trainable(encoder):  # the same weights as a fine-tuning: all, the upper layers, or an adapter
         trial = time_training(encoder, loss, training, trainer, training_set, context.store, timed)
     gain = trial_gain(context.encoder, encoder, context.collection, context.judging, resamples)
     epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs

@@ -1,4 +1,4 @@
-"""`task=bridge`: a new model on the old index, until that model has encoded all documents."""
+"""`task=bridge`: searches the old index with a new model, until that model has encoded all documents."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from embfit.type_hints import ChosenBy
 
 log = logging.getLogger(__name__)
 
-BRIDGED = "bridge"  # the name in the report of the new model on the old index
-FEW = 3  # texts for each dimension, below which a map is likely to fit them alone
+BRIDGED = "bridge"  # the name of the new model on the old index in the report
+FEW = 3  # texts for each dimension; with fewer, the map is likely to overfit
 _DOCUMENT: Kind = "document"
 
 
@@ -66,21 +66,21 @@ def bridge(
     Args:
         data: the documents of the version, and queries that train and measure.
         model: the new model.
-        bundle: has the version, and gets the next one.
-        evaluator: measures the version, the new model over the bridge and, where that is known, on its own index.
+        bundle: the bundle of the version; gets the next version.
+        evaluator: measures the version, the new model over the bridge and, if possible, on its own index.
         store: keeps vectors.
         run: the folder of this run.
         devices: all of them encode.
-        seed: draws the sample, and deals texts into folds.
-        version: whose index stays.
-        documents: how many documents the map is fitted on beside the queries, at most.
+        seed: draws the sample and the folds.
+        version: the version whose index is used further.
+        documents: the largest number of documents on which the map is fitted, in addition to the queries.
         own_index: whether the new model is measured on an index of its own as well, for which it encodes all documents.
-            None measures it where the store has their vectors.
-        promote: whether the version becomes champion where the gates let it pass.
+            None measures it if the store has their vectors.
+        promote: whether the version becomes champion if it passes the gates.
 
     Raises:
         ConfigError: there is nothing to fit the map on.
-        UserError: the data have other documents than the version, or a model gives several vectors for a text.
+        UserError: the data have other documents than the version, or a model gives several vectors for each text.
     """
     versions = bundle.versions
     with run.stage("load data"):
@@ -139,14 +139,14 @@ def bridge(
 
 @dataclass(frozen=True)
 class _Pairs:
-    """The texts that a map is fitted on.
+    """The texts on which a map is fitted.
 
     Args:
         old: the version.
         new: the new model.
-        collection: has the texts.
+        collection: the collection of the texts.
         store: keeps vectors.
-        documents: how many documents are drawn, at most.
+        documents: the largest number of documents that are drawn.
         seed: draws them.
     """
 
@@ -158,10 +158,10 @@ class _Pairs:
     seed: int
 
     def vectors(self, encoder: Encoder) -> np.ndarray:
-        """Return the vectors that a model gives the queries, and then the documents ([N, D] float32).
+        """Return a model's vectors of the queries, followed by those of the documents ([N, D] float32).
 
         Raises:
-            ConfigError: there are neither.
+            ConfigError: there are neither queries nor documents.
         """
         parts = []
         if self.query_rows:
@@ -177,18 +177,18 @@ class _Pairs:
 
     @cached_property
     def query_rows(self) -> list[int]:
-        """Rows of the queries that train."""
+        """Rows of the training queries."""
         judged = answerable(self.collection.qrels.get("train", {}))
         return sorted(self.collection.query_rows[query] for query in judged)
 
     @cached_property
     def document_rows(self) -> np.ndarray:
-        """Rows of the documents that are drawn, ascending ([M] int64)."""
+        """Rows of the drawn documents, ascending ([M] int64)."""
         drawn = np.random.default_rng(self.seed).permutation(len(self.collection.corpus))[: self.documents]
         return np.sort(drawn)
 
     def _documents(self, encoder: Encoder) -> np.ndarray:
-        """Return the vectors of the documents that are drawn: from the index or the store, if they are there."""
+        """Return the vectors of the drawn documents, from the index or the store if these have them."""
         index, rows, kind = self.old.searcher.index, self.document_rows, _DOCUMENT
         if encoder is self.old.encoder and isinstance(index, KeepsVectors):
             return index.documents.take(rows).rows
@@ -198,10 +198,10 @@ class _Pairs:
 
 
 def _check(old: Bundle, collection: Collection) -> None:
-    """Hold a version to what a bridge can lead to.
+    """Raise an error if a bridge cannot lead to a version's index.
 
     Raises:
-        UserError: its model gives several vectors for a text, a database has its vectors, or it has other documents
+        UserError: its model gives several vectors for a text, its vectors are in a database, or it has other documents
             than the data.
     """
     if not old.encoder.single:
@@ -225,7 +225,7 @@ def _check(old: Bundle, collection: Collection) -> None:
 def _measure(
     old: Bundle, new: Encoder, over: Encoder, context: EvaluationContext, own_index: bool | None
 ) -> list[Evaluation]:
-    """Measure the version, the new model over the bridge and, where that is wanted, on an index of its own."""
+    """Measure the version, the new model over the bridge and, if requested, the new model on its own index."""
 
     def searched(name: str, encoder: Encoder) -> Evaluation:
         vectors = encoder.embed(context.collection.query_texts(context.rows), "query")
@@ -239,7 +239,7 @@ def _measure(
 
 
 def _facts(fitted: Bridge, pairs: _Pairs, new: Encoder, seconds: float) -> dict[str, Any]:
-    """Return what is recorded of a bridge."""
+    """Return the record of a bridge."""
     return {
         "model": new.source,
         "query_fingerprint": new.fingerprint("query"),
@@ -255,7 +255,7 @@ def _facts(fitted: Bridge, pairs: _Pairs, new: Encoder, seconds: float) -> dict[
 
 
 def _fitted(old: Bundle, fitted: Bridge, pairs: _Pairs) -> str:
-    """Say how the map was fitted."""
+    """Return a sentence on how the map was fitted."""
     width = fitted.matrix.shape[0]
     if fitted.texts < FEW * width:
         log.warning(
@@ -270,7 +270,7 @@ def _fitted(old: Bundle, fitted: Bridge, pairs: _Pairs) -> str:
 
 
 def _kept(measured: Sequence[Evaluation], metric: str) -> Sequence[str]:
-    """Say what the bridge keeps of the new model, where that was measured on an index of its own."""
+    """Return a sentence on how much of the new model's gain the bridge keeps, if its own index was measured."""
     if len(measured) < 3:
         return [
             "the new model's own index is not measured, since its vectors of the documents are not in the store; "

@@ -1,4 +1,4 @@
-"""A new version of a bundle, as `task=index` and `task=refresh` make it: published, measured, and the challenger."""
+"""Makes a new version of a bundle for `task=index` and `task=refresh`: published, measured, and the challenger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_version(
     trained_on: str = "",
     seen: SeenDocuments | None = None,
 ) -> Published:
-    """Encode and index a collection's documents, publish them with the model, and let `challenger` name the version.
+    """Encode and index a collection's documents, publish them with the model, and point `challenger` to the version.
 
     A run that was interrupted after it had published resumes with that version.
 
@@ -35,11 +35,11 @@ def make_version(
         contexts: the splits that the version is measured on, with the collection and the encoder.
         run: the folder of the run.
         trained_dims: dimensions that the model was trained to be cut to, which `bundle.dims` overrides.
-        trained_on: identifies the training pairs of the model; empty takes what a version of the same model says.
-        seen: documents that the model was trained on; None takes those that an earlier version of it names.
+        trained_on: identifies the training pairs of the model; empty uses the record of an earlier version of it.
+        seen: documents that the model was trained on; None uses the record of an earlier version of the model.
 
     Raises:
-        UserError: there is no document, or one cannot be encoded or indexed.
+        UserError: there are no documents, or one cannot be encoded or indexed.
     """
     first = contexts[0]
     words = None

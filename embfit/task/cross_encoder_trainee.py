@@ -1,4 +1,4 @@
-"""A cross-encoder in a fine-tuning: how much better it orders what a first stage found."""
+"""A cross-encoder in a fine-tuning: measured by how it reranks the documents of a first stage."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ FitRanker: TypeAlias = Callable[[CrossEncoder, TrainingSet, Path], Fit]
 
 @dataclass(frozen=True)
 class CrossEncoderTrainee:
-    """A cross-encoder, compared with the ranking of the first stage that it puts in order.
+    """A cross-encoder, compared with the first stage's ranking that it reranks.
 
     Args:
-        model: what becomes the cross-encoder, and the first stage.
-        loss: the loss of its scores.
-        training: how it is trained, on lists.
+        model: the model that becomes the cross-encoder, and the first stage.
+        loss: the loss on its scores.
+        training: the settings of the training on lists.
     """
 
     model: Annotated[PretrainedCrossEncoder, ChosenBy("model=cross-encoder")]
@@ -52,7 +52,7 @@ class CrossEncoderTrainee:
 
     @property
     def first_stage(self) -> EncoderChoice:
-        """The encoder whose documents are reranked, unless another system's are."""
+        """The encoder whose documents are reranked, unless another system is configured."""
         return self.model.first_stage
 
     @property
@@ -62,19 +62,19 @@ class CrossEncoderTrainee:
 
     @property
     def fuses_with_words(self) -> bool:
-        """It puts in order what others have found."""
+        """A cross-encoder does not search, so it is not fused with BM25."""
         return False
 
     @property
     def usage(self) -> Usage:
-        """Teach an encoder with it, on the same documents."""
+        """Use it as the teacher of an encoder, on the same documents."""
         return Usage("experiment=distill", "miner.model", ("data", "store"))
 
     def load(self, context: EvaluationContext, sharded: bool) -> CrossEncoder:
-        """Load what training starts from.
+        """Load the model from which training starts.
 
         Raises:
-            UserError: it cannot be loaded, or cannot be sharded.
+            UserError: the model cannot be loaded, or cannot be sharded.
         """
         ranker = self.model.load(context.devices[0])
         if sharded:
@@ -82,18 +82,18 @@ class CrossEncoderTrainee:
         return ranker
 
     def count_truncated(self, ranker: CrossEncoder, context: EvaluationContext) -> Mapping[str, int]:
-        """Count nothing: what is cut off depends on the pair."""
+        """Return nothing, because truncation depends on the pair."""
         return {}
 
     def measure_before(self, ranker: CrossEncoder, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:
-        """Measure the first stage, and the cross-encoder as it is where it is one already."""
+        """Measure the first stage, and the untrained cross-encoder if its head is already trained."""
         untuned = {"untuned": self._reranked("untuned", ranker, contexts)} if ranker.trained else {}
         return {"base": list(map(self._found, contexts)), **untuned}
 
     def train(self, ranker: CrossEncoder, fitting: Fitting) -> tuple[CrossEncoder, Mapping[str, Any]]:
-        """Train the cross-encoder in place and save it, or read what an interrupted run had saved.
+        """Train the cross-encoder in place and save it, or read the one that an interrupted run had saved.
 
-        Where `training.folds` asks for it, one cross-encoder is trained for each fold of the queries besides.
+        With `training.folds`, a further cross-encoder is trained for each fold of the queries.
         """
         training, examples, run, dev = self.training, fitting.training_set, fitting.run, fitting.dev
         folds = None if training.folds is None else folds_of(examples, training.folds, training.seed)
@@ -110,7 +110,7 @@ class CrossEncoderTrainee:
         return ranker, facts
 
     def measure_tuned(self, ranker: CrossEncoder, contexts: Sequence[EvaluationContext]) -> Measured:
-        """Measure what the cross-encoder makes of the first stage's rankings."""
+        """Measure the first stage's rankings after reranking."""
         return self._reranked("tuned", ranker, contexts)
 
     def write_card(self, report: Report, run: RunFolder) -> None:
@@ -122,7 +122,7 @@ class CrossEncoderTrainee:
         return replace(context.evaluation(self.model.candidates), system="base")
 
     def _reranked(self, name: str, ranker: CrossEncoder, contexts: Sequence[EvaluationContext]) -> Measured:
-        """Measure what a cross-encoder makes of the first stage's rankings, one of each split."""
+        """Measure the reranked rankings of the first stage, for each split."""
         evaluations = []
         for context in contexts:
             first = self._found(context)
@@ -137,7 +137,7 @@ class CrossEncoderTrainee:
 def _train(
     ranker: CrossEncoder, model: PretrainedCrossEncoder, fit: FitRanker, training_set: TrainingSet, run: RunFolder
 ) -> tuple[CrossEncoder, Mapping[str, Any]]:
-    """Train and save the cross-encoder, or take what an interrupted run had saved already."""
+    """Train and save the cross-encoder, or read the one that an interrupted run had saved."""
     folder = run.dir / "model"
     facts, was_trained = train_once(
         run, partial(fit, ranker, training_set), partial(save_cross_encoder, ranker, folder)
@@ -162,6 +162,6 @@ def _train_folds(
 
 
 def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -> None:
-    """Warn where nothing was better on the dev split than a head drawn at random, so that this is what was kept."""
+    """Warn if no trained step was better on dev than the random head, so that the random head was kept."""
     if not ranker.trained and facts["kept_step"] == 0:
         log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)

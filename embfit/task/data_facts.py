@@ -1,4 +1,4 @@
-"""What a report says of the data: what loading counted, what identifies it, and how much of it a model reads."""
+"""The facts about the data in a report: counts, digests, and how many texts a model truncates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLURALS: dict[Kind, str] = {"document": "documents", "query": "queries"}
 
 
 def describe(collection: Collection) -> dict[str, Any]:
-    """Return a collection's name, what loading it counted, and the digests that identify it."""
+    """Return a collection's name, its counts from loading, and the digests that identify it."""
     return {
         "name": collection.name,
         **collection.facts,
@@ -36,17 +36,17 @@ def describe(collection: Collection) -> dict[str, Any]:
 
 
 def warn_of_sources(collection: Collection, splits: Iterable[str]) -> None:
-    """Warn where the queries of an evaluated split come from what made the training queries."""
+    """Warn if an evaluated split's queries come from the same source as the training queries."""
     for split in splits:
         if message := same_source(collection, split):
             log.warning("%s", message)
 
 
 def check_negatives(miner: Mines, collection: Collection) -> None:
-    """Refuse to learn the order of lists where no list has a negative, before anything is measured.
+    """Refuse to train on lists if none would have a negative, before anything is measured.
 
     Raises:
-        UserError: the miner finds none, and the training split judges none.
+        UserError: the miner finds no negatives, and the training split judges none.
     """
     judged = (grade for grades in collection.qrels.get("train", {}).values() for grade in grades.values())
     if not getattr(miner, "finds_negatives", True) and not any(grade < 1 for grade in judged):
@@ -57,10 +57,10 @@ def check_negatives(miner: Mines, collection: Collection) -> None:
 
 
 def can_validate(collection: Collection, split: str) -> bool:
-    """Tell whether a split can choose the weights to keep; warn where it cannot.
+    """Return whether a split can choose the weights to keep; warn if it cannot.
 
     Raises:
-        UserError: the split was named, and there is none.
+        UserError: the split was named explicitly, but does not exist.
     """
     if split != Retrieval.dev_split:
         judgements(collection, split, "evaluator.dev_split")
@@ -76,7 +76,7 @@ def can_validate(collection: Collection, split: str) -> bool:
 
 
 def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> dict[str, int]:
-    """Return how many texts are longer than what the encoder reads of them, by side, and say so."""
+    """Return, for queries and documents, how many texts exceed the encoder's length, and log it."""
     counted = {}
     for kind, plural in PLURALS.items():
         truncated = tokenized(encoder, collection, kind, store).truncated
@@ -94,7 +94,7 @@ def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> d
 
 
 def warn_of_language(encoder: Encoder, collection: Collection, store: Store) -> None:
-    """Warn where a model's card names its languages, and the documents are in another one."""
+    """Warn if the documents' language is not among those that the model's card names."""
     made_for = model_languages(Path(encoder.source))
     if made_for is None:
         return

@@ -1,6 +1,7 @@
-"""Which documents queries were written about the last time, and what has changed since.
+"""The documents of the last generation of queries, and the changes since then.
 
-Journals know requests, whatever data they were about. This record, beside them, knows the documents of one data set.
+A journal knows requests, but not the data that they were about. This record beside it knows the documents of one data
+set.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ COLUMNS = pa.schema({"id": pa.string(), "digest": pa.string(), "queries": pa.int
 
 @dataclass(frozen=True)
 class EarlierDocuments:
-    """The documents that a generator wrote about the last time that it chose among the same data in the same way.
+    """The documents that a generator wrote about the last time, for the same data and settings.
 
     Args:
-        path: of the record, which is there from the first time on.
-        contents: digest of each document's text, by id.
-        queries: kept queries of each document, by id.
+        path: the record's file, which exists from the first generation on.
+        contents: the digest of each document's text, by id.
+        queries: the number of kept queries of each document, by id.
     """
 
     path: Path
@@ -47,7 +48,7 @@ class EarlierDocuments:
     @classmethod
     def read(cls, generator: Generates, store: Store, run: RunFolder) -> EarlierDocuments:
         """Read the record of a generator about the data of a run's configuration; it is empty the first time."""
-        chosen = asdict(generator.documents)  # another limit is no change of the data
+        chosen = asdict(generator.documents)  # another limit does not change the data
         key = digest({"data": run.config.get("data"), "generator": generator.name, "documents": chosen})
         path = journals_of(store, run.dir) / "documents" / f"{key[:20]}.parquet"
         rows = pq.read_table(path).to_pylist() if path.is_file() else []
@@ -55,14 +56,14 @@ class EarlierDocuments:
         return cls(path, contents, {row["id"]: row["queries"] for row in rows})
 
     def compare(self, documents: Sequence[SourceDocument], name: str) -> dict[str, Any]:
-        """Say how documents differ from the earlier ones, in the log.
+        """Compare documents with the earlier ones, and log the changes.
 
         Args:
-            documents: those that queries are written about now.
-            name: of the data.
+            documents: the documents that queries are written about now.
+            name: the name of the data.
 
         Returns:
-            What the report says of it, under `changes`: `new`, `changed` and `removed` documents, and `queries_gone`,
+            The report's `changes`: `new`, `changed` and `removed` documents, and `queries_gone`,
             the earlier queries of changed and removed ones. Nothing the first time.
         """
         if not self.contents:
@@ -92,11 +93,11 @@ class EarlierDocuments:
         }
 
     def replace(self, documents: Sequence[SourceDocument], kept: Iterable[GeneratedQuery]) -> None:
-        """Write the record of a generation that has ended.
+        """Write the record after a generation has ended.
 
         Args:
-            documents: those that queries were written about.
-            kept: the queries that no filter drops.
+            documents: the documents that queries were written about.
+            kept: the queries that pass all filters.
         """
         queries = Counter(query.document.id for query in kept)
         columns = [

@@ -1,4 +1,4 @@
-"""An encoder in a fine-tuning, of one vector a text or of several."""
+"""An encoder in a fine-tuning, with one vector for each text or with several."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class EncoderTrainee:
     """An encoder, compared with itself before training.
 
     Args:
-        model: which encoder, and what of it is trained.
-        loss: the loss of its vectors.
-        training: how it is trained.
+        model: the encoder, and which of its weights are trained.
+        loss: the loss on its vectors.
+        training: the settings of the training.
     """
 
     model: EncoderChoice
@@ -50,12 +50,12 @@ class EncoderTrainee:
 
     @property
     def fuses_with_words(self) -> bool:
-        """It searches the corpus."""
+        """An encoder searches all documents, so it can be fused with BM25."""
         return True
 
     @property
     def usage(self) -> Usage:
-        """Search with it, on the same documents."""
+        """Use it for searching the same documents."""
         return Usage("task=search query='...'", "tuned", ("data", "model", "experiment", "store"))
 
     def load(self, context: EvaluationContext, sharded: bool) -> Encoder:
@@ -63,7 +63,7 @@ class EncoderTrainee:
 
         Raises:
             ConfigError: the loss cannot train it.
-            UserError: it cannot be loaded, has not the parts that are to be trained, or cannot be sharded.
+            UserError: the encoder cannot be loaded, lacks the parts to be trained, or cannot be sharded.
         """
         encoder = context.encoder
         data_facts.warn_of_language(encoder, context.collection, context.store)
@@ -74,15 +74,15 @@ class EncoderTrainee:
         return encoder
 
     def count_truncated(self, encoder: Encoder, context: EvaluationContext) -> Mapping[str, int]:
-        """Return how many documents and queries are longer than what the encoder reads, and say so."""
+        """Return how many documents and queries exceed the encoder's length, and log it."""
         return data_facts.count_truncated(encoder, context.collection, context.store)
 
     def measure_before(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:
-        """Measure the encoder as it is."""
+        """Measure the encoder before training."""
         return {"base": [evaluate_encoder("base", encoder, context) for context in contexts]}
 
     def train(self, encoder: Encoder, fitting: Fitting) -> tuple[Encoder, Mapping[str, Any]]:
-        """Train the encoder in place and save it, or read what an interrupted run had saved."""
+        """Train the encoder in place and save it, or read the one that an interrupted run had saved."""
         run, dev, examples = fitting.run, fitting.dev, fitting.training_set
         best = None if dev is None else partial(validate, dev.judging, collection=dev.collection)
 
@@ -109,7 +109,7 @@ class EncoderTrainee:
         return fit_query_adapter(encoder, self.loss, examples, settings, self.training, measure, store)
 
     def measure_tuned(self, encoder: Encoder, contexts: Sequence[EvaluationContext]) -> Measured:
-        """Measure the encoder as training left it."""
+        """Measure the trained encoder."""
         return [evaluate_encoder("tuned", encoder, context) for context in contexts]
 
     def write_card(self, report: Report, run: RunFolder) -> None:

@@ -1,4 +1,4 @@
-"""`task=evaluate`: how good a model is on a collection, beside any other systems."""
+"""`task=evaluate`: measures a model on a collection and compares it with other systems."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def evaluate(
         devices: all of them encode.
         systems: names of `evaluator.systems`; the others are compared with the first. None is `base`, and `bm25` if the
             evaluator reports it.
-        changed: how many of the queries that improved most, and how many of those that worsened most, are listed for
+        changed: how many of the most improved, and how many of the most worsened queries are listed for
             each comparison.
-        qrels: a qrels file, BEIR's or TREC's: judgements to measure by, in the place of the split's own.
+        qrels: a qrels file in BEIR's or TREC's format, which replaces the split's own judgements.
     """
     names = list(dict.fromkeys(systems or (["base", "bm25"] if evaluator.bm25 else ["base"])))
     with run.stage("load data"):

@@ -1,4 +1,4 @@
-"""`task=export`: a model as a graph for other servers, held to PyTorch's vectors; a bundle for other databases."""
+"""`task=export`: writes a model as a graph for other servers, or a bundle's vectors for other databases."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def export(
     max_batch: Annotated[int, Field(ge=1)] = 64,
     version: str | None = None,
 ) -> None:
-    """Write a model's graph into `export/` of the run folder; its vectors are those that PyTorch gives in fp32.
+    """Write a model's graph into `export/` of the run folder, and check its vectors against PyTorch's in fp32.
 
-    As `parquet`, write the vectors, texts and metadata of a bundle's version, and take no model.
+    With `format=parquet`, write the vectors, texts and metadata of a bundle's version; no model is needed.
 
     Args:
-        model: is exported.
-        run: gets `export/`.
-        devices: the first of them, a CPU, converts.
+        model: the model to export.
+        run: the run folder, which gets `export/`.
+        devices: the first device, a CPU, does the conversion.
         format: `onnx` or `openvino`, a model folder with the graph in it; `triton`, a repository of models; or
             `parquet`.
-        name: in a repository the models' names begin with it.
-        max_batch: texts that a repository's graph computes at once.
-        version: of `parquet`: a bundle's folder, for its champion, or with `@VERSION` for another one.
+        name: the prefix of the models' names in a repository.
+        max_batch: the largest batch of a repository's graph.
+        version: for `parquet`: a bundle's folder, which means its champion, or `FOLDER@VERSION`.
 
     Raises:
-        ConfigError: the packages that convert are not installed, the model would not be PyTorch's on a CPU, or no
+        ConfigError: the packages for the conversion are missing, the model would not run in PyTorch on a CPU, or no
             version is named.
         UserError: the model cannot be converted, its graph gives other vectors, or it has a query adapter; or there is
             no such version, or its index keeps no vectors.

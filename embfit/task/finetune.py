@@ -1,4 +1,4 @@
-"""`task=finetune`: from a collection to a better model, and how much better it is."""
+"""`task=finetune`: trains a model on a collection and measures how much better it is."""
 
 from __future__ import annotations
 
@@ -66,30 +66,31 @@ def finetune(
     held_out: Annotated[float, Field(ge=0, lt=0.5)] = 0.1,
     review: str | None = None,
 ) -> Report:
-    """Mine negatives, train, and evaluate base and tuned with the same code; everything is left in the run folder.
+    """Mine negatives, train, and evaluate base and tuned model with the same code. The run folder gets all results.
 
-    Where a generator is configured, it first writes training queries about the documents.
+    If a generator is configured, it first writes training queries about the documents.
 
     Args:
-        data: has documents, and perhaps queries.
-        model: is trained.
+        data: the documents, and perhaps queries.
+        model: the model to train.
         generator: writes training queries.
-        evaluation: writes queries of a dev or test split that the data lack; none leaves them to `generator`.
+        evaluation: writes the queries of a missing dev or test split; none leaves them to `generator`.
         miner: finds negatives.
-        teacher: is trained before the model, which then learns from its scores; or none.
+        teacher: is trained first, and the model learns from its scores; or none.
         loss: the loss that training minimises.
         training: how the model is trained.
-        trainer: Lightning's Trainer, still to be given what the training owns.
-        devices: what training and encoding run on.
-        evaluator: measures, and names the splits.
+        trainer: makes Lightning's Trainer from the arguments that training adds.
+        devices: the devices for training and encoding.
+        evaluator: measures the models, and names the splits.
         store: keeps the results of stages.
-        run: gets the model and the report.
-        labels: train on the data's own pairs beside generated ones; false hides them, and a dev split held out of them.
-        held_out: the share of the documents whose generated queries become dev, and test, where the data have none.
-        review: the file that `embfit review` made people export: their decisions override the generator's filters.
+        run: the run folder, which gets the model and the report.
+        labels: whether to train on the data's own pairs beside generated ones; false hides them, and a dev split that
+            was held out of them.
+        held_out: the share of the documents whose generated queries become dev, and test, if the data have none.
+        review: the file that reviewers export from the page of `embfit review`; it overrides the generator's filters.
 
     Raises:
-        ConfigError: model, loss and training do not go together.
+        ConfigError: model, loss and training do not fit together.
     """
     trainee = trainee_of(TRAINEES, model, loss, training)
     load = cache(partial(trainee.first_stage.load, *devices.all))
@@ -155,9 +156,9 @@ def finetune(
 
 
 def _fused(measured: Mapping[str, Evaluation], context: EvaluationContext) -> list[Evaluation]:
-    """Measure the base and the tuned model together with BM25, where that was measured and found something.
+    """Measure the base and the tuned model fused with BM25, if BM25 was measured and found something.
 
-    Words and vectors err on different documents, so even the base together with BM25 may be above the tuned model.
+    Words and vectors fail on different documents, so even the fused base may be better than the tuned model.
     """
     words = measured.get("bm25")
     if words is None or not words.found_any:

@@ -1,4 +1,4 @@
-"""`task=generate`: queries for documents that have none, as a data set to train on, and how good they are."""
+"""`task=generate`: writes queries about documents that have none, and makes a training data set of them."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def generate(
     examples: Annotated[int, Field(ge=0)] = 10,
     review: str | None = None,
 ) -> Report | None:
-    """Write queries about documents, mark those that are unfit, and make a data set of the others.
+    """Write queries about documents, mark unfit ones, and make a data set of the others.
 
     Args:
-        data: has the documents.
-        model: tells by vectors which documents differ, which queries are alike, and what a query finds.
+        data: the documents.
+        model: embeds texts, to choose different documents, drop similar queries and test what a query finds.
         generator: writes the queries.
         store: keeps requests, answers and embeddings.
-        run: gets `dataset/`, `queries.parquet` and the report.
+        run: the run folder, which gets `dataset/`, `queries.parquet` and the report.
         devices: all of them encode.
-        dry_run: say what is still to be asked, and what it would cost, and ask nothing.
-        labels: keep the collection's own training pairs beside the generated ones.
-        masked: pair queries that are parts of a document with the document without them, as a document of its own.
-        examples: the number of queries shown in the report that are kept, and of those that each filter drops.
-        review: the file that `embfit review` made people export: their decisions override the filters.
+        dry_run: whether to print only the number and cost of the remaining requests.
+        labels: whether to keep the collection's own training pairs beside the generated ones.
+        masked: whether to pair a query that is a part of a document with a copy of the document without that part.
+        examples: the number of kept queries in the report, and of queries that each filter drops.
+        review: the file that reviewers export from the page of `embfit review`; it overrides the filters.
 
     Raises:
         UserError: the documents are too short, the server denies access, or no query is kept.
@@ -69,7 +69,7 @@ def generate(
     decisions = None if review is None else read_decisions(Path(review))
     with run.stage("load data"):
         collection = data.load(store)
-    encoder = cache(partial(model.load, *devices.all, store=store))  # some generators and filters need none
+    encoder = cache(partial(model.load, *devices.all, store=store))  # some generators and filters need no encoder
     journals = journals_of(store, run.dir)
     with run.stage("choose documents"):
         pool = generator.example_pool(collection)
@@ -130,7 +130,7 @@ def _estimated(found: Estimate, judge: str | None) -> str:
 
 
 def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
-    """Return what the task leaves besides the report, and how the data set is used."""
+    """Return the task's files besides the report, and how to use the data set."""
     folder = run.dir / "dataset"
     source = shlex.quote(f"data.queries_from={{train: {name}}}")
     return [

@@ -1,4 +1,4 @@
-"""The data of a fine-tuning for which a generator writes training queries: generate, filter, hold out, mask."""
+"""Prepares the data of a fine-tuning with generated queries: generate, filter, hold out, mask."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ Writer: TypeAlias = NoGenerator | Annotated[Generates, Having("generate")]
 """What may write queries for a training: a generator, or none."""
 
 TRAIN = "train"
-SHOWN = 10  # examples of what is kept, and of what each filter drops
+SHOWN = 10  # number of kept queries in the report, and of queries that each filter drops
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a fine-tuning trains on and is measured on.
+    """The training and evaluation data of a fine-tuning.
 
     Args:
-        collection: all documents, and queries by split; it is what is mined and measured.
-        sections: what the report says of the generation, by its key.
-        sentences: what is said of it below the result.
-        queries: the generated queries that train.
+        collection: all documents, and queries by split; used for mining and measuring.
+        sections: the report's sections about the generation, by key.
+        sentences: sentences about the generation, shown below the result.
+        queries: the generated training queries.
     """
 
     collection: Collection
@@ -55,9 +55,9 @@ class TrainingData:
     queries: Sequence[GeneratedQuery] = ()
 
     def mine(self, miner: Mines, encoder: Encoder, store: Store) -> TrainingSet:
-        """Return what a miner finds, with documents that lack the queries taken from them for positives.
+        """Return the mined training set; positives whose query was cut from the document are replaced by masked copies.
 
-        A teacher scores the positives as training reads them.
+        A teacher scores the masked positives.
         """
         mined = miner.mine(self.collection, encoder, store)
         masked = mask_positives(mined, self.queries, masked_texts(self.queries))
@@ -68,19 +68,19 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Generation:
-    """What writes queries for a fine-tuning, and what becomes of them.
+    """Generates queries for a fine-tuning and adds them to its data.
 
     Args:
         generator: writes the training queries.
-        evaluation: writes those of the synthetic splits; `NoGenerator` leaves them to `generator`.
+        evaluation: writes the queries of synthetic splits; `NoGenerator` leaves them to `generator`.
         evaluator: names the splits.
         encoder: loads the base model.
         store: keeps requests, answers and embeddings.
-        run: gets `queries.parquet`.
-        labels: keep the collection's own training pairs beside the generated ones.
+        run: the run folder, which gets `queries.parquet`.
+        labels: whether to keep the collection's own training pairs beside the generated ones.
         held_out: the share of the documents that each synthetic split gets.
-        device: what a cross-encoder among the filters computes on.
-        decisions: what people decided about generated queries, in the filters' place; None where they have not.
+        device: the device of a cross-encoder among the filters.
+        decisions: reviewers' decisions about generated queries, which override the filters; None without a review.
     """
 
     generator: Writer
@@ -95,11 +95,11 @@ class Generation:
     decisions: Decisions | None = None
 
     def apply(self, collection: Collection) -> TrainingData:
-        """Return the data of the training; the collection as it is where there is no generator.
+        """Return the data of the training; without a generator, the unchanged collection.
 
         Raises:
-            ConfigError: queries are to be written for evaluation alone, or decisions are given and no query is written.
-            UserError: the reported split is not there, no query is kept, or the generator cannot work.
+            ConfigError: only evaluation queries are to be written, or there are decisions but no generator.
+            UserError: the reported split does not exist, no query is kept, or the generator fails.
         """
         if isinstance(self.generator, NoGenerator):
             if not isinstance(self.evaluation, NoGenerator):
@@ -158,7 +158,7 @@ class Generation:
             "queries_left_out_of_training": dropped,
             "synthetic_splits": synthetic,
         }
-        for one in written[1:]:  # what `generator@evaluation` wrote
+        for one in written[1:]:  # queries of `generator@evaluation`
             section["evaluation"] = describe_generation(one.generator, one.made, one.marks, SHOWN)
         return TrainingData(extended, {"generation": section}, list(self._said(synthetic)), generated[TRAIN])
 
@@ -168,7 +168,7 @@ class Generation:
     def _apart_from(
         self, collection: Collection, own: Mapping[str, Qrels], rows: AbstractSet[int]
     ) -> tuple[dict[str, Qrels], int]:
-        """Return the own judgements, where those of train have no document that is held out, and what train lost."""
+        """Return the own judgements without training pairs of held-out documents, and how many were dropped."""
         kept = dict(own)
         if TRAIN not in own or not rows:
             return kept, 0
@@ -181,17 +181,17 @@ class Generation:
         return {split: grades for split, grades in kept.items() if grades}, dropped
 
     def _hidden(self, collection: Collection) -> Collection:
-        """Return a collection whose dev split, where it was held out from labels that are hidden, is hidden, too."""
+        """Return a collection without the dev split, if that was held out from labels that are hidden."""
         dev = self.evaluator.dev_split
         if self.labels or dev not in _held_out_from_train(collection):
             return collection
         return replace(collection, qrels={split: grades for split, grades in collection.qrels.items() if split != dev})
 
     def _lacking(self, collection: Collection, own: Mapping[str, Qrels]) -> list[str]:
-        """Return the splits that have no queries of the collection's own: the reported one and dev.
+        """Return which of the reported split and dev have no queries of the collection's own.
 
         Raises:
-            UserError: a split was named, and the collection has others.
+            UserError: a split was named explicitly, and the collection has only others.
         """
         split = self.evaluator.split
         if split not in own and split != Retrieval.split:
@@ -207,10 +207,10 @@ class Generation:
         documents: Sequence[SourceDocument],
         apart: Mapping[int, str],
     ) -> tuple[list[WrittenQueries], dict[str, Any]]:
-        """Have queries written, those about documents that are held out perhaps by another generator.
+        """Generate queries, those about held-out documents by the evaluation generator if there is one.
 
         Returns:
-            The queries of each generator with their marks, and what is to be said of people's decisions.
+            The queries of each generator with their marks, and sentences about the reviewers' decisions.
         """
         parts: list[tuple[Generates, Sequence[SourceDocument], str]] = [(generator, documents, QUERIES)]
         if not isinstance(self.evaluation, NoGenerator):
@@ -233,7 +233,7 @@ class Generation:
     def _writers(
         self, trained: str, collection: Collection, own: Mapping[str, Qrels], held_out: Mapping[str, set[int]]
     ) -> dict[str, str]:
-        """Return who wrote the queries of each split that has generated ones; `trained` wrote those of train."""
+        """Return the writer of each split's generated queries; `trained` names the one of train."""
         others = trained if isinstance(self.evaluation, NoGenerator) else self.evaluation.name
         if TRAIN in own:
             before = (collection.facts.get("queries_from") or {}).get(TRAIN, "the data's own")
@@ -255,7 +255,7 @@ def _held_out_from_train(collection: Collection) -> list[str]:
 
 
 def _told_apart(collection: Collection, own: Mapping[str, Qrels]) -> Collection:
-    """Return a collection whose splits held out from its own labels say who wrote them: train is another's now."""
+    """Return a collection whose held-out splits name their origin, because train now comes from a generator."""
     facts = dict(collection.facts)
     source = (facts.get("queries_from") or {}).get(TRAIN)
     kept = [split for split in _held_out_from_train(collection) if split in own]

@@ -1,4 +1,4 @@
-"""`task=index`: from documents and a model to a version of a bundle that can be served."""
+"""`task=index`: publishes documents and a model as a version of a bundle that can be served."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def index(
     The first version becomes champion, if it passes the gates; a later one becomes challenger, unless it is promoted.
 
     Args:
-        data: has the documents, and judgements to measure by, where there are any.
-        model: encodes them, and the queries later.
-        index: how they are searched.
-        bundle: the bundle, and what goes into a version.
-        evaluator: has the split that the version is measured on.
-        store: keeps what is encoded, so that an interrupted run can resume.
+        data: the documents, and judgements if there are any.
+        model: encodes the documents, and later the queries.
+        index: the kind of index.
+        bundle: the bundle, and the contents of a version.
+        evaluator: names the split on which the version is measured.
+        store: keeps the vectors, so that an interrupted run can resume.
         run: the folder of this run.
         devices: all of them encode.
-        promote: whether the version becomes champion where the gates let it pass.
+        promote: whether the version becomes champion if it passes the gates.
     """
     versions = bundle.versions
     with run.stage("load data"):

@@ -1,4 +1,4 @@
-"""`task=mine`: hard negatives as files that a person can read and any trainer can use, and how good they are."""
+"""`task=mine`: writes hard negatives to files, for people and for other trainers, and estimates their quality."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def mine(
     examples: Annotated[int, Field(ge=0)] = 20,
     format: ExportFormat = "records",
 ) -> Report:
-    """Mine negatives for the training split, write them with their texts, scores and ranks, and look at them.
+    """Mine negatives for the training split, write them with texts, scores and ranks, and report on them.
 
     Args:
-        data: has the training split.
-        model: mines, unless the miner has another one or none.
+        data: the collection with the training split.
+        model: the mining model, unless the miner names another or needs none.
         miner: mines.
-        store: keeps what was mined.
-        run: gets `negatives.jsonl`, `negatives.parquet` and the report.
+        store: keeps the mined negatives.
+        run: the run folder, which gets `negatives.jsonl`, `negatives.parquet` and the report.
         devices: all of them encode.
-        seed: draws the positives that are hidden.
-        hidden_share: which share of the positives of each query with several is hidden from a second mining, to see how
-            many of them it takes for negatives; None leaves that out.
-        examples: how many examples the report shows: those whose negatives come closest to a positive.
+        seed: draws the hidden positives.
+        hidden_share: the share of positives (of queries with several) that is hidden from a second mining, to see how
+            many of them it mines as negatives; None skips this.
+        examples: the number of examples in the report: those whose negatives score closest to a positive.
         format: the format of the files: `records` has texts, scores, ranks and sources; the others are for other
             trainers.
     """
@@ -82,7 +82,7 @@ def _false_negatives(
     log.info("hiding positives and mining again, to estimate how many negatives are relevant")
     try:
         found = estimate(lambda changed: miner.mine(changed, encoder, store), collection, share, seed)
-    except UserError as error:  # a run file may rank none of these queries; what was mined is reported all the same
+    except UserError as error:  # a run file may rank none of these queries; the mined negatives are still reported
         log.warning("false negatives are not estimated: %s", error)
         return {}
     if found.hidden:

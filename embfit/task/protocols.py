@@ -1,4 +1,4 @@
-"""What tasks ask of the parts that a configuration chooses."""
+"""The interfaces that tasks need of configured parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`task=quantize`: a model whose products with weights are computed in 8 bits, held to the one in fp32."""
+"""`task=quantize`: quantises a model to static int8 and compares it with the model in fp32."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from embfit.task.reporting import REPORT, close
 from embfit.tokens import Tokens, concatenate
 from embfit.vectors import Vectors, unit_length
 
-HELD_OUT = 500  # documents that vectors are compared on, at most
-FIRST = 10  # documents of a query that count, at most
-SHARE = 10  # one in so many of the documents, at most: of ten documents all are among the first ten
+HELD_OUT = 500  # the most documents whose vectors are compared
+FIRST = 10  # the most top documents of a query that are compared
+SHARE = 10  # the top documents are at most this fraction of all: of ten documents, all are in the top ten
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far int8's vectors are fp32's, on documents that were not calibrated on.
+    """The agreement of int8 with fp32, on documents outside the calibration.
 
     Args:
-        documents: how many there are.
-        queries: how many were asked about them.
-        first: how many of a query's documents count.
-        cosine: of a vector with fp32's, the mean.
-        lowest_cosine: the least of them.
-        overlap: share of a query's first documents that is the same, the mean.
+        documents: the number of documents.
+        queries: the number of queries.
+        first: the number of top documents of each query that are compared.
+        cosine: the mean cosine between the vectors of int8 and fp32.
+        lowest_cosine: the lowest such cosine.
+        overlap: the mean share of a query's top documents that both have.
     """
 
     documents: int
@@ -59,7 +59,7 @@ class Agreement:
 
     @property
     def sentence(self) -> str:
-        """What is printed of it."""
+        """A sentence for the log."""
         return (
             f"of {self.documents:,} documents left out of the calibration: cosine {self.cosine:.4f} with fp32's "
             f"vectors (lowest {self.lowest_cosine:.4f}), and {self.overlap:.1%} of the first {self.first} of "
@@ -81,25 +81,25 @@ def quantize(
 ) -> Report:
     """Quantise a model to static int8 on a collection's texts, and keep it if it is as good as in fp32.
 
-    It is calibrated on documents and training queries. Where the evaluator's split is judged, `tolerance` decides,
+    It is calibrated on documents and training queries. If the evaluator's split has judgements, `tolerance` decides,
     else `overlap`. A model that passes is in `model/` of the run folder, for `model.backend=onnx model.precision=int8`.
 
     Args:
-        data: has the texts, and judgements, where there are any.
-        model: is quantised.
-        evaluator: measures both.
+        data: the texts, and judgements if there are any.
+        model: the model to quantise.
+        evaluator: measures both models.
         store: keeps graphs and vectors.
-        run: gets the model and the report.
+        run: the run folder, which gets the model and the report.
         seed: draws the texts.
-        texts: documents that it is calibrated on, and as many training queries, at most.
-        tolerance: by how much the first metric may be lower than in fp32: the lower end of the paired 95 % interval of
-            the difference is held to it.
-        overlap: least share of queries' first documents that is the same as in fp32, where nothing is judged. Ten of
-            a query's documents count, fewer where less than a hundred are left out of the calibration.
+        texts: the number of documents for the calibration, and the largest number of training queries.
+        tolerance: how much lower than in fp32 the first metric may be. The lower end of the paired 95 % interval of
+            the difference must be within it.
+        overlap: without judgements, the lowest accepted share of equal top documents. The top ten of each
+            query are compared, or fewer if fewer than a hundred documents are outside the calibration.
 
     Raises:
         ConfigError: onnxruntime is not installed, or there are too few documents.
-        UserError: the model cannot be quantised, or is not as good.
+        UserError: the model cannot be quantised, or its quality is too low.
     """
     with run.stage("load data"):
         collection = data.load(store)
@@ -158,7 +158,7 @@ def quantize(
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """Texts that vectors are compared on."""
+    """The texts on which the two models are compared."""
 
     documents: Sequence[str]
     queries: Sequence[str]
@@ -169,7 +169,7 @@ class _HeldOut:
 
 
 def _calibration(encoder: Encoder, collection: Collection, documents: np.ndarray, seed: int) -> Tokens:
-    """Return the tokens of documents, and of as many queries that train, where there are so many."""
+    """Return the tokens of documents, and of as many training queries if there are so many."""
     trains = sorted(collection.query_rows[query] for query in answerable(collection.qrels.get("train", {})))
     queries = np.random.default_rng(seed).permutation(trains)[: len(documents)].astype(int).tolist()
     parts = [encoder.tokenize(collection.document_texts(documents.tolist()), "document")]
@@ -193,7 +193,7 @@ def _compare(
 def _gate(
     comparisons: Sequence[Comparison], agreement: Agreement, tolerance: float, overlap: float
 ) -> tuple[bool, str]:
-    """Say whether int8 is as good as fp32, and what was found, beside the limit."""
+    """Return whether int8 is as good as fp32, and a sentence with the values and the limit."""
     if not comparisons:
         said = f"{agreement.overlap:.4f} of the first {agreement.first} of {agreement.documents} documents are fp32's"
         said += f", limit task.overlap={overlap:g}"

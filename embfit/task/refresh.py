@@ -1,4 +1,4 @@
-"""`task=refresh`: a bundle kept up with its data: what changed, training, a version, gates, promotion."""
+"""`task=refresh`: updates a bundle to its data: find changes, train, make a version, check the gates, promote."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Attempt:
         model: `trained` where its model was trained in this refresh; `kept` where it is the champion's or, in a first
             version, the configured one.
         published: the version, and what was measured of it.
-        promotion: what the gates said.
+        promotion: the results of the gates.
     """
 
     model: Made
@@ -69,7 +69,7 @@ class Attempt:
 
     @property
     def sentences(self) -> list[str]:
-        """The lines that are printed of it."""
+        """The lines to print about this attempt."""
         now = "champion" if self.promotion.promoted else "not promoted: a gate did not let it pass"
         return [*(result.line for result in self.promotion.results), f"{self.manifest.label} is {now}"]
 
@@ -101,32 +101,32 @@ def refresh(
     dry_run: bool = False,
     review: str | None = None,
 ) -> Report | None:
-    """Bring a bundle up to its data: train where pairs are new, make a version, promote it if the gates let it pass.
+    """Update a bundle to its data: train if pairs are new, make a version, and promote it if it passes the gates.
 
     Training starts from the champion's weights, and champion and challenger are compared on the same queries and
-    today's documents. Where nothing changed since the champion, nothing is done.
+    today's documents. If nothing has changed since the champion, nothing is done.
 
     Args:
-        data: has the documents, and pairs to train on where there are any.
-        model: is the model of the first version; for later ones, how it is trained and computed.
-        generator: writes training queries about the documents; what was answered for a document is not asked again.
-        evaluation: writes queries of a dev or test split that the data lack.
+        data: the documents, and training pairs if there are any.
+        model: the model of the first version; for later versions, only its training and compute settings apply.
+        generator: writes training queries about the documents; it reuses the answers for unchanged documents.
+        evaluation: writes the queries of a missing dev or test split.
         miner: finds negatives.
-        teacher: is trained before the model, which then learns from its scores; or none.
-        loss: of the training.
-        training: how it is done.
+        teacher: is trained first, and the model learns from its scores; or none.
+        loss: the loss of the training.
+        training: the settings of the training.
         trainer: Lightning's Trainer.
         devices: all of them encode.
-        index: how documents are searched.
+        index: the kind of index.
         bundle: the bundle, and its gates.
-        evaluator: measures.
+        evaluator: measures the models.
         store: keeps the results of stages.
-        run: gets the model, the report and `verdict.json`.
-        train: `auto` trains where there are pairs, or with a generator documents, that the champion's model was not
-            trained on, `always` where there are any, `never` renews the documents alone.
-        fallback: whether today's documents are published with the champion's model where the new one is refused.
-        dry_run: say what would be done, with the seconds that it took the last time, and do nothing.
-        review: the file that `embfit review` made people export: their decisions override the generator's filters.
+        run: the run folder, which gets the model, the report and `verdict.json`.
+        train: `auto` trains if there are pairs (or, with a generator, documents) that the champion's model was not
+            trained on, `always` if there are any, `never` only updates the documents.
+        fallback: whether to publish today's documents with the champion's model if the new model is refused.
+        dry_run: whether to print only the planned stages, with their seconds of the last time.
+        review: the file that reviewers export from the page of `embfit review`; it overrides the generator's filters.
 
     Raises:
         ConfigError: `model` is of another kind than the champion's model.
@@ -175,11 +175,11 @@ class Renewal:
     """Makes the versions of one refresh.
 
     Args:
-        plan: what is to be done.
+        plan: the plan of the refresh.
         collection: today's data.
-        index: how documents are searched.
+        index: the kind of index.
         bundle: the bundle, and its gates.
-        evaluator: measures.
+        evaluator: measures the models.
         store: keeps the results of stages.
         run: the folder of the run.
         devices: all of them encode.
@@ -195,10 +195,10 @@ class Renewal:
     devices: Devices
 
     def trained_further(self, model: EncoderChoice) -> EncoderChoice:
-        """Return the champion's model, to be trained and computed as the configured one; that one without a champion.
+        """Return the champion's model with the configured settings; without a champion, the configured model.
 
         Raises:
-            ConfigError: they are of different kinds.
+            ConfigError: the two models are of different kinds.
         """
         champion = self.plan.champion
         if champion is None:
@@ -212,18 +212,18 @@ class Renewal:
         return found.trained_like(model)
 
     def trained_on(self, report: Report) -> TrainedOn:
-        """Return what a training of this refresh tells about its queries."""
+        """Return the record of this refresh's training about its queries."""
         champion = self.plan.champion
         number = None if champion is None else champion.version
         return TrainedOn.of(report, self.run.dir, self.collection, number, self.plan.seen)
 
     def attempt(self, made: Made, choice: EncoderChoice, trained: TrainedOn | None = None) -> Attempt:
-        """Make a version, and let it be champion if the gates let it pass.
+        """Make a version, and promote it if it passes the gates.
 
         Args:
-            made: where its model is from.
+            made: the origin of its model.
             choice: its model.
-            trained: what the training in this refresh tells, be it of this model or of one that was refused.
+            trained: the record of this refresh's training, of this model or of one that was refused.
         """
         champion, versions = self.plan.champion, self.bundle.versions
         context = self.evaluator.context(self.collection, self.store, choice, self.devices.all)
@@ -251,7 +251,7 @@ def _trained_dims(encoder: Encoder) -> Sequence[int]:
 
 
 def _close(report: Report | None, attempts: Sequence[Attempt], renewal: Renewal) -> Report | None:
-    """Write the verdict, print it, and refuse where no version was promoted."""
+    """Write and print the verdict; raise an error if no version was promoted."""
     plan, run = renewal.plan, renewal.run
     verdict = _verdict(attempts, renewal)
     write_text(run.dir / VERDICT, json.dumps(verdict, indent=2, ensure_ascii=False) + "\n")
@@ -289,7 +289,7 @@ def _report(attempt: Attempt, renewal: Renewal) -> Report:
 
 
 def _verdict(attempts: Sequence[Attempt], renewal: Renewal) -> dict[str, Any]:
-    """Return what schedulers read."""
+    """Return the content of `verdict.json`, for schedulers."""
     plan = renewal.plan
     promoted = [one for one in attempts if one.promotion.promoted]
     decision: Decision = "promoted" if promoted else "refused" if attempts else "unchanged"

@@ -1,4 +1,4 @@
-"""What a refresh has to do: what changed since the champion, whether that asks for training, and how long it took."""
+"""Plans a refresh: what changed since the champion, whether training is needed, and how long it took the last time."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ INDEXING = ("index words", "make version")
 
 @dataclass(frozen=True)
 class RefreshPlan:
-    """What a refresh has to do.
+    """The plan of a refresh.
 
     Args:
         name: the bundle's name.
-        champion: the manifest of the version that is champion now; None where there is none.
-        documents: how many there are today.
-        changes: how they differ from the champion's.
-        pairs: identifies today's training pairs; empty where there are none.
+        champion: the manifest of the current champion; None if there is none.
+        documents: the number of documents today.
+        changes: the changes since the champion's documents.
+        pairs: identifies today's training pairs; empty if there are none.
         seen: ids of today's documents that the champion's model was trained on, in this text or in an earlier one.
         trains: whether a model is trained.
         generates: whether a generator writes pairs about the documents.
-        seconds: that the stages took in the run that made the champion, as far as that is known.
+        seconds: the stages' seconds in the run that made the champion, as far as known.
     """
 
     name: str
@@ -55,7 +55,7 @@ class RefreshPlan:
 
     @property
     def outdated(self) -> bool:
-        """Whether there is a champion, whose documents are not today's."""
+        """Whether there is a champion with other documents than today's."""
         return self.champion is not None and bool(self.changes)
 
     @contextmanager
@@ -71,7 +71,7 @@ class RefreshPlan:
             lease.release()
 
     def lines(self) -> Iterator[str]:
-        """Yield what is told before anything is done."""
+        """Yield the lines to print before the work begins."""
         changes = self.changes
         since = "" if self.champion is None else f" since {self.champion.label}"
         found = [
@@ -112,10 +112,10 @@ def plan_refresh(versions: BundleVersions, collection: Collection, train: Train,
     """Compare a collection with a bundle's champion.
 
     Args:
-        versions: of the bundle.
+        versions: the versions of the bundle.
         collection: today's data.
         train: when to train.
-        generates: whether training queries are written about the documents, so that other documents are other pairs.
+        generates: whether training queries are generated, so that changed documents mean changed pairs.
 
     Raises:
         UserError: the champion's documents cannot be read.
@@ -148,7 +148,7 @@ def plan_refresh(versions: BundleVersions, collection: Collection, train: Train,
 
 
 def _seconds(run: Path) -> Mapping[str, float]:
-    """Return what the stages of a run took; nothing where its folder is gone."""
+    """Return the seconds of a run's stages; empty if its folder is gone."""
     try:
         found: Any = json.loads((run / "report.json").read_text(encoding="utf-8"))
         verdict = run / "verdict.json"

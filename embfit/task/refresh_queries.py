@@ -1,4 +1,4 @@
-"""What a refresh compares champion and new model on: the queries of the training's report that are fair to both."""
+"""Chooses the queries of a training report on which champion and new model can be compared fairly."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from embfit.evaluator.metrics import answerable
 from embfit.records import Collection, Report
 from embfit.text_digests import normalise
 
-WRITTEN = "queries*.parquet"  # in a run folder: every query that was generated, and its document
+WRITTEN = "queries*.parquet"  # in a run folder: all generated queries with their documents
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a training of a refresh tells about its queries.
+    """The record of a refresh's training about its queries.
 
     Args:
-        documents: ids of the documents that trained, or that chose the weights.
-        compared: what champion and new model reached; None where the gates' metric was not measured.
+        documents: ids of the documents that were used for training or for choosing the weights.
+        compared: the results of champion and new model; None if the gates' metric was not measured.
     """
 
     documents: frozenset[str]
@@ -32,14 +32,14 @@ class TrainedOn:
     def of(
         cls, report: Report, run: Path, collection: Collection, champion: int | None, seen: AbstractSet[str]
     ) -> TrainedOn:
-        """Read it from a training's report and its folder.
+        """Read the record from a training's report and its folder.
 
         Args:
-            report: has the results of the model before (`base`) and of the new one (`tuned`).
-            run: the folder, which has the generated queries.
-            collection: the data, without those.
-            champion: the number of the version whose model is the one before; None where it is of none.
-            seen: ids of documents that the model before was trained on.
+            report: the results of the model before training (`base`) and after it (`tuned`).
+            run: the run folder, which holds the generated queries.
+            collection: the data without the generated queries.
+            champion: the number of the version whose model was trained further; None if there is no version.
+            seen: ids of the documents that the earlier model was trained on.
         """
         written: dict[str, set[str]] = defaultdict(set)  # a query's text → the documents that it was written about
         texts: dict[str, str] = {}
@@ -67,7 +67,7 @@ class TrainedOn:
 
 
 def _generated(run: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the id, the text and the document of each generated query of a run that was kept."""
+    """Yield the id, the text and the document of each kept query of a run."""
     import pyarrow.parquet as pq
 
     for path in sorted(run.glob(WRITTEN)):

@@ -1,4 +1,4 @@
-"""The end of a task that reports: files, the table in the terminal, and where things are."""
+"""Ends a task that reports: writes the files, prints the table and the places of the results."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REPORT = ("report.json", HEADLINE, "report.html", "rankings")
 
 @dataclass(frozen=True)
 class Usage:
-    """How a trained model is used.
+    """How to use a trained model.
 
     Args:
-        words: overrides as they are typed.
-        key: the key that names the model's folder.
-        about: the groups of the run whose overrides these need as well, to be about the same things.
+        words: the overrides of the command that uses it.
+        key: the key for the model's folder.
+        about: the groups of the run whose overrides this command needs as well.
     """
 
     words: str
@@ -42,16 +42,16 @@ def close(
     card: Callable[[Report, RunFolder], None] | None = None,
     sentences: Sequence[str] = (),
 ) -> Report:
-    """Write a report, print it, and say where things are.
+    """Write a report, print it, and print the places of the results.
 
     Args:
-        report: what the task found out.
+        report: the task's findings.
         run: the folder of the run.
-        collection: what the report is about.
-        made: name and place of what the task made besides the report.
-        usage: how the model that the task trained is used.
+        collection: the collection that the report is about.
+        made: names and places of the task's other results.
+        usage: how to use the model that the task trained.
         card: writes the model's card.
-        sentences: what is said between the table and the places.
+        sentences: sentences between the table and the places.
 
     Returns:
         The report.
@@ -80,7 +80,7 @@ def _places(report: Report, run: RunFolder, usage: Usage | None) -> Iterator[tup
         yield "model", str(model)
     yield "report", str(run.dir / "report.html")
     yield "numbers", str(run.dir / "report.json")
-    if usage is not None and report.training.get("kept_step") != 0:  # else it is the base, unchanged
+    if usage is not None and report.training.get("kept_step") != 0:  # otherwise it is the unchanged base model
         decision = decide(report)
         same = [word for word in run.overrides if re.split(r"[.=@]", word.lstrip("+~"))[0] in usage.about]
         typed = map(shlex.quote, [override(usage.key, str(model)), *same])

@@ -1,4 +1,4 @@
-"""`task=search`: what base and tuned answer to one query, side by side."""
+"""`task=search`: shows the top documents of the base and the tuned model for one query, side by side."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from embfit.task.protocols import Data
 
 log = logging.getLogger(__name__)
 
-SHOWN = 160  # characters of a document
-LEAST = 0.01  # part of a score below which a word is not told
+SHOWN = 160  # characters of a document that are shown
+LEAST = 0.01  # the smallest share of a score for which a word is shown
 
 
 @task(free_text=("query",), spreads=True)
@@ -49,16 +49,16 @@ def search(
         data: the collection searched.
         model: the base model.
         store: keeps embeddings, so that the second search is quick.
-        run: records what was asked.
+        run: the run folder, which records the search.
         devices: all of them encode.
-        query: what to look for.
-        tuned: a model folder; by default the newest encoder under `runs` that a finished fine-tuning on the same
-            documents left.
-        runs: where fine-tunings are.
-        documents: how many to show.
+        query: the query.
+        tuned: a model folder; by default the newest encoder under `runs` from a finished fine-tuning on the same
+            documents.
+        runs: the folder of fine-tunings.
+        documents: the number of documents to show.
 
     Raises:
-        ConfigError: there is no query.
+        ConfigError: the query is missing.
     """
     if not query:
         raise ConfigError('task=search needs a query: query="how do I ..."')
@@ -97,7 +97,7 @@ def _top(encoder: Encoder, collection: Collection, query: str, k: int, store: St
 def _matched(
     encoder: LateInteractionEncoder, collection: Collection, query: str, rows: Sequence[int], store: Store
 ) -> list[MatchedWords]:
-    """Return which words of documents match a query's."""
+    """Return the words of documents that match words of a query."""
     return match_words(
         query,
         list(collection.document_texts(rows)),
@@ -142,7 +142,7 @@ def _cells(
 
 
 def _words(matched: MatchedWords) -> str:
-    """Say which words matched: `fever → temperature 31 % · own tokens 22 %`."""
+    """Format the matched words: `fever → temperature 31 % · own tokens 22 %`."""
     told = [
         f"{match.word} {share:.0%}"
         if match.found == match.word

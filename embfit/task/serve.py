@@ -19,14 +19,14 @@ PACKAGES = ("fastapi", "orjson", "prometheus_client", "starlette", "uvicorn")
 
 @task(outputs=("worker-*.txt",), restarts=True)
 def serve(bundle: BundleSettings, server: ServerSettings, store: Store, run: RunFolder, devices: Devices) -> None:
-    """Answer over HTTP what the champion of a bundle finds, until the process is told to stop (SIGTERM or Ctrl-C).
+    """Serve the champion of a bundle over HTTP until SIGTERM or Ctrl-C.
 
     Args:
-        bundle: which bundle, and where it is.
-        server: the address, and limits.
-        store: keeps what models are converted to.
-        run: records what was asked, and the log.
-        devices: the first of them computes; several workers have them in turn.
+        bundle: the bundle's name and folder.
+        server: the address and the limits.
+        store: keeps converted models.
+        run: the run folder, which records the configuration and the log.
+        devices: the first one computes; several workers are assigned to them in turn.
 
     Raises:
         ConfigError: FastAPI is not installed, the address is taken, or the key is not set.

@@ -1,4 +1,4 @@
-"""Training as a stage that a resumed run does not do twice."""
+"""Trains a model once, even if the run is interrupted after the training and resumed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def train_once(
     """Train and save a model, unless an interrupted run had done so already.
 
     Args:
-        run: whose folder keeps the record.
-        fit: trains, keeping checkpoints in the folder it is given.
-        save: writes what was trained.
-        name: tells several trainings of one run apart.
+        run: the run, whose folder keeps the record.
+        fit: trains the model, with checkpoints in the given folder.
+        save: saves the model.
+        name: distinguishes several trainings of one run.
 
     Returns:
-        The facts of the training, and whether it was done before: then the model is on disk alone.
+        The record of the training, and whether it was done earlier: then only the disk has the model.
     """
     record = run.dir / ("training.json" if name is None else f"training-{name}.json")
     if run.resuming and record.is_file():
@@ -45,5 +45,5 @@ def train_once(
     facts = asdict(fit(own))
     save()
     write_text(record, json.dumps(facts, indent=2) + "\n")
-    shutil.rmtree(checkpoints)  # the kept weights are the model's now
+    shutil.rmtree(checkpoints)  # the model has the kept weights now
     return facts, False

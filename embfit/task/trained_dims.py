@@ -1,4 +1,4 @@
-"""The dimensions that a model's vectors may be cut to: those that its training had in its loss."""
+"""The dimensions to which a model's vectors may be cut: those of its Matryoshka training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from embfit.run.record import read_record
 
 
 def trained_dims(folder: Path, width: int, single: bool = True) -> list[int]:
-    """Return the dimensions, ascending, that a fine-tuning trained a model for; none where it is no run's model.
+    """Return the dimensions, ascending, that a fine-tuning trained a model for; empty if the model is not from a run.
 
     Args:
-        folder: of the model; that of its run is the one above.
-        width: dimensions of the model's whole vectors.
+        folder: the model's folder, inside its run's folder.
+        width: the number of dimensions of the full vectors.
         single: whether each text has one vector.
     """
     try:
