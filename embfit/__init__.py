@@ -23,11 +23,11 @@ def load(path: str | Path, device: str = "auto", reranker: str | Path | None = N
     Args:
         path: a bundle's folder (`bundles/docs` for its champion, `bundles/docs@3` for a version), a model's folder, or
             a model's name on the Hub. A model may be an encoder or a cross-encoder.
-        device: what it computes on; `auto` is a GPU where there is one.
+        device: the device to compute on; `auto` is a GPU if there is one.
         reranker: a cross-encoder (a folder, or a name on the Hub), for `rerank`.
 
     Raises:
-        UserError: there is no such model or bundle, or it cannot be read.
+        UserError: the model or bundle does not exist or cannot be read.
     """
     from embfit.bundle.retriever import open_retriever  # PyTorch takes seconds to import
 

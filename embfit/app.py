@@ -1,4 +1,4 @@
-"""Compose → check → run one task; every error that a user can cause is one short message and an exit code."""
+"""Compose, check and run one task; an error that a user can cause becomes a short message and an exit code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
                 line = parse(arguments)
                 on_first_rank(lambda: _command(line))
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader (`| head`) has seen enough
+    except BrokenPipeError:  # the reader (`| head`) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except BaseException as error:
@@ -72,7 +72,7 @@ def _command(line: CommandLine) -> None:
             compose(loader, line.overrides)
             hydra.show_info(line.about, CONFIG, line.overrides)
         elif line.action == "multirun" or (config := _composed_run(hydra, loader, line.overrides)) is None:
-            from embfit.sweep.multirun import sweep  # PyTorch and what else sweeps need take seconds to import
+            from embfit.sweep.multirun import sweep  # PyTorch and the other imports of sweeps take seconds
 
             sweep(loader, line.overrides)
         else:

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, with the mode that the umask gives."""
+"""Atomic writes of files and folders, with the mode that the umask gives."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PRIVATE = 0o600  # the mode of files that safetensors makes, whatever the umask
 
 @dataclass(frozen=True)
 class FileFacts:
-    """The size and the digest of a file, by which a later reader knows that it is still the same file.
+    """The size and the digest of a file, by which a later reader recognises it.
 
     Args:
-        bytes: its size.
-        sha256: the digest of its content.
+        bytes: the file's size.
+        sha256: the digest of the file's content.
     """
 
     bytes: int
@@ -38,24 +38,24 @@ class FileFacts:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give an empty file that takes the place of `path` when the block ends well.
+    """Yield the path of an empty file that replaces `path` if the block ends without an exception.
 
-    A reader, or a crash, finds the old content or the new one and never a part.
+    Readers, also after a crash, find the old content or the new one, never a part.
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
-    temporary.touch(exist_ok=False)  # readable by those whom the umask lets read; mkstemp's files are private
+    temporary.touch(exist_ok=False)  # the umask's mode; files of mkstemp are private
     mode = temporary.stat().st_mode
     try:
         with naming(path):
             yield temporary
-        temporary.chmod(mode)  # safetensors makes a file of its own, which is private
+        temporary.chmod(mode)  # safetensors makes a private file of its own
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
@@ -65,9 +65,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of `folder` when the block ends well.
+    """Yield an empty folder that replaces `folder` if the block ends without an exception.
 
-    What was there is removed when the new one is in its place, and is back there if that fails.
+    The old folder is removed after the new one is in place, and is restored if that fails.
     """
     unfinished, old = (folder.with_name(f".{folder.name}-{state}") for state in ("unfinished", "old"))
     _put_back(old, folder)  # a process was killed between the two renames
@@ -88,7 +88,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file or folder in what the block raises when the disk is full: few libraries name it."""
+    """Add the name of a file or folder to the block's error if the disk is full: few libraries name it."""
     try:
         yield
     except Exception as error:
@@ -98,7 +98,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _put_back(old: Path, folder: Path) -> None:
-    """Move a folder that was moved aside back to its place, or remove it where another one is there."""
+    """Move a folder that was moved aside back to its place, or remove it if another folder is there."""
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
     elif old.exists():
@@ -106,7 +106,7 @@ def _put_back(old: Path, folder: Path) -> None:
 
 
 def complete(folder: Path) -> None:
-    """Write a folder's files to the disk (fsync), with the umask's mode: those of safetensors are private."""
+    """Sync a folder's files to the disk, and give them the umask's mode, since files of safetensors are private."""
     probe = folder / f".mode-{secrets.token_hex(6)}"
     probe.touch(exist_ok=False)
     mode = probe.stat().st_mode
@@ -119,7 +119,7 @@ def complete(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Write a file's content, or a folder's entries, to the disk (fsync)."""
+    """Sync a file's content, or a folder's entries, to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -10,7 +10,7 @@ from embfit.http_requests import is_address
 
 
 def read_key(variable: str | None, setting: str) -> str | None:
-    """Return the key, password or token that an environment variable holds; None where no variable is named.
+    """Return the key, password or token in an environment variable; None if no variable is named.
 
     Args:
         variable: the name of the variable.
@@ -36,13 +36,13 @@ def check_address(url: str, setting: str, example: str) -> str:
         example: an example of an address, for the message.
 
     Raises:
-        ConfigError: it is no address, or it holds a secret, which the run's records would show.
+        ConfigError: the text is not an address, or holds a secret, which the run's records would show.
     """
     if not is_address(url):
         raise ConfigError(f"{setting} is not the address of a server, such as {example}")
     if re.search(r"//[^/]*@|[?#]", url):
         raise ConfigError(
-            f"{setting} holds a name, a key or a query; give the address alone, and the key in the environment "
+            f"{setting} holds a name, a key or a query; give only the address, and the key in the environment "
             f"variable that {setting.rpartition('.')[0]}.key_variable names"
         )
     return url.rstrip("/")

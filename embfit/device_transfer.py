@@ -1,4 +1,4 @@
-"""Tensors sent to a device behind what it computes already: nothing waits for it."""
+"""Copies tensors to a device asynchronously, behind the work that is queued there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device, without waiting for what the device does where the tensor is on the CPU.
+    """Return a tensor on a device; copying from the CPU does not wait for the device's queued work.
 
     A GPU copies from pinned memory while the host continues; from any other memory the host waits for it.
     """

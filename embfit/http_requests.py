@@ -19,8 +19,8 @@ from embfit.errors import UserError
 log = logging.getLogger(__name__)
 
 PAUSES = (1.0, 5.0)  # seconds before the second and the third try, if the server does not ask for a pause itself
-LONGEST_PAUSE = 120.0  # seconds; a server that asks for more is given up
-BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may give another one later
+LONGEST_PAUSE = 120.0  # seconds; a longer pause counts as a failure
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses after which another try may succeed
 
 
 class BusyError(UserError):
@@ -113,16 +113,16 @@ def _pause(error: BaseException, tries: int) -> float | None:
 
 
 def is_address(url: str) -> bool:
-    """Say whether a text is the address of a server."""
+    """Return whether a text is the address of a server."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in url
-    except ValueError:  # a port that is no number, a bracket that is not closed
+    except ValueError:  # an invalid port, or an unclosed bracket
         return False
 
 
 def pause_asked(retry_after: str) -> float | None:
-    """Return the seconds that a server asks to be left alone for, None where it does not say.
+    """Return the pause that a server asks for, in seconds; None if it asks for none.
 
     Args:
         retry_after: the header `Retry-After`: seconds, or a date.

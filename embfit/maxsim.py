@@ -1,9 +1,9 @@
-"""The inner half of MaxSim, with gradients that need no table of the inner products of all vectors.
+"""The inner maximum of MaxSim, with a backward pass that keeps only the argmax.
 
-A query vector's score of a document is the highest inner product with one of its vectors, so its gradient reaches that
-one alone: dS/dq = d_best and dS/dd_best = q. The forward pass keeps which one it was, 4 bytes for each query vector and
-document, where automatic differentiation keeps a number for each pair of vectors and multiplies them all again. Both
-passes go by blocks, so that memory does not grow with the batch.
+A query vector's score of a document is the highest inner product with one of its vectors, so the gradient reaches only
+that one: dS/dq = d_best and dS/dd_best = q. The forward pass keeps its index, 4 bytes for each query vector and
+document. Automatic differentiation would keep a number for each pair of vectors and multiply all of them again. Both
+passes work in blocks, so memory does not grow with the batch.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from torch.nn import functional
 from embfit.device_transfer import to_device
 
 LOWEST = float("-inf")  # the score of a document without any vector
-BLOCK = {"cpu": 2**20, "cuda": 2**26}  # inner products held at once: what a CPU's caches hold, and what fills a GPU
+BLOCK = {"cpu": 2**20, "cuda": 2**26}  # inner products in memory at once: as many as fit a CPU's caches, or fill a GPU
 ROWS = 2048  # query vectors multiplied at once
 
 
 def highest_products(queries: Tensor, documents: Tensor, starts: np.ndarray, block: int | None = None) -> Tensor:
     """Return each query vector's highest inner product with a vector of each document: [Vq, W], [Vd, W] → [Vq, D].
 
-    Of equal products the document's first vector counts. A document without vectors has -inf, and gives no gradient.
+    Of equal products, the document's first vector counts. A document without vectors gets -inf and no gradient.
 
     Args:
         queries: [Vq, W].
         documents: [Vd, W] vectors of D documents, one after another.
         starts: [D + 1] int64, where each document's vectors begin.
-        block: inner products held at once; None is `BLOCK`'s of the device. Results do not depend on it, but for the
+        block: inner products in memory at once; None is `BLOCK` of the device. Results do not depend on it, except the
             last bit of a product.
     """
     most = block or BLOCK.get(queries.device.type, BLOCK["cpu"])
@@ -68,7 +68,7 @@ class _HighestProducts(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        """Give each query vector the sum of its best ones, and those the sum of the query vectors, by the gradient."""
+        """Return the weighted sums of the best document vectors, and of the query vectors that chose each of them."""
         queries, documents, places = ctx.saved_tensors
         if not len(documents) or not places.numel():
             return torch.zeros_like(queries), torch.zeros_like(documents), None, None
@@ -87,13 +87,13 @@ class _HighestProducts(torch.autograd.Function):
 def _padded_blocks(starts: np.ndarray, lengths: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield documents of similar length, and the rows of their vectors as a table.
 
-    Documents without vectors are left out. A shorter document's row is filled with its first vector again, which
-    changes no maximum, and not which of equal products is the first.
+    Documents without vectors are left out. A shorter document's row is padded with its own first vector, which
+    changes neither a maximum nor the first of equal products.
 
     Args:
         starts: [D + 1] where each document's vectors begin.
         lengths: [D] how many there are.
-        most: entries of a table; a longer document has one of its own.
+        most: the most entries of a table; a longer document has its own table.
 
     Yields:
         The numbers of d documents [d], and their rows [d, longest].
@@ -101,7 +101,7 @@ def _padded_blocks(starts: np.ndarray, lengths: np.ndarray, most: int) -> Iterat
     order = np.argsort(lengths, kind="stable")
     order = order[np.searchsorted(lengths[order], 1) :]
     stop = len(order)
-    while stop:  # from the longest down
+    while stop:  # the longest first
         longest = int(lengths[order[stop - 1]])
         start = max(0, stop - max(1, most // longest))
         some = order[start:stop]
@@ -122,7 +122,7 @@ def _sums_by_place(rows: Tensor, places: Tensor, weights: Tensor, count: int) ->
     Returns:
         [count, W] sums; 0 where no row names a place.
     """
-    sorted_places, order = places.T.reshape(-1).sort(stable=True)  # by document first, as they nearly are
+    sorted_places, order = places.T.reshape(-1).sort(stable=True)  # sorted by document; they nearly are already
     offsets = torch.searchsorted(sorted_places, torch.arange(count, device=places.device, dtype=torch.int32))
     return functional.embedding_bag(
         order % len(rows),

@@ -1,8 +1,8 @@
 """Folders in object storage (`s3://`, `gs://`), whose files are copied to this machine and back.
 
-Nothing is read or written in place: work is done on files of this machine, and object storage is where they come from
-and where they are kept for others. Arrow, which embfit has anyway, speaks to S3 and Google's storage, behind the
-interface of fsspec, which speaks to others by packages of its own. Credentials, endpoints and regions are those of the
+Nothing is read or written in place: work is done on this machine's files, which are downloaded from object storage
+and uploaded for others. Arrow, which embfit needs anyway, reads S3 and Google's storage through the
+interface of fsspec, which supports others with further packages. Credentials, endpoints and regions are those of the
 clouds' own libraries (`AWS_PROFILE`, `AWS_ENDPOINT_URL`, `AWS_REGION`, `GOOGLE_APPLICATION_CREDENTIALS`).
 """
 
@@ -23,8 +23,8 @@ from embfit.progress import progress
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 LOGIN = re.compile(r"[^/@:]*:(?!\d+/)[^@]*@")  # `KEY:SECRET@`, whose secret may hold slashes; no `HOST:80/`
 ARROW = ("s3", "gs")  # schemes
-RETRY_SECONDS = 60  # of Google's storage; by default it looks for credentials for a quarter of an hour, silently
-VERSIONS = (  # what tells contents apart, by the names that fsspec's file systems give it
+RETRY_SECONDS = 60  # seconds for Google's storage, which otherwise looks for credentials for a quarter of an hour
+VERSIONS = (  # the names under which fsspec's file systems give an identifier of the content
     "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "generation",
     "mtime", "LastModified", "Last-Modified", "last_modified", "modified", "created",
 )  # fmt: skip
@@ -36,7 +36,7 @@ def is_remote(path: str) -> bool:
 
 
 def address_problem(address: str) -> str | None:
-    """Return why an address is refused, without the keys or options in it, which logs would show; None if it is not."""
+    """Return why an address is refused (without its keys or options, which logs would show), or None."""
     scheme, _, rest = address.partition("://")
     if LOGIN.match(rest):
         return (
@@ -56,8 +56,8 @@ class RemoteFile:
     """A file in object storage.
 
     Args:
-        bytes: its size.
-        version: tells its content from others under the same name; empty where the storage gives none.
+        bytes: the file's size.
+        version: identifies the content among others of the same name; empty if the storage gives none.
     """
 
     bytes: int
@@ -69,7 +69,7 @@ class RemoteFolder:
     """A folder in object storage, or a single file.
 
     Args:
-        address: where it is: `s3://bucket/folder`.
+        address: the address: `s3://bucket/folder`.
 
     Raises:
         ConfigError: the address holds a password, or options, which would be written into logs and run folders.
@@ -93,7 +93,7 @@ class RemoteFolder:
     def files(self) -> dict[str, RemoteFile]:
         """Return all files in the folder by their paths in it, sorted; a single file has the path `""`.
 
-        Where there is no such folder there are none.
+        A folder that does not exist has none.
 
         Raises:
             UserError: the storage cannot be reached or read.
@@ -107,14 +107,14 @@ class RemoteFolder:
                 return {}
             if entry["type"] == "file":
                 return {"": _file(entry)}
-            found = system.find(root, detail=True, on_error="raise")  # its default finds nothing where it may not look
+            found = system.find(root, detail=True, on_error="raise")  # its default hides missing permissions
             return {path.removeprefix(root).lstrip("/"): _file(found[path]) for path in sorted(found)}
 
     def download(self, names: Sequence[str], folder: Path, label: str | None = None) -> None:
-        """Copy files of the folder into one of this machine, under the same paths; a single file becomes `folder`.
+        """Copy the folder's files into a local folder, under the same paths; a single file becomes `folder` itself.
 
         Raises:
-            UserError: the storage cannot be reached or read, a name leads out of the folder, or a file came shorter
+            UserError: the storage cannot be reached or read, a name leads out of the folder, or a file arrived shorter
                 than it is.
         """
         if outside := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
@@ -133,7 +133,7 @@ class RemoteFolder:
                 advance()
 
     def upload(self, names: Sequence[str], folder: Path, label: str | None = None) -> None:
-        """Copy files of this machine into the folder, in the order given: a file is there whole, or not at all.
+        """Copy local files into the folder, in the given order, each atomically.
 
         Raises:
             UserError: the storage cannot be reached or written.
@@ -145,7 +145,7 @@ class RemoteFolder:
                 advance()
 
     def read_text(self, name: str) -> str | None:
-        """Return the text of a file in the folder; None where there is none.
+        """Return the text of a file in the folder; None if the file does not exist.
 
         Raises:
             UserError: the storage cannot be reached or read.
@@ -159,7 +159,7 @@ class RemoteFolder:
                 return None
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file in the folder, whole or not at all.
+        """Write a file in the folder atomically.
 
         Raises:
             UserError: the storage cannot be reached or written.
@@ -169,7 +169,7 @@ class RemoteFolder:
             system.pipe_file(f"{root}/{name}", text.encode("utf-8"))
 
     def _open(self) -> tuple[Any, str]:
-        """Return fsspec's file system, and the address as that names it."""
+        """Return fsspec's file system, and the address in its form."""
         from fsspec.core import url_to_fs  # takes a tenth of a second to import
 
         scheme, _, path = self.address.partition("://")
@@ -181,7 +181,7 @@ class RemoteFolder:
 
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:
-        """Raise what the storage raises as a `UserError` of one line that names the address."""
+        """Convert the storage's exceptions to a `UserError` of one line that names the address."""
         try:
             yield
         except FileNotFoundError as error:
@@ -198,7 +198,7 @@ def _arrow_system(scheme: str, bucket: str) -> Any:
 
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if scheme == "s3" and (region or endpoint):  # else Arrow asks AWS for the bucket's region
+    if scheme == "s3" and (region or endpoint):  # otherwise Arrow asks AWS for the bucket's region
         system = fs.S3FileSystem(region=region, endpoint_override=endpoint)
     else:
         options = f"?retry_limit_seconds={RETRY_SECONDS}" if scheme == "gs" else ""
@@ -207,10 +207,10 @@ def _arrow_system(scheme: str, bucket: str) -> Any:
 
 
 def _file(entry: dict[str, Any]) -> RemoteFile:
-    """Return what fsspec says of a file.
+    """Return fsspec's record of a file.
 
     Raises:
-        ValueError: it gives no size.
+        ValueError: the record has no size.
     """
     version = next((str(entry[name]) for name in VERSIONS if entry.get(name)), "")
     if entry.get("size") is None:

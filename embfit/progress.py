@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
-LINE_SECONDS = 15.0  # between two plain lines
+LINE_SECONDS = 15.0  # seconds between two plain lines
 
 
 class Advance(Protocol):
@@ -34,7 +34,7 @@ def progress(
     Args:
         label: what is being done ("embedding documents"); None shows nothing.
         total: the amount of work.
-        unit: what is counted, in the plural ("texts").
+        unit: the unit of the work, in the plural ("texts").
         note: returns a text to show beside the rate; called each time that the progress is shown.
         completed: work that was finished earlier; it counts as done and does not change the rate.
     """

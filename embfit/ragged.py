@@ -1,7 +1,7 @@
 """Lists of different lengths in one flat array: lists of rows (`Ragged`), texts' tokens and texts' vectors.
 
-List i is `values[offsets[i]:offsets[i + 1]]`. The functions here are the only place where such lists are cut and taken;
-they work on NumPy arrays, memory-mapped or not, and on tensors, whose gradients flow.
+List i is `values[offsets[i]:offsets[i + 1]]`. Only the functions here slice and index such lists. They
+work on NumPy arrays, memory-mapped or not, and on tensors, with gradients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", np.ndarray, "Tensor")
 
-LONG = 16  # values of a list on average, from which copying list by list is faster than value by value
+LONG = 16  # mean length of lists from which copying list by list is faster than by index
 
 
 def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -35,20 +35,20 @@ def take_from(values: Array, offsets: np.ndarray, rows: np.ndarray) -> tuple[Arr
     """Return values and offsets of some lists, in the order given and as often as they are named."""
     found = offsets_of(lengths_of(offsets, rows))
     if isinstance(values, np.ndarray) and found[-1] >= LONG * len(rows) > 0:
-        plain = np.asarray(values)  # a slice of a memory map is made ten times as slowly
+        plain = np.asarray(values)  # slicing a memory map takes ten times as long
         ends = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
         return np.concatenate([plain[start:end] for start, end in ends]), found
     return gather(values, places_of(offsets, rows)), found
 
 
 def lengths_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the lengths of some lists; this reads the offsets of those lists alone."""
+    """Return the lengths of some lists; this reads only their offsets."""
     found: np.ndarray = offsets[rows + 1] - offsets[rows]
     return found
 
 
 def places_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return where the values of some lists are in the flat array, one list after the other ([values] int64)."""
+    """Return the indices of some lists' values in the flat array, one list after the other ([values] int64)."""
     counts = lengths_of(offsets, rows)
     ends = np.cumsum(counts)
     found: np.ndarray = np.arange(counts.sum()) + np.repeat(offsets[rows] - (ends - counts), counts)
@@ -62,11 +62,11 @@ def owners_of(offsets: np.ndarray) -> np.ndarray:
 
 
 def gather(values: Array, where: np.ndarray) -> Array:
-    """Return the values at some places of a flat array."""
+    """Return the values at some indices of a flat array."""
     if isinstance(values, np.ndarray):
         found: np.ndarray = values[where]
         return found
-    import torch  # here: lists of rows do without it, and whoever has a tensor has imported it
+    import torch  # not at the top: lists of rows do not need torch
 
     from embfit.device_transfer import to_device
 
@@ -112,7 +112,7 @@ class Ragged:
 
     @property
     def within(self) -> np.ndarray:
-        """For each value, its place in its own list, from 0."""
+        """For each value, its index within its own list."""
         found: np.ndarray = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
         return found
 
@@ -125,7 +125,7 @@ class Ragged:
         return Ragged(*take_from(self.values, self.offsets, rows))
 
     def sample(self, most: int, generator: np.random.Generator) -> Ragged:
-        """Return at most so many values of each list, any with equal chance, in the order that they had."""
+        """Return a random sample of at most `most` values of each list, in their order."""
         order = np.lexsort((generator.random(len(self.values)), self.owners))  # shuffled within each list
         place = self.within
         kept = np.sort(order[place < most])

@@ -1,4 +1,4 @@
-"""The types that embfit's packages give to each other, and nothing else.
+"""The types that embfit's packages exchange, and nothing else.
 
 All of them are frozen. Text is addressed by row number within its `Collection` and never copied around, which makes
 de-duplication, masking and caching exact and cheap.
@@ -37,16 +37,17 @@ class Collection:
     """Documents, queries and graded judgements by split: what every task starts from.
 
     Args:
-        name: for reports and file names.
+        name: its name in reports and file names.
         corpus: Arrow table with the string columns `_id`, `title` and `text`, and perhaps the digests of
             `embfit.text_digests`; ids are unique.
         queries: Arrow table with the string columns `_id` and `text`, and perhaps `source` (where a query came from)
             and `weight` (how much it counts in training, empty for 1); ids are unique.
         qrels: split name (`train`, `dev`, `test`, or any other, such as `production`) → judgements. Every id in them
             is in the tables.
-        facts: what loading counted and changed (`queries_merged: 3`); goes to the report.
-        left_out: ids of the documents that loading left out, since they have no text.
-        exclude_self: a query and the document of the same id are one: it answers nothing, and is no negative of it.
+        facts: counts of what loading read and changed (`queries_merged: 3`), for the report.
+        left_out: ids of the documents that loading left out because they have no text.
+        exclude_self: whether a query and the document of the same id are the same text: the document is then neither an
+            answer to the query nor a negative of it.
     """
 
     name: str
@@ -69,12 +70,12 @@ class Collection:
 
     @property
     def query_sources(self) -> list[str] | None:
-        """Where the queries came from, in row order; None where no query says so."""
+        """Where the queries came from, in row order; None if it is not recorded."""
         return self._query_tags("source")
 
     @property
     def query_weights(self) -> np.ndarray | None:
-        """How much the queries count in training, in row order ([Q] float32); None where all count alike."""
+        """How much the queries count in training, in row order ([Q] float32); None if all count equally."""
         weights = self._query_tags("weight")
         return None if weights is None else np.array([float(weight or 1) for weight in weights], np.float32)
 
@@ -93,7 +94,7 @@ class Collection:
         return {name: row for row, name in enumerate(self.query_ids)}
 
     def document_texts(self, rows: Sequence[int] | None = None) -> Iterator[str]:
-        """What an encoder reads of each document (`document_text`), in row order."""
+        """The text of each document for an encoder (`document_text`), in row order."""
         for block in _blocks(self.corpus, ["title", "text"], rows):
             yield from map(document_text, block["title"], block["text"])
 
@@ -104,7 +105,7 @@ class Collection:
 
     @cached_property
     def document_digests(self) -> pa.Table:
-        """Digests of the documents' texts, in row order: a source writes them beside the texts, else they are read."""
+        """Digests of the documents' texts, in row order: from the table's columns, else computed from the texts."""
         if CONTENT in self.corpus.column_names:
             return self.corpus.select_columns(DIGESTS.names).with_format("arrow")[:]
         blocks = _blocks(self.corpus, ["title", "text"], None)
@@ -147,9 +148,9 @@ class TrainingSet:
             positives and then of the negatives; empty without a teacher), `weight` (float32) and `source` (string:
             where the example came from). For people, and null where the source has none: `positive_scores`,
             `negative_scores`, `negative_ranks` and `negative_sources`.
-        relevant: known relevant document rows by query row, from the *training* split alone, and the documents that are
+        relevant: known relevant document rows by query row, only from the *training* split, and the documents that are
             the query itself. The trainer never counts one of them as a negative.
-        facts: what mining counted (shortfalls, filtered negatives); goes to the report.
+        facts: counts from mining (shortfalls, filtered negatives), for the report.
     """
 
     collection: Collection
@@ -166,8 +167,8 @@ class Embeddings:
     """The vectors of a table's rows, in row order.
 
     Args:
-        vectors: of N texts, float32, possibly memory-mapped.
-        fingerprint: identifies the texts and all that their vectors depend on.
+        vectors: the vectors of N texts, float32, possibly memory-mapped.
+        fingerprint: identifies the texts and everything that their vectors depend on.
     """
 
     vectors: Vectors[np.ndarray]
@@ -188,7 +189,7 @@ class Ranking:
 
         Args:
             scored: query id → (document id, score), in any order.
-            depth: documents kept for each query; all by default.
+            depth: the number of documents to keep for each query; all by default.
             exclude_self: leave out the document that has the query's own id (`Collection.exclude_self`).
         """
         ranked: dict[str, list[tuple[str, float]]] = {}
@@ -200,12 +201,12 @@ class Ranking:
 
 @dataclass(frozen=True)
 class WordMatch:
-    """What one word of a query found in a document, by late interaction.
+    """The match of one word of a query in a document, by late interaction.
 
     Args:
-        word: the query's word, as it is written there.
-        found: the document's word; None where it found a token of the model's own, such as `[CLS]`.
-        share: the part of the document's score that it gives.
+        word: the query's word, as written.
+        found: the matched word of the document; None if the match is one of the model's own tokens, such as `[CLS]`.
+        share: its share of the document's score.
     """
 
     word: str
@@ -215,13 +216,13 @@ class WordMatch:
 
 @dataclass(frozen=True)
 class MatchedWords:
-    """How a document's score of late interaction comes about: the shares add up to it.
+    """The matched words behind a document's late-interaction score; the shares add up to the score.
 
     Args:
         score: the document's score, the mean over the query's vectors.
-        words: of the query, in its order.
-        own: the share of vectors that are of no word: the marker, special tokens and expansion.
-        found: spans of the document's words that the query's words found, ascending, each with the shares of those.
+        words: the query's words, in order.
+        own: the share of vectors that belong to no word: the marker, special tokens and expansion.
+        found: spans of the matched words in the document, ascending, each with its share.
     """
 
     score: float
@@ -236,7 +237,7 @@ ExplainScores: TypeAlias = Callable[[str, Sequence[str]], Sequence[MatchedWords]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one system reached on one split.
+    """The results of one system on one split.
 
     Args:
         system: its name (`base`, `tuned`, `bm25`).
@@ -244,11 +245,11 @@ class Evaluation:
         metrics: metric name (`ndcg@10`) → mean over the queries evaluated.
         per_query: metric name → query id → value, so that any two evaluations can be compared.
         subsets: subset name → query ids (`unseen`: training saw none of the query's relevant documents).
-        ranking: what was judged.
+        ranking: the ranking that was measured.
         facts: queries evaluated and left out, truncated documents, seconds of encoding.
         dims: the same system with its vectors cut to this many dimensions and renormalised (Matryoshka).
-        funnel: what smaller vectors and shortlists cost and reach, where it was measured.
-        explain: says which words matched, where the system's scores are those of late interaction.
+        funnel: cost and quality of smaller vectors with shortlists, if measured.
+        explain: returns which words matched, if the scores are those of late interaction.
     """
 
     system: str
@@ -270,7 +271,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class DevQuality:
-    """What a validation found of weights that change from one validation to the next.
+    """The results of one validation during training.
 
     Args:
         metrics: metric → its mean over the dev split, with `ndcg@10`, which training watches.
@@ -285,8 +286,8 @@ class DevQuality:
 class Comparison:
     """System `b` against system `a` on the same queries: paired difference, interval and p-value of one metric.
 
-    `ci95` is None where queries are too few for an interval. `p_holm` is p corrected for the number of systems that
-    were compared with `a`; None where `b` is the only one.
+    `ci95` is None if there are too few queries for an interval. `p_holm` is p corrected for the number of systems that
+    were compared with `a`; None if `b` is the only one.
     """
 
     a: str
@@ -305,10 +306,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a run found out; `report.json` and `report.html` are written from it.
+    """All findings of a run, from which `report.json` and `report.html` are written.
 
-    `production` holds the same systems on the second query set, whose rankings are written too. `sections` holds what
-    only some runs find out, by the key that it has in `report.json`.
+    `production` holds the same systems on the second query set, whose rankings are written too. `sections` holds the
+    findings that only some runs have, by their key in `report.json`.
     """
 
     task: str
@@ -334,6 +335,6 @@ def _digest(rows: Iterable[Sequence[str | bytes]]) -> str:
     for row in rows:
         for value in row:
             encoded = value.encode() if isinstance(value, str) else value
-            digest.update(len(encoded).to_bytes(8, "little"))  # lengths keep ("ab", "c") and ("a", "bc") apart
+            digest.update(len(encoded).to_bytes(8, "little"))  # lengths distinguish ("ab", "c") from ("a", "bc")
             digest.update(encoded)
     return digest.hexdigest()

@@ -1,12 +1,12 @@
-"""A content-addressed store of stage results: what was computed once for the same inputs is never computed again.
+"""A content-addressed store of stage results: the same inputs are never computed twice.
 
 An entry is a folder named after the digest of everything that its content depends on. It is built under a temporary
-name in the store, synced and renamed, so a crash leaves no half entry. A file lock per key lets parallel jobs build
-each key once while the others wait for it.
+name in the store, synced and renamed, so a crash leaves no partial entry. With a file lock per key, parallel jobs build
+each key once, while the others wait for it.
 
-A key says what went in; its version says what was done with it. Whoever changes code so that an equal key would now
-give other content raises the version beside that code: entries of the old one are then never found again. A change that
-only makes it faster, or says it better, leaves the version alone.
+A key describes the inputs, and its version the code that processes them. A change of code after which an equal key
+gives other content must raise the version beside that code: then entries of the old version are never found again. A
+change that leaves the content as it is keeps the version.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ from embfit.object_storage import RemoteFolder
 
 log = logging.getLogger(__name__)
 
-CACHE_TAG = "CACHEDIR.TAG"  # marks a folder of what can be made again (https://bford.info/cachedir)
+CACHE_TAG = "CACHEDIR.TAG"  # marks a cache folder (https://bford.info/cachedir)
 CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# embfit's store: results that can be computed again\n"
-KEY = "key.json"  # what an entry was made of; its time is that of the entry's last use
+KEY = "key.json"  # records an entry's key; its time is that of the entry's last use
 DAY = 24 * 3600
-DOWNLOADS = "downloads"  # copies of files in object storage: the kind of entries that are shared with no one
-ABANDONED = {".unfinished": DAY, ".resumable": 14 * DAY}  # seconds after which what a killed process left is removed
+DOWNLOADS = "downloads"  # the kind of local copies of files in object storage, which are not shared
+ABANDONED = {
+    ".unfinished": DAY,
+    ".resumable": 14 * DAY,
+}  # seconds after which a killed process's unfinished entry is removed
 
 
 class Store:
@@ -47,8 +50,8 @@ class Store:
     Args:
         dir: the store's folder; made when first used.
         enabled: false computes everything again, in a folder that lives as long as this object.
-        shared: a folder in object storage (`s3://bucket/store`) where finished entries are kept for other machines,
-            and found; None keeps them here alone.
+        shared: a folder in object storage (`s3://bucket/store`) with finished entries of all machines; None keeps them
+            only here.
     """
 
     def __init__(self, dir: str | Path = "outputs/store", enabled: bool = True, shared: str | None = None) -> None:
@@ -56,7 +59,7 @@ class Store:
         self.shared = RemoteFolder(shared) if shared and enabled else None
         self._scratch = None if enabled else tempfile.TemporaryDirectory(prefix="embfit-")
         self.dir = Path(dir if self._scratch is None else self._scratch.name).expanduser().absolute()
-        self.reused: list[str] = []  # kinds of the entries that an earlier run had made
+        self.reused: list[str] = []  # kinds of the entries that were reused from earlier runs
         self.built: list[str] = []
         self._seen: set[Path] = set()
 
@@ -69,15 +72,15 @@ class Store:
         version: int,
         resumable: bool = False,
     ) -> Path:
-        """Return the folder of a finished result, building it if it is not there.
+        """Return the folder of a finished result, building it if it does not exist.
 
         Args:
-            kind: what the result is (`embeddings`, `negatives`): the sub-folder, and the word in messages.
+            kind: the kind of the result (`embeddings`, `negatives`): the sub-folder, and the word in messages.
             key: everything that the content depends on, as JSON values; `key.json` in the entry records it.
-            build: fills the folder it is given, which is empty.
-            version: of what `build` does.
-            resumable: what `build` leaves when it fails, or when the process dies, is there when it is called again
-                for the same key; it continues from that. Two weeks later it counts as abandoned.
+            build: fills the empty folder that it receives.
+            version: the version of `build`.
+            resumable: whether `build` can continue from the files that a failed or killed `build` of the same key has
+                left. After two weeks they count as abandoned.
 
         Raises:
             OSError: the folder cannot be written (a full disk, no permission); an unfinished entry that is not
@@ -99,26 +102,26 @@ class Store:
         if final not in self._seen:
             self._seen.add(final)
             self.reused.append(kind)
-            with suppress(OSError):  # a store that may only be read
-                os.utime(final / KEY)  # used now, which pruning goes by
+            with suppress(OSError):  # a read-only store
+                os.utime(final / KEY)  # pruning goes by the time of the last use
             log.info("reusing %s from the store (%s)", kind, name[:12])
         return final
 
     def has(self, kind: str, key: Mapping[str, Any], *, version: int) -> bool:
-        """Say whether a finished result is there; arguments as `entry`."""
+        """Return whether a finished result exists; arguments as `entry`."""
         return (self.dir / kind / digest({**key, "version": version})).is_dir()
 
     @contextmanager
     def growing(self, kind: str, key: Mapping[str, Any], *, version: int) -> Iterator[Path]:
-        """Give the folder of a result that is added to whenever more of it is asked for, and is never finished.
+        """Yield the folder of a result that grows over time and is never finished.
 
-        No other process has it while the block runs. Files in it are written with `replacing`, so that a crash leaves
-        whole ones alone, or so that what is half written can be told.
+        No other process has it during the block. Write files in it with `replacing`, so that a crash leaves no partial
+        file, or in a format that shows a partial one.
 
         Args:
             kind: as for `entry`.
             key: as for `entry`.
-            version: of what the files hold.
+            version: the version of the files' content.
         """
         key = {**key, "version": version}
         folder = self.dir / kind / digest(key)
@@ -132,7 +135,7 @@ class Store:
             yield folder
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder in the store, which is marked as what need not be backed up or searched for runs."""
+        """Make a folder in the store, marked as a cache: it needs no backup and contains no runs."""
         folder.mkdir(parents=True, exist_ok=True)
         if not (self.dir / CACHE_TAG).exists():
             write_text(self.dir / CACHE_TAG, CACHE_SIGNATURE)
@@ -140,7 +143,7 @@ class Store:
     def _build(self, final: Path, key: Mapping[str, Any], build: Callable[[Path], None], resumable: bool) -> None:
         unfinished = final.with_suffix(".resumable" if resumable else ".unfinished")
         if not resumable:
-            shutil.rmtree(unfinished, ignore_errors=True)  # a killed process left it: this one holds the lock
+            shutil.rmtree(unfinished, ignore_errors=True)  # a killed process left it, since this process holds the lock
         unfinished.mkdir(exist_ok=True)
         unfinished.touch()  # being built again, so not abandoned
         _remove_abandoned(final.parent)
@@ -153,10 +156,10 @@ class Store:
             sync(final.parent)
         finally:
             if not resumable:
-                shutil.rmtree(unfinished, ignore_errors=True)  # nothing is left of it after the rename
+                shutil.rmtree(unfinished, ignore_errors=True)  # it is gone after the rename
 
     def _fetch(self, final: Path) -> bool:
-        """Copy an entry from the shared folder, if it has it whole; say whether it did."""
+        """Copy an entry from the shared folder, if it is complete there; return whether it was copied."""
         if self.shared is None or final.parent.name == DOWNLOADS:
             return False
         remote = self.shared.child(f"{final.parent.name}/{final.name}")
@@ -176,14 +179,14 @@ class Store:
         return True
 
     def _share(self, final: Path) -> None:
-        """Copy an entry into the shared folder, unless it is there; where that fails, it stays here alone."""
+        """Copy an entry into the shared folder, unless it is there; if that fails, the entry stays only here."""
         if self.shared is None or final.parent.name == DOWNLOADS:
             return
         names = [path.relative_to(final).as_posix() for path in sorted(final.rglob("*")) if path.is_file()]
-        names.sort(key=lambda name: name == KEY)  # last: who finds it finds all
+        names.sort(key=lambda name: name == KEY)  # last: a reader that finds it finds all files
         remote = self.shared.child(f"{final.parent.name}/{final.name}")
         try:
-            if remote.read_text(KEY) is None:  # else its files would be replaced while others read them
+            if remote.read_text(KEY) is None:  # otherwise its files would be replaced while others read them
                 remote.upload(names, final, f"sharing {final.parent.name} with other machines")
         except UserError as error:
             log.warning("%s are not shared: %s", final.parent.name, error)
@@ -191,13 +194,13 @@ class Store:
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """An entry of a store, as it lies on disk.
+    """An entry of a store on disk.
 
     Args:
-        path: its folder, within that of its kind.
+        path: its folder, inside the folder of its kind.
         bytes: the size of its files.
-        used: when it was last made or found again, in seconds since 1970.
-        finished: whether it is whole. Another one is being built, or was left by a process that failed or was killed.
+        used: when it was last made or reused, in seconds since 1970.
+        finished: whether it is complete. An unfinished one is being built, or was left by a process that failed.
     """
 
     path: Path
@@ -207,7 +210,7 @@ class StoredEntry:
 
 
 def stored_entries(dir: Path) -> list[StoredEntry]:
-    """Return the entries of the store in a folder, those that were not used for longest first."""
+    """Return the entries of the store in a folder, the least recently used first."""
     found = []
     for folder in dir.glob("*/*/"):
         with suppress(FileNotFoundError):  # another process has removed it, or finished it under another name
@@ -217,7 +220,7 @@ def stored_entries(dir: Path) -> list[StoredEntry]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of the files in a folder. Links count nothing, nor do files that vanish meanwhile."""
+    """Return the size of the files in a folder, without links and files that vanish meanwhile."""
     size = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -233,7 +236,7 @@ def remove_entry(entry: StoredEntry) -> bool:
         with FileLock(_lock_of(entry.path)).acquire(timeout=0):
             if _last_use(entry.path) > entry.used:
                 return False
-            if entry.finished:  # no reader finds a part of it, and what a crash leaves is removed as abandoned
+            if entry.finished:  # no reader finds a part of it; after a crash the rest is removed as abandoned
                 unfinished = entry.path.with_suffix(".unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)
                 entry.path.rename(unfinished)
@@ -248,7 +251,7 @@ def remove_entry(entry: StoredEntry) -> bool:
 
 
 def _last_use(folder: Path) -> float:
-    """Return when an entry was last made or found again, in seconds since 1970."""
+    """Return when an entry was last made or reused, in seconds since 1970."""
     key = folder / KEY
     return (key if key.is_file() else folder).stat().st_mtime
 
@@ -259,13 +262,13 @@ def digest(key: Mapping[str, Any]) -> str:
 
 
 def _record(folder: Path, key: Mapping[str, Any]) -> None:
-    """Write down what an entry was made of, for people."""
+    """Write an entry's key into it, for people."""
     write_text(folder / KEY, json.dumps(key, indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager
 def held(lock: FileLock, waiting: str) -> Iterator[None]:
-    """Hold a lock; where another process has it, log what is waited for."""
+    """Hold a lock; if another process has it, log a message while waiting."""
     try:
         lock.acquire(timeout=1)
     except Timeout:
@@ -278,7 +281,7 @@ def held(lock: FileLock, waiting: str) -> Iterator[None]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove old unfinished entries that no process is building, this one included."""
+    """Remove old unfinished entries that no process is building."""
     for suffix, seconds in ABANDONED.items():
         for path in folder.glob(f"*{suffix}"):
             with suppress(FileNotFoundError, Timeout):  # another process removes it, or builds it

@@ -1,4 +1,4 @@
-"""Digests of texts, by which equal texts are found without reading them again, and when two queries are the same."""
+"""Digests of texts, which find equal texts without reading them again, and the rule for equal queries."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-CONTENT = "content"  # column with the digest of what an encoder reads: title and text
-BODY = "body"  # column with the digest of the text without its title
+CONTENT = "content"  # the column with the digest of title and text, which an encoder reads
+BODY = "body"  # the column with the digest of the text without its title
 DIGESTS = pa.schema({CONTENT: pa.binary(), BODY: pa.binary()})
 DIGEST_BYTES = 16
 
 
 def document_text(title: str, text: str) -> str:
-    """Return what an encoder reads of a document: its title, a space and its text (BEIR's convention)."""
+    """Return a document's text for an encoder: its title, a space and its text (BEIR's convention)."""
     return f"{title} {text}" if title else text
 
 
 def normalise(query: str) -> str:
-    """Return a query's text without differences that do not matter: case, width, blanks and the final punctuation."""
+    """Return a query's text without irrelevant differences: case, width, white space and final punctuation."""
     bare = " ".join(unicodedata.normalize("NFKC", query).casefold().split())
     return bare.rstrip(" .?!") or bare
 

@@ -1,7 +1,7 @@
 """Tokenised text in flat arrays, and length-sorted batches under a token budget.
 
-Texts are tokenised once. What a batch holds is decided by row number afterwards, so de-duplication, sorting and padding
-cost nothing, and the training loop never sees a string.
+Texts are tokenised once. Batches are then made of row numbers, so de-duplication, sorting and padding cost nothing, and
+the training loop never sees a string.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BLOCK = 4096  # texts tokenised at a time
-ATTENDED, SCORED, ASKED = 1, 2, 4  # bits of a token's role: others attend to it; it has its own vector; it is a query's
+ATTENDED, SCORED, ASKED = 1, 2, 4  # bits of a token's role: it is attended to; it gives a vector; it belongs to a query
 _LOCKS: WeakKeyDictionary[PreTrainedTokenizerBase, Lock] = WeakKeyDictionary()
 _LOCKS_LOCK = Lock()  # of the table itself
 
@@ -40,9 +40,9 @@ class Tokens:
         ids: [total tokens] int32, possibly memory-mapped.
         starts: [N + 1] int64; text i is `ids[starts[i]:starts[i + 1]]`.
         truncated: [N] bool; texts that were longer than the limit.
-        roles: [total tokens] uint8, sums of `ATTENDED`, `SCORED` and `ASKED`; None where all tokens are attended, a
+        roles: [total tokens] uint8, sums of `ATTENDED`, `SCORED` and `ASKED`; None if all tokens are attended, a
             text has one vector, and queries are computed like documents.
-        folder: the folder that the arrays were loaded from; None where they are in memory alone.
+        folder: the folder of the arrays; None if they are only in memory.
     """
 
     ids: np.ndarray
@@ -52,7 +52,7 @@ class Tokens:
     folder: Path | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle arrays from a folder as its name: other processes map the same memory."""
+        """Pickle arrays that are in a folder as the folder's name, so that other processes map the same memory."""
         if self.folder is not None:
             return Tokens.load, (self.folder,)
         return Tokens, (self.ids, self.starts, self.truncated, self.roles)
@@ -67,7 +67,7 @@ class Tokens:
 
     @property
     def scored(self) -> np.ndarray:
-        """Tokens of each text that give a vector of their own ([N] int64)."""
+        """The number of tokens of each text that give a vector ([N] int64)."""
         counts = np.zeros(len(self), np.int64)
         filled = np.flatnonzero(self.lengths)
         if self.roles is not None and len(filled):
@@ -88,8 +88,7 @@ class Tokens:
     def padded(self, rows: np.ndarray, pad: int, left: bool = False) -> tuple[Tensor, Tensor]:
         """Return the ids and the roles of some rows' tokens ([n, longest] int64 each).
 
-        The role of padding is 0. Where all tokens are attended and nothing else is said of them, roles are the
-        attention mask.
+        The role of padding is 0. If the texts have no roles, the second array is the attention mask.
 
         Args:
             rows: [n] row numbers.
@@ -142,7 +141,7 @@ class Tokens:
 
 @contextmanager
 def _growing(path: Path, kind: np.dtype[Any]) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write an array of one dimension, whose length is known at the end, by adding values to it."""
+    """Write a one-dimensional array by appending values; its length is known only at the end."""
     length = 0
 
     def header() -> dict[str, Any]:
@@ -157,11 +156,11 @@ def _growing(path: Path, kind: np.dtype[Any]) -> Iterator[Callable[[np.ndarray],
         write_array_header_2_0(file, header())
         yield add
         file.seek(0)
-        write_array_header_2_0(file, header())  # as long as before: NumPy leaves room
+        write_array_header_2_0(file, header())  # the header keeps its length: NumPy leaves room in it
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
-    """Put the texts of several `Tokens` one after another; where some have roles, tokens of the others are attended."""
+    """Join the texts of several `Tokens`; if only some have roles, the tokens of the others count as attended."""
     known = any(one.roles is not None for one in parts)
     roles = [np.full(len(one.ids), ATTENDED, np.uint8) if one.roles is None else one.roles for one in parts]
     return Tokens(
@@ -178,11 +177,11 @@ def tokenize(
     """Tokenise texts, cut at `max_length`.
 
     Args:
-        tokenizer: a fast (Rust) tokenizer; it is told length and padding here, whatever its file says.
-        texts: read once, in blocks.
-        max_length: tokens kept of each text, special tokens included.
-        prompt: put in front of each text.
-        special: add the special tokens of a single text; a text that becomes part of a pair has none of its own.
+        tokenizer: a fast (Rust) tokenizer; its own settings of length and padding are overridden.
+        texts: the texts, which are read once, in blocks.
+        max_length: the most tokens of each text, including special tokens.
+        prompt: the text that is put before each text.
+        special: whether to add the special tokens of a single text; a part of a pair has none of its own.
     """
     return concatenate(list(tokenize_blocks(tokenizer, texts, max_length, prompt, special=special)))
 
@@ -195,9 +194,9 @@ def tokenize_blocks(
     block: int = BLOCK,
     special: bool = True,
 ) -> Iterator[Tokens]:
-    """Tokenise like `tokenize`, in blocks; the next block is made on a thread while the caller uses this one.
+    """Tokenise like `tokenize`, in blocks; a thread makes the next block while the caller uses the current one.
 
-    The first block is made in the caller's own thread: where there is no other, as for a query, none is started.
+    The caller's own thread makes the first block, so a single block, as for a query, starts no thread.
     """
     blocks = iter(texts)
 
@@ -224,7 +223,7 @@ def plan_batches(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
 
     Args:
         lengths: [N] tokens of each text.
-        token_budget: rows times longest row of a batch; a single longer text is a batch of its own.
+        token_budget: the largest product of a batch's rows and its longest row; a longer text is a batch of its own.
 
     Returns:
         Arrays of row numbers, longest texts first, so that the largest batch shows a lack of memory at once.
@@ -246,9 +245,9 @@ def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
 
 
 def tokenizer_lock(tokenizer: PreTrainedTokenizerBase) -> Lock:
-    """Return the lock under which a tokenizer is called: it keeps the length that it was last told to cut texts to.
+    """Return the lock for calls of a tokenizer, whose truncation length is a state of the object.
 
-    Two threads that ask for different lengths would otherwise get each other's.
+    Without it, two threads with different lengths would get each other's.
     """
     with _LOCKS_LOCK:
         return _LOCKS.setdefault(tokenizer, Lock())

@@ -1,6 +1,6 @@
-"""Marks on type hints that the preflight reads: what a hint alone cannot say of a value, or of a class that was chosen.
+"""Annotations of type hints for the preflight, which say more about a value or a chosen class than its type.
 
-Each class carries its own marks, in a config pack as in embfit, so that no list of class names is needed.
+Each class carries its own annotations, in packs as well, so no list of class names is needed.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Location:
-    """Marks a parameter that says where something is: `path: Annotated[str | None, Location()] = None`.
+    """Annotates a parameter that is a path or an address: `path: Annotated[str | None, Location()] = None`.
 
-    A value that is written as a path is looked for before there is any work; others may be names on the Hub.
+    If the value looks like a path, the preflight checks that it exists; other values may be names on the Hub.
 
     Args:
-        required: whether the value must be set, though the choice's YAML, made for a user's own thing, sets none.
-        example: what to write, for the message.
-        service: whether it names a server, or something there: no file, and no address in object storage.
+        required: whether the user must set the value, because the YAML leaves it null.
+        example: an example of a value, for the message.
+        service: whether it names a server or something on one, not a file or an address in object storage.
     """
 
     required: bool = False
@@ -27,11 +27,11 @@ class Location:
 
 @dataclass(frozen=True)
 class Having:
-    """Marks a hint that takes only classes with some attribute: `Annotated[nn.Module, Having("on_lists")]`.
+    """Annotates a hint that accepts only classes with an attribute: `Annotated[nn.Module, Having("on_lists")]`.
 
     Args:
         attribute: the attribute's name.
-        value: what its truth must be; a class without the attribute counts as one that says False.
+        value: the truth value that it must have; a missing attribute counts as False.
     """
 
     attribute: str
@@ -40,11 +40,11 @@ class Having:
 
 @dataclass(frozen=True)
 class ChosenBy:
-    """Marks a hint with the choices that fit it, for messages: `Annotated[ListTraining, ChosenBy("training=lists")]`.
+    """Names the choices that fit a hint, for messages: `Annotated[ListTraining, ChosenBy("training=lists")]`.
 
     Args:
-        words: the choices as they are typed, such as `loss=listwise or loss=binary`, or what they have in common, such
-            as `a model of one vector a text`.
+        words: the choices as on a command line, such as `loss=listwise or loss=binary`, or what they have in common,
+            such as `a model of one vector a text`.
     """
 
     words: str

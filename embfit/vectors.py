@@ -1,7 +1,7 @@
-"""The vectors of texts: one each, as a bi-encoder gives, or several, as late interaction does (one per kept token).
+"""The vectors of texts: one for each text (bi-encoder), or one for each kept token (late interaction).
 
-Losses, miners, indexes and the evaluator call these methods and never multiply matrices themselves. So what they do is
-right for any number of vectors, and with one vector each it is the plain matrix product.
+Losses, miners, indexes and the evaluator call these methods and never multiply matrices themselves. So they are
+right for any number of vectors; with one vector each, the scores are the plain matrix product.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embfit.maxsim import LOWEST as LOWEST  # the score of a document without an
 from embfit.maxsim import highest_products
 from embfit.ragged import Array, gather, owners_of, part_of, take_from
 
-STARTS = "starts.npy"  # beside a file of vectors, where texts have several
+STARTS = "starts.npy"  # beside a file of vectors, if texts have several
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Vectors(Generic[Array]):
         rows: [V, W] all texts' vectors, one text after the other: a NumPy array, possibly memory-mapped, or a tensor
             on any device.
         starts: [N + 1] int64; text i has the vectors `rows[starts[i]:starts[i + 1]]`. None means one vector each.
-        dim: how many dimensions of a NumPy array are kept. They are sliced and renormalised when they are read, so a
-            file stays on the disk. None keeps all.
+        dim: the number of dimensions of a NumPy array to keep. They are sliced and renormalised when read, so a file
+            stays memory-mapped. None keeps all.
     """
 
     rows: Array
@@ -45,7 +45,7 @@ class Vectors(Generic[Array]):
         """Open the vectors of a `.npy` file ([V, W]), memory-mapped.
 
         Args:
-            path: the file; beside it, `starts.npy` has the starts where texts have several vectors.
+            path: the file; if texts have several vectors, `starts.npy` beside it holds the starts.
         """
         starts = path.with_name(STARTS)
         return Vectors(np.load(path, mmap_mode="r"), np.load(starts) if starts.is_file() else None)
@@ -70,7 +70,7 @@ class Vectors(Generic[Array]):
         return np.ones(len(self), np.int64) if self.starts is None else np.diff(self.starts)
 
     def flat(self) -> Array:
-        """Return all vectors as they are compared: [V, D], cut and renormalised where `dim` says so."""
+        """Return all vectors in the form in which they are compared: [V, D], cut and renormalised to `dim`."""
         if self.dim is None or isinstance(self.rows, Tensor):
             return self.rows
         return unit_length(np.asarray(self.rows[:, : self.dim], np.float32))
@@ -105,7 +105,7 @@ class Vectors(Generic[Array]):
         return replace(self, rows=rows, starts=starts)
 
     def cut(self, dim: int) -> Vectors[Array]:
-        """Return the first `dim` dimensions, renormalised (Matryoshka); all of them are returned as they are.
+        """Return the first `dim` dimensions, renormalised (Matryoshka); the full width is returned unchanged.
 
         Raises:
             ValueError: there are fewer dimensions.
@@ -148,13 +148,13 @@ class Vectors(Generic[Array]):
         return best if self.starts is None else _mean(best, self.starts)  # [Q, D]
 
     def combined(self: Vectors[np.ndarray], pairs: np.ndarray, documents: Vectors[np.ndarray]) -> np.ndarray:
-        """Return the scores that inner products of single vectors make: [Vq, Vd] → [Q, D], as `scores` has them."""
+        """Return the scores of texts from the inner products of their vectors: [Vq, Vd] → [Q, D], as `scores`."""
         best = pairs if documents.starts is None else _highest(pairs, documents.starts)  # [Vq, D]
         return best if self.starts is None else _mean(best, self.starts)  # [Q, D]
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors [..., D] of length 1; a zero vector stays one."""
+    """Return vectors [..., D] scaled to length 1; a zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     normalised: np.ndarray = vectors / np.maximum(norms, np.finfo(vectors.dtype).tiny)
     return normalised

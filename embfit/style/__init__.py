@@ -1,4 +1,4 @@
-"""The kinds of queries that a generator is asked to write, each with a template that a team can edit and share."""
+"""Styles: the kinds of queries that a generator writes, each with a template that a team can edit and share."""
 
 from embfit.style.examples import FewShot, StyleExample
 from embfit.style.style import Style

@@ -1,4 +1,4 @@
-"""Few-shot examples: queries that people have written, with their documents, for a model to write others like them."""
+"""Few-shot examples: queries written by people, with their documents, as patterns for the model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from embfit.records import Collection
 from embfit.style.template import find_template
 from embfit.text_digests import digest_text
 
-SHOWN_WORDS = 100  # of an example's document
-GENERAL = "general.jsonl"  # examples of every style, about nothing in particular
+SHOWN_WORDS = 100  # words of an example's document
+GENERAL = "general.jsonl"  # examples of every style, about general subjects
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class StyleExample:
 
     @property
     def digest(self) -> bytes:
-        """Identifies what a model reads of the example."""
+        """Identifies the text that a model reads of the example."""
         return digest_text(json.dumps([self.query, self.document]))
 
 
 @dataclass(frozen=True)
 class FewShot:
-    """Where examples come from, and how many of them stand in a request.
+    """The source of few-shot examples, and their number in a request.
 
     Queries of a split that serve as examples leave its evaluation, and their documents get no synthetic queries.
 
@@ -70,7 +70,7 @@ class FewShot:
             raise ValueError("file and split are both set; examples come from one of them")
 
     def load(self, collection: Collection, seed: int) -> list[StyleExample]:
-        """Return the pool of examples, empty where none are wanted.
+        """Return the pool of examples; empty if none are configured.
 
         Raises:
             ConfigError: the collection has no such split.
@@ -91,7 +91,7 @@ class FewShot:
         return [_of(collection, relevant[place], best[relevant[place]]) for place in sorted(drawn.tolist())]
 
     def load_or_general(self, collection: Collection, seed: int) -> list[StyleExample]:
-        """Return the pool of examples, or general ones: a model that continues a text takes its form from them.
+        """Return the pool of examples, or general ones if it is empty: a base model needs examples for the form.
 
         Raises:
             ConfigError: the collection has no such split.
@@ -104,12 +104,12 @@ class FewShot:
     def choose(self, pool: Sequence[StyleExample], style: str, document: str, seed: int) -> list[StyleExample]:
         """Return the examples for a document's request.
 
-        The choice depends on the texts alone, and not on the order of the documents or on how many there are.
+        The choice depends only on the texts, and not on the order or the number of the documents.
 
         Args:
             pool: what `load` returned.
-            style: the name of the style that is asked for.
-            document: what identifies the document's text.
+            style: the name of the requested style.
+            document: the digest of the document's text.
             seed: the generator's seed.
         """
         fitting = [example for example in pool if example.style in (None, style)]

@@ -13,7 +13,7 @@ from embfit.style.template import Template, read_template
 
 @dataclass(frozen=True)
 class Style:
-    """A kind of query, and how a language model is asked for it.
+    """A kind of query, and the prompts for it.
 
     Args:
         share: the weight of the style among all queries: a style of share 2 gets twice as many as one of share 1, and
@@ -22,9 +22,9 @@ class Style:
         completion: the Markdown file for base models, which ends where the model continues with one query.
         single: the Markdown file for models that follow instructions and run here, which asks for one query as plain
             text.
-        label: what such a query is called in a completion ("Question").
-        may_copy: the style takes words from the document in their order, as titles and keywords do, so that no query of
-            it is dropped for that.
+        label: the name of such a query in a completion ("Question").
+        may_copy: whether the style copies words from the document in their order, as titles and keywords do, so that no
+            query of it is dropped as a copy.
     """
 
     template: str

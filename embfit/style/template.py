@@ -1,7 +1,7 @@
-"""Templates: Markdown files with placeholders, which become what a language model reads.
+"""Templates: Markdown files with placeholders, from which prompts are made.
 
-A template is named by its path, or by its file name alone: then it is looked for in the folder `style` of embfit's own
-choices, of the folders of `EMBFIT_CONFIG_PATH` and of installed packs, so that packs share templates as they share
+A template is named by its path, or only by its file name. A file name is looked for in the folder `style` of embfit's
+own choices, of the folders of `EMBFIT_CONFIG_PATH` and of installed packs, so that packs share templates as they share
 YAML files.
 """
 
@@ -40,15 +40,15 @@ class Template:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the text: another template asks for queries again."""
+        """Identifies the text: a changed template sends the requests again."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def reads(self, placeholder: str) -> bool:
-        """Say whether a placeholder stands in the text."""
+        """Return whether the text has a placeholder."""
         return placeholder in _PLACEHOLDER.findall(self.text)
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """Return the text with the placeholders replaced, in one pass: what a document says is never replaced."""
+        """Return the text with the placeholders replaced, in one pass: braces in a document are never replaced."""
         text = self.text if values.get("examples") else _NO_EXAMPLES.sub("", self.text)
         return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text).strip()
 
@@ -58,10 +58,10 @@ def read_template(name: str, placeholders: Sequence[str] = PLACEHOLDERS) -> Temp
 
     Args:
         name: a path, or the name of a file in a folder `style`.
-        placeholders: those that it may have; `{document}` it must.
+        placeholders: the allowed placeholders, of which `{document}` is required.
 
     Raises:
-        UserError: there is no such file, it is no text, or it has an unknown placeholder or no `{document}`.
+        UserError: the file is missing or not text, or has an unknown placeholder or no `{document}`.
     """
     file = find_template(name)
     try:
@@ -83,7 +83,7 @@ def find_template(name: str) -> Path:
     """Return the file of a template.
 
     Raises:
-        UserError: there is none of that name, or several.
+        UserError: there is no template of that name, or more than one.
     """
     path = Path(name).expanduser()
     if path.is_file():

@@ -1,4 +1,4 @@
-"""What a fine-tuning asks of a kind of model: how it is loaded, measured, trained and saved.
+"""The interface of a kind of model in a fine-tuning: how it is loaded, measured, trained and saved.
 
 A new kind is one file beside this one, with a frozen dataclass that has these attributes and methods, and an entry in
 `finetune.TRAINEES`. Its first field is the model; the type hints of its fields say which losses and trainings go with
@@ -37,12 +37,12 @@ class Fitting:
     """What a trainee is trained with besides its own settings.
 
     Args:
-        trainer: Lightning's Trainer, still to be given what the training owns.
+        trainer: makes Lightning's Trainer from the arguments that training adds.
         store: keeps tokens and vectors.
         training_set: what the miner made.
-        remine: makes a training set of the same queries again, with the encoder that it is given.
+        remine: makes a new training set for the same queries, with the given encoder.
         dev: the split that chooses which weights are kept; None keeps the last ones.
-        run: keeps the stages, the checkpoints and the model.
+        run: the run folder, which holds the stages, the checkpoints and the model.
     """
 
     trainer: partial[pl.Trainer]
@@ -54,40 +54,40 @@ class Fitting:
 
 
 class Trainee(Protocol[Model]):
-    """A kind of model in a fine-tuning. Each method is given the model that `load` or `train` returned."""
+    """A kind of model in a fine-tuning. The methods receive the model that `load` or `train` returned."""
 
     @property
     def first_stage(self) -> EncoderChoice:
-        """The encoder that finds documents, and that miners which search with a model mine with."""
+        """The encoder that searches the documents, also for miners that need one."""
 
     @property
     def base_system(self) -> str:
-        """The system of `evaluator.systems` that `base` is."""
+        """The system of `evaluator.systems` that stands for `base`."""
 
     @property
     def fuses_with_words(self) -> bool:
-        """Whether it searches the corpus itself, so that it could be served together with BM25."""
+        """Whether it searches the documents itself, so that it can be fused with BM25."""
 
     @property
     def usage(self) -> Usage:
-        """How the trained model is used."""
+        """How to use the trained model."""
 
     def load(self, context: EvaluationContext, sharded: bool) -> Model:
-        """Load what training starts from, and refuse what it cannot train, before there is any work.
+        """Load the model from which training starts; refuse one that cannot be trained, before any work is done.
 
         Args:
-            context: has the model's devices.
+            context: the devices of the model.
             sharded: whether ranks will shard its weights.
         """
 
     def count_truncated(self, model: Model, context: EvaluationContext) -> Mapping[str, int]:
-        """Return how many texts are longer than what the model reads of them, where that is counted."""
+        """Return how many texts exceed the model's length, if that is counted."""
 
     def measure_before(self, model: Model, contexts: Sequence[EvaluationContext]) -> Mapping[str, Measured]:
-        """Measure what the tuned model is compared with, by system; the first is `base`."""
+        """Measure the systems that the tuned model is compared with; the first is `base`."""
 
     def train(self, model: Model, fitting: Fitting) -> tuple[Model, Mapping[str, Any]]:
-        """Train and save the model, or read what an interrupted run had saved; return it with the training's facts."""
+        """Train and save the model, or read the one that an interrupted run had saved; return it with the record."""
 
     def measure_tuned(self, model: Model, contexts: Sequence[EvaluationContext]) -> Measured:
         """Measure the tuned model."""
@@ -99,13 +99,13 @@ class Trainee(Protocol[Model]):
 def trainee_of(
     kinds: Iterable[Callable[..., Trainee[Any]]], model: Any, loss: nn.Module, training: Any
 ) -> Trainee[Any]:
-    """Return the trainee of the first kind that takes the model, the loss and the training.
+    """Return the trainee of the first kind that accepts the model, the loss and the training.
 
     Raises:
-        ConfigError: they do not go together.
+        ConfigError: they do not fit together.
     """
     for kind in kinds:
         if all(map(accepts, type_hints(kind).values(), map(type, (model, loss, training)))):
             return kind(model, loss, training)
     named = ", ".join(type(part).__name__ for part in (model, loss, training))
-    raise ConfigError(f"{named} do not go together in a fine-tuning")
+    raise ConfigError(f"{named} do not fit together in a fine-tuning")

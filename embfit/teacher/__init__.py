@@ -1,4 +1,4 @@
-"""Models that are trained on a fine-tuning's own pairs first, to give the scores that its encoder learns from."""
+"""Teachers: models that are trained on a fine-tuning's own pairs first, and whose scores the encoder learns from."""
 
 from embfit.teacher.cross_encoder import CrossEncoderTeacher
 from embfit.teacher.no_teacher import NoTeacher

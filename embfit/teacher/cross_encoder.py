@@ -1,7 +1,7 @@
-"""A cross-encoder that learns from the training pairs themselves, so that no published one is needed to teach.
+"""A teacher that needs no published model: a cross-encoder that is trained on the training pairs themselves.
 
 Promptagator++ and UDAPDR train one on synthetic queries (Dai et al. 2022; Saad-Falcon et al. 2023): reading query and
-document together, it ranks better than the encoder that learns from the same pairs.
+document together, it ranks better than an encoder trained on the same pairs.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what training makes of the same pairs
+VERSION = 1  # of the training: raised if the same pairs give other weights
 MODEL, FACTS = "model", "model.json"  # in the store's entry
-MODULE = frozenset(vars(nn.Module()))  # what PyTorch keeps in any module: not a loss's own values
-CANDIDATES = "base"  # the system whose documents are put in order in a validation
+MODULE = frozenset(vars(nn.Module()))  # attributes that PyTorch adds to every module
+CANDIDATES = "base"  # the system whose documents are reranked in a validation
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEncoderTeacher:
-    """Trains a cross-encoder on lists of positives and mined negatives, and has it score all of them.
+    """Trains a cross-encoder on lists of positives and mined negatives, and scores all of them with it.
 
-    The trained model is kept in the store, under the pairs and all settings that it depends on.
+    The trained model is kept in the store under a key of the pairs and all settings.
 
     Args:
-        loss: is called on its scores.
-        training: how it is trained; with `training.folds` no query is scored by a model that was trained on it.
-        path: where it starts: a ranker, or any encoder, which gets a fresh head; None is the encoder that it teaches.
+        loss: the loss on its scores.
+        training: the settings of its training; with `training.folds` no query is scored by a model trained on it.
+        path: the initial model: a ranker, or any encoder, which gets a new head; None is the encoder that it teaches.
         revision: branch, tag or commit of `path` on the Hub.
-        max_length: the tokens that are read of a pair; None is the model's own limit, 512 at most.
+        max_length: the tokens that it reads of a pair; None is the model's own limit, at most 512.
         attention: which of transformers' implementations computes attention.
         precision: the number format in which it computes.
         trust_remote_code: whether Python code that comes with the model is run.
-        lists: the number of training queries that it learns from, drawn with the seed; None for all.
-        dev_depth: the number of documents that are put in order in a validation.
-        weight: its scores are multiplied by it before they are added to those that the miner gave.
-        seed: the seed of a fresh head, and of what is drawn.
+        lists: the number of training queries, drawn with the seed; None for all.
+        dev_depth: the number of documents that are reranked in a validation.
+        weight: the factor of its scores when they are added to those of the miner.
+        seed: the seed of a new head and of all draws.
     """
 
     gives_scores: ClassVar[bool] = True
@@ -95,7 +95,7 @@ class CrossEncoderTeacher:
         """Train a cross-encoder, unless the store has it; arguments as `Teaches.learn`.
 
         Raises:
-            UserError: it cannot be loaded, or no query has a negative.
+            UserError: the initial model cannot be loaded, or no query has a negative.
         """
         start = PretrainedCrossEncoder(
             context.model,
@@ -128,7 +128,7 @@ class CrossEncoderTeacher:
                 into, done = entry / MODEL, entry / f"{name}.json"
                 if name != MODEL:
                     into = into / FOLDS / name
-                if not done.is_file():  # an interrupted training resumes with the first that is not
+                if not done.is_file():  # an interrupted training resumes with the first unfinished one
                     some = start.load(device)
                     checkpoints = entry / "checkpoints" / name
                     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ class CrossEncoderTeacher:
         dev: EvaluationContext | None,
         trainer: partial[pl.Trainer],
     ) -> dict[str, Any]:
-        """Return all that the trained model depends on."""
+        """Return everything that the trained model depends on."""
         collection = examples.collection
         return {
             "start": ranker.fingerprint,
@@ -171,14 +171,14 @@ class CrossEncoderTeacher:
         }
 
     def _judged_on(self, dev: EvaluationContext) -> list[str]:
-        """Return what chooses the weights that are kept: judgements, and the documents that are put in order."""
+        """Return what chooses the kept weights: judgements, and the documents that are reranked."""
         ranked = dev.evaluation(CANDIDATES).ranking.documents
         candidates = {query: [name for name, _ in found[: self.dev_depth]] for query, found in ranked.items()}
         return [dev.split, dev.collection.qrels_digest(dev.split), digest(candidates)]
 
 
 def drawn(training_set: TrainingSet, most: int | None, seed: int) -> TrainingSet:
-    """Return the examples that have negatives, or some of them, drawn with the seed, in their order."""
+    """Return the examples with negatives, or a sample of them drawn with the seed, in their order."""
     rows = np.flatnonzero([len(negatives) > 0 for negatives in training_set.rows["negatives"][:]])
     if most is not None and len(rows) > most:
         rows = np.sort(random_stream("lists of a teacher", seed).permutation(rows)[:most])
@@ -186,7 +186,7 @@ def drawn(training_set: TrainingSet, most: int | None, seed: int) -> TrainingSet
 
 
 def _parts(examples: TrainingSet, folds: np.ndarray | None) -> Iterator[tuple[str, TrainingSet]]:
-    """Yield what is trained: the whole, and each fold's model on the other folds, by the name of its folder."""
+    """Yield the trainings by the names of their folders: on all examples, and for each fold on the other folds."""
     yield MODEL, examples
     for fold in range(0 if folds is None else int(folds.max()) + 1):
         yield str(fold), replace(examples, rows=examples.rows.select(np.flatnonzero(folds != fold)))
@@ -206,7 +206,7 @@ def loss_identity(loss: nn.Module) -> dict[str, Any]:
 
 
 def _compared_with_encoder(facts: Mapping[str, Any], dev: EvaluationContext | None) -> dict[str, float]:
-    """Return what teacher and encoder reach on dev, for the report; warn where the teacher is the worse one."""
+    """Return the quality of teacher and encoder on dev, for the report; warn if the teacher is worse."""
     kept = next((one for one in facts["history"] if one["step"] == facts["kept_step"]), None)
     if dev is None or kept is None:
         return {}

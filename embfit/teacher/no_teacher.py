@@ -1,4 +1,4 @@
-"""No teacher: the scores of the miner are all there are."""
+"""No teacher: the encoder learns only from the miner's scores, if any."""
 
 from __future__ import annotations
 

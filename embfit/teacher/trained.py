@@ -1,4 +1,4 @@
-"""A teacher that can be trained (`Teaches`), and one that has been, which scores a training set (`TrainedTeacher`)."""
+"""The interface of a teacher before training (`Teaches`), and a trained one that scores a training set."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedTeacher:
-    """A teacher that has learnt.
+    """A trained teacher.
 
     Args:
         model: scores pairs.
-        weight: how much its scores count beside those that the miner gave.
+        weight: the factor of its scores when they are added to those of the miner.
         store: keeps its scores.
-        facts: what its training counted, for the report.
+        facts: facts about its training, for the report.
     """
 
     model: Teacher | EncoderTeacher
@@ -37,7 +37,7 @@ class TrainedTeacher:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def score(self, training_set: TrainingSet) -> TrainingSet:
-        """Return a training set with its scores; those that the miner gave (`miner=hybrid`) are added to them."""
+        """Return a training set with its scores, added to those of the miner (`miner=hybrid`) if there are any."""
         documents = scored_documents(training_set)
         queries = np.asarray(training_set.rows["query"][:], np.int64)[documents.owners]
         pairs = np.stack([queries, documents.values], axis=1)
@@ -50,7 +50,7 @@ class TrainedTeacher:
 
 
 class Teaches(Protocol):
-    """A model that can be trained to teach; a class of a user's own says `gives_scores = True`."""
+    """A model that can be trained as a teacher; a user's own class sets `gives_scores = True`."""
 
     gives_scores: ClassVar[bool]
 
@@ -61,11 +61,11 @@ class Teaches(Protocol):
         dev: EvaluationContext | None,
         trainer: partial[pl.Trainer],
     ) -> TrainedTeacher:
-        """Train on the pairs that it is to score.
+        """Train the teacher on the pairs that it will score.
 
         Args:
             training_set: what the miner made.
-            context: has the encoder's own model, the devices and the store.
+            context: the encoder's model, the devices and the store.
             dev: the split that chooses which weights are kept; None keeps the last ones.
-            trainer: Lightning's Trainer, still to be given what the training owns.
+            trainer: makes Lightning's Trainer from the arguments that training adds.
         """
