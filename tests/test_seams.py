@@ -118,7 +118,7 @@ def test_a_step_has_the_gradients_of_late_interaction_written_out(
     compute = ComputeSettings(40, memory_gb, dropout=False, precision="fp32", seed=0)  # a few texts a micro-batch
     module = InBatch(encoder, loss, InBatchData(examples, *tokens, grouping), STILL, compute)
     found: dict[str, Tensor] = {}
-    module._move = lambda loss: found.update(gradients(encoder)) or torch.zeros(())
+    module._update = lambda loss: found.update(gradients(encoder)) or torch.zeros(())
     seen: list[float] = []
     module.record = lambda step, pairs, measured: seen.append(float(measured["train/accuracy"]))
     module.training_step(module.prepare(batch), 0)
