@@ -190,7 +190,7 @@ def test_a_run_goes_on_where_it_was_begun(house, monkeypatch, capsys):  # noqa: 
     capsys.readouterr()
     assert main(["resume=../out"]) == 2
     assert capsys.readouterr().err == (
-        f"embfit: error: resume=../out was begun in {house}, where its relative paths are; resume it from there: "
+        f"embfit: error: resume=../out began in {house}, where its relative paths start; resume it from there: "
         f"cd {house} && python -m embfit resume={house / 'elsewhere' / '..' / 'out'}\n"
     )
 

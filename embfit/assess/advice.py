@@ -187,7 +187,11 @@ def _recommend(found: Findings) -> tuple[Action, str, str]:
         )
         return "judge", "queries", said
     if found.is_high:
-        tried = "" if found.gain else " A short fine-tuning (training.steps=40) tells whether one pays all the same."
+        tried = (
+            ""
+            if found.gain
+            else " A short fine-tuning (training.steps=40) shows whether training is worth it nevertheless."
+        )
         said = (
             f"The set-up before the model: the base reaches nDCG@10 {plain(found.ndcg or 0)}, above {CEILING:.2f}, so "
             f"less is left to gain. {better or 'Look at chunking, hybrid search and reranking first.'}{tried}"
@@ -269,7 +273,7 @@ def _reasons(found: Findings) -> Iterator[tuple[str, str]]:
         "words",
         f"The tokenizer splits {words['split_share']:.1%} of the corpus's words and "
         f"{words['query_split_share']:.1%} of the queries' into four pieces or more; {words['queries_with_rare']:.0%} "
-        "of the queries have a word that one to three documents have, which is what search by words is good at, and "
+        "of the queries have a word that one to three documents have, which BM25 is good at, and "
         f"{words['queries_with_absent']:.0%} one that no document has.",
     )
     if found.late:
@@ -332,7 +336,7 @@ def _judgements(found: Findings) -> Iterator[str]:
     unjudged = labels["unjudged_at_10"][found.base.system]
     yield (
         f"A query has {labels['relevant_per_query']:.1f} relevant documents on average, and {unjudged:.0%} of the "
-        "base's first ten are unjudged: they count as wrong, which a better system may not deserve."
+        "base's first ten are unjudged: they count as wrong, although some may be relevant."
     )
     if missed := labels["copies_not_judged"]:
         yield f"{count(missed, 'copy', 'copies')} of relevant documents are not judged relevant and count as wrong."

@@ -80,7 +80,7 @@ def verdict_of(found: Mapping[str, Any], hoped: float) -> tuple[str, str]:
     gain = found["gain"]
     if gain is not None:
         told = (
-            f"a model at hand changes {metric_label(gain['metric'])} by {signed(gain['difference'], 3)} "
+            f"a late-interaction model changes {metric_label(gain['metric'])} by {signed(gain['difference'], 3)} "
             f"({bounds(gain['ci95'], 3)}, p = {probability(gain['p'])}) on {gain['documents']:,} documents, "
             f"for {storage}"
         )
@@ -89,7 +89,7 @@ def verdict_of(found: Mapping[str, Any], hoped: float) -> tuple[str, str]:
         worse = gain["p"] < LEVEL and gain["difference"] < 0
         if worse or (gain["ci95"] is not None and gain["ci95"][1] < hoped):
             return "no", f"Late interaction is not worth its storage here: {told}; {hoped:g} was hoped for."
-        return "unclear", f"Whether late interaction is worth its storage is not shown: {told}."
+        return "unclear", f"Whether late interaction is worth its storage is not known: {told}."
     shares = (
         f"{found['rare_share']:.0%} of the queries have a word that one to three documents have, and "
         f"{found['cut_off_share']:.0%} are about a document that one vector cuts off"
@@ -97,7 +97,8 @@ def verdict_of(found: Mapping[str, Any], hoped: float) -> tuple[str, str]:
     if max(found["rare_share"], found["cut_off_share"]) >= MANY:
         return (
             "try",
-            f"Late interaction is worth a try (experiment=colbert), beside hybrid: {shares}. It takes {storage}.",
+            f"Late interaction is worth a try (experiment=colbert), compared with hybrid: {shares}. "
+            f"It takes {storage}.",
         )
     return "no", f"Late interaction is not worth its storage here: only {shares}, and it takes {storage}."
 

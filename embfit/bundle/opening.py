@@ -243,7 +243,7 @@ def _checked(encoder: Encoder, manifest: Manifest, published: np.ndarray, same: 
         )
     if not same:
         log.warning(
-            "%s was made with %s; another release or setting is at work here, and its vectors agree (1 - cosine up to "
+            "%s was made with %s; this machine has another release or setting, and its vectors agree (1 - cosine up to "
             "%.2g)",
             manifest.label,
             _versions(manifest),

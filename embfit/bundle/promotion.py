@@ -189,7 +189,7 @@ def _remove_left(versions: BundleVersions, databases: Mapping[str, DatabaseIndex
                 names = hosted.remove_left(versions.identity(), versions.numbers(), dry_run)
                 removed += [f"{name} ({place})" for name in names]
             except UserError as error:
-                log.warning("%s; what builds that did not end left there stays", error)
+                log.warning("%s; what unfinished builds left there stays", error)
     return removed
 
 
@@ -214,7 +214,7 @@ def _show_to_others(hosted: DatabaseIndex | None) -> None:
         hosted.show()
     except UserError as error:
         raise type(error)(
-            f"the version is champion, but others' alias names another one still: {error}; promote it again"
+            f"the version is champion, but the alias of other readers names another version: {error}; promote it again"
         ) from error
 
 
@@ -222,7 +222,7 @@ def _warn_of_alias(before: DatabaseIndex | None, now: DatabaseIndex | None, labe
     """Warn where the new champion has nothing in the old one's database: the alias there stays as it is."""
     if before is not None and (now is None or now.database.place != before.database.place):
         log.warning(
-            "%s has no collection in %s: other readers of the alias %s there get %s still; tell them, or remove it",
+            "%s has no collection in %s: other readers of the alias %s there still get %s; tell them, or remove it",
             *(label, before.database.place, before.alias, before.name),
         )
 

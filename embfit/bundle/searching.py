@@ -128,7 +128,7 @@ class Searcher:
 
     def _by_words(self, queries: Sequence[str], k: int, allowed: np.ndarray | None) -> Hits:
         if self.words is None:
-            raise UserError("these documents have no index of words; make one with bundle.words=true (task=index)")
+            raise UserError("these documents have no BM25 index; make one with bundle.words=true (task=index)")
         scores, rows = _within(self.words.search, self.words.score, queries, len(queries), len(self.words), k, allowed)
         return scores, np.where(scores > 0, rows, NOTHING)  # a document without any of the words is none
 

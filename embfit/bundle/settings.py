@@ -53,7 +53,7 @@ class BundleSettings:
         if self.registry is not None:
             if PASSWORD.search(self.registry):
                 raise ConfigError(
-                    "bundle.registry holds a password, which would stand in the run's records; leave it out, and set "
+                    "bundle.registry contains a password, which the run's records would show; leave it out, and set "
                     "MLFLOW_TRACKING_PASSWORD (for a server) or PGPASSWORD (for PostgreSQL)"
                 )
             check_installed()
@@ -84,4 +84,4 @@ class BundleSettings:
             try:
                 register(self.versions, self.registry)
             except UserError as error:
-                log.warning("%s; the next change tells it again", error)
+                log.warning("%s; the next change brings it up to date", error)

@@ -128,6 +128,6 @@ def _check_same(label: str, there: str, here: str, address: str) -> None:
     """Refuse two versions under one number: a published one never changes."""
     if there != here:
         raise UserError(
-            f"{label} here and {address} are two versions of one number; publish bundles on one machine, or give one "
-            "of them another bundle.name"
+            f"{label} here and {address} are two versions with the same number; publish bundles on one machine, or "
+            "give one of them another bundle.name"
         )

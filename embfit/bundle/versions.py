@@ -173,7 +173,7 @@ class BundleVersions:
     @contextmanager
     def registering(self) -> Iterator[None]:
         """Hold the right to tell a registry of the versions; another process waits."""
-        with held(self._lock("registry"), f"{self.name}: waiting for another process that tells the registry"):
+        with held(self._lock("registry"), f"{self.name}: waiting for another process that updates the registry"):
             yield
 
     @contextmanager

@@ -99,7 +99,9 @@ class RayWorkers:
         if not waiting:
             return
         if any(member.parts for member in self._members):
-            raise RuntimeError("workers are at another work; read all of its results, or close it, before the next one")
+            raise RuntimeError(
+                "the workers are busy with other work; read all of its results, or close it, before the next one"
+            )
         name, packed = uuid4().hex, self._ray.put(pack(work))
 
         def send(member: _Member) -> None:

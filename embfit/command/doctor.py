@@ -102,7 +102,9 @@ def _hub() -> HubStatus:
     """Ask whether the Hub answers; any answer will do."""
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return HubStatus("not asked, since HF_HUB_OFFLINE is set; what is on this machine works", "is not asked")
+        return HubStatus(
+            "not contacted, since HF_HUB_OFFLINE is set; models and data on this machine work", "is not contacted"
+        )
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS):
             return HubStatus(f"{address} answers")

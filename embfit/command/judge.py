@@ -77,7 +77,7 @@ def _written(data: RunData, pool: JudgementPool, given: argparse.Namespace, out:
     if not pairs:
         raise UserError(
             f"the first {given.depth} results of {', '.join(pool.systems)} are judged, all of them, so there is "
-            "nothing to do; --depth and --systems look at others"
+            "nothing to do; --depth and --systems choose others"
         )
     read = f"embfit judge {shlex.quote(str(given.run))} --read judgements.jsonl"
     write_text(out, judging_page(pool, pairs, given.highest, data.store, read).html())

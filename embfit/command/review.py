@@ -93,7 +93,7 @@ def _agreed(folder: Path, path: Path) -> Iterator[str]:
     yield f"decisions  {decided:,}, {decisions.skipped:,} skipped, {unknown:,} about queries that are not of the run"
     if before:
         yield (
-            f"before     {before:,} were decided before this run, which heeded them; the run before says how far they "
+            f"before     {before:,} were decided before this run, which used them; the run before says how far they "
             "and the filters agree"
         )
     if decisions.changed:

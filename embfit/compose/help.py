@@ -18,7 +18,7 @@ USAGE = """\
 embfit fine-tunes text-embedding models for one domain's retrieval. You choose every step by YAML.
 
 Usage: python -m embfit [GROUP=CHOICE ...] [KEY=VALUE ...] [OPTION ...]
-       python -m embfit                                 the whole job on a small embedded example
+       python -m embfit                                 a whole fine-tuning on a small built-in collection
        python -m embfit model=bge-small data=beir data.path=DIR training.epochs=1
        python -m embfit -m loss.temperature=0.02,0.05   one run for each value
        python -m embfit TASK [KEY=VALUE ...]            the same as task=TASK: python -m embfit evaluate data=beir ...

@@ -217,7 +217,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "read " + ", ".join(f"{count:,} {form}" for form, count in facts["files_read"].items())
     said = {
         "asides_left_out": "navigation, footers and other asides left out: {} paragraphs",
-        "boilerplate_left_out": "boilerplate left out, which stands in most files (data.boilerplate): {} paragraphs",
+        "boilerplate_left_out": "boilerplate left out, which most files have (data.boilerplate): {} paragraphs",
         "headings_without_text_left_out": "headings without text left out: {}",
         "pieces_without_words_left_out": "pieces without a word left out: {}",
         "copies_merged": "copies merged: {} pieces",

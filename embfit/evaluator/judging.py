@@ -128,9 +128,9 @@ def judged_by(collection: Collection, split: str, path: Path) -> Collection:
     qrels = read_qrels(path)
     for query, grades in qrels.items():
         if query not in collection.query_rows:
-            raise UserError(f"{path}: {query!r} is no query of {collection.name}; judge its own queries")
+            raise UserError(f"{path}: {query!r} is not a query of {collection.name}; judge its own queries")
         if strange := next((document for document in grades if document not in collection.document_rows), None):
-            raise UserError(f"{path}: query {query!r} judges {strange!r}, which is no document of {collection.name}")
+            raise UserError(f"{path}: query {query!r} judges {strange!r}, which is not a document of {collection.name}")
     rows = [collection.query_rows[query] for query in qrels]
     judged, merged = merge_queries({split: qrels}, dict(zip(qrels, collection.query_texts(rows), strict=True)))
     if collection.exclude_self:

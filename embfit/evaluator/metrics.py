@@ -44,7 +44,7 @@ class Metric:
         match = re.fullmatch(r"([a-z]+)@([1-9]\d*)", text)
         if match is None or match[1] not in MEASURES:
             known = ", ".join(f"{name}@K" for name in MEASURES)
-            raise ConfigError(f"evaluator.metrics: {text!r} is no metric; the metrics are {known}, with K of 1 or more")
+            raise ConfigError(f"evaluator.metrics: {text!r} is not a metric; known are {known}, with K of 1 or more")
         return cls(match[1], int(match[2]))
 
     def __str__(self) -> str:

@@ -140,7 +140,7 @@ def _warnings(synthetic_split: str, production: Evaluation, collection: Collecti
     qrels = answerable(collection.qrels[production.split])
     if not any(grade < 1 for grades in qrels.values() for grade in grades.values()):
         yield (
-            f"split {production.split!r} has no document judged as not relevant: metrics of condensed lists tell only "
+            f"split {production.split!r} has no document judged as not relevant: metrics of condensed lists show only "
             "the order of the relevant ones"
         )
 

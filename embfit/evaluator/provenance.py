@@ -20,5 +20,5 @@ def same_source(collection: Collection, split: str) -> str | None:
         return None
     return (
         f"the queries of split {split!r} come from {source}, which made the training queries too: the model may have "
-        "learned its style, so figures on them say little of what users ask"
+        "learned its style, so figures on them say little about users' queries"
     )

@@ -113,7 +113,7 @@ class Server:
                 ) from error
             raise BusyError(f"{self._address} cannot be reached ({reason}); is the server running?") from error
         except ValueError as error:
-            raise UserError(f"{self._address}: its answer is no JSON ({error})") from error
+            raise UserError(f"{self._address}: its answer is not JSON ({error})") from error
 
 
 def _said(refusal: urllib.error.HTTPError) -> str:

@@ -81,7 +81,7 @@ def read_reply(body: str, form: Form) -> ModelReply:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"the server's answer is no JSON: {_start(body)}") from error
+        raise MalformedError(f"the server's answer is not JSON: {_start(body)}") from error
     try:
         [choice, *_] = answer["choices"]
         text = choice["message"]["content"] if form == "chat" else choice["text"]
@@ -133,7 +133,7 @@ def read_grade(text: str, count: int = 1, form: Form = "chat") -> int:
     answer = _json(text)
     grade = answer.get("grade") if isinstance(answer, dict) else None
     if type(grade) is not int or not 0 <= grade <= BEST:
-        raise MalformedError(f'it is no object with a number from 0 to {BEST} under "grade": {_start(text)}')
+        raise MalformedError(f'it is not an object with a number from 0 to {BEST} under "grade": {_start(text)}')
     return grade
 
 
@@ -141,7 +141,7 @@ def _listed(text: str) -> list[str]:
     answer = _json(text)
     queries = answer.get("queries") if isinstance(answer, dict) else None
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
-        raise MalformedError(f'it is no object with a list of texts under "queries": {_start(text)}')
+        raise MalformedError(f'it is not an object with a list of texts under "queries": {_start(text)}')
     return queries
 
 
@@ -153,7 +153,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(bare)
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"it is no JSON: {_start(bare)}") from error
+        raise MalformedError(f"it is not JSON: {_start(bare)}") from error
 
 
 def _start(text: str) -> str:

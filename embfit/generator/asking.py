@@ -174,7 +174,9 @@ class Asking:
         if answer.status in NOT_UNDERSTOOD and structured == "auto" and not self._understood:
             self.journal.record(attempt, self.scope, "refused", "planned", answer.refusal, nothing)
             if self.structured == "auto":
-                log.info("the server does not take a JSON schema (%s); asking by words alone", answer.refusal)
+                log.info(
+                    "the server does not accept a JSON schema (%s); only the template asks for JSON", answer.refusal
+                )
                 self.structured = "none"
             self._queue.appendleft(sending)
             return None

@@ -95,7 +95,7 @@ class Journal:
             if is_disk_full(error) or isinstance(error, sqlite3.OperationalError):
                 raise
             raise UserError(
-                f"{self.path} is no journal ({error}); move it, or name another: generator.journal=FILE"
+                f"{self.path} is not a journal ({error}); move it, or name another: generator.journal=FILE"
             ) from error
 
     def plan(

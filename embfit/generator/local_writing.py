@@ -106,8 +106,8 @@ class LocalWriting:
         """
         if self.generator.form != "document" and self.model.parameters < FEW_WEIGHTS and not self.is_trained:
             log.warning(
-                "%s has %.0f million weights: of what models below about 300 million write without training for it, a "
-                "fifth is usable; train it on your own pairs (generator=trained), or look at queries.parquet first",
+                "%s has %.0f million weights: without training for it, models below about 300 million write one usable "
+                "query in five; train it on your own pairs (generator=trained), or look at queries.parquet first",
                 *(self.files.name, self.model.parameters / 1e6),
             )
         waiting, written, tokens, seconds = list(requests), 0, 0, 0.0

@@ -109,7 +109,7 @@ def check_digest(folder: Path, sha256: str) -> None:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(
-            f"model.sha256 is set, but {folder} has no model.safetensors to hold it to; set model.sha256=null"
+            f"model.sha256 is set, but {folder} has no model.safetensors to compare it with; set model.sha256=null"
         )
     with weights.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

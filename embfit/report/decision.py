@@ -120,8 +120,8 @@ def _unclear(found: Comparison, evaluations: Sequence[Evaluation]) -> Decision:
     queries = count(found.queries, "query", "queries")
     reached = next((one.metrics[found.metric] for one in evaluations if one.system == found.a), 0.0)
     if reached > 1 - SMALLEST:
-        left = f"{found.a} reaches {metric_label(found.metric)} {plain(reached)} on {queries}: nothing is left to gain"
-        return Decision("wait", f"Keep {found.a}.", f"{left} on them. Harder queries would tell more.")
+        left = f"{found.a} reaches {metric_label(found.metric)} {plain(reached)} on {queries}, so little is left"
+        return Decision("wait", f"Keep {found.a}.", f"{left} to gain. Harder queries would show more.")
     if found.difference <= 0:
         return Decision("wait", NOT_YET, f"{found.b} is not above {found.a} on {queries}.")
     more = _more(found, evaluations)

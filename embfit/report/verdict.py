@@ -95,7 +95,7 @@ def _lexical(main: Comparison, report: Report, systems: Mapping[str, Evaluation]
         return []
     return [
         f"BM25 alone reaches {plain(bm25.metrics[metric])}, more than {best.system} "
-        f"({evidence(tested, report.comparisons)}): search by words belongs in this system."
+        f"({evidence(tested, report.comparisons)}): combine the model with BM25."
     ]
 
 
@@ -109,7 +109,7 @@ def _fused(main: Comparison, report: Report, systems: Mapping[str, Evaluation]) 
     ahead = [name for name in (main.a, main.b) if _is_above(fused[name], systems[main.b], main.metric)]
     if not ahead:
         return [sentence]
-    who = f"Even {main.a} so fused" if main.a in ahead else "That"
+    who = f"Even {main.a} with BM25" if main.a in ahead else "That"
     return [f"{sentence} {who} is above {main.b} alone, beyond chance: serve vectors and words together."]
 
 

@@ -125,7 +125,7 @@ def _told(facts: Mapping[str, int]) -> str:
         "unknown": "about queries that are not among these",
     }
     said = (
-        f"{facts['kept'] + facts['dropped']:,} decisions are heeded, {facts['kept']:,} keep and "
+        f"{facts['kept'] + facts['dropped']:,} decisions are used, {facts['kept']:,} keep and "
         f"{facts['dropped']:,} drop, {facts['overruled']:,} of them against the filters"
     )
     return ", ".join([said, *(f"{facts[name]:,} {words}" for name, words in others.items() if facts[name])])

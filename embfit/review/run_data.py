@@ -52,7 +52,7 @@ def read_run_data(folder: Path) -> RunData:
         raise UserError(f"{folder} is not the folder of a run: {first_line(error)}") from error
     if directory := started_elsewhere(folder):
         raise UserError(
-            f"{folder} was begun in {directory}, where its relative paths are; run this command from there, and name "
+            f"{folder} began in {directory}, where its relative paths start; run this command from there, and name "
             f"the run {folder.absolute()}"
         )
     store: Store = make(values["store"], "store")

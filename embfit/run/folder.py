@@ -140,7 +140,7 @@ class RunFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise ConfigError(f"run.dir={self.dir}: another run is at work there; choose another run.dir") from error
+            raise ConfigError(f"run.dir={self.dir}: another run is using it; choose another run.dir") from error
         try:
             self._refuse_taken()
         except BaseException:
@@ -156,8 +156,8 @@ class RunFolder:
         if holds_run_of(self.dir, self.config) and not restarts:
             if directory := started_elsewhere(self.dir):
                 raise ConfigError(
-                    f"run.dir={self.dir} holds this run, unfinished and begun in {directory}, where its relative paths "
-                    "are; run it from there, or choose another run.dir"
+                    f"run.dir={self.dir} contains this unfinished run, which began in {directory}; its relative paths "
+                    "start there, so run it from there, or choose another run.dir"
                 )
             self.resuming = True
         elif not self._holds_a_run() and (found := self._in_the_way()):
@@ -210,7 +210,7 @@ class RunFolder:
             return
         log.info("resuming the unfinished run in %s", self.dir)
         if (directory := recorded_directory(self.dir)) is not None and not directory.is_dir():
-            log.warning("the run was begun in %s, which is not there; its relative paths are read from here", directory)
+            log.warning("the run began in %s, which is not there; its relative paths start here", directory)
         self._add_versions()
 
     def _clear(self) -> None:

@@ -65,7 +65,7 @@ def read_run(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Or
     if directory := started_elsewhere(folder):
         there = f"cd {shlex.quote(str(directory))} && python -m embfit {typed('resume', str(folder.absolute()))}"
         raise ConfigError(
-            f"resume={folder} was begun in {directory}, where its relative paths are; resume it from there: {there}"
+            f"resume={folder} began in {directory}, where its relative paths start; resume it from there: {there}"
         )
     return values | {"resume": str(folder)}, origins
 

@@ -132,7 +132,7 @@ def _first_error(error: RequestValidationError) -> Refusal:
 def _said(request: Request, error: HTTPException) -> str:
     """Return the message for a request that matches no route."""
     if error.status_code == 404:
-        return f"there is nothing at {request.url.path[:100]}; /docs lists what there is"
+        return f"there is no route {request.url.path[:100]}; /docs lists the routes"
     if error.status_code == 405:
-        return f"{request.url.path} is not asked with {request.method}; /docs says how"
+        return f"{request.url.path} does not accept {request.method}; /docs shows the methods"
     return "the body is not UTF-8, or not JSON" if error.status_code == 400 else str(error.detail)

@@ -217,8 +217,8 @@ def _check(old: Bundle, collection: Collection) -> None:
     if collection.corpus_digest != old.manifest.documents.sha256:
         raise UserError(
             f"{collection.name} has {len(collection.corpus):,} documents, and {old.label} "
-            f"{old.manifest.documents.count:,} of which not all are the same; read the data that it was made of, or "
-            f"bring it up to these first (task=refresh task.train=never bundle.name={old.manifest.name})"
+            f"{old.manifest.documents.count:,}, which are not all the same; use the data that it was made from, or "
+            f"update it first (task=refresh task.train=never bundle.name={old.manifest.name})"
         )
 
 

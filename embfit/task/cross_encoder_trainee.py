@@ -164,4 +164,4 @@ def _train_folds(
 def _warn_of_chance(ranker: CrossEncoder, facts: Mapping[str, Any], name: str) -> None:
     """Warn if no trained step was better on dev than the random head, so that the random head was kept."""
     if not ranker.trained and facts["kept_step"] == 0:
-        log.warning("%s has learnt nothing and scores at random: give it more pairs, epochs or a higher rate", name)
+        log.warning("%s has learned nothing and scores at random: give it more pairs, epochs or a higher rate", name)

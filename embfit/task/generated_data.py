@@ -246,7 +246,7 @@ class Generation:
             return []
         return [
             f"The queries of {split} are synthetic, written by {synthetic[split]} about documents held out from "
-            "training: they tell that training worked, and not what users will see. 100 to 200 real ones, judged, do."
+            "training. They show that training worked, but not what users will get; 100 to 200 judged real queries do."
         ]
 
 

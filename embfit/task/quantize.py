@@ -105,8 +105,8 @@ def quantize(
         collection = data.load(store)
         if len(collection.corpus) < 2 * FIRST:
             raise ConfigError(
-                f"{collection.name} has {len(collection.corpus)} documents; int8 is calibrated on some and held to "
-                f"fp32 on others, for which {2 * FIRST} are needed"
+                f"{collection.name} has {len(collection.corpus)} documents; int8 is calibrated on some and compared "
+                f"with fp32 on others, for which {2 * FIRST} are needed"
             )
     with run.stage("load model"):
         encoder = replace(model, backend="torch", precision="fp32", dtype="float32").load("cpu", store=store)

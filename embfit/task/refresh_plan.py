@@ -101,7 +101,7 @@ class RefreshPlan:
             weights = "the model's weights" if self.champion is None else f"the weights of {self.champion.label}"
             steps.append(f"train from {weights}{self._took(TRAINING)}")
         steps.append(f"make a version{self._took(INDEXING)}")
-        return ", ".join([*steps, "hold it to the gates"])
+        return ", ".join([*steps, "check it against the gates"])
 
     def _took(self, stages: Sequence[str]) -> str:
         known = [self.seconds[stage] for stage in stages if stage in self.seconds]

@@ -31,13 +31,13 @@ def folds_of(training_set: TrainingSet, count: int, seed: int) -> np.ndarray:
     largest = int(np.bincount(folds).max())
     if largest == len(folds):
         raise UserError(
-            f"training.folds={count}: all {len(folds)} queries hang together through documents that are relevant to "
-            "several of them, so none can be kept out of a training; set training.folds=null"
+            f"training.folds={count}: all {len(folds)} queries are connected through documents that are relevant to "
+            "several of them, so none can be left out of a training; set training.folds=null"
         )
     if largest > LARGEST_FOLD * len(folds) / count:
         log.warning(
-            "%d of %d queries hang together through their documents and are one of %d folds: the cross-encoder that "
-            "scores them is trained on the other %d alone",
+            "%d of %d queries are connected through their documents and are one of %d folds: the cross-encoder that "
+            "scores them is trained only on the other %d",
             largest,
             len(folds),
             count,

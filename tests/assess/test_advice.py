@@ -81,8 +81,8 @@ def found(value: float = 0.5, needed: int = 200, **changes: Any) -> Findings:
             found(value=0.78),
             "set-up",
             "The set-up before the model: the base reaches nDCG@10 0.7800, above 0.70, so less is left to gain. Look "
-            "at chunking, hybrid search and reranking first. A short fine-tuning (training.steps=40) tells whether one "
-            "pays all the same.",
+            "at chunking, hybrid search and reranking first. A short fine-tuning (training.steps=40) shows whether "
+            "training is worth it nevertheless.",
         ),
         (
             found(value=0.78, chunks=CHUNKS),
@@ -171,10 +171,10 @@ def test_reasons_hold_the_numbers() -> None:
         "40% of the documents are longer than the model reads; against cutting them off: pieces of 256 tokens +0.050 "
         "(+0.020 to +0.080), better.",
         "The tokenizer splits 5.0% of the corpus's words and 10.0% of the queries' into four pieces or more; 25% of "
-        "the queries have a word that one to three documents have, which is what search by words is good at, and 12% "
+        "the queries have a word that one to three documents have, which BM25 is good at, and 12% "
         "one that no document has.",
         "A query has 1.2 relevant documents on average, and 90% of the base's first ten are unjudged: they count as "
-        "wrong, which a better system may not deserve.",
+        "wrong, although some may be relevant.",
         "3 copies of relevant documents are not judged relevant and count as wrong.",
         "Queries differ by 0.154 (standard deviation of paired differences), so 300 queries show gains of 0.025 or "
         "more; 0.03 takes about 200.",
@@ -228,8 +228,8 @@ def test_late_interaction_can_be_worth_its_storage_and_not() -> None:
     verdict, sentence = weighed(difference=0.05, ci95=[0.02, 0.08], p=0.001)
     assert verdict == "yes"
     assert sentence == (
-        "Late interaction is worth its storage: a model at hand changes nDCG@10 by +0.050 (+0.020 to +0.080, p = "
-        f"0.001) on 2,000 documents, for {storage}."
+        "Late interaction is worth its storage: a late-interaction model changes nDCG@10 by +0.050 (+0.020 to +0.080, "
+        f"p = 0.001) on 2,000 documents, for {storage}."
     )
     assert weighed(rare=0.9, difference=0.004, ci95=[-0.01, 0.02], p=0.6)[0] == "no"  # what is measured decides
     assert weighed(difference=-0.02, ci95=[-0.05, -0.001], p=0.04)[0] == "no"

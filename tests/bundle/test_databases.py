@@ -84,7 +84,7 @@ def test_a_version_lives_in_a_database(
     assert database.shown("docs") == "docs__2"
     promote(versions, 1, Gates(loss=None))  # which is in no database: others read version 2 still
     assert "docs@1 has no collection in" in caplog.text
-    assert "other readers of the alias docs there get docs__2 still" in caplog.text
+    assert "other readers of the alias docs there still get docs__2" in caplog.text
     versions.clear("previous")
     done = prune(versions, keep=0)  # the others go
     assert "docs__2 is what the alias docs names, which other readers ask" in done.kept[2]

@@ -25,7 +25,7 @@ def test_without_mlflow_it_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match=r"bundle\.registry holds a password") as refused:
+    with pytest.raises(ConfigError, match=r"bundle\.registry contains a password") as refused:
         BundleSettings(registry="postgresql://me:s3cret/word@db:5432/mlflow")
     assert "s3cret" not in str(refused.value)
 

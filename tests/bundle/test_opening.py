@@ -87,7 +87,7 @@ def test_another_release_with_equal_vectors_is_told_and_opened(
     sealed(versions, model=replace(read_manifest(versions.path(1)).model, query="another", versions={"torch": "1.0"}))
     with caplog.at_level(logging.WARNING), open_bundle(versions.folder) as bundle:
         assert bundle.probe_distance < 1e-6
-    assert "docs@1 was made with torch 1.0; another release or setting is at work here" in caplog.text
+    assert "docs@1 was made with torch 1.0; this machine has another release or setting" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_words(searcher: Searcher) -> None:
     assert rows[0, 0] == 4  # alone has both words
     assert (rows[1] == -1).all()
     assert (scores[1] == 0).all()
-    with pytest.raises(UserError, match=r"no index of words; make one with bundle\.words=true"):
+    with pytest.raises(UserError, match=r"no BM25 index; make one with bundle\.words=true"):
         replace(searcher, words=None).search([QUERY], 3, "words")
 
 

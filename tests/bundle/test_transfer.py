@@ -148,7 +148,7 @@ def test_two_versions_of_one_number_are_refused(versions: BundleVersions, there:
     manifest.chmod(0o644)
     manifest.write_text(manifest.read_text().replace('"created": "', '"created": "2'))
     for move in (push, pull):
-        with pytest.raises(UserError, match=r"docs@1 here and .*docs/1 are two versions of one number"):
+        with pytest.raises(UserError, match=r"docs@1 here and .*docs/1 are two versions with the same number"):
             move(there, address, "1")
 
 

@@ -21,7 +21,7 @@ def test_what_there_is_and_what_would_be_done(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "transformers" in out
     assert "GB free" in out
-    assert "not asked, since HF_HUB_OFFLINE is set" in out
+    assert "not contacted, since HF_HUB_OFFLINE is set" in out
     told = " ".join(out.split())  # columns are as wide as the longest name
     assert "next run python -m embfit training.lr=1e-5 model=custom" in told
     assert " model custom (command line) " in told
@@ -38,7 +38,7 @@ def test_where_weights_come_from(capsys, tmp_path, monkeypatch):
     (package / "model" / "config.json").touch()
     monkeypatch.syspath_prepend(tmp_path / "site")
     missing = "there is no such folder (a name on the Hub has the form owner/name)"
-    offline = "is not on this machine, and the Hub is not asked; give a folder: model.path=FOLDER"
+    offline = "is not on this machine, and the Hub is not contacted; give a folder: model.path=FOLDER"
     unknown = "neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
     for overrides, said in {
         (): f"its files are in {package}/model",

@@ -216,7 +216,7 @@ def test_nothing_to_read(tmp_path: Path, store: Store) -> None:
     (tmp_path / "same").mkdir()
     for number in range(6):
         (tmp_path / "same" / f"{number}.md").write_text("The harbor is closed in winter.\n")
-    left_out = "boilerplate left out, which stands in most files (data.boilerplate): 6 paragraphs"
+    left_out = "boilerplate left out, which most files have (data.boilerplate): 6 paragraphs"
     with pytest.raises(UserError, match=f"no text is left of .*same: read 6 Markdown . {re.escape(left_out)}$"):
         Documents(str(tmp_path / "same")).load(store)
     with pytest.raises(ConfigError, match="there is no encoding 'klingon'"):

@@ -46,8 +46,8 @@ def test_a_querys_own_document_is_left_out_where_the_data_leaves_it_out(qrels: P
 def test_strange_ids_are_named(qrels: Path) -> None:
     collection = make_collection(DOCUMENTS, QUERIES, QRELS)
     qrels.write_text("q9\ta\t1\n")
-    with pytest.raises(UserError, match=r"judged.qrels: 'q9' is no query of"):
+    with pytest.raises(UserError, match=r"judged.qrels: 'q9' is not a query of"):
         judged_by(collection, "test", qrels)
     qrels.write_text("q1\tz\t1\n")
-    with pytest.raises(UserError, match=r"query 'q1' judges 'z', which is no document of"):
+    with pytest.raises(UserError, match=r"query 'q1' judges 'z', which is not a document of"):
         judged_by(collection, "test", qrels)

@@ -138,7 +138,7 @@ def test_a_full_disk_names_the_journal_and_loses_nothing(tmp_path: Path) -> None
 def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("these are notes, and no database at all" * 100)
-    with pytest.raises(UserError, match=r"notes\.txt is no journal"), Journal(path):
+    with pytest.raises(UserError, match=r"notes\.txt is not a journal"), Journal(path):
         pass
     database = sqlite3.connect(tmp_path / "newer.sqlite")
     database.execute("PRAGMA user_version = 99")

@@ -80,7 +80,7 @@ def test_a_base_that_leaves_nothing_to_gain_is_kept() -> None:
     assert found == Decision(
         "wait",
         "Keep base.",
-        "base reaches nDCG@10 0.9980 on 50 queries: nothing is left to gain on them. Harder queries would tell more.",
+        "base reaches nDCG@10 0.9980 on 50 queries, so little is left to gain. Harder queries would show more.",
     )
 
 

@@ -87,7 +87,7 @@ def test_bm25_is_mentioned_when_it_leads_and_not_by_chance() -> None:
     systems = [system("base", {"q1": 3}), system("tuned", {"q1": 2}), system("bm25", {"q1": 1})]
     behind = replace(FOUND, a="bm25", difference=-0.0923, p=0.003)
     assert verdict(Report("finetune", systems, [FOUND, behind]))[-1] == (
-        "BM25 alone reaches 0.2500, more than tuned (p = 0.003): search by words belongs in this system."
+        "BM25 alone reaches 0.2500, more than tuned (p = 0.003): combine the model with BM25."
     )
     assert len(verdict(Report("finetune", systems, [FOUND, replace(behind, p=0.06)]))) == 1
     assert len(verdict(Report("finetune", systems, [FOUND]))) == 1  # of the four queries' values one differs: p = 1
@@ -106,7 +106,7 @@ def test_bm25_is_tested_against_the_better_system_where_the_report_does_not() ->
     assert len(verdict(Report("evaluate", systems, [worse]))) == 1  # more than tuned, but not than base
     systems[2] = flat("bm25", 0.6)
     assert verdict(Report("evaluate", systems, [worse]))[-1] == (
-        "BM25 alone reaches 0.6000, more than base (p = 0.0001): search by words belongs in this system."
+        "BM25 alone reaches 0.6000, more than base (p = 0.0001): combine the model with BM25."
     )
 
 
@@ -127,7 +127,7 @@ def test_what_both_models_reach_with_bm25_is_said() -> None:
         "Fused with BM25, nDCG@10: base 0.5800, tuned 0.7000. That is above tuned alone, beyond chance: serve vectors "
         "and words together."
     )
-    assert "Even base so fused is above tuned alone, beyond chance" in said(0.65, 0.55)
+    assert "Even base with BM25 is above tuned alone, beyond chance" in said(0.65, 0.55)
 
 
 def test_without_a_comparison_it_says_what_was_reached() -> None:

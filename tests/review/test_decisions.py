@@ -46,7 +46,7 @@ def test_a_decision_overrides_the_filters(caplog: pytest.LogCaptureFixture) -> N
         }
     }  # fmt: skip
     assert caplog.messages == [
-        "review.jsonl: 4 decisions are heeded, 2 keep and 2 drop, 2 of them against the filters, 1 for queries that "
+        "review.jsonl: 4 decisions are used, 2 keep and 2 drop, 2 of them against the filters, 1 for queries that "
         "evaluate, which stay dropped, 2 skipped, 1 decided in two ways, of which the last counts, 1 about queries "
         "that are not among these"
     ]

@@ -132,7 +132,7 @@ def test_a_finished_folder_is_not_written_to_again(tmp_path):
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
-    with make(tmp_path), pytest.raises(ConfigError, match="another run is at work there"):
+    with make(tmp_path), pytest.raises(ConfigError, match="another run is using it"):
         make(tmp_path).__enter__()
     assert status(tmp_path)["state"] == "done"
 
@@ -273,13 +273,15 @@ def test_a_run_is_gone_on_with_where_its_relative_paths_are(tmp_path, monkeypatc
     monkeypatch.chdir(first)
     folder = interrupted(tmp_path, {"checkpoints/step.pt": "hours"})
     monkeypatch.chdir(second)
-    with pytest.raises(ConfigError, match=f"begun in {first}, where its relative paths are; run it from there, or"):
+    with pytest.raises(
+        ConfigError, match=f"began in {first}; its relative paths start there, so run it from there, or"
+    ):
         make(tmp_path, overwrite=True).__enter__()
     assert (folder / "checkpoints" / "step.pt").is_file()
     first.rename(tmp_path / "renamed")  # there is no other place any more
     with make(tmp_path):
         pass
-    assert f"the run was begun in {first}, which is not there" in caplog.text
+    assert f"the run began in {first}, which is not there" in caplog.text
 
 
 def test_a_job_is_known_again_in_a_sweep_that_was_moved(tmp_path):

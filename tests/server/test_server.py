@@ -82,7 +82,7 @@ def test_what_is_not_there(served: Served) -> None:
     answer = served.client.get("/nothing")
     assert (answer.status_code, error(answer)["message"]) == (
         404,
-        "there is nothing at /nothing; /docs lists what there is",
+        "there is no route /nothing; /docs lists the routes",
     )
     answer = served.client.get("/v1/search")
     assert (answer.status_code, error(answer)["type"]) == (405, "invalid_request_error")

@@ -109,7 +109,7 @@ def test_the_same_model_is_the_identity(command: list[str]) -> None:
     [
         (["task.version=3"], "docs@3: there is no version 3"),
         (["bundle.name=dogs"], "has no bundle 'dogs'; did you mean 'docs'?"),
-        (["data.path=../changed"], "has 37 documents, and docs@1 36 of which not all are the same"),
+        (["data.path=../changed"], "has 37 documents, and docs@1 36, which are not all the same"),
         (["model=colbert", "model.path=../late"], "model: task=bridge"),
     ],
 )

@@ -133,11 +133,11 @@ def test_folds_are_cut_by_text_and_a_large_one_is_told(caplog: pytest.LogCapture
     assert sorted(folds) == [0] * 4 + [1] * 4 + [2] * 4
     assert caplog.text == ""
     assert sorted(cut([[0]] * 8 + [[row] for row in range(1, 5)])) == [0] * 8 + [1] * 2 + [2] * 2
-    assert "8 of 12 queries hang together" in caplog.text
+    assert "8 of 12 queries are connected" in caplog.text
     assert sorted(cut([[0]] * 11 + [[1]])) == [0] * 11 + [1]  # two folds, not three
-    with pytest.raises(UserError, match=r"training.folds=3: all 12 queries hang together.*set training.folds=null"):
+    with pytest.raises(UserError, match=r"training.folds=3: all 12 queries are connected.*set training.folds=null"):
         cut([[0]] * 12)
-    assert "trained on the other 4 alone" in caplog.text
+    assert "trained only on the other 4" in caplog.text
 
 
 def test_no_fold_is_trained_on_its_own_queries(

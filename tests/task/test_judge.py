@@ -112,6 +112,6 @@ def test_a_run_begun_elsewhere_is_judged_from_there(
     capsys.readouterr()
     assert main(["judge", "copy"]) == 1
     assert (
-        f"copy was begun in {tmp_path / 'work'}, where its relative paths are; run this command"
+        f"copy began in {tmp_path / 'work'}, where its relative paths start; run this command"
         in capsys.readouterr().err
     )

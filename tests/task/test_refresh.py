@@ -158,7 +158,7 @@ def test_a_dry_run_does_nothing(team: Team, capsys: pytest.CaptureFixture[str]) 
     assert lines[:2] == ["documents  37: 1 new since docs@1", "pairs      new for docs@1"]
     assert re.fullmatch(
         r"to do      train from the weights of docs@1 \(\d+ s the last time\), make a version \(\d+ s the last time\), "
-        "hold it to the gates",
+        "check it against the gates",
         lines[2],
     )
     assert team.versions.numbers() == [1]

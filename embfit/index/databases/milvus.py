@@ -289,7 +289,7 @@ class MilvusDatabase:
         why = str(getattr(error, "message", "")) or first_line(error)
         return UnavailableError(
             f"{self.place} does not answer within index.timeout={self.settings.timeout:g} s ({why.splitlines()[0]}); "
-            "start it, or see index.url; what was written is kept, and the same command goes on with it"
+            "start it, or see index.url; what was written is kept, and the same command continues with it"
         )
 
 

@@ -193,7 +193,7 @@ class PgvectorDatabase:
                     beside = Jsonb(metadata(document), dumps=_json)
                     copy.write_row((row, *texts, beside, converted(vector)))
 
-        self._connections.write(work, "what was written before is kept, and the same command goes on with it")
+        self._connections.write(work, "what was written before is kept, and the same command continues with it")
 
     def finish(self, name: str) -> None:
         """Build the graph, where there is to be one, and count what the planner goes by."""

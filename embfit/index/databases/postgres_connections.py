@@ -74,7 +74,7 @@ class PostgresConnections:
             if not connection.broken:
                 raise refused(self.place, first_line(error)) from error  # its disk is full, or memory
             self._forget()
-            raise _LostError(f"{self.place} does not answer any more ({first_line(error)}); {remedy}") from error
+            raise _LostError(f"{self.place} no longer answers ({first_line(error)}); {remedy}") from error
         except psycopg.errors.UndefinedTable as error:
             raise UserError(f"{self.place}: {first_line(error)}; make a new version (task=index)") from error
         except psycopg.Error as error:

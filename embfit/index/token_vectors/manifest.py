@@ -99,7 +99,7 @@ class Manifest:
         """
         found = read_settings(folder)
         if (found.pop("kind", None), found.pop("version", None)) != (KIND, VERSION):
-            raise UserError(f"{folder / SETTINGS} is no token index of version {VERSION}; build it again")
+            raise UserError(f"{folder / SETTINGS} is not a token index of version {VERSION}; build it again")
         try:
             return cls(
                 **{

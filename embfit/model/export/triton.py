@@ -147,7 +147,7 @@ def _schema() -> ModuleType:
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
         raise ConfigError(
-            "task.format=triton needs tritonclient, whose schema configurations are held to: "
+            "task.format=triton needs tritonclient, whose schema is used to check configurations: "
             "pip install 'embfit[triton]'"
         )
     name = "model_config_pb2"

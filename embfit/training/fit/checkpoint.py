@@ -79,8 +79,8 @@ def read_checkpoint(folder: Path, plan: str) -> Checkpoint | None:
     if found.plan != plan:
         raise UserError(
             f"{path} (step {found.step}) is of another training: other examples, another global batch or length.\n"
-            "Go on where those are the same (training.batch_size times ranks is the global batch), or remove the file "
-            "to train from the beginning."
+            "Continue with the same ones (training.batch_size times ranks is the global batch), or remove the file to "
+            "train from the beginning."
         )
     return found
 

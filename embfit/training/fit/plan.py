@@ -91,7 +91,7 @@ def seconds(time_given: str | float) -> float:
     if isinstance(time_given, str):
         if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", time_given):
             raise ValueError(
-                f'max_time={time_given} is no time; write "HH:MM:SS", "DD:HH:MM:SS" or a number of minutes'
+                f'max_time={time_given} is not a time; write "HH:MM:SS", "DD:HH:MM:SS" or a number of minutes'
             )
         days, hours, minutes, rest = ([0] * 4 + [int(part) for part in time_given.split(":")])[-4:]
         found = ((days * 24 + hours) * 60 + minutes) * 60.0 + rest

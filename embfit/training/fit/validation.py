@@ -190,8 +190,8 @@ def warn_of_chance(change: DevChange | None) -> None:
     shown = "" if change.bounds is None else f" ({change.bounds[0]:+.4f} to {change.bounds[1]:+.4f})"
     log.log(
         logging.WARNING if change.queries < FEWEST else logging.INFO,
-        "the dev split cannot tell the kept weights from the model before training: %s %+.4f%s on %d queries. "
-        "The trained weights are kept, because they are not worse beyond chance; more dev queries would tell more",
+        "the dev split cannot distinguish the kept weights from the model before training: %s %+.4f%s on %d queries. "
+        "The trained weights are kept, because they are not worse beyond chance; more dev queries would show more",
         VALIDATION_METRIC,
         change.difference,
         shown,
