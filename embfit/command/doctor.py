@@ -133,7 +133,7 @@ def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
     yield "  weights", _weights(values.get("model") or {}, hub)
     yield "  run folder", str(values["run"]["dir"])
     yield "  store", str(values["store"]["dir"]) + ("" if values["store"]["enabled"] else ", not used")
-    yield "  checked", "the configuration is sound; data and weights were not touched"
+    yield "  checked", "the configuration is valid; data and weights were not touched"
 
 
 def _weights(node: dict[str, Any], hub: HubStatus) -> str:
@@ -146,7 +146,7 @@ def _weights(node: dict[str, Any], hub: HubStatus) -> str:
     try:
         here = find_here(str(path), revision, node.get("packages") or (first or {}).get("packages"))
         if here is not None:
-            return f"its files are in {here}"
+            return f"from {here}"
         if in_cache(str(path), revision):
             return f"{path} is in the Hub's cache"
     except UserError as error:

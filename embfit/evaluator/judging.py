@@ -79,8 +79,8 @@ def judgements(collection: Collection, split: str, key: str | None = None) -> Qr
     if not collection.qrels:
         raise UserError(
             f"{collection.name} has documents and no queries, so there is nothing to measure or to train on; "
-            "task=search searches it, data=pairs data.path=FILE data.corpus=DIR adds queries to it, and for a "
-            "fine-tuning generator=extractive writes some"
+            "generator=extractive writes queries for a fine-tuning, data=pairs data.path=FILE data.corpus=DIR adds "
+            "your own, and task=search needs none"
         )
     if split not in collection.qrels:
         raise UserError(f"{place}{collection.name} has no split {split!r}; {_instead(collection, split)}")

@@ -10,6 +10,4 @@ from typing import ClassVar
 class NoGenerator:
     """Writes no queries; a task that needs them says so."""
 
-    only_for: ClassVar[str] = (
-        "task=generate needs what writes queries: generator=extractive, or generator=api with a server"
-    )
+    only_for: ClassVar[str] = "task=generate needs a generator: generator=extractive, or generator=api with a server"

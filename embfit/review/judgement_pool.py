@@ -82,7 +82,7 @@ def pool_results(run: RunData, split: str | None, depth: int, systems: Sequence[
     folder = run.folder / RANKINGS
     files = {file.stem: file for file in sorted(folder.glob("*.trec"), key=lambda file: file.stem)}
     if not files:
-        raise UserError(f"{folder} has no SYSTEM.trec, so there are no results to judge; name a run that has evaluated")
+        raise UserError(f"{folder} has no SYSTEM.trec, so there are no results to judge; name a run that measured some")
     for name in systems or ():
         if name not in files:
             meant = nearest(name, files)

@@ -110,7 +110,7 @@ def generate(
 
 
 def _estimated(found: Estimate, judge: str | None) -> str:
-    asked = "none: no model is asked"
+    asked = "none: no language model is needed"
     if found.requests:
         asked = f"{found.requests:,}, of which {found.answered:,} are answered"
     lines = [f"documents  {found.documents:,}, {found.queries} queries each", f"requests   {asked}"]

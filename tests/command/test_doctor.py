@@ -25,7 +25,7 @@ def test_what_there_is_and_what_would_be_done(capsys, tmp_path):
     told = " ".join(out.split())  # columns are as wide as the longest name
     assert "next run python -m embfit training.lr=1e-5 model=custom" in told
     assert " model custom (command line) " in told
-    assert f" weights its files are in {tmp_path} " in told
+    assert f" weights from {tmp_path} " in told
     assert re.search(r" experiment none \(conf/config\.yaml:\d+\) ", told)
     assert not (tmp_path / "outputs").exists()
 
@@ -41,12 +41,12 @@ def test_where_weights_come_from(capsys, tmp_path, monkeypatch):
     offline = "is not on this machine, and the Hub is not contacted; give a folder: model.path=FOLDER"
     unknown = "neither a folder here nor a model on the Hub (a private one needs `hf auth login`)"
     for overrides, said in {
-        (): f"its files are in {package}/model",
+        (): f"from {package}/model",
         ("model.revision=v1",): f"sentence-transformers/all-MiniLM-L6-v2 {offline}",
         ("model.path=acme/two",): f"acme/two {offline}",
         ("model.path=no/folder/here",): f"no/folder/here: {missing}",
         ("model.path='a b'",): f"a b: {unknown}",
-        ("model=cross-encoder",): f"those of model.first_stage: its files are in {package}/model",
+        ("model=cross-encoder",): f"those of model.first_stage: from {package}/model",
     }.items():
         assert main(["doctor", *overrides]) == 0
         assert f" weights {said} run folder " in " ".join(capsys.readouterr().out.split())

@@ -73,7 +73,7 @@ def test_the_tables_say_what_was_measured() -> None:
         "cut off at 256 tokens 0.7000 1.0",
         "pieces of 256 tokens 0.7200 2.5 +0.0200 +0.010 to +0.030 0.004",
         "words in four pieces or more 5.7%",
-        "by documents: angiogenesis.",
+        "by number of documents: angiogenesis.",
         "base 90 %, bm25 85 %.",
         "queries 7,849 314",
         "50,000 26 min 40 s 33 min 20 s 26 min 40 s 1 h 26 min 0.72 0.22 77 MB",

@@ -123,7 +123,7 @@ def test_what_a_choice_inherits_and_what_stays_equal_is_no_change() -> None:
 def test_words_are_explained_where_they_are_used() -> None:
     drawn = page(report(), {"model": {"path": "org/small-model"}}, Origins(), collection())
     assert "base model <b>org/small-model</b>" in drawn
-    assert '<abbr title="nDCG@10: how high the relevant documents stand among the first 10:' in drawn
+    assert '<abbr title="nDCG@10: how high the relevant documents are among the first 10:' in drawn
     assert '<abbr title="unseen: all other queries.' in drawn
     words = drawn.split('id="glossary"')[1].split("</section>")[0]
     assert re.findall("<dt>(.*?)</dt>", words) == ["nDCG@10", "MRR@10", "95 % interval", "p", "seen", "unseen"]

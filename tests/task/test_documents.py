@@ -43,8 +43,8 @@ def test_what_needs_queries_says_so_in_one_line(
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "no queries, so" in line]
     assert said.endswith(
         "guide has documents and no queries, so there is nothing to measure or to train on; "
-        "task=search searches it, data=pairs data.path=FILE data.corpus=DIR adds queries to it, and for a fine-tuning "
-        "generator=extractive writes some"
+        "generator=extractive writes queries for a fine-tuning, data=pairs data.path=FILE data.corpus=DIR adds your "
+        "own, and task=search needs none"
     )
 
 

@@ -185,7 +185,7 @@ def test_a_budget_ends_with_what_there_is(asking: list[str], server: ModelServer
 def test_without_a_model_parts_of_the_documents_are_queries(generating: list[str], capsys: Any) -> None:
     parts = ["generator=extractive", "generator.parts=[sentence, keywords]", "task.masked=true", "generator.masked=1"]
     assert main([*generating, *parts, "run.dir=dry", "task.dry_run=true"]) == 0
-    assert capsys.readouterr().out == "documents  36, 2 queries each\nrequests   none: no model is asked\n"
+    assert capsys.readouterr().out == "documents  36, 2 queries each\nrequests   none: no language model is needed\n"
     assert main([*generating, *parts, "run.dir=one"]) == 0
     found = report("one")
     assert found["generator"] == "extractive"
@@ -200,7 +200,7 @@ URL = "generator.url=http://127.0.0.1:9/v1"
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "generator: task=generate needs what writes queries"),
+        ("", "generator: task=generate needs a generator"),
         ("generator=api", "generator.url: is not set; add generator.url=http://localhost:8000/v1"),
         (
             f"generator=api generator.model=x {URL} generator.key_variable=sk-abc",
