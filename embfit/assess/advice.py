@@ -213,7 +213,7 @@ def _fine_tune(found: Findings) -> str:
     if found.shown_gain:
         why = f": a short one gains {signed(found.shown_gain, 3)} {found.metric} on dev"
     elif found.ndcg is not None:
-        why = f": at nDCG@10 {plain(found.ndcg)} there is room"
+        why = f": at nDCG@10 {plain(found.ndcg)} there is room to improve"
     where = (
         f"from {start.b} ({found.metric} {signed(start.difference, 3)} above the base)" if start else "from the base"
     )
@@ -257,7 +257,7 @@ def _reasons(found: Findings) -> Iterator[tuple[str, str]]:
         yield "base", f"{reached}."
     else:
         other = "" if found.power["metric"] == "ndcg@10" else f", and nDCG@10 {plain(found.ndcg)}"
-        yield "base", f"{reached}{other}: {'less is left to gain' if found.is_high else 'there is room'}."
+        yield "base", f"{reached}{other}: {'less is left to gain' if found.is_high else 'there is room to improve'}."
     for one in found.comparisons:
         p = one.p if one.p_holm is None else one.p_holm
         yield (
@@ -289,7 +289,7 @@ def _reasons(found: Findings) -> Iterator[tuple[str, str]]:
         yield (
             "queries",
             f"Queries differ by {power['deviation']:.3f} (standard deviation of paired differences), so {queries} show "
-            f"gains of {power['smallest']:.3f} or more; {power['hoped']:g} takes about {power['needed']:,}.",
+            f"gains of {power['smallest']:.3f} or more; a gain of {power['hoped']:g} takes about {power['needed']:,}.",
         )
     yield "examples", f"There are {count(found.examples, 'training query', 'training queries')}."
     if found.gain:

@@ -136,7 +136,7 @@ def _unclear(found: Comparison, evaluations: Sequence[Evaluation]) -> Decision:
         "judge",
         f"Judge about {count(more, 'more query', 'more queries')}.",
         f"{found.b} is ahead by {signed(found.difference, 3)}, which may be chance on {queries}; it takes about "
-        f"{found.queries + more:,} to tell a gain of {effect:.3f}.",
+        f"{found.queries + more:,} to show a gain of {effect:.3f}.",
     )
 
 

@@ -26,8 +26,8 @@ MEANINGS: Mapping[str, str] = {
     ),
     "p, corrected": "p, raised because several systems were compared, and one of many may look different by chance.",
     "seen": (
-        "queries with a relevant document that is relevant to a training query too. Their gain may come from remembering "
-        "documents."
+        "queries with a relevant document that is relevant to a training query too. Their gain may come from "
+        "remembering documents."
     ),
     "near-copy": "queries for which training saw a relevant document, or the query, in nearly the same words.",
     "unseen": "all other queries. Their gain is what to expect for documents that come later.",

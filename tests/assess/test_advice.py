@@ -99,16 +99,16 @@ def found(value: float = 0.5, needed: int = 200, **changes: Any) -> Findings:
             "data",
             "Make training data first: 40 training queries are too few to learn a domain from.",
         ),
-        (found(), "fine-tune", "Fine-tune, from the base: at nDCG@10 0.5000 there is room."),
+        (found(), "fine-tune", "Fine-tune, from the base: at nDCG@10 0.5000 there is room to improve."),
         (
             found(comparisons=[HYBRID, MODEL]),
             "fine-tune",
-            "Fine-tune, from bge-small (nDCG@10 +0.080 above the base): at nDCG@10 0.5000 there is room.",
+            "Fine-tune, from bge-small (nDCG@10 +0.080 above the base): at nDCG@10 0.5000 there is room to improve.",
         ),
         (
             found(comparisons=[replace(HYBRID, p_holm=0.01)]),
             "fine-tune",
-            "Fine-tune, from the base: at nDCG@10 0.5000 there is room. Hybrid gains +0.010 nDCG@10 without "
+            "Fine-tune, from the base: at nDCG@10 0.5000 there is room to improve. Hybrid gains +0.010 nDCG@10 without "
             "any training.",
         ),
     ],
@@ -131,8 +131,8 @@ def test_the_ceiling_is_that_of_ndcg_whatever_the_first_metric() -> None:
         "The base reaches Success@100 1.0000 on 300 queries of test.",
     )
     assert judged(success_100=1.0, ndcg_10=0.6) == (
-        "Fine-tune, from the base: at nDCG@10 0.6000 there is room.",
-        "The base reaches Success@100 1.0000 on 300 queries of test, and nDCG@10 0.6000: there is room.",
+        "Fine-tune, from the base: at nDCG@10 0.6000 there is room to improve.",
+        "The base reaches Success@100 1.0000 on 300 queries of test, and nDCG@10 0.6000: there is room to improve.",
     )
     recommendation, reason = judged(success_100=1.0, ndcg_10=0.78)
     assert recommendation.startswith(
@@ -166,7 +166,7 @@ def test_reasons_hold_the_numbers() -> None:
     estimates = [{"documents": 4500, "total": 754.0}, {"documents": 50_000, "total": 8400.0}]
     reasons = advise(found(chunks=CHUNKS, estimates=estimates)).reasons
     assert reasons == [
-        "The base reaches nDCG@10 0.5000 on 300 queries of test: there is room.",
+        "The base reaches nDCG@10 0.5000 on 300 queries of test: there is room to improve.",
         "hybrid against the base: +0.010 (+0.001 to +0.020, p = 0.06), no significant difference.",
         "40% of the documents are longer than the model reads; against cutting them off: pieces of 256 tokens +0.050 "
         "(+0.020 to +0.080), better.",
@@ -177,7 +177,7 @@ def test_reasons_hold_the_numbers() -> None:
         "wrong, although some may be relevant.",
         "3 copies of relevant documents are not judged relevant and count as wrong.",
         "Queries differ by 0.154 (standard deviation of paired differences), so 300 queries show gains of 0.025 or "
-        "more; 0.03 takes about 200.",
+        "more; a gain of 0.03 takes about 200.",
         "There are 1,500 training queries.",
         "A fine-tuning takes about 12 min 34 s with embedding, as does each later one; 50,000 documents take "
         "2 h 20 min.",

@@ -59,7 +59,7 @@ def test_what_may_be_chance_asks_for_as_many_queries_as_it_takes() -> None:
     found = decision([0.22, -0.18] * 50)
     assert (found.action, found.headline) == ("judge", "Judge about 693 more queries.")
     assert found.reason == (
-        "tuned is ahead by +0.020, which may be chance on 100 queries; it takes about 793 to tell a gain of 0.020."
+        "tuned is ahead by +0.020, which may be chance on 100 queries; it takes about 793 to show a gain of 0.020."
     )
     # A mean of 0.001: 0.01 is the least that counts, and (2.8016 * 0.20101 / 0.01)^2 = 3171.3.
     assert decision([0.201, -0.199] * 50).headline == "Judge about 3,072 more queries."
