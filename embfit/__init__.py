@@ -1,4 +1,4 @@
-"""embfit fine-tunes text-embedding models for one domain's retrieval. You choose every step by YAML.
+"""embfit fine-tunes text-embedding models to search your documents. You choose every step by YAML.
 
 Start with ``python -m embfit --help``; the README shows the main job and `docs/` has one page per configuration group.
 From Python, `load` opens what the command line has made.

@@ -56,7 +56,7 @@ def _parser() -> Parser:
     back = verbs.add_parser("rollback", help="make the previous version the champion again")
     back.add_argument("name", help="the bundle's name")
     back.set_defaults(do=_rollback)
-    pruning = verbs.add_parser("prune", help="remove old versions that no pointer names; without --yes only lists")
+    pruning = verbs.add_parser("prune", help="remove old versions that no pointer names; without --yes, only list them")
     pruning.add_argument("name", help="the bundle's name")
     pruning.add_argument("--keep", type=_count, default=3, help="newest versions that stay (default: 3)")
     pruning.add_argument("--yes", action="store_true", help="remove the listed versions")

@@ -52,9 +52,11 @@ def _parser() -> Parser:
         "judgements.jsonl. With --read, write the judgements, old and new, as a qrels file for task.qrels=FILE.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run that has measured systems")
-    add_page_arguments(parser, "results on the page, at most; queries stay whole", 200, PAGE)
+    add_page_arguments(parser, "most results on the page; the results of a query stay together", 200, PAGE)
     parser.add_argument("--split", metavar="SPLIT", help="split whose queries are judged (default: evaluator.split)")
-    parser.add_argument("--depth", type=whole, default=10, metavar="N", help="first results of a system (default: 10)")
+    parser.add_argument(
+        "--depth", type=whole, default=10, metavar="N", help="number of first results of each system (default: 10)"
+    )
     parser.add_argument("--systems", nargs="+", metavar="NAME", help="systems to pool (default: all)")
     parser.add_argument(
         "--highest",

@@ -51,9 +51,7 @@ def _parser() -> Parser:
     diff.add_argument("a", type=Path, help="the first run's folder")
     diff.add_argument("b", type=Path, help="the second run's folder")
     diff.set_defaults(do=_diff)
-    clean = verbs.add_parser(
-        "clean", help="remove runs by age or because they are unfinished; without --yes only lists"
-    )
+    clean = verbs.add_parser("clean", help="remove old or unfinished runs; without --yes, only list them")
     clean.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="where to look (default: outputs)")
     clean.add_argument(
         "--older-than", type=positive, metavar="DAYS", help="remove runs that began at least so many days ago"

@@ -39,7 +39,7 @@ def _parser() -> Parser:
     listing.add_argument("folder", nargs="?", type=Path, default=STORE, help=f"the store (default: {STORE})")
     listing.set_defaults(do=_list)
     prune = verbs.add_parser(
-        "prune", help="remove results by age, size or because unfinished; without --yes only lists"
+        "prune", help="remove results by age or total size, or unfinished ones; without --yes, only list them"
     )
     prune.add_argument("folder", nargs="?", type=Path, default=STORE, help=f"the store (default: {STORE})")
     prune.add_argument(

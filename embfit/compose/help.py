@@ -15,7 +15,7 @@ from embfit.errors import ConfigError
 from embfit.suggestions import suggestion
 
 USAGE = """\
-embfit fine-tunes text-embedding models for one domain's retrieval. You choose every step by YAML.
+embfit fine-tunes text-embedding models to search your documents. You choose every step by YAML.
 
 Usage: python -m embfit [GROUP=CHOICE ...] [KEY=VALUE ...] [OPTION ...]
        python -m embfit                                 a whole fine-tuning on a small built-in collection
