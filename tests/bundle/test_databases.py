@@ -250,7 +250,7 @@ def test_what_a_database_cannot_hold_is_said() -> None:
 
 def test_addresses_of_milvus() -> None:
     pytest.importorskip("pymilvus")
-    with pytest.raises(ConfigError, match=r"index\.url holds a name, a key or a query; give the") as raised:
+    with pytest.raises(ConfigError, match=r"index\.url holds a name, a key or a query; give only the") as raised:
         MilvusDatabase(MilvusBuilder(url="http://root:s3cr3t@localhost:19530"))
     assert "s3cr3t" not in str(raised.value)
     with pytest.raises(ValueError, match="a collection of Milvus cannot be called my-docs: its name has letters"):
