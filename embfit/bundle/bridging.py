@@ -1,4 +1,4 @@
-"""A version whose queries come over a bridge: a new model with a map, and index and documents of an older version."""
+"""Publishes a version with a bridge: a new model for queries, with the index and documents of an older version."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def publish_bridged(
     run: str,
     store: Store,
 ) -> Published:
-    """Publish a version that embeds queries with another model and has index and documents of an open one.
+    """Publish a version that embeds queries with a new model and uses the index and documents of an open version.
 
     Its document fingerprint is that of the older model, whose vectors the index holds. No pointer is moved.
 
     Args:
-        versions: of the bundle.
+        versions: the versions of the bundle.
         old: the open version.
-        encoder: embeds into the space of the old version's vectors.
-        contexts: the splits that it is measured on.
-        bridge: what is recorded of the map.
+        encoder: the new model, which embeds into the space of the old version's vectors.
+        contexts: the splits on which the version is measured.
+        bridge: the record of the map.
         run: the folder of the run.
-        store: keeps what the back end is converted to.
+        store: keeps converted models.
 
     Raises:
-        UserError: what was written of the model does not give the same vectors.
+        UserError: the saved model gives different vectors.
         OSError: the disk is full, or the folder cannot be written.
     """
     with frozen(encoder), versions.publishing() as (number, folder):

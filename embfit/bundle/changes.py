@@ -1,4 +1,4 @@
-"""What changed between the documents of a version and others, and which training pairs a version's model has seen."""
+"""Compares a version's documents with others, and identifies the training pairs of a model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from embfit.text_digests import CONTENT
 
 @dataclass(frozen=True)
 class DocumentChanges:
-    """How documents differ from earlier ones, told apart by their ids and by what an encoder reads of them.
+    """How documents differ from earlier ones, compared by their ids and by the text that an encoder reads.
 
     Args:
-        added: ids that are new.
+        added: new ids.
         removed: ids that are gone.
-        changed: ids that have another text.
-        unchanged: how many are as they were.
+        changed: ids whose text has changed.
+        unchanged: the number of unchanged documents.
     """
 
     added: Sequence[str]
@@ -32,7 +32,7 @@ class DocumentChanges:
 
     @classmethod
     def between(cls, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> DocumentChanges:
-        """Compare digests of texts by document id."""
+        """Compare the digests of texts by document id."""
         changed = [name for name, content in after.items() if before.get(name, content) != content]
         added = [name for name in after if name not in before]
         removed = [name for name in before if name not in after]

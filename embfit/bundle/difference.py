@@ -1,4 +1,4 @@
-"""What differs between two versions: documents, model, index, quality and answers."""
+"""Describes the differences between two versions: documents, model, index, quality and answers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from embfit.evaluator.significance import bootstrap_interval, randomisation_p
 
 Row: TypeAlias = tuple[str, ...]
 
-NAMED = 5  # ids of documents that are told
+NAMED = 5  # the most document ids in a list
 MODEL = ("query", "document", "width", "max_length", "precision", "back_end", "source", "dims")
 INDEX = ("kind", "bytes", "recall")
 
 
 def differences(a: Path, first: Manifest, b: Path, second: Manifest) -> Iterator[tuple[str, list[Row]]]:
-    """Yield headings with rows of cells.
+    """Yield the headings of the report's tables with their rows of cells.
 
     Args:
         a: the folder of a version.

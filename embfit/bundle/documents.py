@@ -1,4 +1,4 @@
-"""The documents of a version: one Arrow file with ids, texts and metadata, which is mapped and not loaded."""
+"""The documents of a version: a memory-mapped Arrow file with ids, texts and metadata."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ FILE = "documents.arrow"
 TEXTS = ("title", "text")
 OWN = ("_id", *TEXTS, *DIGESTS.names)
 BLOCK = 4096  # documents written at a time
-SHOWN = 100  # characters of a value that a message repeats
+SHOWN = 100  # characters of a value that a message quotes
 
 
 def write_documents(folder: Path, collection: Collection, texts: bool = True) -> list[str]:
     """Write the documents of a collection, with the digests of their texts; return the columns.
 
     Args:
-        folder: gets the file.
-        collection: whose documents they are; columns beside `_id`, `title` and `text` are metadata.
-        texts: whether titles and texts are written; else ids, digests and metadata alone.
+        folder: the folder for the file.
+        collection: the documents; columns other than `_id`, `title` and `text` are metadata.
+        texts: whether to write titles and texts; otherwise only ids, digests and metadata.
 
     Raises:
         OSError: the file cannot be written.
@@ -54,9 +54,9 @@ def read_documents(folder: Path, name: str, record: DocumentsRecord) -> Collecti
     """Open the documents of a version, as a collection without queries.
 
     Args:
-        folder: of the version.
-        name: becomes the collection's name.
-        record: what the manifest says of them.
+        folder: the version's folder.
+        name: the name of the collection.
+        record: the manifest's record of the documents.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -74,19 +74,19 @@ def read_documents(folder: Path, name: str, record: DocumentsRecord) -> Collecti
 
 
 def metadata_columns(collection: Collection) -> list[str]:
-    """Return the columns that are neither ids nor texts, by which searches can be filtered."""
+    """Return the metadata columns, by which searches can be filtered."""
     return [name for name in collection.corpus.column_names if name not in OWN]
 
 
 def matching_rows(collection: Collection, where: Mapping[str, Any]) -> np.ndarray:
-    """Return the rows of the documents whose metadata have certain values ([M] int64, ascending).
+    """Return the rows of the documents whose metadata match a filter ([M] int64, ascending).
 
     Args:
         collection: the documents.
-        where: column → the value that it must have, or a list of values of which it must have one.
+        where: column → the required value, or a list of accepted values.
 
     Raises:
-        UserError: there is no such column, or it has values of another type.
+        UserError: a column does not exist, or has values of another type.
     """
     known = metadata_columns(collection)
     chosen = np.ones(len(collection.corpus), bool)

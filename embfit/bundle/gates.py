@@ -1,4 +1,4 @@
-"""Gates: what a version must hold to before it becomes champion. They read what was measured when it was made."""
+"""Gates: the limits that a version must meet before it becomes champion, by the measurements of its making."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class GateResult:
     """The result of one gate.
 
     Args:
-        gate: its key.
-        passed: whether the version may become champion as far as this gate can tell.
-        said: what was found, beside the limit.
+        gate: the gate's key.
+        passed: whether the version meets this gate's limit.
+        said: the measured value and the limit, in words.
     """
 
     gate: str
@@ -39,19 +39,19 @@ class GateResult:
 
     @property
     def line(self) -> str:
-        """The line that is printed of it."""
+        """The result in one line."""
         return f"{'passed' if self.passed else 'FAILED'}  {self.gate}: {self.said}"
 
 
 @dataclass(frozen=True)
 class SameQueries:
-    """nDCG@10 of a new model and of the one before it, on the same queries and documents, as its training measured it.
+    """nDCG@10 of a new model and of the one before it on the same queries and documents, measured by its training.
 
     Args:
-        champion: the number of the champion's version, whose model is the one before; None for a first version.
-        before: query → what that model reaches on today's documents.
-        after: query → what the new model reaches.
-        left_out: queries that would not be fair, since the model before was trained on their documents.
+        champion: the number of the champion's version, which has the model before; None for a first version.
+        before: query → nDCG@10 of the model before, on today's documents.
+        after: query → nDCG@10 of the new model.
+        left_out: the number of queries left out because the model before was trained on their documents.
     """
 
     champion: int | None
@@ -62,19 +62,19 @@ class SameQueries:
 
 @dataclass(frozen=True)
 class Gates:
-    """Limits of a version that is to become champion; None is no limit.
+    """The limits for a version that is to become champion; None is no limit.
 
-    A limit of what was not measured is passed over and said to be, except `floor` and `slices`: they ask for a number,
-    unless no query is judged and the champion's model has other documents.
+    A limit without a measurement is skipped with a note, except `floor` and `slices`: these need a measurement,
+    unless there are no judgements and the champion has the same model with other documents.
 
     Args:
-        floor: least nDCG@10. Where no query is judged, that of generated queries is taken, as the training measured it.
-        loss: by how much nDCG@10 may be lower than the champion's on the same queries: the lower end of the paired 95 %
-            interval of the difference is held to it.
-        slices: least nDCG@10 of parts of the queries, by name, such as `unseen` or `production`.
-        recall: least share of the exact search's first ten documents that the index finds.
-        latency_ms: most milliseconds of a query's encoding and search, at the 95th percentile.
-        churn: from which share of changed documents among the first ten on a warning is given; it stops nothing.
+        floor: the lowest accepted nDCG@10. Without judgements, the training's nDCG@10 on generated queries counts.
+        loss: how much lower nDCG@10 may be than the champion's on the same queries: the lower end of the paired 95 %
+            interval of the difference must be within this limit.
+        slices: the lowest accepted nDCG@10 of subsets of the queries, by name, such as `unseen` or `production`.
+        recall: the lowest accepted share of the exact search's top ten documents that the index finds.
+        latency_ms: the most milliseconds for a query's encoding and search, at the 95th percentile.
+        churn: the share of changed documents in the top ten from which on there is a warning; it never refuses.
     """
 
     floor: Unit | None = None
@@ -87,13 +87,13 @@ class Gates:
     def check(
         self, version: Path, champion: Path | None, measured_again: SameQueries | None = None
     ) -> list[GateResult]:
-        """Hold a version to the limits.
+        """Check a version against the limits.
 
         Args:
-            version: the folder of the version.
-            champion: that of the version which is champion now, if there is one.
-            measured_again: what the model and the champion's reach on the version's documents; it is taken for `loss`
-                in the place of what was measured when the champion was made, on other documents.
+            version: the version's folder.
+            champion: the current champion's folder, if there is one.
+            measured_again: the results of both models on the version's documents; for `loss`, they replace those that
+                were measured on the champion's documents.
 
         Raises:
             UserError: a manifest is damaged.
@@ -144,7 +144,7 @@ class Gates:
             yield GateResult("latency_ms", passed, f"p95 {p95:.1f} ms, limit {self.latency_ms:g}")
 
     def _against(self, new: _Side, champion: _Side, measured_again: SameQueries | None) -> Iterator[GateResult]:
-        """Compare with the champion on the queries of both."""
+        """Compare the version with the champion on the queries that both have."""
         if self.loss is None:
             return
         label = champion.manifest.label
@@ -183,7 +183,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class _Side:
-    """A version in a comparison: its manifest, and what was measured of it."""
+    """A version in a comparison: its manifest and its measurements."""
 
     manifest: Manifest
     measured: Mapping[str, Any]
@@ -196,24 +196,24 @@ class _Side:
 
 
 def _only_documents_differ(a: Manifest, b: Manifest) -> bool:
-    """Say whether two versions embed alike and hold other documents: then neither model is worse than the other."""
+    """Return whether two versions have the same model with other documents: then neither model is worse."""
     alike = (a.model.query, a.model.document) == (b.model.query, b.model.document)
     return alike and a.documents.sha256 != b.documents.sha256
 
 
 def interval_words(interval: tuple[float, float] | None) -> list[str]:
-    """Return a 95 % interval in words, as a list of one part of a sentence; without an interval the list is empty."""
+    """Return a 95 % interval in words as a list with one part of a sentence; empty without an interval."""
     return [] if interval is None else [f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"]
 
 
 def overlaps(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> list[float]:
-    """Return the share of a query's documents that it still has, for each query that was asked both times."""
+    """Return, for each query that both have, the share of its documents that it still finds."""
     shared = [query for query in before if query in after]
     return [len({*before[query]} & {*after[query]}) / max(1, len(before[query])) for query in shared]
 
 
 def read_quality(folder: Path) -> dict[str, Any]:
-    """Return what was measured of a version: `per_query`, `slices` and `answers`.
+    """Return a version's measurements: `per_query`, `slices` and `answers`.
 
     Raises:
         UserError: the file is damaged.

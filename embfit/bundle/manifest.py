@@ -1,6 +1,6 @@
-"""The manifest of a bundle version: what it holds, what made it, how good it is, and the digest of every file.
+"""The manifest of a bundle version: its contents, origin and quality, and the digest of every file.
 
-It is the last file that is written. A folder without one is no version, however much of it is there.
+It is written last. A folder without a manifest is not a version.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from embfit.errors import UserError
 from embfit.model.back_ends.graph import BackEnd, GraphPrecision
 
 FILE = "manifest.json"
-FORMAT = 1  # of the folder; one that a version of embfit does not know is refused
+FORMAT = 1  # version of the folder's format; an unknown one is refused
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class ModelRecord:
         query: the fingerprint of query vectors (`Encoder.fingerprint`).
         document: the fingerprint of document vectors.
         width: dimensions of a vector.
-        max_length: tokens that are read of a text.
-        precision: what the backbone computed the documents' vectors in.
-        source: where the weights came from.
+        max_length: the most tokens of a text.
+        precision: the number format in which the documents' vectors were computed.
+        source: the origin of the weights.
         dims: dimensions that vectors may be cut to, smallest first: those that the model was trained for.
         versions: releases of the packages that compute vectors.
-        back_end: what computed the documents' hidden states.
-        probes: texts whose query vectors stand in `probes.npy`, by which an opened encoder is checked.
+        back_end: the back end that computed the documents' vectors.
+        probes: texts whose query vectors are in `probes.npy`; an opened encoder is checked by them.
     """
 
     query: str
@@ -55,10 +55,10 @@ class IndexRecord:
     """The index of a version.
 
     Args:
-        kind: as `index.json` says it.
-        fingerprint: the index's own (`Index.fingerprint`).
-        bytes: size of its files.
-        recall: share of the exact search's first ten documents that it finds; None where it was not measured.
+        kind: the kind in `index.json`.
+        fingerprint: the fingerprint of the index (`Index.fingerprint`).
+        bytes: the size of its files.
+        recall: the share of the exact search's top ten documents that it finds; None if not measured.
     """
 
     kind: str
@@ -72,12 +72,12 @@ class DocumentsRecord:
     """The documents of a version.
 
     Args:
-        count: how many there are.
+        count: the number of documents.
         sha256: identifies their ids and texts (`Collection.corpus_digest`).
-        columns: columns of the table, metadata included.
-        texts: whether titles and texts are kept, and not the ids alone.
-        encoded: how many were encoded for this version.
-        reused: how many have their vector from an earlier version.
+        columns: the columns of the table, including metadata.
+        texts: whether titles and texts are kept.
+        encoded: how many documents were encoded for this version.
+        reused: how many documents have their vector from an earlier version.
         removed: how many of that version's documents are not in this one.
     """
 
@@ -92,13 +92,13 @@ class DocumentsRecord:
 
 @dataclass(frozen=True)
 class QualityRecord:
-    """How good a version is, measured through its own index; the values by query stand in `quality.json`.
+    """The quality of a version, measured through its own index; the values by query are in `quality.json`.
 
     Args:
-        split: the split whose queries were asked.
+        split: the split of the queries.
         judgements: identifies the split's queries and judgements.
-        metrics: means by metric, such as `ndcg@10`.
-        queries: how many have a relevant document.
+        metrics: the means of the metrics, such as `ndcg@10`.
+        queries: the number of queries with a relevant document.
     """
 
     split: str
@@ -109,27 +109,27 @@ class QualityRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What stands in `manifest.json`.
+    """The content of `manifest.json`.
 
     Args:
         name: the bundle's name.
         version: the number of this version.
-        created: when it was published (UTC); for people, since order goes by number.
+        created: when it was published (UTC); for people, because versions are ordered by number.
         model: the encoder.
         index: the index of document vectors.
         documents: the documents.
-        files: every file of the folder but the manifest, by its path.
-        words: the fingerprint of the BM25 index; None where there is none.
-        quality: how good it is; None where the collection has no judgements.
+        files: every file of the folder except the manifest, by its path.
+        words: the fingerprint of the BM25 index; None if there is none.
+        quality: its quality; None if the collection has no judgements.
         latency_ms: one query's milliseconds, encoding and search: `p50` and `p95`.
-        based_on: the version whose vectors were used again.
-        data: what the collection says of itself, and where it was read from.
+        based_on: the version whose vectors were reused.
+        data: facts about the collection, and its source.
         run: the folder of the run that made it.
-        trained_on: identifies the training pairs of the model (`training_digest`); empty where they are not known.
+        trained_on: identifies the training pairs of the model (`training_digest`); empty if they are not known.
         embfit: embfit's version.
-        bridge: of a version whose queries are mapped into an older model's space: the model, and how the map was
-            fitted; empty for all others.
-        format: of the folder.
+        bridge: for a version whose queries are mapped into an older model's space, that model and how the map was
+            fitted; otherwise empty.
+        format: the version of the folder's format.
     """
 
     name: str
@@ -152,12 +152,12 @@ class Manifest:
 
     @property
     def label(self) -> str:
-        """The name and the version, as answers and messages have them: `NAME@VERSION`."""
+        """The name and the version for answers and messages: `NAME@VERSION`."""
         return f"{self.name}@{self.version}"
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
+        """The size of all files."""
         return sum(record.bytes for record in self.files.values())
 
 
@@ -165,7 +165,7 @@ _ADAPTER = TypeAdapter(Manifest)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest, whole or not at all."""
+    """Write a manifest atomically."""
     write_text(folder / FILE, json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -173,7 +173,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a version.
 
     Raises:
-        UserError: the folder has none, or it is not one of this format.
+        UserError: the folder has no manifest, or one of another format.
     """
     path = folder / FILE
     try:
@@ -199,20 +199,20 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def digest_files(folder: Path) -> dict[str, FileFacts]:
-    """Return the size and the digest of every file in a folder but its manifest, by path."""
+    """Return the size and the digest of every file in a folder except its manifest, by path."""
     return {path.relative_to(folder).as_posix(): FileFacts.of(path) for path in _files(folder)}
 
 
 def verify(folder: Path, manifest: Manifest, contents: bool = True) -> None:
-    """Hold the files of a version to its manifest.
+    """Check the files of a version against its manifest.
 
     Args:
-        folder: of the version.
-        manifest: its own.
-        contents: whether every byte is read; else files are held to their sizes alone.
+        folder: the version's folder.
+        manifest: its manifest.
+        contents: whether to check every byte; otherwise only the sizes.
 
     Raises:
-        UserError: a file is missing, was added, or is not what was published.
+        UserError: a file is missing, was added, or differs from the published one.
     """
     there = {path.relative_to(folder).as_posix() for path in _files(folder)}
     for name, record in manifest.files.items():

@@ -1,7 +1,7 @@
-"""MLflow's model registry, kept up with a bundle: its versions, and its pointers as aliases of the same names.
+"""Registers a bundle in MLflow's model registry: its versions, and its pointers as aliases of the same names.
 
-The bundle decides, and the registry is told: after every change it is made to say what the folder says, so that what
-one call could not tell, the next one does.
+The bundle's folder is the source of truth. After every change the registry is updated to it as a whole, so if one
+update fails, the next one completes it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = "embfit.version"  # the tag with the bundle's own number: MLflow gives numbers of its own
+VERSION = "embfit.version"  # the tag with the bundle's number, since MLflow assigns its own numbers
 SQLITE = "sqlite:///"
 
 
 def check_installed() -> None:
-    """Hold this installation to what the registry needs.
+    """Check that the packages for the registry are installed.
 
     Raises:
         ConfigError: MLflow is not installed.
@@ -36,24 +36,24 @@ def check_installed() -> None:
 
 
 def register(versions: BundleVersions, uri: str) -> None:
-    """Let a registry name the versions that a bundle has, and what its pointers name.
+    """Update a registry to a bundle's versions and pointers.
 
-    One process tells it at a time, so that none is registered twice. Versions that were pruned stay in the registry,
+    Only one process updates it at a time, so no version is registered twice. Pruned versions stay in the registry,
     without an alias.
 
     Args:
-        versions: of the bundle, whose name the registered model has.
-        uri: the address of the registry: a database, or a server.
+        versions: the versions of the bundle; the registered model has the bundle's name.
+        uri: the address of the registry: a database or a server.
 
     Raises:
         ConfigError: MLflow is not installed.
-        UserError: the registry cannot be reached, or refuses.
+        UserError: the registry cannot be reached, or refuses the update.
     """
     check_installed()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # embfit works offline
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when MLflow is imported
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's 7 keep a command waiting for minutes
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # each new database is a page of lines
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's default of 7 can take minutes
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a new database would log a page of lines
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -98,7 +98,7 @@ def _update(client: MlflowClient, versions: BundleVersions) -> None:
 
 
 def _tags(manifest: Manifest) -> dict[str, str]:
-    """Return what the registry says of a version."""
+    """Return the tags of a version in the registry."""
     tags = {
         VERSION: str(manifest.version),
         "embfit.query_fingerprint": manifest.model.query,

@@ -1,4 +1,4 @@
-"""Opening a version: verified, its encoder and its index as one object that is used, swapped and dropped together."""
+"""Opens a version: verifies it and joins its encoder and index in one object, which is swapped as a whole."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 MODEL, INDEX, WORDS, PROBES = "model", "index", "words", "probes.npy"
 APART = 1e-3  # largest 1 - cosine between a probe's vector and the published one: bf16 against fp32 stays below 1e-4
-ATTEMPTS = 3  # to open what a pointer names, while versions come and go
+ATTEMPTS = 3  # attempts to open a pointer's version while versions are published and removed
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An open version. It is a context manager; until it is closed, `prune` does not remove it.
+    """An open version, as a context manager; `prune` does not remove it before it is closed.
 
     Args:
-        folder: of the version.
-        manifest: what it says of itself.
-        searcher: its encoder, index, words and documents.
-        lease: the claim to the folder.
-        probe_distance: largest 1 - cosine between the vectors that its encoder gives here and the published ones.
+        folder: the version's folder.
+        manifest: its manifest.
+        searcher: its encoder, index, BM25 index and documents.
+        lease: keeps the folder from being pruned.
+        probe_distance: the largest 1 - cosine between its encoder's vectors on this machine and the published ones.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Bundle:
         return self.manifest.label
 
     def close(self) -> None:
-        """Give up the claim to the version's folder; what is open of it can still be used."""
+        """Release the version's folder for pruning; files that are open can still be used."""
         self.lease.release()
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class QueryEncoding:
-    """How queries are encoded; `open_bundle` documents the values."""
+    """The settings of the query encoder; `open_bundle` documents the values."""
 
     device: str
     precision: Precision
@@ -96,18 +96,18 @@ def open_bundle(
 
     Args:
         path: a bundle's folder (`bundles/NAME`), or that of one version.
-        which: of a bundle's folder: the number of a version, or `champion`, `challenger` or `previous`.
-        device: what the encoder is put on.
-        precision: what queries are encoded in; auto is what the documents were encoded in, where this machine has it.
-        contents: whether every file is read and held to its digest; else files are held to their sizes.
+        which: for a bundle's folder, the number of a version, or `champion`, `challenger` or `previous`.
+        device: the device of the encoder.
+        precision: the number format for queries; auto is that of the documents, if this machine supports it.
+        contents: whether to check the digest of every file; otherwise only the sizes.
         trust_remote_code: whether Python code that comes with the model is run.
-        backend: what computes queries; None is what computed the documents, or PyTorch where that is not installed.
-        store: keeps what the back end is converted to; None converts for this version alone.
+        backend: the back end for queries; None is that of the documents, or PyTorch if that is not installed.
+        store: keeps converted models; None converts only for this object.
 
     Raises:
-        ConfigError: the back end is not installed, or does not compute in this precision.
-        UserError: there is no such version, a file of it is damaged, or its encoder does not give the vectors here that
-            it gave where the version was made.
+        ConfigError: the back end is not installed, or does not support this precision.
+        UserError: the version does not exist, a file is damaged, or its encoder gives different vectors on this machine
+            than where the version was made.
     """
     folder = Path(path).expanduser()
     queries = QueryEncoding(device, precision, backend, trust_remote_code, store)
@@ -127,10 +127,10 @@ def open_bundle(
 def probe_distance(encoder: Encoder, texts: list[str], published: np.ndarray) -> float:
     """Return how far an encoder's vectors of some queries are from published ones: the largest 1 - cosine.
 
-    It is infinite where the shapes differ, or where a vector is not finite.
+    It is infinite if the shapes differ, or if a vector is not finite.
 
     Args:
-        encoder: is asked.
+        encoder: the encoder to check.
         texts: the queries.
         published: [V, D] float32, their vectors.
     """
@@ -160,13 +160,13 @@ def _open(folder: Path, queries: QueryEncoding, contents: bool) -> Bundle:
         return Bundle(folder, manifest, Searcher(encoder, index, documents, words), lease, distance)
     except BaseException as error:
         lease.release()
-        if isinstance(error, (OSError, ValueError, RuntimeError)):  # of libraries, about files that were verified
+        if isinstance(error, (OSError, ValueError, RuntimeError)):  # errors of libraries about files that were verified
             raise UserError(f"{folder} cannot be opened: {first_line(error)}") from error
         raise
 
 
 def _encoder(folder: Path, manifest: Manifest, queries: QueryEncoding) -> tuple[Encoder, bool]:
-    """Return the encoder of queries, and whether it is the published one as far as that can be told here."""
+    """Return the encoder of queries, and whether its fingerprint is the published one."""
     place = str(folder / MODEL)
     published = manifest.model
     like = Pretrained(place, precision=by_pytorch(published.precision), trust_remote_code=queries.trust_remote_code)
@@ -175,7 +175,7 @@ def _encoder(folder: Path, manifest: Manifest, queries: QueryEncoding) -> tuple[
     encoder.settings = replace(encoder.settings, precision=_precision(queries.precision, manifest, encoder))
     back_end = queries.back_end or _published_back_end(manifest, encoder)
     if back_end == "auto" and published.precision == "int8":
-        back_end = published.back_end  # no other gives these vectors
+        back_end = published.back_end  # no other precision gives these vectors
     if back_end != "torch":
         precision: EncoderPrecision = queries.precision
         if precision == "auto" and back_end == published.back_end:
@@ -190,7 +190,7 @@ def _encoder(folder: Path, manifest: Manifest, queries: QueryEncoding) -> tuple[
 
 
 def _published_back_end(manifest: Manifest, encoder: Encoder) -> BackEnd:
-    """Return what computed the documents; PyTorch where that cannot compute here."""
+    """Return the back end of the documents; PyTorch if that back end cannot compute here."""
     back_end = manifest.model.back_end
     if back_end == "torch" or (installed(back_end) and encoder.device.type == "cpu"):
         return back_end
@@ -204,7 +204,7 @@ def _published_back_end(manifest: Manifest, encoder: Encoder) -> BackEnd:
 
 
 def _precision(asked: Precision, manifest: Manifest, encoder: Encoder) -> Precision:
-    """Return what queries are encoded in."""
+    """Return the number format for queries."""
     if asked != "auto":
         return asked
     if manifest.model.precision == "bf16" and not multiplies_bf16(encoder.device):
@@ -217,16 +217,16 @@ def _precision(asked: Precision, manifest: Manifest, encoder: Encoder) -> Precis
 
 
 def _checked(encoder: Encoder, manifest: Manifest, published: np.ndarray, same: bool) -> float:
-    """Hold an encoder to the vectors that it gave where the version was made; return how far it is from them.
+    """Compare an encoder's vectors with those from where the version was made; return their distance.
 
     Args:
-        encoder: as it will be used.
-        manifest: of the version.
+        encoder: the encoder, in the form in which it will be used.
+        manifest: the version's manifest.
         published: the vectors of the manifest's probes.
-        same: whether the fingerprint is the one that was published.
+        same: whether the fingerprint is the published one.
 
     Raises:
-        UserError: it gives other vectors.
+        UserError: it gives different vectors.
     """
     distance = probe_distance(encoder, list(manifest.model.probes), published)
     if distance > APART and manifest.model.precision == "int8" and encoder.computes_in != "int8":

@@ -1,4 +1,4 @@
-"""A version's vectors, texts and metadata as one Parquet file, which any vector database can be filled from."""
+"""Writes a version's vectors, texts and metadata as one Parquet file, for any vector database."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def write_parquet(folder: Path, path: Path, label: str | None = None) -> Manifes
 
     Columns are `id`, `vector` (a list of fixed length; a list of such lists where documents have several vectors),
     `title` and `text` where the version keeps them, and the metadata columns under their own names. The file's
-    metadata say which version it is, and what encodes its queries.
+    metadata name the version and the encoder of its queries.
 
     Args:
-        folder: of the version.
+        folder: the version's folder.
         path: the file.
-        label: the name that progress is shown under; None shows none.
+        label: the label of the progress; None shows none.
 
     Raises:
-        UserError: the version is damaged, its index keeps no vectors as they were, or a metadata column has the name of
+        UserError: the version is damaged, its index keeps no original vectors, or a metadata column has the name of
             one of the file's own.
         OSError: the file cannot be written.
     """
@@ -83,7 +83,7 @@ def write_parquet(folder: Path, path: Path, label: str | None = None) -> Manifes
 
 
 def _column(vectors: Vectors[np.ndarray]) -> pa.Array:
-    """Return vectors as Arrow has them."""
+    """Return vectors as an Arrow column."""
     rows = np.ascontiguousarray(vectors.flat(), np.float32)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), vectors.width)
     if vectors.starts is None:

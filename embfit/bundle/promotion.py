@@ -1,4 +1,4 @@
-"""Moving pointers: which version is used, after the gates; back again; and removing those that nobody uses."""
+"""Promotes a version that passes the gates, rolls back, and prunes unused versions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Promotion:
     """The outcome of a promotion.
 
     Args:
-        version: that was to become champion.
-        champion: that is champion now.
-        results: what the gates said.
-        forced: whether it was promoted though a gate did not let it pass.
+        version: the number of the version.
+        champion: the number of the champion afterwards.
+        results: the results of the gates.
+        forced: whether it was promoted despite a failed gate.
     """
 
     version: int
@@ -42,12 +42,12 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What came of a pruning.
+    """The outcome of a pruning.
 
     Args:
-        removed: versions that are gone, or would be.
-        kept: versions that had to stay, and why.
-        collections: of databases that no version had, with their place.
+        removed: versions that were removed, or would be.
+        kept: versions that could not be removed, and why.
+        collections: removed collections of databases that belonged to no version, with their places.
     """
 
     removed: Sequence[int]
@@ -62,21 +62,21 @@ def promote(
     force: bool = False,
     measured_again: SameQueries | None = None,
 ) -> Promotion:
-    """Let a version be champion if it is whole and passes the gates; the champion until now becomes `previous`.
+    """Make a version the champion if it is undamaged and passes the gates; the old champion becomes `previous`.
 
-    Of two processes that promote at once, one waits, and its version is held to the other's. A process that is killed
-    here leaves the old champion or the new one; promoting again finishes what it began.
+    If two processes promote at once, one waits, and its version is then compared with the other's. A killed process
+    leaves the old champion or the new one; another promotion completes the work.
 
     Args:
-        versions: of the bundle.
+        versions: the versions of the bundle.
         which: the number of the version, or a pointer's name.
-        gates: what it must hold to.
-        force: whether it becomes champion though a gate does not let it pass.
-        measured_again: what the model and the champion's reach on the version's documents, where that is known.
+        gates: the gates.
+        force: whether to promote it even if a gate fails.
+        measured_again: the results of both models on the version's documents, if known.
 
     Raises:
-        UserError: there is no such version, a file of it is damaged, or its database does not answer or does not have
-            its collection.
+        UserError: the version does not exist, a file is damaged, or its database does not answer or lacks the version's
+            collection.
     """
     versions.number(which)
     with versions.changing():
@@ -94,7 +94,9 @@ def promote(
             return Promotion(number, champion, results)
         before = None if champion is None else load_hosted(versions.path(champion) / INDEX)
         if champion is not None:
-            versions.point("previous", champion)  # first: a crash between the two must not leave an older one there
+            versions.point(
+                "previous", champion
+            )  # first: a crash between the two moves must not leave an older version as `previous`
         versions.point("champion", number)
         _finish(versions, number)
         _show_to_others(hosted)
@@ -103,12 +105,12 @@ def promote(
 
 
 def rollback(versions: BundleVersions) -> tuple[int, int]:
-    """Let the previous version be champion again, and return it with the one that it takes the place of.
+    """Make the previous version the champion again; return its number and that of the replaced one.
 
-    That one becomes `previous`, so that a second call undoes the first.
+    The replaced version becomes `previous`, so a second call undoes the first.
 
     Raises:
-        UserError: there is no previous version, or a file of it is damaged.
+        UserError: there is no previous version, or one of its files is damaged.
     """
     versions.number("champion")
     with versions.changing():
@@ -129,18 +131,18 @@ def rollback(versions: BundleVersions) -> tuple[int, int]:
 
 
 def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> Pruning:
-    """Remove old versions, and what builds that did not end left in the versions' databases.
+    """Remove old versions, and the collections that unfinished builds left in databases.
 
-    Versions that a pointer names are never removed. What a version has in a database goes with it. A version that
-    cannot be removed, since a process has it open or its database does not let it go, stays, and the others go.
+    Versions that a pointer names are never removed. A version's collection in a database is removed with it. A version
+    that is open in a process, or whose database refuses, stays; the others are still removed.
 
     Args:
-        versions: of the bundle.
-        keep: how many of the newest versions stay besides those.
-        dry_run: whether to say what would be removed, and remove nothing.
+        versions: the versions of the bundle.
+        keep: how many of the newest other versions stay.
+        dry_run: whether to report only what would be removed.
 
     Raises:
-        UserError: there is no such bundle.
+        UserError: the bundle does not exist.
     """
     versions.number(versions.numbers()[-1] if versions.numbers() else "champion")
     with versions.changing():
@@ -153,7 +155,7 @@ def prune(versions: BundleVersions, keep: int, dry_run: bool = False) -> Pruning
 
 
 def _remove(versions: BundleVersions, old: Sequence[int]) -> tuple[list[int], dict[int, str]]:
-    """Remove versions; return those that are gone, and why the others are not."""
+    """Remove versions; return the removed ones, and the reasons why the others stay."""
     removed, kept = [], {}
     for number in old:
         try:
@@ -167,7 +169,7 @@ def _remove(versions: BundleVersions, old: Sequence[int]) -> tuple[list[int], di
 
 
 def _databases(versions: BundleVersions) -> dict[str, DatabaseIndex]:
-    """Return an index in each database that versions have a collection in."""
+    """Return one index for each database that holds collections of the versions."""
     found = {}
     for number in versions.numbers():
         try:
@@ -181,7 +183,7 @@ def _databases(versions: BundleVersions) -> dict[str, DatabaseIndex]:
 
 
 def _remove_left(versions: BundleVersions, databases: Mapping[str, DatabaseIndex], dry_run: bool) -> list[str]:
-    """Remove collections that no version has from databases, and return them with their place."""
+    """Remove collections that belong to no version from databases; return them with their places."""
     removed: list[str] = []
     with versions.not_publishing() as alone:
         for place, hosted in databases.items() if alone else ():
@@ -194,7 +196,7 @@ def _remove_left(versions: BundleVersions, databases: Mapping[str, DatabaseIndex
 
 
 def _hosted(folder: Path) -> DatabaseIndex | None:
-    """Return the index of a version that lives in a database, held to what was published; None for another one."""
+    """Return the checked index of a version whose vectors are in a database; None for other versions."""
     hosted = load_hosted(folder / INDEX)
     if hosted is not None:
         hosted.check()
@@ -203,10 +205,10 @@ def _hosted(folder: Path) -> DatabaseIndex | None:
 
 
 def _show_to_others(hosted: DatabaseIndex | None) -> None:
-    """Let the alias of a database name what the champion has there; servers of embfit do not go by it.
+    """Point a database's alias to the champion's collection, for other readers; embfit's servers do not use it.
 
     Raises:
-        UserError: the database does not let it. The version is champion all the same.
+        UserError: the database refuses. The version is champion nevertheless.
     """
     if hosted is None:
         return
@@ -219,7 +221,7 @@ def _show_to_others(hosted: DatabaseIndex | None) -> None:
 
 
 def _warn_of_alias(before: DatabaseIndex | None, now: DatabaseIndex | None, label: str) -> None:
-    """Warn where the new champion has nothing in the old one's database: the alias there stays as it is."""
+    """Warn if the new champion has no collection in the old one's database, whose alias then stays as it is."""
     if before is not None and (now is None or now.database.place != before.database.place):
         log.warning(
             "%s has no collection in %s: other readers of the alias %s there still get %s; tell them, or remove it",
@@ -228,13 +230,13 @@ def _warn_of_alias(before: DatabaseIndex | None, now: DatabaseIndex | None, labe
 
 
 def _drop_collection(identity: str, folder: Path) -> None:
-    """Remove what a version of a bundle has in a database."""
+    """Remove a version's collection from its database."""
     hosted = load_hosted(folder / INDEX)
     if hosted is not None:
         hosted.drop(identity)
 
 
 def _finish(versions: BundleVersions, champion: int) -> None:
-    """Clear the pointer of a challenger that is champion now."""
+    """Clear the pointer `challenger` if its version is the champion now."""
     if versions.pointer("challenger") == champion:
         versions.clear("challenger")

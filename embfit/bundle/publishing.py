@@ -1,4 +1,4 @@
-"""Making a version: files first, each measured through what was written, then the manifest, then its number."""
+"""Publishes a version: writes the files, measures through them, then writes the manifest and assigns the number."""
 
 from __future__ import annotations
 
@@ -52,23 +52,23 @@ log = logging.getLogger(__name__)
 PROBED = 8  # queries whose vectors are published with the model
 PACKAGES = ("torch", "transformers", "tokenizers", "faiss-cpu")
 RUNTIMES: Mapping[BackEnd, tuple[str, ...]] = {"torch": (), "onnx": ("onnxruntime",), "openvino": ("openvino",)}
-SCRATCH = "scratch"  # of the unfinished folder; not published
+SCRATCH = "scratch"  # a file of the unfinished folder; not published
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The parts of a version that is to be made.
+    """The contents of a new version.
 
     Args:
         encoder: embeds queries and documents.
-        collection: has the documents, and queries to measure with.
-        builder: makes the index of vectors.
-        words: BM25's index of the same documents; None leaves it out.
-        texts: whether titles and texts are kept, and not ids and metadata alone.
-        dims: dimensions that the model was trained to be cut to.
+        collection: the documents, and queries to measure with.
+        builder: builds the index of vectors.
+        words: the BM25 index of the same documents; None for none.
+        texts: whether to keep titles and texts.
+        dims: dimensions to which the model was trained to be cut.
         run: the folder of the run.
-        trained_on: identifies the training pairs of the encoder; empty takes what a version of the same encoder says.
-        seen: documents that the encoder was trained on; None takes those that versions of it name.
+        trained_on: identifies the training pairs of the encoder; empty uses the record of a version of it.
+        seen: documents that the encoder was trained on; None uses the records of versions of the same encoder.
     """
 
     encoder: Encoder
@@ -84,7 +84,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Published:
-    """A new version, and what was measured of it."""
+    """A new version and its measurements."""
 
     manifest: Manifest
     measured: Measured
@@ -93,19 +93,19 @@ class Published:
 def publish(
     versions: BundleVersions, contents: Contents, contexts: Sequence[EvaluationContext], store: Store
 ) -> Published:
-    """Make a version, measure it and publish it; no pointer is moved.
+    """Make a version, measure it and publish it, without moving a pointer.
 
-    Documents whose text an earlier version has, encoded by the same model, are not encoded again. A process that is
-    killed leaves no version; vectors that it had encoded are in the store.
+    Documents that an earlier version has encoded with the same text and model are not encoded again. A process that is
+    killed leaves no version, but its vectors are in the store.
 
     Args:
-        versions: of the bundle.
-        contents: what goes into it.
-        contexts: the splits that it is measured on.
-        store: keeps what is encoded.
+        versions: the versions of the bundle.
+        contents: the contents of the version.
+        contexts: the splits on which it is measured.
+        store: keeps the vectors.
 
     Raises:
-        UserError: there is no document, a vector is not finite, or what was written does not give the same vectors.
+        UserError: there are no documents, a vector is not finite, or the saved model gives different vectors.
         OSError: the disk is full, or the folder cannot be written.
     """
     collection, encoder = contents.collection, contents.encoder
@@ -177,12 +177,12 @@ def publish(
 def find_published(
     versions: BundleVersions, contents: Contents, contexts: Sequence[EvaluationContext]
 ) -> Published | None:
-    """Return the version that an interrupted run published of the same model and documents; None where it did not.
+    """Return the version that an interrupted run published of the same model and documents; None if there is none.
 
     Args:
-        versions: of the bundle.
-        contents: what was to go into it; `run` is the folder of the interrupted run.
-        contexts: the splits that it is measured on.
+        versions: the versions of the bundle.
+        contents: the contents of the version; `run` is the folder of the interrupted run.
+        contexts: the splits on which it is measured.
     """
     collection, encoder = contents.collection, contents.encoder
     _make_whole(encoder)
@@ -204,24 +204,24 @@ def find_published(
                     answers = gates.read_quality(folder)["answers"]
                     return Published(manifest, measured_before(searcher, contexts, manifest, answers))
             except UserError as error:
-                log.warning("%s; it is passed over", error)
+                log.warning("%s; it is skipped", error)
     return None
 
 
 def _keep_collection(index: Index[Any]) -> None:
-    """Have a published version's collection in a database kept, if it has one."""
+    """Mark a published version's collection in a database, if it has one, as kept."""
     if isinstance(index, DatabaseIndex):
         index.keep()
 
 
 def _trained_on(versions: BundleVersions, contents: Contents) -> str:
-    """Return what identifies the training pairs of the encoder: as said, or as a version that has it says."""
+    """Return the digest of the encoder's training pairs: as given, or from a version with the same encoder."""
     known = (manifest.trained_on for _, manifest in _versions_of(versions, contents.encoder) if manifest.trained_on)
     return contents.trained_on or next(known, "")
 
 
 def _handed_on(versions: BundleVersions, encoder: Encoder, earlier: EarlierVersion | None) -> SeenDocuments | None:
-    """Return the documents that versions of the encoder say it was trained on; None where none is known."""
+    """Return the documents that the encoder was trained on, by the versions that have it; None if not recorded."""
     folders = {folder for folder, _ in _versions_of(versions, encoder)}
     if earlier is not None:
         folders.add(versions.folder / str(earlier.number))
@@ -232,9 +232,9 @@ def _handed_on(versions: BundleVersions, encoder: Encoder, earlier: EarlierVersi
 
 
 def _versions_of(versions: BundleVersions, encoder: Encoder) -> Iterator[tuple[Path, Manifest]]:
-    """Yield the versions that have an encoder: the one that it was loaded from, then those of the bundle, newest first.
+    """Yield the versions with the same encoder: the one that it was loaded from, then the bundle's, newest first.
 
-    The first has the same weights, whichever back end and precision they are computed by now.
+    The first has the same weights, even if they are computed with another back end or precision now.
     """
     loaded_from = Path(encoder.source).absolute()
     folders = [loaded_from.parent] if loaded_from.name == MODEL and (loaded_from.parent / FILE).is_file() else []
@@ -243,13 +243,13 @@ def _versions_of(versions: BundleVersions, encoder: Encoder) -> Iterator[tuple[P
         try:
             manifest = read_manifest(folder)
         except UserError:
-            continue  # damaged, which is said where its vectors are looked for
+            continue  # damaged: `find_earlier` warns about it
         if folder in folders or (manifest.model.query, manifest.model.document) == same:
             yield folder, manifest
 
 
 def _make_whole(encoder: Encoder) -> None:
-    """Add what low-rank adapters say to the weights: a version holds all that it needs."""
+    """Merge low-rank adapters into the weights, so that a version needs no other files."""
     if has_adapter(encoder.backbone):
         merge(encoder.backbone)
 
@@ -272,17 +272,17 @@ def _write_index(
 def write_model(
     folder: Path, encoder: Encoder, queries: Sequence[str], dims: Sequence[int], store: Store
 ) -> ModelRecord:
-    """Write the encoder of a version, and hold what is read back to the one that is at work.
+    """Write the encoder of a version, read it back, and check that it gives the same vectors.
 
     Args:
-        folder: of the version.
-        encoder: is written.
-        queries: of which the first are its probes.
-        dims: dimensions that its vectors may be cut to.
-        store: keeps what the back end is converted to.
+        folder: the version's folder.
+        encoder: the encoder to write.
+        queries: queries, of which the first become its probes.
+        dims: dimensions to which its vectors may be cut.
+        store: keeps converted models.
 
     Raises:
-        UserError: what was written gives other vectors.
+        UserError: the saved model gives different vectors.
     """
     save_encoder(encoder, folder / MODEL)
     probes = list(queries[:PROBED])
@@ -312,7 +312,7 @@ def write_model(
 
 
 def quality_record(measured: Measured) -> QualityRecord | None:
-    """Return what a manifest says of a version's quality; None where nothing was judged."""
+    """Return the manifest's record of a version's quality; None without judgements."""
     if not measured.evaluations:
         return None
     first = measured.evaluations[0]
@@ -321,6 +321,6 @@ def quality_record(measured: Measured) -> QualityRecord | None:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as JSON keeps them."""
+    """Return values in the form that JSON keeps."""
     found: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return found

@@ -1,4 +1,4 @@
-"""How good a version is, measured through the index that it is served with."""
+"""Measures the quality of a version through the index that will serve it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from embfit.index import ExactIndex, VectorIndex
 from embfit.records import Collection, Embeddings, Evaluation
 from embfit.store import digest
 
-ASKED = 200  # queries that recall, answers and latency are measured on, at most
-TIMED = 50  # of these, asked one by one
-FIRST = 10  # documents of each that count
-WORDS = 8  # of a document that stand for a query where there is none
+ASKED = 200  # the most queries for measuring recall, answers and latency
+TIMED = 50  # of these, searched one by one for the latency
+FIRST = 10  # top documents of each query that are compared
+WORDS = 8  # words of a document that are used as a query if there is none
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Measured:
     """The measured quality of a version.
 
     Args:
-        evaluations: on the reported split, and then on production; empty where nothing is judged.
-        judgements: identifies the queries and judgements of the first; empty without.
-        recall: share of the exact search's first ten documents that the index finds; None where it was not measured.
-        answers: query → ids of its first ten documents, of some queries.
+        evaluations: the evaluations on the reported split and on production; empty without judgements.
+        judgements: identifies the queries and judgements of the first; empty without judgements.
+        recall: the share of the exact search's top ten documents that the index finds; None if not measured.
+        answers: query → ids of its top ten documents, for some queries.
         latency_ms: milliseconds of one query's encoding and search, `p50` and `p95`.
     """
 
@@ -42,7 +42,7 @@ class Measured:
     latency_ms: Mapping[str, float] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Return what stands in `quality.json`: values by query, means of parts of the queries, and answers."""
+        """Return the content of `quality.json`: values by query, means of subsets of the queries, and answers."""
         if not self.evaluations:
             return {"per_query": {}, "slices": {}, "answers": self.answers}
         first, *others = self.evaluations
@@ -59,9 +59,9 @@ def measure(searcher: Searcher, embeddings: Embeddings | None, contexts: Sequenc
     """Measure a version.
 
     Args:
-        searcher: of the version's own files.
-        embeddings: the documents' vectors, which an exact search goes through; None leaves the recall out.
-        contexts: the splits that are reported; those without judgements are passed over.
+        searcher: searches the version's own files.
+        embeddings: the documents' vectors for an exact search; None leaves the recall out.
+        contexts: the reported splits; those without judgements are skipped.
     """
     judged = [one for one in contexts if answerable(one.collection.qrels.get(one.split, {}))]
     evaluations = [_evaluate(searcher, one) for one in judged]
@@ -81,13 +81,13 @@ def measure(searcher: Searcher, embeddings: Embeddings | None, contexts: Sequenc
 def measured_before(
     searcher: Searcher, contexts: Sequence[EvaluationContext], manifest: Manifest, answers: Mapping[str, Sequence[str]]
 ) -> Measured:
-    """Return what was measured of a published version: its evaluations are made again, the rest is what it says.
+    """Return the measurements of a published version: evaluations are repeated, the others are read from it.
 
     Args:
-        searcher: of the version's own files.
-        contexts: the splits that are reported; those without judgements are passed over.
-        manifest: of the version.
-        answers: that were published with it.
+        searcher: searches the version's own files.
+        contexts: the reported splits; those without judgements are skipped.
+        manifest: the version's manifest.
+        answers: the answers that were published with it.
     """
     judged = [one for one in contexts if answerable(one.collection.qrels.get(one.split, {}))]
     evaluations = [_evaluate(searcher, one) for one in judged]
@@ -95,7 +95,7 @@ def measured_before(
 
 
 def sample_queries(collection: Collection, split: str) -> list[str]:
-    """Return some distinct queries: of a split, else any of the collection, else what documents begin with."""
+    """Return some distinct queries: of a split, else of the collection, else the first words of documents."""
     of_split = [collection.query_rows[query] for query in collection.qrels.get(split, {})]
     rows = (of_split or list(range(len(collection.queries))))[:ASKED]
     texts = list(collection.query_texts(rows))

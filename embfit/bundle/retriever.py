@@ -29,7 +29,7 @@ class Ranked:
     """A text that was reranked.
 
     Args:
-        place: where it stood among the texts, from 0.
+        place: its place among the given texts, from 0.
         score: higher is better.
         text: the text.
     """
@@ -41,13 +41,13 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Retriever:
-    """A model, and the documents that it searches, if it has any.
+    """A model, with the documents that it searches if there are any.
 
     Args:
-        encoder: embeds; None for a cross-encoder alone.
-        ranker: reranks; None leaves that to the encoder's vectors.
-        searcher: the documents; None until there are some (`index`).
-        bundle: the version that all this is of, where it is of one.
+        encoder: embeds texts; None if there is only a cross-encoder.
+        ranker: reranks texts; None uses the encoder's vectors.
+        searcher: searches the documents; None before `index`.
+        bundle: the open version, if it was opened from a bundle.
     """
 
     encoder: Encoder | None = None
@@ -72,14 +72,14 @@ class Retriever:
         return self._encoder().encode(texts, kind)
 
     def index(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> Retriever:
-        """Return a retriever of texts, which it embeds and holds in memory.
+        """Embed texts and return a retriever that searches them in memory.
 
         Args:
             texts: the documents.
             ids: their ids; by default their numbers.
 
         Raises:
-            UserError: the model embeds no texts, there are none, or an id is given twice.
+            UserError: the model embeds no texts, there are no texts, or an id is given twice.
         """
         from datasets import Dataset  # takes a second to import
 
@@ -104,16 +104,16 @@ class Retriever:
     def search_all(
         self, queries: Sequence[str], k: int = 10, mode: Mode = "dense", where: Mapping[str, Any] | None = None
     ) -> list[list[Hit]]:
-        """Return the best documents of each of several queries, which is quicker than one after the other.
+        """Return the best documents of several queries, which is faster than one after another.
 
         Args:
-            queries: what is asked.
-            k: documents wanted of each.
+            queries: the queries.
+            k: the number of documents for each.
             mode: by vectors (`dense`), by `words` (BM25), or by both (`hybrid`).
-            where: values that metadata columns must have, each a value or a list of which it must have one.
+            where: metadata column → the required value, or a list of accepted values.
 
         Raises:
-            UserError: there are no documents, no such column, or no index of words.
+            UserError: there are no documents, a column does not exist, or there is no BM25 index.
             ValueError: k is below 1.
         """
         if self.searcher is None:
@@ -125,9 +125,9 @@ class Retriever:
         """Order texts by how well they answer a query: by the reranker, or else by the model's own vectors.
 
         Args:
-            query: what is asked.
+            query: the query.
             documents: the texts.
-            top: how many are returned; None is all.
+            top: how many to return; None is all.
         """
         found = rerank(query, documents, self.ranker or self._encoder(), top)
         return [Ranked(place, score, documents[place]) for place, score in found]
@@ -151,7 +151,7 @@ def open_retriever(path: str | Path, device: str = "auto", reranker: str | Path 
 
 
 def _is_bundle(folder: Path) -> bool:
-    """Say whether a folder is a bundle's, or that of one version."""
+    """Return whether a folder is a bundle's, or a version's."""
     try:
         return (folder / FILE).is_file() or bool(BundleVersions(folder.parent, folder.name).numbers())
     except ConfigError:

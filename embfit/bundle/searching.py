@@ -1,4 +1,4 @@
-"""Searching documents by meaning, by words or by both; one object that encodes queries and holds what is searched."""
+"""Searches documents by vectors, by words or by both, with the query encoder and the indexes in one object."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from embfit.vectors import Vectors
 Mode: TypeAlias = Literal["dense", "words", "hybrid"]
 """By vectors, by words (BM25), or by the reciprocal ranks of both."""
 
-FUSED = 100  # documents of each list that hybrid search fuses, at least
-FUSION_K = 60  # of reciprocal ranks (Cormack et al. 2009)
-SCANNED = 20_000  # allowed documents up to which each is scored, and the index is not asked
+FUSED = 100  # the fewest documents of each list for hybrid search
+FUSION_K = 60  # the constant of reciprocal rank fusion (Cormack et al. 2009)
+SCANNED = 20_000  # up to so many allowed documents are all scored, without the index
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Searcher:
 
     Args:
         encoder: encodes queries, by the model that encoded the documents.
-        index: of the documents' vectors.
+        index: the index of the documents' vectors.
         documents: ids, texts and metadata; row i is document i of the index.
-        words: BM25's index of the same documents, where there is one.
+        words: the BM25 index of the same documents, if there is one.
     """
 
     encoder: Encoder
@@ -74,18 +74,18 @@ class Searcher:
         """Find each query's best documents.
 
         Args:
-            queries: their texts.
-            k: documents wanted of each; fewer where there are fewer.
-            mode: whether vectors, words or both find them.
-            allowed: ascending rows of the only documents that may be found ([M]); None allows all.
-            vectors: the queries' vectors, where they are there already.
+            queries: the queries' texts.
+            k: the number of documents for each query, at most all.
+            mode: whether to search by vectors, by words or by both.
+            allowed: the rows of the documents that may be found, ascending ([M]); None allows all.
+            vectors: the queries' vectors, if they have been computed already.
 
         Returns:
-            scores [Q, k] float32 and rows [Q, k] int64, by (-score, row), or (-score, id) in hybrid mode; a place that
-            no document takes has row -1 and score 0.
+            scores [Q, k] float32 and rows [Q, k] int64, by (-score, row), or (-score, id) in hybrid mode; an empty
+            place has row -1 and score 0.
 
         Raises:
-            UserError: there is no index of words, or a vector is not finite.
+            UserError: there is no BM25 index, or a vector is not finite.
             ValueError: k is below 1.
         """
         if k < 1:
@@ -102,7 +102,7 @@ class Searcher:
         return self._fuse([found, self._by_words(queries, depth, allowed)], k)
 
     def hits(self, found: Hits) -> list[list[Hit]]:
-        """Return what `search` found with ids, texts and metadata, query by query."""
+        """Return the results of `search` with ids, texts and metadata, query by query."""
         scores, rows = found
         wanted = np.unique(rows[rows >= 0])
         columns = metadata_columns(self.documents)
@@ -130,10 +130,10 @@ class Searcher:
         if self.words is None:
             raise UserError("these documents have no BM25 index; make one with bundle.words=true (task=index)")
         scores, rows = _within(self.words.search, self.words.score, queries, len(queries), len(self.words), k, allowed)
-        return scores, np.where(scores > 0, rows, NOTHING)  # a document without any of the words is none
+        return scores, np.where(scores > 0, rows, NOTHING)  # a document without any of the words is no result
 
     def _fuse(self, lists: Sequence[Hits], k: int) -> Hits:
-        """Add up the reciprocal ranks that each query's documents have in several lists."""
+        """Fuse several lists by the sum of each document's reciprocal ranks."""
         names = self.documents.document_ids
         rankings = [
             Ranking.of(
@@ -159,10 +159,10 @@ def rerank(
     """Order texts by how well they answer a query.
 
     Args:
-        query: what is asked.
+        query: the query.
         documents: the texts.
         ranker: an encoder, which compares vectors, or a cross-encoder, which reads query and text together.
-        top: how many are returned; None is all.
+        top: how many to return; None is all.
 
     Returns:
         The place of each in `documents` and its score, best first; equal scores keep their order.
@@ -186,19 +186,19 @@ def _within(
     k: int,
     allowed: np.ndarray | None,
 ) -> Hits:
-    """Search all documents, or those that are allowed.
+    """Search all documents, or only the allowed ones.
 
-    Of few that are allowed each is scored. Of many, more than k documents are asked for, until enough of those that are
-    found are allowed.
+    If few documents are allowed, all of them are scored. Otherwise the index returns more and more documents, until
+    enough of them are allowed.
 
     Args:
-        search: of an index.
-        score: of the same.
-        queries: what it is asked with.
-        count: how many queries they are.
-        documents: how many it holds.
-        k: documents wanted of each query.
-        allowed: ascending rows; None allows all.
+        search: the search method of an index.
+        score: the score method of the same index.
+        queries: the queries, in the form that the index takes.
+        count: the number of queries.
+        documents: the number of documents in the index.
+        k: the number of documents for each query.
+        allowed: the allowed rows, ascending; None allows all.
     """
     if allowed is None:
         return search(queries, min(k, documents))

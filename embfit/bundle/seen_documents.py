@@ -1,7 +1,7 @@
-"""The documents that a version's model was trained on, and the models before it that it was trained from.
+"""The documents that a version's model, or a model that it was trained from, was trained on.
 
-A query about such a document does not compare that model with a new one, even after the document has been edited. The
-versions of a bundle hand the list on: once seen, always seen.
+A query about such a document cannot compare that model fairly with a new one, even after the document was edited. Each
+version of a bundle passes the list on to the next.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from pathlib import Path
 import numpy as np
 
 FILE = "seen_documents.npy"
-PIECE = re.compile(r"#[0-9a-f]{12}$")  # the digest of its text, with which the id of a piece ends (`data=documents`)
+PIECE = re.compile(r"#[0-9a-f]{12}$")  # the end of a piece's id: the digest of its text (`data=documents`)
 
 
 @dataclass(frozen=True, eq=False)
 class SeenDocuments:
-    """Ids of documents, as digests.
+    """A set of document ids, as digests.
 
     Args:
-        digests: of the ids, ascending ([N] uint64).
+        digests: the digests of the ids, ascending ([N] uint64).
     """
 
     digests: np.ndarray
 
     @classmethod
     def of(cls, ids: Iterable[str]) -> SeenDocuments:
-        """Return some documents, by their ids."""
+        """Make the set of some ids."""
         return cls(np.unique(np.fromiter(map(_digest, ids), np.uint64)))
 
     @classmethod
     def read(cls, folder: Path) -> SeenDocuments:
-        """Return those of a version; none where it does not say."""
+        """Read the set of a version; empty if it has none."""
         path = folder / FILE
         return cls(np.load(path)) if path.is_file() else cls.of(())
 
     def write(self, folder: Path) -> None:
-        """Write them as a version's."""
+        """Write the set into a version's folder."""
         np.save(folder / FILE, self.digests)
 
     def __or__(self, other: SeenDocuments) -> SeenDocuments:
@@ -50,14 +50,14 @@ class SeenDocuments:
         return len(self.digests)
 
     def among(self, ids: Iterable[str], before: Collection[str]) -> frozenset[str]:
-        """Return the documents that were seen, in their present text or in an earlier one.
+        """Return the ids of documents that were seen, in their present text or in an earlier one.
 
-        The id of a piece changes with its text. So a piece that is new counts as an edited one where a piece of its
-        file is gone that was seen.
+        The id of a piece changes with its text. So a new piece counts as edited, and seen, if a seen piece of the same
+        file is gone.
 
         Args:
-            ids: of the documents today.
-            before: ids of the documents of the version.
+            ids: the ids of today's documents.
+            before: the ids of the version's documents.
         """
         if not len(self):
             return frozenset()

@@ -1,4 +1,4 @@
-"""The `bundle` group: where versions are kept, what goes into them, and what a champion must hold to."""
+"""The `bundle` group: the folder of the versions, their contents, and the gates of a champion."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from embfit.errors import ConfigError, UserError
 log = logging.getLogger(__name__)
 
 ALL_GATES = Gates()
-PASSWORD = re.compile(r"://[^/@:]+:.*@")  # of an address: user:password@host
+PASSWORD = re.compile(r"://[^/@:]+:.*@")  # the user and password of an address: user:password@host
 
 
 @dataclass(frozen=True)
 class BundleSettings:
-    """Versions in a folder of this machine, or of a file system that several share.
+    """Versions in a local folder, or in a shared file system.
 
     Args:
         dir: the folder of all bundles.
         name: the bundle's name.
-        texts: whether titles and texts of documents are kept, and not ids and metadata alone: without them answers are
-            ids, and nothing can be reranked.
-        words: whether BM25 stands beside the vectors, for search by words and hybrid search.
-        dims: dimensions that vectors may be cut to, which are those that the model was trained for; None takes them
-            from the run that trained it.
-        gates: what a version must hold to before it becomes champion.
-        registry: the address of an MLflow registry that is told of versions and pointers; None tells none.
+        texts: whether to keep titles and texts of documents. Without them answers have only ids, and reranking is not
+            possible.
+        words: whether to build a BM25 index beside the vectors, for search by words and hybrid search.
+        dims: the dimensions to which vectors may be cut, which are those that the model was trained for; None reads
+            them from the run that trained it.
+        gates: the limits that a version must meet before it becomes champion.
+        registry: the address of an MLflow registry to update with versions and pointers; None for none.
 
     Raises:
-        ConfigError: there is to be a registry, and MLflow is not installed, or its address holds a password.
+        ConfigError: a registry is configured, but MLflow is not installed, or the address contains a password.
     """
 
     dir: str = "bundles"
@@ -68,17 +68,17 @@ class BundleSettings:
         """The bundle's versions.
 
         Raises:
-            ConfigError: no bundle is named, or its name cannot be a folder's.
+            ConfigError: the bundle's name is missing, or is not valid as a folder's name.
         """
         if not self.name:
             raise ConfigError("bundle.name is not set; name the bundle: bundle.name=docs")
         return BundleVersions(self.folder, self.name)
 
     def register(self) -> None:
-        """Tell the registry of versions and pointers, where there is one; that it cannot be told is only logged.
+        """Update the registry, if one is configured; a failure is only logged.
 
         Raises:
-            ConfigError: no bundle is named.
+            ConfigError: the bundle's name is missing.
         """
         if self.registry is not None:
             try:

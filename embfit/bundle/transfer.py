@@ -1,7 +1,7 @@
-"""Versions of a bundle in object storage: pushed by the machine that publishes, pulled by those that serve.
+"""Copies versions of a bundle to and from object storage: one machine pushes, and servers pull.
 
-A version lies there as it lies here, `NAME/VERSION/…`, and its manifest is written last: a version without one is not
-there yet. Pointers are small files that hold a number (`NAME/champion`), and they are written after what they name; an
+The layout there is the local one, `NAME/VERSION/…`. A version's manifest is written last: a version without it does not
+exist yet. Pointers are small files that hold a number (`NAME/champion`), written after the version that they name; an
 empty one names nothing.
 """
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def push(versions: BundleVersions, address: str, which: str = "") -> list[int]:
-    """Copy versions into object storage, with the pointers; return the numbers of those that were not there.
+    """Copy versions and pointers into object storage; return the numbers of the new ones there.
 
-    All pointers there become those of here where no version is named; else those alone that name the version.
+    Without `which`, all remote pointers become the local ones; otherwise only those that name the version.
 
     Args:
         versions: the bundle.
@@ -30,8 +30,8 @@ def push(versions: BundleVersions, address: str, which: str = "") -> list[int]:
         which: a number or a pointer's name; empty for all versions that a pointer names.
 
     Raises:
-        UserError: there is no such version, it is damaged, another one has its number there, or the storage cannot be
-            reached.
+        UserError: the version does not exist or is damaged, another version has its number there, or the storage
+            cannot be reached.
     """
     remote = RemoteFolder(address).child(versions.name)
     pointers = versions.pointers()
@@ -47,28 +47,30 @@ def push(versions: BundleVersions, address: str, which: str = "") -> list[int]:
         there.upload([*sorted(manifest.files), FILE], folder, f"pushing {manifest.label}")
         pushed.append(number)
     known = _pointers(remote)
-    for name in reversed(POINTERS):  # `previous` before `champion`, as they are moved here
+    for name in reversed(POINTERS):  # `previous` before `champion`, in the same order as locally
         named = pointers.get(name)
         if named in wanted:
             remote.write_text(name, f"{named}\n")
-        elif named is None and not which and name in known:  # else a challenger that is champion now stays one there
+        elif (
+            named is None and not which and name in known
+        ):  # otherwise a promoted challenger would stay a challenger there
             remote.write_text(name, "")
     return pushed
 
 
 def pull(versions: BundleVersions, address: str, which: str = "") -> list[int]:
-    """Copy versions from object storage, and let the pointers name them; return the numbers of those that are new.
+    """Copy versions and pointers from object storage; return the numbers of the new versions.
 
-    A server that follows the champion takes it up as it does one that was published here.
+    A server that follows the champion opens it like a version that was published locally.
 
     Args:
         versions: the bundle; its folder is made if it is missing.
         address: the folder of all bundles there.
-        which: a number or a pointer's name; empty for all versions that a pointer names there. The pointers here then
-            become those of there; they stay where one version is named.
+        which: a number or a pointer's name; empty for all versions that a remote pointer names. If it is empty, the
+            local pointers become the remote ones; otherwise they stay.
 
     Raises:
-        UserError: there is no such version there, a file is damaged, another version has its number here, or the
+        UserError: the version does not exist there, a file is damaged, another version has its number here, or the
             storage cannot be reached.
     """
     remote = RemoteFolder(address).child(versions.name)
@@ -110,7 +112,7 @@ def _pointers(remote: RemoteFolder) -> dict[str, int]:
 
 
 def _names(manifest: str, address: str) -> Sequence[str]:
-    """Return the files that a manifest names."""
+    """Return the files that a manifest lists."""
     try:
         return [str(name) for name in json.loads(manifest)["files"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -118,14 +120,14 @@ def _names(manifest: str, address: str) -> Sequence[str]:
 
 
 def _named_alike(manifest: Manifest, versions: BundleVersions, number: int) -> Manifest:
-    """Return a manifest that is of the bundle and the version that it lies under."""
+    """Return a manifest, after checking that it belongs to the bundle and version of its folder."""
     if (manifest.name, manifest.version) != (versions.name, number):
         raise UserError(f"the manifest under {versions.name}/{number} is of {manifest.label}; it is not pulled")
     return manifest
 
 
 def _check_same(label: str, there: str, here: str, address: str) -> None:
-    """Refuse two versions under one number: a published one never changes."""
+    """Refuse two different versions with the same number, since a published version never changes."""
     if there != here:
         raise UserError(
             f"{label} here and {address} are two versions with the same number; publish bundles on one machine, or "

@@ -1,4 +1,4 @@
-"""Vectors of documents that an earlier version has already: only new and changed documents are encoded."""
+"""Reuses the document vectors of an earlier version, so that only new and changed documents are encoded."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from embfit.vectors import Vectors
 
 log = logging.getLogger(__name__)
 
-CHUNK = 32_768  # documents whose vectors are copied at once
+CHUNK = 32_768  # documents whose vectors are copied at a time
 
 
 @dataclass(frozen=True)
 class EarlierVersion:
-    """A version whose document vectors the same encoder made.
+    """An earlier version with document vectors of the same encoder.
 
     Args:
-        number: the version's.
+        number: the version's number.
         index: its index.
-        vectors: of its documents.
-        rows: of each document of the new version, the row of one with the same text there ([N] int64); -1 where there
-            is none.
+        vectors: the vectors of its documents.
+        rows: for each document of the new version, the row of one with the same text here ([N] int64); -1 if there is
+            none.
         removed: how many of its documents have a text that the new version lacks.
-        lease: the claim to its folder.
+        lease: keeps its folder from being pruned.
     """
 
     number: int
@@ -54,7 +54,7 @@ class EarlierVersion:
 def find_earlier(versions: BundleVersions, encoder: Encoder, collection: Collection) -> EarlierVersion | None:
     """Return the newest version that has vectors of this encoder for some of a collection's documents.
 
-    Versions that are damaged are passed over, with a warning.
+    Damaged versions are skipped with a warning.
     """
     made_by = encoder.fingerprint("document")
     digests = digest_array(collection.document_digests[CONTENT])
@@ -64,7 +64,7 @@ def find_earlier(versions: BundleVersions, encoder: Encoder, collection: Collect
             if found := _earlier(number, folder, made_by, digests):
                 return found
         except UserError as error:
-            log.warning("%s; its vectors are not used again", error)
+            log.warning("%s; its vectors are not reused", error)
     return None
 
 
@@ -76,7 +76,7 @@ def _earlier(number: int, folder: Path, made_by: str, digests: np.ndarray) -> Ea
     try:
         index = load_index(folder / INDEX, check=False)  # its vectors are in the folder
         if isinstance(index, KeepsVectors):
-            verify(folder, manifest)  # what is damaged must not be handed on
+            verify(folder, manifest)  # damaged vectors must not be copied
             documents = read_documents(folder, manifest.label, manifest.documents)
             known = digest_array(documents.document_digests[CONTENT])
             rows = _rows(known, digests)
@@ -93,16 +93,16 @@ def _earlier(number: int, folder: Path, made_by: str, digests: np.ndarray) -> Ea
 def document_vectors(
     encoder: Encoder, collection: Collection, store: Store, earlier: EarlierVersion | None, folder: Path
 ) -> Embeddings:
-    """Return the vectors of a collection's documents, of which those that an earlier version has are copied from it.
+    """Return the vectors of a collection's documents, copied from an earlier version where that has them.
 
-    What was encoded before a crash is not encoded again.
+    Vectors that were encoded before a crash are not encoded again.
 
     Args:
-        encoder: makes vectors.
-        collection: has the documents.
-        store: keeps what is encoded.
-        earlier: has vectors of some of the documents; None encodes all.
-        folder: gets a file with all vectors, where some are copied.
+        encoder: encodes the other documents.
+        collection: the documents.
+        store: keeps the vectors.
+        earlier: the earlier version; None encodes all documents.
+        folder: the folder for a file with all vectors, if some are copied.
     """
     if earlier is None:
         return embed(encoder, collection, "document", store)
@@ -113,7 +113,7 @@ def document_vectors(
 
 
 def _joined(old: Vectors[np.ndarray], new: Vectors[np.ndarray], rows: np.ndarray, path: Path) -> Vectors[np.ndarray]:
-    """Write the vectors of documents into one file: those of old rows, and for each row of -1 the next new ones."""
+    """Write all vectors into one file: those of old rows, and for each row of -1 the next new vector."""
     kept, added = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
     starts = None
     if not old.single:
@@ -132,7 +132,7 @@ def _joined(old: Vectors[np.ndarray], new: Vectors[np.ndarray], rows: np.ndarray
 
 
 def _rows(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the first place of each wanted digest among those that are known; -1 where it is not."""
+    """Return the first index of each wanted digest among the known ones; -1 if it is unknown."""
     order = np.argsort(known, kind="stable")
     found = np.searchsorted(known[order], wanted)
     candidates = order[np.minimum(found, len(order) - 1)]

@@ -1,11 +1,11 @@
-"""The versions of one bundle: folders with integers for names, and pointers that say which of them is used.
+"""The versions of one bundle: folders named by integers, and pointers to the versions in use.
 
     bundles/NAME/1, 2, 3      published versions, which never change
     bundles/NAME/champion     a symbolic link to the version that servers follow
-    bundles/NAME/challenger   to the version that may become champion
-    bundles/NAME/previous     to the version that was champion before
+    bundles/NAME/challenger   a link to the version that may become champion
+    bundles/NAME/previous     a link to the version that was champion before
 
-Order goes by number alone, never by a clock, and a number is given once, even if its version was removed.
+Versions are ordered by number, never by time, and a number is never used twice, even if its version was removed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 Pointer: TypeAlias = Literal["champion", "challenger", "previous"]
 POINTERS: tuple[Pointer, ...] = get_args(Pointer)
 
-LAST = ".last-version"  # the greatest number ever given
-IDENTITY = ".identity"  # tells this bundle from others of its name, in databases that they share
+LAST = ".last-version"  # the greatest number ever assigned
+IDENTITY = ".identity"  # distinguishes this bundle from others of its name in shared databases
 NAME_SIGNS = "letters, digits, dots, hyphens and underscores"
 
 
@@ -47,7 +47,7 @@ class BundleVersions:
         name: the bundle's name, which is a folder in it.
 
     Raises:
-        ConfigError: the name cannot be a folder's.
+        ConfigError: the name is not valid as a folder's name.
     """
 
     dir: Path
@@ -59,7 +59,7 @@ class BundleVersions:
 
     @property
     def folder(self) -> Path:
-        """Where the versions and the pointers are."""
+        """The folder of the versions and pointers."""
         return self.dir / self.name
 
     def numbers(self) -> list[int]:
@@ -69,14 +69,14 @@ class BundleVersions:
         return sorted(int(path.name) for path in self.folder.iterdir() if _is_version(path))
 
     def identity(self) -> str:
-        """Return what tells this bundle from others of its name; drawn when it is first asked for."""
+        """Return a random identifier that distinguishes this bundle from others of its name; made at the first call."""
         path = self.folder / IDENTITY
         if not path.is_file():
             write_text(path, uuid.uuid4().hex + "\n")
         return path.read_text(encoding="utf-8").strip()
 
     def pointer(self, name: Pointer) -> int | None:
-        """Return the number that a pointer names; None where it is not set."""
+        """Return the number that a pointer names; None if it is not set."""
         try:
             target = str((self.folder / name).readlink())
         except OSError:
@@ -94,7 +94,7 @@ class BundleVersions:
             which: the number, or the name of a pointer.
 
         Raises:
-            UserError: there is no such bundle, version or pointer.
+            UserError: the bundle, the version or the pointer does not exist.
         """
         known = self.numbers()
         if not known:
@@ -112,7 +112,7 @@ class BundleVersions:
         """Return the folder of a version, by its number or a pointer's name.
 
         Raises:
-            UserError: there is no such bundle, version or pointer.
+            UserError: the bundle, the version or the pointer does not exist.
         """
         return self.folder / str(self.number(which))
 
@@ -120,18 +120,18 @@ class BundleVersions:
         """Return the manifest of a version.
 
         Raises:
-            UserError: there is no such version, or its manifest is damaged.
+            UserError: the version does not exist, or its manifest is damaged.
         """
         return read_manifest(self.path(which))
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the right to move pointers and to remove versions; another process waits."""
+        """Hold the lock for moving pointers and removing versions; other processes wait."""
         with held(self._lock("pointers"), f"{self.name}: waiting for another process that moves its pointers"):
             yield
 
     def point(self, name: Pointer, number: int) -> None:
-        """Let a pointer name a version, in one step. The caller holds `changing`."""
+        """Point a pointer to a version, atomically. The caller holds `changing`."""
         link = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"
         try:
             link.symlink_to(str(number))
@@ -141,15 +141,15 @@ class BundleVersions:
         sync(self.folder)
 
     def clear(self, name: Pointer) -> None:
-        """Let a pointer name nothing. The caller holds `changing`."""
+        """Remove a pointer. The caller holds `changing`."""
         (self.folder / name).unlink(missing_ok=True)
         sync(self.folder)
 
     @contextmanager
     def publishing(self) -> Iterator[tuple[int, Path]]:
-        """Give the number of a new version, and an empty folder that becomes it when the block ends well.
+        """Yield the number of a new version, and an empty folder that becomes the version if the block succeeds.
 
-        One process publishes at a time, others wait. What a process that was killed had left is removed.
+        Only one process publishes at a time; others wait. Leftovers of a killed process are removed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with held(self._lock("publishing"), f"{self.name}: waiting for another process that makes a version"):
@@ -161,7 +161,7 @@ class BundleVersions:
 
     @contextmanager
     def not_publishing(self) -> Iterator[bool]:
-        """Keep others from making a version inside the block; give False where a process makes one, without waiting."""
+        """Keep others from making a version during the block; yield False, without waiting, if one is being made."""
         lock = self._lock("publishing")
         with suppress(Timeout):
             lock.acquire(timeout=0)
@@ -172,16 +172,16 @@ class BundleVersions:
 
     @contextmanager
     def registering(self) -> Iterator[None]:
-        """Hold the right to tell a registry of the versions; another process waits."""
+        """Hold the lock for updating a registry; other processes wait."""
         with held(self._lock("registry"), f"{self.name}: waiting for another process that updates the registry"):
             yield
 
     @contextmanager
     def receiving(self, number: int) -> Iterator[Path]:
-        """Give an empty folder that becomes a version with a number that another machine gave it.
+        """Yield an empty folder that becomes a version with a number that another machine assigned.
 
         Raises:
-            UserError: there is a version of that number by now.
+            UserError: a version of that number exists by now.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with held(self._lock("publishing"), f"{self.name}: waiting for another process that makes a version"):
@@ -192,14 +192,14 @@ class BundleVersions:
             write_text(self.folder / LAST, f"{max(number, self._last())}\n")
 
     def remove(self, number: int, discard: Callable[[Path], None] = lambda folder: None) -> bool:
-        """Remove a version unless a process has it open; say whether it is gone. The caller holds `changing`.
+        """Remove a version unless a process has it open; return whether it is gone. The caller holds `changing`.
 
-        It disappears in one step: no reader finds a part of it.
+        It disappears atomically: no reader finds a part of it.
 
         Args:
-            number: the version's.
-            discard: is called with its folder before that is removed, when no reader has it or can have it any more; if
-                it fails, the version stays.
+            number: the version's number.
+            discard: is called with its folder before that is removed, when no reader can open it any more; if it
+                raises, the version stays.
         """
         folder = self.folder / str(number)
         with (folder / FILE).open("rb") as file:
@@ -210,7 +210,7 @@ class BundleVersions:
             shutil.rmtree(removed, ignore_errors=True)
             folder.rename(removed)
             sync(self.folder)
-        shutil.rmtree(removed, ignore_errors=True)  # a process that makes a version removes it, too
+        shutil.rmtree(removed, ignore_errors=True)  # a process that makes a version may remove it, too
         return True
 
     def _pointed(self, name: str) -> int:
@@ -225,13 +225,13 @@ class BundleVersions:
         return number
 
     def _reserve(self) -> int:
-        """Return the next number, and see to it that no other version gets it."""
+        """Return the next number, and record it, so that no other version gets it."""
         number = self._last() + 1
         write_text(self.folder / LAST, f"{number}\n")
         return number
 
     def _last(self) -> int:
-        """Return the greatest number ever given; 0 where there was none."""
+        """Return the greatest number ever assigned; 0 before the first."""
         last = 0
         with suppress(OSError, ValueError):
             last = int((self.folder / LAST).read_text(encoding="utf-8"))
@@ -239,7 +239,7 @@ class BundleVersions:
 
     @contextmanager
     def _new_version(self, number: int) -> Iterator[Path]:
-        """Give an empty folder that becomes a version when the block ends well."""
+        """Yield an empty folder that becomes a version if the block succeeds."""
         with replacing_folder(self.folder / str(number)) as unfinished:
             yield unfinished
             for path in unfinished.rglob("*"):
@@ -252,7 +252,7 @@ class BundleVersions:
 
 
 def split_version(path: str) -> tuple[Path, str]:
-    """Return a bundle's folder and which of its versions is meant: `bundles/docs@3`; without an `@`, the champion."""
+    """Split `bundles/docs@3` into the bundle's folder and the version; without an `@`, the version is the champion."""
     folder = Path(path).expanduser()
     name, _, which = folder.name.partition("@")
     return folder.parent / name if name else folder, which or "champion"
@@ -265,15 +265,15 @@ def bundle_names(folder: Path) -> list[str]:
 
 
 class VersionLease:
-    """The claim of a reader to a version, which keeps `prune` from removing it.
+    """A reader's lock on a version, which keeps `prune` from removing it.
 
-    The operating system holds it for the process, so that none outlives its reader, however that ends.
+    The operating system releases it when the process ends, in whatever way.
 
     Args:
-        folder: of the version.
+        folder: the version's folder.
 
     Raises:
-        UserError: the folder is no version, or is being removed.
+        UserError: the folder is not a version, or is being removed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -286,7 +286,7 @@ class VersionLease:
             raise UserError(f"{folder} is being removed; use another version")
 
     def release(self) -> None:
-        """Give the claim up."""
+        """Release the lock."""
         self._file.close()
 
 
@@ -299,7 +299,7 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _lock_file(file: IO[bytes], kind: int) -> bool:
-    """Lock a file without waiting; say whether that was possible."""
+    """Lock a file without waiting; return whether it succeeded."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""The same work on many machines: the cluster that a run has joined, and what is spread over its workers.
+"""Distributes work over the workers of a cluster.
 
-What is computed does not depend on where: work is cut into parts by the data alone, and a part gives the same bytes on
-a worker as here, on the same kind of hardware and with as many threads.
+Results do not depend on where they are computed: only the data decide how work is cut into parts, and a part gives the
+same bytes on any machine of the same hardware with the same number of threads.
 """
 
 from embfit.cluster.connection import Cluster, current_cluster

@@ -1,4 +1,4 @@
-"""How many workers fit on a cluster: Ray itself waits without a message for workers that can never fit."""
+"""Computes how many workers fit on a cluster, because Ray waits silently for workers that can never fit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Resources = Mapping[str, float]
 
 
 def number_of_workers(machines: Sequence[Resources], each: Resources, wanted: int | None) -> int:
-    """Return how many workers are started, having checked that they fit.
+    """Return the number of workers to start, after checking that they fit.
 
     Args:
-        machines: what each machine has, by Ray's names.
-        each: what each worker takes of one machine.
-        wanted: how many workers are asked for; None is as many as fit.
+        machines: the resources of each machine, by Ray's names.
+        each: the resources of each worker.
+        wanted: the requested number of workers; None is as many as fit.
 
     Raises:
-        UserError: fewer fit, or none.
+        UserError: fewer workers fit than requested, or none.
     """
     room = sum(_room(machine, each) for machine in machines)
     if room and (wanted is None or wanted <= room):
@@ -47,6 +47,6 @@ def _room(machine: Resources, each: Resources) -> int:
 
 
 def _amount(name: str, amounts: Sequence[float]) -> str:
-    """Say how much of a resource there is: `2, 4 CPUs`."""
+    """Format the amounts of a resource: `2, 4 CPUs`."""
     scale = GB if name == "memory" else 1.0
     return f"{', '.join(f'{amount / scale:g}' for amount in amounts)} {TITLES.get(name, name)}"

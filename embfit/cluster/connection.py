@@ -1,7 +1,7 @@
 """The cluster that the run has joined, if there is one.
 
-Where something is computed changes no result, so it is no argument of what computes: an encoder, a search or a
-generator asks for the cluster when there is enough work to spread.
+The cluster changes no result, so it is not passed as an argument: an encoder, a search or a generator gets it here when
+it has enough work to distribute.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ class Cluster(Protocol):
         """The device that each worker computes on, by PyTorch's name."""
 
     def spread(self, work: Work, part: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
-        """Yield the numbers of parts with their results, in the order in which they are done.
+        """Yield the numbers of parts with their results, in the order in which they finish.
 
-        A part whose worker is lost is done again by another one. Parts that no worker has begun when the caller stops
-        asking are not done. One work is done at a time: the results of one are all read, or their iterator is closed,
-        before the next one begins.
+        A part whose worker is lost is computed again by another one. When the caller stops reading, parts that have not
+        started are dropped. Only one work runs at a time: read all of its results, or close the iterator, before the
+        next one starts.
 
         Args:
-            work: what each worker gets once.
+            work: the work, which each worker receives once.
             part: returns the input of a part by its number; called when a worker is free for it.
-            numbers: of the parts that are to be done.
+            numbers: the numbers of the parts.
 
         Raises:
-            UserError: a part refuses, workers cannot start, or one part has ended several workers.
-            Exception: what a part raises.
+            UserError: a part raises it, workers cannot start, or one part has crashed several workers.
+            Exception: any other exception of a part.
         """
 
 
@@ -43,13 +43,13 @@ _joined: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
 
 
 def current_cluster() -> Cluster | None:
-    """Return the cluster that this run has joined; None is this machine alone."""
+    """Return the cluster that this run has joined; None means only this machine."""
     return _joined.get()
 
 
 @contextmanager
 def computing_on(cluster: Cluster) -> Iterator[None]:
-    """Have what is computed inside the block spread over a cluster."""
+    """Distribute the work inside the block over a cluster."""
     before = _joined.set(cluster)
     try:
         yield

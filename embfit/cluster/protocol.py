@@ -1,4 +1,4 @@
-"""Work that is spread over workers."""
+"""The interface of work that is distributed over workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Do: TypeAlias = Callable[[Any], Any]
 
 
 class Work(Protocol):
-    """What a worker needs for any part of some work, such as a model; it is pickled, and sent to each worker once."""
+    """Everything that a worker needs for the parts of a work, such as a model; pickled and sent to each worker once."""
 
     def prepare(self, device: str) -> Do:
-        """Return what does a part on a worker's device, by PyTorch's name."""
+        """Return the function that computes a part on a worker's device (PyTorch's name)."""

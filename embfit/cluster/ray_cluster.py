@@ -1,7 +1,7 @@
-"""The `cluster` group: the workers of a Ray cluster, joined for as long as a task runs.
+"""The `cluster` group: the workers of a Ray cluster, which a task joins while it runs.
 
-Nothing but Ray's own connections is needed between the machines: models, texts and vectors are sent to workers and back
-through Ray, and only the run's own process reads and writes the store and the run's folder.
+The machines need only Ray's own connections: models, texts and vectors are sent through Ray, and only the run's own
+process reads and writes the store and the run's folder.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RayCluster:
-    """Workers of a Ray cluster share what takes long.
+    """Workers of a Ray cluster, which share the long-running work.
 
     Args:
-        address: `HOST:PORT` of the cluster's head, or `auto` for the cluster that this machine is part of; None takes
-            `RAY_ADDRESS`, and without that starts Ray on this machine, for this run alone.
-        workers: how many worker processes there are on all machines together; None is as many as there is room for.
+        address: `HOST:PORT` of the cluster's head, or `auto` for the cluster of this machine; None uses `RAY_ADDRESS`,
+            and without that starts Ray on this machine, only for this run.
+        workers: the number of worker processes on all machines; None is as many as fit.
         cpus: the CPUs of each worker, which computes with as many threads.
         gpus: the GPUs of each worker; below 1, several share one.
         memory_gb: the memory of each worker, as Ray counts it; None leaves memory out of the count.
@@ -64,7 +64,7 @@ class RayCluster:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Have the cluster's workers share what is computed inside the block.
+        """Distribute the work inside the block over the cluster's workers.
 
         Raises:
             UserError: the cluster cannot be reached, has no room for the workers, or they cannot start.
@@ -80,7 +80,7 @@ class RayCluster:
                 "memory": None if self.memory_gb is None else int(self.memory_gb * GB),
                 "resources": dict(self.resources or {}),
                 "scheduling_strategy": "SPREAD",
-                "max_restarts": 0,  # a lost one is replaced by a new one, which Ray may put on another machine
+                "max_restarts": 0,  # a lost worker is replaced, perhaps on another machine
             }
             workers = RayWorkers(count, options, "cuda" if self.gpus else "cpu", max(1, int(self.cpus)))
             try:
@@ -101,7 +101,7 @@ class RayCluster:
 
     @property
     def _each(self) -> dict[str, float]:
-        """What a worker takes of one machine, by Ray's names."""
+        """The resources of a worker, by Ray's names."""
         memory = 0.0 if self.memory_gb is None else self.memory_gb * GB
         return {"CPU": self.cpus, "GPU": self.gpus, "memory": memory, **(self.resources or {})}
 
@@ -109,7 +109,7 @@ class RayCluster:
         """Join the cluster, or start Ray here; return whether it was started here.
 
         Raises:
-            UserError: there is no cluster at the address, or it has another version of Ray or Python.
+            UserError: there is no cluster at the address, or it runs another version of Ray or Python.
         """
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
         here = address == "local"
@@ -119,7 +119,7 @@ class RayCluster:
         before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-        except SystemExit as end:  # what Ray makes of a SIGTERM meanwhile
+        except SystemExit as end:  # Ray's exception if SIGTERM arrives meanwhile
             raise KeyboardInterrupt from end
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UserError(
@@ -128,5 +128,5 @@ class RayCluster:
             ) from error
         finally:
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)  # Ray puts one of its own there, which ends the process at once
+                signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the process at once
         return here

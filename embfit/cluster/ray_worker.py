@@ -1,4 +1,4 @@
-"""One worker: a process on some machine of a Ray cluster, which keeps the work that it was last sent."""
+"""A worker: a process on a machine of a Ray cluster, which keeps the last work that it received."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from embfit.cluster.protocol import Do, Work
 from embfit.errors import UserError
 
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # skips all lines, which Ray would print in the midst of a progress bar
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of how it hides GPUs from workers without one
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # suppresses all lines, which Ray would print into a progress bar
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns of how it hides GPUs from workers without one
 }
-LIBRARIES = ("torch", "transformers", "numpy", "faiss-cpu")  # that results depend on
+LIBRARIES = ("torch", "transformers", "numpy", "faiss-cpu")  # packages that results depend on
 
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What a worker says of itself.
+    """Facts about a worker.
 
     Args:
         machine: the name of its machine.
         process: the number of its process there.
-        versions: of Python, embfit and the libraries that results depend on.
+        versions: the versions of Python, embfit and the libraries that results depend on.
     """
 
     machine: str
@@ -39,21 +39,21 @@ class WorkerFacts:
 
 @dataclass(frozen=True)
 class Refused:
-    """What a worker returns in the place of a result where a part has raised a `UserError`.
+    """A worker's answer instead of a result, if a part has raised a `UserError`.
 
     Args:
-        message: the error's.
+        message: the error's message.
     """
 
     message: str
 
 
 class Worker:
-    """Does parts of works, one at a time.
+    """Computes parts of works, one at a time.
 
     Args:
-        device: what it computes on, by PyTorch's name.
-        threads: how many threads it computes with on a CPU.
+        device: the device, by PyTorch's name.
+        threads: the number of threads on a CPU.
     """
 
     def __init__(self, device: str, threads: int) -> None:
@@ -65,16 +65,16 @@ class Worker:
         self._do: Do | None = None
 
     def facts(self) -> WorkerFacts:
-        """Say where this is, and what results depend on here."""
+        """Return the machine, the process and the versions that results depend on."""
         return WorkerFacts(socket.gethostname(), os.getpid(), versions())
 
     def do(self, name: str, work: list[Any], part: Any) -> Any:
-        """Do one part and return its result.
+        """Compute one part and return its result.
 
         Args:
             name: identifies the work.
-            work: the reference to the pickled work, fetched where this worker has another; in a list, since Ray sends
-                an object itself in the place of a reference that stands alone.
+            work: the reference to the pickled work, fetched if this worker has another one. It is in a list, because
+                Ray replaces a bare reference by its object.
             part: the part's input.
         """
         try:
@@ -86,11 +86,11 @@ class Worker:
             return Refused(str(error))
 
     def forget(self) -> None:
-        """Give the memory of the last work back: of a model, on a GPU that this worker shares perhaps."""
+        """Free the memory of the last work, such as a model on a shared GPU."""
         import torch
 
         self._do = None
-        torch.cuda.empty_cache()  # nothing where no GPU was used
+        torch.cuda.empty_cache()  # does nothing if no GPU was used
 
     def _fetch(self, reference: Any) -> Do:
         import torch
@@ -101,7 +101,7 @@ class Worker:
 
 
 def import_ray() -> Any:
-    """Import Ray, which reports nothing to its makers then, and says no more than it must."""
+    """Import Ray without telemetry and with as few log lines as possible."""
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     import ray
 
@@ -109,7 +109,7 @@ def import_ray() -> Any:
 
 
 def pack(work: Work) -> bytes:
-    """Pickle a work, its tensors on whatever device as they are on a CPU."""
+    """Pickle a work, with all tensors moved to the CPU."""
     import torch
 
     packed = io.BytesIO()

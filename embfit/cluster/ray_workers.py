@@ -1,4 +1,4 @@
-"""The workers of a run on a Ray cluster: started, given parts, replaced when they are lost, ended with the run."""
+"""The workers of a run on a Ray cluster: started, sent parts, replaced if lost, and ended with the run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from embfit.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
-AHEAD = 2  # parts that a worker has been sent: the next one travels while it computes
-ATTEMPTS = 3  # workers that one part may end, or that may fail to start one after another
-START_SECONDS = 300.0  # without any worker, after which the run fails; a start takes a minute on a busy machine
-REASONS = {  # what Ray says in paragraphs
+AHEAD = 2  # parts sent to a worker at a time: the next one is transferred while it computes
+ATTEMPTS = 3  # workers that one part may crash, or that may fail to start in a row
+START_SECONDS = 300.0  # seconds without any worker before the run fails; a start takes a minute on a busy machine
+REASONS = {  # the reasons behind Ray's long messages
     "memory on the node": "its machine was short of memory, and Ray has ended it",
     "node has died": "its machine is gone",
     "node was terminated": "its machine is gone",
     "worker process has died": "its process has died",
     "is unavailable": "it cannot be reached",
 }
-MOST_SAID = 300  # letters of another reason
+MOST_SAID = 300  # characters of any other reason
 LIKELY = "most often memory runs out: lower cluster.workers, or set cluster.memory_gb so that fewer share a machine"
 
 
 @dataclass(eq=False)
 class _Member:
-    """A worker as this process knows it.
+    """A worker, from this process's view.
 
     Args:
-        handle: Ray's, by which it is called.
-        parts: the numbers of the parts that it was sent, by the references to their results.
-        place: where it is, for messages.
+        handle: Ray's actor handle.
+        parts: the numbers of the parts that were sent to it, by the references to their results.
+        place: its machine and process, for messages.
     """
 
     handle: Any
@@ -48,15 +48,15 @@ class _Member:
 class RayWorkers:
     """Workers that share parts of work.
 
-    Each runs embfit's own code in a Ray actor. Ray Data would add nothing that parts need, and has two traps: its fixed
+    Each runs embfit's own code in a Ray actor. Ray Data would add nothing useful, and has two traps: its fixed
     pools wait forever when an actor has died (ray#62746), and so do its reading tasks when actors hold every CPU
-    (ray#44687). Actors alone need no CPU beside their own.
+    (ray#44687). Actors without Ray Data need no further CPU.
 
     Args:
-        count: how many workers there are.
-        options: what each takes, as Ray's `options` names it.
-        device: what each computes on, by PyTorch's name.
-        threads: how many threads each computes with on a CPU.
+        count: the number of workers.
+        options: the resources of each, for Ray's `options`.
+        device: the device of each, by PyTorch's name.
+        threads: the number of threads of each on a CPU.
     """
 
     def __init__(self, count: int, options: dict[str, Any], device: str, threads: int) -> None:
@@ -80,10 +80,10 @@ class RayWorkers:
         return [member.place for member in self._members]
 
     def wait_for_one(self) -> None:
-        """Wait until a worker has started, and take in all that have.
+        """Wait until a worker has started, and add all that have.
 
         Raises:
-            UserError: none starts, or it has another version of what results depend on.
+            UserError: no worker starts, or one has other versions of what results depend on.
         """
         while not self._members:
             self._await([])
@@ -93,7 +93,7 @@ class RayWorkers:
         """Yield the numbers of parts with their results: as `Cluster.spread`.
 
         Raises:
-            RuntimeError: another work has parts on the way; one is done at a time, since parts have numbers alone.
+            RuntimeError: another work has unfinished parts; only one work runs at a time, because parts have no names.
         """
         waiting, ended = deque(numbers), Counter[int]()
         if not waiting:
@@ -111,20 +111,22 @@ class RayWorkers:
 
         try:
             while waiting or any(member.parts for member in self._members):
-                for ahead in range(AHEAD):  # in turn, so that each has a part before one has two
+                for ahead in range(AHEAD):  # in turn, so that each worker has one part before any has two
                     for member in self._members:
                         if waiting and len(member.parts) <= ahead:
                             send(member)
                 sent = [result for member in self._members for result in member.parts]
                 for worker, result in self._await(sent):
-                    if result not in worker.parts:  # the worker was lost with another part
+                    if result not in worker.parts:  # its worker was lost while computing another part
                         continue
                     try:
                         found = self._ray.get(result)
                     except self._ray.exceptions.RayTaskError as error:
                         raise error.cause or error from error
                     except self._ray.exceptions.RayError as error:
-                        number = next(iter(worker.parts.values()))  # it was at that; others were waiting
+                        number = next(
+                            iter(worker.parts.values())
+                        )  # the worker computed this part; its other parts were waiting
                         ended[number] += 1
                         if ended[number] >= ATTEMPTS:
                             raise UserError(
@@ -140,9 +142,9 @@ class RayWorkers:
         finally:
             for member in self._members:
                 for result in member.parts:
-                    self._ray.cancel(result)  # what has not begun is not done
+                    self._ray.cancel(result)  # parts that have not started are dropped
                 member.parts.clear()
-                member.handle.forget.remote()  # the next work is sent in any case, and others need the memory
+                member.handle.forget.remote()  # the next work is sent again anyway, and others need the memory
 
     def end(self) -> None:
         """End all workers at once."""
@@ -156,9 +158,9 @@ class RayWorkers:
         self._starting[handle.facts.remote()] = _Member(handle)
 
     def _replace(self, member: _Member, error: Exception) -> list[int]:
-        """Start a worker in the place of one that is lost; return the parts that it had."""
+        """Replace a lost worker; return the parts that it had."""
         log.warning("the worker on %s is lost (%s); its parts are done again", member.place, _reason(error))
-        self._ray.kill(member.handle)  # where only the way to it is lost
+        self._ray.kill(member.handle)  # if only the connection to it is lost
         self._members.remove(member)
         self._start()
         parts = list(member.parts.values())
@@ -166,14 +168,14 @@ class RayWorkers:
         return parts
 
     def _await(self, results: list[Any], at_once: bool = False) -> list[tuple[_Member, Any]]:
-        """Wait for a result or for a worker to start; return the results that are there.
+        """Wait for a result or for a worker to start; return the finished results.
 
         Args:
-            results: the references that are waited for.
-            at_once: look without waiting.
+            results: the references of the results.
+            at_once: whether to return at once, without waiting.
 
         Raises:
-            UserError: there is no worker, and none starts.
+            UserError: there are no workers, and none starts.
         """
         awaited = [*results, *self._starting]
         done: list[Any] = []
@@ -194,13 +196,13 @@ class RayWorkers:
             if one in self._starting:
                 self._take_in(self._starting.pop(one), one)
         there = set(done)
-        return [(owner[one], one) for one in results if one in there]  # a worker's in the order in which it did them
+        return [(owner[one], one) for one in results if one in there]  # a worker's results in the order of computing
 
     def _take_in(self, member: _Member, facts: Any) -> None:
-        """Add a worker that has started, or start another where it has failed to.
+        """Add a worker that has started, or start another one if it has failed.
 
         Raises:
-            UserError: several have failed one after another, or it has another version of what results depend on.
+            UserError: several have failed in a row, or it has other versions of what results depend on.
         """
         try:
             found: WorkerFacts = self._ray.get(facts)
@@ -226,7 +228,7 @@ class RayWorkers:
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words why Ray has lost a worker."""
+    """Return in a few words why Ray has lost a worker."""
     said = " ".join(str(error).split())
     for words, told in REASONS.items():
         if words in said:

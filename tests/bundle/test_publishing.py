@@ -85,7 +85,7 @@ def test_a_damaged_version_hands_nothing_on(
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
     assert make().documents.encoded == 12
-    assert "its vectors are not used again" in caplog.text
+    assert "its vectors are not reused" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["hnsw", "ivf", "int8", "bf16"])
