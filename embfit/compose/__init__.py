@@ -1,6 +1,7 @@
-"""From a command line and YAML to values that are known to be right, before anything heavy is imported or touched.
+"""Turns a command line and YAML files into checked values, before anything heavy is imported.
 
-`search_path` says which folders hold choices, `composition` puts one configuration together, `explain` turns Hydra's
-refusals into short messages, `provenance` knows where each value was written, `preflight` holds every value to the code
-that it is for, `rules` holds values of different groups to each other, and `build` makes the objects that a task names.
+`search_path` finds the folders of choices, `composition` composes one configuration, `hydra_errors` turns Hydra's
+errors into short messages, `provenance` records where each value was written, `preflight` checks every value against
+the code that receives it, `rules` checks values of different groups against each other, and `build` makes the objects
+that a task names.
 """

@@ -20,7 +20,7 @@ GIVEN = ("run", "devices")
 
 
 def bind_task(values: Mapping[str, Any], given: Mapping[str, Callable[[], object]]) -> Callable[[], Any]:
-    """Return the configured task with everything that its signature names.
+    """Return the configured task with all arguments of its signature bound.
 
     A parameter is a key of the task's own YAML, one of `GIVEN`, the name of a group or of `store` (whose object is
     made), or a top-level value such as `seed` or `query`. The trainer arrives with its loggers and callbacks, which are
@@ -31,8 +31,8 @@ def bind_task(values: Mapping[str, Any], given: Mapping[str, Callable[[], object
         given: the function that returns each of `GIVEN`, called if the task names it.
 
     Raises:
-        ConfigError: an object refuses its values.
-        UserError: as the calls of `given`.
+        ConfigError: the constructor of an object refuses its values.
+        UserError: raised by the functions of `given`.
     """
     node = values["task"]
     target = find_target(node["_target_"])
@@ -54,12 +54,14 @@ def make(node: Any, key: str) -> Any:
     """Make the object that a node describes; plain values stay as they are.
 
     Raises:
-        ConfigError: it refuses its values (with a `ValueError`).
+        ConfigError: the constructor refuses the values (with a `ValueError`).
     """
     if not isinstance(node, Mapping):
         return node
     try:
-        return instantiate(OmegaConf.create(_literal(_literal(node))), _convert_="all")  # Hydra resolves them twice
+        return instantiate(
+            OmegaConf.create(_literal(_literal(node))), _convert_="all"
+        )  # Hydra would resolve interpolations a second time
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ValueError):
@@ -69,7 +71,7 @@ def make(node: Any, key: str) -> Any:
 
 
 def _trainer(values: Mapping[str, Any]) -> functools.partial[Any]:
-    """Return the Trainer, still to be called.
+    """Return a function that makes the Trainer.
 
     Its callbacks and loggers are lists in Lightning, and mappings in YAML, so that one of them can be left out by name
     (`~trainer.callbacks.NAME`).
@@ -83,9 +85,9 @@ def _trainer(values: Mapping[str, Any]) -> functools.partial[Any]:
 
 
 def _loggers(values: Mapping[str, Any]) -> Sequence[Any]:
-    """Return the configured loggers; those of Lightning alone are made when they are looked at, for its import is slow.
+    """Return the configured loggers; Lightning's own are made only when they are used, because its import is slow.
 
-    Others may refuse what they are given, or lack a package, which is to be known before any work.
+    Other loggers are made at once, so that a wrong value or a missing package is reported before any work.
     """
     node = values.get("logger") or {}
     make_all = functools.partial(make, node, "logger")
@@ -95,7 +97,7 @@ def _loggers(values: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _literal(value: Any) -> Any:
-    """Return values that are what these are once they are resolved: a `${` in a resolved text stands for itself."""
+    """Escape `${` in resolved values, so that resolving them again gives the same values."""
     if isinstance(value, Mapping):
         return {key: _literal(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -104,7 +106,7 @@ def _literal(value: Any) -> Any:
 
 
 class _MadeLater(Sequence[Any]):
-    """A list that is made when one of its items is asked for.
+    """A list that is made when an item is accessed first.
 
     Args:
         make: the function that returns the items.

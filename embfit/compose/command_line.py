@@ -43,15 +43,15 @@ Action: TypeAlias = Literal["run", "multirun", "show", "explain", "help", "versi
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What was asked for.
+    """A parsed command line.
 
     Args:
         overrides: `GROUP=CHOICE` and `KEY=VALUE`, in Hydra's grammar.
         action: what to do with the configuration.
-        show: the part of it that `show` shows.
-        package: the key below which `show` and `explain` show it.
-        resolve: whether `show` puts values in the place of interpolations.
-        about: what `info` tells of; for `help`, a group or `all`.
+        show: the part of the configuration that `show` prints.
+        package: the key below which `show` and `explain` print it.
+        resolve: whether `show` replaces interpolations by values.
+        about: the topic of `info`; for `help`, a group or `all`.
     """
 
     overrides: list[str]
@@ -97,7 +97,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         actions = actions[:1]
     if len(actions) > 1:
         raise ConfigError(
-            "only one of --multirun, --cfg, --explain, --info and --shell-completion can be asked for at a time"
+            "only one of --multirun, --cfg, --explain, --info and --shell-completion can be used at a time"
         )
     if (given.resolve or given.package) and "show" not in actions:
         raise ConfigError("--resolve and --package go with --cfg, such as --cfg job --resolve")
@@ -112,10 +112,10 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are shown like every other error."""
+    """A parser that raises `ConfigError`, so that its errors are shown like all others."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing a page of usage and leaving."""
+        """Raise an error, where argparse would print a page of usage and exit."""
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
@@ -151,14 +151,14 @@ def version_line() -> str:
 
 
 def refuse_ignored(overrides: Sequence[str], folders: Sequence[str]) -> None:
-    """Refuse Hydra's keys that embfit does not ask it for: of folders that `run.dir` names, and of how Hydra runs jobs.
+    """Refuse Hydra's keys that embfit would ignore: for folders, which `run.dir` names, and for running jobs.
 
     Args:
         overrides: the command line.
         folders: the keys with which Hydra names folders.
 
     Raises:
-        ConfigError: one is set.
+        ConfigError: one of them is set.
     """
     for override in overrides:
         key, value = key_and_value(override)
@@ -169,15 +169,15 @@ def refuse_ignored(overrides: Sequence[str], folders: Sequence[str]) -> None:
 
 
 def key_and_value(override: str) -> tuple[str, str]:
-    """Return the key of an override, without the plus signs that may be before it, and its value as it was typed."""
+    """Return the key of an override, without leading plus signs, and its value as typed."""
     key, _, value = override.partition("=")
     return key.lstrip("+"), value
 
 
 def _folders() -> list[Path]:
-    """Return the folders of choices, those of config packs as well."""
+    """Return the folders of choices, including those of config packs."""
     sources = [search_path.house()]
-    with suppress(ConfigError):  # the loader says what is wrong with an added folder
+    with suppress(ConfigError):  # the loader reports what is wrong with an added folder
         sources += search_path.added_sources()
     return [source.folder for source in sources]
 
@@ -187,7 +187,7 @@ def _is_override(word: str) -> bool:
 
 
 def _in_hydras_grammar(override: str, free_text: set[str]) -> str:
-    """Quote what is to be taken as it is typed, unless the user did: a sentence, and a path from the home folder.
+    """Quote a sentence, or a path from the home folder, in Hydra's grammar, unless the user has quoted it.
 
     `query=what's this, then?` is one sentence. A shell leaves the `~` of `data.path=~/x` to us.
 
@@ -206,14 +206,14 @@ def _in_hydras_grammar(override: str, free_text: set[str]) -> str:
 
 
 def _is_one_quoted_text(override: str) -> bool:
-    """Say whether the whole value stands in quotes, and not just its first and its last word."""
+    """Return whether the whole value is one quoted text, and not only its first and its last word."""
     with suppress(HydraException):
         return isinstance(OverridesParser.create().parse_override(override)._value, QuotedString)
     return False
 
 
 def override(key: str, text: str) -> str:
-    """Write an override whose value is a text, quoted where Hydra would read it as something else."""
+    """Return an override with a text as its value, quoted if Hydra would read it as something else."""
     plain = f"{key}={text}"
     with suppress(HydraException):
         if OverridesParser.create().parse_override(plain).value() == text:
@@ -222,10 +222,10 @@ def override(key: str, text: str) -> str:
 
 
 def typed(key: str, text: str) -> str:
-    """Write an override as it is typed in a shell, for commands that are printed to be pasted."""
+    """Return an override as typed in a shell, for printed commands."""
     return shlex.quote(override(key, text))
 
 
 def quoted(text: str, quote: Quote = Quote.single) -> str:
-    """Write a text so that Hydra reads it as one, whatever its signs."""
+    """Quote a text for Hydra, whatever characters it has."""
     return str(QuotedString(text, quote).with_quotes())

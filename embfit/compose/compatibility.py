@@ -1,7 +1,7 @@
-"""Holds the classes that were chosen for a task to the task's own type hints: does this model go with this training?
+"""Checks the chosen classes against the task's type hints: for example, whether the model fits the training.
 
-A hint may be a class, a protocol that can be checked, a union of those, and bear the marks of `embfit.type_hints`. What
-has no class, such as a function without a return type, is taken on trust.
+A hint may be a class, a runtime-checkable protocol or a union of these, with annotations of `embfit.type_hints`. An
+object of unknown class, such as the result of a function without a return type, is accepted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Mark = TypeVar("Mark")
 
 
 def groups_fit_task(values: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the groups whose chosen classes the task does not take, or not together."""
+    """Yield the groups whose chosen classes the task does not accept, alone or together."""
     task = target_at(values.get("task"))
     if task is None:
         return
@@ -33,15 +33,15 @@ def groups_fit_task(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def target_at(node: Any) -> Target | None:
-    """Return the code that a node names; None where it names none, or what is not there."""
+    """Return the code that a node names; None if it names none, or none that exists."""
     try:
         return find_target(str(node["_target_"])) if isinstance(node, Mapping) and "_target_" in node else None
     except MissingTargetError:
-        return None  # reported at the node itself
+        return None  # the preflight reports it at the node
 
 
 def accepts(hint: Any, kind: type) -> bool:
-    """Say whether a type hint takes objects of a class."""
+    """Return whether a type hint accepts objects of a class."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         having = marks(hint, Having)
@@ -52,16 +52,16 @@ def accepts(hint: Any, kind: type) -> bool:
     try:
         return hint is Any or not inspect.isclass(hint) or issubclass(kind, hint)
     except TypeError:
-        return True  # a protocol that is not for checks at run time
+        return True  # a protocol that is not runtime-checkable
 
 
 def marks(hint: Any, mark: type[Mark]) -> list[Mark]:
-    """Return the marks of one kind that a hint bears."""
+    """Return the annotations of one kind on a hint."""
     return [found for found in getattr(hint, "__metadata__", ()) if isinstance(found, mark)]
 
 
 def _fit_together(task: Target, chosen: Mapping[str, type]) -> Iterator[Problem]:
-    """Hold what was chosen to the first of the task's variants that takes the class it begins with."""
+    """Check the chosen classes against the first of the task's variants whose first parameter fits."""
     variants = [type_hints(variant) for variant in declaration(task.name).variants]
     for hints in variants:
         first = next(iter(hints))
@@ -75,13 +75,13 @@ def _fit_together(task: Target, chosen: Mapping[str, type]) -> Iterator[Problem]
 
 
 def _wanted(first: Any, hint: Any) -> str:
-    """Say what goes with the class that decides; nothing where the hints bear no words for it."""
+    """Return what fits the deciding class, for a message; empty if the hints have no words for it."""
     said = [mark.words for wanted in (first, hint) for mark in marks(wanted, ChosenBy)]
     return f"{said[0]} needs {said[1]}" if len(said) == 2 else ""
 
 
 def _misplaced(first: str, others: list[Mapping[str, Any]], kind: type) -> str:
-    """Say what a class is for, when it is not for what it was chosen with."""
+    """Return what a class is for, if it does not fit the other choices."""
     said = [mark.words for hints in others for mark in marks(hints.get(first), ChosenBy)]
     return f"is for {said[0]}; choose another one" if said else f"a {kind.__name__} does not go with this {first}"
 
@@ -94,14 +94,14 @@ def _refusal(task: Target, name: str, kind: type) -> str:
 
 
 def _names(hint: Any) -> str:
-    """Name the classes of a hint."""
+    """Return the names of the classes of a hint."""
     if get_origin(hint) is Annotated:
         return _names(get_args(hint)[0])
     return " or ".join(map(_names, get_args(hint))) if get_origin(hint) else str(getattr(hint, "__name__", hint))
 
 
 def _class_at(node: Any) -> type | None:
-    """Return the class of the object that a node describes; None where it is called later, or is not known."""
+    """Return the class of the object that a node describes; None if it is made later, or is not known."""
     target = target_at(node)
     if target is None or node.get("_partial_"):
         return None

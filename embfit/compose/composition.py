@@ -1,7 +1,7 @@
-"""Puts one configuration together through Hydra, with errors of our own.
+"""Composes one configuration through Hydra, with embfit's own error messages.
 
-Hydra's `hydra.main` ends the process by itself and answers every mistake with exit code 1 and a page of text, so embfit
-uses parts that it is made of: the loader and its session here, showing a configuration and completion in `app`.
+Hydra's `hydra.main` ends the process itself and answers every mistake with exit code 1 and a page of text. So embfit
+uses only its parts: the loader and its session here, and printing and completion in `app`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from embfit.errors import first_line
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """A composed configuration as plain values: what runs under it asks Hydra for nothing.
+    """A composed configuration as plain values, independent of Hydra.
 
     Args:
         values: the configuration, resolved.
-        origins: tells where each of its leaves was written.
+        origins: where each leaf was written.
         raw: the configuration before interpolations were resolved.
     """
 
@@ -47,7 +47,7 @@ class ResolvedConfig:
 
 @contextmanager
 def hydra_session(loader: Loader) -> Iterator[Hydra]:
-    """Hold Hydra's one application object while the block runs; its plugins look for it there."""
+    """Hold Hydra's global application object during the block; its plugins read it."""
     GlobalHydra.instance().clear()
     hydra = Hydra(task_name="embfit", config_loader=loader)
     GlobalHydra.instance().initialize(hydra)
@@ -61,7 +61,7 @@ def compose(loader: Loader, overrides: Sequence[str], multirun: bool = False) ->
     """Compose one configuration, with Hydra's own settings under `hydra`.
 
     Raises:
-        ConfigError: an override or a file is wrong; every wrong override is named.
+        ConfigError: an override or a file is wrong; the message names every wrong override.
     """
     mode = RunMode.MULTIRUN if multirun else RunMode.RUN
     try:
@@ -75,12 +75,12 @@ def compose(loader: Loader, overrides: Sequence[str], multirun: bool = False) ->
 
 
 def _wrong_values(loader: Loader, overrides: Sequence[str], complete: bool) -> Iterator[str]:
-    """Yield what is wrong with the values of overrides, some of which may name several.
+    """Yield the problems of overrides' values; an override may name several values.
 
     Args:
         loader: the loader that composes them.
         overrides: the overrides that compose.
-        complete: whether the choices are those that were meant, so that they can be held to each other.
+        complete: whether all choices are right, so that they can be checked against each other.
     """
     if not overrides:
         return
@@ -100,13 +100,13 @@ def _wrong_values(loader: Loader, overrides: Sequence[str], complete: bool) -> I
 
 
 def _named(override: Override) -> list[str]:
-    """Return the values that an override of a sweep names: of a range its ends, between which are numbers like them."""
+    """Return the values that a sweep's override names; for a range, its two ends."""
     texts = list(map(str, override.sweep_string_iterator()))
     return [texts[0], texts[-1]] if override.is_range_sweep() and texts else texts
 
 
 def overrides_of(config: DictConfig) -> list[str]:
-    """Return the overrides that a configuration was composed with, Hydra's own left out."""
+    """Return the overrides of a configuration, without Hydra's own."""
     return [str(override) for override in config.hydra.overrides.task]
 
 
@@ -119,8 +119,8 @@ def resolve_config(
         loader: the loader that composed it.
         config: the configuration, with Hydra's settings.
         overrides: the overrides that it was composed with.
-        own: values to lay over it before it is resolved.
-        by: names who gave these values.
+        own: values that replace others before it is resolved.
+        by: the source of these values, for the provenance.
 
     Raises:
         ConfigError: an interpolation points nowhere.
@@ -152,22 +152,22 @@ def check_composed(loader: Loader, config: DictConfig, overrides: Sequence[str])
 
 
 def resolve_all(loader: Loader, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
-    """Return the resolved values that these overrides compose, and where each was written; nothing is checked.
+    """Return the resolved values that overrides compose, and where each was written, without checking them.
 
     Raises:
-        ConfigError: they do not compose.
+        ConfigError: the overrides do not compose.
     """
     found = resolve_config(loader, compose(loader, overrides), overrides)
     return found.values, found.origins
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """Return a copy that has embfit's own groups and keys alone."""
+    """Return a copy with only embfit's own groups and keys."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def resolve(config: DictConfig, origins: Mapping[str, str]) -> dict[str, Any]:
-    """Return a configuration without Hydra's part as plain values; what must still be given is `???`.
+    """Return a configuration without Hydra's part as plain values; a missing value is `???`.
 
     Raises:
         ConfigError: an interpolation points nowhere; every such place is named.
@@ -199,7 +199,7 @@ def refuse_resume_in_files(values: Mapping[str, Any], origins: Origins) -> None:
     """Refuse a `resume` that a file gives: only the command line may ask to resume.
 
     Raises:
-        ConfigError: a file gives one.
+        ConfigError: a file sets it.
     """
     folder, place = values.get("resume"), origins.find("resume")
     if folder is not None and place != COMMAND_LINE:

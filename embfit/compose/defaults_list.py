@@ -1,4 +1,4 @@
-"""Defaults lists: what a YAML file chooses for its own group and for others, and on which line."""
+"""Reads defaults lists: the choices of a YAML file for its own group and for others, with their lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Entry:
         words: the words before the group: `override`, `optional`.
         group: the group as it is written, relative to the file's own unless it begins with a slash; None for a file
             alone.
-        package: what stands behind the `@`.
+        package: the text after the `@`.
         value: the choice: a name, several, or null.
     """
 
@@ -40,13 +40,13 @@ class Entry:
 
     @property
     def names(self) -> list[str]:
-        """What is chosen and can be looked up: no interpolations."""
+        """The chosen names, without interpolations."""
         found = self.value if isinstance(self.value, list) else [self.value]
         return [name for name in found if isinstance(name, str) and "$" not in name and name not in NO_FILES]
 
 
 def entries(tree: yaml.Node | None) -> Iterator[Entry]:
-    """Yield the entries of a file's defaults list; what is no entry is left out."""
+    """Yield the entries of a file's defaults list, without invalid ones."""
     pairs = tree.value if isinstance(tree, yaml.MappingNode) else ()
     listed = next((value for key, value in pairs if key.value == "defaults"), None)
     for node in listed.value if isinstance(listed, yaml.SequenceNode) else ():
@@ -61,7 +61,7 @@ def entries(tree: yaml.Node | None) -> Iterator[Entry]:
 
 
 def wrong_entries(loader: Loader, choices: Iterable[str]) -> Iterator[Problem]:
-    """Yield what is wrong in the defaults lists of some choices (`experiment/ours`), and of those that they name."""
+    """Yield the problems in the defaults lists of choices (`experiment/ours`), and of the choices that they name."""
     waiting, seen = list(choices), set()
     while waiting:
         choice = waiting.pop(0)
@@ -78,7 +78,7 @@ def wrong_entries(loader: Loader, choices: Iterable[str]) -> Iterator[Problem]:
 
 
 def listed(file: Path) -> list[Entry]:
-    """Return the entries of a file; none where it is broken, which composing says."""
+    """Return the entries of a file; none if it is broken, which composing reports."""
     try:
         return list(entries(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)))
     except yaml.YAMLError:
@@ -86,7 +86,7 @@ def listed(file: Path) -> list[Entry]:
 
 
 def resolved(own: str, group: str | None) -> str:
-    """Return a group's name from the top, as a file of the group `own` means it."""
+    """Return the full name of a group that a file of the group `own` names."""
     if group is None:
         return own
     return group[1:] if group.startswith("/") else f"{own}/{group}"

@@ -1,4 +1,4 @@
-"""`--explain`: each value, where it was written, and what it took the place of, in lines for a terminal."""
+"""`--explain`: prints each value, where it was written, and which values it replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embfit.compose.values import shown
 from embfit.errors import ConfigError
 from embfit.suggestions import suggestion
 
-WIDEST = 36  # characters of a column; a longer cell moves its line's rest to the right
+WIDEST = 36  # the widest column; a longer cell moves the rest of its line to the right
 
 
 def value_table(record: Mapping[str, Any], key: str = "") -> str:
@@ -38,7 +38,7 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def headed(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
-    """Return a heading with aligned rows below it, or that there is no difference where there are none."""
+    """Return a heading with aligned rows below it, or a line that there is no difference."""
     return "\n".join([f"{heading}:", *(f"  {line}" for line in aligned(rows))]) if rows else f"{heading}: no difference"
 
 

@@ -1,8 +1,8 @@
-"""Which code each group's YAMLs may name, and which settings of one group belong to another.
+"""Says which code the YAMLs of each group may name, and which settings belong to another group.
 
-`_target_` is code. A group names code of its own package, `embfit.<group>`; the exceptions are listed here. The module
-of the object that is found decides, so a re-export is judged by where it comes from. This guards against accidents; it
-is no sandbox: running a pack is running its code.
+`_target_` names code. A group names code of its own package, `embfit.<group>`; the exceptions are listed here. For a
+re-export, the module that defines the object decides. This prevents accidents; it is not a sandbox: running a pack
+runs its code.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-WRITERS = ("embfit.generator", "embfit.style", "embfit.model")  # styles of queries, and adapters of what writes them
+WRITERS = (
+    "embfit.generator",
+    "embfit.style",
+    "embfit.model",
+)  # styles of queries, and adapters of the models that write them
 
 OTHER_PACKAGES = {
     "generator": WRITERS,
     "evaluation": WRITERS,  # generator@evaluation
-    "miner": ("embfit.miner", "embfit.model"),  # another encoder than the one in training may mine
-    "teacher": ("embfit.teacher", "embfit.loss", "embfit.training"),  # with a loss and a training of its own
+    "miner": ("embfit.miner", "embfit.model"),  # another encoder may mine
+    "teacher": ("embfit.teacher", "embfit.loss", "embfit.training"),  # it has its own loss and training
     "trainer": ("embfit.sweep.pruning", "pytorch_lightning"),
     "logger": ("embfit.logger", "pytorch_lightning.loggers"),
 }
@@ -29,7 +33,7 @@ NOT_THE_TRAINERS: Mapping[str, str | None] = {
     "min_epochs": "training.epochs",
     "max_steps": "training.steps",
     "min_steps": "training.steps",
-    "limit_train_batches": "training.steps",  # alone it makes more, and shorter, epochs
+    "limit_train_batches": "training.steps",  # alone, it would give more and shorter epochs
     "overfit_batches": "training.steps",
     "fast_dev_run": "training.steps",
     "max_time": "training.max_time",
@@ -52,12 +56,12 @@ NOT_THE_TRAINERS: Mapping[str, str | None] = {
 
 
 def packages_of(group: str) -> tuple[str, ...]:
-    """Return the modules that a group's YAMLs may name, packs left out."""
+    """Return the modules that a group's YAMLs may name, without those of packs."""
     return OTHER_PACKAGES.get(group, (f"embfit.{group}",))
 
 
 def lives_in(module: str, packages: Iterable[str]) -> bool:
-    """Say whether a module is one of the packages or inside one."""
+    """Return whether a module is one of the packages, or inside one."""
     return any(module == place or module.startswith(f"{place}.") for place in packages)
 
 

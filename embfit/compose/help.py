@@ -1,4 +1,4 @@
-"""What `--help` prints: every group, every choice, and the line with which its YAML says when to choose it."""
+"""`--help`: prints every group and every choice with the first line of its YAML, which says when to choose it."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def about(loader: Loader, word: str) -> str:
 
     Args:
         loader: the loader, which knows groups and choices.
-        word: what help is asked for: `GROUP`, for its choices and the keys of its default, or `GROUP=CHOICE`, for its
+        word: the topic: `GROUP`, for its choices and the keys of its default, or `GROUP=CHOICE`, for its
             keys.
 
     Raises:
-        ConfigError: there is no such group or choice.
+        ConfigError: the group or choice does not exist.
     """
     group, _, name = word.partition("=")
     groups = dict(_groups(loader))
@@ -98,7 +98,7 @@ def purpose(file: Path | None) -> str:
     """Return the first comment line of a YAML, which says when to choose it."""
     if file is None:
         return ""
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():  # composing refuses other encodings
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():  # composing reports other encodings
         if line.startswith("#") and not line.startswith("# @package"):
             return line.lstrip("# ")
         if line and not line.startswith("#"):

@@ -1,7 +1,7 @@
-"""Turns Hydra's refusal to compose into short messages that say what was meant.
+"""Turns Hydra's errors of composition into short messages with suggestions.
 
 Hydra stops at the first mistake, with advice that embfit's users never need (`To append to your config use +...`).
-After a refusal the whole command line is looked at, so that every wrong group, choice and key is named at once.
+After an error, the whole command line is checked, so that one message names every wrong group, choice and key.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class WrongOverridesError(ProblemsError):
 
 @contextmanager
 def readable_errors(loader: Loader, overrides: Sequence[str], multirun: bool = False) -> Iterator[None]:
-    """Raise a `ConfigError` of one line per mistake for whatever Hydra says while the block composes."""
+    """Replace Hydra's errors inside the block by a `ConfigError` with one line for each mistake."""
     try:
         yield
     except REFUSALS as error:
@@ -57,7 +57,7 @@ def readable_errors(loader: Loader, overrides: Sequence[str], multirun: bool = F
 
 
 def suspicious(loader: Loader, overrides: Sequence[str]) -> Iterator[Problem]:
-    """Yield what Hydra composes though nobody means it: a key that others need is left out, or choices are merged."""
+    """Yield overrides that compose but must be mistakes: a key that others need is deleted, or choices are merged."""
     parsed = OverridesParser.create(loader).parse_overrides(loader.normal(overrides))
     for override in parsed:
         yield from deletion_problems(override)
@@ -71,7 +71,7 @@ def suspicious(loader: Loader, overrides: Sequence[str]) -> Iterator[Problem]:
 
 
 def _chosen(loader: Loader, overrides: Sequence[str]) -> list[str]:
-    """Return the files that a command line chooses, whose every override can be read."""
+    """Return the files that a command line chooses; all of its overrides must be readable."""
     parser = OverridesParser.create(loader)
     parsed = [parser.parse_override(text) for text in loader.normal(overrides)]
     return [
@@ -83,14 +83,14 @@ def _chosen(loader: Loader, overrides: Sequence[str]) -> list[str]:
 
 
 def _entry(loader: Loader, choice: str, names: Sequence[str]) -> str:
-    """Return the place where a file's defaults list chooses these."""
+    """Return the place in a file's defaults list that chooses these."""
     file = loader.file(choice)
     lines = [f":{entry.line}" for entry in listed(file) if entry.value == list(names)] if file else []
     return f"{file or choice}{''.join(lines[:1])}"
 
 
 def _condensed(loader: Loader, error: Exception) -> str:
-    """Say in a line what a file does wrong."""
+    """Return a file's mistake in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: {error.problem}"
@@ -106,12 +106,12 @@ def _condensed(loader: Loader, error: Exception) -> str:
 
 
 def _broken_file(loader: Loader) -> str | None:
-    """Find the file that Hydra's message does not name: the first added one that cannot be read alone."""
+    """Find the file that Hydra's message does not name: the first added file that cannot be loaded by itself."""
     for source in search_path.added_sources():
         for choice in source.choices():
             try:
                 loaded = loader.repository.load_config(str(choice.with_suffix("")))
-                OmegaConf.merge({}, loaded.config if loaded else {})  # reads its interpolations
+                OmegaConf.merge({}, loaded.config if loaded else {})  # also parses its interpolations
             except REFUSALS as error:
                 return f"{source.folder / choice}: {first_line(error)}"
     return None

@@ -1,4 +1,4 @@
-"""Hydra's loader over embfit's choices and those that a user or a team adds to them."""
+"""Hydra's loader for embfit's choices and those that users and teams add."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _all_choices = hydra_defaults_list._create_interpolation_map
 
 
 def _choices_to_name(overrides: Overrides, defaults_list: list[InputDefault], self_added: bool) -> DictConfig:
-    """Return what a `${...}` in a file's defaults list may name: all choices so far; nothing for a list without one.
+    """Return the choices so far, for the interpolations of a file's defaults list; empty for a list without any.
 
     Hydra (1.3.8) collects all choices for every file, which takes a third of the time of a composition.
     """
@@ -44,17 +44,17 @@ hydra_defaults_list._create_interpolation_map = _choices_to_name
 
 
 class ReadOnce(ConfigRepository):
-    """Files of choices, each read and parsed once: a command composes several times, and a sweep for every job."""
+    """Parses each file of choices once, although a command composes several times, and a sweep for every job."""
 
     _of_packages: ClassVar[dict[tuple[str, str], ConfigResult | None]] = {}  # Hydra's own, the same for all loaders
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Look in these folders from now on."""
+        """Set the folders to search."""
         super().initialize_sources(config_search_path)
         self._read: dict[tuple[str, str], ConfigResult | None] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """Return a choice, which is only looked at."""
+        """Return a choice, which the caller must not change."""
         source = self._find_object_source(config_path, ObjectType.CONFIG)
         if source is None:
             return None
@@ -65,12 +65,12 @@ class ReadOnce(ConfigRepository):
         return read[key]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReadOnce:
-        """Return a repository that looks in the same folders; Hydra makes one for every composition."""
+        """Return a repository of the same folders; Hydra copies it for every composition."""
         return copy.copy(self)
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's loader, for which `GROUP=null` leaves a group out (Hydra wants `~GROUP`, and tells nobody)."""
+    """Hydra's loader, which also accepts `GROUP=null` to leave a group out (Hydra only knows `~GROUP`)."""
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
@@ -78,18 +78,18 @@ class Loader(ConfigLoaderImpl):
         self._defaults_lists: dict[tuple[str | None, tuple[str, ...], RunMode], DefaultsList] = {}
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any) -> DictConfig:
-        """Compose as Hydra does, after `normal` has rewritten the overrides."""
+        """Compose like Hydra, after `normal` has rewritten the overrides."""
         return super().load_configuration(config_name, self.normal(overrides), *rest, **named)
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
-        """Return which files these overrides compose, in their order; found once for the same overrides."""
+        """Return the files that overrides compose, in order; cached by the overrides."""
         key = (config_name, tuple(overrides), run_mode)
         if key not in self._defaults_lists:
             self._defaults_lists[key] = super().compute_defaults_list(config_name, overrides, run_mode)
         return self._defaults_lists[key]
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
-        """Return a file as it is merged, which changes it: so it is a copy of what is read once."""
+        """Return a copy of a cached file, because merging changes it."""
         loaded = super()._load_single_config(default, repo)
         return copy.deepcopy(loaded) if loaded is repo.load_config(str(default.config_path)) else loaded
 

@@ -1,8 +1,8 @@
 """The folders in which Hydra looks for choices: embfit's own, and those that a user or a team adds.
 
 In this order: embfit's `conf`, each folder of `EMBFIT_CONFIG_PATH`, each installed config pack (a package with an entry
-point in the group `embfit.configs`, whose value names the package that holds the YAMLs), and the user's own folder,
-`$XDG_CONFIG_HOME/embfit`. No order decides between two files of one name: a file that shadows another is an error.
+point in the group `embfit.configs`, whose value names the package with the YAMLs), and the user's own folder,
+`$XDG_CONFIG_HOME/embfit`. Two files of the same name are an error; none shadows the other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PERSONAL = (
     "launcher",
     "logger",
     "trainer",
-)  # in the user's folder; no result depends on them
+)  # groups in the user's folder, on which no result depends
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ConfigSource:
     """A folder of choices.
 
     Args:
-        provider: names who provides it; a pack's name and version, so that a run's record pins it.
+        provider: the name of the provider; for a pack with its version, which a run's record then pins.
         folder: the folder that holds one folder per group.
         package: the Python package whose code its YAMLs may name; None for embfit's own code only.
     """
@@ -50,12 +50,12 @@ class ConfigSource:
         yield from self.files(".yaml")
 
     def files(self, suffix: str) -> Iterator[Path]:
-        """Yield its files of a kind, relative to the folder, sorted; folders that are links are looked into."""
+        """Yield its files of a kind, relative to the folder, sorted; links to folders are followed."""
         yield from sorted(path.relative_to(self.folder) for path in _below(self.folder, ()) if path.suffix == suffix)
 
 
 def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield the files below a folder as Hydra finds them, links to folders followed, those that lead back left out."""
+    """Yield the files below a folder as Hydra finds them; links to folders are followed, except in cycles."""
     real = folder.resolve()
     if real in above or not os.access(folder, os.R_OK):
         return
@@ -70,7 +70,7 @@ _tried: ContextVar[ConfigSource | None] = ContextVar("tried", default=None)
 
 
 def house() -> ConfigSource:
-    """Return embfit's own choices: inside the package when installed from a wheel, beside it in a checkout."""
+    """Return embfit's own choices: inside an installed package, or beside it in a checkout."""
     package = Path(version.__file__).resolve().parent
     folder = next((place for place in (package / "conf", package.parent / "conf") if place.is_dir()), None)
     if folder is None:
@@ -79,10 +79,10 @@ def house() -> ConfigSource:
 
 
 def added_sources() -> list[ConfigSource]:
-    """Return the sources beside embfit's own, each folder once: as a pack, whose version pins it, if it is one.
+    """Return the added sources, each folder once; a folder of a pack counts as the pack, whose version pins it.
 
     Raises:
-        ConfigError: a folder or a pack does not hold what it should.
+        ConfigError: a folder or a pack is missing or invalid.
     """
     named = os.environ.get("EMBFIT_CONFIG_PATH", "").split(os.pathsep)
     sources = [_named_folder(Path(folder).expanduser()) for folder in named if folder]
@@ -112,7 +112,7 @@ def packs() -> frozenset[str]:
 
 @contextmanager
 def trying(source: ConfigSource) -> Iterator[None]:
-    """Count a pack as installed while the block runs, in the place of an installed one with the same code."""
+    """Treat a pack as installed during the block; it replaces an installed one with the same code."""
     token = _tried.set(source)
     try:
         yield
@@ -121,10 +121,10 @@ def trying(source: ConfigSource) -> Iterator[None]:
 
 
 def check_sources(sources: list[ConfigSource]) -> None:
-    """Hold that each choice is written once.
+    """Check that each choice is written only once.
 
     Raises:
-        ConfigError: two files give the same choice, or one is of a name or encoding that Hydra does not read.
+        ConfigError: two files give the same choice, or a file has a name or encoding that Hydra does not read.
     """
     seen: dict[Path, ConfigSource] = {}
     for source in sources:
@@ -145,7 +145,7 @@ class EmbfitSearchPath(SearchPathPlugin):
     """Adds a user's and a team's folders to Hydra's search path; `make_loader` registers it in this process."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the added sources; they stand behind embfit's own."""
+        """Append the added sources after embfit's own."""
         for source in added_sources():
             search_path.append(source.provider, f"file://{source.folder}")
 
@@ -168,7 +168,7 @@ def _named_folder(folder: Path) -> ConfigSource:
 
 
 def _pack(entry: EntryPoint) -> ConfigSource:
-    """Find a pack's folder without importing the pack: its code must not run for `--help`."""
+    """Find a pack's folder without importing the pack, whose code must not run for `--help`."""
     module = entry.value.split(":")[0]
     top, *rest = module.split(".")
     provider = f"{entry.dist.name}=={entry.dist.version}" if entry.dist else entry.name

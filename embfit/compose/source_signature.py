@@ -1,9 +1,9 @@
-"""Reads what a class takes from its source file, where importing it would take longer than the rest of a start.
+"""Reads a class's parameters from its source file, if importing it would take longer than the rest of the start.
 
 Importing Lightning imports torchmetrics, which imports transformers' models: eight seconds of processor time where
-`import torch` takes three, before a wrong value is answered or a file is opened. So Lightning's classes are held to
-their signatures as they are written (a test compares them with `inspect`), and are imported when they are called.
-Whatever cannot be read in this way is imported: the answer is then the same, and slower.
+`import torch` takes three, before a wrong value could be reported. So values for Lightning's classes are checked
+against the signatures in the source (a test compares them with `inspect`), and the classes are imported when they are
+called. A class that cannot be read in this way is imported: the result is the same, only slower.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Parameters = dict[str, inspect.Parameter]
 
 @dataclass(frozen=True)
 class ClassSource:
-    """A class as its source describes it.
+    """A class, as read from its source.
 
     Args:
         module: the module that defines it.
@@ -43,7 +43,7 @@ class ClassSource:
 
 
 class ImportedWhenCalled:
-    """Stands for a class until it is called.
+    """A placeholder for a class, which imports it when called.
 
     Args:
         name: the class's dotted name, as a YAML writes it.
@@ -62,14 +62,14 @@ class ImportedWhenCalled:
 
 
 def is_slow(name: str) -> bool:
-    """Say whether a dotted name is in a package that is read, and has not been imported yet."""
+    """Return whether a dotted name is in a slow package that has not been imported yet."""
     package = name.partition(".")[0]
     return package in SLOW and package not in sys.modules
 
 
 @functools.cache
 def read_class(name: str) -> ClassSource | None:
-    """Return what the source says of a class, None where the name is no class whose constructor can be read."""
+    """Read a class from its source; None if the name is not a class whose constructor can be read."""
     place, _, last = name.rpartition(".")
     module = _read_module(place)
     found = module.find(last) if module is not None else None
@@ -93,7 +93,7 @@ def read_class(name: str) -> ClassSource | None:
 
 
 class _Module(dict[str, Any]):
-    """The names of a module that nobody imports; a name is looked up when an annotation uses it."""
+    """The names of a module that is not imported; a name is looked up when an annotation uses it."""
 
     def __init__(self, name: str, tree: ast.Module) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class _Module(dict[str, Any]):
         self._statements = tree.body
 
     def find(self, name: str) -> tuple[_Module, ast.stmt] | None:
-        """Return the statement that defines a name, and the module in which it stands."""
+        """Return the statement that defines a name, and its module."""
         for statement in self._statements:
             if isinstance(statement, ast.ClassDef) and statement.name == name:
                 return self, statement
@@ -117,13 +117,15 @@ class _Module(dict[str, Any]):
         return None
 
     def evaluate(self, annotation: ast.expr) -> Any:
-        """Return what an annotation stands for."""
+        """Return the type of an annotation."""
         code = compile(ast.Expression(annotation), self.name, "eval")
-        found = eval(code, {"__builtins__": {}}, self)  # installed code, which importing would run as well
+        found = eval(
+            code, {"__builtins__": {}}, self
+        )  # this evaluates installed code, which an import would run as well
         return typing.ForwardRef(found) if isinstance(found, str) else found
 
     def __missing__(self, name: str) -> Any:
-        """Return a type by its name: an alias, a class of another package, or a stand-in for one that is not read."""
+        """Return a type by its name: an alias, a class of another package, or a stand-in for an unknown one."""
         if hasattr(builtins, name):
             return getattr(builtins, name)
         found = self.find(name)
@@ -140,11 +142,11 @@ class _Module(dict[str, Any]):
 
 @functools.cache
 def _read_module(name: str) -> _Module | None:
-    """Return a module of a slow package as its source has it, None for any other module."""
+    """Parse the source of a slow package's module; None for any other module."""
     package, *parts = name.split(".")
     if package not in SLOW:
         return None
-    spec = importlib.util.find_spec(package)  # of a package at the top, which is found without importing it
+    spec = importlib.util.find_spec(package)  # a top-level package is found without importing it
     for root in (spec.submodule_search_locations if spec else None) or ():
         path = Path(root).joinpath(*parts)
         for file in (path / "__init__.py", path.with_suffix(".py")):
@@ -176,7 +178,7 @@ def _parameters(function: ast.FunctionDef, hints: Mapping[str, Any]) -> Paramete
 
 
 def _default(written: ast.expr) -> Any:
-    """Return a default, as text where it is no constant."""
+    """Return a default value; as text if it is not a constant."""
     try:
         return ast.literal_eval(written)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The code behind a `_target_`: found by name, with its parameters and their type hints."""
+"""Finds the code that a `_target_` names, with its parameters and their type hints."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Target:
 
     Args:
         name: the name that the YAML writes.
-        call: the class or function, or what imports it once it is called.
+        call: the class or function, or a placeholder that imports it when called.
         parameters: the parameters that can be given by name.
         hints: the type hint of each parameter, which is `Any` where there is none.
-        open_ended: whether it takes any further keyword.
+        open_ended: whether it accepts any other keyword (`**kwargs`).
     """
 
     name: str
@@ -43,20 +43,20 @@ class Target:
 
     @property
     def module(self) -> str:
-        """The module that the object itself names, wherever it was found."""
+        """The module that defines the object, which may differ from the one in its name."""
         return str(getattr(self.call, "__module__", None) or type(self.call).__module__)
 
     @property
     def required(self) -> list[str]:
-        """Names of the parameters without a default."""
+        """The names of the parameters without a default."""
         return [name for name, parameter in self.parameters.items() if parameter.default is parameter.empty]
 
 
 def find_target(name: str) -> Target:
-    """Find what a `_target_` names: by importing it, or by reading its source where importing is slow.
+    """Find the code that a `_target_` names, by importing it, or by reading its source if the import is slow.
 
     Raises:
-        MissingTargetError: there is no such thing, it cannot be imported, or it cannot be called.
+        MissingTargetError: it does not exist, cannot be imported, or cannot be called.
     """
     if is_slow(name) and (source := read_class(name)) is not None:
         return _target(name, ImportedWhenCalled(name, source.module), source.parameters, source.hints)
@@ -65,7 +65,7 @@ def find_target(name: str) -> Target:
         raise MissingTargetError(f"{name} is a {type(call).__name__}, which cannot be called")
     try:
         parameters = inspect.signature(call).parameters
-    except (TypeError, ValueError):  # some built-ins have none
+    except (TypeError, ValueError):  # some built-ins have no signature
         return Target(name, call, {}, {}, open_ended=True)
     return _target(name, call, parameters, type_hints(call))
 
@@ -79,7 +79,7 @@ def _target(
 
 
 def type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return the type hints of what a call takes; a hint that cannot be evaluated is left out."""
+    """Return the type hints of a callable's parameters, without those that cannot be evaluated."""
     return _type_hints(call) if isinstance(call, Hashable) else _type_hints.__wrapped__(call)
 
 
@@ -87,7 +87,7 @@ def type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
 def _type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
     function = call.__init__ if inspect.isclass(call) else call
     function = inspect.unwrap(function)
-    # a dataclass may inherit fields from another module, whose names its own __init__ does not know
+    # the hints of inherited dataclass fields may use names of another module
     described = call if dataclasses.is_dataclass(call) else function
     try:
         return typing.get_type_hints(described, include_extras=True)
@@ -101,7 +101,7 @@ def _type_hints(call: Callable[..., Any]) -> Mapping[str, Any]:
 
 def _evaluated(text: Any, names: dict[str, Any]) -> Any:
     try:
-        return eval(text, names) if isinstance(text, str) else text  # an annotation, which is code already
+        return eval(text, names) if isinstance(text, str) else text  # an annotation, which is installed code
     except (NameError, TypeError, AttributeError):
         return None
 
@@ -129,12 +129,12 @@ def _module(path: str, name: str, parent: ModuleType | None = None) -> ModuleTyp
             raise MissingTargetError(f"{name} needs the package {error.name}, which is not installed") from error
         above, _, last = path.rpartition(".")
         raise MissingTargetError(_no_such(parent, above, last) if parent else f"there is no module {path}") from error
-    except Exception as error:  # the module is someone's code, which may fail in any way
+    except Exception as error:  # importing runs other people's code, which may fail in any way
         raise MissingTargetError(f"{name} cannot be imported: {_told(error)}") from error
 
 
 def _told(error: Exception) -> str:
-    """Say what went wrong while a module was imported, and on which line."""
+    """Return the error of an import, with its line."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {error.msg}"
     last = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,11 +1,11 @@
-"""What a task says of itself beside its function: what it leaves in the run folder, and which text it takes as typed.
+"""Declarations of tasks: their outputs in the run folder, and the keys whose text is taken as typed.
 
-A task is a function that a YAML of the `task` group names. It declares the rest with a decorator:
+A task is a function that a YAML of the `task` group names. It makes its declarations with a decorator:
 
     @task(outputs=("negatives.jsonl", "report.json"), free_text=("query",))
     def mine(...): ...
 
-The run folder, the rules of the configuration and the command line read this; no list of tasks stands anywhere.
+The run folder, the rules and the command line read them; there is no central list of tasks.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class TaskDeclaration:
-    """What a task says of itself. Outputs are names or patterns in the run folder (`training-*.json`).
+    """The declarations of a task. Outputs are names or patterns in the run folder (`training-*.json`).
 
     Args:
-        outputs: what the task makes; it is removed where a run of another configuration takes the folder's place.
-        costly: outputs that hours went into and that no store keeps; an unfinished run that has some gives its place
-            to a run of another configuration only where that is asked for.
-        paid: outputs that were paid for, such as a model's answers; they are never removed.
-        restarts: whether a second start in the same folder is a new run even if the first one is finished, as a
-            server's is.
-        free_text: keys whose values are taken as they are typed, commas and quotes included.
-        variants: classes, or functions, of which one takes the groups that the task is given: the first whose first
-            parameter fits. The other groups must fit that one's type hints.
-        spreads: whether workers of a cluster may share its work.
+        outputs: the files that the task makes; they are removed if a run of another configuration replaces the run.
+        costly: outputs that took hours and are not in the store; an unfinished run with such outputs is replaced by a
+            run of another configuration only on request.
+        paid: outputs that cost money, such as a model's answers; they are never removed.
+        restarts: whether a finished run can be started again in the same folder, as a server's.
+        free_text: keys whose values are taken as typed, including commas and quotes.
+        variants: classes or functions, of which the first whose first parameter fits receives the task's groups. The
+            other groups must fit its type hints.
+        spreads: whether the workers of a cluster can share its work.
     """
 
     outputs: tuple[str, ...] = ()
@@ -50,7 +49,7 @@ class TaskDeclaration:
 
     @property
     def trains(self) -> bool:
-        """Whether the task leaves a model that it trained, which it has a record of; `task=quantize` trains none."""
+        """Whether the task trains a model and keeps a record of the training, unlike `task=quantize`."""
         return {"model", "training.json"} <= {*self.outputs}
 
 
@@ -78,17 +77,17 @@ def task(
 
 
 def declaration(target: str) -> TaskDeclaration:
-    """Return what the task behind a `_target_` declares; a function without the decorator declares nothing.
+    """Return the declarations of the task that a `_target_` names; empty for a function without the decorator.
 
     Raises:
-        MissingTargetError: there is no such function.
+        MissingTargetError: the function does not exist.
     """
     found = getattr(find_target(target).call, "declaration", None)
     return found if isinstance(found, TaskDeclaration) else TaskDeclaration()
 
 
 def task_names(folders: Iterable[Path]) -> set[str]:
-    """Return the names of the tasks that folders of choices have."""
+    """Return the names of the tasks in folders of choices."""
     return {file.stem for folder in folders for file in (folder / "task").glob("*.yaml")}
 
 
@@ -105,14 +104,14 @@ def free_text_keys(folders: Iterable[Path]) -> set[str]:
 
 
 def _free_text(target: str) -> Iterable[str]:
-    """Return the free text that one task declares; nothing where its source cannot be found or read."""
+    """Return the free-text keys of one task; none if its source cannot be found or read."""
     module, _, name = target.rpartition(".")
     try:
         spec = importlib.util.find_spec(module)
         source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
         body = ast.parse(source).body
     except (ImportError, ValueError, OSError, SyntaxError):
-        return ()  # the preflight says what is wrong with it
+        return ()  # the preflight reports it
     for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             calls = [call for call in node.decorator_list if isinstance(call, ast.Call)]

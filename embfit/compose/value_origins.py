@@ -1,6 +1,6 @@
-"""Where each value of a configuration was written, and what it took the place of.
+"""Records where each value of a configuration was written, and which values it replaced.
 
-This knows nothing of Hydra: `provenance` fills it, the run folder writes it down, `value_table` shows it.
+It does not depend on Hydra: `provenance` fills it, the run folder saves it, and `value_table` prints it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Layer:
     """One writing of a value.
 
     Args:
-        source: where it stands: `conf/model/minilm.yaml:4`, `acme-pack==1.2:model/legal.yaml:4`, a path and line, or
+        source: the place: `conf/model/minilm.yaml:4`, `acme-pack==1.2:model/legal.yaml:4`, a path and line, or
             `command line`.
-        value: the value as it was written, so that an interpolation is still one.
+        value: the value as written, with interpolations.
     """
 
     source: str
@@ -31,8 +31,8 @@ class Origins(dict[str, str]):
     """Key of a leaf (`training.epochs`) → where it was written. A list is one leaf.
 
     Attributes:
-        layers: maps a key to every writing of it, the one that counts first.
-        choices: maps a group (`model`, `loss@loss.loss`) to those who chose for it, the one that counts first.
+        layers: maps a key to all places that set it, the effective one first.
+        choices: maps a group (`model`, `loss@loss.loss`) to all places that chose it, the effective one first.
     """
 
     def __init__(self, places: Mapping[str, str] | None = None) -> None:
@@ -41,9 +41,9 @@ class Origins(dict[str, str]):
         self.choices: dict[str, tuple[Layer, ...]] = {}
 
     def find(self, key: str) -> str:
-        """Return the place of a key, of what holds it (`callbacks[0].patience`), or of the first leaf below it.
+        """Return the place of a key, of the leaf around it (`callbacks[0].patience`), or of the first leaf below it.
 
-        A group, and a key that it lacks, has the place where its choice was made.
+        For a group, or a key that the group lacks, it is the place of the group's choice.
         """
         path = key.replace("[", ".[")
         while path:
@@ -58,11 +58,11 @@ class Origins(dict[str, str]):
         return ""
 
     def is_default(self, key: str) -> bool:
-        """Say whether a key of no group has its default."""
+        """Return whether a key outside all groups has its default value."""
         return self.find(key).rpartition(":")[0] == PRIMARY
 
     def is_foreign(self, key: str) -> bool:
-        """Say whether a key took the place of none, in another file than the `_target_` that it is given to."""
+        """Return whether a key replaced no other, and was set in another file than the `_target_` that receives it."""
         parent = key
         while parent and f"{parent}._target_" not in self:
             parent = parent.rpartition(".")[0]
@@ -70,7 +70,7 @@ class Origins(dict[str, str]):
         return len(self.layers.get(key, ())) == 1 and _file(self[key]) not in homes
 
     def put(self, key: str, place: str, value: Any = None) -> None:
-        """Write a leaf, which replaces what was below the key and what was in the way above it."""
+        """Set a leaf, which replaces leaves below the key and a leaf above it."""
         layers = (Layer(place, value), *self.layers.get(key, ()))
         self.drop(key)
         parent = key.rpartition(".")[0]
@@ -82,7 +82,7 @@ class Origins(dict[str, str]):
         self.layers[key] = layers
 
     def drop(self, key: str) -> None:
-        """Forget a key and all below it."""
+        """Remove a key and everything below it."""
         for name in [name for name in self if name == key or name.startswith(f"{key}.")]:
             del self[name]
             self.layers.pop(name, None)
@@ -103,15 +103,15 @@ class Origins(dict[str, str]):
 
     @classmethod
     def of(cls, places: Mapping[str, str]) -> Self:
-        """Return the places with what they overrode, where that is known."""
+        """Return the places with the values that they overrode, if known."""
         return places if isinstance(places, cls) else cls(places)
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:
-        """Return what `record` wrote down.
+        """Read a table that `record` made.
 
         Raises:
-            KeyError: it is something else.
+            KeyError: the content is something else.
         """
         origins = cls({key: entry["source"] for key, entry in record["values"].items()})
         origins.layers = {key: _layers(entry) for key, entry in record["values"].items()}
@@ -125,7 +125,7 @@ def _file(source: str) -> str:
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the key and value of each leaf; a list, and an empty mapping, is one leaf."""
+    """Yield the key and value of each leaf; a list or an empty mapping is one leaf."""
     for key, value in values.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
@@ -135,7 +135,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def is_reference(value: Any) -> bool:
-    """Say whether a value, as it was written, stands for another one (`${seed}`)."""
+    """Return whether a value is written as an interpolation (`${seed}`)."""
     return isinstance(value, str) and "${" in value
 
 

@@ -1,4 +1,4 @@
-"""Holds a plain value to a type hint, and says in words what the hint wants."""
+"""Checks a plain value against a type hint, and describes the hint in words."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ MAPPINGS = (dict, collections.abc.Mapping)
 
 
 def complaint(value: Any, hint: Any) -> str | None:
-    """Return what was expected and what came, or None when the value is what the hint asks for.
+    """Return the expected and the given value in words, or None if the value fits the hint.
 
-    Values are judged as strict JSON: a whole number passes for a float and a list for a tuple, but neither `'3'` nor
+    Values are checked as strict JSON: a whole number counts as a float and a list as a tuple, but neither `'3'` nor
     `true` for a number. A hint that pydantic cannot read is not checked.
     """
     if not _finite(value):
@@ -44,14 +44,14 @@ def complaint(value: Any, hint: Any) -> str | None:
     except ValidationError as error:
         return f"expected {wanted(hint)}, got {shown(value)}{_detail(error, value, hint)}"
     except PydanticUserError:
-        return None  # the hint names something that is not there
+        return None  # the hint uses an undefined name
     except TypeError:
-        return f"expected {wanted(hint)}, got {type(value).__name__}"  # such as a date, which JSON has not
+        return f"expected {wanted(hint)}, got {type(value).__name__}"  # such as a date, which JSON does not have
     return None
 
 
 def wanted(hint: Any, plural: bool = False) -> str:
-    """Say a type hint in words: `int | None` is "a whole number or null"."""
+    """Describe a type hint: `int | None` is "a whole number or null"."""
     if hint in WORDS:
         return WORDS[hint][plural]
     origin, arguments = get_origin(hint), get_args(hint)
@@ -72,13 +72,13 @@ def wanted(hint: Any, plural: bool = False) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a value as YAML would, shortened."""
+    """Format a value as YAML, shortened."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _finite(value: Any) -> bool:
-    """Say whether all numbers in a value are finite: neither infinite nor NaN."""
+    """Return whether all numbers in a value are finite."""
     if isinstance(value, Mapping):
         return all(map(_finite, value.values()))
     if isinstance(value, list):
@@ -89,7 +89,7 @@ def _finite(value: Any) -> bool:
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:
     try:
         return _made_once(hint)
-    except TypeError:  # a hint that cannot be hashed
+    except TypeError:  # an unhashable hint
         return _made_once.__wrapped__(hint)
 
 
@@ -99,12 +99,12 @@ def _made_once(hint: Any) -> TypeAdapter[Any] | None:
         try:
             return TypeAdapter(hint, config=config)
         except (PydanticUserError, SchemaError, NameError):
-            continue  # a type with a configuration of its own refuses ours; a protocol, any
+            continue  # a type with its own configuration refuses another; a protocol refuses any
     return None
 
 
 def _bounds(metadata: Sequence[Any]) -> list[str]:
-    """Say pydantic's and annotated_types' bounds: `Field(ge=1)` is "of at least 1"."""
+    """Describe the bounds of pydantic and annotated_types: `Field(ge=1)` is "of at least 1"."""
     words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below", "multiple_of": "divisible by"}
     words |= {"min_length": "with at least {} entries", "max_length": "with at most {} entries"}
     found = []
@@ -118,7 +118,7 @@ def _bounds(metadata: Sequence[Any]) -> list[str]:
 
 
 def _detail(error: ValidationError, value: Any, hint: Any) -> str:
-    """Add the entry that is wrong, or how to write a number as text."""
+    """Return the wrong entry, or how to write a number as text."""
     first = error.errors(include_url=False)[0]
     if isinstance(value, int | float) and not isinstance(value, bool) and re.search(r"\btext\b", wanted(hint)):
         return f"; for text quote it: \"'{value}'\""

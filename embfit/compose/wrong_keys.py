@@ -1,4 +1,4 @@
-"""What is wrong with the keys of a command line: no choice that is made has them, or they cannot be left out."""
+"""Explains wrong keys of a command line: the chosen files do not have them, or they must not be deleted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from embfit.compose.renamed_keys import new_name
 from embfit.compose.value_origins import COMMAND_LINE
 from embfit.suggestions import nearest, suggestion
 
-NEEDED = frozenset({"store", *TOP_LEVEL, *(key.split(".")[0] for key in TOP_LEVEL)})  # what other values are made of
-SPELLED_OUT = 3  # more choices than this are not
+NEEDED = frozenset(
+    {"store", *TOP_LEVEL, *(key.split(".")[0] for key in TOP_LEVEL)}
+)  # groups whose values other values refer to
+SPELLED_OUT = 3  # more choices than this are not listed
 
 
 def key_problems(loader: Loader, config: DictConfig, override: Override) -> list[Problem]:
-    """Say what is wrong with an override of a key.
+    """Return the problems of an override of a key.
 
     Args:
-        loader: knows the groups and their choices.
-        config: composed of the choices that the command line makes.
+        loader: the loader, which knows the groups and their choices.
+        config: the configuration of the command line's choices.
         override: the override.
     """
     path = override.key_or_group
@@ -55,7 +57,7 @@ def key_problems(loader: Loader, config: DictConfig, override: Override) -> list
 
 
 def deletion_problems(override: Override) -> Iterator[Problem]:
-    """Say that a key which other values are made of is left out."""
+    """Return the problem of an override that deletes a key to which other values refer."""
     key = override.key_or_group
     if override.is_delete() and key in NEEDED:
         remedy = f"set {key}=VALUE" if "." in key or key in TOP_LEVEL else f"set what is below it, {key}.KEY=VALUE"
@@ -63,7 +65,7 @@ def deletion_problems(override: Override) -> Iterator[Problem]:
 
 
 def _of_other_choice(loader: Loader, config: DictConfig, group: str, name: str) -> str:
-    """Return the end of a sentence that names the choices of a group which have such a key, empty where none has."""
+    """Return the end of a sentence that names the choices of a group with such a key; empty if there are none."""
     having: dict[str, list[str]] = {}
     for choice in loader.choices(group) if group in loader.groups() else ():
         loaded = loader.repository.load_config(f"{group}/{choice}")
@@ -78,7 +80,7 @@ def _of_other_choice(loader: Loader, config: DictConfig, group: str, name: str) 
 
 
 def _nothing_there(loader: Loader, config: DictConfig, group: str) -> str:
-    """Say why a group has no keys."""
+    """Return the reason why a group has no keys."""
     if chosen := config.hydra.runtime.choices.get(group):
         return f"{group}={chosen} has no keys of its own; it sets those of other groups"
     choices = [f"{group}={name}" for name in loader.choices(group)]
@@ -88,7 +90,7 @@ def _nothing_there(loader: Loader, config: DictConfig, group: str) -> str:
 
 
 def _look_up(config: DictConfig, path: str) -> object:
-    """Return a value, None where it needs what is only known in a run, such as the folder's name."""
+    """Return a value; None if it depends on something that only a run knows, such as the folder's name."""
     try:
         return OmegaConf.select(config, path)
     except OmegaConfBaseException:
@@ -96,7 +98,7 @@ def _look_up(config: DictConfig, path: str) -> object:
 
 
 def _follow(config: DictConfig, path: str) -> tuple[str, str, list[str]] | None:
-    """Walk down a key; return the first part that is not there, with its parent and the parent's keys."""
+    """Follow a key; return its first missing part, with the parent and the parent's keys."""
     node: object = config
     parts = [part for part in re.split(r"[.\[\]]", path) if part]
     for depth, name in enumerate(parts):

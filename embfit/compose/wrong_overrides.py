@@ -1,4 +1,4 @@
-"""What is wrong with the overrides of a command line: those that cannot be read, and choices that do not exist."""
+"""Explains wrong overrides of a command line: invalid syntax, and choices that do not exist."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from embfit.compose.wrong_keys import key_problems
 from embfit.suggestions import nearest, suggestion
 
 REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AssertionError)
-SEVERAL = ("experiment", "logger")  # groups whose choices go together; those of others would merge into one
+SEVERAL = ("experiment", "logger")  # groups that allow several choices; in others they would be merged
 
 
 def problems_of(loader: Loader, overrides: Sequence[str], multirun: bool) -> tuple[list[Problem], list[str], bool]:
-    """Find what is wrong with the overrides: first the choices of groups, then the keys, which depend on the choices.
+    """Find the problems of overrides: first of the groups' choices, then of the keys, which depend on the choices.
 
     Returns:
-        The problems; the overrides without a problem, which compose together, where some of them set values, else none;
-        and whether all choices are right. A key of a group whose choice is wrong is not among the overrides, since the
-        right choice may have other keys.
+        The problems; the overrides without a problem, which compose, if some of them set values, else none; and whether
+        all choices are right. Keys of a group with a wrong choice are left out, since the right choice may have other
+        keys.
     """
     problems: list[Problem] = []
     unknown: set[str] = set()  # groups whose choice is wrong
@@ -68,7 +68,7 @@ def problems_of(loader: Loader, overrides: Sequence[str], multirun: bool) -> tup
         if chosen := [str(override.input_line) for override in there if not override.is_sweep_override()]:
             config = loader.load_configuration(CONFIG, [*sound, *chosen], run_mode=mode)
     except REFUSALS:
-        return problems, [], False  # the choices do not compose; Hydra's first message says why
+        return problems, [], False  # the choices do not compose; Hydra's message gives the reason
     values = []
     for override in keys:
         if found := key_problems(loader, config, override):
@@ -97,12 +97,12 @@ def _several_values(override: Override) -> Problem:
 
 
 def sets_keys(override: Override) -> bool:
-    """Say whether an override of a group gives values to its keys and chooses nothing (`model={depth: 3}`)."""
+    """Return whether an override of a group sets its keys instead of choosing (`model={depth: 3}`)."""
     return not override.is_sweep_override() and isinstance(override.value(), dict)
 
 
 def chosen_names(override: Override) -> list[str]:
-    """Return what an override of a group chooses."""
+    """Return the choices in an override of a group."""
     if override.is_delete():
         return []
     if override.is_sweep_override():
@@ -133,12 +133,12 @@ def _merged(override: Override) -> list[str]:
 
 
 def several_choices(element: str, names: Sequence[str], place: str) -> Problem:
-    """Say that several choices are made where one is possible.
+    """Return the message for several choices where only one is possible.
 
     Args:
         element: the group, with `@PLACE` where it is nested.
         names: the choices.
-        place: where they are made.
+        place: where they were written.
     """
     group, each = element.partition("@")[0], ",".join(names)
     message = f"{group} takes one choice; -m {element}={each} runs one job for each"
@@ -146,7 +146,7 @@ def several_choices(element: str, names: Sequence[str], place: str) -> Problem:
 
 
 def _nowhere(loader: Loader, override: Override) -> Problem:
-    """Say that a choice is made for a place where none is made, and what has such a place."""
+    """Return the message for a choice at a place that does not exist, and name what has such a place."""
     element, group, package = override.get_key_element(), override.key_or_group, str(override.package)
     top, _, inside = package.partition(".")
     around = [
