@@ -1,4 +1,4 @@
-"""Encoders and cross-encoders on transformers: how they read text, their folders, and the engines that run them."""
+"""Encoders and cross-encoders on transformers: reading text, computing, loading and saving."""
 
 from embfit.model.auto_encoder import encoder_at
 from embfit.model.bi_encoder import BiEncoder

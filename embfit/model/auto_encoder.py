@@ -1,4 +1,4 @@
-"""Chooses an encoder by its path alone: the files there say whether it is a bi-encoder or a late-interaction model."""
+"""Opens an encoder by its path: the files there say whether it is a bi-encoder or a late-interaction model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from embfit.model.pretrained import Pretrained
 
 
 def encoder_at(path: str, like: EncoderChoice, revision: str | None = None) -> EncoderChoice:
-    """Return the choice of an encoder whose settings are those of its own folder.
+    """Return the choice of an encoder with the settings of its own folder.
 
     Args:
         path: a folder, or a name on the Hub.
-        like: gives all other settings: attention, number formats, back end, and whether code of models is run.
+        like: supplies all other settings: attention, number formats, back end, and whether to run models' code.
         revision: the branch, tag or commit on the Hub.
 
     Raises:
-        UserError: there is no model at the path.
+        UserError: the path has no model.
     """
     kind = LateInteraction if holds_late_interaction(find_model(path, revision, like.packages)) else Pretrained
     return kind(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class BiEncoder(Encoder):
     """A transformers model with prompts, pooling and normalisation; arguments as `Encoder`.
 
-    The head stands between pooling and unit length at the end, as some sentence-transformers models have one. Behind
-    that, a query adapter changes the vectors of queries alone, which its tokens tell from documents (`ASKED`).
+    The head computes between pooling and the final normalisation, as in some sentence-transformers models. After that,
+    a query adapter changes the vectors of queries only, which are recognised by their tokens' roles (`ASKED`).
     """
 
     settings: Settings
@@ -49,11 +49,11 @@ class BiEncoder(Encoder):
         self._end = end_token(tokenizer) if settings.pooling == "lasttoken" else None
 
     def length(self, kind: Kind) -> int:
-        """Return how many tokens are read of a text, special tokens included."""
+        """Return the most tokens of a text, including special tokens."""
         return self.settings.max_length
 
     def length_setting(self, kind: Kind) -> str:
-        """Return the setting that says `length`, for messages."""
+        """Return the key of the setting for `length`, for messages."""
         return "model.max_length"
 
     @property
@@ -62,22 +62,22 @@ class BiEncoder(Encoder):
         return self.settings.normalize
 
     def prompt(self, kind: Kind) -> str:
-        """Return what is put in front of a query or a document."""
+        """Return the prompt of queries or documents."""
         return self.settings.query_prompt if kind == "query" else self.settings.document_prompt
 
     def reading(self, kind: Kind, length: int) -> Mapping[str, object]:
-        """Return what the tokens of a text depend on besides the tokenizer."""
+        """Return everything that the tokens of a text depend on, besides the tokenizer."""
         read: dict[str, object] = {"prompt": self.prompt(kind), "max_length": length}
         return read | ({"told_apart": True} if kind == "query" and self.query_adapter is not None else {})
 
     def adapting(self, kind: Kind) -> Mapping[str, object]:
-        """Return what queries' vectors depend on besides what those of documents do: the adapter."""
+        """Return what only the vectors of queries depend on: the query adapter."""
         if kind == "document" or self.query_adapter is None:
             return {}
         return {"query_adapter": digest_tensors(self.query_adapter.state_dict())}
 
     def computing(self) -> Mapping[str, object]:
-        """Return what vectors depend on besides the tokens, the weights and the precision."""
+        """Return everything that vectors depend on, besides the tokens, the weights and the precision."""
         return {"pooling": self.settings.pooling, "normalize": self.settings.normalize}
 
     def read(self, texts: Iterable[str], kind: Kind, length: int) -> Iterator[Tokens]:
@@ -90,7 +90,7 @@ class BiEncoder(Encoder):
         return blocks
 
     def text_vectors(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool = False) -> Tensor:
-        """Embed token ids as documents' are, without a query adapter: [N, L] → [N, D] float32."""
+        """Embed token ids like documents, without a query adapter: [N, L] → [N, D] float32."""
         vectors = pool(self.hidden_states(input_ids, attention_mask, bf16), attention_mask, self.settings.pooling)
         for layer in self.head:
             vectors = layer(vectors)

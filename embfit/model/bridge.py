@@ -1,8 +1,8 @@
-"""A bridge: a linear map of a new model's vectors into the space of an older one, so that an index of the latter stays.
+"""A bridge: a linear map of a new model's vectors into an older model's space, whose index can then still be used.
 
-It is ridge regression (Hoerl and Kennard 1970) in closed form, drawn towards the identity where both models give
-vectors of one width, as a fine-tuned model and its base do, else towards zero. How hard it is drawn is chosen by
-cross-validation on the agreement with the older model's vectors, the mean cosine, of texts that were left out.
+It is ridge regression (Hoerl and Kennard 1970) in closed form, shrunk towards the identity if both models have the same
+width, as a fine-tuned model and its base do, else towards zero. The penalty is chosen by cross-validation: by the mean
+cosine with the older model's vectors on texts that were left out.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from embfit.model.query_adapter import as_projection
 from embfit.vectors import unit_length
 
 FOLDS = 5
-PENALTIES = tuple(10.0 ** (step / 2) for step in range(-10, 7))  # by the mean eigenvalue of the texts' covariance
+PENALTIES = tuple(
+    10.0 ** (step / 2) for step in range(-10, 7)
+)  # relative to the mean eigenvalue of the texts' covariance
 
 
 @dataclass(frozen=True, eq=False)
 class Bridge:
-    """A map that was fitted.
+    """A fitted map.
 
     Args:
-        matrix: [D_new, D_old] float32, which a row of the new model's vectors is multiplied by.
-        penalty: how hard it is drawn towards the identity, or zero; by the mean eigenvalue of the texts' covariance.
-        agreement: mean cosine of mapped vectors and the older model's, over texts that were left out.
-        unmapped: the same of the new model's vectors as they are; None where widths differ.
-        texts: how many it was fitted on.
+        matrix: [D_new, D_old] float32; rows of the new model's vectors are multiplied by it.
+        penalty: the ridge penalty, relative to the mean eigenvalue of the texts' covariance.
+        agreement: the mean cosine of mapped vectors with the older model's, over texts that were left out.
+        unmapped: the same for the unmapped vectors; None if the widths differ.
+        texts: the number of texts that it was fitted on.
     """
 
     matrix: np.ndarray
@@ -49,13 +51,13 @@ def fit_bridge(
 
     Args:
         new: [N, D_new], the new model's vectors.
-        old: [N, D_old], those of the older one.
-        seed: deals texts into folds.
-        folds: how many parts the texts are dealt into, of which each is left out once.
+        old: [N, D_old], the older model's vectors.
+        seed: the seed of the folds.
+        folds: the number of folds, each of which is left out once.
         penalties: the penalties to choose from.
 
     Raises:
-        UserError: there are fewer texts than twice the folds, or a vector is not finite.
+        UserError: there are fewer than two texts for each fold, or a vector is not finite.
     """
     count = len(new)
     if count < 2 * folds:
@@ -86,7 +88,7 @@ def fit_bridge(
 
 
 def bridged(encoder: BiEncoder, matrix: np.ndarray, normalize: bool) -> BiEncoder:
-    """Return an encoder with a map behind everything else, for queries and documents alike; it shares the weights.
+    """Return an encoder that applies a map to all vectors at the end, and shares the weights.
 
     Args:
         encoder: the new model.
@@ -94,7 +96,7 @@ def bridged(encoder: BiEncoder, matrix: np.ndarray, normalize: bool) -> BiEncode
         normalize: whether the older model's vectors have unit length.
 
     Raises:
-        UserError: the encoder has a query adapter, behind which no map of both sides can stand.
+        UserError: the encoder has a query adapter, after which no map for queries and documents can be applied.
     """
     if encoder.query_adapter is not None:
         raise UserError(
@@ -125,13 +127,13 @@ class _Ridge:
         self._turned = self._axes.T @ (product - covariance @ self._towards)
 
     def matrix(self, penalty: float) -> np.ndarray:
-        """Return T + (XᵀX + λI)⁻¹ Xᵀ(Y - XT), where T is what it is drawn towards."""
+        """Return T + (XᵀX + λI)⁻¹ Xᵀ(Y - XT), where T is the identity or zero."""
         scaled = penalty * max(float(self._values.mean()), np.finfo(np.float64).tiny)
         found: np.ndarray = self._towards + self._axes @ (self._turned / (self._values + scaled)[:, None])
         return found
 
 
 def _cosines(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the cosine of each row of one with that of the other ([N])."""
+    """Return the cosine of each pair of rows ([N])."""
     cosines: np.ndarray = np.einsum("nd,nd->n", unit_length(found), unit_length(wanted))
     return cosines

@@ -22,7 +22,7 @@ def hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options:
 
 
 def compiled_hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
-    """Return what `hidden_states` returns, compiled for any batch size and length; the first calls take minutes.
+    """Compute `hidden_states`, compiled for any batch size and length; the first calls take minutes.
 
     Raises:
         UserError: PyTorch cannot compile this model, or cannot compile anything on this machine.
@@ -39,7 +39,7 @@ def compiled_hidden_states(backbone: PreTrainedModel, ids: Tensor, mask: Tensor,
 
 
 def forget_compiled() -> None:
-    """Forget what was compiled: PyTorch compiles for a few models in a process, and runs further ones plainly."""
+    """Clear compiled code: PyTorch compiles only for a few models in a process, and runs further ones uncompiled."""
     if _compiled.cache_info().currsize:
         _compiled.cache_clear()
         torch.compiler.reset()
@@ -47,5 +47,5 @@ def forget_compiled() -> None:
 
 @functools.cache
 def _compiled() -> Callable[[PreTrainedModel, Tensor, Tensor, Mapping[str, Any]], Tensor]:
-    # fallback_random: a pass that is computed again must draw what it drew before, compiled with a graph or without
+    # fallback_random: a pass that is computed again must draw the same numbers
     return torch.compile(hidden_states, dynamic=True, options={"fallback_random": True})

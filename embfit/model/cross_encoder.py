@@ -1,4 +1,4 @@
-"""The cross-encoder reads a query and a document together and gives one score, to rerank, to mine and to teach."""
+"""The cross-encoder reads a query and a document together and gives one score, for reranking, mining and teaching."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from embfit.tokens import Tokens, plan_batches, tokenize, tokenize_blocks
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LEAST_LENGTH = 8  # tokens of a pair with its special ones
+LEAST_LENGTH = 8  # tokens of a pair, including special tokens
 
 
 class CrossEncoder(nn.Module):
@@ -32,9 +32,9 @@ class CrossEncoder(nn.Module):
     Args:
         backbone: gives `logits` [N, 1], or [N, 2] (not relevant, relevant), whose difference is then the score.
         tokenizer: a fast tokenizer of the same model.
-        settings: how long a pair may be, and what the backbone computes in.
-        source: where the weights came from, for records and messages.
-        trained: whether the head was loaded; a fresh one scores at random.
+        settings: the length of pairs, and the number format of the backbone.
+        source: the origin of the weights, for records and messages.
+        trained: whether the head was loaded; a new one scores at random.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CrossEncoder(nn.Module):
         self._options = without_cache(backbone)
         score_in_fp32(backbone)
 
-    compiled = False  # there is no setting for it
+    compiled = False  # transformers has no setting for it
 
     @classmethod
     def load(
@@ -79,7 +79,7 @@ class CrossEncoder(nn.Module):
             trust_remote_code: whether Python code that comes with the model is run.
 
         Raises:
-            UserError: it cannot be found or read, or it is no cross-encoder.
+            UserError: the model cannot be found or read, or is not a cross-encoder.
         """
         weights = Weights(str(path), revision, trust_remote_code=trust_remote_code)
         return cls.load_weights(weights, max_length, precision, device)
@@ -103,7 +103,7 @@ class CrossEncoder(nn.Module):
             fresh_head: the seed of a new head where the model, a plain encoder, has none; None refuses such a model.
 
         Raises:
-            UserError: it cannot be found or read, it is no cross-encoder, or `max_length` is not possible.
+            UserError: the model cannot be found or read, is not a cross-encoder, or does not support `max_length`.
         """
         folder = weights.find()
         backbone, tokenizer, trained = weights.load_classifier(folder, fresh_head)
@@ -115,12 +115,12 @@ class CrossEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property
     def max_length(self) -> int:
-        """Tokens read of a pair, special ones included."""
+        """The most tokens of a pair, including special tokens."""
         return self.settings.max_length
 
     @property
@@ -150,8 +150,8 @@ class CrossEncoder(nn.Module):
     def tokenize(self, texts: Iterable[str]) -> Tokens:
         """Tokenise queries or documents, without special tokens, for `pairs`.
 
-        A text is cut where it alone would fill a pair. Of two that are cut here and again in their pair, which one
-        keeps the odd token may differ from transformers, which knows their whole lengths.
+        A text is cut if it alone would fill a pair. If both texts are cut here and again in the pair, the odd token may
+        go to the other text than in transformers, which knows the full lengths.
         """
         return tokenize(self.tokenizer, texts, self.text_length, special=False)
 
@@ -161,7 +161,7 @@ class CrossEncoder(nn.Module):
 
     @property
     def text_length(self) -> int:
-        """Tokens kept of one text of a pair, which would fill the pair alone."""
+        """The most tokens of one text: as many as fill a pair alone."""
         return self.max_length - self.template.special
 
     def pairs(self, queries: Tokens, documents: Tokens, rows: np.ndarray) -> TextPairs:
@@ -171,11 +171,11 @@ class CrossEncoder(nn.Module):
     def score(self, pairs: Sequence[tuple[str, str]], label: str | None = None) -> np.ndarray:
         """Score (query, document) texts: [P] float32, in the order given.
 
-        Each text is tokenised once however many pairs it is in. Pairs of all queries are sorted by length together.
+        Each text is tokenised once, in however many pairs it is. Pairs of all queries are sorted by length together.
 
         Args:
             pairs: the texts.
-            label: the name under which progress is shown; None shows none.
+            label: the label of the progress; None shows none.
         """
         return self.score_tokens(self.read(pairs), label)
 
@@ -191,7 +191,7 @@ class CrossEncoder(nn.Module):
 
         Args:
             pairs: P tokenised pairs.
-            label: the name under which progress is shown; None shows none.
+            label: the label of the progress; None shows none.
         """
         scores = np.empty(len(pairs), np.float32)
         for chosen, found in self.score_batches(pairs, label):
@@ -203,10 +203,10 @@ class CrossEncoder(nn.Module):
 
         Args:
             pairs: the tokenised pairs.
-            label: the name under which progress is shown; None shows none.
+            label: the label of the progress; None shows none.
 
         Raises:
-            UserError: a score is not a number.
+            UserError: a score is not finite.
         """
         with progress(label, len(pairs), "pairs") as advance:
             for chosen in self.plan(pairs):
@@ -218,13 +218,13 @@ class CrossEncoder(nn.Module):
 
         Args:
             pairs: the tokenised pairs.
-            device: what scores them; None is the device that the weights are on.
+            device: the device; None is that of the weights.
         """
         return plan_batches(pairs.lengths, default_token_budget(device or self.device))
 
     @property
     def computes_bf16(self) -> bool:
-        """Whether the backbone computes in bfloat16 on the device that the weights are on."""
+        """Whether the backbone computes in bfloat16 on its device."""
         return uses_bf16(self.settings.precision, self.device)
 
     @torch.inference_mode()
@@ -237,7 +237,7 @@ class CrossEncoder(nn.Module):
             bf16: whether the backbone computes in bfloat16.
 
         Raises:
-            UserError: a score is not a number.
+            UserError: a score is not finite.
         """
         inputs = (tensor.to(self.device) for tensor in pairs.padded(chosen, self.pad_id, self.pads_left))
         with evaluating(self):
@@ -251,7 +251,7 @@ class CrossEncoder(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what a score depends on besides the two texts: weights, configuration, tokenizer and settings."""
+        """Identifies all that a score depends on besides the texts: weights, configuration, tokenizer, settings."""
         around = {
             "token_types": self._reads_types,
             "max_length": self.settings.max_length,
@@ -265,7 +265,7 @@ def _length(path: str, asked: int | None, backbone: PreTrainedModel, tokenizer: 
     """Return how many tokens are read of a pair.
 
     Raises:
-        UserError: the model has no such positions, or a pair has no room in so few tokens.
+        UserError: the model has fewer positions, or a pair does not fit into so few tokens.
     """
     limit = positions(backbone)
     own = min(DEFAULT_LENGTH, tokenizer.model_max_length, limit or DEFAULT_LENGTH)

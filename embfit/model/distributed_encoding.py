@@ -1,8 +1,8 @@
-"""Encoding by the workers of a cluster: the vectors are those that one machine makes.
+"""Encodes texts on the workers of a cluster, with the same vectors as on one machine.
 
-The plan of batches is cut into parts by the number of tokens, whatever the number of workers: part i of n has every
-n-th batch from the i-th on, as a process of `shared_encoding` has. A worker gets the encoder once, and of a part its
-tokens; it returns their vectors. This process writes them into the matrix, so workers need no disk in common.
+The plan of batches is cut into parts by the number of tokens, independent of the number of workers: part i of n has
+every n-th batch from the i-th on, like a process of `multiprocess_encoding`. A worker receives the encoder once and the
+tokens of each part, and returns vectors. This process writes them into the matrix, so workers need no shared disk.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from embfit.ragged import places_of
 from embfit.tokens import Tokens
 from embfit.vectors import Vectors
 
-PART_TOKENS = 1 << 18  # of a part: about 20 s of MiniLM on one core, and less than a second on a GPU
+PART_TOKENS = 1 << 18  # tokens of a part: about 20 s of MiniLM on one core, and less than a second on a GPU
 
 
 @dataclass(frozen=True)
 class EncodingWork:
-    """What a worker encodes with.
+    """The work of encoding, as workers receive it.
 
     Args:
-        encoder: makes the vectors.
-        precision: what the hidden states are computed in, as the vectors' fingerprint says.
+        encoder: the encoder.
+        precision: the number format of the hidden states, as in the vectors' fingerprint.
     """
 
     encoder: Encoder
     precision: GraphPrecision
 
     def prepare(self, device: str) -> Do:
-        """Return what makes the vectors of a part on a device."""
+        """Return a function that computes the vectors of a part on a device."""
         encoder = self.encoder.to(torch.device(device))
         encoder.settings = replace(encoder.settings, precision=by_pytorch(self.precision))
         return partial(_encode, encoder)
@@ -56,8 +56,8 @@ class EncodingPart:
     """Some batches of a plan.
 
     Args:
-        tokens: their texts, batch after batch.
-        sizes: how many texts each batch has.
+        tokens: the texts, batch after batch.
+        sizes: the number of texts in each batch.
     """
 
     tokens: Tokens
@@ -68,14 +68,14 @@ def encode_spread(folder: Path, encoder: Encoder, tokens: Tokens, cluster: Clust
     """Embed tokenised texts into the folder's matrix on the workers of a cluster.
 
     Args:
-        folder: has the matrix, and keeps which parts are done.
-        encoder: makes the vectors.
+        folder: the folder of the matrix, which also records the finished parts.
+        encoder: the encoder.
         tokens: N texts, with their prompts.
-        cluster: has the workers.
-        label: the name under which progress is shown.
+        cluster: the cluster.
+        label: the label of the progress.
 
     Raises:
-        UserError: the encoder computes by a converted back end, or the workers are lost; what is encoded is kept.
+        UserError: the encoder uses a converted back end, or the workers are lost; encoded vectors are kept.
     """
     if encoder.graph is not None:
         raise UserError(
@@ -96,7 +96,7 @@ def encode_spread(folder: Path, encoder: Encoder, tokens: Tokens, cluster: Clust
         return EncodingPart(tokens.take(np.concatenate(batches)), [len(batch) for batch in batches])
 
     def write_down() -> None:
-        matrix.flush()  # before the marker: what it says is done must be on the disk
+        matrix.flush()  # before the marker: parts that it lists must be on the disk
         write_text(folder / WHOLE_PARTS, json.dumps({"plan": identity, "parts": parts, "done": done}))
 
     texts_done = sum(len(batch) for part in done for batch in plan[part::parts])

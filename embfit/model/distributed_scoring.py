@@ -1,4 +1,4 @@
-"""Scoring of pairs by a cross-encoder on the workers of a cluster, in the batches that one machine makes."""
+"""Scores pairs by a cross-encoder on the workers of a cluster, in the same batches as on one machine."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from embfit.model.cross_encoder import CrossEncoder
 from embfit.model.text_pairs import TextPairs
 from embfit.progress import progress
 
-PART_TOKENS = 1 << 17  # of a part: pairs are read by deeper models than texts
+PART_TOKENS = 1 << 17  # tokens of a part: cross-encoders are deeper than encoders
 
 
 @dataclass(frozen=True)
 class ScoringWork:
-    """What a worker scores with.
+    """The work of scoring, as workers receive it.
 
     Args:
-        ranker: scores pairs.
-        bf16: whether its backbone computes in bfloat16, as the scores' fingerprint says.
+        ranker: the cross-encoder.
+        bf16: whether its backbone computes in bfloat16, as in the scores' fingerprint.
     """
 
     ranker: CrossEncoder
     bf16: bool
 
     def prepare(self, device: str) -> Do:
-        """Return what scores the pairs of a part on a device."""
+        """Return a function that scores the pairs of a part on a device."""
         return partial(_score, self.ranker.to(torch.device(device)), self.bf16)
 
 
@@ -39,8 +39,8 @@ class ScoringPart:
     """Some batches of a plan.
 
     Args:
-        pairs: their pairs, batch after batch.
-        sizes: how many pairs each batch has.
+        pairs: the pairs, batch after batch.
+        sizes: the number of pairs in each batch.
     """
 
     pairs: TextPairs
@@ -53,13 +53,13 @@ def score_spread(
     """Yield numbers of pairs with their scores, a part at a time: as `CrossEncoder.score_batches`.
 
     Args:
-        ranker: scores them.
+        ranker: the cross-encoder.
         pairs: the tokenised pairs.
-        cluster: has the workers.
-        label: the name under which progress is shown; None shows none.
+        cluster: the cluster.
+        label: the label of the progress; None shows none.
 
     Raises:
-        UserError: a score is not a number, or the workers are lost.
+        UserError: a score is not finite, or the workers are lost.
     """
     plan = ranker.plan(pairs, torch.device(cluster.device))
     parts = max(1, min(len(plan), round(int(pairs.lengths.sum()) / PART_TOKENS)))

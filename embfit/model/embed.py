@@ -1,4 +1,4 @@
-"""Tokens and embeddings of a collection's texts, kept in the store."""
+"""Tokenises and embeds a collection's texts, with the results in the store."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PLURALS = {"query": "queries", "document": "documents"}
 
 
 def tokenized(encoder: Encoder, collection: Collection, kind: Kind, store: Store, length: int | None = None) -> Tokens:
-    """Return the tokens of all queries or documents, memory-mapped; made once for a tokenizer and a way to read.
+    """Return the tokens of all queries or documents, memory-mapped; made once for each tokenizer and its settings.
 
     Args:
-        encoder: reads them.
-        collection: has the texts.
-        kind: says which of them.
+        encoder: the encoder that reads the texts.
+        collection: the collection of the texts.
+        kind: queries or documents.
         store: keeps the tokens.
-        length: how many tokens are read of each; None reads what the encoder does.
+        length: the most tokens of each text; None is the encoder's length.
     """
     length = length or encoder.length(kind)
     key = {
@@ -73,14 +73,14 @@ def embed(
 ) -> Embeddings:
     """Return the embeddings of a collection's queries or documents, memory-mapped.
 
-    What was encoded before a crash is not encoded again.
+    After a crash, finished vectors are not computed again.
 
     Args:
-        encoder: makes them.
-        collection: has the texts.
-        kind: says which texts are embedded, and with which prompt.
-        store: keeps them, under what the encoder's vectors of that side depend on, and the texts.
-        rows: which rows are embedded, in this order; None embeds all.
+        encoder: the encoder.
+        collection: the collection of the texts.
+        kind: queries or documents, which also decides the prompt.
+        store: keeps the vectors under a key of the texts and everything that the vectors depend on.
+        rows: the rows to embed, in this order; None embeds all.
     """
     ids = collection.query_ids if kind == "query" else collection.document_ids
     chosen = np.arange(len(ids)) if rows is None else np.asarray(rows, np.int64)
@@ -100,7 +100,7 @@ def embed(
             encode_spread(folder, encoder, tokens, cluster, label)
         check_written(folder)
         for other in folder.iterdir():
-            if other.name not in (MATRIX, STARTS):  # how far the processes were, and what they said
+            if other.name not in (MATRIX, STARTS):  # the processes' progress and output
                 other.unlink()
 
     folder = store.entry("embeddings", key, build, version=EMBEDDINGS, resumable=True)
@@ -108,17 +108,17 @@ def embed(
 
 
 def are_stored(encoder: Encoder, collection: Collection, kind: Kind, store: Store) -> bool:
-    """Say whether a store has the embeddings of all queries or documents."""
+    """Return whether a store has the embeddings of all queries or documents."""
     return store.has("embeddings", _key(encoder, collection, kind, None), version=EMBEDDINGS)
 
 
 def embeddings_fingerprint(encoder: Encoder, collection: Collection, kind: Kind) -> str:
-    """Return the fingerprint that `embed` gives the embeddings of all queries or documents, without making them."""
+    """Return the fingerprint of the embeddings of all queries or documents, without computing them."""
     return digest({**_key(encoder, collection, kind, None), "version": EMBEDDINGS})
 
 
 def _key(encoder: Encoder, collection: Collection, kind: Kind, rows: np.ndarray | None) -> dict[str, str | None]:
-    """Return what embeddings depend on."""
+    """Return everything that embeddings depend on."""
     return {
         "encoder": encoder.fingerprint(kind),
         "kind": kind,

@@ -1,8 +1,8 @@
 """The encoder: texts in, vectors out; one engine for training, mining, evaluation and search.
 
-Two kinds of encoder stand on it: a bi-encoder (`embfit.model.bi_encoder`) gives one vector for each text, and late
-interaction (`embfit.model.late_interaction`) one for each kept token. A kind says how it reads a text (`read`), how
-many vectors that makes (`vector_counts`) and how they are computed (`forward`).
+There are two kinds: a bi-encoder (`embfit.model.bi_encoder`) gives one vector for each text, and a late-interaction
+encoder (`embfit.model.late_interaction`) one for each kept token. Each kind implements how it reads texts (`read`), how
+many vectors they give (`vector_counts`) and how these are computed (`forward`).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ Kind: TypeAlias = Literal["query", "document"]
 
 
 class Encoder(nn.Module, ABC):
-    """A transformers model that makes vectors of texts.
+    """A transformers model that embeds texts.
 
     Args:
         backbone: gives `last_hidden_state`.
         tokenizer: a fast tokenizer of the same model.
-        settings: how text is read, and what the backbone computes in.
-        head: layers behind the backbone, in order.
-        source: where the weights came from, for records and messages.
+        settings: how text is read, and the number format of the backbone.
+        head: layers after the backbone, in order.
+        source: the origin of the weights, for records and messages.
         further_devices: devices of further processes that share the encoding of many texts with this one.
     """
 
@@ -70,19 +70,19 @@ class Encoder(nn.Module, ABC):
         widths = [layer.linear.out_features for layer in head if isinstance(layer, Projection)]
         self._width = int(widths[-1] if widths else backbone.config.get_text_config().hidden_size)
         self.backbone_options = without_cache(backbone)
-        self.graph: Graph | None = None  # what computes the hidden states in the place of the backbone
+        self.graph: Graph | None = None  # a converted graph that computes the hidden states instead of the backbone
 
     @abstractmethod
     def length(self, kind: Kind) -> int:
-        """Return how many tokens are read of a query or of a document, special tokens included."""
+        """Return the most tokens of a query or of a document, including special tokens."""
 
     def training_length(self, kind: Kind) -> int:
-        """Return how many tokens are read in training."""
+        """Return the most tokens in training."""
         return self.length(kind)
 
     @abstractmethod
     def length_setting(self, kind: Kind) -> str:
-        """Return the setting that says `length`, for messages."""
+        """Return the key of the setting for `length`, for messages."""
 
     @property
     @abstractmethod
@@ -90,19 +90,19 @@ class Encoder(nn.Module, ABC):
         """Whether vectors have unit length."""
 
     def prompt(self, kind: Kind) -> str:
-        """Return the text that is put in front of a query or a document."""
+        """Return the prompt of queries or documents."""
         return ""
 
     @abstractmethod
     def reading(self, kind: Kind, length: int) -> Mapping[str, object]:
-        """Return what the tokens of a text depend on besides the tokenizer, as JSON values."""
+        """Return everything that the tokens of a text depend on besides the tokenizer, as JSON values."""
 
     @abstractmethod
     def computing(self) -> Mapping[str, object]:
-        """Return what vectors depend on besides the tokens, the weights and the precision, as JSON values."""
+        """Return everything that vectors depend on besides tokens, weights and precision, as JSON values."""
 
     def adapting(self, kind: Kind) -> Mapping[str, object]:
-        """Return what the vectors of one side depend on that those of the other do not, as JSON values."""
+        """Return what only the vectors of queries, or only those of documents, depend on, as JSON values."""
         return {}
 
     @abstractmethod
@@ -110,13 +110,13 @@ class Encoder(nn.Module, ABC):
         """Tokenise queries or documents, a few thousand at a time.
 
         Args:
-            texts: read once.
-            kind: which of the two they are.
-            length: how many tokens are read of each, special tokens included.
+            texts: the texts, which are read once.
+            kind: whether they are queries or documents.
+            length: the most tokens of each, including special tokens.
         """
 
     def vector_counts(self, tokens: Tokens) -> np.ndarray | None:
-        """Return how many vectors each text has ([N] int64), which its tokens tell; None says one each."""
+        """Return how many vectors each text has ([N] int64), from its tokens; None means one each."""
         return None
 
     @abstractmethod
@@ -125,21 +125,21 @@ class Encoder(nn.Module, ABC):
 
         Shapes:
             input_ids and roles [N, L], as `Tokens.padded` has them → [V, D] float32, the vectors of all texts in order.
-            Roles stay on the CPU, where it costs nothing to look which tokens have one: a GPU would be waited for.
+            Roles stay on the CPU, where reading them costs nothing; on a GPU the host would have to wait.
         """
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, bf16: bool) -> Tensor:
         """Return the backbone's last hidden states, [N, L] → [N, L, H]; all that follows them is fp32."""
         if self.graph is not None:
             return self.graph.hidden_states(input_ids, attention_mask)
-        # encoding for storage is not compiled: what it gives must not depend on how a model was trained
+        # encoding for storage is not compiled: its results must not depend on training settings
         run = compiled_hidden_states if self.compiled and not torch.is_inference_mode_enabled() else hidden_states
         with autocast(input_ids.device, bf16):
             return run(self.backbone, input_ids, attention_mask, self.backbone_options)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property
@@ -149,12 +149,12 @@ class Encoder(nn.Module, ABC):
 
     @property
     def max_length(self) -> int:
-        """Tokens read of a text at most, be it a query or a document."""
+        """The most tokens of any text, query or document."""
         return max(self.length("query"), self.length("document"))
 
     @property
     def width(self) -> int:
-        """Dimensions of a vector."""
+        """The number of dimensions of a vector."""
         return self._width
 
     @property
@@ -167,13 +167,13 @@ class Encoder(nn.Module, ABC):
         return concatenate_tokens(list(self.tokenize_blocks(texts, kind)))
 
     def tokenize_blocks(self, texts: Iterable[str], kind: Kind, length: int | None = None) -> Iterator[Tokens]:
-        """Tokenise like `tokenize`, a few thousand texts at a time; `length` reads another number of tokens."""
+        """Tokenise like `tokenize`, a few thousand texts at a time; `length` overrides the most tokens."""
         return self.read(texts, kind, length or self.length(kind))
 
     def embed(self, texts: Iterable[str], kind: Kind) -> Vectors[np.ndarray]:
-        """Embed texts: their vectors (float32), in the order given.
+        """Embed texts and return their vectors (float32), in the order given.
 
-        Texts are sorted by length and padded little; the next ones are tokenised while these are computed.
+        Texts are sorted by length, so there is little padding; the next ones are tokenised while these are computed.
         """
         parts = [self.encode_tokens(block) for block in self.tokenize_blocks(texts, kind)]
         return concatenate(parts) if parts else self.encode_tokens(self.tokenize([], kind))
@@ -194,7 +194,7 @@ class Encoder(nn.Module, ABC):
 
         Args:
             tokens: N texts, with their prompts.
-            label: the name under which progress is shown; None shows none.
+            label: the label of the progress; None shows none.
         """
         starts = self.vector_starts(tokens)
         rows = np.empty((len(tokens) if starts is None else int(starts[-1]), self.width), np.float32)
@@ -204,7 +204,7 @@ class Encoder(nn.Module, ABC):
         return vectors
 
     def vector_starts(self, tokens: Tokens) -> np.ndarray | None:
-        """Return where each text's vectors begin ([N + 1] int64); None says one each."""
+        """Return where each text's vectors begin ([N + 1] int64); None means one each."""
         counts = self.vector_counts(tokens)
         return None if counts is None else offsets_of(counts)
 
@@ -213,13 +213,13 @@ class Encoder(nn.Module, ABC):
 
         Args:
             tokens: the texts.
-            device: what encodes them; None is the device that the encoder is on.
+            device: the device; None is that of the encoder.
         """
         return plan_batches(tokens.lengths, default_token_budget(device or self.device))
 
     @property
     def token_budget(self) -> int:
-        """Padded tokens of a batch on the device that the encoder is on."""
+        """The padded tokens of a batch on the encoder's device."""
         return default_token_budget(self.device)
 
     @torch.inference_mode()
@@ -231,7 +231,7 @@ class Encoder(nn.Module, ABC):
         Args:
             tokens: N texts, with their prompts.
             batches: numbers of texts, batch by batch.
-            out: the vectors of all N texts, whose rows, possibly memory-mapped, are filled in order of length.
+            out: the array for the vectors of all N texts, possibly memory-mapped, which is filled in order of length.
             advance: called with the number of texts after each batch.
         """
         device, bf16 = self.device, self.computes_in == "bf16"
@@ -244,7 +244,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def back_end(self) -> BackEnd:
-        """What computes the hidden states."""
+        """The back end that computes the hidden states."""
         return "torch" if self.graph is None else self.graph.back_end
 
     @property
@@ -256,7 +256,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def pad_id(self) -> int:
-        """The padding token's id; masked, so any id does where a tokenizer has none."""
+        """The padding token's id; any id if the tokenizer has none, because padding is masked."""
         return int(self.tokenizer.pad_token_id or 0)
 
     @property
@@ -265,9 +265,9 @@ class Encoder(nn.Module, ABC):
         return bool(self.tokenizer.padding_side == "left")
 
     def fingerprint(self, kind: Kind) -> str:
-        """Identify what the vector of a query, or of a document, depends on besides its text.
+        """Identify everything that the vector of a query, or of a document, depends on besides its text.
 
-        That is the weights, the configuration, the tokenizer, how that side is read, the back end and its precision.
+        These are the weights, the configuration, the tokenizer, that side's settings, the back end and its precision.
         Weights are read each time, except within `embfit.model.frozen`.
         """
         around = {

@@ -1,4 +1,4 @@
-"""What all encoders of the `model` group have in common: where the weights are, and what of them is trained."""
+"""The settings that all encoders of the `model` group share: the source of the weights, and which are trained."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ from embfit.type_hints import Location
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
-TRAINED = ("lora", "freeze_embeddings", "freeze_layers", "compile")  # fields that say what is trained, and how
+TRAINED = ("lora", "freeze_embeddings", "freeze_layers", "compile")  # fields about training
 Chosen = TypeVar("Chosen", bound=Encoder)
 
 
 @dataclass(frozen=True)
 class EncoderChoice(ABC):
-    """A pretrained encoder, loaded when needed; `Pretrained` and `LateInteraction` are its kinds.
+    """A pretrained encoder, loaded on demand; `Pretrained` and `LateInteraction` are its subclasses.
 
     Args:
         path: a folder, or a name on the Hub.
         revision: the branch, tag or commit on the Hub.
         packages: name on the Hub → Python package that carries its files, used when installed.
-        sha256: the digest that `model.safetensors` must have.
-        attention: which of transformers' implementations computes attention; auto is SDPA, and plain products where a
-            CPU trains short texts.
-        dtype: what the weights are kept in; training wants float32.
-        precision: what the backbone computes in; auto is bf16 where the hardware multiplies it. int8 is ONNX Runtime's,
-            for a folder that `task=quantize` made.
-        backend: what computes texts' vectors: PyTorch, ONNX Runtime or OpenVINO; auto is the fastest that is there.
-        trust_remote_code: whether Python code that comes with the model is run.
-        lora: how an adapter is trained instead of the weights.
-        freeze_embeddings: whether the token embeddings stay as they are.
-        freeze_layers: how many layers, from the bottom, stay as they are; with any the embeddings do too.
+        sha256: the required digest of `model.safetensors`.
+        attention: transformers' implementation of attention; auto is SDPA, and plain attention for training on short
+            texts on a CPU.
+        dtype: the number format of the weights; training needs float32.
+        precision: the number format in which the backbone computes; auto is bf16 if the hardware supports it. int8
+            needs ONNX Runtime and a folder from `task=quantize`.
+        backend: the library that computes: PyTorch, ONNX Runtime or OpenVINO; auto is the fastest installed one.
+        trust_remote_code: whether to run Python code that comes with the model.
+        lora: the settings of an adapter that is trained instead of the weights.
+        freeze_embeddings: whether to freeze the token embeddings.
+        freeze_layers: how many layers, from the bottom, to freeze; any number freezes the embeddings as well.
         compile: whether training runs through `torch.compile`.
 
     Raises:
-        ConfigError: int8 is asked of another back end than ONNX Runtime.
+        ConfigError: int8 is requested for another back end than ONNX Runtime.
     """
 
     kind: ClassVar[str] = "encoder"
-    trained_besides: ClassVar[tuple[str, ...]] = ()  # further fields of a kind that say so
+    trained_besides: ClassVar[tuple[str, ...]] = ()  # a subclass's further fields about training
 
     path: Annotated[str | None, Location(required=True)]
     revision: str | None = None
@@ -82,17 +82,17 @@ class EncoderChoice(ABC):
             )
 
     def trained_like(self, other: EncoderChoice) -> Self:
-        """Return this encoder, to be trained as another of its kind is: the same parts, in the same way."""
+        """Return this encoder with the training settings of another one of its kind."""
         return replace(self, **{name: getattr(other, name) for name in (*TRAINED, *self.trained_besides)})
 
     @property
     def by_pytorch(self) -> Self:
-        """This encoder, computed by PyTorch."""
+        """This encoder, with the back end PyTorch."""
         return replace(self, backend="torch", precision=by_pytorch(self.precision))
 
     @property
     def adapts_queries(self) -> QueryAdapterSettings:
-        """How a map of queries' vectors is trained in the place of the weights; with rank None, the weights are."""
+        """The settings of a query adapter that is trained instead of the weights; rank None trains the weights."""
         return NO_QUERY_ADAPTER
 
     @abstractmethod
@@ -100,40 +100,40 @@ class EncoderChoice(ABC):
         """Load weights and tokenizer.
 
         Args:
-            device: what the weights are put on; `auto` is a GPU where there is one.
+            device: the device of the weights; `auto` is a GPU if there is one.
             further: devices of further processes that share the encoding of many texts with this one.
-            store: keeps what the back end is converted to; None converts for this encoder alone.
+            store: keeps converted models; None converts only for this encoder.
 
         Raises:
             UserError: the model cannot be found, read, converted, or is not what the configuration says.
-            ConfigError: the back end is not installed, or does not compute in this precision.
+            ConfigError: the back end is not installed, or does not support this precision.
         """
 
     def check(self, encoder: Encoder) -> None:
-        """Refuse to train of a loaded encoder what it has not, before there is any work.
+        """Check that a loaded encoder has the parts to be trained, before any work is done.
 
         Raises:
-            UserError: it has no such layers or modules, or peft is not installed.
+            UserError: a layer or module is missing, or peft is not installed.
         """
         check_trainable(encoder, self._trained_parts(encoder))
 
     def trainable(self, encoder: Encoder) -> AbstractContextManager[None]:
-        """Inside this context, only what the configuration has trained of a loaded encoder requires gradients.
+        """Enter a context in which only the configured parts of a loaded encoder require gradients.
 
-        Behind it the encoder is what will be saved, its adapter merged or beside the base.
+        Afterwards the encoder is ready to be saved, with its adapter merged or beside the base.
         """
         return trainable(encoder, self._trained_parts(encoder))
 
     def _by_back_end(self, encoder: Chosen, store: Store | None) -> Chosen:
-        """Return a loaded encoder, which computes by the back end from then on."""
+        """Switch a loaded encoder to the configured back end and return it."""
         choose_back_end(encoder, self.backend, self.precision, store)
         return encoder
 
     def _weights(self) -> tuple[Weights, Path]:
-        """Return what says how the weights are loaded, and the local folder that has them.
+        """Return the settings for loading the weights, and their local folder.
 
         Raises:
-            UserError: none is named, it is not there, or it is a cross-encoder's.
+            UserError: no path is configured, it does not exist, or it is a cross-encoder.
         """
         weights = self._named()
         folder = weights.find()
@@ -145,10 +145,10 @@ class EncoderChoice(ABC):
         return weights, folder
 
     def _named(self) -> Weights:
-        """Return what says how the weights are loaded.
+        """Return the settings for loading the weights.
 
         Raises:
-            UserError: none is named.
+            UserError: no path is configured.
         """
         if self.path is None:
             raise UserError("model.path is not set; give a folder or a name on the Hub: model.path=FOLDER_OR_NAME")
@@ -170,9 +170,9 @@ class EncoderChoice(ABC):
         return TrainedParts(self.lora, self.freeze_embeddings, self.freeze_layers, self.compile, base, revision)
 
     def _choose(self, name: str, asked: Value | None, said: Value | None, default: Value) -> Value:
-        """Take what the configuration asks for, else what the folder says, else the default.
+        """Return the configured value, else the folder's, else the default.
 
-        What contradicts the folder is warned of; reading fewer tokens is a choice, and only told.
+        A value that contradicts the folder causes a warning; a shorter length is only logged.
         """
         if asked is None:
             return default if said is None else said

@@ -1,4 +1,4 @@
-"""An encoder that scores training pairs: a teacher of many vectors a text, or of one, for a smaller model."""
+"""An encoder as a teacher: scores training pairs by one vector for each text, or by several."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from embfit.model.vector_scores import score_by_vectors
 from embfit.records import Collection
 from embfit.store import Store, digest
 
-LOGITS = 20.0  # a cosine times this spreads as a cross-encoder's logits do, which losses expect of a teacher
+LOGITS = 20.0  # cosines times this have the spread of a cross-encoder's logits, which losses expect
 
 
 @dataclass(frozen=True)
 class EncoderTeacher:
-    """Scores pairs of a collection by an encoder's vectors: the cosine, or the mean MaxSim of several vectors a text.
+    """Scores pairs of a collection by an encoder: by the cosine, or by the mean MaxSim of several vectors.
 
-    Cosines are multiplied by 20, so that temperatures, scales and margins mean what they mean for a cross-encoder;
-    inner products of vectors that have no unit length are taken as they are.
+    Cosines are multiplied by 20, so temperatures, scales and margins have the same meaning as for a cross-encoder.
+    Inner products of vectors without unit length are not changed.
 
     Args:
-        encoder: makes the vectors, of one text alone.
+        encoder: the encoder, which embeds each text separately.
     """
 
     encoder: Encoder

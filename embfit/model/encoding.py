@@ -1,9 +1,8 @@
-"""Encodes texts into a file, and goes on where a crash or Ctrl-C stopped: only the last seconds of work are repeated.
+"""Encodes texts into a file, and resumes after a crash or Ctrl-C: only the last seconds of work are repeated.
 
-Batches are planned once for all texts, so it makes no difference whether one process encodes them all, several share
-them, workers of a cluster do, or another run continues with the rest in another of these ways; but for the last bit of
-a number, where they compute with other threads. Plans of different devices differ: what was done by another plan is
-done again.
+Batches are planned once for all texts. So the result is the same if one process encodes all texts, if several processes
+or workers of a cluster share them, or if another run continues in another of these ways, except for the last bit of a
+number where the number of threads differs. Plans of different devices differ, and work of another plan is done again.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from embfit.vectors import Vectors
 
 MATRIX = "matrix.npy"
 WHOLE_PARTS = "encoded-parts.json"
-SECONDS = 20.0  # of work that a crash may lose
+SECONDS = 20.0  # seconds of work that a crash may lose
 BLOCK = 4096  # rows written at a time
 
 
@@ -43,13 +42,13 @@ def encode_into(
     """Embed tokenised texts into `matrix.npy` ([V, D] float32), or the batches of one of several equal parts.
 
     Args:
-        folder: has the matrix, and how far each part is (`encoded-PART-of-PARTS.json`).
-        encoder: makes the vectors.
+        folder: the folder of the matrix and of each part's progress (`encoded-PART-of-PARTS.json`).
+        encoder: the encoder.
         tokens: N texts, with their prompts.
         plan: the batches of all parts, as numbers of texts.
-        label: the name under which progress is shown.
-        part: which of the parts this is, from 0.
-        parts: how many share the batches.
+        label: the label of the progress.
+        part: the number of this part, from 0.
+        parts: the number of parts.
     """
     batches = plan[part::parts]
     identity = identify(tokens, plan)
@@ -63,18 +62,21 @@ def encode_into(
         while missing:
             done = _some(encoder, tokens, [batches[number] for number in missing], vectors, advance)
             missing = missing[done:]
-            matrix.flush()  # before the marker: what it says is done must be on the disk
+            matrix.flush()  # before the marker: batches that it counts must be on the disk
             said = {"plan": identity, "batches": missing[0] if missing else len(batches)}
             write_text(folder / f"encoded-{part}-of-{parts}.json", json.dumps(said))
 
 
 def new_matrix(folder: Path, shape: tuple[int, int]) -> None:
-    """Make the matrix that parts write into, of NaN, unless an interrupted encoding has left it."""
+    """Make the matrix for all parts, filled with NaN, unless an interrupted encoding has left one."""
     path = folder / MATRIX
     if path.is_file():
         return
     rows, width = shape
-    with replacing(path) as temporary, temporary.open("wb") as file:  # not mapped: a full disk is an error here
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+    ):  # written, not mapped, so that a full disk raises an error here
         kind = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
         write_array_header_1_0(file, kind)
         for start in range(0, rows, BLOCK):
@@ -82,10 +84,10 @@ def new_matrix(folder: Path, shape: tuple[int, int]) -> None:
 
 
 def check_written(folder: Path) -> None:
-    """Make sure that every text has its vectors.
+    """Check that every text has its vectors.
 
     Raises:
-        UserError: a text has none, or one of NaN; how far the parts were is forgotten.
+        UserError: a text has no vector, or one of NaN; the parts' progress is then removed.
     """
     vectors = Vectors.open(folder / MATRIX)
     missing = np.flatnonzero(np.isnan(vectors.rows[:, 0]))
@@ -100,7 +102,7 @@ def check_written(folder: Path) -> None:
 
 
 def identify(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:
-    """Identify a plan: which texts are in which batch, and how long they are."""
+    """Identify a plan by the texts of each batch and their lengths."""
     sizes = np.array([len(batch) for batch in plan], np.int64)
     found = hashlib.sha256(sizes.tobytes())
     for rows in plan:
@@ -110,13 +112,13 @@ def identify(tokens: Tokens, plan: Sequence[np.ndarray]) -> str:
 
 
 def finished_batches(folder: Path, identity: str, batches: int) -> np.ndarray:
-    """Return which batches of a plan are in the matrix ([batches] bool), whoever wrote them.
+    """Return which batches of a plan are finished ([batches] bool), by any kind of process.
 
     Args:
-        folder: has markers of parts in order (`encoded-PART-of-PARTS.json`, how many batches of it are done), and of
-            whole parts in any order (`encoded-parts.json`). Those of other plans are passed over.
-        identity: the plan's.
-        batches: how many it has.
+        folder: the folder with the markers of parts (`encoded-PART-of-PARTS.json`, the number of finished batches) and
+            of whole parts in any order (`encoded-parts.json`). Markers of other plans are ignored.
+        identity: the plan's identity.
+        batches: the number of batches.
     """
     finished = np.zeros(batches, bool)
     for marker in folder.glob("encoded-*.json"):
@@ -138,7 +140,7 @@ def _some(
     out: Vectors[np.ndarray],
     advance: Advance,
 ) -> int:
-    """Encode for `SECONDS`; return how many batches that did."""
+    """Encode for `SECONDS`; return the number of finished batches."""
     until = time.monotonic() + SECONDS
     taken = 0
 

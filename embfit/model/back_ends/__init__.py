@@ -1,1 +1,1 @@
-"""Back ends: what computes a backbone's hidden states in the place of PyTorch, converted from its weights."""
+"""Back ends: libraries that compute a backbone's hidden states instead of PyTorch, from a converted graph."""

@@ -1,7 +1,7 @@
-"""Which back end computes an encoder, and its graph: converted once for given weights, and held to PyTorch's vectors.
+"""Chooses an encoder's back end and converts its graph once for given weights, checked against PyTorch's vectors.
 
-A graph is kept in the store under what it depends on, so a changed weight is another graph. `auto` times the back ends
-that are installed, and what it found is kept too: the next run on the same machine decides alike.
+A graph is kept in the store under everything that it depends on, so a changed weight gives another graph. `auto` times
+the installed back ends and stores the result: the next run on the same machine makes the same choice.
 """
 
 from __future__ import annotations
@@ -49,9 +49,17 @@ BackEndChoice: TypeAlias = Literal["torch", "onnx", "openvino", "auto"]
 
 GRAPHS = 1  # version of the store's graphs
 TIMES = 1  # and of its timings
-SHAPES = ((1, 4), (3, 17), (2, 64), (1, 256))  # texts and tokens of the batches that a graph is held to PyTorch on
-LIMITS: Mapping[GraphPrecision, float] = {"fp32": 1e-3, "bf16": 5e-2}  # of the distance of two vectors by their length
-TIMED = ((1, 16), (8, 128))  # a query, and a batch of documents
+SHAPES = (
+    (1, 4),
+    (3, 17),
+    (2, 64),
+    (1, 256),
+)  # texts and tokens of the batches on which a graph is compared with PyTorch
+LIMITS: Mapping[GraphPrecision, float] = {
+    "fp32": 1e-3,
+    "bf16": 5e-2,
+}  # limit of the distance of two vectors, relative to their length
+TIMED = ((1, 16), (8, 128))  # a query and a batch of documents
 ROUNDS = 5
 
 
@@ -62,19 +70,19 @@ def choose_back_end(
     store: Store | None,
     setting: str = "model.backend",
 ) -> None:
-    """Have an encoder compute by a back end from now on; one that is not PyTorch's takes it out of training.
+    """Switch an encoder to a back end; with any but PyTorch it can no longer be trained.
 
     Args:
-        encoder: is changed in place.
-        back_end: which; `auto` is the fastest of those that are installed, and PyTorch on a GPU.
-        precision: what it computes in; auto is bf16 where back end and CPU multiply it. int8 is the graph in the
+        encoder: the encoder, which is changed in place.
+        back_end: the back end; `auto` is the fastest installed one, and PyTorch on a GPU.
+        precision: the number format; auto is bf16 if the back end and the CPU support it. int8 is the graph in the
             folder that the encoder was loaded from.
-        store: keeps graphs and timings; None keeps them as long as the encoder.
-        setting: the setting that asks for it, for messages.
+        store: keeps graphs and timings; None keeps them only as long as the encoder.
+        setting: the key of the setting, for messages.
 
     Raises:
-        ConfigError: it is not installed, or computes neither on this device nor in this precision.
-        UserError: the model cannot be converted, or its graph gives other vectors; or its folder has no graph in int8.
+        ConfigError: the back end is not installed, or does not support this device or this precision.
+        UserError: the model cannot be converted, or its graph gives different vectors; or its folder has no int8 graph.
     """
     store = store or Store(enabled=False)
     if precision == "int8" and back_end != "onnx":
@@ -97,10 +105,10 @@ def choose_back_end(
 
 
 def graph_precision(back_end: GraphBackEnd, asked: Precision) -> GraphPrecision:
-    """Return what a back end computes in on this machine's CPU.
+    """Return a back end's number format on this machine's CPU.
 
     Raises:
-        ConfigError: it does not compute in the precision asked for, or the CPU does not.
+        ConfigError: the back end or the CPU does not support the requested precision.
     """
     there = multiplies_bf16(torch.device("cpu"))
     if asked == "auto":
@@ -119,7 +127,7 @@ def graph_precision(back_end: GraphBackEnd, asked: Precision) -> GraphPrecision:
 
 
 def distance_to_torch(encoder: Encoder, graph: Graph) -> float:
-    """Return the largest distance, by its length, of a vector that a graph gives from PyTorch's in fp32.
+    """Return the largest distance, relative to their length, between a graph's vectors and PyTorch's in fp32.
 
     Texts are random tokens in batches of `SHAPES`, some with padding.
     """
@@ -151,7 +159,7 @@ def convert_backbone(encoder: Encoder, back_end: GraphBackEnd, precision: GraphP
     """Return the graph of an encoder's backbone in fp32 or bf16, converted unless the store has it.
 
     Raises:
-        UserError: the model cannot be converted, or its graph gives other vectors.
+        UserError: the model cannot be converted, or its graph gives different vectors.
     """
     precisions: list[GraphPrecision] = ["fp32"]
     if back_end == "openvino" and multiplies_bf16(torch.device("cpu")):
@@ -173,7 +181,7 @@ def convert_backbone(encoder: Encoder, back_end: GraphBackEnd, precision: GraphP
 
 
 def _key(encoder: Encoder, back_end: GraphBackEnd, precisions: list[GraphPrecision]) -> dict[str, Any]:
-    """Return what a graph, and that it passed, depends on."""
+    """Return everything that a checked graph depends on."""
     return {
         "backbone": backbone_fingerprint(encoder.backbone),
         "head": [type(encoder).__name__, *(layer.description for layer in encoder.head)],
@@ -184,7 +192,7 @@ def _key(encoder: Encoder, back_end: GraphBackEnd, precisions: list[GraphPrecisi
 
 
 def _fastest(encoder: Encoder, precision: Precision, store: Store) -> Graph | None:
-    """Return the graph of the fastest back end; None where that is PyTorch."""
+    """Return the graph of the fastest back end; None if that is PyTorch."""
     there: list[GraphBackEnd] = [one for one in ("openvino", "onnx") if installed(one)]
     if encoder.device.type != "cpu" or not there:
         return None
@@ -193,7 +201,7 @@ def _fastest(encoder: Encoder, precision: Precision, store: Store) -> Graph | No
         try:
             graphs[back_end] = convert_backbone(encoder, back_end, graph_precision(back_end, precision), store)
         except ConfigError:
-            continue  # it has not this precision
+            continue  # it does not support this precision
         except UserError as error:
             log.warning("model.backend=auto leaves %s out: %s", back_end, error)
     if not graphs:
@@ -222,7 +230,7 @@ def _milliseconds(encoder: Encoder, graph: Graph | None) -> list[float]:
     found = []
     for shape in TIMED:
         compute = partial(_vectors, encoder, graph, *probe_batch(encoder, shape), bf16=encoder.computes_in == "bf16")
-        compute()  # the first call prepares
+        compute()  # the first call warms up
         seconds = []
         for _ in range(ROUNDS):
             started = time.perf_counter()

@@ -1,8 +1,8 @@
-"""A PyTorch module as a graph file, by `torch.onnx.export`.
+"""Converts a PyTorch module to a graph file by `torch.onnx.export`.
 
 Two exporters are tried. Tracing (`dynamo=False`) takes a second and gives plain operations, whose attention both
-runtimes fuse; `torch.export` takes longer and knows models that cannot be traced. Either can give a graph that fits the
-shape of its example alone, so what each makes is checked before it gets its name. Checked with PyTorch 2.13.
+runtimes fuse. `torch.export` takes longer and supports models that cannot be traced. Either may give a graph that only
+works for the shape of its example, so each graph is checked before it gets its name. Tested with PyTorch 2.13.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPSET = 18
-TOKENWISE: Mapping[int, str] = {0: "batch", 1: "length"}  # the dimensions of [N, L] and [N, L, H] that vary
-EXAMPLE = (2, 16)  # texts and tokens; neither may be 1, which exporters take for a constant
-MESSAGE = 300  # characters of an error that are told
-TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers that tell of every operation
+TOKENWISE: Mapping[int, str] = {0: "batch", 1: "length"}  # the variable dimensions of [N, L] and [N, L, H]
+EXAMPLE = (2, 16)  # texts and tokens; neither may be 1, which exporters treat as a constant
+MESSAGE = 300  # characters of an error that a message quotes
+TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers that log every operation
 
 Outputs: TypeAlias = Mapping[str, Mapping[int, str]]
 """What a module returns: the dimensions of each that vary, by their place; `batch` is N and `length` L."""
@@ -50,17 +50,17 @@ def convert(
     """Write a module of token ids and their mask ([N, L] each) as a graph for any N and L.
 
     Args:
-        module: is exported.
-        backbone: the part of it whose attention is plain products while it is traced.
+        module: the module to export.
+        backbone: the part of it that uses plain attention while it is traced.
         outputs: what the module returns, in order.
         back_end: the library whose format is written.
-        folder: gets the file, of the name that `FILES` says, and what belongs to it.
-        check: is asked about each exporter's file.
+        folder: gets the file, named by `FILES`, and its further files.
+        check: checks each exporter's file.
 
     Raises:
         UserError: no exporter gives a graph that passes.
     """
-    module.eval()  # else exporting would leave the backbone in training mode, with dropout
+    module.eval()  # otherwise exporting would leave the backbone in training mode, with dropout
     failures = []
     for exporter in EXPORTERS:
         scratch = folder / exporter.__name__.strip("_")
@@ -70,10 +70,12 @@ def convert(
                 exporter(module, backbone, outputs, scratch / FILES["onnx"])
                 path = _in_format(back_end, scratch / FILES["onnx"])
             reason = check(path)
-        except Exception as error:  # an exporter, or a runtime that reads what it wrote, raises what it likes
+        except Exception as error:  # exporters and runtimes raise any exception
             if is_disk_full(error):
                 raise
-            reason = " ".join(str(error).split())[:MESSAGE] or type(error).__name__  # a runtime's first line is a place
+            reason = (
+                " ".join(str(error).split())[:MESSAGE] or type(error).__name__
+            )  # the first line of a runtime's error is only a place in its source
         if reason is None:
             for file in [*path.parent.iterdir()]:
                 if file.is_file():
@@ -101,7 +103,7 @@ def _trace(module: nn.Module, backbone: PreTrainedModel, outputs: Outputs, path:
             input_names=list(INPUTS),
             output_names=list(outputs),
             dynamic_axes={name: dict(axes) for name, axes in {**dict.fromkeys(INPUTS, TOKENWISE), **outputs}.items()},
-            opset_version=OPSET - 1,  # the last one that this exporter writes
+            opset_version=OPSET - 1,  # the newest version that this exporter writes
             dynamo=False,
         )
     finally:
@@ -136,7 +138,7 @@ def _example() -> tuple[Tensor, Tensor]:
 
 
 def _in_format(back_end: GraphBackEnd, path: Path) -> Path:
-    """Return a file of the back end's format that holds an ONNX file's graph, in a folder without that."""
+    """Convert an ONNX file to the back end's format, in a folder without the ONNX file."""
     if back_end == "onnx":
         return path
     openvino = import_openvino()
@@ -148,7 +150,7 @@ def _in_format(back_end: GraphBackEnd, path: Path) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what exporters say of every model."""
+    """Suppress the exporters' usual log lines."""
     levels = {name: logging.getLogger(name).level for name in TALKATIVE}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""A converted backbone, as ONNX Runtime or OpenVINO computes it on a CPU.
+"""A converted backbone, computed by ONNX Runtime or OpenVINO on a CPU.
 
-A graph gives the last hidden states alone. Prompts, pooling, dense layers and unit length stay PyTorch's, in fp32, so
-every kind of encoder has them by every back end.
+A graph gives only the last hidden states. PyTorch still does prompts, pooling, dense layers and normalisation in fp32,
+so every kind of encoder works with every back end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GraphBackEnd: TypeAlias = Literal["onnx", "openvino"]
 GraphPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 INPUTS = ("input_ids", "attention_mask")
-HIDDEN = "token_embeddings"  # the graph's output: [N, L, H], as Optimum and TEI name it
+HIDDEN = "token_embeddings"  # the graph's output: [N, L, H], under the name that Optimum and TEI use
 FILES: dict[GraphBackEnd, str] = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}
 PACKAGES: dict[GraphBackEnd, tuple[str, ...]] = {
     "onnx": ("onnxruntime", "onnx", "onnxscript"),
@@ -41,17 +41,17 @@ Run: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(eq=False)
 class Graph:
-    """A converted backbone in a file. It is opened when first used, and computes with as many threads as PyTorch.
+    """A converted backbone in a file. It is opened at its first use and computes with as many threads as PyTorch.
 
-    Pickled, it is its file's name: another process opens it again.
+    It is pickled as its file's name, and another process opens it again.
 
     Args:
         back_end: the library that computes it.
-        precision: what it computes in.
+        precision: the number format.
         path: the file.
-        longest: tokens that the model reads at most: texts are not padded beyond, where it may have no positions.
-        digest: identifies the file where the weights do not, as they do not after quantisation.
-        kept: is kept alive as long as the graph, such as the store whose folder the file is in.
+        longest: the most tokens that the model reads; texts are not padded beyond, where it may have no positions.
+        digest: identifies the file if the weights do not, as after quantisation.
+        kept: an object to keep alive as long as the graph, such as the store with the file.
     """
 
     back_end: GraphBackEnd
@@ -82,19 +82,19 @@ class Graph:
 
 
 def installed(back_end: GraphBackEnd) -> bool:
-    """Say whether the packages of a back end are there."""
+    """Return whether the packages of a back end are installed."""
     return all(importlib.util.find_spec(name) is not None for name in PACKAGES[back_end])
 
 
 def check_installed(back_end: GraphBackEnd, setting: str) -> None:
-    """Make sure that a back end's packages are there.
+    """Check that a back end's packages are installed.
 
     Args:
-        back_end: which.
-        setting: the setting that asks for it, for the message.
+        back_end: the back end.
+        setting: the key of the setting, for the message.
 
     Raises:
-        ConfigError: they are not.
+        ConfigError: a package is missing.
     """
     if not installed(back_end):
         missing = ", ".join(name for name in PACKAGES[back_end] if importlib.util.find_spec(name) is None)
@@ -104,7 +104,7 @@ def check_installed(back_end: GraphBackEnd, setting: str) -> None:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which reports each import to its makers; it has a stub in its place."""
+    """Import OpenVINO with a stub instead of its telemetry, which reports each import."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as Python marks what cannot be had
     import openvino
 
@@ -119,10 +119,10 @@ class _SignalStack(ctypes.Structure):
 
 @contextmanager
 def _signal_stack_kept() -> Iterator[None]:
-    """Let this thread have the stack for signal handlers that it had before (sigaltstack), on Linux.
+    """Restore this thread's stack for signal handlers (sigaltstack) after the block, on Linux.
 
-    OpenVINO's CPU plugin gives the thread one of its own when it compiles, and frees it with the model: the next Ctrl-C
-    would end in a segmentation fault (seen with 2026.4).
+    OpenVINO's CPU plugin installs its own stack when it compiles, and frees it with the model: the next Ctrl-C would
+    then cause a segmentation fault (seen with 2026.4).
     """
     if sys.platform != "linux":
         yield
@@ -137,7 +137,7 @@ def _signal_stack_kept() -> Iterator[None]:
 
 
 def open_graph(back_end: GraphBackEnd, precision: GraphPrecision, path: Path, output: str) -> Run:
-    """Return what computes one output of a graph file from token ids and their mask ([N, L] int64 each)."""
+    """Return a function that computes one output of a graph file from token ids and their mask ([N, L] int64 each)."""
     threads = torch.get_num_threads()
     if back_end == "onnx":
         return _open_onnx(path, threads, output)
@@ -149,7 +149,7 @@ def _open_onnx(path: Path, threads: int, output: str) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors; warnings are about how it optimises
+    options.log_severity_level = 3  # errors only; its warnings are about optimisation
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ def _open_onnx(path: Path, threads: int, output: str) -> Run:
 def _open_openvino(path: Path, precision: GraphPrecision, threads: int, output: str) -> Run:
     core = import_openvino().Core()
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",  # its own default is bf16, unsaid
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",  # its own default is silently bf16
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }

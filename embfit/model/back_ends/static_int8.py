@@ -1,12 +1,12 @@
-"""Static int8: a graph whose products with weights ONNX Runtime computes in 8 bits.
+"""Static int8: a graph in which ONNX Runtime computes products with weights in 8 bits.
 
-The range of each activation is measured once, on calibration texts, and stands in the graph. So a text's vector does
-not depend on the texts beside it. Dynamic int8 takes one scale over a whole batch, and there it does (MiniLM: up to
-1.3e-2 of 1 - cosine). Weights have a scale for each output channel. Attention's own products, norms and softmax stay
-fp32.
+The range of each activation is measured once, on calibration texts, and stored in the graph. So a text's vector does
+not depend on the other texts of its batch. Dynamic int8 uses one scale for a whole batch, so there it does (MiniLM: up
+to 1.3e-2 of 1 - cosine). Weights have a scale for each output channel. Attention's own products, norms and softmax
+stay in fp32.
 
-A quantised graph lies in its model's folder, since weights alone do not say what it computes. Checked with ONNX Runtime
-1.32.
+A quantised graph is kept in its model's folder, because the weights alone do not determine its results. Tested with
+ONNX Runtime 1.32.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from embfit.tokens import ATTENDED, Tokens
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the store's quantised graphs
+VERSION = 1  # version of the store's quantised graphs
 PRODUCTS = ("MatMul", "Gemm")
-FOLDER, GRAPH, RECORD = "onnx", "model_int8.onnx", "int8.json"  # in a model's folder
+FOLDER, GRAPH, RECORD = "onnx", "model_int8.onnx", "int8.json"  # sub-folder of a model's folder
 REMEDY = "task=quantize makes one: embfit quantize model=custom model.path=FOLDER data=beir data.path=DIR"
 
 
 @dataclass(frozen=True)
 class Int8Record:
-    """What stands beside a quantised graph.
+    """The record beside a quantised graph.
 
     Args:
-        backbone: identifies the weights that it was made of (`backbone_fingerprint`).
-        calibration: identifies the tokens that it was calibrated on.
-        texts: how many texts those are of.
-        full_range: whether weights have 8 bits and not 7. x86 processors without VNNI add up pairs of products in 16
-            bits, which 8 bits overflow.
-        onnxruntime: its release.
+        backbone: identifies the weights that it was made from (`backbone_fingerprint`).
+        calibration: identifies the calibration tokens.
+        texts: the number of calibration texts.
+        full_range: whether weights have 8 bits, not 7. x86 processors without VNNI sum pairs of products in 16 bits,
+            which overflow with 8 bits.
+        onnxruntime: the release of ONNX Runtime.
     """
 
     backbone: str
@@ -64,10 +64,10 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
     """Return an encoder's graph in static int8; made once for the same graph and calibration.
 
     Args:
-        encoder: whose backbone it is.
-        graph: of ONNX Runtime in fp32, from a store, whose entry's name identifies it.
+        encoder: the encoder of the backbone.
+        graph: the graph in fp32, in a store entry whose name identifies it.
         tokens: the calibration texts, with their prompts.
-        store: keeps it.
+        store: keeps the quantised graph.
 
     Raises:
         UserError: ONNX Runtime cannot quantise the graph.
@@ -77,7 +77,7 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
             "ids": _digest(tokens.ids),
             "lengths": _digest(tokens.lengths),
             "roles": None if tokens.roles is None else _digest(tokens.roles),
-            "padding": [encoder.pad_id, encoder.pads_left],  # padding has activations, too
+            "padding": [encoder.pad_id, encoder.pads_left],  # padding would add its own activations
         }
     )
     record = Int8Record(
@@ -89,7 +89,7 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
         log.info("quantising %s on %d texts", encoder.source, len(tokens))
         try:
             _write_static_int8(graph.path, folder / GRAPH, _Batches(encoder, tokens), record.full_range)
-        except Exception as error:  # it raises what it likes
+        except Exception as error:  # it raises any exception
             if is_disk_full(error):
                 raise
             raise UserError(f"{encoder.source} cannot be quantised: {first_line(error)}") from error
@@ -100,7 +100,7 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
 
 
 def holds_quantized(folder: Path) -> bool:
-    """Say whether a model's folder has a quantised graph."""
+    """Return whether a model's folder has a quantised graph."""
     return (folder / FOLDER / RECORD).is_file() and (folder / FOLDER / GRAPH).is_file()
 
 
@@ -108,11 +108,11 @@ def read_quantized(encoder: Encoder, folder: Path) -> Graph:
     """Return the quantised graph in a model's folder.
 
     Args:
-        encoder: was loaded from the folder.
-        folder: the model's.
+        encoder: the encoder that was loaded from the folder.
+        folder: the model's folder.
 
     Raises:
-        UserError: there is none, it is of other weights, or this processor would compute it wrongly.
+        UserError: there is none, it was made from other weights, or this processor would compute it wrongly.
     """
     place = folder / FOLDER
     if not holds_quantized(folder):
@@ -189,10 +189,10 @@ def _write_static_int8(source: Path, path: Path, batches: _Batches, full_range: 
 
 
 def _products_with_weights(path: Path) -> list[str]:
-    """Return the names of a graph's products of which one side is constant.
+    """Return the names of a graph's matrix products with a constant side.
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     import onnx
 
@@ -206,7 +206,7 @@ def _products_with_weights(path: Path) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back the advice that ONNX Runtime's quantisation logs on the root logger; other loggers are heard."""
+    """Suppress the advice that ONNX Runtime's quantisation logs on the root logger; other loggers still work."""
     root = logging.getLogger()
     root.addFilter(_is_error)
     try:
