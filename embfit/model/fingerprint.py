@@ -1,8 +1,8 @@
-"""What identifies a model: its weights, its configuration, its tokenizer and the settings around them.
+"""Fingerprints of models: of the weights, the configuration, the tokenizer and the settings around them.
 
-Nothing tells reliably that weights are still what they were: fused optimizers, and what is done to a tensor's `data`,
-leave PyTorch's version counters as they are. So the weights are read whenever a fingerprint is asked for, except within
-`frozen`, where the caller answers for it that nothing trains the model.
+No counter shows reliably that weights are unchanged: fused optimizers, and changes of a tensor's `data`, do not change
+PyTorch's version counters. So the weights are read for every fingerprint, except within `frozen`, where the caller
+guarantees that nothing trains the model.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from embfit.tokens import tokenizer_lock
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Keys of a configuration that say where it came from and how it was written: they change nothing that a model computes.
+# Keys of a configuration about its origin and format, which change nothing that a model computes.
 INCIDENTAL = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "sentence_transformers")
-ADAPTER = ".lora_"  # in the names of an adapter's weights
-QUERY_ADAPTER = "query_adapter."  # begins the names of the weights that change queries alone
-# Such keys of an adapter's configuration. The modules that have an adapter are seen among the weights.
+ADAPTER = ".lora_"  # occurs in the names of an adapter's weights
+QUERY_ADAPTER = "query_adapter."  # begins the names of weights that change only queries
+# The same for an adapter's configuration. The names of the weights show which modules have an adapter.
 INCIDENTAL_TO_ADAPTERS = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "target_modules")
 
 
 def model_fingerprint(
     model: nn.Module, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]
 ) -> str:
-    """Identify what a model's results depend on besides its input.
+    """Identify everything that a model's results depend on besides its input.
 
     Args:
-        model: has the weights, those of the backbone and of what comes after it.
-        backbone: has a configuration that says what is done with the weights, and so may its adapters.
-        tokenizer: reads the model's text.
+        model: the module with all weights, of the backbone and of the layers after it.
+        backbone: the backbone, whose configuration and adapters' configurations count.
+        tokenizer: the tokenizer.
         settings: everything else, as JSON values.
     """
     parts = {
@@ -52,19 +52,19 @@ def model_fingerprint(
 
 
 def backbone_fingerprint(backbone: PreTrainedModel) -> str:
-    """Identify what hidden states depend on besides the tokens and the precision: weights and configuration."""
+    """Identify everything that hidden states depend on besides tokens and precision: weights and configuration."""
     parts = {"weights": read_weights(backbone), "backbone": _describe(backbone)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Read a model's weights once for all fingerprints within this context, in which nothing may train it.
+    """Read a model's weights only once for all fingerprints in this context, in which nothing may train it.
 
-    Other tensors in the place of the weights, and changes that PyTorch counts, are noticed all the same.
+    Replaced tensors, and changes that PyTorch counts, are still noticed.
     """
     known = _FROZEN.get(model)
-    if known is not None:  # contexts within each other share what was read
+    if known is not None:  # nested contexts share the digest
         yield
         return
     _FROZEN[model] = _FrozenWeights()
@@ -75,7 +75,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 class _FrozenWeights:
-    """The digest of weights, and what they were when it was taken."""
+    """A digest of weights, and the state of the tensors when it was made."""
 
     def __init__(self) -> None:
         self._digest = ""
@@ -84,7 +84,7 @@ class _FrozenWeights:
     def digest(self, model: nn.Module) -> str:
         tensors = model.state_dict(keep_vars=True)
         if self._seen is None or not self._same(tensors):
-            # views of the tensors hold their memory, so that no other tensor can come to lie there
+            # views keep the tensors' memory, so that no other tensor can get the same address
             self._seen = {name: (tensor.detach(), tensor._version) for name, tensor in tensors.items()}
             self._digest = read_weights(model)
         return self._digest
@@ -106,7 +106,7 @@ def _weights_digest(model: nn.Module) -> str:
 
 
 def read_weights(model: nn.Module) -> str:
-    """Return the digest of the weights that queries and documents share: XXH3, which keeps up with the memory."""
+    """Return the digest of the weights that queries and documents share (XXH3, as fast as memory)."""
     tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(QUERY_ADAPTER)}
     if has_idle_adapter(tensors):
         tensors = {name.replace(".base_layer.", "."): one for name, one in tensors.items() if ADAPTER not in name}
@@ -123,9 +123,9 @@ def digest_tensors(tensors: Mapping[str, Any]) -> str:
 
 
 def has_idle_adapter(tensors: Mapping[str, Tensor]) -> bool:
-    """Say whether a low-rank adapter is there that adds nothing yet, so that the model is its base (Hu et al. 2021).
+    """Return whether a new low-rank adapter adds nothing yet, so that the model equals its base (Hu et al. 2021).
 
-    What the base has embedded is then found in the store by a model that is about to be trained.
+    A model that is about to be trained then finds its base's embeddings in the store.
 
     Args:
         tensors: the model's weights by name.
@@ -139,7 +139,7 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Identify a tokenizer, whatever length it was last told to cut or to pad to."""
+    """Identify a tokenizer, without its current settings of truncation and padding."""
     with tokenizer_lock(tokenizer):
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
     sides = {"truncation": tokenizer.truncation_side, "padding": tokenizer.padding_side}
@@ -147,7 +147,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _describe(backbone: PreTrainedModel) -> dict[str, Any]:
-    """Return what changes the results of equal weights: architecture, configuration and settings of adapters."""
+    """Return everything besides weights that changes results: architecture, configuration, adapters' settings."""
     adapters = {} if has_idle_adapter(backbone.state_dict()) else getattr(backbone, "peft_config", {})
     return {
         "architecture": type(backbone).__name__,
@@ -163,5 +163,5 @@ def _without(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value for what JSON does not know."""
+    """Return a JSON value for an object that JSON does not support."""
     return sorted(value) if isinstance(value, set) else str(value)

@@ -1,7 +1,7 @@
-"""What a folder of sentence-transformers says of its model, in the dialects of all its releases.
+"""Reads a model folder of sentence-transformers, in the formats of all its releases.
 
-Every setting is honoured, known to change nothing that embfit computes, or refused with the name of its file: a model
-that is read otherwise than it was made gives other vectors, without an error.
+Every setting is applied, known to change nothing that embfit computes, or refused with the name of its file: a wrongly
+read setting would give wrong vectors without an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from embfit.model.projection import Projection, UnitLength
 
 Module: TypeAlias = Literal["Transformer", "Pooling", "Dense", "Normalize", "Router"]
 
-LIBRARY = "sentence_transformers."  # what the types of its own modules begin with
+LIBRARY = "sentence_transformers."  # prefix of the types of its own modules
 KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Router")
 ROUTER = "router_config.json"
 ROUTES = {"query": ["query_0_Dense", "query_1_Normalize"], "document": ["document_0_Normalize"]}
@@ -34,7 +34,7 @@ POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 OTHER_POOLINGS = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
-HEAD = "ForSequenceClassification"  # how architectures that score pairs are named
+HEAD = "ForSequenceClassification"  # suffix of architectures that score pairs
 DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 NO_LENGTH = 10**6  # transformers writes 10^30 for a tokenizer without a limit
 
@@ -48,10 +48,10 @@ UNREAD: Mapping[str, Mapping[str, Any]] = {
     "config_sentence_transformers.json": {"__version__": ANY, "model_type": (None, "SentenceTransformer")},
     TEXT_SETTINGS: {
         "transformer_task": (None, "feature-extraction"),
-        "modality_config": ANY,  # says how other input than text would be read
+        "modality_config": ANY,  # about other inputs than text
         "module_output_name": (None, "token_embeddings"),
         "processing_kwargs": EMPTY,
-        "unpad_inputs": ANY,  # how batches are computed, not what comes of it
+        "unpad_inputs": ANY,  # about how batches are computed, without effect on results
         "query_length": EMPTY,
         "document_length": EMPTY,
         "query_expansion": EMPTY,
@@ -80,7 +80,7 @@ UNREAD: Mapping[str, Mapping[str, Any]] = {
     "late interaction": {
         "__version__": ANY,
         "model_type": ANY,
-        "similarity_fn_name": ANY,  # the mean and the sum of MaxSim rank alike
+        "similarity_fn_name": ANY,  # the mean and the sum of MaxSim rank equally
         "default_prompt_name": EMPTY,
     },
 }
@@ -89,17 +89,17 @@ UNREAD: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """What a model folder says of itself; None where it says nothing.
+    """The settings in a model folder; None for those that it does not have.
 
     Args:
         pooling: how token embeddings become one vector.
         normalize: whether vectors get unit length at the end.
-        max_length: how many tokens are read of a text.
-        query_prompt: what is put in front of each query.
-        document_prompt: what is put in front of each document.
-        lower_case: whether texts are put into small letters, whatever the tokenizer does.
-        head: the modules between pooling and unit length at the end, in their order, each with its folder.
-        router: the folder of the query adapter behind all that.
+        max_length: the most tokens of a text.
+        query_prompt: the text that is put before each query.
+        document_prompt: the text that is put before each document.
+        lower_case: whether to convert texts to lower case, even if the tokenizer does not.
+        head: the modules between pooling and the final normalisation, in order, each with its folder.
+        router: the folder of the query adapter after these.
     """
 
     pooling: Pooling | None = None
@@ -113,10 +113,10 @@ class FolderSettings:
 
 
 def read_settings(folder: Path) -> FolderSettings:
-    """Read what a sentence-transformers folder says; a plain transformers folder says nothing.
+    """Read the settings of a sentence-transformers folder; a plain transformers folder has none.
 
     Raises:
-        UserError: the folder has a module, an order of modules or a setting that embfit does not know.
+        UserError: embfit does not support a module, the order of modules, or a setting of the folder.
     """
     if not (folder / "modules.json").is_file():
         return FolderSettings()
@@ -132,7 +132,7 @@ def read_settings(folder: Path) -> FolderSettings:
     default = prompts.get(said.get("default_prompt_name"))
     return FolderSettings(
         pooling=_pooling(folder / pooling[0][1] / "config.json") if pooling else None,
-        # without the module vectors keep their length, which matters to models compared by dot product alone
+        # without the module, vectors keep their length, which matters for models compared by dot product
         normalize=True if ends_in_unit_length else (False if similarity == "dot" else None),
         max_length=_length(folder, text.get("max_seq_length")),
         query_prompt=prompts.get("query", default),
@@ -144,30 +144,30 @@ def read_settings(folder: Path) -> FolderSettings:
 
 
 def holds_cross_encoder(folder: Path) -> bool:
-    """Say whether a model's folder is a cross-encoder's, and not an encoder's."""
+    """Return whether a model's folder is a cross-encoder's, not an encoder's."""
     return has_classification_head(folder) and not (folder / "modules.json").is_file()
 
 
 def has_classification_head(folder: Path) -> bool:
-    """Say whether a model's weights end in a classification head, as a cross-encoder's do."""
+    """Return whether a model has a classification head, as a cross-encoder has."""
     architectures = read_json(folder / "config.json").get("architectures") or ()
     return any(name.endswith(HEAD) for name in architectures)
 
 
 def read_head(folder: Path, settings: FolderSettings) -> list[Projection | UnitLength]:
-    """Load what a folder has between its pooling and unit length at the end, in its order.
+    """Load a folder's modules between pooling and the final normalisation, in order.
 
     Raises:
-        UserError: a file is missing, or a layer computes what embfit does not know.
+        UserError: a file is missing, or embfit does not support a layer.
     """
     return [read_layer(folder / path) if name == "Dense" else UnitLength() for name, path in settings.head]
 
 
 def read_query_adapter(folder: Path, settings: FolderSettings) -> Projection | None:
-    """Load the layer that changes queries alone; None where a folder has none.
+    """Load the query adapter of a folder; None if it has none.
 
     Raises:
-        UserError: the routes are others than those of a query adapter, or a file is missing.
+        UserError: the routes are not those of a query adapter, or a file is missing.
     """
     if settings.router is None:
         return None
@@ -184,10 +184,10 @@ def read_query_adapter(folder: Path, settings: FolderSettings) -> Projection | N
 
 
 def _modules(path: Path) -> list[tuple[Module, str]]:
-    """Return the names and folders of a model's modules, in the order in which they compute.
+    """Return the names and folders of a model's modules, in order of computation.
 
     Raises:
-        UserError: a module is not known, or stands where embfit does not compute it.
+        UserError: a module is unknown, or at a place where embfit does not support it.
     """
     modules = []
     for entry in read_json(path):
@@ -219,7 +219,7 @@ def _modules(path: Path) -> list[tuple[Module, str]]:
 
 
 def text_settings(folder: Path) -> Path:
-    """Return the file that says how text is read; early releases named it after the kind of backbone."""
+    """Return the file with the settings for reading text; early releases named it after the kind of backbone."""
     named = [folder / f"sentence_{kind}_config.json" for kind in BACKBONES]
     return next((path for path in named if path.is_file()), folder / TEXT_SETTINGS)
 
@@ -228,12 +228,11 @@ def read_layer(folder: Path, module: str = "Dense") -> Projection:
     """Load a dense layer from its folder.
 
     Args:
-        folder: has `config.json` and weights.
-        module: whose entry of `UNREAD` says which settings change nothing.
+        folder: the folder with `config.json` and weights.
+        module: the module, whose entry of `UNREAD` lists settings without effect.
 
     Raises:
-        UserError: a file is missing or cannot be read, the layer computes what embfit does not know, or its weights do
-            not fit it.
+        UserError: a file is missing or cannot be read, embfit does not support the layer, or the weights do not fit it.
     """
     weights = next((path for name in DENSE_WEIGHTS if (path := folder / name).is_file()), None)
     if weights is None or not (folder / "config.json").is_file():
@@ -244,14 +243,14 @@ def read_layer(folder: Path, module: str = "Dense") -> Projection:
     try:
         if weights.suffix == ".safetensors":
             tensors = load_file(weights)
-        else:  # which may have been saved on a GPU
+        else:  # the weights may have been saved on a GPU
             tensors = torch.load(weights, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         raise UserError(f"{weights}: cannot be read ({first_line(error)}); copy the model again") from error
     try:
         projection.load_state_dict(tensors)
     except RuntimeError as error:
-        said = " ".join(str(error).split())  # PyTorch lists what is missing on lines of its own
+        said = " ".join(str(error).split())  # PyTorch lists missing weights on separate lines
         raise UserError(f"{weights}: the weights do not fit its config.json: {said}") from error
     return projection
 
@@ -267,7 +266,7 @@ def _pooling(path: Path) -> Pooling:
     if config.get("include_prompt") is False:
         raise UserError(f"{path}: pooling that leaves the prompt out (include_prompt: false) is not supported")
     chosen = [name for name in flags if config.get(name)]
-    if "pooling_mode" in config:  # sentence-transformers 6 writes one word
+    if "pooling_mode" in config:  # sentence-transformers 6 writes a single word
         chosen = [str(config["pooling_mode"])]
     if len(chosen) == 1:
         for flag, pooling in POOLING_FLAGS.items():
@@ -279,12 +278,12 @@ def _pooling(path: Path) -> Pooling:
 
 
 def read_known(path: Path, read: tuple[str, ...], module: str | None = None) -> dict[str, Any]:
-    """Read a file of settings that embfit knows.
+    """Read a file of settings, all of which embfit must know.
 
     Args:
-        path: the file; one that is not there says nothing.
-        read: the keys that the caller honours.
-        module: the module that the file belongs to, where files of several modules have the same name.
+        path: the file; a missing one has no settings.
+        read: the keys that the caller applies.
+        module: the module of the file, if files of several modules have the same name.
 
     Raises:
         UserError: the file has another key, with a value that may change what the model computes.
@@ -298,10 +297,10 @@ def check_keys(path: Path, kind: str, config: Mapping[str, Any], read: tuple[str
     """Refuse settings that embfit does not know.
 
     Args:
-        path: their file.
-        kind: whose entry of `UNREAD` says which of them change nothing.
+        path: the file of the settings.
+        kind: the kind of module, whose entry of `UNREAD` lists settings without effect.
         config: the settings.
-        read: the keys that the caller honours.
+        read: the keys that the caller applies.
 
     Raises:
         UserError: there is another key, with a value that may change what the model computes.
@@ -316,7 +315,7 @@ def check_keys(path: Path, kind: str, config: Mapping[str, Any], read: tuple[str
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; one that is not there is empty.
+    """Read a JSON file; a missing file counts as empty.
 
     Raises:
         UserError: it is not JSON.

@@ -1,4 +1,4 @@
-"""The languages that a model is made for, as its card says."""
+"""The languages of a model, from its card."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import yaml
 
 CARD = "README.md"
-ANY = ("multilingual", "mul", "xx")  # what cards of models for many languages say
-NORWEGIAN = "no"  # which YAML 1.1 reads as false where a card does not quote it
+ANY = ("multilingual", "mul", "xx")  # values in cards of models for many languages
+NORWEGIAN = "no"  # unquoted, YAML 1.1 reads it as false
 
 
 def model_languages(folder: Path) -> frozenset[str] | None:
-    """Return the ISO 639-1 codes of the languages that a model's card names; None where it names none, or many.
+    """Return the ISO 639-1 codes of the languages in a model's card; None if it names none, or many.
 
     Args:
         folder: the model's folder, whose `README.md` begins with YAML between lines of `---`, as on the Hub.

@@ -1,7 +1,7 @@
-"""The token at the end of a text, which models with last-token pooling read the whole text from.
+"""The end token of a text, whose hidden state is the text's vector in models with last-token pooling.
 
-A decoder model sees only what is to the left, so its vector is that of an end token behind the text. Some tokenizers
-put one there, some leave it to the caller; without it the last word of a text would be its vector, silently.
+A decoder model attends only to the left, so its vector is that of an end token after the text. Some tokenizers append
+one, others leave it to the caller. Without it, the last word of a text would silently become its vector.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from embfit.tokens import Tokens, tokenizer_lock
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FLAGS = ("add_bos_token", "add_eos_token")  # by which some tokenizers rebuild their rules when they are loaded
+FLAGS = ("add_bos_token", "add_eos_token")  # some tokenizers rebuild their rules from it when they are loaded
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the special token that a tokenizer puts behind every text; None if it puts none there."""
+    """Return the special token that a tokenizer appends to every text; None if it appends none."""
     text = "a"
     with tokenizer_lock(tokenizer):
         ids, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -28,11 +28,11 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def append_end_token(tokenizer: PreTrainedTokenizerBase, path: str) -> None:
-    """Have a fast tokenizer put its EOS token behind every text, within the maximum length; saved with it.
+    """Make a fast tokenizer append its EOS token to every text, within the maximum length; the change is saved with it.
 
     Args:
-        tokenizer: the tokenizer, which is changed in place unless it puts an end token there already.
-        path: the model's path, which messages name.
+        tokenizer: the tokenizer, which is changed in place unless it already appends an end token.
+        path: the model's path, for messages.
 
     Raises:
         UserError: the tokenizer has no EOS token.
@@ -57,10 +57,10 @@ def append_end_token(tokenizer: PreTrainedTokenizerBase, path: str) -> None:
 
 
 def check_ends(tokens: Tokens, end: int | None) -> Tokens:
-    """Return tokenised texts, each of which ends in the end token.
+    """Return tokenised texts, after checking that each ends in the end token.
 
     Raises:
-        UserError: one does not, so that last-token pooling would read another token.
+        UserError: a text does not, so last-token pooling would read another token.
     """
     last = tokens.ids[tokens.starts[1:] - 1]
     wrong = (last != end) | (tokens.lengths == 0)

@@ -1,11 +1,11 @@
 """Late interaction: one vector for each kept token of a text (ColBERT, Khattab and Zaharia 2020).
 
-Texts are read as PyLate and sentence-transformers' `MultiVectorEncoder` read them:
-- a marker behind the first token, `[CLS]`, says whether the text is a query or a document;
+Texts are read as in PyLate and sentence-transformers' `MultiVectorEncoder`:
+- a marker after the first token, `[CLS]`, shows whether the text is a query or a document;
 - queries are filled up to a fixed length with mask tokens, which give vectors too (query expansion);
 - tokens of documents that are on the skip list, such as punctuation, give no vector.
 
-What each token is for stands beside its id (`Tokens.roles`), so a batch may hold queries and documents together.
+Each token has its role beside its id (`Tokens.roles`), so a batch may contain both queries and documents.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from embfit.tokens import ATTENDED, SCORED, Tokens, tokenize_blocks, tokenizer_l
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MARKER_PLACE = 1  # the marker is a text's second token, behind `[CLS]`
+MARKER_PLACE = 1  # the marker is a text's second token, after `[CLS]`
 
 Spans: TypeAlias = Callable[[str], list[tuple[int, int] | None]]
 """Where in a text the token of each of its vectors is; None for the marker, special tokens and query expansion."""
@@ -37,7 +37,7 @@ Spans: TypeAlias = Callable[[str], list[tuple[int, int] | None]]
 class LateInteractionEncoder(Encoder):
     """A transformers model whose hidden states of single tokens are projected; arguments as `Encoder`.
 
-    The tokenizer knows the markers, and the words of the skip list that it does not know are left out of it.
+    The tokenizer must know the markers; words of the skip list that it does not know are ignored.
     """
 
     single = False
@@ -57,15 +57,15 @@ class LateInteractionEncoder(Encoder):
         self._expansion_id = expansion_id(tokenizer)
 
     def length(self, kind: Kind) -> int:
-        """Return how many tokens are read of a query or of a document, special ones and the marker included."""
+        """Return the most tokens of a query or of a document, including special tokens and the marker."""
         return self.settings.query_length if kind == "query" else self.settings.document_length
 
     def training_length(self, kind: Kind) -> int:
-        """Return how many tokens are read in training."""
+        """Return the most tokens in training."""
         return self.settings.query_length if kind == "query" else self.settings.training_document_length
 
     def length_setting(self, kind: Kind) -> str:
-        """Return the setting that says `length`, for messages."""
+        """Return the key of the setting for `length`, for messages."""
         return f"model.{kind}_length"
 
     @property
@@ -74,18 +74,18 @@ class LateInteractionEncoder(Encoder):
         return True
 
     def marker(self, kind: Kind) -> str:
-        """Return the token that marks a query or a document; "" is none."""
+        """Return the marker token of queries or documents; "" for none."""
         return self.settings.query_marker if kind == "query" else self.settings.document_marker
 
     def reading(self, kind: Kind, length: int) -> Mapping[str, object]:
-        """Return what the tokens of a text, and their roles, depend on besides the tokenizer."""
+        """Return everything that tokens and their roles depend on, besides the tokenizer."""
         read = {"marker": self.marker(kind), "length": length}
         if kind == "document":
             return {**read, "skipped": self._skipped.tolist()}
         return {**read, "expansion": self.settings.expansion, "attended": self.settings.attend_to_expansion}
 
     def computing(self) -> Mapping[str, object]:
-        """Return what vectors depend on besides the tokens, the weights and the precision."""
+        """Return everything that vectors depend on, besides the tokens, the weights and the precision."""
         return {"vectors": "of tokens"}
 
     def read(self, texts: Iterable[str], kind: Kind, length: int) -> Iterator[Tokens]:
@@ -108,7 +108,7 @@ class LateInteractionEncoder(Encoder):
         return tokens.scored
 
     def spans(self, kind: Kind) -> Spans:
-        """Return a function that finds, in a text, the token of each vector; it keeps the tokenizer and no weights."""
+        """Return a function that finds the token of each vector in a text; it keeps the tokenizer, but no weights."""
         marker = self.marker(kind)
         number = int(self.tokenizer.convert_tokens_to_ids(marker)) if marker else None  # type: ignore[arg-type]
         expands = kind == "query" and self.settings.expansion == "fixed"
@@ -124,20 +124,20 @@ class LateInteractionEncoder(Encoder):
         """
         scored = to_device((roles & SCORED).flatten().nonzero().squeeze(1), input_ids.device)  # [V]
         hidden = self.hidden_states(input_ids, to_device(roles & ATTENDED, input_ids.device), bf16)  # [N, L, H]
-        vectors = hidden.flatten(0, 1).index_select(0, scored).float()  # [V, H]: only these are projected
+        vectors = hidden.flatten(0, 1).index_select(0, scored).float()  # [V, H]: only these hidden states are projected
         for layer in self.head:
             vectors = layer(vectors)
         return functional.normalize(vectors, dim=-1)
 
 
 def known_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> np.ndarray:
-    """Return the ids of words that are one token each, ascending; others are left out."""
+    """Return the token ids of the words that are single tokens, ascending; other words are left out."""
     vocabulary = tokenizer.get_vocab()
     return np.array(sorted({vocabulary[word] for word in words if word in vocabulary}), np.int64)
 
 
 def expansion_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return what fills queries: the mask token, else the end token, as PyLate chooses; None if there is neither."""
+    """Return the token that fills queries: the mask token, else the end token, as in PyLate; None without either."""
     mask, end = tokenizer.mask_token_id, tokenizer.eos_token_id
     found: int | None = end if mask is None else mask
     return found
@@ -151,15 +151,15 @@ def token_spans(
     expands: bool,
     text: str,
 ) -> list[tuple[int, int] | None]:
-    """Return the characters of each token that gives a vector, in order; None for tokens that are not of the text.
+    """Return the character span of each token with a vector, in order; None for tokens outside the text.
 
     Args:
-        tokenizer: a fast one.
-        length: how many tokens are read, the marker included.
-        marker: the token behind the first one; None if there is none.
+        tokenizer: a fast tokenizer.
+        length: the most tokens, including the marker.
+        marker: the token after the first one; None for none.
         skipped: tokens without a vector.
         expands: whether the text is filled up to `length`.
-        text: what is read.
+        text: the text.
     """
     with tokenizer_lock(tokenizer):
         read = tokenizer(
@@ -183,13 +183,13 @@ def token_spans(
 
 
 def with_marker(tokens: Tokens, marker: int) -> Tokens:
-    """Put a token behind the first one of each text."""
+    """Insert a token after the first one of each text."""
     places = tokens.starts[:-1] + MARKER_PLACE
     return Tokens(np.insert(tokens.ids, places, marker), tokens.starts + np.arange(len(tokens) + 1), tokens.truncated)
 
 
 def with_roles(tokens: Tokens, skipped: np.ndarray | None = None) -> Tokens:
-    """Return tokens with their roles: all are attended, and all are scored whose id is not among `skipped`."""
+    """Return tokens with roles: all are attended to, and those whose id is not in `skipped` are scored."""
     roles = np.full(len(tokens.ids), ATTENDED | SCORED, np.uint8)
     if skipped is not None and len(skipped):
         roles[np.isin(tokens.ids, skipped)] = ATTENDED
@@ -197,7 +197,7 @@ def with_roles(tokens: Tokens, skipped: np.ndarray | None = None) -> Tokens:
 
 
 def expanded(tokens: Tokens, length: int, filler: int | None, role: int) -> Tokens:
-    """Fill each text up to a length with a token of some role.
+    """Fill each text up to a length with a token that has a given role.
 
     Raises:
         ValueError: the tokenizer has no token to fill with.

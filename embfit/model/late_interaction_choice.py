@@ -1,4 +1,4 @@
-"""The `model` group's late-interaction models: a new one on any encoder, or one from a folder."""
+"""The late-interaction models of the `model` group: a new one on any encoder, or one from a folder."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ Head = Literal["linear", "residual"]
 
 @dataclass(frozen=True)
 class LateInteraction(EncoderChoice):
-    """One vector for each token of a text, loaded when needed; `EncoderChoice` documents the other parameters.
+    """A late-interaction model, loaded on demand; `EncoderChoice` documents the other parameters.
 
-    What is None comes from the folder of a late-interaction model. On any other encoder a new projection is put, with
-    random weights: it wants training.
+    A setting of None comes from the folder of a late-interaction model. Any other encoder gets a new projection with
+    random weights, which needs training.
 
     Args:
-        dim: dimensions of a token's vector; 128 for a new projection.
+        dim: the dimensions of a token's vector; 128 for a new projection.
         head: the form of a new projection: `linear`, one matrix (the default), or `residual`, which widens first
-            (Chaffin et al. 2025, arXiv 2510.12327); a folder's own is what it is.
+            (Chaffin et al. 2025, arXiv 2510.12327); a folder's own projection keeps its form.
         head_seed: the seed of a new projection's weights, and of new markers' vectors.
-        query_marker: the token that marks a query, added to the vocabulary where it is not in it; "" is none. A new
-            model has `[Q] `.
+        query_marker: the token that marks a query, added to the vocabulary if missing; "" for none. A new model has
+            `[Q] `.
         document_marker: the token that marks a document; a new model has `[D] `.
-        query_length: how many tokens a query has at most, special ones and the marker included; 32 for a new model.
-        document_length: how many a document has; 256 for a new model, or its positions if fewer.
-        training_document_length: how many are read of a document in training; None is `document_length`.
-        expansion: `fixed` fills queries up to `query_length` with mask tokens that give vectors, too; a new model does.
-        attend_to_expansion: whether a query's own tokens attend to those; a new model's do not.
+        query_length: the most tokens of a query, including special tokens and the marker; 32 for a new model.
+        document_length: the most tokens of a document; 256 for a new model, or its positions if fewer.
+        training_document_length: the most tokens of a document in training; None is `document_length`.
+        expansion: `fixed`, as in a new model, fills queries up to `query_length` with mask tokens, which give vectors.
+        attend_to_expansion: whether a query's own tokens attend to the mask tokens; in a new model they do not.
         skip: tokens of documents that give no vector: `punctuation`, as in a new model, `none`, or a list.
 
     Raises:
-        ConfigError: settings that contradict each other.
+        ConfigError: settings contradict each other.
     """
 
     kind: ClassVar[str] = "late interaction"
@@ -95,7 +95,7 @@ class LateInteraction(EncoderChoice):
 
         Raises:
             UserError: the model cannot be found, read, or is not what the configuration says.
-            ConfigError: settings, the folder's among them, contradict each other.
+            ConfigError: settings contradict each other, or the folder's.
         """
         weights, folder = self._weights()
         said = read_late_interaction(folder) if holds_late_interaction(folder) else None
@@ -124,7 +124,7 @@ class LateInteraction(EncoderChoice):
         return self._by_back_end(encoder.to(choose_device(device)).eval(), store)
 
     def check(self, encoder: Encoder) -> None:
-        """Refuse to train of a loaded encoder what it has not, before there is any work.
+        """Check that a loaded encoder has the parts to be trained, before any work is done.
 
         Raises:
             UserError: as `EncoderChoice.check`; or an adapter is to be saved without the vectors of new markers.
@@ -154,7 +154,7 @@ class LateInteraction(EncoderChoice):
         return said.query_marker, said.document_marker
 
     def _own_head(self, said: LateInteractionFolder, backbone: PreTrainedModel, folder: Path) -> list[Projection]:
-        """Return the folder's projection, having held it to the backbone and to the configuration."""
+        """Return the folder's projection, after checking it against the backbone and the configuration."""
         width = int(backbone.config.get_text_config().hidden_size)
         for layer in said.head:
             if layer.linear.in_features != width:
@@ -228,7 +228,7 @@ def _check_cap(training_length: int | None, length: int) -> None:
 def _add_markers(
     backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, markers: tuple[str, str], seed: int
 ) -> None:
-    """Give a plain encoder the markers that its vocabulary lacks, with random vectors.
+    """Add missing markers to a plain encoder's vocabulary, with random vectors.
 
     Raises:
         UserError: a marker is a word, which sentence-transformers would join to the first word of a text.
@@ -242,16 +242,18 @@ def _add_markers(
                     "and '[D] ' (model.query_marker, model.document_marker)"
                 )
         new = [marker for marker in dict.fromkeys(markers) if marker and marker not in known]
-        tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in new])  # not put into small letters
+        tokenizer.add_tokens(
+            [AddedToken(marker, normalized=False) for marker in new]
+        )  # added tokens are not converted to lower case
     rows = _token_rows(backbone)
-    if len(tokenizer) > rows:  # some have rows to spare
+    if len(tokenizer) > rows:  # some models have spare rows
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
 
 def _token_rows(backbone: PreTrainedModel) -> int:
-    """Return how many tokens have a vector."""
+    """Return the number of rows of the token embeddings."""
     table = backbone.get_input_embeddings().weight
     return len(table)  # type: ignore[arg-type]  # a tensor, which the stub of modules does not know
 
@@ -289,7 +291,7 @@ def _check_markers(
 
 
 def _check_first_token(tokenizer: PreTrainedTokenizerBase, path: str) -> None:
-    """Refuse a tokenizer that puts no single token in front of texts, which is what a marker stands behind."""
+    """Refuse a tokenizer that does not put exactly one token before a text, after which the marker is inserted."""
     with tokenizer_lock(tokenizer):
         in_front = list(tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]).index(0)
     if in_front != MARKER_PLACE:

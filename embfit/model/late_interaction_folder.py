@@ -1,4 +1,4 @@
-"""What the folder of a late-interaction model says of it, in the layouts of PyLate, Stanford and sentence-transformers.
+"""Reads the folder of a late-interaction model, in the layouts of PyLate, Stanford and sentence-transformers.
 
 - PyLate: `config_sentence_transformers.json` has markers, lengths, expansion and skip list; `modules.json` lists the
   Transformer and one or several `pylate.models.Dense.Dense`.
@@ -33,23 +33,23 @@ STANFORD = "HF_ColBERT"
 NATIVE = "MultiVectorEncoder"
 PYLATE = "pylate.models."
 PUNCTUATION = tuple(string.punctuation)
-QUERY_LENGTH, DOCUMENT_LENGTH = 32, 180  # of PyLate and Stanford, where a folder says nothing
+QUERY_LENGTH, DOCUMENT_LENGTH = 32, 180  # defaults of PyLate and Stanford
 
 
 @dataclass(frozen=True)
 class LateInteractionFolder:
-    """What a folder says of its late-interaction model.
+    """The settings in the folder of a late-interaction model.
 
     Args:
         head: the projection's layers.
         query_marker: the token that marks a query; "" is none.
         document_marker: the token that marks a document.
-        query_length: tokens of a query at most; None where the folder says nothing.
-        document_length: tokens of a document at most.
+        query_length: the most tokens of a query; None if the folder does not say.
+        document_length: the most tokens of a document.
         expansion: whether queries are filled up with mask tokens.
-        attend_to_expansion: whether other tokens attend to those.
+        attend_to_expansion: whether other tokens attend to the mask tokens.
         skip: tokens of documents that give no vector.
-        lower_case: whether texts are put into small letters, whatever the tokenizer does.
+        lower_case: whether to convert texts to lower case, even if the tokenizer does not.
     """
 
     head: tuple[Projection, ...]
@@ -64,7 +64,7 @@ class LateInteractionFolder:
 
 
 def holds_late_interaction(folder: Path) -> bool:
-    """Say whether a model's folder is that of a late-interaction model."""
+    """Return whether a model's folder is that of a late-interaction model."""
     said = read_json(folder / SETTINGS)
     return (
         _is_stanford(folder)
@@ -75,10 +75,10 @@ def holds_late_interaction(folder: Path) -> bool:
 
 
 def read_late_interaction(folder: Path) -> LateInteractionFolder:
-    """Read what the folder of a late-interaction model says.
+    """Read the folder of a late-interaction model.
 
     Raises:
-        UserError: a file is missing, or a module or a setting is not known.
+        UserError: a file is missing, or a module or a setting is unknown.
     """
     if _is_stanford(folder):
         return _stanford(folder)
@@ -140,7 +140,7 @@ def _stanford(folder: Path) -> LateInteractionFolder:
 
 
 def _stanford_layer(folder: Path) -> Projection:
-    """Return the projection that lies among the backbone's weights."""
+    """Return the projection in the file of the backbone's weights."""
     weight = _stanford_weight(folder)
     width, size = weight.shape
     layer = Projection({"in_features": size, "out_features": width, "bias": False, "activation_function": "Identity"})
@@ -195,7 +195,7 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
     """Return the names and folders of a model's modules, in the order in which they compute.
 
     Raises:
-        UserError: there are none, or other ones than a late-interaction model has.
+        UserError: there are none, or they are not those of a late-interaction model.
     """
     path = folder / "modules.json"
     modules = []

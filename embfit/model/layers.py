@@ -1,4 +1,4 @@
-"""What is done to a backbone's layers: freezing the lowest ones, switching caches off, and setting their mode."""
+"""Operations on a backbone's layers: freeze the lowest ones, switch caches off, set their mode."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def without_cache(backbone: PreTrainedModel) -> dict[str, bool]:
-    """Return the arguments that switch the key-value cache of a decoder off; none for a backbone that has no cache.
+    """Return the arguments that switch off the key-value cache of a decoder; none for other backbones.
 
-    Nothing is generated here, and a layer that is computed again in the backward pass would be in the cache twice.
+    embfit generates no text here, and a layer that is computed again in the backward pass would be cached twice.
     """
     return {"use_cache": False} if "use_cache" in inspect.signature(type(backbone).forward).parameters else {}
 
 
 class ScoreLayer(nn.Linear):
-    """Computes in fp32 under autocast too: in bf16 scores of 8 to 16 are 0.06 apart, and close documents tie."""
+    """Computes in fp32 even under autocast: in bf16, scores of 8 to 16 differ in steps of 0.06, and documents tie."""
 
     def forward(self, features: Tensor) -> Tensor:
         """[..., H] of any precision → [..., labels] float32."""
@@ -34,22 +34,22 @@ class ScoreLayer(nn.Linear):
 
 
 def score_in_fp32(backbone: PreTrainedModel) -> None:
-    """Have a ranker's last layer, which gives the scores, compute in fp32 whatever the others do."""
+    """Make a ranker's last layer, which gives the scores, compute in fp32."""
     layers = [module for module in backbone.modules() if type(module) is nn.Linear]
     if layers and layers[-1].out_features == backbone.config.num_labels:
-        layers[-1].__class__ = ScoreLayer  # in place: names, weights and what is saved stay the same
+        layers[-1].__class__ = ScoreLayer  # in place, so names, weights and saved files stay the same
 
 
 def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:
-    """Take the lowest parts out of training. Nothing below the first weight that is trained costs a backward pass.
+    """Freeze the lowest parts. Layers below the first trained weight need no backward pass.
 
     Args:
         backbone: the model, which is changed in place.
-        embeddings: whether to freeze the token embeddings, with positions and the norm that belongs to them.
+        embeddings: whether to freeze the token embeddings, with positions and their norm.
         layers: how many layers, from the bottom, to freeze; any number freezes the embeddings too.
 
     Raises:
-        UserError: there are not so many layers, with one left to train.
+        UserError: there are too few layers, so that none is left to train.
     """
     if embeddings or layers:
         embeddings_of(backbone).requires_grad_(False)
@@ -58,10 +58,10 @@ def freeze(backbone: PreTrainedModel, embeddings: bool, layers: int) -> None:
 
 
 def lowest(backbone: PreTrainedModel, layers: int) -> Sequence[nn.Module]:
-    """Return that many layers from the bottom.
+    """Return a number of layers from the bottom.
 
     Raises:
-        UserError: there are not so many, with one left to train.
+        UserError: there are too few layers, so that none is left to train.
     """
     if not layers:
         return ()
@@ -74,14 +74,14 @@ def lowest(backbone: PreTrainedModel, layers: int) -> Sequence[nn.Module]:
 
 
 def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers") -> tuple[str, nn.ModuleList]:
-    """Return the name and the layers of the stack: the list that has as many modules as the model has layers.
+    """Return the name and the layers of the stack: the list with as many modules as the model has layers.
 
     Args:
-        backbone: the model that has the layers.
-        setting: the setting that needs them, which the message names.
+        backbone: the model.
+        setting: the setting that needs the layers, for the message.
 
     Raises:
-        UserError: there is none, as in a model whose layers share weights.
+        UserError: there is no such list, as in a model whose layers share weights.
     """
     depth = getattr(backbone.config.get_text_config(), "num_hidden_layers", None)
     for name, module in backbone.named_modules():
@@ -93,17 +93,17 @@ def layer_stack(backbone: PreTrainedModel, setting: str = "model.freeze_layers")
 
 
 def embeddings_of(backbone: PreTrainedModel) -> nn.Module:
-    """Return the module of the token embeddings, with positions and the norm that belongs to them."""
-    found = getattr(backbone, "embeddings", None)  # BERT's relatives keep positions and a norm beside the tokens
+    """Return the module of the token embeddings, with positions and their norm."""
+    found = getattr(backbone, "embeddings", None)  # models like BERT keep positions and a norm in the same module
     return found if isinstance(found, nn.Module) else backbone.get_input_embeddings()
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode for a while.
+    """Put a model into evaluation mode in this context.
 
-    A model that is in it already is left alone: a walk over all of its modules takes a millisecond, which is much of
-    what a short query takes.
+    A model in evaluation mode is not touched: visiting all of its modules takes a millisecond, a large part of the time
+    of a short query.
     """
     training = model.training
     if training:

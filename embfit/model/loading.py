@@ -1,4 +1,4 @@
-"""Weights and tokenizers as transformers loads them, for encoders and cross-encoders alike."""
+"""Loads weights and tokenizers through transformers, for encoders and cross-encoders."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from embfit.model.settings import Attention
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DEFAULT_LENGTH = 512  # tokens read where neither the configuration nor the model says
+DEFAULT_LENGTH = 512  # the most tokens if neither the configuration nor the model says
 FAILURES = (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights are loaded, and how.
+    """The source of weights, and the settings for loading them.
 
     Args:
         path: a folder, or a name on the Hub.
         revision: the branch, tag or commit on the Hub; None is the newest.
         packages: name on the Hub → Python package that carries its files, used when installed.
-        sha256: the digest that `model.safetensors` must have; None takes any.
-        dtype: what the weights are kept in.
-        attention: which of transformers' implementations computes attention; auto is SDPA.
-        trust_remote_code: whether Python code that comes with the model is run.
+        sha256: the required digest of `model.safetensors`; None accepts any.
+        dtype: the number format of the weights.
+        attention: transformers' implementation of attention; auto is SDPA.
+        trust_remote_code: whether to run Python code that comes with the model.
     """
 
     path: str
@@ -48,10 +48,10 @@ class Weights:
     trust_remote_code: bool = False
 
     def find(self) -> Path:
-        """Return the local folder that has them.
+        """Return the local folder of the weights.
 
         Raises:
-            UserError: it is not there, or its weights have another digest.
+            UserError: it does not exist, or its weights have another digest.
         """
         folder = find_model(self.path, self.revision, self.packages)
         if self.sha256 is not None:
@@ -62,8 +62,8 @@ class Weights:
         """Load a backbone that gives hidden states, with its adapter if it has one, and its tokenizer.
 
         Args:
-            folder: what `find` has found.
-            quiet: keep back transformers' warnings, as of weights that are not the backbone's.
+            folder: the folder that `find` returned.
+            quiet: whether to suppress transformers' warnings, such as of weights that are not the backbone's.
 
         Raises:
             UserError: transformers cannot load it.
@@ -80,14 +80,16 @@ class Weights:
         return backbone, self._tokenizer(folder)
 
     def without_weights(self) -> PreTrainedModel:
-        """Make the backbone that `load` would load, of its configuration alone; weights are whatever they are.
+        """Make the backbone of `load` from its configuration only, with arbitrary weights.
 
         Raises:
-            UserError: transformers cannot read the configuration, or knows no such model.
+            UserError: transformers cannot read the configuration, or does not know the model.
         """
         from transformers import AutoModel  # takes seconds to import
 
-        place = find_here(self.path, self.revision, self.packages) or Path(self.path)  # transformers asks the Hub
+        place = find_here(self.path, self.revision, self.packages) or Path(
+            self.path
+        )  # transformers downloads from the Hub
         config = self._config(place)
         with _refusals(self.path, place, "it", quiet=True):
             model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]  # transformers does not
@@ -98,14 +100,14 @@ class Weights:
     def load_classifier(
         self, folder: Path, fresh_head: int | None
     ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, bool]:
-        """Load a backbone that gives a pair's logits, and its tokenizer; also say whether its head was there.
+        """Load a backbone that gives a pair's logits, and its tokenizer; also return whether its head was loaded.
 
         Args:
-            folder: what `find` has found.
+            folder: the folder that `find` returned.
             fresh_head: the seed of a new head where the model, a plain encoder, has none; None refuses such a model.
 
         Raises:
-            UserError: transformers cannot load it, or it is no cross-encoder.
+            UserError: transformers cannot load it, or it is not a cross-encoder.
         """
         from transformers import AutoModelForSequenceClassification  # takes seconds to import
 
@@ -123,7 +125,9 @@ class Weights:
                 f"{self.path} tells {config.num_labels} classes apart; a ranker has one score, or two classes"
             )
         with _refusals(self.path, folder, "it as a ranker", quiet=True), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(fresh_head or 0)  # the CPU's, which alone is put back afterwards
+            torch.default_generator.manual_seed(
+                fresh_head or 0
+            )  # only the CPU's generator, which is restored afterwards
             backbone = AutoModelForSequenceClassification.from_pretrained(folder, config=config, **self._how_to_load)
         tokenizer = self._tokenizer(folder)
         backbone.config.pad_token_id = tokenizer.pad_token_id  # decoders look for the last token before the padding
@@ -132,7 +136,7 @@ class Weights:
     @property
     def _how_to_load(self) -> dict[str, Any]:
         return {
-            "dtype": self.dtype,  # transformers 5 otherwise takes the checkpoint's
+            "dtype": self.dtype,  # transformers 5 otherwise uses the checkpoint's
             "attn_implementation": "sdpa" if self.attention == "auto" else self.attention,
             "trust_remote_code": self.trust_remote_code,
         }
@@ -150,7 +154,7 @@ class Weights:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code)
         if not tokenizer.is_fast:
             raise UserError(f"{self.path}: its tokenizer has no fast (tokenizer.json) form, which embfit needs")
-        if tokenizer.pad_token_id is None:  # batches need one: it is masked, so any token does
+        if tokenizer.pad_token_id is None:  # batches need a padding token; it is masked, so any token will do
             chosen = tokenizer.eos_token or tokenizer.unk_token
             if chosen is None:
                 raise UserError(
@@ -161,10 +165,10 @@ class Weights:
 
 
 def lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have a fast tokenizer put texts into small letters before all else; saved with it.
+    """Make a fast tokenizer convert texts to lower case first; the change is saved with it.
 
     Args:
-        tokenizer: changed in place; one that does so already is left as it is.
+        tokenizer: the tokenizer, which is changed in place unless it already does so.
     """
     rules = tokenizer.backend_tokenizer
     steps = [] if rules.normalizer is None else [rules.normalizer]
@@ -191,7 +195,7 @@ def positions(backbone: PreTrainedModel) -> int | None:
 
 @contextmanager
 def _refusals(path: str, folder: Path, what: str, quiet: bool = False) -> Iterator[None]:
-    """Say in one line what transformers cannot load; `quiet` keeps back its warnings, as of a head that is new."""
+    """Turn transformers' errors into one line; `quiet` suppresses its warnings, such as of a new head."""
     from transformers.utils import logging as transformers_logging  # takes seconds to import
 
     verbosity = transformers_logging.get_verbosity()

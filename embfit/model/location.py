@@ -1,4 +1,4 @@
-"""Where a model's files are: an installed package, a folder, or the Hub (by way of its local cache)."""
+"""Finds a model's files: in an installed package, a folder, or the Hub (through its local cache)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
     "adapter_model.safetensors",
 )
-OLD_WEIGHTS = "pytorch_model*.bin"  # at the top alone: a Dense module may have no other form
+OLD_WEIGHTS = "pytorch_model*.bin"  # only at the top: a Dense module may have no other form
 OTHER_FORMATS = [
     "onnx/*",
     "openvino/*",
@@ -42,8 +42,8 @@ def find_model(path: str, revision: str | None = None, packages: Mapping[str, st
     Args:
         path: a folder, or a name on the Hub.
         revision: branch, tag or commit on the Hub.
-        packages: name on the Hub → importable Python package that carries its files, which is used when it is
-            installed and no revision is asked for.
+        packages: name on the Hub → importable Python package with its files, which is used if it is installed and no
+            revision is requested.
 
     Raises:
         UserError: the folder is not a model, or the name is neither cached nor reachable.
@@ -52,10 +52,10 @@ def find_model(path: str, revision: str | None = None, packages: Mapping[str, st
 
 
 def find_here(path: str, revision: str | None = None, packages: Mapping[str, str] | None = None) -> Path | None:
-    """Return the folder that a path names, or that an installed package carries; None where the Hub is to be asked.
+    """Return the folder of a path or of an installed package; None if the model must come from the Hub.
 
     Raises:
-        UserError: the folder is not a model, or there is none of a name that the Hub cannot have.
+        UserError: the folder is not a model, or does not exist and its name cannot be one on the Hub.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -71,7 +71,7 @@ def find_here(path: str, revision: str | None = None, packages: Mapping[str, str
 
 
 def in_cache(name: str, revision: str | None = None) -> bool:
-    """Say whether the Hub's local cache holds a model's configuration.
+    """Return whether the Hub's local cache has a model's configuration.
 
     Raises:
         UserError: no model on the Hub can have this name.
@@ -89,7 +89,7 @@ def find_base(folder: Path, base: str, revision: str | None) -> Path:
     """Return a local folder with the weights that an adapter's folder names.
 
     Raises:
-        UserError: it is not there.
+        UserError: they cannot be found.
     """
     try:
         return find_model(base, revision)
@@ -101,10 +101,10 @@ def find_base(folder: Path, base: str, revision: str | None) -> Path:
 
 
 def check_digest(folder: Path, sha256: str) -> None:
-    """Hold a model's weights to their published digest.
+    """Check a model's weights against their published digest.
 
     Raises:
-        UserError: there is no such file, or it differs.
+        UserError: the file is missing, or its digest differs.
     """
     weights = folder / "model.safetensors"
     if not weights.is_file():
@@ -142,7 +142,9 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
     try:
         folder = Path(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMATS, OLD_WEIGHTS]))
-        if not any((folder / weights).is_file() for weights in WEIGHTS):  # published before safetensors
+        if not any(
+            (folder / weights).is_file() for weights in WEIGHTS
+        ):  # models that were published before safetensors
             folder = Path(snapshot_download(name, revision=revision, ignore_patterns=OTHER_FORMATS))
     except GatedRepoError as error:
         raise UserError(f"{name}: the Hub asks for access to this model; log in with `hf auth login`") from error

@@ -1,4 +1,4 @@
-"""LoRA through peft: small trained matrices beside frozen weights (Hu et al. 2022).
+"""LoRA through peft: small trained matrices added to frozen weights (Hu et al. 2022).
 
 A frozen weight W becomes W + (alpha / rank) · B · A, with A [rank, in] and B [out, rank]. B begins as zeros, so
 training starts at the base model. The base may be in bf16: A and B are fp32, like all weights that are trained.
@@ -32,15 +32,16 @@ WEIGHTS = "adapter_model.safetensors"
 
 @dataclass(frozen=True)
 class LoRA:
-    """How an adapter is made, and how it is saved.
+    """The settings of an adapter.
 
     Args:
         rank: the rank of the trained matrices; None trains the weights themselves.
         alpha: the adapter's part is scaled by alpha / rank.
-        dropout: the dropout on what goes into the adapter, where `training.dropout` is on.
+        dropout: the dropout on the adapter's input, if `training.dropout` is on.
         targets: the names of the linear modules that get an adapter; None gives one to all modules of the layers.
-        merged: save the sum of base and adapter, which loads like any model; else the adapter alone, naming its base.
-        seed: seeds the matrices that training starts with.
+        merged: whether to save the sum of base and adapter, which loads like any model; otherwise only the adapter is
+            saved, with the name of its base.
+        seed: the seed of the initial matrices.
     """
 
     rank: Annotated[int, Field(ge=1)] | None = None
@@ -70,7 +71,7 @@ def attach(
         frozen_layers: how many layers, from the bottom, get no adapter.
         base: the name or folder by which a saved adapter finds these weights.
         revision: the revision of the base on the Hub.
-        group: the key that the adapter's settings stand under in a configuration, which messages name.
+        group: the key of the adapter's settings in a configuration, for messages.
 
     Raises:
         UserError: as `check_lora`.
@@ -96,10 +97,10 @@ def attach(
 
 
 def check_lora(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, group: str = "model.lora") -> None:
-    """Make sure that an adapter can be attached.
+    """Check that an adapter can be attached.
 
     Raises:
-        UserError: peft is not installed, or the model has no such modules.
+        UserError: peft is not installed, or a target module is missing.
     """
     if lora.rank:
         require_peft(f"{group}.rank")
@@ -107,7 +108,7 @@ def check_lora(backbone: PreTrainedModel, lora: LoRA, frozen_layers: int, group:
 
 
 def merge(backbone: PreTrainedModel) -> None:
-    """Add the adapter to the weights that it stands beside, and take it away."""
+    """Add the adapter to its base weights and remove it."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, layer in list(backbone.named_modules()):
@@ -120,12 +121,12 @@ def merge(backbone: PreTrainedModel) -> None:
 
 
 def has_adapter(backbone: nn.Module) -> bool:
-    """Say whether an adapter is there, which has not been merged."""
+    """Return whether the model has an unmerged adapter."""
     return bool(getattr(backbone, "_hf_peft_config_loaded", False))
 
 
 def read_base(folder: Path) -> tuple[str, str | None] | None:
-    """Return name or folder, and revision, of the base of a saved adapter; None where a folder is no adapter alone.
+    """Return the name or folder, and the revision, of a saved adapter's base; None if a folder is not only an adapter.
 
     Raises:
         UserError: peft is not installed, or the adapter's configuration is not JSON or names no base.
@@ -140,7 +141,7 @@ def read_base(folder: Path) -> tuple[str, str | None] | None:
 
 
 def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
-    """Put a saved adapter on its base, in the precision in which it was saved: fp32."""
+    """Load a saved adapter onto its base, in the precision in which it was saved: fp32."""
     backbone.load_adapter(str(folder))
     saved = load_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else {}
     for name, weight in backbone.named_parameters():  # transformers has cast them to the base's type
@@ -150,17 +151,17 @@ def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
 
 
 def require_peft(key: str) -> None:
-    """Refuse what needs peft where it is not installed.
+    """Check that peft is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: peft is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         raise UserError(f"{key}: adapters need peft, which is not installed: pip install 'embfit[lora]'")
 
 
 def _targets(backbone: PreTrainedModel, names: Sequence[str] | None, frozen_layers: int, group: str) -> str:
-    """Return a pattern of the linear modules of the layers that are trained (peft holds it to whole names)."""
+    """Return a pattern for the linear modules of the trained layers (peft matches full names)."""
     stack, layers = layer_stack(backbone)
     linear = {
         name.rpartition(".")[2]

@@ -1,8 +1,8 @@
-"""Which words matched: what each word of a query found in a document, and what it gives of the score.
+"""Matched words: for each word of a query, the word that it matched in a document and its share of the score.
 
-Late interaction scores a document by the mean of its best matches, so a score is a sum that can be shown. Words are put
-together from their tokens by where these are in the text. What is of no word (the marker, `[CLS]`, `[SEP]`, the mask
-tokens of query expansion) is told as one share: left out, the words would seem to decide more than they do.
+Late interaction scores a document by the mean of its best matches, so a score is a sum whose parts can be shown. Words
+are joined from tokens by their character spans. Tokens outside words (the marker, `[CLS]`, `[SEP]`, the mask tokens of
+query expansion) are shown as one share: without it, the words would seem to matter more than they do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from embfit.model.late_interaction import Spans
 from embfit.records import MatchedWords, WordMatch
 from embfit.vectors import Vectors
 
-NO_WORD = -1  # of a token that is of no word of the text, such as `[CLS]`
+NO_WORD = -1  # the word number of a token outside words, such as `[CLS]`
 
 
 def match_words(
@@ -29,18 +29,18 @@ def match_words(
     query_spans: Spans,
     document_spans: Spans,
 ) -> list[MatchedWords]:
-    """Return how each document's score comes about.
+    """Return the matched words behind each document's score.
 
     Args:
         query: the query's text.
         documents: N texts.
         asked: the query's vectors, one text.
-        read: the documents' vectors, as they are searched.
-        query_spans: says where in the query the token of each vector is.
-        document_spans: says the same of the documents.
+        read: the documents' vectors, in the form in which they are searched.
+        query_spans: returns the span of each vector's token in the query.
+        document_spans: the same for documents.
 
     Raises:
-        ValueError: a text has another number of vectors than of tokens.
+        ValueError: a text's number of vectors differs from its number of tokens.
     """
     matches = best_matches(asked, read)
     of_query, words = words_of(query, query_spans(query))
@@ -50,20 +50,20 @@ def match_words(
     for place, text in enumerate(documents):
         of_document, spans = words_of(text, document_spans(text))
         _check(of_document, int(read.counts[place]))
-        if not len(of_document):  # nothing to find, and a score of -inf
+        if not len(of_document):  # a document without vectors has score -inf
             found.append(MatchedWords(float(matches.scores[place]), (), 0.0, ()))
             continue
-        targets = of_document[matches.positions[:, place]]  # [Vq] the document's word that each vector found
+        targets = of_document[matches.positions[:, place]]  # [Vq] the document's word that each vector matched
         found.append(_explained(query, text, of_query, words, targets, spans, shares[:, place]))
     return found
 
 
 def words_of(text: str, spans: Sequence[tuple[int, int] | None]) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Put tokens together to words.
+    """Join tokens to words.
 
     Args:
-        text: what was read.
-        spans: the characters of T tokens, ascending; None for tokens that are not of the text.
+        text: the text.
+        spans: the character spans of T tokens, ascending; None for tokens outside the text.
 
     Returns:
         The number of each token's word ([T] int64, `NO_WORD` for those that have none), and the words' spans.
@@ -74,10 +74,10 @@ def words_of(text: str, spans: Sequence[tuple[int, int] | None]) -> tuple[np.nda
         if span is None or not text[span[0] : span[1]].strip():
             continue
         start, end = span
-        start += len(text[start:end]) - len(text[start:end].lstrip())  # some tokenizers count the space in front
+        start += len(text[start:end]) - len(text[start:end].lstrip())  # some tokenizers include the space before a word
         end = start + len(text[start:end].rstrip())
         if words and (start < words[-1][1] or (start == words[-1][1] and is_within_word(text, start))):
-            words[-1] = (words[-1][0], max(end, words[-1][1]))  # bytes of one character have the same span
+            words[-1] = (words[-1][0], max(end, words[-1][1]))  # tokens for bytes of one character have the same span
         else:
             words.append((start, end))
         numbers[token] = len(words) - 1
@@ -93,7 +93,7 @@ def _explained(
     spans: Sequence[tuple[int, int]],
     shares: np.ndarray,
 ) -> MatchedWords:
-    """Add up the shares of vectors ([Vq]) by the query's word and by the document's word that they found."""
+    """Sum the shares of vectors ([Vq]) by the query's word, and by the matched word of the document."""
     by_word: list[dict[int, float]] = [defaultdict(float) for _ in words]
     by_target: dict[int, float] = defaultdict(float)
     for word, target, share in zip(of_query.tolist(), targets.tolist(), shares.tolist(), strict=True):

@@ -1,7 +1,7 @@
-"""Encoding shared out among processes of this machine, one a device: the vectors are those that one process makes.
+"""Encodes texts in several processes of one machine, one for each device, with the same vectors as in one process.
 
-Each takes every n-th batch of the first one's plan and writes its rows into the one matrix. Nothing is gathered, so the
-processes never talk to each other. `python -m embfit.model.multiprocess_encoding JOB PART` is one of them.
+Each process encodes every n-th batch of one plan and writes its rows into a common matrix, so the processes need no
+communication. `python -m embfit.model.multiprocess_encoding JOB PART` is one of them.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from embfit.tokens import Tokens, plan_batches
 
 log = logging.getLogger(__name__)
 
-SHARED_FROM = 8192  # texts; fewer are done before another process has started
+SHARED_FROM = 8192  # texts; fewer are encoded before another process has started
 RELIEF = "lower trainer.devices"
 
 
 @dataclass(frozen=True)
 class EncodingJob:
-    """What the processes share.
+    """A job of encoding for several processes.
 
     Args:
-        encoder: makes the vectors, in each process on its own device.
+        encoder: the encoder, in each process on its own device.
         tokens: N texts, with their prompts.
-        token_budget: how many padded tokens a batch has, whatever the device that encodes it.
-        folder: has the matrix.
-        label: the name under which progress is shown.
-        devices: one for each process, this one's first.
-        threads: how many threads each process computes with on a CPU.
+        token_budget: the padded tokens of a batch, on every device.
+        folder: the folder of the matrix.
+        label: the label of the progress.
+        devices: one device for each process, this one's first.
+        threads: the number of threads of each process on a CPU.
     """
 
     encoder: Encoder
@@ -56,16 +56,16 @@ class EncodingJob:
 
 
 def encode_shared(folder: Path, encoder: Encoder, tokens: Tokens, label: str) -> None:
-    """Embed tokenised texts into the folder's matrix, together with processes on the encoder's further devices.
+    """Embed tokenised texts into the folder's matrix, with further processes on the encoder's further devices.
 
     Args:
-        folder: has the matrix, and keeps how far each process is.
-        encoder: names the devices of all processes.
+        folder: the folder of the matrix and of each process's progress.
+        encoder: the encoder, which names the devices of all processes.
         tokens: N texts, with their prompts.
-        label: the name under which progress is shown, that of this process's share.
+        label: the label of the progress of this process.
 
     Raises:
-        UserError: another process failed; what is encoded is kept.
+        UserError: another process failed; encoded vectors are kept.
     """
     devices = encoder.devices if len(tokens) >= SHARED_FROM else encoder.devices[:1]
     before = torch.get_num_threads()
@@ -107,7 +107,7 @@ def _others(job: EncodingJob) -> Iterator[dict[int, ChildProcess]]:
 def main(arguments: list[str]) -> None:
     """Encode one part of a job."""
     path, part = Path(arguments[0]), int(arguments[1])
-    job: EncodingJob = torch.load(path, map_location="cpu", weights_only=False)  # written by the first process
+    job: EncodingJob = torch.load(path, map_location="cpu", weights_only=False)  # the first process has written it
     device = torch.device(job.devices[part])
     if device.type == "cpu":
         torch.set_num_threads(job.threads)

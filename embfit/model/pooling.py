@@ -1,4 +1,4 @@
-"""From token embeddings to one vector a text."""
+"""Pooling: one vector for each text from its token embeddings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def pool(tokens: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     Returns:
         [N, H] float32; the mean of no token at all is 0.
     """
-    tokens = tokens.float()  # bf16 sums over hundreds of tokens lose the digits that separate close documents
+    tokens = tokens.float()  # bf16 sums over hundreds of tokens lose the digits that distinguish similar documents
     if pooling != "mean":  # not the first or last column: a tokenizer may pad on either side
         column = mask.argmax(dim=1) if pooling == "cls" else mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
-        # gathered, since exporters to graphs would take the number of texts for a constant
+        # gather, because exporters would treat the number of texts as a constant in an index
         return tokens.gather(1, column[:, None, None].expand(-1, 1, tokens.shape[-1])).squeeze(1)
     weights = mask.unsqueeze(-1).to(tokens.dtype)  # [N, L, 1]
     return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

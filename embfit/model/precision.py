@@ -1,4 +1,4 @@
-"""Which device computes, in which number format, and in batches of how many tokens."""
+"""Chooses the device, the number format and the size of batches in tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EncoderPrecision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """Return the device named, or for `auto` the first of CUDA, Apple's MPS and the CPU that is there."""
+    """Return the named device, or for `auto` the first available of CUDA, Apple's MPS and the CPU."""
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
@@ -25,28 +25,28 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def by_pytorch(precision: EncoderPrecision) -> Precision:
-    """Return what PyTorch computes in where that is asked for: it has no int8."""
+    """Return the number format for PyTorch, which has no int8."""
     return "fp32" if precision == "int8" else precision
 
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
-    """Say whether encoders compute in bfloat16: as asked, or for `auto` where that is faster."""
+    """Return whether encoders compute in bfloat16: as configured, or for `auto` if that is faster."""
     return precision == "bf16" or (precision == "auto" and multiplies_bf16(device))
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Say whether the hardware has bfloat16 matrix products: recent NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
+    """Return whether the hardware multiplies bfloat16: recent NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _has_any(" avx512_bf16", " amx_bf16")
 
 
 def multiplies_int8() -> bool:
-    """Say whether the CPU adds up products of 8 bits in 32: x86 does so with VNNI, other CPUs always."""
+    """Return whether the CPU sums products of 8 bits in 32 bits: x86 with VNNI, other CPUs always."""
     return platform.machine().lower() not in ("x86_64", "amd64") or _has_any(" avx512_vnni", " avx_vnni")
 
 
-@cache  # asked for each batch, and of a machine with many cores the file takes longer to read than a query to encode
+@cache  # cached: with many cores, the file takes longer to read than a query to encode
 def _has_any(*flags: str) -> bool:
     facts = Path("/proc/cpuinfo")
     there = facts.read_text(encoding="utf-8") if facts.is_file() else ""
@@ -54,9 +54,9 @@ def _has_any(*flags: str) -> bool:
 
 
 def default_token_budget(device: torch.device) -> int:
-    """Return how many padded tokens to compute at once: on a CPU few, so that activations stay in its caches.
+    """Return the padded tokens of a batch: few on a CPU, so that activations stay in its caches.
 
-    `scripts/benchmarks/token_budget.py` compares them. A GPU wants large ones.
+    `scripts/benchmarks/token_budget.py` compares sizes. A GPU needs large batches.
     """
     return 1_024 if device.type == "cpu" else 16_384
 

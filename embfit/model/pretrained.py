@@ -1,4 +1,4 @@
-"""The `model` group's bi-encoders: which pretrained one, and how it reads text."""
+"""The bi-encoders of the `model` group: the pretrained model, and how it reads text."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pretrained(EncoderChoice):
-    """A pretrained bi-encoder, loaded when needed. What is None comes from the model's own folder.
+    """A pretrained bi-encoder, loaded on demand. Settings of None come from the model's own folder.
 
     `EncoderChoice` documents the other parameters.
 
     Args:
         pooling: how token embeddings become one vector.
-        query_prompt: what is put in front of each query.
-        document_prompt: what is put in front of each document.
-        max_length: how many tokens are read of a text; the rest is cut off, counted and reported.
+        query_prompt: the text that is put before each query.
+        document_prompt: the text that is put before each document.
+        max_length: the most tokens of a text; the rest is cut off, counted and reported.
         normalize: whether vectors get unit length.
-        query_adapter: how a map of queries' vectors is trained in the place of the weights.
+        query_adapter: the settings of a query adapter that is trained instead of the weights.
 
     Raises:
-        ConfigError: both an adapter of the weights and one of queries are to be trained, or int8 is asked of another
-            back end than ONNX Runtime.
+        ConfigError: both LoRA and a query adapter are to be trained, or int8 is requested for another back end than
+            ONNX Runtime.
     """
 
     trained_besides: ClassVar[tuple[str, ...]] = ("query_adapter",)
@@ -63,7 +63,7 @@ class Pretrained(EncoderChoice):
 
     @property
     def adapts_queries(self) -> QueryAdapterSettings:
-        """How a map of queries' vectors is trained in the place of the weights."""
+        """The settings of a query adapter that is trained instead of the weights."""
         return self.query_adapter
 
     def load(self, device: str = "auto", *further: str, store: Store | None = None) -> BiEncoder:
@@ -93,7 +93,7 @@ class Pretrained(EncoderChoice):
         return self._by_back_end(encoder.to(choose_device(device)).eval(), store)
 
     def without_weights(self) -> tuple[PreTrainedModel, int | None]:
-        """Make the backbone of its configuration alone; also return how many tokens its folder says it reads.
+        """Make the backbone from its configuration only; also return the most tokens by its folder.
 
         Raises:
             UserError: the configuration cannot be found or read.
@@ -102,7 +102,7 @@ class Pretrained(EncoderChoice):
         return self._named().without_weights(), None if folder is None else read_settings(folder).max_length
 
     def check_length(self, backbone: PreTrainedModel) -> None:
-        """Refuse texts that are longer than a backbone reads.
+        """Refuse a length that exceeds the backbone's positions.
 
         Raises:
             UserError: `max_length` exceeds its positions.

@@ -1,4 +1,4 @@
-"""`model=cross-encoder`: what becomes a cross-encoder, and the first stage whose documents it reranks."""
+"""`model=cross-encoder`: the model that becomes a cross-encoder, and the first stage whose documents it reranks."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from embfit.type_hints import Location
 
 @dataclass(frozen=True)
 class PretrainedCrossEncoder:
-    """A cross-encoder behind a first stage, for `task=finetune`.
+    """A cross-encoder after a first stage, for `task=finetune`.
 
     Args:
         first_stage: the encoder that finds documents, for evaluation and for miners that search with a model.
         path: a ranker, or any encoder, which gets a fresh head; a folder or a name on the Hub. None starts from the
             first stage's weights.
         revision: the branch, tag or commit of `path` on the Hub.
-        max_length: how many tokens are read of a pair; None is the model's own limit, 512 at most.
-        attention: which of transformers' implementations computes attention; auto is SDPA, and plain products where a
-            CPU trains.
-        precision: what the backbone computes in; auto is bf16 where the hardware multiplies it.
-        trust_remote_code: whether Python code that comes with the model is run.
+        max_length: the most tokens of a pair; None is the model's own limit, at most 512.
+        attention: transformers' implementation of attention; auto is SDPA, and plain attention for training on a CPU.
+        precision: the number format of the backbone; auto is bf16 if the hardware supports it.
+        trust_remote_code: whether to run Python code that comes with the model.
         candidates: the system of `evaluator.systems` whose documents are reranked; `base` is the first stage.
-        depth: how many documents of a query are reranked in evaluation.
-        dev_depth: how many are reranked in a validation during training.
-        seed: what a fresh head is drawn with.
+        depth: how many documents of each query are reranked in evaluation.
+        dev_depth: how many documents of each query are reranked in a validation during training.
+        seed: the seed of a new head.
     """
 
     only_for: ClassVar[str] = (
@@ -57,13 +56,13 @@ class PretrainedCrossEncoder:
     seed: Seed = 0
 
     def load(self, device: str = "auto") -> CrossEncoder:
-        """Load the model that training starts from.
+        """Load the model from which training starts.
 
         Args:
-            device: what the weights are put on; `auto` is a GPU where there is one.
+            device: the device of the weights; `auto` is a GPU if there is one.
 
         Raises:
-            UserError: the model cannot be found or read, or is no ranker and no encoder.
+            UserError: the model cannot be found or read, or is neither a ranker nor an encoder.
         """
         first = self.first_stage
         if self.path is None and first.path is None:
@@ -79,14 +78,14 @@ class PretrainedCrossEncoder:
         return CrossEncoder.load_weights(weights, self.max_length, self.precision, device, fresh_head=self.seed)
 
     def load_saved(self, folder: Path, device: str = "auto") -> CrossEncoder:
-        """Load what a training of this model has saved.
+        """Load the model that a training of this one has saved.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the model cannot be read.
         """
         return replace(self, path=str(folder), revision=None).load(device)
 
     @property
     def start(self) -> str:
-        """What training starts from."""
+        """The weights from which training starts."""
         return str(self.path or self.first_stage.path)

@@ -1,4 +1,4 @@
-"""What follows the backbone, or pooling, in some encoders: dense layers, and unit length between them."""
+"""The layers after the backbone or the pooling of some encoders: dense layers, and normalisation between them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Projection(nn.Module):
     """A dense layer (the `Dense` of sentence-transformers and PyLate): [N, in] → [N, out].
 
     Args:
-        config: what the layer's `config.json` says; with `use_residual` the input is added to the output, by way of a
-            second matrix where the two differ in width.
+        config: the layer's `config.json`; with `use_residual` the input is added to the output, through a second matrix
+            if the widths differ.
 
     Raises:
-        UserError: the activation is not known.
+        UserError: the activation is unknown.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -44,7 +44,7 @@ class Projection(nn.Module):
 
     @property
     def description(self) -> str:
-        """What the layer computes besides what its weights say."""
+        """The layer's settings, which the weights do not contain."""
         return type(self.activation).__name__ + (" with residual" if self.use_residual else "")
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Projection(nn.Module):
 
 
 class UnitLength(nn.Module):
-    """Unit length in front of a dense layer (sentence-transformers' `Normalize`): [N, D] → [N, D]."""
+    """Normalisation before a dense layer (sentence-transformers' `Normalize`): [N, D] → [N, D]."""
 
     description = "UnitLength"
 

@@ -1,7 +1,7 @@
-"""A query adapter: a linear map of the query's vector alone, so that documents' vectors and indexes stay valid.
+"""A query adapter: a linear map of query vectors only, so that document vectors and indexes stay valid.
 
-It is trained as the identity plus a product of two thin matrices, and kept as one square matrix, which
-sentence-transformers computes as a `Dense` module on the query's route.
+It is trained as the identity plus a product of two thin matrices, and saved as one square matrix, which
+sentence-transformers reads as a `Dense` module on the route of queries.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from embfit.model.projection import Projection
 
 @dataclass(frozen=True)
 class QueryAdapterSettings:
-    """How a query adapter is trained in the place of the weights.
+    """The settings of a query adapter that is trained instead of the weights.
 
     Args:
         rank: the rank of the two matrices, whose product is added to the identity; None trains the weights.
         lr: the learning rate of AdamW.
-        epochs: how many passes over the examples there are.
+        epochs: the number of passes over the examples.
     """
 
     rank: Annotated[int, Field(ge=1)] | None = None
@@ -35,12 +35,12 @@ NO_QUERY_ADAPTER = QueryAdapterSettings()
 
 
 class LowRankMap(nn.Module):
-    """A map that begins as the identity: x → x + (x A) B, with A [D, R] and B [R, D] (Hu et al. 2021, eq. 3).
+    """A map that starts as the identity: x → x + (x A) B, with A [D, R] and B [R, D] (Hu et al. 2021, eq. 3).
 
     Args:
         width: D.
         rank: R.
-        generator: draws A; B begins as zero.
+        generator: draws A; B starts as zero.
     """
 
     def __init__(self, width: int, rank: int, generator: torch.Generator) -> None:
@@ -54,7 +54,7 @@ class LowRankMap(nn.Module):
 
     @torch.no_grad()
     def matrix(self) -> Tensor:
-        """Return the matrix that rows are multiplied by ([D, D])."""
+        """Return the matrix of the map, by which rows are multiplied ([D, D])."""
         return torch.eye(len(self.a)) + self.a @ self.b
 
 

@@ -1,4 +1,4 @@
-"""Model folders, written whole or not at all.
+"""Writes model folders, atomically.
 
 Bi-encoders are written in the dialect that all releases of sentence-transformers, TEI and vLLM read: module types under
 `sentence_transformers.models`, pooling as `pooling_mode_*` booleans, the maximum length both in
@@ -35,13 +35,12 @@ PYLATE_DENSE = "pylate.models.Dense.Dense"
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write an encoder as a folder that other libraries load: whole, or not at all.
+    """Write an encoder, atomically, as a folder that other libraries can load.
 
-    A graph in int8 that it computes by is written, too, in `onnx/`.
-    A model that is there already is replaced.
+    If it computes with an int8 graph, the graph is copied to `onnx/`. An existing model is replaced.
 
     Raises:
-        OSError: the folder cannot be written; what was there is still there.
+        OSError: the folder cannot be written; its old content is unchanged.
     """
     with replacing_folder(folder) as unfinished:
         encoder.backbone.save_pretrained(unfinished)
@@ -55,13 +54,13 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 def save_cross_encoder(cross_encoder: CrossEncoder, folder: Path) -> None:
     """Write a cross-encoder as a folder that transformers and sentence-transformers' `CrossEncoder` load.
 
-    It is written whole, or not at all; a model that is there already is replaced.
+    It is written atomically; an existing model is replaced.
 
     Raises:
-        OSError: the folder cannot be written; what was there is still there.
+        OSError: the folder cannot be written; its old content is unchanged.
     """
     with replacing_folder(folder) as unfinished:
-        # a score is a logit here; sentence-transformers would put a sigmoid on it
+        # scores are logits; sentence-transformers would apply a sigmoid
         cross_encoder.backbone.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
         cross_encoder.backbone.save_pretrained(unfinished)
         _save_tokenizer(cross_encoder.tokenizer, cross_encoder.max_length, unfinished)
@@ -69,7 +68,7 @@ def save_cross_encoder(cross_encoder: CrossEncoder, folder: Path) -> None:
 
 @singledispatch
 def _write_modules(encoder: Encoder, folder: Path) -> None:
-    """Write what a kind of encoder has around its backbone."""
+    """Write the modules around the backbone of an encoder."""
     raise TypeError(f"embfit knows no folder for a {type(encoder).__name__}")
 
 
@@ -108,7 +107,7 @@ def _(encoder: LateInteractionEncoder, folder: Path) -> None:
         folder / "config_sentence_transformers.json",
         {
             "model_type": "ColBERT",
-            "prompts": {"query": "", "document": ""},  # sentence-transformers would read them, and PyLate would not
+            "prompts": {"query": "", "document": ""},  # sentence-transformers would read them, but PyLate would not
             "default_prompt_name": None,
             "similarity_fn_name": "MaxSim",
             "query_prefix": settings.query_marker,
@@ -123,7 +122,7 @@ def _(encoder: LateInteractionEncoder, folder: Path) -> None:
 
 
 def _save_routes(adapter: Projection, folder: Path) -> None:
-    """Write a query adapter as sentence-transformers' `Router` (from 5.0), which sends documents past it."""
+    """Write a query adapter as sentence-transformers' `Router` (from 5.0), which leaves documents unchanged."""
     for name in ROUTED:
         (folder / name).mkdir()
     _save_layer(adapter, folder / ROUTES["query"][0])
@@ -138,7 +137,7 @@ def _save_routes(adapter: Projection, folder: Path) -> None:
 
 
 def _list_modules(folder: Path, paths: Sequence[str], types: Sequence[str]) -> None:
-    """Make the modules' folders, and write which modules there are."""
+    """Make the modules' folders, and write `modules.json`."""
     for path in paths:
         (folder / path).mkdir(exist_ok=True)
     _write(
@@ -153,12 +152,12 @@ def _list_modules(folder: Path, paths: Sequence[str], types: Sequence[str]) -> N
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path) -> None:
     tokenizer.model_max_length = max_length
     with tokenizer_lock(tokenizer):
-        tokenizer.backend_tokenizer.no_truncation()  # else tokenizer.json carries the last batch's length along
+        tokenizer.backend_tokenizer.no_truncation()  # otherwise tokenizer.json would contain the last batch's length
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("tokenizer_class") == "TokenizersBackend":  # transformers 5's name, which 4 does not know
+    if config.get("tokenizer_class") == "TokenizersBackend":  # the name in transformers 5, which 4 does not know
         _write(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 

@@ -1,8 +1,8 @@
-"""A cross-encoder's scores of a collection's pairs, kept in the store: each pair is scored once, whoever asks.
+"""A cross-encoder's scores of a collection's pairs, kept in the store: each pair is scored once.
 
-Of one cross-encoder and one collection there is one growing table of pairs and scores. Reranking, mining, its test by
-hidden positives, a larger depth and teaching all ask for pairs that the others have scored, and find them there. While
-pairs are scored, a file of new ones is added every few seconds, so a crash loses no more than these.
+For each cross-encoder and collection there is one growing table of pairs and scores. Reranking, mining, its test with
+hidden positives, a larger depth and teaching reuse each other's scores. While pairs are scored, a file of new scores is
+added every few seconds, so a crash loses only the last few seconds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from embfit.store import Store
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the store's scores
-SECONDS = 20.0  # of work that a crash may lose
+VERSION = 1  # version of the store's scores
+SECONDS = 20.0  # seconds of work that a crash may lose
 SPREAD_FROM = 1024  # pairs; fewer are scored before they have been sent to a cluster
 TABLE = "scores.npy"
 ADDED = "added-"
@@ -33,16 +33,16 @@ ROW = np.dtype([("pair", np.int64), ("score", np.float32)])  # the pair: query r
 def score_pairs(
     ranker: CrossEncoder, collection: Collection, rows: np.ndarray, store: Store, label: str = "scoring pairs"
 ) -> np.ndarray:
-    """Return the scores ([P] float32) of pairs; those that the same weights have scored before come from the store.
+    """Return the scores ([P] float32) of pairs; known scores of the same weights come from the store.
 
-    What a pair is scored together with changes its score by rounding alone.
+    The other pairs of a batch change a score only by rounding.
 
     Args:
         ranker: the cross-encoder, which scores all queries' pairs sorted by length together.
         collection: the collection that has the texts.
-        rows: [P, 2], a query row and a document row each; a pair that stands there twice is scored once.
-        store: the store that keeps the scores, by weights, settings and texts; another job that wants them waits.
-        label: the name under which progress is shown.
+        rows: [P, 2], a query row and a document row each; a repeated pair is scored once.
+        store: the store that keeps the scores, by weights, settings and texts; another job that needs them waits.
+        label: the label of the progress.
     """
     queries, documents = np.asarray(rows, np.int64).reshape(-1, 2).T
     pairs, where = np.unique(queries * len(collection.corpus) + documents, return_inverse=True)
@@ -64,7 +64,7 @@ def score_pairs(
 
 
 def _score(ranker: CrossEncoder, collection: Collection, pairs: np.ndarray, folder: Path, label: str) -> None:
-    """Score pairs; what is done is written into files of its own every few seconds, and when it is interrupted."""
+    """Score pairs; new scores are written to a separate file every few seconds and at an interruption."""
     rows = np.stack(np.divmod(pairs, len(collection.corpus)), axis=1)
     queries, documents = np.unique(rows[:, 0]).tolist(), np.unique(rows[:, 1]).tolist()
     asked = dict(zip(queries, collection.query_texts(queries), strict=True))
@@ -88,7 +88,7 @@ def _score(ranker: CrossEncoder, collection: Collection, pairs: np.ndarray, fold
 
 
 def _add(folder: Path, done: list[np.ndarray]) -> None:
-    """Write scored pairs into a file of their own, and forget them."""
+    """Write scored pairs to a separate file and clear the list."""
     if done:
         number = sum(1 for _ in folder.glob(f"{ADDED}*"))
         _write(folder / f"{ADDED}{number}.npy", np.concatenate(done))
@@ -96,7 +96,7 @@ def _add(folder: Path, done: list[np.ndarray]) -> None:
 
 
 def _joined(folder: Path) -> np.ndarray:
-    """Put all that was added into the table, and return it."""
+    """Merge all added files into the table, and return it."""
     table = _read(folder)
     _write(folder / TABLE, table)
     for path in folder.glob(f"{ADDED}*"):
@@ -105,7 +105,7 @@ def _joined(folder: Path) -> np.ndarray:
 
 
 def _read(folder: Path) -> np.ndarray:
-    """Return the whole table, sorted; where joining was interrupted, a pair stands in two files."""
+    """Return the full table, sorted; after an interrupted merge, a pair may be in two files."""
     rows = np.concatenate([np.zeros(0, ROW), *(np.load(path) for path in sorted(folder.glob("*.npy")))])
     _, places = np.unique(rows["pair"], return_index=True)
     return rows[places]

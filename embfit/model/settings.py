@@ -1,4 +1,4 @@
-"""What encoders and cross-encoders do around their backbone."""
+"""The settings of encoders and cross-encoders around their backbone."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Expansion: TypeAlias = Literal["fixed", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """How an encoder computes, of whatever kind it is.
+    """The settings of any encoder.
 
     Args:
-        precision: what the backbone computes in.
-        attention: which of transformers' implementations computes attention; auto leaves the choice to embfit.
+        precision: the number format of the backbone.
+        attention: transformers' implementation of attention; auto lets embfit choose.
         compile: whether training runs the backbone through `torch.compile`.
     """
 
@@ -29,14 +29,14 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class Settings(EncoderSettings):
-    """What a bi-encoder does around its backbone.
+    """The settings of a bi-encoder.
 
     Args:
         pooling: how token embeddings become one vector.
         normalize: whether vectors get unit length.
-        max_length: how many tokens are read of a text, special ones included.
-        query_prompt: what is put in front of each query.
-        document_prompt: what is put in front of each document.
+        max_length: the most tokens of a text, including special tokens.
+        query_prompt: the text that is put before each query.
+        document_prompt: the text that is put before each document.
     """
 
     pooling: Pooling
@@ -48,14 +48,14 @@ class Settings(EncoderSettings):
 
 @dataclass(frozen=True)
 class LateInteractionSettings(EncoderSettings):
-    """What a late-interaction encoder does around its backbone (Khattab and Zaharia 2020, section 3.2).
+    """The settings of a late-interaction encoder (Khattab and Zaharia 2020, section 3.2).
 
     Args:
-        query_marker: the token that stands behind the first one of each query; "" is none.
-        document_marker: the token that stands behind the first one of each document.
-        query_length: how many tokens a query has at most, special ones and the marker included.
-        document_length: how many a document has.
-        training_document_length: how many are read of a document in training.
+        query_marker: the token after the first one of each query; "" for none.
+        document_marker: the token after the first one of each document.
+        query_length: the most tokens of a query, including special tokens and the marker.
+        document_length: the most tokens of a document.
+        training_document_length: the most tokens of a document in training.
         expansion: `fixed` fills queries up to `query_length` with mask tokens, which give vectors, too.
         attend_to_expansion: whether the query's own tokens attend to those mask tokens.
         skip: tokens of documents that give no vector.
@@ -73,12 +73,12 @@ class LateInteractionSettings(EncoderSettings):
 
 @dataclass(frozen=True)
 class PairSettings:
-    """What a cross-encoder does around its backbone.
+    """The settings of a cross-encoder.
 
     Args:
-        max_length: how many tokens are read of a pair, special ones included.
-        precision: what the backbone computes in.
-        attention: which of transformers' implementations computes attention; auto leaves the choice to embfit.
+        max_length: the most tokens of a pair, including special tokens.
+        precision: the number format of the backbone.
+        attention: transformers' implementation of attention; auto lets embfit choose.
     """
 
     max_length: int

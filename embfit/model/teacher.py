@@ -1,4 +1,4 @@
-"""A cross-encoder that scores training pairs; where it has models of folds, none scores a query it was trained on.
+"""A cross-encoder that scores training pairs; with models of folds, no query is scored by a model trained on it.
 
 A ranker's folder may hold rankers of folds (`folds/0`, `folds/1`, …), each trained on all queries but its fold's, and
 `folds/folds.json`, which says which fold a query is in, by the digest of its text without the differences that make no
@@ -32,8 +32,8 @@ from embfit.text_digests import digest_text, normalise
 
 FOLDS = "folds"
 ASSIGNMENT = "folds.json"
-VERSION = 2  # of the assignment
-WHOLE = -1  # "fold" of a query that no fold was trained on: the whole ranker may score it
+VERSION = 2  # version of the assignment's format
+WHOLE = -1  # the "fold" of a query outside the folds, which the main ranker scores
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Teacher:
     """Scores pairs of a collection.
 
     Args:
-        whole: the cross-encoder that scores the queries that are in no fold.
+        whole: the main cross-encoder, which scores the queries outside the folds.
         folds: the cross-encoder of each fold, which scores the queries of that fold, on which it was not trained.
         fold_of: maps the digest of a query's text to its fold.
     """
@@ -89,7 +89,7 @@ def load_teacher(
 
     Raises:
         UserError: the model cannot be read, or the folds are not, or not all, what their assignment says.
-        ConfigError: a length of pairs is set for an encoder, which reads texts alone.
+        ConfigError: a length of pairs is set for an encoder, which reads each text separately.
     """
     folder = find_model(path, revision)
     if holds_late_interaction(folder) or ((folder / "modules.json").is_file() and not has_classification_head(folder)):
@@ -134,13 +134,13 @@ def load_teacher(
 
 
 def write_assignment(folder: Path, texts: Iterable[str], folds: Iterable[int], count: int) -> None:
-    """Write which fold each query is in.
+    """Write the fold of each query.
 
     Args:
-        folder: the folder that holds the folds.
+        folder: the folder of the folds.
         texts: the queries' texts.
         folds: the fold of each query.
-        count: how many folds there are.
+        count: the number of folds.
     """
     queries = {_name(text): int(fold) for text, fold in zip(texts, folds, strict=True)}
     folder.mkdir(exist_ok=True)
@@ -149,5 +149,5 @@ def write_assignment(folder: Path, texts: Iterable[str], folds: Iterable[int], c
 
 
 def _name(text: str) -> str:
-    """Identify a query by its text: rows and ids differ between collections that share it."""
+    """Identify a query by its text, because rows and ids differ between collections."""
     return digest_text(normalise(text)).hex()

@@ -1,7 +1,7 @@
-"""Pairs of a query and a document as a cross-encoder reads them, joined from texts that were tokenised once each.
+"""Pairs of a query and a document for a cross-encoder, joined from texts that are tokenised once each.
 
-A tokenizer reads both texts of a pair apart and joins them with its special tokens, so a pair's ids follow from its
-texts' ids: a query with a hundred candidates is tokenised once, and so is a document that a hundred queries found.
+A tokenizer reads the two texts of a pair separately and joins them with special tokens, so a pair's ids follow from its
+texts' ids: a query with a hundred candidates is tokenised once, and so is a document of a hundred queries.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairTemplate:
-    """What a tokenizer puts around two texts.
+    """The tokens that a tokenizer puts around two texts.
 
     Args:
-        before: the ids that stand in front of the first text.
-        between: the ids that stand between the two texts.
-        after: the ids that stand behind the second text.
-        types: token type of each of the five parts: before, first, between, second, after. The parts between hold one
-            type per id.
+        before: the ids before the first text.
+        between: the ids between the two texts.
+        after: the ids after the second text.
+        types: the token types of the five parts: before, first, between, second, after. Parts outside the texts have
+            one type per id.
     """
 
     before: tuple[int, ...]
@@ -41,15 +41,15 @@ class PairTemplate:
 
     @property
     def special(self) -> int:
-        """Tokens that belong to no text."""
+        """The number of tokens that belong to no text."""
         return len(self.before) + len(self.between) + len(self.after)
 
 
 def read_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
-    """Learn from an example what a fast tokenizer puts around two texts.
+    """Find out, from an example, which tokens a fast tokenizer puts around two texts.
 
     Raises:
-        ValueError: it makes nothing of the example's texts.
+        ValueError: it gives no tokens for the example's texts.
     """
     with tokenizer_lock(tokenizer):
         found = tokenizer("a", "a", truncation=False, padding=False).encodings[0]
@@ -75,7 +75,7 @@ class TextPairs:
         queries: the queries' tokens, without special ones.
         documents: the documents' tokens, without special ones.
         rows: [P, 2] int64, a query row and a document row each.
-        max_length: how many tokens a pair has at most, special ones included; the longer text is cut first, as in
+        max_length: the most tokens of a pair, including special tokens; the longer text is cut first, as in
             transformers.
     """
 
@@ -95,7 +95,7 @@ class TextPairs:
         )
 
     def alone(self, chosen: np.ndarray) -> TextPairs:
-        """Return some pairs, in the order given, with their own texts and no others."""
+        """Return some pairs, in the order given, with only their own texts."""
         queries, first = np.unique(self.rows[chosen, 0], return_inverse=True)
         documents, second = np.unique(self.rows[chosen, 1], return_inverse=True)
         rows = np.stack([first.reshape(-1), second.reshape(-1)], axis=1)
@@ -105,7 +105,7 @@ class TextPairs:
 
     @cached_property
     def text_lengths(self) -> np.ndarray:
-        """Tokens read of query and document ([P, 2] int64)."""
+        """The tokens kept of query and document ([P, 2] int64)."""
         queries, documents = self.rows[:, 0], self.rows[:, 1]
         lengths = np.stack(
             [lengths_of(self.queries.starts, queries), lengths_of(self.documents.starts, documents)], axis=1
@@ -114,7 +114,7 @@ class TextPairs:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each pair, special ones included ([P] int64)."""
+        """The tokens of each pair, including special tokens ([P] int64)."""
         lengths: np.ndarray = self.text_lengths.sum(axis=1) + self.template.special
         return lengths
 
@@ -155,9 +155,9 @@ class TextPairs:
 
 
 def longest_first(lengths: np.ndarray, limit: int) -> np.ndarray:
-    """Return what is kept of two texts each ([P, 2]) under a limit on their sum: the longer one is cut first.
+    """Return the kept lengths of two texts each ([P, 2]) under a limit on their sum: the longer one is cut first.
 
-    Where both are longer than half of the limit, each keeps half, the longer one the odd token.
+    If both are longer than half of the limit, each keeps half, and the longer one gets the odd token.
     """
     short, long = lengths.min(axis=1), lengths.max(axis=1)
     short_kept = np.minimum(short, limit // 2)

@@ -1,4 +1,4 @@
-"""Which weights of an encoder training changes: all of them, those of its upper layers, or an adapter's."""
+"""Selects the trained weights of an encoder: all, those of its upper layers, or an adapter's."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedParts:
-    """What of an encoder is trained.
+    """The settings of which parts of an encoder are trained.
 
     Args:
-        lora: how an adapter is trained instead of the weights.
-        freeze_embeddings: whether the token embeddings stay as they are.
-        freeze_layers: how many layers, from the bottom, stay as they are.
+        lora: the settings of an adapter that is trained instead of the weights.
+        freeze_embeddings: whether to freeze the token embeddings.
+        freeze_layers: how many layers, from the bottom, to freeze.
         compile: whether training runs through `torch.compile`.
         base: the name or folder by which a saved adapter finds the encoder's weights.
         revision: the base's branch, tag or commit on the Hub.
@@ -37,10 +37,10 @@ class TrainedParts:
 
 
 def check_trainable(encoder: Encoder, parts: TrainedParts) -> None:
-    """Raise the errors that `trainable` would raise, before there is any work.
+    """Raise the errors that `trainable` would raise, before any work is done.
 
     Raises:
-        UserError: the encoder has no such parts, or peft is not installed.
+        UserError: the encoder lacks the parts, or peft is not installed.
     """
     backbone, lora = encoder.backbone, parts.lora
     if encoder.graph is not None:
@@ -59,16 +59,16 @@ def check_trainable(encoder: Encoder, parts: TrainedParts) -> None:
 
 @contextmanager
 def trainable(encoder: Encoder, parts: TrainedParts) -> Iterator[None]:
-    """Make an encoder what the configuration has trained; inside, `requires_grad` says which weights those are.
+    """Prepare an encoder for training; inside the context, only the trained weights require gradients.
 
-    Afterwards the encoder is what will be saved: merged with its adapter, or with the adapter beside its base.
+    Afterwards the encoder is ready to be saved: merged with its adapter, or with the adapter beside its base.
 
     Args:
-        encoder: changed in place.
-        parts: what of it is trained.
+        encoder: the encoder, which is changed in place.
+        parts: the parts to train.
 
     Raises:
-        UserError: the encoder has no such parts, or peft is not installed.
+        UserError: the encoder lacks the parts, or peft is not installed.
     """
     check_trainable(encoder, parts)
     backbone, lora = encoder.backbone, parts.lora
@@ -92,7 +92,7 @@ def trainable(encoder: Encoder, parts: TrainedParts) -> Iterator[None]:
 
 
 def _report(encoder: Encoder) -> None:
-    """Say how many of the weights are trained, where it is not all of them."""
+    """Log how many of the weights are trained, if not all."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in encoder.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, moves in sizes if moves)
     if trained < total:

@@ -1,4 +1,4 @@
-"""Scores of chosen pairs of a collection by an encoder's vectors, however many a text has."""
+"""Scores chosen pairs of a collection by an encoder's vectors, one or several for each text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embfit.progress import progress
 from embfit.records import Collection
 from embfit.store import Store
 
-BLOCK = 64  # queries whose documents' vectors are in memory together
+BLOCK = 64  # queries whose documents' vectors are in memory at a time
 
 
 def score_by_vectors(
@@ -21,17 +21,17 @@ def score_by_vectors(
     """Return the scores of pairs ([P] float32), as `Vectors.scores` defines them; -inf of a document without vectors.
 
     Args:
-        encoder: makes the vectors.
-        collection: the collection that has the texts.
+        encoder: the encoder.
+        collection: the collection of the texts.
         rows: [P, 2], a query row and a document row each.
         store: the store that keeps the vectors.
-        label: the name under which progress is shown.
+        label: the label of the progress.
     """
     rows = np.asarray(rows, np.int64).reshape(-1, 2)
     asked, where = np.unique(rows[:, 0], return_inverse=True)
     queries = embed(encoder, collection, "query", store, rows=asked.tolist()).vectors
     documents = embed(encoder, collection, "document", store).vectors
-    order = np.argsort(where, kind="stable")  # pairs of one query after those of another
+    order = np.argsort(where, kind="stable")  # pairs grouped by query
     counts = np.bincount(where, minlength=len(asked))  # [Q]
     columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     lists = np.full((len(asked), int(counts.max(initial=0))), NOTHING, np.int64)

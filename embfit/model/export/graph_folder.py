@@ -1,7 +1,7 @@
-"""A model folder with its graph: what sentence-transformers and TEI load, beside what ONNX Runtime or OpenVINO runs.
+"""Writes a model folder with a graph: for sentence-transformers and TEI, and for ONNX Runtime or OpenVINO.
 
-The graph takes token ids and their mask, and gives texts' vectors, pooled, projected and of unit length as the model
-has them. Prompts are put in front of texts by whoever calls it; the manifest names them.
+The graph takes token ids and their mask, and gives the texts' final vectors, with the model's pooling, projection and
+normalisation. Its callers must put the prompts before the texts; the manifest names the prompts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from embfit.model.bi_encoder import BiEncoder
 from embfit.model.saving import save_encoder
 from embfit.version import __version__
 
-VECTORS = "sentence_embedding"  # the graph's output: [N, D], as Optimum and TEI name it
+VECTORS = "sentence_embedding"  # the graph's output: [N, D], under the name that Optimum and TEI use
 MANIFEST = "export.json"
 
 
@@ -41,19 +41,19 @@ class TextVectors(nn.Module):
 
 
 def write_graph_folder(encoder: BiEncoder, folder: Path, back_end: GraphBackEnd) -> dict[str, Any]:
-    """Write a model folder with the graph in `onnx/` or `openvino/` and a manifest: whole, or not at all.
+    """Write a model folder with the graph in `onnx/` or `openvino/` and a manifest, atomically.
 
     Args:
-        encoder: on a CPU, computed by PyTorch.
-        folder: is replaced.
-        back_end: whose format the graph has.
+        encoder: the encoder, on a CPU and in PyTorch.
+        folder: the folder, which is replaced.
+        back_end: the back end of the graph.
 
     Returns:
         The manifest.
 
     Raises:
-        ConfigError: the packages that convert and check it are not installed.
-        UserError: the model cannot be converted, or its graph gives other vectors.
+        ConfigError: the packages for converting and checking are not installed.
+        UserError: the model cannot be converted, or its graph gives different vectors.
     """
     check_installed(back_end, "task.format")
     with replacing_folder(folder) as unfinished:
@@ -71,7 +71,7 @@ def write_graph_folder(encoder: BiEncoder, folder: Path, back_end: GraphBackEnd)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what is known of an export, with the size and digest of each of its files; return it."""
+    """Write the manifest of an export, with the size and digest of each file, and return it."""
     files = {
         str(path.relative_to(folder)): asdict(FileFacts.of(path))
         for path in sorted(folder.rglob("*"))
@@ -103,7 +103,7 @@ def write_graph(encoder: BiEncoder, folder: Path, back_end: GraphBackEnd) -> flo
 
 @torch.inference_mode()
 def distance_to_encoder(encoder: BiEncoder, run: Run) -> float:
-    """Return the largest distance of a graph's vectors from an encoder's in fp32, by their length, on four shapes."""
+    """Return the largest distance, relative to their length, of a graph's vectors from an encoder's, on four shapes."""
     worst = 0.0
     for shape in SHAPES:
         ids, mask = probe_batch(encoder, shape)
@@ -116,7 +116,7 @@ def distance_to_encoder(encoder: BiEncoder, run: Run) -> float:
 
 
 def describe(encoder: BiEncoder, distance: float) -> Mapping[str, Any]:
-    """Return what a caller of the graph has to know, as JSON values."""
+    """Return the facts that a caller of the graph needs, as JSON values."""
     settings = encoder.settings
     return {
         "embfit": __version__,

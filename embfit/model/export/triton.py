@@ -1,12 +1,12 @@
-"""A repository that NVIDIA Triton serves: text in, vector out, batched on the server.
+"""Writes a model repository for NVIDIA Triton: text in, vector out, batched on the server.
 
     REPOSITORY/NAME_query        an ensemble: tokens of queries, then the graph
     REPOSITORY/NAME_document     the same for documents
     REPOSITORY/NAME_query_tokens, NAME_document_tokens    text → token ids, padded to one of a few lengths
     REPOSITORY/NAME_graph        token ids → vectors, with dynamic batching
 
-Configurations are messages of Triton's own schema (`ModelConfig`, which the package tritonclient has), so a field that
-Triton does not know cannot be written.
+Configurations are messages of Triton's own schema (`ModelConfig`, from the package tritonclient), so an unknown field
+cannot be written.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from embfit.model.encoder import Kind
 from embfit.model.export.graph_folder import VECTORS, describe, write_graph, write_manifest
 from embfit.tokens import tokenizer_lock
 
-SHORTEST = 16  # tokens that texts are padded to at least
+SHORTEST = 16  # the shortest length to which texts are padded
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-TOKENS_MODEL = Path(__file__).with_name("triton_tokens.py")  # copied, never imported
+TOKENS_MODEL = Path(__file__).with_name("triton_tokens.py")  # copied into the repository, never imported
 KINDS: tuple[Kind, ...] = ("query", "document")
 IDS = [{"name": name, "data_type": "TYPE_INT64", "dims": [-1]} for name in INPUTS]
 
 
 def write_triton_repository(encoder: BiEncoder, folder: Path, name: str, max_batch: int) -> dict[str, Any]:
-    """Write a model repository: whole, or not at all.
+    """Write a model repository atomically.
 
     Args:
-        encoder: on a CPU, computed by PyTorch.
-        folder: is replaced.
-        name: the models' names begin with it.
-        max_batch: texts that the graph computes at once.
+        encoder: the encoder, on a CPU and in PyTorch.
+        folder: the folder, which is replaced.
+        name: the prefix of the models' names.
+        max_batch: the largest batch of the graph.
 
     Returns:
         The manifest.
 
     Raises:
-        ConfigError: the packages that convert and check it are not installed, or the name is none for a model.
-        UserError: the model cannot be converted, or its graph gives other vectors.
+        ConfigError: the packages for converting and checking are not installed, or the name is invalid.
+        UserError: the model cannot be converted, or its graph gives different vectors.
     """
     check_installed("onnx", "task.format=triton, which writes ONNX: back end")
     schema = _schema()
@@ -73,7 +73,7 @@ def write_triton_repository(encoder: BiEncoder, folder: Path, name: str, max_bat
 
 
 def padded_lengths(longest: int) -> list[int]:
-    """Return the lengths that texts are padded to: each twice the one before, and the longest that is read."""
+    """Return the lengths to which texts are padded: each twice the one before, and the model's longest."""
     lengths = []
     length = SHORTEST
     while length < longest:
@@ -138,7 +138,7 @@ def _write_tokens_model(encoder: BiEncoder, folder: Path) -> None:
 
 
 def _schema() -> ModuleType:
-    """Load the messages of Triton's schema; the package itself would import gRPC, which they do not need.
+    """Load the messages of Triton's schema without the rest of the package, which would import gRPC.
 
     Raises:
         ConfigError: tritonclient is not installed.
@@ -160,7 +160,7 @@ def _schema() -> ModuleType:
 
 
 def _in_text(schema: ModuleType, config: Mapping[str, Any]) -> str:
-    """Return a configuration in protobuf's text format; a field that Triton does not know is an error."""
+    """Return a configuration in protobuf's text format; an unknown field is an error."""
     from google.protobuf import json_format, text_format
 
     message = json_format.ParseDict(config, schema.ModelConfig())

@@ -1,7 +1,8 @@
 """Texts in, token ids out, padded to one of a few lengths: Triton's Python back end runs this file as a model.
 
-Triton batches requests whose inputs have equal shapes alone, so texts of any length would never meet. It stands on
-`tokenizers` and NumPy, since embfit is not where it runs. Its settings are the `parameters` of its `config.pbtxt`.
+Triton batches only requests whose inputs have equal shapes, so unpadded texts would hardly ever be batched. This file
+needs only `tokenizers` and NumPy, because embfit is not installed where it runs. Its settings are the `parameters` of
+its `config.pbtxt`.
 """
 
 import json
@@ -17,7 +18,7 @@ class TritonPythonModel:
     """The name by which Triton finds it."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the tokenizer that lies beside this file, and the settings."""
+        """Read the tokenizer beside this file, and the settings."""
         given = json.loads(args["model_config"])["parameters"]
         settings: dict[str, Any] = {name: value["string_value"] for name, value in given.items()}
         self.lengths = [int(length) for length in settings["lengths"].split(",")]
@@ -29,7 +30,7 @@ class TritonPythonModel:
         self.tokenizer.enable_truncation(self.lengths[-1])
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request with ids and mask, [N, L] int64 each; L is the least of the lengths that has room."""
+        """Answer each request with ids and mask, [N, L] int64 each; L is the shortest length that fits."""
         return [triton.InferenceResponse(output_tensors=self._tokens(request)) for request in requests]
 
     def _tokens(self, request: Any) -> list[Any]:
