@@ -12,7 +12,16 @@ import embfit
 PACKAGE = Path(embfit.__file__).parent
 
 LAYERS = (
-    {"device_transfer", "errors", "suggestions", "text_digests", "type_hints", "random_streams", "version"},
+    {
+        "device_transfer",
+        "errors",
+        "graceful_stop",
+        "suggestions",
+        "text_digests",
+        "type_hints",
+        "random_streams",
+        "version",
+    },
     {"maxsim", "ragged"},
     {"vectors"},
     {"atomic_files", "records", "progress", "http_requests"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from embfit.atomic_files import write_text
+from embfit.atomic_files import complete, write_text
 from embfit.errors import ConfigError, UserError
 from embfit.generator.language_model import ModelFiles, check_length, load_language_model
 from embfit.generator.local import LocalGenerator
@@ -21,6 +22,7 @@ from embfit.generator.local_settings import LanguageModelSettings
 from embfit.generator.plan import SourceDocument
 from embfit.generator.prompt_pieces import prompt_pieces
 from embfit.generator.protocol import Estimate, Generation
+from embfit.generator.writer_checkpoint import WriterCheckpoints
 from embfit.generator.writer_loss import WrittenPair
 from embfit.generator.writer_training import WriterSettings, train_writer
 from embfit.model.lora import LoRA, attach, merge
@@ -35,6 +37,7 @@ VERSION = 3  # of what training makes of the same pairs
 KIND = "query-writers"  # of the store's entries
 STYLE = "own"  # the only style: that of the pairs
 FACTS = "training.json"
+CHECKPOINT = Path("checkpoint", "step.pt")  # in the entry, while its model is trained
 FEWEST_PAIRS = 10
 
 
@@ -119,7 +122,17 @@ class TrainedGenerator(LanguageModelSettings):
             UserError: there are too few training pairs, or the model cannot be loaded or trained.
         """
         base, pairs, key = self._training(collection, store)
-        folder = store.entry(KIND, key, lambda entry: self._train(base, pairs, entry), version=VERSION)
+
+        def build(entry: Path) -> None:
+            try:
+                if not (entry / FACTS).is_file():  # else an interrupted build has left all but the checkpoint's removal
+                    self._train(base, pairs, entry)
+            except UserError:
+                shutil.rmtree(entry / CHECKPOINT.parent, ignore_errors=True)  # other settings are another training
+                raise
+            shutil.rmtree(entry / CHECKPOINT.parent, ignore_errors=True)
+
+        folder = store.entry(KIND, key, build, version=VERSION, resumable=True)
         return ModelFiles(f"{base.name}, trained", folder, digest({**key, "version": VERSION}))
 
     def _training(
@@ -178,11 +191,13 @@ class TrainedGenerator(LanguageModelSettings):
         count = sum(len(pair.queries) for pair in trained)
         log.info("training %s to write queries: %d pairs of %d documents", base.name, count, len(trained))
         settings = WriterSettings(self.epochs, self.pairs_per_step, self.lr, seed=self.seed)
-        facts = train_writer(model, trained, held_out, settings, uses_bf16(self.precision, device))
+        checkpoints = WriterCheckpoints(folder / CHECKPOINT)
+        facts = train_writer(model, trained, held_out, settings, uses_bf16(self.precision, device), checkpoints)
         if self.lora.rank is not None:
             merge(model)
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        complete(folder)  # the facts, which come last, say that the rest is there
         facts = {"trained_on_pairs": count, "trained_on_documents": len(trained), **facts}
         write_text(folder / FACTS, json.dumps(facts))
 

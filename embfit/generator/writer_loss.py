@@ -8,7 +8,7 @@ take more memory than the rest of the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +71,19 @@ class WriterLoss:
         return float(total) / tokens
 
     @torch.no_grad()
-    def mean(self, pairs: Sequence[WrittenPair]) -> float:
-        """Return the mean loss a token; the model is in evaluation from then on."""
+    def mean(self, pairs: Sequence[WrittenPair], between: Callable[[], None] | None = None) -> float:
+        """Return the mean loss a token; the model is in evaluation from then on.
+
+        Args:
+            pairs: documents with their queries.
+            between: is called after each micro-batch, and may raise to end it.
+        """
         self.model.eval()
-        total = sum(float(self._of(part)) for part in self._micro_batches(pairs))
+        total = 0.0
+        for part in self._micro_batches(pairs):
+            total += float(self._of(part))
+            if between is not None:
+                between()
         return total / sum(pair.predicted for pair in pairs)
 
     def _micro_batches(self, pairs: Sequence[WrittenPair]) -> Iterator[list[WrittenPair]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from embfit.errors import UserError
+from embfit.generator.writer_checkpoint import WriterCheckpoint, WriterCheckpoints
 from embfit.generator.writer_loss import WriterLoss, WrittenPair
-from embfit.model.random_state import random_state
-from embfit.progress import progress
+from embfit.graceful_stop import GracefulStop
+from embfit.model.random_state import generator_states, random_state, restore_generators
+from embfit.progress import Advance, progress
+from embfit.store import digest
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ def train_writer(
     held_out: Sequence[WrittenPair],
     settings: WriterSettings,
     bf16: bool,
+    checkpoints: WriterCheckpoints | None = None,
 ) -> dict[str, Any]:
     """Train a model in place, and leave the weights in it that write the held-out queries best.
 
@@ -61,6 +66,8 @@ def train_writer(
         held_out: what decides which weights are kept; may be empty.
         settings: how it is trained.
         bf16: compute in bfloat16.
+        checkpoints: keep where training stands; if a checkpoint of the same training is there, it is resumed and ends
+            with the same weights. None keeps nothing.
 
     Returns:
         `held_out_loss`, the losses a token before training and after each epoch, and `kept_epoch`, the epoch whose
@@ -68,10 +75,11 @@ def train_writer(
 
     Raises:
         UserError: the loss is NaN, or became so.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; with `checkpoints`, the step under way was finished and is in one.
     """
     loss = WriterLoss(model, bf16)
     with random_state(settings.seed, loss.device):
-        facts = _train(model, pairs, held_out, settings, loss)
+        facts = _Training(model, pairs, held_out, settings, loss, checkpoints).run()
     if held_out and "kept_epoch" not in facts:
         log.warning(
             "training made held-out queries no more probable (loss %.3f a token before, %.3f after), so the model "
@@ -82,47 +90,137 @@ def train_writer(
     return facts
 
 
-def _train(
-    model: Any,
-    pairs: Sequence[WrittenPair],
-    held_out: Sequence[WrittenPair],
-    settings: WriterSettings,
-    loss: WriterLoss,
-) -> dict[str, Any]:
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    epochs = [_batches(pairs, settings.batch_size, settings.seed + epoch) for epoch in range(settings.epochs)]
-    steps = sum(map(len, epochs))  # orders differ in how many batches they make
-    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(steps, round(settings.warmup * steps)))
-    best = _finite(loss.mean(held_out), UNTRAINED) if held_out else math.inf
-    diverged = DIVERGED.format(settings.lr)
-    kept = _trained_weights(model) if held_out else {}
-    facts: dict[str, Any] = {"held_out_loss": [round(best, 4)] if held_out else []}
-    with progress("training the writer", steps, "steps") as advance:
-        for epoch, batches in enumerate(epochs, start=1):
-            model.train()
-            for batch in batches:
-                _finite(loss.backward(batch), diverged)
-                _finite(float(nn.utils.clip_grad_norm_(trained, settings.clip_norm)), diverged)
-                optimizer.step()
-                rate.step()
-                optimizer.zero_grad()
-                advance()
-            if not held_out:
-                continue
-            found = _finite(loss.mean(held_out), diverged)
-            facts["held_out_loss"].append(round(found, 4))
-            log.info("epoch %d: loss %.4f a token of held-out queries", epoch, found)
-            if found >= best:  # later epochs would overfit more
-                with torch.no_grad():
-                    for name, weight in kept.items():
-                        model.get_parameter(name).copy_(weight)
-                break
-            best = found
-            facts["kept_epoch"] = epoch
-            if epoch < settings.epochs:
-                kept = _trained_weights(model)
-    return facts
+class _Training:
+    """One training: what it has come to, and the steps that are left."""
+
+    def __init__(
+        self,
+        model: Any,
+        pairs: Sequence[WrittenPair],
+        held_out: Sequence[WrittenPair],
+        settings: WriterSettings,
+        loss: WriterLoss,
+        checkpoints: WriterCheckpoints | None,
+    ) -> None:
+        self.model, self.held_out, self.settings = model, held_out, settings
+        self.loss, self.checkpoints = loss, checkpoints
+        self.trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.plan = _plan(pairs, held_out, settings, self.trained)
+        self.epochs = [_batches(pairs, settings.batch_size, settings.seed + epoch) for epoch in range(settings.epochs)]
+        self.steps = sum(map(len, self.epochs))  # orders differ in how many batches they make
+        self.optimizer = torch.optim.AdamW(
+            list(self.trained.values()), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
+        warmup = round(settings.warmup * self.steps)
+        self.rate = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _linear(self.steps, warmup))
+        self.step = self.epoch = self.batch = 0
+        self.lowest = math.inf
+        self.best = self._weights() if held_out else {}
+        self.facts: dict[str, Any] = {"held_out_loss": []}
+        self.stop = GracefulStop(
+            "stopping after this step, when a checkpoint of the writer's training is written; interrupt again to stop "
+            "at once"
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Take all steps that are left; return what training has to tell."""
+        with self.stop.listening() if self.checkpoints else nullcontext():
+            if not self._resume() and self.held_out:
+                self.lowest = self._held_out_loss(UNTRAINED)
+            with progress("training the writer", self.steps, "steps", None, self.step) as advance:
+                while self.epoch < len(self.epochs):
+                    self._take_steps(advance)
+                    if self.held_out and not self._improved():  # later epochs would overfit more
+                        break
+                    self.epoch, self.batch = self.epoch + 1, 0
+        if self.stop.asked:  # after the last look: a later process resumes from the last checkpoint
+            raise KeyboardInterrupt
+        return self.facts
+
+    def _take_steps(self, advance: Advance) -> None:
+        """Take the steps of the epoch that are left."""
+        diverged = DIVERGED.format(self.settings.lr)
+        self.model.train()
+        for batch in self.epochs[self.epoch][self.batch :]:
+            _finite(self.loss.backward(batch), diverged)
+            norm = nn.utils.clip_grad_norm_(self.trained.values(), self.settings.clip_norm)
+            _finite(float(norm), diverged)
+            self.optimizer.step()
+            self.rate.step()
+            self.optimizer.zero_grad()
+            self.step, self.batch = self.step + 1, self.batch + 1
+            advance()
+            if self.checkpoints and self.checkpoints.is_due:
+                self._write()
+            self._end_if_asked()
+
+    def _improved(self) -> bool:
+        """Measure the weights after an epoch; keep them if they are the best so far, or else return to those."""
+        found = self._held_out_loss(DIVERGED.format(self.settings.lr))
+        log.info("epoch %d: loss %.4f a token of held-out queries", self.epoch + 1, found)
+        if found >= self.lowest:
+            self._set_weights(self.best)
+            return False
+        self.lowest = found
+        self.facts["kept_epoch"] = self.epoch + 1
+        if self.epoch + 1 < len(self.epochs):
+            self.best = self._weights()
+        return True
+
+    def _held_out_loss(self, otherwise: str) -> float:
+        found = _finite(self.loss.mean(self.held_out, self._end_if_asked), otherwise)
+        self.facts["held_out_loss"].append(round(found, 4))
+        return found
+
+    def _end_if_asked(self) -> None:
+        """End training with a checkpoint if Ctrl-C or SIGTERM has come."""
+        if self.stop.asked:
+            if self.step:
+                self._write()
+            raise KeyboardInterrupt
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return a copy of the trained weights."""
+        return {name: weight.detach().clone() for name, weight in self.trained.items()}
+
+    @torch.no_grad()
+    def _set_weights(self, weights: Mapping[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            self.trained[name].copy_(weight)
+
+    def _write(self) -> None:
+        assert self.checkpoints is not None
+        self.checkpoints.write(
+            WriterCheckpoint(
+                plan=self.plan,
+                step=self.step,
+                epoch=self.epoch,
+                batch=self.batch,
+                weights={name: weight.detach() for name, weight in self.trained.items()},
+                best=self.best if "kept_epoch" in self.facts else None,
+                optimizer=self.optimizer.state_dict(),
+                schedule=self.rate.state_dict(),
+                generators=generator_states(self.loss.device),
+                lowest=self.lowest,
+                facts=self.facts,
+            )
+        )
+
+    def _resume(self) -> bool:
+        """Go to where an earlier process has left this training; say whether there was such a place."""
+        found = self.checkpoints.read(self.plan) if self.checkpoints else None
+        if found is None:
+            return False
+        log.info("resuming the writer's training at step %d of %d", found.step, self.steps)
+        self.step, self.epoch, self.batch = found.step, found.epoch, found.batch
+        self._set_weights(found.weights)
+        if found.best is not None:
+            self.best = {name: weight.to(self.loss.device) for name, weight in found.best.items()}
+        self.optimizer.load_state_dict(found.optimizer)
+        self.rate.load_state_dict(found.schedule)
+        self.lowest, self.facts = found.lowest, found.facts
+        restore_generators(found.generators, self.loss.device)
+        return True
 
 
 def _finite(number: float, otherwise: str) -> float:
@@ -132,9 +230,21 @@ def _finite(number: float, otherwise: str) -> float:
     return number
 
 
-def _trained_weights(model: Any) -> dict[str, Tensor]:
-    """Return a copy of the weights that are trained, by name."""
-    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+def _plan(
+    pairs: Sequence[WrittenPair],
+    held_out: Sequence[WrittenPair],
+    settings: WriterSettings,
+    trained: Mapping[str, Tensor],
+) -> str:
+    """Return a digest of what a training is: a checkpoint of another one is of no use."""
+    return digest(
+        {
+            "pairs": [[list(pair.prompt), *map(list, pair.queries)] for pair in pairs],
+            "held_out": [[list(pair.prompt), *map(list, pair.queries)] for pair in held_out],
+            "settings": asdict(settings),
+            "weights": {name: list(weight.shape) for name, weight in trained.items()},
+        }
+    )
 
 
 def _batches(pairs: Sequence[WrittenPair], size: int, seed: int) -> list[list[WrittenPair]]:

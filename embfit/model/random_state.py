@@ -25,3 +25,22 @@ def random_state(seed: int, device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.mps.set_rng_state(before)
+
+
+def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the states of the CPU's generator and of a device's, by type of device."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def restore_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Set the generators of the CPU and of a device to states; one of another type of device is left out."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])

@@ -1,24 +1,15 @@
-"""Ctrl-C during training: the current step is finished and a checkpoint is written first."""
+"""Ctrl-C during training: the step under way is finished and written down first."""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytorch_lightning as pl
 
+from embfit.graceful_stop import GracefulStop
 from embfit.training.fit.checkpoint import Checkpoints
 from embfit.training.step.module import training_module
-
-log = logging.getLogger(__name__)
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers send SIGTERM
 
 
 class Interruption(pl.Callback):
@@ -30,38 +21,23 @@ class Interruption(pl.Callback):
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
-        self.asked = False
+        self._stop = GracefulStop(
+            "stopping after this step, when a checkpoint is written; interrupt again to stop at once"
+        )
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle signals inside this context; a signal that the process already ignores stays ignored."""
-        if threading.current_thread() is not threading.main_thread():  # another one gets none
-            yield
-            return
-        process = os.getpid()
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    @property
+    def asked(self) -> bool:
+        """Whether training was asked to end."""
+        return self._stop.asked
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked or os.getpid() != process:  # a forked worker ends at once, as usual
-                signal.signal(number, before[signal.Signals(number)])
-                os.kill(os.getpid(), number)
-                return
-            self.asked = True
-            log.warning("stopping after this step, when a checkpoint is written; interrupt again to stop at once")
-
-        for number in before:
-            signal.signal(number, ask)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def listening(self) -> AbstractContextManager[None]:
+        """Handle signals inside this context."""
+        return self._stop.listening()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a checkpoint and stop, if a signal has arrived; a validation that was due has already run."""
+        """Write and stop, if asked to; a validation that was due has been made."""
         if self.asked:
             self.checkpoints.write(trainer, training_module(pl_module), batch_idx)
             raise KeyboardInterrupt
