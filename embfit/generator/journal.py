@@ -233,6 +233,12 @@ class Journal:
         """Return what the requests of a data set have cost, with what is reserved."""
         return self._spent(self._database, scope)
 
+    @property
+    def version(self) -> int:
+        """A number that changes when another process has changed the journal."""
+        [number] = self._database.execute("PRAGMA data_version").fetchone()
+        return int(number)
+
     def answer(self, entry: JournalEntry) -> JournalAnswer:
         """Return what is known of a request; an answer of its family with as many queries or more serves as its own."""
         found = self._database.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -110,12 +110,14 @@ class LocalWriting:
                 "query in five; train it on your own pairs (generator=trained), or look at queries.parquet first",
                 *(self.files.name, self.model.parameters / 1e6),
             )
-        waiting, written, tokens, seconds = list(requests), 0, 0, 0.0
+        waiting, elsewhere, written, tokens, seconds = self._jobs(requests), [], 0, 0, 0.0
         with progress("writing queries", total, "requests", None, total - len(requests)) as advance:
             while waiting:
                 found = self._write_some(waiting, journal, scope, advance)
                 written, tokens, seconds = written + found.written, tokens + found.tokens, seconds + found.seconds
-                waiting = wait_for_others(found.elsewhere, journal)
+                if elsewhere := [*elsewhere, *found.elsewhere]:
+                    log.info("other processes are writing about %d documents; waiting for them", len(elsewhere))
+                waiting, elsewhere = wait_for_others(elsewhere, journal, advance)
         self.facts = {
             "seconds": round(seconds, 1),
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
@@ -123,7 +125,7 @@ class LocalWriting:
             "million_weights": round(self.model.parameters / 1e6),
         }
 
-    def _write_some(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, advance: Advance) -> _Wrote:
+    def _write_some(self, waiting: Sequence[WritingJob], journal: Journal, scope: str, advance: Advance) -> _Wrote:
         """Write about documents that no other process is writing about, and record each when it is there."""
         elsewhere: list[WritingJob] = []
         written, tokens, seconds = 0, 0, 0.0
@@ -135,7 +137,7 @@ class LocalWriting:
                 advance(there)
             return replace(batch, jobs=claimed)
 
-        planned, cluster = self._batches(requests), current_cluster()
+        planned, cluster = self._batches(waiting), current_cluster()
         began = time.monotonic()
         for jobs, samples in write_batches(self.model, planned, self.generator.sampling, claim, cluster):
             each = (time.monotonic() - began) / len(jobs)
@@ -145,29 +147,37 @@ class LocalWriting:
             began = time.monotonic()
         return _Wrote(elsewhere, written, tokens, seconds)
 
-    def _batches(self, requests: Sequence[QueryRequest]) -> list[WritingBatch]:
-        """Return what is written at once; batches whose prompts begin alike follow one another."""
+    def _jobs(self, requests: Sequence[QueryRequest]) -> list[WritingJob]:
+        """Return requests with what the model reads for them."""
         pieces: dict[tuple[str, tuple[str, ...]], PromptPieces] = {}
-        groups: dict[tuple[int, ...], list[WritingJob]] = {}
         tokenizer, made = self.model.tokenizer, self.generator
+        found = []
         for request in requests:
             style, shown = self._shown[request.id]
             key = (style, tuple(one.digest.hex() for one in shown))
             if key not in pieces:
                 pieces[key] = prompt_pieces(made.form, made.styles[style], shown, tokenizer, made.language)
             text = " ".join(request.document.text.split())
-            prompt = Prompt(pieces[key].around(text, tokenizer, made.document_tokens), request.seed)
-            groups.setdefault(pieces[key].before, []).append(WritingJob(request, prompt))
-        self._check_length(groups)
-        found = []
-        for before, jobs in groups.items():
-            if self.model.is_seq_to_seq:
-                jobs, before = [job.with_prefix(before) for job in jobs], ()
-            found += [WritingBatch(before, batch) for batch in batches(jobs, made.batch_size)]
+            before, tokens = pieces[key].before, pieces[key].around(text, tokenizer, made.document_tokens)
+            if self.model.is_seq_to_seq:  # whose encoder reads a prompt as a whole
+                before, tokens = (), [*before, *tokens]
+            found.append(WritingJob(request, before, Prompt(tokens, request.seed)))
+        self._check_length(found)
         return found
 
-    def _check_length(self, groups: Mapping[tuple[int, ...], Sequence[WritingJob]]) -> None:
+    def _batches(self, jobs: Sequence[WritingJob]) -> list[WritingBatch]:
+        """Return what is written at once; batches whose prompts begin alike follow one another."""
+        groups: dict[tuple[int, ...], list[WritingJob]] = {}
+        for job in jobs:
+            groups.setdefault(job.prefix, []).append(job)
+        return [
+            WritingBatch(prefix, batch)
+            for prefix, group in groups.items()
+            for batch in batches(group, self.generator.batch_size)
+        ]
+
+    def _check_length(self, jobs: Sequence[WritingJob]) -> None:
         """Make sure that the model has positions for the longest prompt and the query behind it."""
-        longest = max(len(before) + len(job.prompt.tokens) for before, jobs in groups.items() for job in jobs)
+        longest = max(len(job.prefix) + len(job.prompt.tokens) for job in jobs)
         written = 0 if self.model.is_seq_to_seq else self.generator.max_tokens  # a decoder has positions of its own
         check_length(self.model.model, self.files.name, longest + written, self.generator.document_tokens)

@@ -15,6 +15,7 @@ from embfit.generator.decoding import Decodes, Prompt
 from embfit.generator.journal import Journal
 from embfit.generator.plan import QueryRequest
 from embfit.generator.sampling import Sample, Sampling
+from embfit.progress import Advance
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,13 @@ class WritingJob:
 
     Args:
         request: what the journal knows it by.
-        prompt: what the model reads.
+        prefix: the tokens before every prompt of its kind, which a causal model reads once for all that share them.
+        prompt: what the model reads behind it.
         attempt: the number that the journal gave when this process took the request; None before that.
     """
 
     request: QueryRequest
+    prefix: tuple[int, ...]
     prompt: Prompt
     attempt: int | None = None
 
@@ -39,10 +42,6 @@ class WritingJob:
     def count(self) -> int:
         """The number of queries."""
         return self.request.entry.count
-
-    def with_prefix(self, prefix: Sequence[int]) -> WritingJob:
-        """Return the job with tokens in front of its prompt."""
-        return replace(self, prompt=replace(self.prompt, tokens=[*prefix, *self.prompt.tokens]))
 
 
 def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]:
@@ -78,17 +77,33 @@ def claim_jobs(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tupl
     return claimed, elsewhere
 
 
-def wait_for_others(jobs: Sequence[WritingJob], journal: Journal) -> list[QueryRequest]:
-    """Wait until one of the jobs of other processes is written, or its process has ended; return all their requests."""
-    requests = [job.request for job in jobs]
-    if requests:
-        log.info("another process is writing about %d documents; waiting for it", len(requests))
-    while requests:
-        journal.release_lost()
-        if any(journal.answer(request.entry).state != "sent" for request in requests):
-            break
+def wait_for_others(
+    jobs: Sequence[WritingJob], journal: Journal, advance: Advance
+) -> tuple[list[WritingJob], list[WritingJob]]:
+    """Wait until other processes have written all of their jobs, or until one has ended before it wrote its own.
+
+    Args:
+        jobs: those that other processes are writing.
+        journal: says what has become of them; it is asked only when another process has changed it.
+        advance: is told of each job that was written.
+
+    Returns:
+        The jobs that nobody is writing now, and those that are still being written; neither, where all are written.
+    """
+    elsewhere, seen = list(jobs), None
+    while elsewhere:
+        released, version = journal.release_lost(), journal.version
+        if released or version != seen:
+            seen = version
+            states = [(job, journal.answer(job.request.entry).state) for job in elsewhere]
+            free = [job for job, state in states if state == "planned"]
+            elsewhere = [job for job, state in states if state == "sent"]
+            if there := len(states) - len(free) - len(elsewhere):
+                advance(there)
+            if free or not elsewhere:
+                return free, elsewhere
         time.sleep(ELSEWHERE)
-    return requests
+    return [], []
 
 
 def record(

@@ -20,7 +20,7 @@ from embfit.generator.decoding import CausalDecoding
 from embfit.generator.journal import Journal
 from embfit.generator.language_model import ModelFiles
 from embfit.generator.local_writing import LocalWriting
-from embfit.generator.prompt_pieces import prompt_pieces
+from embfit.generator.prompt_pieces import PromptPieces, prompt_pieces
 from embfit.generator.protocol import Generation, source_documents
 from embfit.records import Collection
 from embfit.store import Store
@@ -118,6 +118,18 @@ def test_processes_of_one_journal_share_the_work(
         return plain(self, prompts, *others)
 
     monkeypatch.setattr(CausalDecoding, "sample", counted)
+    prompts, looks = [0], [0]
+    around, answer = PromptPieces.around, Journal.answer
+
+    def counted_prompt(self: PromptPieces, *rest: Any) -> Any:
+        prompts[0] += 1
+        return around(self, *rest)
+
+    def counted_look(self: Journal, *rest: Any) -> Any:
+        looks[0] += 1
+        return answer(self, *rest)
+
+    monkeypatch.setattr(PromptPieces, "around", counted_prompt)
     made = generator(writer, batch_size=2, examples=FewShot(rotate=False))
     documents = source_documents(small_collection, range(6), DocumentChoice())
     files = ModelFiles.find(str(writer), None, None, Store(tmp_path))
@@ -129,16 +141,25 @@ def test_processes_of_one_journal_share_the_work(
         other.plan([request.entry for request in requests], "other")
         claims = [other.claim(request.id, Spending(1), Budget(), "other") for request in requests[:2]]
 
-        def end(_: float) -> None:
-            """Have the other process answer one of its two requests, and end before it answers the other."""
-            text = json.dumps([{"text": "by the other", "log_probability": -1.0, "finished": True}] * 3)
-            other.record(claims[0].attempt or 0, "other", "answered", "answered", text)
-            alive.close()
+        looked: list[int] = []
 
-        monkeypatch.setattr("embfit.generator.writing_jobs.time.sleep", end)
+        def pass_time(_: float) -> None:
+            """Have the other process work for three moments, answer a request, and end before it answers the other."""
+            looked.append(looks[0])
+            looks[0] = 0
+            monkeypatch.setattr(Journal, "answer", counted_look)
+            if len(looked) == 4:
+                text = json.dumps([{"text": "by the other", "log_probability": -1.0, "finished": True}] * 3)
+                other.record(claims[0].attempt or 0, "other", "answered", "answered", text)
+            if len(looked) == 6:
+                alive.close()
+
+        monkeypatch.setattr("embfit.generator.writing_jobs.time.sleep", pass_time)
         found = written(made, small_collection, tmp_path)
     assert (found.facts["requests"], found.facts["answered"]) == (6, 6)
     assert sum(read) == 5
+    assert prompts == [6]  # those of the other process's two documents were made once
+    assert looked == [0, 0, 0, 0, 2, 0]  # the journal is looked into when the other process has changed it
     texts = {query.document.id: query.text for query in found.queries}
     assert [name for name, text in texts.items() if text == "by the other"] == ["d0"]
 
