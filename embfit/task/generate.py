@@ -9,9 +9,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
+from hydra.core.override_parser.types import Quote
 from pydantic import Field
 
-from embfit.compose.command_line import typed
+from embfit.compose.command_line import quoted, typed
 from embfit.compose.tasks import task
 from embfit.errors import UserError
 from embfit.generator.dataset import QUERIES, evaluation_splits, write_dataset, write_queries
@@ -132,7 +133,7 @@ def _estimated(found: Estimate, judge: str | None) -> str:
 def _made(run: RunFolder, facts: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
     """Return the task's files besides the report, and how to use the data set."""
     folder = run.dir / "dataset"
-    source = shlex.quote(f"data.queries_from={{train: {name}}}")
+    source = shlex.quote(f"data.queries_from={{train: {quoted(name, Quote.double)}}}")
     return [
         ("queries", f"{facts['kept']:,} kept of {facts['generated']:,}: {run.dir / QUERIES}"),
         ("data", str(folder)),

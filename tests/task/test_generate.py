@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import threading
 import time
@@ -52,10 +53,10 @@ def report(run: str) -> dict[str, Any]:
 def test_queries_of_a_server_become_a_data_set(asking: list[str], server: ModelServer, capsys: Any) -> None:
     assert main([*asking, "run.dir=one", "generator.styles.keywords.share=0", "generator.styles.claim.share=0"]) == 0
     told = capsys.readouterr().out
-    assert (
-        "use it   python -m embfit data=beir data.path=one/dataset 'data.queries_from={train: api (tiny-writer)}'"
-        in told
-    )
+    use = """python -m embfit data=beir data.path=one/dataset 'data.queries_from={train: "api (tiny-writer)"}'"""
+    assert f"use it   {use}" in told
+    assert main([*shlex.split(use)[3:], "--cfg", "job", "--package", "data.queries_from"]) == 0
+    assert capsys.readouterr().out.endswith("\ntrain: api (tiny-writer)\n")
     found = report("one")
     assert (found["requests"], found["answered"], found["generated"], found["tokens"]) == (36, 36, 72, 36 * 50)
     assert found["kept"] + sum(found["dropped"].values()) == 72
