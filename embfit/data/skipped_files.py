@@ -26,7 +26,7 @@ REASONS: Mapping[str, Reason] = {
     "no_text": Reason("hold no text"),
     "links_to_files_read_already": Reason("are links to what is read already", warns=False),
     "other_formats": Reason("have a suffix that names no format of text", "data.include reads them as text", False),
-    "excluded": Reason("are left out by data.include or data.exclude", warns=False),
+    "excluded": Reason("data.include or data.exclude do not take", warns=False),
     "hidden": Reason("are hidden", "data.include does not reach them", False),
 }
 """Reasons by their key in `Collection.facts`, in the order in which they are told."""

@@ -23,6 +23,7 @@ LanguageChoice: TypeAlias = Language | Literal["auto"] | None
 """A language with a Snowball stemmer; `auto` for that of the documents; None for words as they are."""
 
 DOCUMENTS = 200  # that are looked at, spread over the corpus
+NO_LANGUAGE = "zxx"  # what ISO 639-2 calls a text without linguistic content
 CHARACTERS = 1000  # of each
 MOST = 0.6  # share of the documents that have one language, from which on it is the corpus's
 
@@ -85,7 +86,8 @@ def language_of(choice: LanguageChoice, collection: Collection, store: Store, se
     found = detect_language(collection, store)
     language = SNOWBALL.get(found.code) if found.is_clear else None
     if language != "english":
-        many = f"{found.share:.0%} of the documents are in one language ({found.code})"
+        one = "no language (numbers, or code)" if found.code == NO_LANGUAGE else f"one language ({found.code})"
+        many = f"{found.share:.0%} of the documents are in {one}"
         used = f"the stemmer and stop words for {language}" if language else "words as they are"
         log.info("%s: BM25 uses %s (%s)", many, used, setting)
     return language

@@ -78,7 +78,8 @@ def mine(
         "judged_dropped": examples.dropped,
         **json.loads((folder / "facts.json").read_text(encoding="utf-8")),
     }
-    log.info(_summary(facts, wanted))
+    if wanted or facts["mined"] or facts["judged"]:
+        log.info(_summary(facts, wanted))
     from datasets import Dataset  # takes a second to import
 
     rows = Dataset.from_file(str(folder / "rows.arrow"))

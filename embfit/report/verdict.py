@@ -10,6 +10,7 @@ from embfit.report.findings import LEVEL, deciding_p, evidence, headline, outcom
 from embfit.report.formatting import bounds, certainty, count, metric_label, plain, signed
 
 SAMPLES = 10_000  # of a test that the report does not hold
+COPIES = "extractive"  # the writer whose queries are words of their documents, which BM25 finds by construction
 
 
 def verdict(report: Report) -> list[str]:
@@ -93,9 +94,12 @@ def _lexical(main: Comparison, report: Report, systems: Mapping[str, Evaluation]
         tested, *_ = compare(best, bm25, SAMPLES, seed=0)
     if bm25.metrics[metric] <= best.metrics[metric] or deciding_p(tested) >= LEVEL:
         return []
+    advice = "combine the model with BM25"
+    if _copied(main, report, systems):
+        advice = f"{COPIES} takes its queries from the documents' own words, so this says nothing about users' queries"
     return [
         f"BM25 alone reaches {plain(bm25.metrics[metric])}, more than {best.system} "
-        f"({evidence(tested, report.comparisons)}): combine the model with BM25."
+        f"({evidence(tested, report.comparisons)}): {advice}."
     ]
 
 
@@ -107,10 +111,16 @@ def _fused(main: Comparison, report: Report, systems: Mapping[str, Evaluation]) 
     reached = [f"{name} {plain(fused[name].metrics[main.metric])}" for name in (main.a, main.b)]
     sentence = f"Fused with BM25, {metric_label(main.metric)}: {', '.join(reached)}."
     ahead = [name for name in (main.a, main.b) if _is_above(fused[name], systems[main.b], main.metric)]
-    if not ahead:
+    if not ahead or _copied(main, report, systems):
         return [sentence]
     who = f"Even {main.a} with BM25" if main.a in ahead else "That"
     return [f"{sentence} {who} is above {main.b} alone, beyond chance: serve vectors and words together."]
+
+
+def _copied(main: Comparison, report: Report, systems: Mapping[str, Evaluation]) -> bool:
+    """Return whether the queries were copied from the documents."""
+    written = report.data.get("synthetic_splits") or {}
+    return bool(written.get(systems[main.a].split) == COPIES)
 
 
 def _is_above(system: Evaluation, other: Evaluation, metric: str) -> bool:

@@ -83,9 +83,9 @@ def count_truncated(encoder: Encoder, collection: Collection, store: Store) -> d
         counted[f"truncated_{plural}"] = found = int(truncated.sum())
         if found:
             log.info(
-                "%d of %d %s are longer than %d tokens; the model reads their beginning (%s)",
-                found,
-                len(truncated),
+                "%s of %s %s are longer than %d tokens; the model reads their beginning (%s)",
+                f"{found:,}",
+                f"{len(truncated):,}",
                 plural,
                 encoder.length(kind),
                 encoder.length_setting(kind),

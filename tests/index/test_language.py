@@ -40,6 +40,12 @@ def test_what_has_no_stemmer_and_what_is_mixed_is_taken_as_it_is(store: Store, c
     assert caplog.messages[-1] == (
         "100% of the documents are in one language (zh): BM25 uses words as they are (evaluator.language=auto)"
     )
+    numbers = collection("5.91e-01 3.46e-01 6.40e-01 3.74e-01 3.31e-01")
+    assert language_of("auto", numbers, store, "evaluator.language=auto") is None
+    assert caplog.messages[-1] == (
+        "100% of the documents are in no language (numbers, or code): BM25 uses words as they are "
+        "(evaluator.language=auto)"
+    )
     mixed = collection(SENTENCES["english"], SENTENCES["german"])
     assert language_of("auto", mixed, store, "evaluator.language=auto") is None
     assert (detect_language(mixed, store).share, detect_language(mixed, store).is_clear) == (0.5, False)

@@ -1,7 +1,9 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from embfit.generator import ExtractiveGenerator
 from embfit.records import Comparison, Evaluation, Ranking, Report
 from embfit.report.verdict import verdict
 from tests.report.reports import report, system
@@ -89,6 +91,13 @@ def test_bm25_is_mentioned_when_it_leads_and_not_by_chance() -> None:
     assert verdict(Report("finetune", systems, [FOUND, behind]))[-1] == (
         "BM25 alone reaches 0.2500, more than tuned (p = 0.003): combine the model with BM25."
     )
+    assert verdict(Report("finetune", systems, [FOUND, behind], data={"synthetic_splits": {"test": "extractive"}}))[
+        -1
+    ] == (
+        "BM25 alone reaches 0.2500, more than tuned (p = 0.003): extractive takes its queries from the documents' own "
+        "words, so this says nothing about users' queries."
+    )
+    assert ExtractiveGenerator().name == "extractive"
     assert len(verdict(Report("finetune", systems, [FOUND, replace(behind, p=0.06)]))) == 1
     assert len(verdict(Report("finetune", systems, [FOUND]))) == 1  # of the four queries' values one differs: p = 1
     assert len(verdict(report(comparisons=[FOUND]))) == 1
@@ -117,10 +126,10 @@ def test_what_both_models_reach_with_bm25_is_said() -> None:
         values = {"ndcg@10": dict.fromkeys(queries, value)}
         return Evaluation(name, "test", {"ndcg@10": value}, values, {}, Ranking({}), {"queries": 40, "of": list(of)})
 
-    def said(before: float, after: float) -> str:
+    def said(before: float, after: float, **data: Any) -> str:
         fused = [flat("hybrid", before, "base", "bm25"), flat("tuned_hybrid", after, "tuned", "bm25")]
         systems = [flat("base", 0.5), flat("tuned", 0.6), *fused]
-        return verdict(Report("finetune", systems, [FOUND]))[-1]
+        return verdict(Report("finetune", systems, [FOUND], data=data))[-1]
 
     assert said(0.58, 0.6) == "Fused with BM25, nDCG@10: base 0.5800, tuned 0.6000."
     assert said(0.58, 0.7) == (
@@ -128,6 +137,9 @@ def test_what_both_models_reach_with_bm25_is_said() -> None:
         "and words together."
     )
     assert "Even base with BM25 is above tuned alone, beyond chance" in said(0.65, 0.55)
+    copied = said(0.58, 0.7, synthetic_splits={"test": "extractive"})
+    assert copied == "Fused with BM25, nDCG@10: base 0.5800, tuned 0.7000."
+    assert said(0.58, 0.7, synthetic_splits={"test": "local (x)"}).endswith("serve vectors and words together.")
 
 
 def test_without_a_comparison_it_says_what_was_reached() -> None:
