@@ -110,7 +110,8 @@ class LocalWriting:
                 "query in five; train it on your own pairs (generator=trained), or look at queries.parquet first",
                 *(self.files.name, self.model.parameters / 1e6),
             )
-        waiting, elsewhere, written, tokens, seconds = self._jobs(requests), [], 0, 0, 0.0
+        waiting, written, tokens, seconds = self._jobs(requests), 0, 0, 0.0
+        elsewhere: list[WritingJob] = []
         with progress("writing queries", total, "requests", None, total - len(requests)) as advance:
             while waiting:
                 found = self._write_some(waiting, journal, scope, advance)

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the step under way is finished and written down first."""
+"""Ctrl-C during training: the current step is finished and a checkpoint is written first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Interruption(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write and stop, if asked to; a validation that was due has been made."""
+        """Write a checkpoint and stop, if a signal has arrived; a validation that was due has already run."""
         if self.asked:
             self.checkpoints.write(trainer, training_module(pl_module), batch_idx)
             raise KeyboardInterrupt
