@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during work that ends itself: it asks at moments of its choice whether a signal has come."""
+"""Graceful stops: Ctrl-C or SIGTERM sets a flag, and the work ends itself at a suitable point."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers send SIGTERM
 
 
 class GracefulStop:
-    """Takes the first of these signals as a request; the second ends the process as it always does.
+    """Treats the first signal as a request to stop; the second one ends the process as usual.
 
     Args:
-        message: is logged when the request comes; it says what is finished first.
+        message: the log message at the request, which says what is finished first.
 
     Attributes:
-        asked: whether the request has come.
+        asked: whether a stop was requested.
     """
 
     def __init__(self, message: str) -> None:
@@ -32,7 +32,7 @@ class GracefulStop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle signals inside this context; a signal that the process already ignores stays ignored."""
-        if threading.current_thread() is not threading.main_thread():  # another one gets none
+        if threading.current_thread() is not threading.main_thread():  # other threads receive no signals
             yield
             return
         process = os.getpid()

@@ -1,7 +1,7 @@
-"""Where a query writer's training stands, on disk: if it is killed, it resumes and ends with the same weights.
+"""Checkpoints of a query writer's training: a killed training resumes and ends with the same weights.
 
 A checkpoint has twelve bytes for each trained weight (the weight and AdamW's two moments, in fp32), and four more once
-an epoch's weights are the best so far. So it is written by time and not by steps, and there is one.
+the weights of an epoch are kept as the best. So it is written at intervals of time, and only the newest is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from embfit.errors import first_line, is_disk_full
 log = logging.getLogger(__name__)
 
 EVERY = 300.0  # seconds of training between two checkpoints
-RATIO = 20.0  # of these seconds to those that writing one takes, at least
+RATIO = 20.0  # the interval is at least this many times as long as writing a checkpoint
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class WriterCheckpoint:
         plan: identifies the training: its pairs, its settings, the trained weights' names and shapes.
         step: the number of optimizer steps taken.
         epoch: the epoch of the next batch, from 0.
-        batch: the number of the next batch in its epoch; behind the last one, the held-out queries are to be measured.
+        batch: the number of the next batch in its epoch; after the last one, the held-out queries are measured.
         weights: the trained weights by name.
-        best: those of the best epoch so far; None if that is none, so that they are those that training began with.
+        best: the weights of the best epoch so far; None if the initial weights are still the best.
         optimizer: the optimizer's state.
         schedule: the schedule's state.
         generators: the states of the random generators, by type of device.
-        lowest: the lowest loss a token of held-out queries so far; infinite where none are held out.
-        facts: what training has to tell so far.
+        lowest: the lowest loss per token of held-out queries so far; infinite if none are held out.
+        facts: the facts about the training so far, for the report.
     """
 
     plan: str
@@ -61,8 +61,8 @@ class WriterCheckpoints:
 
     Args:
         path: the file; its folder is made with the first checkpoint.
-        every: the seconds of training between two checkpoints, at least.
-        ratio: the ratio of these seconds to those that writing a checkpoint takes, at least.
+        every: the shortest interval between two checkpoints, in seconds.
+        ratio: the shortest interval, as a multiple of the time that writing a checkpoint takes.
     """
 
     def __init__(self, path: Path, every: float = EVERY, ratio: float = RATIO) -> None:
@@ -75,8 +75,8 @@ class WriterCheckpoints:
         return time.monotonic() >= self._next
 
     def read(self, plan: str) -> WriterCheckpoint | None:
-        """Return the checkpoint; None where there is none of this training that can be read."""
-        for left in self.path.parent.glob(f".{self.path.name}-*"):  # by a process that was killed while it wrote
+        """Return the checkpoint of a training; None if there is none, or it cannot be read."""
+        for left in self.path.parent.glob(f".{self.path.name}-*"):  # left by a process that was killed while it wrote
             left.unlink()
         if not self.path.is_file():
             return None
@@ -91,7 +91,7 @@ class WriterCheckpoints:
         return found
 
     def write(self, checkpoint: WriterCheckpoint) -> None:
-        """Write a checkpoint in place of the one before; on a full disk, that one stays and training goes on."""
+        """Replace the checkpoint; on a full disk, the one before stays and training continues."""
         began = time.monotonic()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -66,8 +66,8 @@ def train_writer(
         held_out: what decides which weights are kept; may be empty.
         settings: how it is trained.
         bf16: compute in bfloat16.
-        checkpoints: keep where training stands; if a checkpoint of the same training is there, it is resumed and ends
-            with the same weights. None keeps nothing.
+        checkpoints: keep the newest checkpoint; if there is one of the same training, training resumes from it and ends
+            with the same weights. None writes none.
 
     Returns:
         `held_out_loss`, the losses a token before training and after each epoch, and `kept_epoch`, the epoch whose
@@ -75,7 +75,7 @@ def train_writer(
 
     Raises:
         UserError: the loss is NaN, or became so.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; with `checkpoints`, the step under way was finished and is in one.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; with `checkpoints`, after the current step and a checkpoint.
     """
     loss = WriterLoss(model, bf16)
     with random_state(settings.seed, loss.device):
@@ -91,7 +91,7 @@ def train_writer(
 
 
 class _Training:
-    """One training: what it has come to, and the steps that are left."""
+    """One training: its state, and the remaining steps."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Training:
         )
 
     def run(self) -> dict[str, Any]:
-        """Take all steps that are left; return what training has to tell."""
+        """Take the remaining steps; return the facts for the report."""
         with self.stop.listening() if self.checkpoints else nullcontext():
             if not self._resume() and self.held_out:
                 self.lowest = self._held_out_loss(UNTRAINED)
@@ -133,12 +133,12 @@ class _Training:
                     if self.held_out and not self._improved():  # later epochs would overfit more
                         break
                     self.epoch, self.batch = self.epoch + 1, 0
-        if self.stop.asked:  # after the last look: a later process resumes from the last checkpoint
+        if self.stop.asked:  # after the last check: a later process resumes from the last checkpoint
             raise KeyboardInterrupt
         return self.facts
 
     def _take_steps(self, advance: Advance) -> None:
-        """Take the steps of the epoch that are left."""
+        """Take the remaining steps of the epoch."""
         diverged = DIVERGED.format(self.settings.lr)
         self.model.train()
         for batch in self.epochs[self.epoch][self.batch :]:
@@ -155,7 +155,7 @@ class _Training:
             self._end_if_asked()
 
     def _improved(self) -> bool:
-        """Measure the weights after an epoch; keep them if they are the best so far, or else return to those."""
+        """Measure the weights after an epoch; keep them if they are the best so far, else restore the best."""
         found = self._held_out_loss(DIVERGED.format(self.settings.lr))
         log.info("epoch %d: loss %.4f a token of held-out queries", self.epoch + 1, found)
         if found >= self.lowest:
@@ -173,7 +173,7 @@ class _Training:
         return found
 
     def _end_if_asked(self) -> None:
-        """End training with a checkpoint if Ctrl-C or SIGTERM has come."""
+        """Write a checkpoint and end training if Ctrl-C or SIGTERM has arrived."""
         if self.stop.asked:
             if self.step:
                 self._write()
@@ -207,7 +207,7 @@ class _Training:
         )
 
     def _resume(self) -> bool:
-        """Go to where an earlier process has left this training; say whether there was such a place."""
+        """Restore the checkpoint of an earlier process; return whether there was one."""
         found = self.checkpoints.read(self.plan) if self.checkpoints else None
         if found is None:
             return False
@@ -236,7 +236,7 @@ def _plan(
     settings: WriterSettings,
     trained: Mapping[str, Tensor],
 ) -> str:
-    """Return a digest of what a training is: a checkpoint of another one is of no use."""
+    """Return a digest that identifies a training, so that no checkpoint of another one is used."""
     return digest(
         {
             "pairs": [[list(pair.prompt), *map(list, pair.queries)] for pair in pairs],
