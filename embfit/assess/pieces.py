@@ -124,7 +124,7 @@ def evaluate_best_piece(
     found: list[Hits] = []
     for first in range(0, len(queries), step):
         best = queries.part(first, first + step).scores(documents)  # [q, N]
-        top = np.argsort(-best, axis=1, kind="stable")[:, : search.reach]
+        top = np.argsort(-best, axis=1, kind="stable")[:, : search.search_depth]
         found.append((np.take_along_axis(best, top, axis=1), rows[top]))
     scores, ranked = (np.concatenate(part) for part in zip(*found, strict=True))
     ranking = search.ranking(context.rows, (scores, ranked))

@@ -16,8 +16,8 @@ ALL = "all"
 def compare(a: Evaluation, b: Evaluation, samples: int, seed: int) -> list[Comparison]:
     """Return the paired comparisons of `b` against `a`: all queries first, then each subset; metrics as in `a`.
 
-    A positive difference says that `b` is better. The resamples are the same for every metric of a subset. A system
-    that found nothing for any query could not work here, so it is compared with none.
+    A positive difference means that `b` is better. The resamples are the same for every metric of a subset. If one of
+    the systems found nothing for any query, it cannot work on this data, and there are no comparisons.
 
     Args:
         a: the system compared with.
@@ -45,8 +45,8 @@ def compare(a: Evaluation, b: Evaluation, samples: int, seed: int) -> list[Compa
 def compare_all(evaluations: Sequence[Evaluation], samples: int, seed: int) -> list[Comparison]:
     """Return the comparisons of each further system against the first one, with p-values corrected for their number.
 
-    The more systems are tried, the likelier one of them looks different by chance; so where there are several, `p_holm`
-    is corrected by Holm's method over the systems, for each metric and subset by itself.
+    The more systems are compared, the likelier one of them looks different by chance. So if there are several, `p_holm`
+    is p corrected by Holm's method over the systems, for each metric and subset separately.
 
     Raises:
         ValueError: they were not evaluated on the same queries and metrics.
@@ -55,7 +55,7 @@ def compare_all(evaluations: Sequence[Evaluation], samples: int, seed: int) -> l
     compared = [found for other in others if (found := compare(first, other, samples, seed))]
     if len(compared) < 2:
         return [found for one in compared for found in one]
-    families = [  # transposed: one family a metric and subset
+    families = [  # transposed: one family per metric and subset
         [replace(found, p_holm=p) for found, p in zip(family, holm([found.p for found in family]), strict=True)]
         for family in zip(*compared, strict=True)
     ]
@@ -68,8 +68,8 @@ def most_changed(a: Evaluation, b: Evaluation, metric: str, count: int) -> dict[
     Args:
         a: the system compared with.
         b: the system of interest.
-        metric: whose values.
-        count: at most so many of each; queries that tie keep the order of the split.
+        metric: the metric that is compared.
+        count: the most queries in each list; queries that tie keep the order of the split.
     """
     before, after = a.per_query[metric], b.per_query[metric]
     rows: list[dict[str, str | float]] = [

@@ -12,7 +12,7 @@ from embfit.model.encoder import Encoder
 from embfit.records import Collection
 from embfit.vectors import Vectors
 
-TIMED_QUERIES = 20  # asked alone
+TIMED_QUERIES = 20  # searched one at a time
 TIMED_DOCUMENTS = 64  # encoded together
 WARM_UP = 4  # documents
 
@@ -22,12 +22,12 @@ class SearchCost:
     """What searching with an encoder costs.
 
     Args:
-        bytes_per_token: bytes of a stored vector, where a text has several; None where it has one.
+        bytes_per_token: bytes of a stored vector if a text has several vectors; None if it has one.
         bytes_per_document: bytes of the index for each document, on average.
         bytes: bytes of the whole index.
-        encode_ms_per_document: time to encode a document among others.
-        query_ms_p50: time of a query that is encoded and searched alone, the median.
-        query_ms_p95: likewise, the 95th percentile.
+        encode_ms_per_document: time to encode a document, in a batch with others.
+        query_ms_p50: median time to encode and search a single query.
+        query_ms_p95: 95th percentile of the same.
     """
 
     bytes_per_token: float | None
@@ -46,15 +46,15 @@ def measure_cost(
     bytes_per_vector: float,
     search: Callable[[Vectors[np.ndarray], int], object],
 ) -> dict[str, float | None]:
-    """Time an encoder and its search, and add what the index takes.
+    """Time an encoder and its search, and report them with the size of the index.
 
     Args:
         encoder: encodes queries and documents.
         collection: has their texts.
-        rows: the queries' rows; the first ones are asked.
+        rows: the queries' rows; the first ones are timed.
         size: bytes of the index.
         bytes_per_vector: bytes of a stored vector.
-        search: finds documents for one query's vectors, which are of the query of a row.
+        search: searches for one query, given its vectors and its row.
 
     Returns:
         The fields of `SearchCost` as JSON values.

@@ -1,4 +1,4 @@
-"""Says which words matched in the documents that a measured late-interaction system found."""
+"""Explain which words matched in the documents that a late-interaction system found."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from embfit.vectors import Vectors
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Explains scores by the vectors that were searched, which stay as they are when the encoder is trained afterwards.
+    """Explains scores by the vectors that were searched; training the encoder afterwards does not change them.
 
     Args:
         collection: has the texts.
         rows: the queries' rows, in the order of their vectors.
         queries: the queries' vectors.
-        read: returns the vectors of some documents, as they were searched.
-        spans: says where in a text the token of each vector is, by kind.
+        read: returns the vectors of documents by row, as they were searched.
+        spans: by kind, finds the span of text that each vector stands for.
     """
 
     collection: Collection
@@ -42,7 +42,7 @@ class Explanation:
         queries: Vectors[np.ndarray],
         read: Callable[[np.ndarray], Vectors[np.ndarray]],
     ) -> Explanation:
-        """Explain what an encoder found; of it only the tokenizer is kept."""
+        """Return the explanation of an encoder's search; of the encoder it keeps only the tokenizer."""
         spans: dict[Kind, Spans] = {"query": encoder.spans("query"), "document": encoder.spans("document")}
         return cls(collection, rows, queries, read, spans)
 
@@ -51,10 +51,10 @@ class Explanation:
         return {row: place for place, row in enumerate(self.rows)}
 
     def __call__(self, query: str, documents: Sequence[str]) -> list[MatchedWords]:
-        """Return how the scores of documents come about, by ids.
+        """Return, for each document id, how much each word of the query adds to its score.
 
         Raises:
-            KeyError: the query was not asked, or there is no such document.
+            KeyError: the query was not searched for, or there is no such document.
         """
         row = self.collection.query_rows[query]
         place = self._places[row]

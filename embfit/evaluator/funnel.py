@@ -1,7 +1,7 @@
 """What quality costs in bytes and time: fewer dimensions, fewer bits, and a shortlist that whole vectors rerank.
 
 The funnel searches small vectors for a shortlist and ranks it by the whole ones (Kusupati et al. 2022, section 4.3).
-The small ones must be in memory; of the whole ones a search reads the shortlist alone, so they may stay on a disk.
+The small vectors must be in memory. A search reads only the shortlist's whole vectors, so those may stay on disk.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import Hits
 from embfit.vectors import Vectors
 
-TIMED = 50  # queries searched alone for the latency
+TIMED = 50  # queries searched one at a time for the latency
 
 Search: TypeAlias = Callable[[int, int], Hits]
-"""Searches for the queries from one number up to another."""
+"""Searches for the queries from `start` to `stop`, as a slice."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to keep and search the vectors, and what it reaches.
+    """One way to store and search the vectors, with its quality and cost.
 
     Args:
         dims: how many dimensions are searched.
-        format: how each is kept in memory.
-        shortlist: how many documents whole float32 vectors rerank; None where the search has the last word.
-        value: what the metric is.
-        share: which part of what an exhaustive search of whole float32 vectors reaches this is.
-        bytes_per_document: the memory that a document takes; a shortlist needs the whole vectors too, which may stay on
-            a disk.
-        milliseconds: how long one query takes that is searched alone, the median.
+        format: how each dimension is stored in memory.
+        shortlist: how many documents whole float32 vectors rerank; None without reranking.
+        value: the metric's value.
+        share: `value` divided by that of an exhaustive search of whole float32 vectors.
+        bytes_per_document: memory for a document; a shortlist also needs the whole vectors, which may stay on disk.
+        milliseconds: median time of a query that is searched alone.
     """
 
     dims: int
@@ -56,9 +55,9 @@ class Funnel:
 
     Args:
         metric: the metric that was measured.
-        settings: all that were measured, in order of falling dimensions.
-        kept: the share of the exhaustive search's quality to be kept.
-        cheapest: the setting with the fewest bytes, then the least time, that keeps it.
+        settings: all that were measured, by decreasing dimensions.
+        kept: the share of the exhaustive search's quality that the cheapest setting must keep.
+        cheapest: of the settings that keep it, the one with the fewest bytes, then the least time.
     """
 
     metric: str
@@ -82,23 +81,23 @@ def measure_funnel(
         queries: their vectors, one each.
         documents: their vectors, one each, possibly memory-mapped; one format at a time is held in memory.
         dims: dimensions to search; whole vectors are searched as well.
-        wanted: shortlists (sizes beyond the corpus mean all of it), formats (whole vectors are always kept as float32
-            too) and the share of quality to be kept.
+        wanted: shortlists (a size beyond the corpus means all of it), formats (whole vectors are always searched as
+            float32 too) and the share of quality to keep.
         depth: how many documents a search returns.
-        metric: the value's name.
-        value: gives the metric's mean over hits.
+        metric: the metric's name.
+        value: returns the metric's mean over the hits of all queries.
     """
     settings: list[Setting] = []
     whole = documents.width
     for dim in sorted({*dims, whole}, reverse=True):
         first: list[Format] = ["float32"] if dim == whole else []
-        few = Vectors(queries.cut(dim).flat())  # cut once: a search's time is not that of cutting
+        small = Vectors(queries.cut(dim).flat())  # cut once, so that a search's time does not include it
         for form in dict.fromkeys([*first, *wanted.formats]):
             index = CompressedIndex.build(documents.cut(dim), form)
             bytes_ = bytes_per_document(dim, form)
-            for size, search in _searches(index, few, queries, documents, wanted.shortlists, depth):
+            for size, search in _searches(index, small, queries, documents, wanted.shortlists, depth):
                 if size is not None and (dim, form) == (whole, "float32"):
-                    continue  # whole vectors have nothing to add to themselves
+                    continue  # reranking by the vectors that were searched changes nothing
                 reached = value(search(0, len(queries)))
                 highest = settings[0].value if settings else reached
                 share = reached / highest if highest else 1.0
@@ -110,25 +109,25 @@ def measure_funnel(
 
 def _searches(
     index: CompressedIndex,
-    few: Vectors[np.ndarray],
+    small: Vectors[np.ndarray],
     queries: Vectors[np.ndarray],
     documents: Vectors[np.ndarray],
     shortlists: Sequence[int],
     depth: int,
 ) -> Iterator[tuple[int | None, Search]]:
     """Yield the search of small vectors alone, and with a shortlist of each size."""
-    yield None, lambda start, stop: index.search(few.part(start, stop), depth)
+    yield None, lambda start, stop: index.search(small.part(start, stop), depth)
     for size in sorted({min(size, len(documents)) for size in shortlists}):
 
-        def through(start: int, stop: int, size: int = size) -> Hits:
-            _, rows = index.search(few.part(start, stop), size)
+        def reranked(start: int, stop: int, size: int = size) -> Hits:
+            _, rows = index.search(small.part(start, stop), size)
             return best(pair_scores(queries.part(start, stop), documents, rows), rows, depth)
 
-        yield size, through
+        yield size, reranked
 
 
 def _latency(search: Search, count: int) -> float:
-    """Return the median milliseconds of a query that is searched alone; the first warms up."""
+    """Return the median milliseconds of a query that is searched alone; the first one is a warm-up."""
     seconds = []
     for row in range(min(TIMED, count)):
         started = time.perf_counter()

@@ -15,7 +15,7 @@ def reciprocal_ranks(rankings: Sequence[Ranking], weights: Sequence[float], k: i
     Args:
         rankings: several rankings of the same queries.
         weights: each ranking's weight.
-        k: how slowly the credit of lower ranks falls; the paper's 60 is little in need of tuning.
+        k: the larger, the more slowly a document's credit decreases with its rank; the paper's 60 rarely needs tuning.
         depth: how many documents are kept for each query.
     """
 
@@ -26,10 +26,10 @@ def reciprocal_ranks(rankings: Sequence[Ranking], weights: Sequence[float], k: i
 
 
 def weighted_scores(rankings: Sequence[Ranking], weights: Sequence[float], depth: int) -> Ranking:
-    """Score each document by the weighted sum of its scores, which are first brought to 0 to 1 in each list.
+    """Score each document by the weighted sum of its scores, each list first scaled to the range from 0 to 1.
 
-    The lowest score of a query's list becomes 0 and the highest 1 (Lee 1997), so a document that a list lacks counts as
-    its last one. A list whose scores are all the same gives each document 1.
+    The lowest score of a query's list becomes 0 and the highest 1 (Lee 1997), so a document that is missing from a list
+    counts as its last one. In a list of equal scores each document gets 1.
 
     Args:
         rankings: several rankings of the same queries.

@@ -1,4 +1,4 @@
-"""How rankings are judged, and the one path from a ranking to an `Evaluation` that every kind of system takes."""
+"""How rankings are judged: `judge` turns the ranking of any kind of system into an `Evaluation`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from embfit.suggestions import nearest
 
 @dataclass(frozen=True)
 class FunnelSettings:
-    """What smaller vectors are measured for.
+    """Which smaller vectors and shortlists are measured.
 
     Args:
         shortlists: how many documents whole vectors rerank.
-        formats: how the vectors that are searched are kept.
+        formats: how the vectors that are searched are stored.
         quality_kept: the share of the quality of whole vectors that the cheapest setting must keep.
     """
 
@@ -34,21 +34,21 @@ class FunnelSettings:
 
 @dataclass(frozen=True)
 class Judging:
-    """What every system is held to, whatever it is.
+    """The settings by which every system is judged, whatever its kind.
 
     Args:
         metrics: names such as `ndcg@10`; the first is the headline.
         splits: names of the splits that are reported: the evaluator's own, and production where there is one.
-        dev_split: the split that training looks at, and that weights are tuned on.
-        dev_documents: how many documents a validation searches; None for all.
+        dev_split: the split that training validates on, and that fusion weights are tuned on.
+        dev_documents: how many documents a validation searches; None searches all.
         depth: how many documents are ranked for each query.
-        dims: dimensions that vectors are also cut to; None for none.
-        funnel: what smaller vectors are measured for; None measures nothing.
+        dims: dimensions that vectors are also cut to; None measures whole vectors only.
+        funnel: which smaller vectors and shortlists are measured; None measures none.
         bm25: whether BM25 is reported beside a model.
-        language: the language of words (stemmer, stop words); auto is that of the documents, None takes words as they
-            are.
-        near_copy: the similarity from which a text that training saw counts as the same; None for exact copies alone.
-        seed: seeds whatever is drawn.
+        language: chooses BM25's stemmer and stop words; auto is the documents' language, None uses neither.
+        near_copy: the similarity from which a text counts as a near-copy of one that training saw; None finds exact
+            copies only.
+        seed: seeds all random draws.
     """
 
     metrics: Sequence[str]
@@ -70,7 +70,7 @@ def judgements(collection: Collection, split: str, key: str | None = None) -> Qr
     Args:
         collection: the collection that has them.
         split: the split's name.
-        key: the key of the configuration that names the split.
+        key: the configuration key that names the split, for the error message.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.
@@ -94,17 +94,17 @@ def judgements(collection: Collection, split: str, key: str | None = None) -> Qr
 
 
 def _instead(collection: Collection, split: str) -> str:
-    """Say why there is no such split, where that is known, and which there are."""
-    said = ""
+    """Say why the split is missing, if that is known, and which splits exist."""
+    reason = ""
     if split in str(collection.facts.get("not_held_out", "")).split(", "):
         queries = len(collection.qrels["train"])
         if answerable(collection.qrels["train"]):
-            said = f"none of the {queries} training queries could be held out for it (data.{split}_share); "
+            reason = f"none of the {queries} training queries could be held out for it (data.{split}_share); "
         else:
-            said = f"none of the {queries} training queries has a relevant document (grade 1 or more) to hold out; "
+            reason = f"none of the {queries} training queries has a relevant document (grade 1 or more) to hold out; "
     elif meant := nearest(split, collection.qrels):
-        said = f"did you mean {meant!r}? "
-    return f"{said}its splits: {', '.join(sorted(collection.qrels)) or 'none'}"
+        reason = f"did you mean {meant!r}? "
+    return f"{reason}its splits: {', '.join(sorted(collection.qrels)) or 'none'}"
 
 
 def query_rows(collection: Collection, split: str) -> list[int]:
@@ -119,8 +119,8 @@ def query_rows(collection: Collection, split: str) -> list[int]:
 def judged_by(collection: Collection, split: str, path: Path) -> Collection:
     """Return the collection with the judgements of a qrels file, BEIR's or TREC's, as one of its splits.
 
-    Equal queries are merged, and a query's own document is left out, as loading does with the data's own judgements;
-    what loading counted of the split is counted again.
+    The judgements are treated as in loading: queries of equal text are merged, a query's own document is left out, and
+    the split's counts are updated.
 
     Raises:
         UserError: the file cannot be read, is malformed, or names a query or document that the collection lacks.
@@ -165,10 +165,10 @@ def judge(
         system: the system's name in reports.
         collection: the collection that has the judgements.
         split: the split whose judgements count.
-        ranking: ranks documents for the split's queries; a query that it lacks counts as 0.
+        ranking: ranks documents for the split's queries; a missing query scores 0.
         metrics: names such as `ndcg@10`.
-        facts: what else is known of the system (seconds); `queries` and `left_out` are added.
-        subsets: parts of the queries to be looked at by themselves.
+        facts: further facts about the system, such as seconds; `queries` and `left_out` are added.
+        subsets: groups of queries that are also compared by themselves.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.
@@ -188,6 +188,6 @@ def judge(
 
 
 def _unanswered(ranking: Ranking, qrels: Qrels) -> dict[str, int]:
-    """Count the queries for which nothing was found, if there are any."""
+    """Count the queries for which nothing was found; empty if there are none."""
     count = sum(not ranking.documents.get(query) for query in answerable(qrels))
     return {"queries_without_result": count} if count else {}

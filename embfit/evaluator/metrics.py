@@ -1,8 +1,8 @@
-"""Retrieval metrics by query: pytrec_eval computes them, from a ranking whose ties are already broken.
+"""Retrieval metrics for each query, computed by pytrec_eval from a ranking whose ties are already broken.
 
-The providers of these metrics break ties differently (MRR@10 of one tied ranking is 1 in one and 1/2 in another), and
-trec_eval's C code keeps scores as float32, where scores that Python tells apart become ties. So documents are ranked
-once, by (-score, id), and pytrec_eval is given whole numbers that fall from rank to rank.
+Libraries break ties differently: MRR@10 of one tied ranking is 1 in one and 1/2 in another. trec_eval's C code also
+keeps scores as float32, in which different Python scores may tie. So documents are ranked once, by (-score, id), and
+pytrec_eval gets whole numbers that decrease from rank to rank.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytrec_eval
 from embfit.errors import ConfigError
 from embfit.records import Qrels, Ranking
 
-VALIDATION_METRIC = "ndcg@10"  # what training watches on the dev split, whatever metrics are reported
+VALIDATION_METRIC = "ndcg@10"  # what training monitors on the dev split, whatever metrics are reported
 MEASURES = {
     "ndcg": "ndcg_cut",
     "mrr": "recip_rank",
@@ -29,7 +29,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and the rank at which it stops reading: `ndcg@10`."""
+    """A metric and its cutoff, the last rank that counts: `ndcg@10`."""
 
     name: str
     cutoff: int
@@ -39,12 +39,12 @@ class Metric:
         """Read `NAME@K`.
 
         Raises:
-            ConfigError: no such metric, or a cutoff below 1.
+            ConfigError: the metric does not exist, or its cutoff is below 1.
         """
         match = re.fullmatch(r"([a-z]+)@([1-9]\d*)", text)
         if match is None or match[1] not in MEASURES:
             known = ", ".join(f"{name}@K" for name in MEASURES)
-            raise ConfigError(f"evaluator.metrics: {text!r} is not a metric; known are {known}, with K of 1 or more")
+            raise ConfigError(f"evaluator.metrics: {text!r} is not a metric; choose {known}, where K is 1 or more")
         return cls(match[1], int(match[2]))
 
     def __str__(self) -> str:
@@ -52,11 +52,11 @@ class Metric:
 
     @property
     def measure(self) -> str:
-        """What pytrec_eval calls it; its reciprocal rank knows no cutoff."""
+        """The name of the measure in pytrec_eval, whose reciprocal rank has no cutoff."""
         return MEASURES[self.name] if self.name == "mrr" else f"{MEASURES[self.name]}.{self.cutoff}"
 
     def value(self, measured: Mapping[str, float]) -> float:
-        """Pick this metric out of what pytrec_eval measured for one query."""
+        """Return this metric from the values that pytrec_eval computed for one query."""
         if self.name == "mrr":
             reciprocal = measured["recip_rank"]
             return reciprocal if reciprocal >= 1 / self.cutoff else 0.0  # both are 1.0 / rank, so this is exact
@@ -72,7 +72,7 @@ def answerable(qrels: Qrels) -> dict[str, Mapping[str, int]]:
 
 
 def per_query(ranking: Ranking, qrels: Qrels, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Measure each answerable query; one that the ranking lacks counts as 0.
+    """Measure each answerable query; one that is missing from the ranking scores 0.
 
     With `g(i)` the grade at rank i (0 where unjudged), relevant meaning a grade of 1 or more and R the number of
     relevant documents, whether retrieved or not:
@@ -82,7 +82,7 @@ def per_query(ranking: Ranking, qrels: Qrels, metrics: Sequence[str]) -> dict[st
     - `mrr@k`: 1 / rank of the first relevant document, 0 if that rank is beyond k;
     - `recall@k`: relevant documents among the first k, divided by R;
     - `precision@k`: relevant documents among the first k, divided by k, however short the ranking;
-    - `success@k`: 1 if a relevant document is among the first k, 0 if not: averaged, the hit rate;
+    - `success@k`: 1 if a relevant document is among the first k, else 0; its mean is the hit rate;
     - `map@k`: sum of precision@i over the ranks i ≤ k of relevant documents, divided by R.
 
     Args:
@@ -94,25 +94,25 @@ def per_query(ranking: Ranking, qrels: Qrels, metrics: Sequence[str]) -> dict[st
         Metric name → query id → value in 0 to 1, the queries in the order of `qrels`.
 
     Raises:
-        ConfigError: a name is no metric.
+        ConfigError: a metric does not exist.
     """
     parsed = [Metric.parse(name) for name in metrics]
     judged = answerable(qrels)
-    falling = {query: _falling_scores(ranking.documents.get(query, ())) for query in judged}
+    scores = {query: _decreasing_scores(ranking.documents.get(query, ())) for query in judged}
     evaluator = pytrec_eval.RelevanceEvaluator(judged, {metric.measure for metric in parsed})
-    measured = evaluator.evaluate(falling)
+    measured = evaluator.evaluate(scores)
     return {str(metric): {query: metric.value(measured[query]) for query in judged} for metric in parsed}
 
 
 def mean(values: Iterable[float]) -> float:
-    """Return the mean over queries, each of which counts the same.
+    """Return the mean over queries, all with the same weight.
 
     Raises:
-        ZeroDivisionError: there are none.
+        ZeroDivisionError: there are no queries.
     """
     listed = list(values)
     return sum(listed) / len(listed)
 
 
-def _falling_scores(documents: Sequence[tuple[str, float]]) -> dict[str, float]:
+def _decreasing_scores(documents: Sequence[tuple[str, float]]) -> dict[str, float]:
     return {document: float(len(documents) - place) for place, (document, _) in enumerate(documents)}

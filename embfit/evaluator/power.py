@@ -1,8 +1,8 @@
-"""How many queries it takes to tell two systems apart, from how much their difference varies over queries.
+"""How many queries a comparison of two systems needs, given how much their difference varies over queries.
 
-The normal approximation of a paired test, which the randomisation test follows closely (Sakai 2016, "Topic set size
-design"): with standard deviation s of the paired differences, an effect d is found with the wanted power on about
-((z(1 - level / 2) + z(power)) s / d)² queries.
+This is the normal approximation of a paired test, which the randomisation test follows closely (Sakai 2016, "Topic set
+size design"): with standard deviation s of the paired differences, detecting an effect d with the wanted power takes
+about ((z(1 - level / 2) + z(power)) s / d)² queries.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from embfit.evaluator.significance import TIE
 
 LEVEL = 0.05  # two-sided
-POWER = 0.8  # chance of finding an effect that is there
+POWER = 0.8  # probability of detecting an effect that exists
 
 
 def deviation_of(differences: Sequence[float] | np.ndarray) -> float | None:
-    """Return the standard deviation of paired differences; None where it is not known.
+    """Return the standard deviation of paired differences; None if they do not allow an estimate.
 
-    One query does not tell it, and neither do queries that all differ by the same: as many more may not.
+    A single query does not, and neither do equal differences, since further queries may differ by other amounts.
     """
     if len(differences) < 2:
         return None
@@ -30,11 +30,11 @@ def deviation_of(differences: Sequence[float] | np.ndarray) -> float | None:
 
 
 def queries_needed(deviation: float | None, effect: float) -> int | None:
-    """Return how many queries, two at least, would show an effect of this size; None where that is not known.
+    """Return how many queries, at least two, detect an effect of this size; None if that is not known.
 
     Args:
         deviation: standard deviation of the paired differences, if it is known.
-        effect: mean difference to be shown; none shows one of 0.
+        effect: mean difference to detect; no number of queries detects an effect of 0.
     """
     if effect == 0 or not deviation:
         return None
@@ -42,7 +42,7 @@ def queries_needed(deviation: float | None, effect: float) -> int | None:
 
 
 def detectable(deviation: float | None, queries: int) -> float | None:
-    """Return the least mean difference that so many queries would show; None where the deviation is not known."""
+    """Return the least mean difference that this many queries detect; None if the deviation is not known."""
     return None if not deviation else _spread() * deviation / math.sqrt(queries)
 
 

@@ -1,7 +1,7 @@
-"""The same systems on two query sets: those that an evaluation was made of, and those that users ask.
+"""The same systems on two query sets: the evaluation's own, and the queries that users ask in production.
 
-A synthetic set is cheap, and may be easier than, or simply unlike, what users ask. So each system's figure on it is set
-beside its figure on production queries, and so is each gain: the one that matters is the one that arrives.
+A synthetic set is cheap, but may be easier than what users ask, or simply different. So each system's metrics on it are
+reported beside those on production queries, and so is each gain: the gain that matters is the one in production.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from embfit.evaluator.significance import unpaired_interval
 from embfit.evaluator.unjudged import TOP, condensed_metrics, count_unjudged
 from embfit.records import Collection, Evaluation
 
-EFFECTS = (0.01, 0.02, 0.05)  # gains that one may hope for
+EFFECTS = (0.01, 0.02, 0.05)  # gains for which the number of queries that detects them is reported
 
 
 def production_gap(
@@ -29,18 +29,18 @@ def production_gap(
     samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return what the two query sets say of the same systems, as JSON values.
+    """Compare the systems' metrics on the two query sets; return JSON values.
 
-    `systems` (by name: metrics, counts, unjudged documents, metrics of condensed lists), `gaps` (production less
-    synthetic, by system and metric), `gains` (of each further system against the first, on both sets),
-    `comparisons` (on production), `power` (queries that would settle it) and `warnings`.
+    The keys are `systems` (by name: metrics, counts, unjudged documents, metrics of condensed lists), `gaps`
+    (production minus synthetic, by system and metric), `gains` (of each further system over the first, on both sets),
+    `comparisons` (on production), `power` (how many queries would detect the gains) and `warnings`.
 
     Args:
         synthetic: the systems on the reported split, the reference first.
         production: the same systems in the same order on the production split.
         collection: has the judgements.
-        samples: bootstrap resamples.
-        seed: seeds them.
+        samples: how many resamples the bootstrap draws, and how many random flips the randomisation test.
+        seed: seeds both.
     """
     first, *others = production
     comparisons = compare_all(production, samples, seed)
@@ -100,7 +100,7 @@ def _gain(
     samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return a gain on both sets, and how much less or more of it arrives in production."""
+    """Return a gain on both sets, and how much larger or smaller it is in production."""
     before, after = _differences(*synthetic, metric), _differences(*production, metric)
     return {
         "a": production[0].system,
@@ -113,7 +113,7 @@ def _gain(
     }
 
 
-def _power(a: Evaluation, b: Evaluation, hoped: float, metric: str) -> dict[str, Any]:
+def _power(a: Evaluation, b: Evaluation, synthetic_gain: float, metric: str) -> dict[str, Any]:
     differences = _differences(a, b, metric)
     observed, deviation = float(differences.mean()), deviation_of(differences)
     if deviation is None:
@@ -128,7 +128,7 @@ def _power(a: Evaluation, b: Evaluation, hoped: float, metric: str) -> dict[str,
         "power": POWER,
         "detectable": detectable(deviation, len(differences)),
         "needed_for_observed": queries_needed(deviation, observed),
-        "needed_for_synthetic": queries_needed(deviation, hoped),
+        "needed_for_synthetic": queries_needed(deviation, synthetic_gain),
         "needed": {str(effect): queries_needed(deviation, effect) for effect in EFFECTS},
     }
 
@@ -140,8 +140,8 @@ def _warnings(synthetic_split: str, production: Evaluation, collection: Collecti
     qrels = answerable(collection.qrels[production.split])
     if not any(grade < 1 for grades in qrels.values() for grade in grades.values()):
         yield (
-            f"split {production.split!r} has no document judged as not relevant: metrics of condensed lists show only "
-            "the order of the relevant ones"
+            f"split {production.split!r} has no document judged as not relevant: metrics of condensed lists depend "
+            "only on the order of the relevant ones"
         )
 
 

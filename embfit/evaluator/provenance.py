@@ -1,4 +1,4 @@
-"""Tells whether one source wrote both training and evaluation queries, which makes a model look better than it is."""
+"""Detect whether one source wrote both training and evaluation queries, which makes a model look better than it is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from embfit.records import Collection
 
 
 def same_source(collection: Collection, split: str) -> str | None:
-    """Return a warning where a split's queries come from what made the training queries, else None.
+    """Return a warning if a split's queries come from the source of the training queries, else None.
 
-    A collection says where its queries come from in its facts: `queries_from`, split → name (`data.queries_from`; a
-    query generator writes it too). A split that was held out from training has training's source.
+    A collection's fact `queries_from` names the source of each split (set by `data.queries_from` or by a query
+    generator). A split that was held out from training has training's source.
     """
     sources = dict(collection.facts.get("queries_from") or {})
     for name in filter(None, str(collection.facts.get("held_out", "")).split(", ")):

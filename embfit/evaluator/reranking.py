@@ -1,4 +1,4 @@
-"""A ranking whose first documents a cross-encoder puts in another order."""
+"""Rerank a ranking's first documents by other scores, such as a cross-encoder's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from embfit.records import Collection, Ranking
 
 
 def rerank(ranking: Ranking, collection: Collection, top: int, score: Callable[[np.ndarray], np.ndarray]) -> Ranking:
-    """Rank each query's first documents by other scores; those after them follow in their order.
+    """Rank each query's first documents by other scores; the later ones follow in their order.
 
     Args:
         ranking: what any system found.
-        collection: whose documents it names.
+        collection: has its queries and documents.
         top: how many documents of each query are scored.
         score: pairs ([P, 2] query and document rows) → scores ([P]); called once, for all queries together.
     """
@@ -22,9 +22,9 @@ def rerank(ranking: Ranking, collection: Collection, top: int, score: Callable[[
     scores = iter(score(pairs).tolist())
     scored = {}
     for query, found in ranking.documents.items():
-        read = [(document, next(scores)) for document, _ in found[:top]]
-        least = min((value for _, value in read), default=0.0)
-        scored[query] = read + [(document, least - place) for place, (document, _) in enumerate(found[top:], 1)]
+        first = [(document, next(scores)) for document, _ in found[:top]]
+        least = min((value for _, value in first), default=0.0)
+        scored[query] = first + [(document, least - place) for place, (document, _) in enumerate(found[top:], 1)]
     return Ranking.of(scored)
 
 

@@ -1,4 +1,4 @@
-"""The evaluator: what is measured, how it is judged and how systems are compared, the same for all of them."""
+"""The evaluator: which metrics are computed, from which judgements, and how systems are compared."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ from embfit.store import Store
 class Retrieval:
     """Retrieval metrics over a whole corpus, by query, with paired significance tests.
 
-    Documents are ranked by (-score, id) and cut at `depth`; of documents that tie at the very cut, those of the first
+    Documents are ranked by (-score, id) and cut at `depth`. Of documents that tie at the cut, those with the lowest
     rows are kept.
 
     Args:
         split: the split whose judgements are reported.
         production: the split of a second query set that every system is measured on too, such as users' own queries.
-        dev_split: the split that training looks at; never the one that it reports.
-        dev_documents: how many documents a validation in training searches: the judged ones and a sample of the others,
-            the same whatever the seed; None for all.
+        dev_split: the split that training validates on; never the one that it reports.
+        dev_documents: how many documents a validation during training searches: the judged ones and a sample of the
+            others, which is the same for every seed; None searches all.
         metrics: `ndcg@K`, `mrr@K`, `recall@K`, `precision@K`, `map@K` and `success@K`, the headline first.
         depth: how many documents are ranked for each query.
         dims: also evaluate the vectors cut to these dimensions, for Matryoshka models; they are embedded once.
-        funnel: sizes of shortlists: also measure what `dims` and `formats` cost and reach, with and without such a
-            shortlist that whole vectors rerank. None measures none of it.
-        formats: how the vectors that the funnel searches are kept.
+        funnel: sizes of shortlists. Measures the quality, memory and time of each of `dims` and `formats`, with and
+            without a shortlist that whole vectors rerank; None skips these measurements.
+        formats: how the vectors that the funnel searches are stored.
         quality_kept: the share of the quality of whole vectors that the cheapest setting of the funnel must keep.
-        costs: whether bytes and milliseconds of each encoder's index are measured; None where `task=evaluate` compares
-            late interaction.
+        costs: whether bytes and milliseconds of each encoder's index are measured; None measures them where
+            `task=evaluate` compares late interaction.
         bm25: whether tasks that evaluate an encoder report BM25 beside it.
-        language: chooses BM25's stemmer and stop words; auto is the documents' language, None takes words as they are.
-        near_copy: the share of four-word sequences (documents) or words (queries) in common from which a text that
-            training saw counts as the same; None for exact copies alone.
+        language: chooses BM25's stemmer and stop words; auto is the documents' language, None uses neither.
+        near_copy: Jaccard similarity of four-word sequences (documents) or words (queries) from which a text counts as
+            a near-copy of one that training saw; None finds exact copies only.
         resamples: how many resamples the bootstrap draws, and how many random flips the randomisation test.
         seed: seeds both.
-        systems: what `task=evaluate` can measure, by name.
+        systems: the systems that `task=evaluate` can measure, by name.
 
     Raises:
-        ConfigError: no such metric, or one that reads deeper than `depth`.
+        ConfigError: a metric does not exist, or its cutoff exceeds `depth`.
     """
 
     split: str = "test"
@@ -81,12 +81,12 @@ class Retrieval:
         for metric in map(Metric.parse, self.metrics):
             if metric.cutoff > self.depth:
                 raise ConfigError(
-                    f"evaluator.metrics: {metric} reads deeper than evaluator.depth={self.depth}; raise the depth"
+                    f"evaluator.metrics: the cutoff of {metric} exceeds evaluator.depth={self.depth}; raise the depth"
                 )
 
     @property
     def judging(self) -> Judging:
-        """What every system is held to."""
+        """The settings by which every system is judged."""
         return Judging(
             metrics=self.metrics,
             splits=self.splits,
@@ -110,22 +110,22 @@ class Retrieval:
         load: Callable[[], Encoder] | None = None,
         names: Sequence[str] = (),
     ) -> EvaluationContext:
-        """Return what systems are measured on: the reported split of a collection.
+        """Return the context in which systems are measured on the reported split of a collection.
 
         Args:
-            collection: what is searched and judged.
+            collection: has the documents, queries and judgements.
             store: keeps embeddings, indexes and rankings.
             model: the configured model.
             devices: where systems compute.
-            load: gives the configured model's encoder where that is there already.
-            names: the systems that are compared, where a task is told which.
+            load: returns the configured model's encoder; by default the context loads it.
+            names: the systems that the task compares, if it lists them.
         """
         costs = self._compares_late(model, names) if self.costs is None else self.costs
         judging, systems = self.judging, self.systems
         return EvaluationContext(collection, self.split, judging, systems, store, model, devices, load, costs)
 
     def _compares_late(self, model: EncoderChoice, names: Sequence[str]) -> bool:
-        """Say whether one of some systems is late interaction."""
+        """Return whether one of these systems is late interaction."""
         late = any(isinstance(self.systems.get(name), LateModel) for name in names)
         return late or ("base" in names and isinstance(model, LateInteraction))
 
@@ -135,7 +135,7 @@ class Retrieval:
         return [self.split, *([self.production] if self.production else [])]
 
     def check_splits(self, collection: Collection) -> None:
-        """Hold the splits that systems are measured on to a collection, before any work is done.
+        """Check, before any work is done, that a collection can be judged on the splits that systems are measured on.
 
         Raises:
             UserError: there is no such split, or none of its queries has a relevant document.
@@ -147,7 +147,7 @@ class Retrieval:
     def gap(
         self, synthetic: Sequence[Evaluation], production: Sequence[Evaluation], collection: Collection
     ) -> dict[str, Any]:
-        """Return what production queries say of the systems, under the report's key; empty without production."""
+        """Return the report's section `production`, by that key; empty without production queries."""
         if not production:
             return {}
         return {"production": production_gap(synthetic, production, collection, self.resamples, self.seed)}

@@ -1,4 +1,4 @@
-"""Searches a collection for its queries, as deep as rankings go, and makes rankings of the hits."""
+"""Search a collection with its own queries, and turn the hits into rankings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CorpusSearch:
     """A collection, searched to a depth.
 
     Args:
-        collection: what is searched. Where a query and the document of the same id are one, that document is left out.
+        collection: has the documents and queries. With `exclude_self`, the document with the query's id is left out.
         depth: how many documents are ranked for each query.
     """
 
@@ -26,15 +26,15 @@ class CorpusSearch:
     depth: int
 
     @property
-    def reach(self) -> int:
-        """How many documents to search for: one more where one may be left out."""
+    def search_depth(self) -> int:
+        """How many documents to search for: one more than `depth` if one may be left out."""
         return min(self.depth + self.collection.exclude_self, len(self.collection.corpus))
 
     def nearest(self, queries: Vectors[np.ndarray], index: VectorIndex, rows: np.ndarray | None = None) -> Hits:
         """Return each query's nearest documents, as their rows in the collection.
 
         Args:
-            queries: their vectors.
+            queries: the queries' vectors.
             index: holds all documents of the collection, or some.
             rows: [N] the rows of the documents that the index holds; None where it holds all of them.
 
@@ -42,20 +42,20 @@ class CorpusSearch:
             UserError: a vector is not finite.
         """
         try:
-            scores, places = index.search(queries, min(self.reach, len(index)), "searching")
-        except ValueError as error:  # widths and reach fit, so a vector is not finite
+            scores, places = index.search(queries, min(self.search_depth, len(index)), "searching")
+        except ValueError as error:  # width and depth fit the index, so a vector is not finite
             raise UserError(
-                f"the model's vectors cannot be searched: {error}; its weights or precision are at fault"
+                f"the model's vectors cannot be searched: {error}; check its weights and model.precision"
             ) from None
         return scores, places if rows is None else np.where(places == NOTHING, NOTHING, rows[places])
 
-    def ranking(self, asked: Sequence[int], hits: Hits) -> Ranking:
-        """Return hits as a ranking, where `asked` has the rows of their queries."""
+    def ranking(self, query_rows: Sequence[int], hits: Hits) -> Ranking:
+        """Return the hits of these queries, in the same order, as a ranking."""
         ids = self.collection.document_ids
         scored = {
             self.collection.query_ids[query]: [
                 (ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row != NOTHING
             ]
-            for query, scores, rows in zip(asked, *hits, strict=True)
+            for query, scores, rows in zip(query_rows, *hits, strict=True)
         }
         return Ranking.of(scored, self.depth, self.collection.exclude_self)

@@ -1,4 +1,4 @@
-"""Embeddings from a server that speaks OpenAI's `/v1/embeddings`, and how far they are from a model's own."""
+"""Embeddings from a server with OpenAI's `/v1/embeddings`, and how far they are from a model's own."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Server:
     """A server of embeddings.
 
     Args:
-        url: up to the version, such as `http://localhost:8080/v1`.
-        model: the name that it knows the model by.
-        key_variable: the environment variable that holds its key, if it wants one.
-        batch: texts sent at once.
+        url: its address up to the version, such as `http://localhost:8080/v1`.
+        model: the model's name on the server.
+        key_variable: the environment variable that holds its key, if it requires one.
+        batch: texts in one request.
         timeout: seconds to wait for an answer.
-        in_flight: requests under way at once.
+        in_flight: requests sent concurrently.
     """
 
     url: str
@@ -43,18 +43,21 @@ class Server:
         """Embed texts: [N, D] float32, in the order given.
 
         Raises:
-            UserError: it cannot be reached, refuses, or does not answer as it should.
+            UserError: the server cannot be reached, rejects a request, or returns a malformed answer.
         """
         parts = dict(self.encode_batches(texts, total, label))
         if len(widths := {part.shape[1] for part in parts.values()}) > 1:
-            raise UserError(f"{self._address}: vectors of {' and '.join(map(str, sorted(widths)))} dimensions")
+            raise UserError(
+                f"{self._address} returned vectors of {' and of '.join(map(str, sorted(widths)))} dimensions, which "
+                "one model does not; check what the server runs"
+            )
         return np.concatenate([parts[first] for first in sorted(parts)]) if parts else np.empty((0, 0), np.float32)
 
     def encode_batches(self, texts: Iterable[str], total: int, label: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the number of a request's first text and its vectors ([n, D] float32), as answers come in.
+        """Yield the position of a request's first text and its vectors ([n, D] float32), as answers arrive.
 
         Raises:
-            UserError: as `encode`; answers that were under way have been yielded by then.
+            UserError: as `encode`, after the answers to requests already sent have been yielded.
         """
         with progress(label, total, "texts") as advance:
             for first, vectors in answers(self._embed, texts, self.batch, self.in_flight):
@@ -98,7 +101,7 @@ class Server:
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            message = f"{self._address} answers {error.code} {error.reason}: {_said(error)}"
+            message = f"{self._address} answers {error.code} {error.reason}: {_error_text(error)}"
             raise (
                 BusyError(message, pause_asked(error.headers.get("Retry-After", "")))
                 if error.code in BUSY
@@ -116,10 +119,10 @@ class Server:
             raise UserError(f"{self._address}: its answer is not JSON ({error})") from error
 
 
-def _said(refusal: urllib.error.HTTPError) -> str:
-    """Return the beginning of what a refusal says; its code stands where the connection breaks off meanwhile."""
+def _error_text(answer: urllib.error.HTTPError) -> str:
+    """Return the beginning of an error answer's text, or a note if the connection breaks while it is read."""
     try:
-        return refusal.read(300).decode(errors="replace").strip()
+        return answer.read(300).decode(errors="replace").strip()
     except (OSError, HTTPException):
         return "(the rest of its answer did not arrive)"
 
@@ -130,8 +133,8 @@ class Drift:
 
     Args:
         texts: how many texts were compared.
-        mean: the mean of 1 - cosine, or of what `measure_drift` takes in its place.
-        most: the largest of these.
+        mean: the mean over the texts, in the measure of `measure_drift`.
+        most: the largest over the texts.
     """
 
     texts: int
@@ -145,8 +148,8 @@ def measure_drift(served: np.ndarray, own: np.ndarray, lengths: bool = False) ->
     Args:
         served: [N, D] floats.
         own: [N, D] floats.
-        lengths: let them count, too: half the squared distance, in units of one's own length. Of two vectors of the
-            same length that is 1 - cosine.
+        lengths: compare lengths, too: half the squared distance divided by the squared length of one's own vector. For
+            two vectors of equal length this is 1 - cosine.
 
     Raises:
         ValueError: they differ in shape.

@@ -1,7 +1,7 @@
-"""A server's vectors of a collection's texts, kept in the store: what has a vector is not sent again.
+"""Vectors of a collection's texts from a server, cached in the store so that no text is sent twice.
 
-A name and an address say nothing of the weights behind them. So a few of the texts that have a vector are sent again
-each time, and where the server now answers otherwise, all that was kept is forgotten.
+An address and a model's name do not identify the weights behind them. So each run sends a few cached texts again; if
+the server now returns other vectors, the cache is discarded.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from embfit.records import Collection
 from embfit.store import Store
 
 Texts: TypeAlias = Callable[[np.ndarray], Iterator[str]]
-"""Gives the texts at some places, with their prompt."""
+"""Returns the texts at some places of the chosen rows, with their prompt."""
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the store's served vectors
-SECONDS = 10.0  # of answers that a loss of power may lose
-SENT_AGAIN = 8  # texts whose vectors are compared with those kept
-CHANGED = 0.001  # drift, in direction or length, beyond which the server is another one
-BLOCK = 4096  # rows looked at together
+VERSION = 1  # of the stored vectors
+SECONDS = 10.0  # between two flushes to disk: a power failure loses at most the answers of this time
+SENT_AGAIN = 8  # cached texts that are sent again
+CHANGED = 0.001  # drift, in direction or length, beyond which the server's model has changed
+BLOCK = 4096  # rows checked at once
 
 
 def served_vectors(
@@ -41,15 +41,15 @@ def served_vectors(
     """Return a server's vectors of some queries or documents ([N, D] float32, memory-mapped), and how many were sent.
 
     Args:
-        server: makes the vectors.
+        server: computes the vectors.
         collection: has the texts.
-        kind: which texts.
-        rows: which of them, by row.
-        prompt: put in front of each.
-        store: keeps the vectors, under address, model, prompt and texts.
+        kind: queries or documents.
+        rows: the rows of the texts to embed.
+        prompt: put in front of each text.
+        store: keeps the vectors, by address, model, prompt and texts.
 
     Raises:
-        UserError: the server does not answer, or not as it should; what it has answered is kept.
+        UserError: the server does not answer, or its answer is malformed; vectors received before are kept.
     """
     chosen = np.asarray(rows, np.int64)
     key = {
@@ -68,7 +68,7 @@ def served_vectors(
     with store.growing("served", key, version=VERSION) as folder:
         kept = _kept(folder, len(chosen))
         if kept.any() and _changed(server, texts, np.flatnonzero(kept), folder):
-            log.warning("%s gives other vectors than before: all texts are sent again", server.url)
+            log.warning("%s returns other vectors than before: all texts are sent again", server.url)
             (folder / MATRIX).unlink()
             kept[:] = False
         missing = np.flatnonzero(~kept)
@@ -78,7 +78,7 @@ def served_vectors(
 
 
 def _kept(folder: Path, total: int) -> np.ndarray:
-    """Tell which rows of the matrix have their vector ([N] bool): NaN is what a row begins as."""
+    """Return which rows of the matrix have their vector ([N] bool); a row without one is NaN."""
     if not (folder / MATRIX).is_file():
         return np.zeros(total, bool)
     matrix = np.load(folder / MATRIX, mmap_mode="r")
@@ -87,7 +87,7 @@ def _kept(folder: Path, total: int) -> np.ndarray:
 
 
 def _changed(server: Server, texts: Texts, kept: np.ndarray, folder: Path) -> bool:
-    """Tell whether the server now answers otherwise than it did."""
+    """Send a few cached texts again, and return whether the server's vectors have changed."""
     places = kept[np.linspace(0, len(kept) - 1, min(SENT_AGAIN, len(kept)), dtype=np.int64)]
     now = server.encode(texts(places), len(places), "comparing with the vectors kept")
     before = np.load(folder / MATRIX, mmap_mode="r")[places]
@@ -95,7 +95,7 @@ def _changed(server: Server, texts: Texts, kept: np.ndarray, folder: Path) -> bo
 
 
 def _fill(server: Server, texts: Texts, missing: np.ndarray, total: int, folder: Path, label: str) -> None:
-    """Have the missing rows answered, each answer written as it comes."""
+    """Request the missing vectors, and write each answer as it arrives."""
     matrix: np.memmap | None = None
     flushed = time.monotonic()
     try:
@@ -104,7 +104,10 @@ def _fill(server: Server, texts: Texts, missing: np.ndarray, total: int, folder:
                 new_matrix(folder, (total, vectors.shape[1]))
                 matrix = np.lib.format.open_memmap(folder / MATRIX, "r+")
             if vectors.shape[1] != matrix.shape[1]:
-                raise UserError(f"{server.url}: vectors of {matrix.shape[1]} and {vectors.shape[1]} dimensions")
+                raise UserError(
+                    f"{server.url} returned vectors of {matrix.shape[1]} and of {vectors.shape[1]} dimensions, which "
+                    "one model does not; check what the server runs"
+                )
             matrix[missing[first : first + len(vectors)]] = vectors
             if time.monotonic() - flushed > SECONDS:
                 matrix.flush()

@@ -1,10 +1,11 @@
 """Could the difference between two systems be chance? Paired tests over queries, for any metric's differences.
 
 A percentile bootstrap over queries gives the interval (Efron and Tibshirani 1993, chapter 13; for retrieval, Sakai
-2006). Its percentiles are moved outwards by the number of queries (Hesterberg 2015, the expanded percentile interval):
-resampled means are too alike by (n - 1) / n, and the spread itself is estimated. Of few queries it would still be too
-narrow, and contradict p, so those have none. A randomisation test gives the p-value (Smucker, Allan and Carterette
-2007, who find it to agree with bootstrap and t-test). The queries are taken for a sample of those that users will ask.
+2006). Its percentiles are expanded for small numbers of queries (Hesterberg 2015, the expanded percentile interval):
+the variance of resampled means is too small by the factor (n - 1) / n, and the variance itself is an estimate. With
+fewer than `FEWEST` queries the interval would still be too narrow, and contradict p, so there is none. A randomisation
+test gives the p-value (Smucker, Allan and Carterette 2007, who find that it agrees with bootstrap and t-test). The
+queries are treated as a sample of those that users will ask.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-FEWEST = 20  # queries for an interval
+FEWEST = 20  # queries that an interval needs
 CELLS = 4_000_000  # resampled values in memory at once, about 50 MB
-ROUNDING = 1e-12  # sums in another order may differ by this, and are the same value
+ROUNDING = 1e-12  # sums of the same values in another order may differ by this much
 TIE = 1e-9  # metric values closer than this are equal
 
 
 def bootstrap_interval(
     differences: np.ndarray, samples: int, seed: int, confidence: float = 0.95
 ) -> tuple[float, float] | None:
-    """Return the interval of the mean difference, resampling queries with replacement; None of fewer than `FEWEST`.
+    """Return the interval of the mean difference, resampling queries with replacement; None for fewer than `FEWEST`.
 
     Args:
         differences: one paired difference a query ([Q]).
@@ -42,7 +43,7 @@ def unpaired_interval(
 ) -> tuple[float, float] | None:
     """Return the interval of mean(after) - mean(before), each set of queries resampled by itself.
 
-    None where one of them has fewer than `FEWEST`.
+    None if one of the sets has fewer than `FEWEST` queries.
 
     Args:
         before: [P] one value a query.
@@ -62,9 +63,9 @@ def unpaired_interval(
 def randomisation_p(differences: np.ndarray, samples: int, seed: int) -> float:
     """Return the two-sided p-value of the paired randomisation test.
 
-    Were the two systems the same, each query's values could as well be swapped, which flips the sign of its difference.
-    p is the share of random flips whose mean is at least as far from zero as the observed one; the observed flips
-    count as one of them, so that p is never 0 (Davison and Hinkley 1997, section 4.2).
+    If the two systems were equal, each query's two values could be swapped, which flips the sign of its difference. p
+    is the share of random flips whose mean is at least as far from zero as the observed one. The observed signs count
+    as one of the flips, so p is never 0 (Davison and Hinkley 1997, section 4.2).
 
     Args:
         differences: one paired difference a query ([Q]).
@@ -74,7 +75,7 @@ def randomisation_p(differences: np.ndarray, samples: int, seed: int) -> float:
     Raises:
         ValueError: there are no differences.
     """
-    _not_empty(differences)
+    _check_not_empty(differences)
     changed = differences[np.abs(differences) > TIE]  # flipping a zero changes nothing
     if not len(changed):
         return 1.0
@@ -89,9 +90,9 @@ def randomisation_p(differences: np.ndarray, samples: int, seed: int) -> float:
 
 
 def t_bounds(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Return the interval of the mean difference by Student's t; None of fewer than two queries.
+    """Return the interval of the mean difference by Student's t; None for fewer than two queries.
 
-    It is quick and needs no seed, so training can ask at each validation.
+    It is quick and needs no seed, so training computes it at each validation.
 
     Args:
         differences: one paired difference a query ([Q]).
@@ -103,7 +104,7 @@ def t_bounds(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, 
     if count < 2:
         return None
     reach = float(t.ppf((1 + confidence) / 2, count - 1) * differences.std(ddof=1) / count**0.5)
-    if reach < TIE:  # the values are the same but for rounding
+    if reach < TIE:  # the values differ by rounding only
         reach = 0.0
     center = float(differences.mean())
     return center - reach, center + reach
@@ -112,9 +113,9 @@ def t_bounds(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number, in the order given (Holm 1979).
 
-    The smallest is multiplied by their number n, the next by n - 1, and so on; none is below a smaller one's. Calling
-    significant what stays below a level keeps the chance of even one false call below it, however the tests depend on
-    each other.
+    The smallest is multiplied by their number n, the next by n - 1, and so on; each is at least the one before. If
+    every corrected p-value below a level counts as significant, the probability of any false positive is at most that
+    level, whatever the dependence between the tests.
     """
     corrected = [0.0] * len(p_values)
     reached = 0.0
@@ -125,7 +126,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def wins_ties_losses(differences: np.ndarray) -> tuple[int, int, int]:
-    """Count the differences above, at and below zero; closer to zero than 1e-9 is a tie."""
+    """Count the differences above, at and below zero; a difference within 1e-9 of zero is a tie."""
     wins = int((differences > TIE).sum())
     losses = int((differences < -TIE).sum())
     return wins, len(differences) - wins - losses, losses
@@ -133,7 +134,7 @@ def wins_ties_losses(differences: np.ndarray) -> tuple[int, int, int]:
 
 def _resampled_means(values: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Return the means of resamples with replacement ([samples])."""
-    _not_empty(values)
+    _check_not_empty(values)
     means = np.empty(samples)
     for part in _parts(samples, len(values)):
         chosen = rng.integers(0, len(values), (part.stop - part.start, len(values)), dtype=np.int32)
@@ -142,7 +143,7 @@ def _resampled_means(values: np.ndarray, samples: int, rng: np.random.Generator)
 
 
 def _interval(means: np.ndarray, count: int, confidence: float) -> tuple[float, float] | None:
-    """Return the percentiles of resampled means of `count` queries between which the true mean lies."""
+    """Return the expanded percentile interval from the resampled means of `count` queries."""
     if count < FEWEST:
         return None
     from scipy.stats import norm, t  # takes a second to import
@@ -152,13 +153,13 @@ def _interval(means: np.ndarray, count: int, confidence: float) -> tuple[float, 
     return float(low), float(high)
 
 
-def _not_empty(differences: np.ndarray) -> None:
+def _check_not_empty(differences: np.ndarray) -> None:
     if not len(differences):
         raise ValueError("there are no queries to compare on")
 
 
 def _parts(samples: int, width: int) -> Iterator[slice]:
-    """Cut the samples so that a part, `width` values each, fits in memory."""
+    """Yield the samples in parts of at most `CELLS` values, where a sample has `width` values."""
     size = max(1, CELLS // width)
     for start in range(0, samples, size):
         yield slice(start, min(start + size, samples))

@@ -1,4 +1,4 @@
-"""The store's copy of what a search found."""
+"""The hits of a search, cached in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from embfit.index.protocol import Hits
 from embfit.store import Store
 
-VERSION = 2  # of the store's rankings: 2 scores pair by pair
+VERSION = 2  # of the stored rankings: 2 scores pair by pair
 
 
 def stored(store: Store, key: dict[str, Any], find: Callable[[], Hits]) -> tuple[Hits, bool]:

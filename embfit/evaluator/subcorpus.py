@@ -11,7 +11,9 @@ SEED = 0  # not the run's: runs that differ in their seed are measured on the sa
 
 
 def subcorpus(collection: Collection, split: str, most: int | None) -> np.ndarray:
-    """Return document rows, ascending: all that the split judges, and others up to `most` in all; None for every row.
+    """Return document rows, ascending: all judged ones, and a sample of the others up to `most` in total.
+
+    None for `most` returns every row.
 
     Raises:
         UserError: there is no such split, or none of its queries has a relevant document.

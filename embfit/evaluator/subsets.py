@@ -1,7 +1,7 @@
-"""Evaluation queries by what training saw: a gain can be memory of documents.
+"""Evaluation queries grouped by what training saw, since a gain may come from memorised documents.
 
-On scifact, a first experiment rose from 0.645 to 0.751 nDCG@10 over all test queries and from 0.676 to 0.677 over the
-104 whose documents training had not seen.
+On scifact, a first experiment rose from 0.645 to 0.751 nDCG@10 over all test queries, but only from 0.676 to 0.677 over
+the 104 queries whose documents training had not seen.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from embfit.store import Store
 log = logging.getLogger(__name__)
 
 TRAIN = "train"
-VERSION = 1  # of the store's parts
+VERSION = 1  # of the stored groups
 
 
 def by_training(collection: Collection, split: str, near: float | None, store: Store) -> dict[str, list[str]]:
-    """Part a split's answerable queries into `unseen`, `near-copy` and `seen`.
+    """Group a split's answerable queries into `unseen`, `near-copy` and `seen`.
 
     A query is seen when a document relevant to it, or one of exactly the same text, is relevant to a training query
     too; a near-copy when that holds for a document of nearly the same text, or when its own words are nearly those of a
@@ -32,13 +32,13 @@ def by_training(collection: Collection, split: str, near: float | None, store: S
 
     Args:
         collection: has the judgements.
-        split: which of them.
+        split: whose queries are grouped.
         near: Jaccard similarity from which texts are near-copies: of their sequences of four words for documents, of
-            their words for queries. None takes exact copies alone, and the others are unseen.
-        store: keeps what was found.
+            their words for queries. None finds exact copies only, and there are no near-copies.
+        store: keeps the groups.
 
     Returns:
-        Subset name → query ids, without subsets that are empty; empty where a single one would be the whole.
+        Subset name → query ids, without empty subsets; empty if one subset has all queries.
     """
     if TRAIN not in collection.qrels or split == TRAIN:
         return {}
@@ -58,9 +58,9 @@ def by_training(collection: Collection, split: str, near: float | None, store: S
 
 
 def seen_by_training(collection: Collection, split: str) -> set[str]:
-    """Return the split's answerable queries that have a relevant document which is relevant to a training query, too.
+    """Return the split's answerable queries with a relevant document that is also relevant to a training query.
 
-    Documents of exactly the same text are one. Without training data no query is seen.
+    Documents of exactly the same text count as one. Without training data no query is seen.
     """
     if TRAIN not in collection.qrels or split == TRAIN:
         return set()
@@ -70,6 +70,7 @@ def seen_by_training(collection: Collection, split: str) -> set[str]:
 
 
 def _trained(collection: Collection) -> set[int]:
+    """Return the rows of documents relevant to a training query, one row for all copies of a text."""
     return {copy for rows in _gold(collection, collection.qrels[TRAIN]).values() for copy in rows}
 
 
@@ -99,7 +100,7 @@ def _gold(collection: Collection, qrels: Qrels) -> dict[str, set[int]]:
 
 
 def _near_documents(collection: Collection, gold: Mapping[str, set[int]], trained: set[int], near: float) -> set[int]:
-    """Return the rows among the split's relevant documents whose text is nearly that of a trained one."""
+    """Return the rows of the split's relevant documents that are near-copies of a trained one."""
     rows = sorted({row for some in gold.values() for row in some} - trained)
     others = map(shingles, collection.document_texts(sorted(trained)))
     found = similar_to([shingles(text) for text in collection.document_texts(rows)], others, near)
@@ -107,11 +108,11 @@ def _near_documents(collection: Collection, gold: Mapping[str, set[int]], traine
 
 
 def _near_queries(collection: Collection, gold: Mapping[str, set[int]], near: float) -> set[str]:
-    """Return the split's queries whose words are nearly those of a training query."""
-    asked = list(gold)
+    """Return the split's queries that are near-copies of a training query."""
+    names = list(gold)
     places = collection.query_rows
     others = map(words, collection.query_texts([places[query] for query in collection.qrels[TRAIN]]))
     found = similar_to(
-        [words(text) for text in collection.query_texts([places[query] for query in asked])], others, near
+        [words(text) for text in collection.query_texts([places[query] for query in names])], others, near
     )
-    return {asked[place] for place in found}
+    return {names[place] for place in found}

@@ -1,7 +1,7 @@
-"""Documents that nobody judged: they count as not relevant, and some of them are not.
+"""Documents that nobody judged: metrics count them as not relevant, though some of them are relevant.
 
-Where judgements were pooled from other systems, a new system finds relevant documents that nobody looked at, and pays
-for each. Condensed lists (Sakai 2007) leave the unjudged ones out before measuring: a second, kinder figure.
+If judgements were pooled from other systems, a new system finds relevant documents that nobody judged, and each lowers
+its metrics. Condensed lists (Sakai 2007) remove unjudged documents before measuring: a second, more lenient figure.
 """
 
 from __future__ import annotations

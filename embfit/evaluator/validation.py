@@ -1,4 +1,4 @@
-"""The metrics that a training measures on the dev split, each time with other weights."""
+"""Metrics on the dev split, measured during training as the weights change."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from embfit.vectors import Vectors
 
 
 def validate(judging: Judging, encoder: Encoder, collection: Collection) -> DevQuality:
-    """Return the quality on the dev split, embedding everything again: weights change between two calls.
+    """Return the quality on the dev split, embedding its texts again, since the weights change between calls.
 
-    `ndcg@10`, which training watches, is among them whatever the configured metrics, and `ndcg@10/DIM` for each of
-    `judging.dims`: texts are embedded once, and the vectors cut. Where the split asks for documents that training sees
-    and for others, `ndcg@10/seen` and `ndcg@10/unseen` are among them. Documents are the judged ones and a sample of
-    the others, the same in each call, up to `dev_documents`. That is quick, and too easy: values are higher than over
-    the whole corpus, and to be compared with each other alone.
+    The metrics are the configured ones; `ndcg@10`, which training monitors; `ndcg@10/DIM` for each of `judging.dims`,
+    from the same vectors cut; and `ndcg@10/seen` and `ndcg@10/unseen` if training sees the relevant documents of some
+    of the split's queries and not of others. The search covers the judged documents and a sample of the others, up to
+    `dev_documents` in total, the same in each call. This is quick but easier than searching the whole corpus, so
+    compare these values only with each other.
 
     Raises:
-        UserError: there is no such split, none of its queries has a relevant document, or a score is no number.
+        UserError: there is no such split, none of its queries has a relevant document, or a vector is not finite.
     """
-    at = measured_on_dev(judging, encoder, collection)
-    whole = at(encoder.width, [*dict.fromkeys([*judging.metrics, VALIDATION_METRIC])])
+    measure = measured_on_dev(judging, encoder, collection)
+    whole = measure(encoder.width, [*dict.fromkeys([*judging.metrics, VALIDATION_METRIC])])
     quality = dev_quality(whole, collection)
     found = dict(quality.metrics)
     for dim in sorted(judging.dims or ()):
         if dim < encoder.width:
-            found[f"{VALIDATION_METRIC}/{dim}"] = at(dim, [VALIDATION_METRIC]).metrics[VALIDATION_METRIC]
+            found[f"{VALIDATION_METRIC}/{dim}"] = measure(dim, [VALIDATION_METRIC]).metrics[VALIDATION_METRIC]
     return replace(quality, metrics=found)
 
 
 def measured_on_dev(
     judging: Judging, encoder: Encoder, collection: Collection
 ) -> Callable[[int, Sequence[str]], Evaluation]:
-    """Embed the dev split; return what measures metrics with vectors of some dimensions.
+    """Embed the dev split, and return a function that measures metrics with the vectors cut to some dimensions.
 
-    What is searched, and the errors, are those of `validate`.
+    It searches the same documents as `validate`, and raises the same errors.
     """
     split, search = judging.dev_split, CorpusSearch(collection, judging.depth)
     rows = query_rows(collection, split)
@@ -55,19 +55,19 @@ def measured_on_dev(
     queries = encoder.embed(collection.query_texts(rows), "query")
     documents = encoder.embed(collection.document_texts(chosen.tolist()), "document")
 
-    def at(dim: int, metrics: Sequence[str]) -> Evaluation:
+    def measure(dim: int, metrics: Sequence[str]) -> Evaluation:
         hits = search.nearest(queries.cut(dim), ExactIndex(documents.cut(dim)), chosen)
         return judge("validation", collection, split, search.ranking(rows, hits), metrics)
 
-    return at
+    return measure
 
 
 def dev_with_queries_changed(
     judging: Judging, encoder: Encoder, collection: Collection, store: Store
 ) -> Callable[[Callable[[np.ndarray], np.ndarray]], DevQuality]:
-    """Return what measures the dev split while queries' vectors alone change; nothing is embedded twice.
+    """Embed the dev split once, and return a function that measures it with changed query vectors.
 
-    What is searched, and the errors, are those of `validate`.
+    It searches the same documents as `validate`, and raises the same errors.
     """
     split, search = judging.dev_split, CorpusSearch(collection, judging.depth)
     rows = query_rows(collection, split)
@@ -83,7 +83,7 @@ def dev_with_queries_changed(
 
 
 def dev_quality(evaluation: Evaluation, collection: Collection) -> DevQuality:
-    """Return what training needs of an evaluation of the dev split: its means, those of its parts, and each query's."""
+    """Return the means over all, seen and unseen queries of the dev split, and each query's `ndcg@10`."""
     by_query = evaluation.per_query[VALIDATION_METRIC]
     metrics = dict(evaluation.metrics)
     seen = seen_by_training(collection, evaluation.split)

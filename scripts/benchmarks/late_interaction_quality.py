@@ -251,7 +251,7 @@ class Study:
                 context = self.context({}, split)
                 texts = list(self.collection.query_texts(context.rows))
                 queries = encoder.embed(texts, "query")
-                hits = index.search(queries, context.search.reach, f"searching, {form}")
+                hits = index.search(queries, context.search.search_depth, f"searching, {form}")
                 ranking = context.search.ranking(context.rows, hits)
                 if form == "candidates":
                     whole = replace(settings, candidates="exact")

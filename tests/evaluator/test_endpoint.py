@@ -137,7 +137,9 @@ def test_what_a_server_does_not_normalise_is_normalised(context: EvaluationConte
 def test_where_the_model_does_not_normalise_lengths_are_drift(context: EvaluationContext, serve: Serve) -> None:
     as_is = changed(context, model=replace(context.model, normalize=False))
     url = serve(lambda texts: stretched(as_is.encoder.encode(texts, "document"), texts))
-    with pytest.raises(UserError, match=r"differ by up to \S+ \(half the squared distance, by the model's own length"):
+    with pytest.raises(
+        UserError, match=r"differ by up to \S+ \(half the squared distance, relative to the squared length"
+    ):
         served(as_is, EndpointSystem(url)).evaluation("served")
     same = serve(lambda texts: as_is.encoder.encode(texts, "document"))
     found = served(as_is, EndpointSystem(same)).evaluation("served")
@@ -374,4 +376,4 @@ def test_vectors_of_other_weights_are_forgotten(
     after, sent = served_vectors(server, context.collection, "document", range(12), "", context.store)
     assert sent == 12
     np.testing.assert_array_equal(after, before[:, ::-1])
-    assert "gives other vectors than before" in caplog.text
+    assert "returns other vectors than before" in caplog.text

@@ -107,5 +107,5 @@ def test_queries_that_nobody_judged_are_not_measured() -> None:
 
 @pytest.mark.parametrize("text", ["ndcg", "ndcg@0", "ndcg@-1", "NDCG@10", "hits@10", "ndcg@ten", "ndcg@10 "])
 def test_what_is_no_metric_is_named(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"is not a metric; known are ndcg@K, mrr@K, recall@K"):
+    with pytest.raises(ConfigError, match=r"is not a metric; choose ndcg@K, mrr@K, recall@K"):
         Metric.parse(text)

@@ -341,7 +341,7 @@ def test_what_was_not_evaluated_alike_is_not_compared(store: Store) -> None:
 
 
 def test_a_metric_deeper_than_the_search_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"recall@100 reads deeper than evaluator.depth=50"):
+    with pytest.raises(ConfigError, match=r"the cutoff of recall@100 exceeds evaluator.depth=50"):
         Retrieval(depth=50)
     with pytest.raises(ConfigError, match=r"'ndgc@10' is not a metric"):
         Retrieval(metrics=["ndgc@10"])

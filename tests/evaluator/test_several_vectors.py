@@ -87,5 +87,5 @@ def test_validation_equals_evaluation(small_collection: Collection, store: Store
 
 def test_a_funnel_is_for_one_vector_a_text(small_collection: Collection, store: Store) -> None:
     encoder: Any = Words()
-    with pytest.raises(ConfigError, match=r"evaluator.funnel: the model has several vectors a text"):
+    with pytest.raises(ConfigError, match=r"evaluator.funnel needs one vector a text, and the model has several"):
         evaluate(Retrieval(funnel=[10]), encoder, small_collection, store)

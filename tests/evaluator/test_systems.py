@@ -132,8 +132,12 @@ def test_a_model_is_fused_with_words_as_the_hybrid_is(context: EvaluationContext
 
 def test_a_hybrid_of_itself_is_refused(context: EvaluationContext) -> None:
     round_trip = with_systems(context, a=RankFusion(of=["b"]), b=RankFusion(of=["a"]))
-    with pytest.raises(ConfigError, match=r"systems.a is made of itself \(a -> b -> a\)"):
+    with pytest.raises(ConfigError, match=r"systems.a refers to itself \(a -> b -> a\)"):
         round_trip.evaluation("a")
+    tuned = with_systems(context, a=ScoreFusion(of=["a", "bm25"], weights="tuned"))
+    tuned = changed(tuned, judging=replace(tuned.judging, dev_split="train"))
+    with pytest.raises(ConfigError, match=r"systems.a refers to itself \(a -> a\)"):  # on the dev split
+        tuned.evaluation("a")
     with pytest.raises(ConfigError, match=r"has no 'colbert'; it has base, bm25, hybrid, weighted"):
         context.evaluation("colbert")
     weighted = context.evaluation("weighted").ranking
@@ -267,7 +271,7 @@ def test_a_tuned_fusion_can_be_asked_for_on_the_dev_split_itself(context: Evalua
 @pytest.mark.parametrize(
     ("dev_split", "message"),
     [
-        ("test", "'test' is the split that is measured"),
+        ("test", "'test' is a split that is reported"),
         ("other", "small has no split 'other' to tune on; its splits: dev, test, train"),
     ],
 )

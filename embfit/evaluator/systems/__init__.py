@@ -1,4 +1,4 @@
-"""What can be measured: every kind of retrieval system, each a small class that answers the same queries."""
+"""The retrieval systems that can be measured: each is a small class that ranks documents for the same queries."""
 
 from embfit.evaluator.systems.bm25 import BM25System, evaluate_bm25
 from embfit.evaluator.systems.context import EvaluationContext, System

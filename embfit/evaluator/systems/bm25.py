@@ -19,8 +19,8 @@ class BM25System:
     """BM25 in the evaluator's language; a document that shares no word with the query is not retrieved.
 
     Args:
-        k1: how slowly repetitions of a word stop counting.
-        b: how much a long document is held back.
+        k1: the larger, the more the repetitions of a word count.
+        b: how much long documents are penalised: 0 for not at all, 1 for in proportion to their length.
         method: variant of the formula.
     """
 
@@ -36,7 +36,7 @@ class BM25System:
         """
         language = language_of(context.judging.language, context.collection, context.store, "evaluator.language=auto")
         formula = (language, self.k1, self.b, self.method)
-        rows, reach = context.rows, context.search.reach
+        rows, reach = context.rows, context.search.search_depth
 
         def find() -> Hits:
             index = index_words(context.collection, context.store, *formula)
@@ -46,7 +46,7 @@ class BM25System:
 
 
 def evaluate_bm25(context: EvaluationContext) -> Evaluation:
-    """Measure BM25 beside a model, by the formula of the system `bm25`, or the usual one where that is another kind."""
+    """Measure BM25, as the system `bm25` is configured; with default settings if that is not a `BM25System`."""
     named = context.systems.get("bm25")
     system = named if isinstance(named, BM25System) else BM25System()
     return system.evaluate("bm25", context)

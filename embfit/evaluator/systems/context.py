@@ -12,7 +12,7 @@ a config pack, with the settings it needs as fields and one method:
             return context.judge(name, ranking, {"seed": self.seed})
 
 and an entry under `evaluator.systems` that names it (`shuffled: {_target_: ..., seed: 0}`). Then `task.systems=[base,
-shuffled]` measures, compares, tests and reports it like any other. What another system found is
+shuffled]` measures, compares, tests and reports it like any other. Another system's ranking is
 `context.evaluation("bm25").ranking`; the configured model is `context.encoder`. Both are made once, when first needed.
 """
 
@@ -37,7 +37,7 @@ from embfit.store import Store
 
 log = logging.getLogger(__name__)
 
-MANY_WITHOUT_RESULT = 0.5  # share of the queries for which a system finds nothing, from which on it is told
+MANY_WITHOUT_RESULT = 0.5  # share of the queries without a result from which a warning is logged
 
 
 @runtime_checkable
@@ -45,21 +45,21 @@ class System(Protocol):
     """Something that ranks documents for queries."""
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
-        """Rank the context's documents for its queries, and have the ranking judged under this name."""
+        """Rank the context's documents for its queries, and judge the ranking under this name."""
 
 
 class EvaluationContext:
     """One split of one collection, and what systems share while they are measured on it.
 
     Args:
-        collection: what is searched and judged.
-        split: the split whose queries are asked.
-        judging: how rankings are judged, and how deep they go.
-        systems: what can be measured, by name.
+        collection: has the documents, queries and judgements.
+        split: the split whose queries are searched for.
+        judging: how rankings are judged, and how deep they are.
+        systems: the systems that can be measured, by name.
         store: keeps embeddings, indexes and rankings.
-        model: the configured model; it is loaded when a system first asks for it.
+        model: the configured model; it is loaded when a system first needs it.
         devices: where systems compute; many texts are embedded on all of them, everything else on the first.
-        load: gives the configured model's encoder, the same each time; by default it is loaded once, on the devices.
+        load: returns the configured model's encoder, the same each time; by default it is loaded once, on the devices.
         costs: whether bytes and milliseconds of each encoder's index are measured (facts `index`).
     """
 
@@ -86,16 +86,18 @@ class EvaluationContext:
         self._load = load or cache(partial(model.load, *devices, store=store))
         self._rows: list[int] | None = None
         self._found: dict[str, Evaluation] = {}
-        self._asking: list[str] = []
+        self._in_progress: list[str] = []  # names of the systems under evaluation, the outermost first
 
     def on(self, split: str) -> EvaluationContext:
-        """Return the context of another split, with the same model: it is loaded once, whichever asks first.
+        """Return the context of another split; both share one model, which is loaded once.
 
-        Costs are those of the collection, so they are not measured again.
+        Costs do not depend on the split, so they are not measured again.
         """
-        return EvaluationContext(
+        other = EvaluationContext(
             self.collection, split, self.judging, self.systems, self.store, self.model, self.devices, self._load
         )
+        other._in_progress = self._in_progress  # a system that refers to itself on another split is a circle, too
+        return other
 
     @property
     def encoder(self) -> Encoder:
@@ -115,43 +117,43 @@ class EvaluationContext:
 
     @property
     def search(self) -> CorpusSearch:
-        """What searches the collection as deep as rankings go."""
+        """The search of the collection, as deep as rankings are."""
         return CorpusSearch(self.collection, self.judging.depth)
 
     def evaluation(self, name: str) -> Evaluation:
         """Measure a system of `evaluator.systems`, once.
 
         Raises:
-            ConfigError: there is no such system, or it is made of itself.
-            UserError: it cannot answer.
+            ConfigError: there is no such system, or it refers to itself.
+            UserError: the system cannot be measured.
         """
         if name not in self.systems:
             raise ConfigError(f"evaluator.systems has no {name!r}; it has {', '.join(self.systems)}")
-        if name in self._asking:
-            circle = " -> ".join([*self._asking, name])
-            raise ConfigError(f"evaluator.systems.{name} is made of itself ({circle}); name another system in it")
+        if name in self._in_progress:
+            circle = " -> ".join([*self._in_progress, name])
+            raise ConfigError(f"evaluator.systems.{name} refers to itself ({circle}); name another system in it")
         if name not in self._found:
-            self._asking.append(name)
+            self._in_progress.append(name)
             try:
                 self._found[name] = self.systems[name].evaluate(name, self)
             finally:
-                self._asking.pop()
+                self._in_progress.pop()
         return self._found[name]
 
     def judge(self, name: str, ranking: Ranking, facts: Mapping[str, Any] | None = None) -> Evaluation:
-        """Measure a ranking of the split's queries, whatever made it.
+        """Measure a ranking of the split's queries, from any source.
 
         Raises:
             UserError: there is no such split, or none of its queries has a relevant document.
         """
-        judgements(self.collection, self.split)  # a split that cannot be judged is told before it is parted
-        parts = by_training(self.collection, self.split, self.judging.near_copy, self.store)
-        found = judge(name, self.collection, self.split, ranking, self.judging.metrics, facts, parts)
-        self._warn_of_nothing(found)
+        judgements(self.collection, self.split)  # raises for a split that cannot be judged, before it is grouped
+        subsets = by_training(self.collection, self.split, self.judging.near_copy, self.store)
+        found = judge(name, self.collection, self.split, ranking, self.judging.metrics, facts, subsets)
+        self._warn_without_results(found)
         return found
 
-    def _warn_of_nothing(self, found: Evaluation) -> None:
-        """Warn of a system that finds nothing for many queries: it cannot work here, which is not that it lost."""
+    def _warn_without_results(self, found: Evaluation) -> None:
+        """Warn if a system finds nothing for many queries, which low metrics alone would not tell from bad results."""
         queries, without = found.facts["queries"], found.facts.get("queries_without_result", 0)
         if without >= MANY_WITHOUT_RESULT * queries:
             log.warning(
@@ -164,16 +166,16 @@ class EvaluationContext:
             )
 
     def judge_hits(self, name: str, key: Mapping[str, Any], find: Callable[[], Hits]) -> Evaluation:
-        """Measure what a search finds for the split's queries, or has found before under the same key.
+        """Measure the hits of a search for the split's queries; hits with the same key come from the store.
 
         Args:
             name: the system's name in reports.
             key: what the hits depend on besides the texts and the depth: the kind of search, fingerprints of models.
-            find: searches for `rows`, `search.reach` deep.
+            find: searches for the queries of `rows`, `search.search_depth` deep.
         """
         texts = {"corpus": self.collection.corpus_digest, "queries": self.collection.queries_digest}
         started = time.monotonic()
-        full_key = {**key, **texts, "rows": self.rows, "reach": self.search.reach}
+        full_key = {**key, **texts, "rows": self.rows, "reach": self.search.search_depth}
         hits, reused = stored(self.store, full_key, find)
         ranking = self.search.ranking(self.rows, hits)
         facts = {"seconds": round(time.monotonic() - started, 3), "reused": reused}

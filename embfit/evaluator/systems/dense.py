@@ -31,7 +31,7 @@ from embfit.type_hints import Location
 from embfit.vectors import Vectors
 
 READING = ("pooling", "query_prompt", "document_prompt", "max_length")
-"""How a system's model reads texts, where its configuration says so."""
+"""The settings of how a model reads texts that a system may override."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class ConfiguredSystem:
 
 @dataclass(frozen=True)
 class DenseSystem:
-    """Another model than the configured one, with exact search. What is None comes from the model's own folder.
+    """Another model than the configured one, with exact search. A setting of None is read from the model's folder.
 
-    The folder also says whether the model gives a text one vector or several; the settings below are for one.
+    The folder also says whether the model has one vector a text or several; `pooling` to `max_length` are for one.
 
     Args:
         path: a folder, or a name on the Hub.
@@ -55,7 +55,7 @@ class DenseSystem:
         pooling: how token embeddings become one vector.
         query_prompt: put in front of each query.
         document_prompt: put in front of each document.
-        max_length: tokens read of a text.
+        max_length: the most tokens of a text that are read.
     """
 
     path: Annotated[str | None, Location()] = None
@@ -66,20 +66,20 @@ class DenseSystem:
     max_length: Annotated[int, Field(ge=4)] | None = None
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
-        """Load, embed, search exactly and measure; dimensions that only the configured model has are left out.
+        """Load, embed, search exactly and measure; `evaluator.dims` beyond the model's own are left out.
 
         Raises:
-            ConfigError: no model is named.
+            ConfigError: as `choice`.
         """
         return evaluate_other(
             name, self.choice(name, context.model).load(*context.devices, store=context.store), context
         )
 
     def choice(self, name: str, configured: EncoderChoice) -> EncoderChoice:
-        """Return the model, computed with the attention and precision of the configured one.
+        """Return the choice of the model, with the attention and precision of the configured one.
 
         Raises:
-            ConfigError: no model is named, or settings of a bi-encoder are set of a late-interaction model.
+            ConfigError: no model is named, or a setting for bi-encoders is set for a late-interaction model.
         """
         if self.path is None:
             short = "tuned=FOLDER" if name == "tuned" else f"evaluator.systems.{name}.path=FOLDER_OR_NAME"
@@ -88,8 +88,8 @@ class DenseSystem:
         asked = {name: value for name in READING if (value := getattr(self, name)) is not None}
         if unknown := [key for key in asked if not hasattr(found, key)]:
             raise ConfigError(
-                f"evaluator.systems.{name}.{unknown[0]}: {self.path} is a late-interaction model, which has none; "
-                "set it to null"
+                f"evaluator.systems.{name}.{unknown[0]}: {self.path} is a late-interaction model, which has no such "
+                "setting; set it to null"
             )
         return replace(found, **asked)
 
@@ -97,28 +97,29 @@ class DenseSystem:
 def evaluate_encoder(
     name: str, encoder: Encoder, context: EvaluationContext, dims: Sequence[int] | None = None
 ) -> Evaluation:
-    """Embed corpus and queries, search exactly and measure: whole vectors, and vectors that are cut.
+    """Embed corpus and queries, search exactly and measure, with whole vectors and with cut ones.
 
     Embeddings and rankings are kept in the store under the encoder's fingerprints and the texts.
 
     Args:
         name: the encoder's name in reports.
-        encoder: embeds.
-        context: has the queries and documents, and how they are judged.
-        dims: dimensions that vectors are also cut to; None for those that the context's systems are measured at.
+        encoder: embeds the texts.
+        context: has the queries and documents, and the settings for judging.
+        dims: dimensions that vectors are also cut to; None takes those of the context's settings.
 
     Raises:
-        ConfigError: the encoder lacks a dimension, or a funnel is asked for of several vectors a text.
-        UserError: the split cannot be judged, or a score is no number.
+        ConfigError: one of `dims` exceeds the encoder's width, or a funnel is set and the model has several vectors a
+            text.
+        UserError: the split cannot be judged, or a vector is not finite.
     """
     dims = (context.judging.dims or ()) if dims is None else dims
     if wide := [dim for dim in dims if dim > encoder.width]:
         raise ConfigError(f"evaluator.dims: {wide[0]} exceeds the model's {encoder.width} dimensions; leave it out")
     with frozen(encoder):
         made_by = {"queries": encoder.fingerprint("query"), "documents": encoder.fingerprint("document")}
-        embedded = cache(partial(_embedded, encoder, context))  # once, where the store keeps nothing
+        embedded = cache(partial(_embedded, encoder, context))  # once, even if the store is disabled
 
-        def at(name: str, dim: int) -> Evaluation:
+        def measure(name: str, dim: int) -> Evaluation:
             def find() -> Hits:
                 queries, documents = embedded()
                 index = ExactIndex(documents.vectors.cut(dim), documents.fingerprint)
@@ -128,13 +129,13 @@ def evaluate_encoder(
                 name, {"search": "exact inner product", "encoder": made_by, "dimensions": dim}, find
             )
 
-        whole = at(name, encoder.width)
-        cut = {dim: at(f"{name}@{dim}", dim) for dim in sorted(dims)}
+        whole = measure(name, encoder.width)
+        cut = {dim: measure(f"{name}@{dim}", dim) for dim in sorted(dims)}
         reported, *_ = context.judging.splits
         wanted = context.judging.funnel if context.split == reported else None
         funnel = _funnel(encoder, context, wanted, dims) if wanted else {}
         explain = None
-        if isinstance(encoder, LateInteractionEncoder):  # now: the vectors of these weights are found by them alone
+        if isinstance(encoder, LateInteractionEncoder):  # now, since training may change the weights afterwards
             queries, documents = (made.vectors for made in embedded())
             explain = Explanation.of(encoder, context.collection, context.rows, queries, documents.take)
         facts = (
@@ -144,7 +145,7 @@ def evaluate_encoder(
 
 
 def evaluate_other(name: str, encoder: Encoder, context: EvaluationContext) -> Evaluation:
-    """Measure another model than the configured one; dimensions that only the configured model has are left out."""
+    """Measure another model than the configured one; `evaluator.dims` beyond its own are left out."""
     dims = [dim for dim in context.judging.dims or () if dim <= encoder.width]
     return evaluate_encoder(name, encoder, context, dims)
 
@@ -156,28 +157,28 @@ def _embedded(encoder: Encoder, context: EvaluationContext) -> tuple[Embeddings,
 
 
 def _cost(encoder: Encoder, documents: Vectors[np.ndarray], context: EvaluationContext) -> dict[str, float | None]:
-    """Return what an exact search of the documents' vectors costs."""
+    """Return the cost of an exact search of the documents' vectors."""
     index = ExactIndex(documents)
     width = documents.rows.dtype.itemsize * documents.width
 
-    def alone(query: Vectors[np.ndarray], row: int) -> Hits:
+    def search(query: Vectors[np.ndarray], row: int) -> Hits:
         return context.search.nearest(query, index)
 
-    return measure_cost(encoder, context.collection, context.rows, documents.rows.nbytes, width, alone)
+    return measure_cost(encoder, context.collection, context.rows, documents.rows.nbytes, width, search)
 
 
 def _funnel(
     encoder: Encoder, context: EvaluationContext, settings: FunnelSettings, dims: Sequence[int]
 ) -> dict[str, Any]:
-    """Return what smaller vectors and shortlists cost and reach in the first metric."""
+    """Return the cost of smaller vectors and shortlists, and their quality in the first metric."""
     metric, qrels = context.judging.metrics[0], context.collection.qrels[context.split]
     queries, documents = _embedded(encoder, context)
     if not (queries.vectors.single and documents.vectors.single):
-        raise ConfigError("evaluator.funnel: the model has several vectors a text, and a funnel one; set it to null")
+        raise ConfigError("evaluator.funnel needs one vector a text, and the model has several; set it to null")
 
     def value(hits: Hits) -> float:
         ranking = context.search.ranking(context.rows, hits)
         return mean(per_query(ranking, qrels, [metric])[metric].values())
 
-    found = measure_funnel(queries.vectors, documents.vectors, dims, settings, context.search.reach, metric, value)
-    return asdict(found)
+    depth = context.search.search_depth
+    return asdict(measure_funnel(queries.vectors, documents.vectors, dims, settings, depth, metric, value))

@@ -1,4 +1,4 @@
-"""What a server answers, as a system: is it the model that was evaluated?"""
+"""A server of embeddings as a system: does it serve the model that was evaluated?"""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from embfit.vectors import Vectors
 
 @dataclass(frozen=True)
 class EndpointSystem:
-    """A server of embeddings (`/v1/embeddings`, as OpenAI, vLLM, TEI and others have it), searched exactly.
+    """A server of embeddings (`/v1/embeddings`, as in OpenAI, vLLM, TEI and others), with exact search.
 
-    Before the corpus is sent, a sample of texts is held to the configured model: vectors that differ by more than the
-    tolerance are an error, since then what is served is not what was evaluated. Where that model normalises, lengths do
-    not count, and what is served is normalised before it is searched; where it does not, lengths count as drift.
+    Before the corpus is sent, the served vectors of a sample of texts are compared with the configured model's own. A
+    difference above the tolerance is an error, since the server then has another model than the one evaluated. If that
+    model normalises its vectors, served vectors are normalised too and lengths are not compared; otherwise a difference
+    in length counts as drift.
 
     Args:
-        url: up to the version, such as `http://localhost:8080/v1`.
-        model: the name that the server knows the model by.
-        key_variable: the environment variable that holds the server's key, if it wants one.
-        query_prompt: put in front of each query, where the server does not do so itself.
+        url: the server's address up to the version, such as `http://localhost:8080/v1`.
+        model: the model's name on the server.
+        key_variable: the environment variable that holds the server's key, if it requires one.
+        query_prompt: put in front of each query, if the server does not do so itself.
         document_prompt: put in front of each document.
-        batch: texts sent at once.
+        batch: texts in one request.
         timeout: seconds to wait for an answer.
-        in_flight: requests under way at once.
-        sample: queries, and documents, that are held to the configured model.
-        tolerance: the largest drift (1 - cosine) that passes; None compares nothing, for a server of another model.
-        normalize: give served vectors unit length before they are searched. None: as the configured model does, and
-            without a tolerance, which is for another model, not.
+        in_flight: requests sent concurrently.
+        sample: how many queries, and how many documents, are compared with the configured model.
+        tolerance: the largest accepted drift (1 - cosine); None compares nothing, for a server of another model.
+        normalize: whether served vectors are normalised before they are searched. None follows the configured model if
+            there is a tolerance; without one the server has another model, and its vectors are taken as they are.
     """
 
     url: str | None = None
@@ -59,8 +60,8 @@ class EndpointSystem:
 
         Raises:
             ConfigError: no server is named.
-            UserError: it does not answer, its vectors are not those of the configured model, or that model gives
-                several vectors for each text.
+            UserError: the server does not answer, its vectors are not those of the configured model, or that model has
+                several vectors a text.
         """
         if self.url is None:
             raise ConfigError(
@@ -108,7 +109,9 @@ class EndpointSystem:
             raise UserError(f"{self.url} does not serve {context.model.path}: {error}") from error
         if found.most > tolerance:
             measure = (
-                "1 - cosine" if self._normalizes(context) else "half the squared distance, by the model's own length"
+                "1 - cosine"
+                if self._normalizes(context)
+                else "half the squared distance, relative to the squared length"
             )
             raise UserError(
                 f"{self.url} does not serve model.path={context.model.path}: of {found.texts} texts vectors differ by "

@@ -1,4 +1,4 @@
-"""Several systems made into one, such as vectors and words: hybrid search."""
+"""Several systems fused into one, such as vectors and words: hybrid search."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ TENTHS = 10  # steps of the grid of weights
 
 @dataclass(frozen=True)
 class RankFusion:
-    """Reciprocal ranks of other systems, added up: it needs no tuning, and no scores that can be compared.
+    """The sum of other systems' reciprocal ranks; it needs neither tuning nor comparable scores.
 
     Args:
         of: names of the systems.
-        weights: one a system; None weighs them alike. Choose them on a split that is not reported.
-        k: how slowly the credit of lower ranks falls.
+        weights: one for each system; None weights them equally. Choose them on a split that is not reported.
+        k: the larger, the more slowly a document's credit decreases with its rank.
 
     Raises:
-        ValueError: not one weight a system.
+        ValueError: the numbers of weights and systems differ.
     """
 
     of: Names = ("base", "bm25")
@@ -39,42 +39,42 @@ class RankFusion:
     k: Annotated[int, Field(ge=1)] = 60
 
     def __post_init__(self) -> None:
-        _check(self.of, self.weights)
+        _check_weights(self.of, self.weights)
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Fuse what the systems found and measure."""
         return self.fuse(name, [context.evaluation(part) for part in self.of], context)
 
     def fuse(self, name: str, parts: Sequence[Evaluation], context: EvaluationContext) -> Evaluation:
-        """Fuse what systems have found already, in the order of `of`, and measure."""
-        rankings, weights = [part.ranking for part in parts], self.weights or _even(len(parts))
+        """Fuse existing evaluations of the systems, in the order of `of`, and measure."""
+        rankings, weights = [part.ranking for part in parts], self.weights or _equal_weights(len(parts))
         return _judged(name, parts, reciprocal_ranks(rankings, weights, self.k, context.judging.depth), context)
 
 
 @dataclass(frozen=True)
 class ScoreFusion:
-    """Scores of other systems, each list brought to 0 to 1, added up: it keeps how sure each system is.
+    """The sum of other systems' scores, each list scaled to the range from 0 to 1, so that score gaps count.
 
     Args:
         of: names of the systems.
-        weights: one a system; None weighs them alike. `tuned` takes those that reach most of the evaluator's first
-            metric on its `dev_split`, of all tenths that add up to 1.
+        weights: one for each system; None weights them equally. `tuned` tries all multiples of 0.1 that sum to 1, and
+            takes the best ones by the evaluator's first metric on its `dev_split`.
 
     Raises:
-        ValueError: not one weight a system.
+        ValueError: the numbers of weights and systems differ.
     """
 
     of: Names = ("base", "bm25")
     weights: Weights | Literal["tuned"] | None = None
 
     def __post_init__(self) -> None:
-        _check(self.of, None if self.weights == "tuned" else self.weights)
+        _check_weights(self.of, None if self.weights == "tuned" else self.weights)
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
         """Fuse what the systems found and measure.
 
         Raises:
-            UserError: weights are to be tuned, and there is no other split with judgements.
+            UserError: weights are to be tuned, and there is no separate dev split with judgements.
         """
         if self.weights == "tuned":
             facts = _tuned(name, self.of, context)
@@ -82,40 +82,42 @@ class ScoreFusion:
         else:
             facts, given = {}, self.weights
         parts = [context.evaluation(part) for part in self.of]
-        rankings, weights = [part.ranking for part in parts], given or _even(len(parts))
+        rankings, weights = [part.ranking for part in parts], given or _equal_weights(len(parts))
         return _judged(name, parts, weighted_scores(rankings, weights, context.judging.depth), context, facts)
 
 
 def fuse_with_words(name: str, model: Evaluation, words: Evaluation, context: EvaluationContext) -> Evaluation:
-    """Measure a model together with BM25, as the system `hybrid` fuses the two, or by the usual ranks.
+    """Fuse a model with BM25 and measure, as the system `hybrid` is configured if it fuses these two by rank.
+
+    Otherwise the default `RankFusion` fuses them.
 
     Args:
         name: the fused system's name in reports.
-        model: what the model found.
-        words: what BM25 found.
-        context: what both were measured on.
+        model: the model's evaluation.
+        words: BM25's evaluation.
+        context: the context in which both were measured.
     """
     named = context.systems.get("hybrid")
-    usual = RankFusion()
-    fusion = named if isinstance(named, RankFusion) and tuple(named.of) == tuple(usual.of) else usual
+    default = RankFusion()
+    fusion = named if isinstance(named, RankFusion) and tuple(named.of) == tuple(default.of) else default
     return fusion.fuse(name, [model, words], context)
 
 
-def _check(of: Names, weights: Weights | None) -> None:
+def _check_weights(of: Names, weights: Weights | None) -> None:
     if weights is not None and len(weights) != len(of):
-        raise ValueError(f"weights: {len(weights)} for {len(of)} systems; give one to each")
+        raise ValueError(f"weights: {len(weights)} for {len(of)} systems; give one for each")
 
 
-def _even(count: int) -> list[float]:
+def _equal_weights(count: int) -> list[float]:
     return [1 / count] * count
 
 
 def _tuned(name: str, of: Names, context: EvaluationContext) -> dict[str, Any]:
-    """Return the weights that are best on the dev split, of those as good the most even, with what they reach there."""
+    """Return the weights that are best on the dev split, the most even of equally good ones, and their metric there."""
     split, metric = context.judging.dev_split, context.judging.metrics[0]
     if split in context.judging.splits:
         raise UserError(
-            f"evaluator.systems.{name}.weights=tuned: {split!r} is the split that is measured; tune on another one "
+            f"evaluator.systems.{name}.weights=tuned: {split!r} is a split that is reported; tune on another one "
             "(evaluator.dev_split)"
         )
     if split not in context.collection.qrels:

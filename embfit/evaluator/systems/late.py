@@ -1,4 +1,4 @@
-"""Late interaction as a system: over the whole corpus, or over the documents that another system finds first."""
+"""Late interaction as a system: over the whole corpus, or reranking the first documents of another system."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class LateModel:
     """Which late-interaction model a system searches with.
 
     Args:
-        path: a folder, or a name on the Hub; None is the configured model where that is one, else the newest that a
-            finished fine-tuning on the same documents left.
+        path: a folder, or a name on the Hub. None takes the configured model if it is one, else the newest model of a
+            finished fine-tuning on the same documents.
         revision: branch, tag or commit on the Hub.
-        runs: where those fine-tunings are.
+        runs: the folder of those fine-tunings.
     """
 
     path: Annotated[str | None, Location()] = None
@@ -48,7 +48,7 @@ class LateModel:
         """Load the model.
 
         Raises:
-            ConfigError: there is none, or what is named has one vector a text.
+            ConfigError: there is none, or the named model has one vector a text.
         """
         if self.path is None and isinstance(context.model, LateInteraction):
             encoder = context.encoder
@@ -79,11 +79,11 @@ class LateSystem(LateModel):
 
     Args:
         search: `exact` compares whole vectors of every document; `tokens` searches an index of compressed ones.
-        format: what that index keeps of a vector.
-        candidates: which documents it scores: all, or those that centroids propose.
-        shortlist: how many proposed documents it scores in full, at least.
-        probes: centroids that each vector of a query looks at.
-        pool_factor: vectors of a document that become one, on average.
+        format: the form in which that index stores a vector.
+        candidates: which documents the index scores: all, or those that centroids propose.
+        shortlist: the least number of proposed documents that are scored in full.
+        probes: how many of the nearest centroids propose documents, for each query vector.
+        pool_factor: how many vectors of a document are merged into one, on average.
     """
 
     search: Literal["exact", "tokens"] = "exact"
@@ -98,7 +98,7 @@ class LateSystem(LateModel):
 
         Raises:
             ConfigError: there is no late-interaction model.
-            UserError: the split cannot be judged, or a score is no number.
+            UserError: the split cannot be judged, or a vector is not finite.
         """
         encoder = self.load(name, context)
         if self.search == "exact":
@@ -113,12 +113,12 @@ class LateSystem(LateModel):
         facts = {**found.facts, "format": index.codec.form}
         if context.costs:
 
-            def alone(query: Vectors[np.ndarray], row: int) -> Hits:
-                return index.search(query, context.search.reach)
+            def search(query: Vectors[np.ndarray], row: int) -> Hits:
+                return index.search(query, context.search.search_depth)
 
-            cost = measure_cost(encoder, context.collection, context.rows, index.bytes, index.bytes_per_vector, alone)
+            cost = measure_cost(encoder, context.collection, context.rows, index.bytes, index.bytes_per_vector, search)
             facts["index"] = cost
-        if self.pool_factor > 1:  # a stored vector is of several tokens
+        if self.pool_factor > 1:  # a stored vector stands for several tokens, so no word can be named
             return replace(found, facts=facts)
         explain = Explanation.of(encoder, context.collection, context.rows, queries.vectors, index.vectors)
         return replace(found, facts=facts, explain=explain)
@@ -136,11 +136,11 @@ class LateSystem(LateModel):
 
 @dataclass(frozen=True)
 class LateRerankedSystem(LateModel):
-    """A system whose first documents late interaction reranks; the others follow. `LateModel` documents the model.
+    """Another system's first documents, reranked by late interaction; `LateModel` documents the model.
 
     Args:
-        of: the system's name.
-        top: documents of each query that are scored.
+        of: the name of the other system.
+        top: how many documents of each query are reranked; the later ones follow in their order.
     """
 
     of: str = "hybrid"
@@ -169,13 +169,13 @@ class LateRerankedSystem(LateModel):
         }
         if context.costs:
 
-            def alone(query: Vectors[np.ndarray], row: int) -> np.ndarray:
+            def score_shortlist(query: Vectors[np.ndarray], row: int) -> np.ndarray:
                 listed = first.ranking.documents.get(collection.query_ids[row], ())[: self.top]
                 shortlist = np.array([[collection.document_rows[document] for document, _ in listed]], np.int64)
                 return pair_scores(query, documents, shortlist)
 
             size = documents.rows.nbytes
             width = documents.rows.dtype.itemsize * documents.width
-            facts["index"] = measure_cost(encoder, collection, context.rows, size, width, alone)
+            facts["index"] = measure_cost(encoder, collection, context.rows, size, width, score_shortlist)
         explain = Explanation.of(encoder, collection, context.rows, queries, documents.take)
         return replace(context.judge(name, ranking, facts), explain=explain)

@@ -1,4 +1,4 @@
-"""Another system's best documents, read together with the query by a cross-encoder."""
+"""Another system's first documents, reranked by a cross-encoder."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from embfit.type_hints import Location
 
 @dataclass(frozen=True)
 class RerankedSystem:
-    """A system whose first documents a cross-encoder reranks; the others follow in their order.
+    """Another system's first documents, reranked by a cross-encoder.
 
     Args:
-        of: the system's name.
-        path: the cross-encoder: a folder, or a name on the Hub. Code that comes with it is run where
+        of: the name of the other system.
+        path: the cross-encoder: a folder, or a name on the Hub. Code that comes with it runs only if
             `model.trust_remote_code` allows it.
         revision: branch, tag or commit on the Hub.
-        top: documents of each query that it reads.
-        max_length: tokens read of query and document together; None is the cross-encoder's own limit.
+        top: how many documents of each query are reranked; the later ones follow in their order.
+        max_length: the most tokens that are read of query and document together; None is the cross-encoder's own limit.
     """
 
     of: str = "hybrid"
@@ -77,12 +77,12 @@ class RerankedSystem:
 
 
 def reranking_on_dev(context: EvaluationContext, candidates: str, top: int) -> Callable[[CrossEncoder], DevQuality]:
-    """Return what measures a cross-encoder on the context's split, its weights being others in each call.
+    """Return a function that measures a cross-encoder on the context's split, whose weights may change between calls.
 
     Args:
         context: the context of the dev split.
-        candidates: the system whose documents are put in order.
-        top: how many documents of each query are put in order.
+        candidates: the system whose documents are reranked.
+        top: how many documents of each query are reranked.
     """
     collection, ranking = context.collection, context.evaluation(candidates).ranking
     rows = pairs_of(ranking, collection, top)

@@ -15,7 +15,7 @@ from embfit.type_hints import Location
 
 @dataclass(frozen=True)
 class TrecFileSystem:
-    """A TREC run file: what any other search engine, or an earlier run's `rankings/`, found.
+    """A TREC run file, from another search engine or from an earlier run's `rankings/`.
 
     Args:
         path: the file.
@@ -24,9 +24,10 @@ class TrecFileSystem:
     path: Annotated[str | None, Location()] = None
 
     def evaluate(self, name: str, context: EvaluationContext) -> Evaluation:
-        """Read the file, cut it at the evaluator's depth and measure; queries that it lacks count as 0.
+        """Read the file, cut it at the evaluator's depth and measure; queries missing from it score 0.
 
         Raises:
+            ConfigError: no file is named.
             UserError: documents of the file are not in the collection, or none of its queries is in the split.
         """
         if self.path is None:
@@ -36,9 +37,10 @@ class TrecFileSystem:
         found = read_run(path).documents
         known = collection.document_rows
         answers, unknown = {}, {}
-        for query in (one for one in found if one in asked):
-            answers[query] = [document for document in found[query] if document[0] in known]
-            unknown.update({name: f"{path}: query {query!r}" for name, _ in found[query] if name not in known})
+        for query, documents in found.items():
+            if query in asked:
+                answers[query] = [document for document in documents if document[0] in known]
+                unknown.update({name: f"{path}: query {query!r}" for name, _ in documents if name not in known})
         check_unknown(path, unknown, collection)
         ranking = Ranking.of(answers, context.judging.depth, collection.exclude_self)
         ranked = ranking.documents
