@@ -213,7 +213,7 @@ def _show_to_others(hosted: DatabaseIndex | None) -> None:
     if hosted is None:
         return
     try:
-        hosted.show()
+        hosted.set_alias()
     except UserError as error:
         raise type(error)(
             f"the version is champion, but the alias of other readers names another version: {error}; promote it again"

@@ -1,4 +1,4 @@
-"""Searches a corpus through one interface (`protocol.Index`): by vectors, one or several a document, and by words."""
+"""Search a corpus through one interface (`protocol.Index`): by vectors, one or several a document, or by words."""
 
 from embfit.index.approximate import ApproximateIndex, open_index
 from embfit.index.builders import ApproximateBuilder, AutoBuilder, ExactBuilder, TokenBuilder

@@ -1,7 +1,7 @@
-"""Approximate nearest neighbours by inner product (faiss), for corpora that an exact search takes too long for.
+"""Approximate nearest neighbours by inner product (faiss), for corpora in which an exact search takes too long.
 
-The index keeps 8 or 16 bits a dimension. It only proposes: the inner products of what it proposes are computed from the
-vectors themselves, so scores are those of an exact search, and what is lost are documents, not digits.
+The index keeps 8 or 16 bits a dimension and only proposes documents. The proposals are scored by their full vectors. So
+scores equal those of an exact search, but the search may miss documents.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from embfit.index.exact import ExactIndex
 from embfit.index.files import VECTORS, read_settings, write_settings, write_vectors
 from embfit.index.inner_products import best, pair_scores
 from embfit.index.protocol import NOTHING, Hits, VectorIndex, check_depth, check_single
-from embfit.index.rescoring import NOT_FINITE, first_not_finite, read_queries, readable
+from embfit.index.rescoring import NOT_FINITE, contiguous, first_not_finite, prepare_queries
 from embfit.index.token_vectors import TokenIndexing, stored_token_index, token_index_key
 from embfit.progress import progress
 from embfit.records import Embeddings
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import faiss
 
 Approximation: TypeAlias = Literal["ivf", "hnsw", "int8", "bf16"]
-"""Lists of near vectors, quick to build; a graph of neighbours, quick to search; every vector at 8 or at 16 bits a
-dimension, which is exact but for the rounding of what is proposed."""
+"""Lists of near vectors, quick to build; a graph of neighbours, quick to search; a scan of all vectors at 8 or 16 bits
+a dimension, which misses a document only by rounding."""
 
 Method: TypeAlias = Literal["auto", "exact", "tokens"] | Approximation
 """How vectors are searched; `auto` decides by their number, and `tokens` is for documents of several vectors each."""
@@ -40,19 +40,19 @@ Method: TypeAlias = Literal["auto", "exact", "tokens"] | Approximation
 EXACT_UP_TO = 1_000_000  # documents; above, `auto` is approximate
 CHUNK = 32_768  # vectors added at once
 RESCORED = 256  # queries whose proposals are scored at once
-OVERSHOOT = 2  # proposals for each document wanted
-PER_LIST = 40  # vectors of the sample that centroids are trained on, for each list: faiss warns below 39
+OVERSHOOT = 2  # proposals for each document that is returned
+PER_LIST = 40  # sampled vectors for each list, on which centroids are trained: faiss warns below 39
 MOST_LISTS = 8192  # so the sample stays below half a gigabyte at 384 dimensions
-PROBED = 64  # lists looked at for each query, at least
+PROBED = 64  # lists searched for each query, at least
 LINKS = 32  # of a document in HNSW's graph
-VERSION = 1  # of the store's indexes
+VERSION = 1  # of the stored indexes
 FILE = "index.faiss"
 ENTRIES = "entries.npy"  # the document of each of faiss's entries; missing where entry i is document i
-GROWING = ("ivf", "hnsw")  # methods whose index is added to: building it takes longer than copying it
+GROWING = ("ivf", "hnsw")  # methods whose index is extended rather than rebuilt, which would take longer
 
 
 def choose(method: Method, documents: int) -> Literal["exact", "tokens"] | Approximation:
-    """Return what `auto` means for a corpus of that size."""
+    """Return the method for a corpus of this size, which `auto` leaves open."""
     if method != "auto":
         return method
     return "exact" if documents <= EXACT_UP_TO else "ivf"
@@ -60,16 +60,16 @@ def choose(method: Method, documents: int) -> Literal["exact", "tokens"] | Appro
 
 @dataclass(frozen=True)
 class ApproximateIndex:
-    """An index over vectors, which stay where they are.
+    """A faiss index that proposes documents, and the full vectors that score them.
 
     Args:
-        index: faiss's, which proposes.
-        documents: the vectors that proposals are scored by, one each, possibly memory-mapped.
-        method: how the index looks.
+        index: faiss's index.
+        documents: the full vectors, one each, possibly memory-mapped.
+        method: how the index finds proposals.
         source: identifies what made the vectors (`Embeddings.fingerprint`).
         seed: draws the sample that the index is trained on.
-        entries: row of the document of each of faiss's entries ([E] int64), -1 where it was removed; None says that
-            entry i is document i.
+        entries: the document's row for each of faiss's entries ([E] int64), -1 if it was removed; None if entry i is
+            document i.
     """
 
     index: faiss.Index
@@ -92,10 +92,10 @@ class ApproximateIndex:
 
         Args:
             documents: their vectors, one each; read twice, in chunks.
-            method: `ivf` looks into the lists nearest to a query, and is quick to build; `hnsw` follows a graph, and is
-                quick to search; `int8` and `bf16` look at every vector, in a quarter and half of its memory.
+            method: `ivf` searches the lists nearest to a query, and is quick to build; `hnsw` follows a graph, and is
+                quick to search; `int8` and `bf16` scan every vector, at a quarter and at half of its memory.
             source: identifies what made the vectors.
-            seed: draws the sample that is trained on.
+            seed: draws the training sample.
             label: the name that progress is shown under; None shows none.
 
         Raises:
@@ -120,14 +120,13 @@ class ApproximateIndex:
     def updated(
         self, documents: Vectors[np.ndarray], rows: np.ndarray, source: str = "", label: str | None = None
     ) -> ApproximateIndex:
-        """Return an index of other documents, most of which are in this one already: the others are added.
+        """Return an index of other documents, most of which are in this one; the new ones are added.
 
-        What is not among them stays in faiss's index as an entry that is passed over; `removed_share` says how many
-        these are.
+        The entries of removed documents stay in faiss's index, and searches skip them; `removed_share` is their share.
 
         Args:
-            documents: vectors of all the documents, one each.
-            rows: the row of each in this index ([N] int64), -1 where it is new.
+            documents: vectors of all documents of the new index, one each.
+            rows: the row of each in this index ([N] int64), -1 if it is new.
             source: identifies what made the vectors.
             label: the name that progress is shown under; None shows none.
 
@@ -138,7 +137,7 @@ class ApproximateIndex:
 
         entries = np.arange(len(self)) if self.entries is None else self.entries
         wanted, first = np.unique(rows, return_index=True)
-        kept = first[wanted >= 0]  # of documents with one vector, the first has the entry
+        kept = first[wanted >= 0]  # of several documents with the same row, the first takes the entry
         place = np.full(len(self), NOTHING)
         place[rows[kept]] = kept
         added = np.setdiff1d(np.arange(len(documents)), kept)
@@ -153,7 +152,7 @@ class ApproximateIndex:
         return 0.0 if self.entries is None else float((self.entries < 0).mean())
 
     def removed_share_with(self, rows: np.ndarray) -> float:
-        """Return what `removed_share` would be after `updated` with these rows."""
+        """Return the `removed_share` that `updated` with these rows would give."""
         kept = len(np.unique(rows[rows >= 0]))
         entries = int(self.index.ntotal) + len(rows) - kept
         return 1 - len(rows) / entries if entries else 0.0
@@ -164,7 +163,7 @@ class ApproximateIndex:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the documents' vectors, the dimensions kept of them, and the search."""
+        """Identifies the documents' vectors, their dimensions, and the search."""
         grown = {} if self.entries is None else {"entries": hashlib.sha256(self.entries.tobytes()).hexdigest()}
         return digest({**_key(self.source, self.documents, self.method, self.seed), **grown})
 
@@ -178,7 +177,7 @@ class ApproximateIndex:
             ValueError: k is not between 1 and the number of documents, the widths differ, or a query is not finite.
         """
         check_depth(k, len(self))
-        queries, _ = read_queries(queries, self.documents.width)
+        queries, _ = prepare_queries(queries, self.documents.width)
         scores = np.empty((len(queries), k), np.float32)
         rows = np.empty((len(queries), k), np.int64)
         with progress(label, total=len(queries), unit="queries") as advance:
@@ -224,26 +223,26 @@ class ApproximateIndex:
         return np.where(rows == NOTHING, np.float32(0), scores), rows
 
     def _parameters(self, wanted: int) -> Any:
-        """Return faiss's parameters of one search, so that threads which ask for other depths share an index."""
+        """Return faiss's parameters of one search, so that threads with other depths can share the index."""
         import faiss
 
-        library: Any = faiss  # whose stubs lack these classes
-        there = {} if self._selector is None else {"sel": self._selector}
+        library: Any = faiss  # its type stubs lack these classes
+        selector = {} if self._selector is None else {"sel": self._selector}
         if self.method == "hnsw":
-            return library.SearchParametersHNSW(efSearch=max(2 * wanted, 4 * LINKS), **there)
+            return library.SearchParametersHNSW(efSearch=max(2 * wanted, 4 * LINKS), **selector)
         if self.method == "ivf":
             index: Any = self.index
-            return library.SearchParametersIVF(nprobe=index.nprobe, **there)
-        return library.SearchParameters(**there)
+            return library.SearchParametersIVF(nprobe=index.nprobe, **selector)
+        return library.SearchParameters(**selector)
 
     @cached_property
     def _selector(self) -> Any:
-        """What faiss passes removed entries over by; None where there are none."""
+        """The filter by which faiss skips removed entries; None if there are none."""
         if self.entries is None or not self.removed_share:
             return None
         import faiss
 
-        library: Any = faiss  # whose stubs have its C++ arguments
+        library: Any = faiss  # its type stubs have the C++ arguments
         return library.IDSelectorBitmap(np.packbits(self.entries >= 0, bitorder="little"))
 
 
@@ -251,13 +250,13 @@ def _add(index: faiss.Index, documents: Vectors[np.ndarray], rows: np.ndarray, l
     """Add vectors to faiss's index, in chunks.
 
     Args:
-        index: gets the vectors.
+        index: the index to add to.
         documents: their vectors, one each.
         rows: [N] the documents' rows, for messages.
         label: the name that progress is shown under; None shows none.
 
     Raises:
-        ValueError: a vector is not finite; faiss would take it, and never propose its document.
+        ValueError: a vector is not finite. faiss would accept it, and never propose its document.
     """
     with progress(label, total=len(documents), unit="documents") as advance:
         for start, chunk in documents.chunks(CHUNK):
@@ -266,7 +265,7 @@ def _add(index: faiss.Index, documents: Vectors[np.ndarray], rows: np.ndarray, l
 
 
 def _finite(documents: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Return documents' vectors as faiss reads them ([N, D] float32), having checked that all are finite.
+    """Check that documents' vectors are finite, and return them as contiguous rows ([N, D] float32).
 
     Args:
         documents: their vectors, one each.
@@ -275,14 +274,14 @@ def _finite(documents: Vectors[np.ndarray], rows: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: a vector is not finite.
     """
-    read = readable(documents)
+    read = contiguous(documents)
     if (place := first_not_finite(read)) is not None:
         raise ValueError(NOT_FINITE.format(rows[place], "documents"))
     return read.rows
 
 
 def search_key(method: Method, documents: int) -> dict[str, Any]:
-    """Return what a search's results depend on besides the vectors and the seed, for keys of the store."""
+    """Return all that a search's results depend on besides the vectors and the seed, for the store's keys."""
     import faiss
 
     chosen = choose(method, documents)
@@ -295,17 +294,17 @@ def search_key(method: Method, documents: int) -> dict[str, Any]:
 
 
 def open_index(documents: Embeddings, method: Method, store: Store, seed: int = 0) -> VectorIndex:
-    """Return what searches vectors; an index is built now, if the method wants one that the store does not have.
+    """Return an index of the vectors; if the method needs one that the store does not have, build it.
 
     Args:
         documents: the documents' vectors; with several each, `auto` is exact.
         method: how they are searched.
-        store: keeps the index under the vectors' fingerprint.
+        store: keeps the index by the vectors' fingerprint.
         seed: draws the sample that an index is trained on.
 
     Raises:
-        ValueError: `ivf` or `hnsw` is asked for of documents that have several vectors each, or `tokens` of documents
-            that have one.
+        ValueError: the method is an approximation and documents have several vectors each, or it is `tokens` and they
+            have one.
     """
     import faiss
 

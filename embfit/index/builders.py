@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class ExactBuilder:
-    """Every vector, compared exactly."""
+    """An exact search over every vector."""
 
     def write(self, given: IndexInput, folder: Path) -> None:
         """Write the vectors as they are."""
@@ -31,13 +31,13 @@ class ExactBuilder:
 
 @dataclass(frozen=True)
 class ApproximateBuilder:
-    """Compact vectors propose documents, and the vectors themselves score them.
+    """An index of compressed vectors that proposes documents, which full vectors score.
 
     Args:
         method: how documents are proposed: by a graph (`hnsw`), by lists (`ivf`), or by a scan of all vectors at 8 or
             16 bits a dimension.
-        rebuild_share: the share of removed documents in a graph, or in lists, from which on a new one is built; until
-            then documents are added to the earlier version's.
+        rebuild_share: if the share of removed documents in the earlier version's graph or lists would exceed this, a
+            new index is built; otherwise documents are added to the earlier one.
         seed: draws the sample that the index is trained on.
     """
 
@@ -46,7 +46,7 @@ class ApproximateBuilder:
     seed: Seed = 0
 
     def write(self, given: IndexInput, folder: Path) -> None:
-        """Write an index of the vectors, or an earlier one of the same method with what is new added.
+        """Write an index of the vectors: a new one, or an earlier one of the same method with documents added.
 
         Raises:
             ValueError: documents have several vectors each.
@@ -69,16 +69,16 @@ class ApproximateBuilder:
 
 @dataclass(frozen=True)
 class TokenBuilder(TokenIndexing):
-    """One vector a token, kept in few bytes; what is set is what `TokenIndexing` has.
+    """One vector a token, stored in few bytes; `TokenIndexing` documents the settings.
 
-    Such an index does not keep vectors as they were, so a changed corpus is encoded and indexed as a whole.
+    The index does not keep the original vectors, so a changed corpus is encoded and indexed again as a whole.
     """
 
     def write(self, given: IndexInput, folder: Path) -> None:
         """Write an index of the vectors.
 
         Raises:
-            ValueError: documents have one vector each, or the format cannot keep their vectors.
+            ValueError: documents have one vector each, or the format cannot store their vectors.
         """
         documents = given.documents
         if documents.vectors.single:
@@ -88,17 +88,17 @@ class TokenBuilder(TokenIndexing):
 
 @dataclass(frozen=True)
 class AutoBuilder:
-    """What answers one query at a time within about five milliseconds on one core, by the size of the documents.
+    """The index that answers a single query within about five milliseconds on one core, chosen by the corpus's size.
 
-    Limits are numbers of values, documents times dimensions: a scan takes time in proportion to them. Documents of
+    Limits count values, which are documents times dimensions: a scan takes time in proportion to them. Documents of
     several vectors each get an index of token vectors with its own defaults.
 
     Args:
-        exact: up to so many values every vector is compared exactly (100,000 documents of 384 dimensions).
-        compact: up to so many, at 8 bits a dimension, with the best ones scored exactly (250,000 of 384); beyond, a
-            graph proposes.
-        rebuild_share: as `ApproximateBuilder`.
-        seed: likewise.
+        exact: up to this many values, the search is exact (100,000 documents of 384 dimensions).
+        compact: up to this many values, a scan at 8 bits a dimension proposes documents, which are scored exactly
+            (250,000 of 384); above, a graph proposes them.
+        rebuild_share: as in `ApproximateBuilder`.
+        seed: as in `ApproximateBuilder`.
     """
 
     exact: Values = 40_000_000
@@ -107,7 +107,7 @@ class AutoBuilder:
     seed: Seed = 0
 
     def write(self, given: IndexInput, folder: Path) -> None:
-        """Write the index that the number of vectors asks for."""
+        """Write the index that suits the number of vectors."""
         self._builder(given.documents.vectors).write(given, folder)
 
     def _builder(self, vectors: Vectors[np.ndarray]) -> IndexBuilder:

@@ -12,16 +12,16 @@ from embfit.atomic_files import replacing
 from embfit.index.files import read_settings, write_settings
 from embfit.index.inner_products import inner_products
 from embfit.index.protocol import Hits, check_depth, check_single
-from embfit.index.rescoring import longest_vectors, read_queries, readable
+from embfit.index.rescoring import contiguous, longest_vectors, prepare_queries
 from embfit.store import digest
 from embfit.vectors import Vectors
 
 Format: TypeAlias = Literal["float32", "int8", "binary"]
-"""How a dimension is kept: in four bytes, in one (a step between the least and greatest value seen), or as its sign."""
+"""How a dimension is stored: in four bytes, in one (in steps from the least to the greatest value), or as its sign."""
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 CHUNK = 32_768  # documents converted at once
-TRAINED_ON = 65_536  # documents whose values set the range of int8
+TRAINED_ON = 65_536  # documents, at most, whose values set the range of int8
 FILE = "compressed.faiss"
 
 
@@ -34,8 +34,8 @@ class CompressedIndex:
     """Vectors in one of the formats, in memory, searched exhaustively.
 
     Args:
-        index: faiss's, which holds the vectors.
-        form: how they are kept.
+        index: faiss's index, which holds the vectors.
+        form: how they are stored.
         width: dimensions of a vector.
         source: identifies what made the vectors (`Embeddings.fingerprint`).
     """
@@ -52,7 +52,7 @@ class CompressedIndex:
 
         Args:
             documents: one vector each.
-            form: how they are to be kept.
+            form: how to store them.
             source: identifies what made the vectors.
 
         Raises:
@@ -68,13 +68,13 @@ class CompressedIndex:
         elif form == "int8":
             index = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
             step = -(-len(documents) // TRAINED_ON)
-            index.train(_kept(replace(documents, rows=documents.rows[::step]).flat(), form))
+            index.train(_converted(replace(documents, rows=documents.rows[::step]).flat(), form))
         else:
             index = faiss.IndexFlatIP(width)
         for start, chunk in documents.chunks(CHUNK):
-            read = readable(chunk)
+            read = contiguous(chunk)
             longest_vectors(read, "documents", start)
-            index.add(_kept(read.rows, form))
+            index.add(_converted(read.rows, form))
         return cls(index, form, width, source)
 
     def __len__(self) -> int:
@@ -83,14 +83,14 @@ class CompressedIndex:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the documents' vectors, the dimensions kept of them, and the format."""
+        """Identifies the documents' vectors, their dimensions, and the format."""
         return digest({"search": "compressed", "format": self.form, "vectors": self.source, "dim": self.width})
 
     def search(self, queries: Vectors[np.ndarray], k: int, label: str | None = None) -> Hits:
-        """Return each query's k best documents by (-score, row); which of several that tie at the last rank is open.
+        """Return each query's k best documents by (-score, row); of those that tie at the last rank, any may appear.
 
-        Binary scores are the dimensions with the same sign less those with another. The search is one step, so a label
-        has no progress to show.
+        A binary score is the number of dimensions with equal signs minus the number with unequal ones. The search is a
+        single step, so it shows no progress.
 
         Returns:
             scores [Q, k] float32 and rows [Q, k] int64.
@@ -99,8 +99,8 @@ class CompressedIndex:
             ValueError: k is not between 1 and the number of documents, the widths differ, or a query is not finite.
         """
         check_depth(k, len(self))
-        queries, _ = read_queries(queries, self.width)
-        found, rows = self.index.search(_kept(queries.rows, self.form), k)
+        queries, _ = prepare_queries(queries, self.width)
+        found, rows = self.index.search(_converted(queries.rows, self.form), k)
         scores = self.width - 2 * found if self.form == "binary" else found
         order = np.lexsort((rows, -scores))
         return (
@@ -116,8 +116,9 @@ class CompressedIndex:
         places = np.where(rows < 0, rows, np.searchsorted(unique, rows))
         if self.form != "binary":
             return inner_products(queries.flat(), self.index.reconstruct_batch(unique), places)
-        kept = faiss.vector_to_array(self.index.xb).reshape(len(self), -1)[unique]  # [U, bytes]
-        signs = [np.unpackbits(codes, axis=1, count=self.width) for codes in (_kept(queries.flat(), self.form), kept)]
+        stored = faiss.vector_to_array(self.index.xb).reshape(len(self), -1)[unique]  # [U, bytes]
+        given = _converted(queries.flat(), self.form)
+        signs = [np.unpackbits(codes, axis=1, count=self.width) for codes in (given, stored)]
         asked, read = (2 * bits.astype(np.float32) - 1 for bits in signs)  # 1 and -1: the product counts equal signs
         return inner_products(asked, read, places)
 
@@ -140,8 +141,8 @@ class CompressedIndex:
         return cls(read(str(folder / FILE)), settings["format"], settings["width"], settings["source"])
 
 
-def _kept(vectors: np.ndarray, form: Format) -> np.ndarray:
-    """Return vectors as faiss takes them for a format."""
+def _converted(vectors: np.ndarray, form: Format) -> np.ndarray:
+    """Return vectors in the layout that faiss expects for a format."""
     if form == "binary":
         return np.packbits(np.asarray(vectors) > 0, axis=1)  # [N, D] → [N, ⌈D / 8⌉]; bits beyond D are 0 in all
     return np.ascontiguousarray(vectors, np.float32)

@@ -1,7 +1,7 @@
-"""An exact search by the workers of a cluster, each among some of the documents; the hits are those of one machine.
+"""An exact search by the workers of a cluster, each over some of the documents; the hits equal those of one machine.
 
-Documents are cut by rows, whatever the number of workers, and sent as they are searched: no machine has to hold them
-all. What is found in one part depends on nothing outside it, and parts are merged by (-score, row).
+Documents are cut into parts by row, independently of the number of workers, and each part is sent when it is searched:
+no machine has to hold them all. A part's hits do not depend on the other parts, and are merged by (-score, row).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 from embfit.cluster import Cluster, Do
 from embfit.index.inner_products import best
 from embfit.index.protocol import NOTHING, Hits
-from embfit.index.rescoring import longest_vectors, readable
+from embfit.index.rescoring import contiguous, longest_vectors
 from embfit.progress import progress
 from embfit.vectors import LOWEST, Vectors
 
-PART_VECTORS = 1 << 16  # documents' vectors of a part: 100 MB at 384 dimensions
-SPREAD_FROM = 1 << 30  # products of two vectors: some seconds of one core; fewer are done before they have been sent
+PART_VECTORS = 1 << 16  # vectors in a part: 100 MB at 384 dimensions
+SPREAD_FROM = 1 << 30  # products of two vectors, some seconds of one core; sending takes longer than fewer of them
 
 
 @dataclass(frozen=True)
 class SearchWork:
-    """What a worker searches with.
+    """A worker's search.
 
     Args:
         queries: the vectors of all queries.
-        k: how many documents each gets.
-        search: searches some documents, where k is at most their number.
+        k: how many documents to return for each.
+        search: searches some documents; its k is at most their number.
     """
 
     queries: Vectors[np.ndarray]
@@ -37,7 +37,7 @@ class SearchWork:
     search: Callable[[Vectors[np.ndarray], Vectors[np.ndarray], int], Hits]
 
     def prepare(self, device: str) -> Do:
-        """Return what searches a part's documents, on the CPU of whatever machine."""
+        """Return the function that searches a part's documents; it uses the CPU, whatever the device."""
         return lambda documents: self.search(documents, self.queries, min(self.k, len(documents)))
 
 
@@ -53,10 +53,10 @@ def search_spread(
 
     Args:
         documents: the vectors of N documents, possibly memory-mapped.
-        queries: the vectors of Q queries, as `readable` returns them.
-        k: how many documents each query gets, at most N.
-        search: a function of a module that searches some documents; row -1 where it finds fewer.
-        cluster: has the workers.
+        queries: the vectors of Q queries, as `contiguous` returns them.
+        k: how many documents to return for each query, at most N.
+        search: a module-level function that searches some documents; row -1 where it finds fewer.
+        cluster: the workers.
         label: the name that progress is shown under; None shows none.
 
     Raises:
@@ -67,8 +67,8 @@ def search_spread(
 
     def part_of_documents(number: int) -> Vectors[np.ndarray]:
         start, part = parts[number]
-        read = readable(part)
-        longest_vectors(read, "documents", start)  # checks them, with the rows that the user knows
+        read = contiguous(part)
+        longest_vectors(read, "documents", start)  # checks them, and reports rows of the whole corpus
         return read
 
     scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)

@@ -1,4 +1,4 @@
-"""What every saved index has in its folder: its kind and settings, and vectors where those are searched."""
+"""The files that saved indexes share: the kind and settings, and the vectors of those that keep them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from embfit.atomic_files import replacing, write_text
 from embfit.errors import UserError
 from embfit.vectors import STARTS, Vectors
 
-SETTINGS = "index.json"  # written last: a folder that has it is whole
+SETTINGS = "index.json"  # written last: a folder that has it is complete
 VECTORS = "vectors.npy"
 CHUNK = 32_768  # vectors written at once
 
 
 def write_settings(folder: Path, kind: str, settings: Mapping[str, Any]) -> None:
-    """Write the kind of an index, by which `load_index` opens it, and its settings (JSON values)."""
+    """Write the kind of an index, which tells `load_index` how to open it, and its settings (JSON values)."""
     write_text(folder / SETTINGS, json.dumps({"kind": kind, **settings}, indent=2) + "\n")
 
 
@@ -37,7 +37,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def write_vectors(folder: Path, vectors: Vectors[np.ndarray]) -> None:
-    """Write vectors as they are compared (cut ones are written cut), a part at a time."""
+    """Write vectors as they are compared (cut ones are written cut), in chunks."""
     count = len(vectors) if vectors.starts is None else int(vectors.starts[-1])
     with replacing(folder / VECTORS) as path:
         matrix = np.lib.format.open_memmap(path, "w+", np.float32, (count, vectors.width))

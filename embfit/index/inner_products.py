@@ -1,4 +1,4 @@
-"""Scores of chosen pairs, each the same whatever else is asked for beside it."""
+"""Scores of chosen pairs, each independent of the other pairs that are scored with it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from embfit.index.protocol import NOTHING, Hits
 from embfit.vectors import LOWEST, Vectors
 
-PAIRS = 1 << 16  # multiplied at once, one by one
-ROUNDING = 2.0**-24  # of a float32 sum, for each of its terms and in parts of the two lengths' product
+PAIRS = 1 << 16  # scored in one call
+ROUNDING = 2.0**-24  # error of a float32 inner product, for each term, relative to the product of the two lengths
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What each of a query's vectors finds in each of N documents.
+    """The best match of each of a query's vectors in each of N documents.
 
     Args:
-        similarities: [Vq, N] float32, the highest inner product with a vector of the document; -inf where it has none.
-        positions: [Vq, N] int64, which of the document's vectors that is, the first of several that are equal; -1
-            where it has none.
+        similarities: [Vq, N] float32, the highest inner product with a vector of the document; -inf if it has none.
+        positions: [Vq, N] int64, the position of that vector in the document, the first of equal ones; -1 if it has
+            none.
     """
 
     similarities: np.ndarray
@@ -30,7 +30,7 @@ class Matches:
     def scores(self) -> np.ndarray:
         """The documents' scores, as `Vectors.scores` defines them: [N] float32.
 
-        The mean is summed in the order of the query's vectors, so it is the same for one document and for many.
+        The sum is taken in the order of the query's vectors, so a document's score does not depend on the others.
         """
         if not len(self.similarities):
             return np.zeros(self.similarities.shape[1], np.float32)
@@ -43,8 +43,8 @@ def pair_scores(queries: Vectors[np.ndarray], documents: Vectors[np.ndarray], ro
 
     Args:
         queries: Q texts.
-        documents: N texts, possibly memory-mapped; only those that are asked for are read.
-        rows: [Q, K] of documents; where one is negative, the score is -inf.
+        documents: N texts, possibly memory-mapped; only the chosen ones are read.
+        rows: [Q, K] of documents; the score of a negative row is -inf.
 
     Returns:
         scores [Q, K] float32.
@@ -65,14 +65,13 @@ def pair_scores(queries: Vectors[np.ndarray], documents: Vectors[np.ndarray], ro
 def inner_products(queries: np.ndarray, documents: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Multiply chosen documents with each query, pair by pair.
 
-    A product of matrices sums in blocks, and rounds by where a row happens to stand in them: copies of one document get
-    unequal scores, and others when other queries are asked with them. Here the order of the sum depends on the width
-    alone.
+    A matrix product sums in blocks, so its rounding depends on a row's position: copies of one document get unequal
+    scores, which change with the other queries of the call. Here the order of summation depends only on the width.
 
     Args:
         queries: [Q, D] floats.
         documents: [N, D] floats.
-        rows: [Q, K] of documents; where one is negative, the score is -inf.
+        rows: [Q, K] of documents; the score of a negative row is -inf.
 
     Returns:
         scores [Q, K] float32.
@@ -91,8 +90,8 @@ def inner_products(queries: np.ndarray, documents: np.ndarray, rows: np.ndarray)
 def best_matches(query: Vectors[np.ndarray], documents: Vectors[np.ndarray]) -> Matches:
     """Find each query vector's most similar vector in each document.
 
-    A product of matrices tells which vectors could be the most similar, and only those are multiplied again pair by
-    pair (`inner_products`). So equal documents get equal similarities, whatever is asked for beside them.
+    A matrix product finds the vectors that could be the most similar, and only those are multiplied again pair by pair
+    (`inner_products`). So equal documents get equal similarities, whatever the other documents are.
 
     Args:
         query: one text of Vq vectors.
@@ -102,22 +101,23 @@ def best_matches(query: Vectors[np.ndarray], documents: Vectors[np.ndarray]) -> 
     starts = np.arange(len(read) + 1) if documents.starts is None else documents.starts
     similarities = np.full((len(asked), len(documents)), LOWEST, np.float32)
     positions = np.full(similarities.shape, NOTHING, np.int64)
-    filled = np.flatnonzero(np.diff(starts))  # reduceat reads an empty part as its first value
+    filled = np.flatnonzero(np.diff(starts))  # without empty documents, for which reduceat would return a value
     if not len(filled) or not len(asked):
         return Matches(similarities, positions)
     begins, counts = starts[filled], np.diff(starts)[filled]
     lengths = np.sqrt(np.einsum("vd,vd->v", read, read).max()) * np.linalg.norm(asked, axis=1)  # [Vq]
-    apart = 2 * ROUNDING * asked.shape[1] * lengths
+    tolerance = 2 * ROUNDING * asked.shape[1] * lengths
     products = asked @ read.T  # [Vq, Vd]
     highest = np.maximum.reduceat(products, begins, axis=1)  # [Vq, F]
-    of, near = np.nonzero(products >= np.repeat(highest - apart[:, None], counts, axis=1))  # pairs, by query vector
+    of, near = np.nonzero(products >= np.repeat(highest - tolerance[:, None], counts, axis=1))  # pairs, by query vector
     again = np.concatenate(
         [
             inner_products(asked[of[first : first + PAIRS]], read, near[first : first + PAIRS, None])[:, 0]
             for first in range(0, len(near), PAIRS)
         ]
     )
-    part = of * len(filled) + np.repeat(np.arange(len(filled)), counts)[near - begins[0]]  # each has a pair, or several
+    # The query vector and document of each pair, as one number; each number has at least one pair.
+    part = of * len(filled) + np.repeat(np.arange(len(filled)), counts)[near - begins[0]]
     first_pairs = np.searchsorted(part, np.arange(highest.size))
     best = np.maximum.reduceat(again, first_pairs)
     winners = np.flatnonzero(again == best[part])
@@ -128,11 +128,11 @@ def best_matches(query: Vectors[np.ndarray], documents: Vectors[np.ndarray]) -> 
 
 
 def best(scores: np.ndarray, rows: np.ndarray, k: int) -> Hits:
-    """Return each query's first k by (-score, row), of [Q, K] in any order."""
+    """Return each query's first k documents by (-score, row), from [Q, K] scores and rows in any order."""
     order = np.lexsort((rows, -scores))[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 def _is_read_in_place(vectors: Vectors[np.ndarray]) -> bool:
-    """Whether faiss reads the vectors where they are; others are converted first."""
+    """Return whether faiss can read the vectors without a copy."""
     return vectors.dim is None and vectors.rows.dtype == np.float32 and vectors.rows.flags.c_contiguous

@@ -1,11 +1,11 @@
-"""BM25 over stemmed words (package bm25s), with the same results every time."""
+"""BM25 over stemmed words (package bm25s), with deterministic results."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -37,8 +37,9 @@ Language: TypeAlias = Literal[
 Method: TypeAlias = Literal["lucene", "robertson", "atire"]
 """Variants of the formula (Kamphuis et al. 2020) in which a document without any of the query's words scores zero."""
 
-VERSION = 3  # of the store's index: 3 has its settings in index.json
-PACKAGES = {name: version(name) for name in ("bm25s", "PyStemmer")}  # whose stems and scores a stored result holds
+VERSION = 3  # of the stored index: 3 has its settings in index.json
+PACKAGES = {name: version(name) for name in ("bm25s", "PyStemmer")}  # stored stems and scores depend on them
+STEMS = 1 << 20  # words whose stems are remembered; bounded, since a server reads new words for ever
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class BM25Index:
 
     Args:
         scorer: bm25s's sparse matrix of scores and its vocabulary.
-        language: the one whose stemmer and stop words were used; None for neither.
+        language: the language of the stemmer and stop words; None for neither.
         source: identifies the documents' texts (`Collection.corpus_digest`).
     """
 
@@ -65,14 +66,14 @@ class BM25Index:
         method: Method = "lucene",
         source: str = "",
     ) -> BM25Index:
-        """Index documents, in memory that grows with the words that they have.
+        """Index documents, in memory proportional to their number of words.
 
         Args:
             texts: the documents, in row order; read once.
-            language: chooses the Snowball stemmer and, where one is known, the list of stop words. None takes words as
-                they are. Where a script has no spaces, characters and pairs of them are words.
-            k1: how slowly repetitions of a word stop counting.
-            b: how much a long document is held back, 0 to 1.
+            language: chooses the Snowball stemmer and the list of stop words, if there is one. None uses neither. In
+                scripts without spaces, characters and pairs of them are words.
+            k1: the larger, the more the repetitions of a word count.
+            b: how much long documents are penalised: 0 for not at all, 1 for in proportion to their length.
             method: variant of the formula.
             source: identifies the texts.
 
@@ -119,16 +120,16 @@ class BM25Index:
     def search_and_score(
         self, queries: Sequence[str], k: int, lists: Sequence[Ragged], label: str | None = None
     ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Search, and look up each query's scores of further documents: the corpus is scored once a query.
+        """Search, and return each query's scores of further documents, scoring the corpus once for each query.
 
         Args:
             queries: their texts.
-            k: documents found for each.
+            k: how many documents to return for each.
             lists: rows of further documents by query.
             label: the name that progress is shown under; None shows none.
 
         Returns:
-            what `search` returns, and of each of the lists the scores, flat ([values] float32).
+            what `search` returns, and the scores of each of `lists`, flat ([values] float32).
 
         Raises:
             ValueError: k is not between 1 and the number of documents.
@@ -171,7 +172,7 @@ class BM25Index:
         return csc_matrix((found["data"], found["indices"], found["indptr"]), shape).tocsr()
 
     def word_counts(self, texts: Sequence[str]) -> csr_matrix:
-        """Return how often queries have each word that the documents have ([queries, words], sparse).
+        """Return how often each query contains each word of the documents ([queries, words], sparse).
 
         `word_counts(texts) @ word_weights().T` are the scores of all documents.
         """
@@ -203,7 +204,7 @@ class BM25Index:
 
 
 def words_key(language: Language | None, k1: float, b: float, method: Method) -> dict[str, Any]:
-    """Return what scores depend on besides the texts, for keys of the store."""
+    """Return all that scores depend on besides the texts, for the store's keys."""
     formula = {"language": language, "k1": k1, "b": b, "method": method}
     return {**formula, "words": SPLITTING, "packages": PACKAGES}
 
@@ -227,23 +228,18 @@ def index_words(
 
 
 def word_splitter(language: Language | None) -> Callable[[str], list[str]]:
-    """Return what splits a text into stems without stop words."""
-    stem = Stemmer.Stemmer(language).stemWord if language else str
+    """Return a function that splits a text into stems, without stop words."""
+    stem = lru_cache(STEMS)(Stemmer.Stemmer(language).stemWord) if language else str
     stop_words = frozenset(_stop_words(language))
-    stems: dict[str, str] = {}  # a text's words repeat; stemming is what costs
 
     def split(text: str) -> list[str]:
-        found = [word for word in search_terms(text, language) if word not in stop_words]
-        for word in found:
-            if word not in stems:
-                stems[word] = stem(word)
-        return [stems[word] for word in found]
+        return [stem(word) for word in search_terms(text, language) if word not in stop_words]
 
     return split
 
 
 def _stop_words(language: Language | None) -> Iterable[str]:
-    """Return NLTK's list for the language, empty where there is none."""
+    """Return NLTK's list for the language; empty if there is none."""
     import bm25s
 
     name = "EN_PLUS" if language == "english" else str(language).upper()  # bm25s's plain EN is Lucene's short list

@@ -1,4 +1,4 @@
-"""Opening a saved index, whatever its kind."""
+"""Open a saved index of any kind."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ KINDS: Mapping[str, Callable[[Path], Index[Any]]] = {
 
 
 def load_index(folder: Path, check: bool = True) -> Index[Any]:
-    """Open an index that `save` wrote; its vectors, and the words' scores, are memory-mapped.
+    """Open an index that `save` wrote; its vectors or BM25 scores are memory-mapped.
 
     Args:
-        folder: has the index.
-        check: whether the collection of one that lives in a database is held to what was published; without it, the
-            database is not asked, and may be away.
+        folder: the index's folder.
+        check: for an index in a database, whether to check that its collection is the one that was published; without
+            the check, the database is not contacted.
 
     Raises:
-        UserError: the folder holds no index, or one of a kind that this version does not know; or its collection in a
-            database is gone, or is another one.
+        UserError: the folder holds no index, or one of an unknown kind; or its collection is missing from the database,
+            or is another one.
         UnavailableError: its database does not answer.
     """
     hosted = load_hosted(folder)
@@ -55,7 +55,7 @@ def load_index(folder: Path, check: bool = True) -> Index[Any]:
 
 
 def load_hosted(folder: Path) -> DatabaseIndex | None:
-    """Open an index that lives in a database, whether its collection is there or not; None where it is of another kind.
+    """Open an index in a database, without checking its collection; None if it is of another kind.
 
     Raises:
         UserError: the folder holds no index.

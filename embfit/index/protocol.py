@@ -1,4 +1,4 @@
-"""The interface of every index, whether it is searched by vectors or by words, and of what builds one."""
+"""The interface of every index, whether it is searched by vectors or by words, and of its builder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Queries = TypeVar("Queries", contravariant=True)
 Hits: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Scores [Q, k] float32 and document rows [Q, k] int64, sorted by (-score, row)."""
 
-NOTHING = -1  # row of a place in the hits that no document takes; its score is 0
+NOTHING = -1  # the row of an empty place in the hits; its score is 0
 
 
 class Index(Protocol[Queries]):
     """Documents that can be searched, addressed by row.
 
-    An index shows progress only under the label that its caller gives.
+    An index shows progress only if its caller passes a label.
     """
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what hits depend on besides the queries: the documents, and how they are searched."""
+        """Identifies all that hits depend on besides the queries: the documents and the search's settings."""
 
     def __len__(self) -> int:
         """Return the number of documents."""
@@ -37,8 +37,8 @@ class Index(Protocol[Queries]):
         """Return each query's k documents of highest score.
 
         Args:
-            queries: what to look for.
-            k: how many documents each query gets; places that none takes have row -1 and score 0.
+            queries: what to search for.
+            k: how many documents to return for each query; empty places have row -1 and score 0.
             label: the name that progress is shown under; None shows none.
 
         Raises:
@@ -49,23 +49,23 @@ class Index(Protocol[Queries]):
         """Return the scores of chosen documents: [Q, K] rows → [Q, K] float32; -inf where a row is negative."""
 
     def save(self, folder: Path) -> None:
-        """Write all that a search needs into a folder that exists; `load_index` opens it."""
+        """Write all that a search needs into an existing folder; `load_index` opens it."""
 
 
 VectorIndex: TypeAlias = Index[Vectors[np.ndarray]]
-"""Documents that are searched by queries' vectors."""
+"""Documents that are searched by the vectors of queries."""
 
 TextIndex: TypeAlias = Index[Sequence[str]]
-"""Documents that are searched by queries' texts."""
+"""Documents that are searched by the texts of queries."""
 
 
 @dataclass(frozen=True)
 class EarlierIndex:
-    """An index of documents most of which are to be in a new one, too.
+    """An existing index, most of whose documents belong to the new index too.
 
     Args:
-        index: the earlier one.
-        rows: the row of each new document in that index ([N] int64); -1 where it is not in it.
+        index: the existing index.
+        rows: the row in that index of each document of the new one ([N] int64); -1 if it is not there.
     """
 
     index: VectorIndex
@@ -74,15 +74,15 @@ class EarlierIndex:
 
 @dataclass(frozen=True)
 class Publication:
-    """The version of a bundle that an index is made for: what an index in a database is named by, and shows others.
+    """The version of a bundle that an index is built for; an index in a database takes its name and columns from it.
 
     Args:
         bundle: the bundle's name.
-        identity: tells the bundle from others of its name, which may publish into the same database.
+        identity: distinguishes the bundle from others of the same name that publish into the same database.
         version: the number of the version.
-        published: the numbers of the versions that there are already.
+        published: the numbers of the versions that exist already.
         documents: the version's documents; row i has vector i.
-        texts: whether others may read titles and texts.
+        texts: whether titles and texts are stored in the database, where others may read them.
     """
 
     bundle: str
@@ -95,12 +95,12 @@ class Publication:
 
 @dataclass(frozen=True)
 class IndexInput:
-    """What an index is made of.
+    """What an index is built from.
 
     Args:
-        documents: their vectors, possibly memory-mapped, and what made them.
-        earlier: an index that may be added to, where that is quicker than a new one.
-        publication: the version that the index is for, for one that lives in a database; None for no version.
+        documents: the documents' vectors, possibly memory-mapped, and their fingerprint.
+        earlier: an index that may be extended, if that is quicker than building a new one.
+        publication: the version that the index is for, which an index in a database needs; None for no version.
         label: the name that progress is shown under; None shows none.
     """
 
@@ -111,14 +111,14 @@ class IndexInput:
 
 
 class IndexBuilder(Protocol):
-    """The choice of an index: what a YAML of the group `index` names."""
+    """The choice of an index, as a YAML of the group `index` configures it."""
 
     def write(self, given: IndexInput, folder: Path) -> None:
-        """Index documents and write the index into a folder that exists; `load_index` opens it.
+        """Index documents and write the index into an existing folder; `load_index` opens it.
 
         Args:
-            given: the documents' vectors, and what else there is.
-            folder: gets the index.
+            given: the documents' vectors and the index's context.
+            folder: the folder to write to.
 
         Raises:
             ValueError: the index cannot hold such vectors.
@@ -127,7 +127,7 @@ class IndexBuilder(Protocol):
 
 @runtime_checkable
 class KeepsVectors(Protocol):
-    """An index that has its documents' vectors as they were given to it, so that another one can be made of them."""
+    """An index that keeps its documents' vectors unchanged, so that another index can be built from them."""
 
     @property
     def documents(self) -> Vectors[np.ndarray]:
@@ -135,7 +135,7 @@ class KeepsVectors(Protocol):
 
 
 def check_depth(k: int, documents: int) -> None:
-    """Hold the number of documents asked for to those that there are.
+    """Check that a search asks for at least one document, and for no more than there are.
 
     Raises:
         ValueError: k is not between 1 and the number of documents.
@@ -145,7 +145,7 @@ def check_depth(k: int, documents: int) -> None:
 
 
 def check_single(documents: Vectors[np.ndarray], kind: str) -> None:
-    """Hold an index that compares vector with vector to texts of one vector each.
+    """Check that documents have one vector each, for an index that cannot hold several.
 
     Raises:
         ValueError: they have several.

@@ -44,7 +44,7 @@ def builder(request: pytest.FixtureRequest) -> Iterator[Builder]:
     database = database_of(found)
     if isinstance(database, PgvectorDatabase):
         sql(found, "DROP VIEW IF EXISTS docs")
-    elif database.shown("docs"):
+    elif database.alias_target("docs"):
         database._do(lambda client: client.drop_alias("docs"))
     for name in database.collections("docs"):
         database.drop(name)
@@ -74,20 +74,20 @@ def test_a_version_lives_in_a_database(
         for wanted, found in zip(exact.searcher.index.search(vectors, 5), index.search(vectors, 5), strict=True):
             np.testing.assert_array_equal(wanted, found)
         assert prune(versions, keep=0) == Pruning([], {2: "a process has it open"})
-    assert database.shown("docs") is None
+    assert database.alias_target("docs") is None
     promote(versions, 2, Gates())
-    assert database.shown("docs") == "docs__2"
+    assert database.alias_target("docs") == "docs__2"
     make(builder=builder, texts=CHANGED)
     promote(versions, 3, Gates(loss=None))
-    assert database.shown("docs") == "docs__3"
+    assert database.alias_target("docs") == "docs__3"
     assert rollback(versions) == (2, 3)
-    assert database.shown("docs") == "docs__2"
+    assert database.alias_target("docs") == "docs__2"
     promote(versions, 1, Gates(loss=None))  # which is in no database: others read version 2 still
     assert "docs@1 has no collection in" in caplog.text
     assert "other readers of the alias docs there still get docs__2" in caplog.text
     versions.clear("previous")
     done = prune(versions, keep=0)  # the others go
-    assert "docs__2 is what the alias docs names, which other readers ask" in done.kept[2]
+    assert "the alias docs, which other applications search, points to docs__2" in done.kept[2]
     assert (done.removed, [*done.kept], versions.numbers()) == ([3], [2], [1, 2])
     assert [*database.collections("docs")] == ["docs__2"]
 
@@ -190,7 +190,9 @@ def test_a_collection_that_is_gone_is_refused_and_the_old_version_serves_on(
     database = database_of(builder)
     with serving(versions) as served:
         database.drop("docs__3")
-        with pytest.raises(UserError, match=r"docs__3 is gone; make a new version \(task=index\), or use another one"):
+        with pytest.raises(
+            UserError, match=r"docs__3 is missing; make a new version \(task=index\), or use another one"
+        ):
             promote(versions, 3, Gates(loss=None))
         versions.point("champion", 3)
         until(lambda: served.service._main._refused is not None)
@@ -241,10 +243,10 @@ def test_secrets_are_read_from_the_environment_and_written_nowhere(
 def test_what_a_database_cannot_hold_is_said() -> None:
     pytest.importorskip("psycopg")
     database = PgvectorDatabase(PgvectorBuilder(host="x"))
-    with pytest.raises(ValueError, match="takes 2,000 dimensions of vector, and these vectors have 4,096; set index"):
+    with pytest.raises(ValueError, match="allows 2,000 dimensions of vector, and these vectors have 4,096; set index"):
         database.check_fits("docs", 4096)
     PgvectorDatabase(PgvectorBuilder(host="x", vector_type="halfvec")).check_fits("docs", 4000)
-    with pytest.raises(ValueError, match="more than the 47 bytes"):
+    with pytest.raises(ValueError, match="a table of PostgreSQL allows 47"):
         database.check_fits("d" * 48, 384)
 
 
@@ -253,7 +255,7 @@ def test_addresses_of_milvus() -> None:
     with pytest.raises(ConfigError, match=r"index\.url holds a name, a key or a query; give only the") as raised:
         MilvusDatabase(MilvusBuilder(url="http://root:s3cr3t@localhost:19530"))
     assert "s3cr3t" not in str(raised.value)
-    with pytest.raises(ValueError, match="a collection of Milvus cannot be called my-docs: its name has letters"):
+    with pytest.raises(ValueError, match="a collection of Milvus cannot be called my-docs: its name is limited to"):
         MilvusDatabase(MilvusBuilder(url="http://localhost:19530")).check_fits("my-docs", 384)
 
 
@@ -288,7 +290,7 @@ def test_no_answer_mixes_versions_over_fifty_swaps(
             for turn in range(50):
                 number = 3 - turn % 2
                 assert promote(versions, number, Gates(loss=None, floor=None), force=True).promoted
-                assert database_of(builder).shown("docs") == f"docs__{number}"
+                assert database_of(builder).alias_target("docs") == f"docs__{number}"
                 until(lambda number=number: running.service.live.bundle.manifest.version == number)
                 before = seen[f"docs@{number}"]
                 until(lambda number=number, before=before: seen[f"docs@{number}"] > before + 3)

@@ -1,9 +1,9 @@
-"""What embfit asks of a vector database, and what it writes down beside a collection there.
+"""The interface of a vector database, and the description that embfit stores with a collection there.
 
-A version of a bundle has a collection of its own, `NAME__VERSION`, which is filled beside those that are searched and
-never changes afterwards. The database's own alias `NAME` is for other readers, and is moved when the champion is.
-embfit itself never searches the alias: a reader that takes an encoder and an alias one after the other searches, now
-and then, the vectors of another model.
+Each version of a bundle has a collection of its own, `NAME__VERSION`. It is filled while other versions are searched,
+and never changes afterwards. The database's alias `NAME` is for other applications, and follows the champion. embfit
+itself never searches the alias: a reader that loads the encoder and resolves the alias in two steps may search the
+vectors of another model.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SEPARATOR = "__"  # between the bundle's name and the version's number
 
 @dataclass(frozen=True)
 class Description:
-    """What is written down beside a collection, in the database.
+    """The description of a collection, stored with it in the database.
 
     Args:
         bundle: identifies the bundle (`Publication.identity`).
         source: identifies the vectors.
-        rows: how many there are, or will be.
-        kept: whether a version has it; another one is what a build left that did not end.
+        rows: the number of vectors, once the collection is complete.
+        kept: whether it belongs to a published version; if not, an unfinished build created it.
     """
 
     bundle: str
@@ -38,12 +38,12 @@ class Description:
     kept: bool = False
 
     def text(self) -> str:
-        """Return it as JSON."""
+        """Return the description as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def of(cls, text: str | None) -> Description | None:
-        """Read what `text` wrote; None where something else was written."""
+        """Parse what `text` returned; None if it is something else."""
         try:
             return cls(**json.loads(text or ""))
         except (ValueError, TypeError):
@@ -51,96 +51,96 @@ class Description:
 
 
 class Database(Protocol):
-    """A database that has collections of vectors. Threads may share it.
+    """A database with collections of vectors. Threads may share it.
 
-    Each method raises `UnavailableError` where the server does not answer, and `UserError` where it refuses.
+    Each method raises `UnavailableError` if the server does not answer, and `UserError` if it rejects a request.
     """
 
     @property
     def place(self) -> str:
-        """Which database it is, for messages, without secrets."""
+        """The database's address and name, for messages, without secrets."""
 
     @property
-    def deepest(self) -> int:
-        """How many documents a search of its index returns at most."""
+    def max_k(self) -> int:
+        """The most documents that one search returns."""
 
     def check_fits(self, bundle: str, width: int) -> None:
-        """Hold a bundle's name and its vectors to what the database can have.
+        """Check that the database allows a bundle's name and the width of its vectors.
 
         Raises:
-            ValueError: the name is none there, or the vectors have too many dimensions.
+            ValueError: the name is not allowed, or the vectors have too many dimensions.
         """
 
     def collections(self, bundle: str) -> Mapping[str, Description | None]:
-        """Return the collections of a bundle's name, with what is written down beside each."""
+        """Return the names of all collections of a bundle's name, with their descriptions."""
 
     def create(self, name: str, width: int, description: Description) -> None:
         """Make an empty collection."""
 
     def rename(self, name: str, new: str) -> None:
-        """Give a collection another name."""
+        """Rename a collection."""
 
     def describe(self, name: str, description: Description) -> None:
-        """Write down what a collection is."""
+        """Store the description of a collection."""
 
     def count(self, name: str) -> int:
-        """Return how many vectors a collection has."""
+        """Return the number of vectors of a collection."""
 
     def width(self, name: str) -> int:
-        """Return how many dimensions its vectors have."""
+        """Return the number of dimensions of a collection's vectors."""
 
     def add(self, name: str, first: int, vectors: np.ndarray, documents: pa.Table) -> None:
-        """Add vectors of documents, all of them or none.
+        """Add documents with their vectors, atomically or so that repeating the call is harmless.
 
         Args:
             name: the collection's name.
-            first: the row of the first.
+            first: the row of the first document.
             vectors: [N, D] float32.
             documents: their columns: `_id`, and those that others may read.
         """
 
     def finish(self, name: str) -> None:
-        """Make what searches are quick by, when all vectors are there."""
+        """Build or complete the search index of a collection that has all its vectors."""
 
     def propose(self, name: str, queries: np.ndarray, k: int) -> np.ndarray:
-        """Return the rows of k documents that are likely to be the nearest.
+        """Return the rows of k documents that are probably the nearest.
 
         Args:
             name: the collection's name.
             queries: [Q, D] float32.
-            k: at most `deepest`.
+            k: at most `max_k`.
 
         Returns:
-            [Q, k] int64, -1 where fewer were found.
+            [Q, k] int64, -1 in empty places.
         """
 
-    def shown(self, alias: str) -> str | None:
-        """Return the name of the collection that an alias names; None where there is no such alias.
+    def alias_target(self, alias: str) -> str | None:
+        """Return the name of the collection that an alias points to; None if there is no such alias.
 
         Raises:
-            UserError: something else has the alias's name.
+            UserError: something that is not an alias has the name.
         """
 
-    def show(self, alias: str, name: str) -> None:
-        """Let an alias name a collection, in one step for its readers."""
+    def set_alias(self, alias: str, name: str) -> None:
+        """Point an alias to a collection, atomically for its readers."""
 
     def drop(self, name: str) -> None:
-        """Remove a collection; one that is not there is no error."""
+        """Remove a collection, if it exists."""
 
 
 def version_of(name: str) -> int | None:
-    """Return the version in a collection's name, None where it has none."""
+    """Return the version in a collection's name; None if it has none."""
     number = name.rpartition(SEPARATOR)[2]
     return int(number) if number.isdecimal() else None
 
 
 def metadata(document: dict[str, Any]) -> dict[str, Any]:
-    """Return what a document has beside its id and texts, as values that JSON has."""
+    """Return a document's columns other than its id and texts, as JSON values."""
     beside = {name: value for name, value in document.items() if name not in ("_id", "title", "text")}
     found: dict[str, Any] = json.loads(json.dumps(beside, default=str))
     return found
 
 
 def refused(place: str, what: str) -> UserError:
-    """Return the error of a request that a database does not carry out."""
+    """Return the error for a request that a database rejects."""
     return UserError(f"{place} refuses: {what}")

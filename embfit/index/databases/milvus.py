@@ -1,4 +1,4 @@
-"""Milvus: a collection for each version, and Milvus's own alias for other readers."""
+"""Milvus: a collection for each version, and an alias for other applications."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 URL = "http://localhost:19530"  # of a server, for messages
-DEEPEST = 16_384  # Milvus's limit of topK
+MAX_K = 16_384  # Milvus's limit of topK
 MOST_DIMENSIONS = 32_768
 TEXT_BYTES = 65_535  # Milvus's limit of VARCHAR
-PROPERTY = "embfit"  # of a collection: its description
-UNREACHABLE = 2  # pymilvus's code of a server that it does not reach
-NOT_FOUND = 100  # Milvus's code of a collection that is not there; Milvus Lite says it of aliases, too
-NO_ALIAS = 1600  # of an alias that is not there
+PROPERTY = "embfit"  # the collection property that stores the description
+UNREACHABLE = 2  # pymilvus's code for a server that it cannot reach
+NOT_FOUND = 100  # Milvus's code for a missing collection; Milvus Lite uses it for a missing alias too
+NO_ALIAS = 1600  # Milvus's code for a missing alias
 
 Result = TypeVar("Result")
 
@@ -40,21 +40,21 @@ class MilvusBuilder(DatabaseBuilder):
     """A collection in Milvus for each version of a bundle, and an alias that names the champion's.
 
     Collections have the fields `position` (the document's row in the version), `id`, `title`, `text`, `metadata` (JSON)
-    and `embedding`; texts longer than Milvus keeps (65,535 bytes) are cut there. Extra `milvus`.
+    and `embedding`; texts are cut at Milvus's limit of 65,535 bytes. Extra `milvus`.
 
     Args:
         url: the server's address, such as http://localhost:19530.
         key_variable: the *name* of the environment variable that holds the token (`user:password`, or an API key); None
             for none.
         database: Milvus's database.
-        method: a graph that proposes (`hnsw`), or every vector compared (`exact`).
+        method: a graph that proposes documents (`hnsw`), or a comparison of every vector (`exact`).
         m: links of a document in a layer of the graph.
-        ef_construction: documents that are looked at to place one in the graph.
-        ef_search: documents that are looked at for a query, at least.
+        ef_construction: how many candidates are examined to place a document in the graph.
+        ef_search: the least number of candidates that are examined for a query.
         timeout: seconds that a request may take.
 
     Raises:
-        ConfigError: pymilvus is not installed, or the address is none or holds a secret.
+        ConfigError: pymilvus is not installed, or the address is invalid or contains a secret.
     """
 
     kind: ClassVar[str] = "milvus"
@@ -69,16 +69,16 @@ class MilvusBuilder(DatabaseBuilder):
     timeout: Annotated[float, Field(gt=0)] = 30.0
 
     def make_database(self) -> MilvusDatabase:
-        """Return the database, which is asked nothing yet."""
+        """Return the database, without connecting to it."""
         return MilvusDatabase(self)
 
 
 @lru_cache
 def _client(url: str, token: str, database: str, timeout: float) -> MilvusClient:
-    """Return the client of a server: versions of a bundle, and threads, share it."""
+    """Return the client of a server, which all versions of a bundle and all threads share."""
     from pymilvus import MilvusClient
 
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints a traceback of what it raises, too
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it also logs a traceback of each error that it raises
     return MilvusClient(url, token=token, db_name=database, timeout=timeout)
 
 
@@ -87,7 +87,7 @@ class MilvusDatabase:
     """A database of a Milvus server.
 
     Args:
-        settings: where it is, and how its collections are made and searched.
+        settings: its address, and how its collections are built and searched.
     """
 
     settings: MilvusBuilder
@@ -106,26 +106,29 @@ class MilvusDatabase:
         return f"Milvus at {self.settings.url}, {self.settings.database}"
 
     @property
-    def deepest(self) -> int:
-        """Documents that a search returns at most."""
-        return DEEPEST
+    def max_k(self) -> int:
+        """The most documents that one search returns."""
+        return MAX_K
 
     def check_fits(self, bundle: str, width: int) -> None:
-        """Hold a bundle's name and vectors to what Milvus takes.
+        """Check that Milvus allows a bundle's name and the dimensions of its vectors.
 
         Raises:
-            ValueError: the name has other signs than letters, digits and underscores, or there are too many dimensions.
+            ValueError: the name has other characters than letters, digits and underscores, starts with a digit or is
+                too long; or there are too many dimensions.
         """
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", bundle):
             raise ValueError(
-                f"a collection of Milvus cannot be called {bundle}: its name has letters, digits and underscores, and "
-                "no digit at its beginning; rename the bundle (bundle.name)"
+                f"a collection of Milvus cannot be called {bundle}: its name is limited to 201 letters, digits and "
+                "underscores, and does not start with a digit; rename the bundle (bundle.name)"
             )
         if width > MOST_DIMENSIONS:
-            raise ValueError(f"Milvus takes {MOST_DIMENSIONS:,} dimensions, and these vectors have {width:,}")
+            raise ValueError(
+                f"Milvus allows {MOST_DIMENSIONS:,} dimensions, and these vectors have {width:,}; use another model"
+            )
 
     def collections(self, bundle: str) -> Mapping[str, Description | None]:
-        """Return the collections of a bundle's name, with what their properties say."""
+        """Return the names of all collections of a bundle's name, with the descriptions in their properties."""
 
         def work(client: MilvusClient) -> dict[str, Description | None]:
             names = (name for name in client.list_collections(timeout=self.settings.timeout) if _is_of(name, bundle))
@@ -134,7 +137,7 @@ class MilvusDatabase:
         return self._do(work)
 
     def create(self, name: str, width: int, description: Description) -> None:
-        """Make an empty collection with its index."""
+        """Create an empty collection and its search index."""
         from pymilvus import DataType
 
         given = self.settings
@@ -160,16 +163,16 @@ class MilvusDatabase:
         self._do(work)
 
     def rename(self, name: str, new: str) -> None:
-        """Give a collection another name."""
+        """Rename a collection."""
         self._do(lambda client: client.rename_collection(name, new, timeout=self.settings.timeout))
 
     def describe(self, name: str, description: Description) -> None:
-        """Write down what a collection is, in a property of its own."""
+        """Store the description of a collection as its property."""
         given = {PROPERTY: description.text()}
         self._do(lambda client: client.alter_collection_properties(name, given, timeout=self.settings.timeout))
 
     def count(self, name: str) -> int:
-        """Return how many vectors a collection has, those that were just sent among them."""
+        """Return the number of vectors of a collection, including those just sent."""
 
         def work(client: MilvusClient) -> int:
             client.load_collection(name, timeout=self.settings.timeout)
@@ -180,7 +183,7 @@ class MilvusDatabase:
         return self._do(work)
 
     def width(self, name: str) -> int:
-        """Return how many dimensions the field of vectors has."""
+        """Return the number of dimensions of the vectors' field."""
 
         def work(client: MilvusClient) -> int:
             fields = client.describe_collection(name, timeout=self.settings.timeout)["fields"]
@@ -189,7 +192,7 @@ class MilvusDatabase:
         return self._do(work)
 
     def add(self, name: str, first: int, vectors: np.ndarray, documents: pa.Table) -> None:
-        """Send documents; those that are there already are replaced by themselves."""
+        """Add documents, replacing those of the same rows."""
         rows = [
             {"position": row, "embedding": vector, "id": _cut(document["_id"]), "metadata": metadata(document)}
             | {column: _cut(document.get(column) or "") for column in ("title", "text")}
@@ -198,7 +201,7 @@ class MilvusDatabase:
         self._do(lambda client: client.upsert(name, rows, timeout=self.settings.timeout))
 
     def finish(self, name: str) -> None:
-        """Seal what was sent, so that it is indexed."""
+        """Seal the documents that were sent, so that Milvus indexes them."""
 
         def work(client: MilvusClient) -> None:
             client.flush(name, timeout=self.settings.timeout)
@@ -207,21 +210,21 @@ class MilvusDatabase:
         self._do(work)
 
     def propose(self, name: str, queries: np.ndarray, k: int) -> np.ndarray:
-        """Return the rows of k documents that are likely to have the highest inner products: [Q, D] → [Q, k]."""
+        """Return the rows of k documents that probably have the highest inner products: [Q, D] → [Q, k]."""
         given = self.settings
         wanted = {"metric_type": "IP", "params": {"ef": max(k, given.ef_search)} if given.method == "hnsw" else {}}
 
         def work(client: MilvusClient) -> np.ndarray:
             hits = client.search(name, data=list(queries), limit=k, search_params=wanted, timeout=given.timeout)
             found = np.full((len(queries), k), NOTHING)
-            for query, theirs in enumerate(hits):
-                found[query, : len(theirs)] = [hit["position"] for hit in theirs]
+            for query, documents in enumerate(hits):
+                found[query, : len(documents)] = [hit["position"] for hit in documents]
             return found
 
         return self._do(work)
 
-    def shown(self, alias: str) -> str | None:
-        """Return the name of the collection that an alias names.
+    def alias_target(self, alias: str) -> str | None:
+        """Return the name of the collection that an alias points to; None if there is no such alias.
 
         Raises:
             UserError: a collection has the alias's name.
@@ -231,7 +234,7 @@ class MilvusDatabase:
         def work(client: MilvusClient) -> str | None:
             if alias in client.list_collections(timeout=self.settings.timeout):
                 raise UserError(
-                    f"{self.place} has a collection called {alias}, which the alias would be; rename the bundle "
+                    f"{self.place} has a collection called {alias}, the name that the alias needs; rename the bundle "
                     "(bundle.name)"
                 )
             try:
@@ -243,9 +246,9 @@ class MilvusDatabase:
 
         return self._do(work)
 
-    def show(self, alias: str, name: str) -> None:
-        """Let an alias name a collection; Milvus does it in one step."""
-        known = self.shown(alias)
+    def set_alias(self, alias: str, name: str) -> None:
+        """Point an alias to a collection; Milvus does it atomically."""
+        known = self.alias_target(alias)
 
         def work(client: MilvusClient) -> None:
             move = client.create_alias if known is None else client.alter_alias
@@ -262,11 +265,11 @@ class MilvusDatabase:
         return found
 
     def _do(self, work: Callable[[MilvusClient], Result]) -> Result:
-        """Do work with the client, which connects again by itself.
+        """Do work with the client, which reconnects by itself.
 
         Raises:
             UnavailableError: the server does not answer.
-            UserError: it refuses, or a collection is gone.
+            UserError: it rejects the work, or a collection is missing.
         """
         import grpc
         from pymilvus import MilvusException
@@ -279,8 +282,8 @@ class MilvusDatabase:
             raise self._unavailable(error) from error
         except MilvusException as error:
             if error.code == NOT_FOUND:
-                said = f"{self.place}: {error.message.strip()}; make a new version (task=index)"
-                raise UserError(said) from error
+                message = f"{self.place}: {error.message.strip()}; make a new version (task=index)"
+                raise UserError(message) from error
             if isinstance(error.code, grpc.StatusCode) or error.code == UNREACHABLE or "Retry" in error.message:
                 raise self._unavailable(error) from error
             raise refused(self.place, error.message.strip().splitlines()[0]) from error
@@ -289,16 +292,16 @@ class MilvusDatabase:
         why = str(getattr(error, "message", "")) or first_line(error)
         return UnavailableError(
             f"{self.place} does not answer within index.timeout={self.settings.timeout:g} s ({why.splitlines()[0]}); "
-            "start it, or see index.url; what was written is kept, and the same command continues with it"
+            "start it, or check index.url, and run the same command again; earlier batches are kept"
         )
 
 
 def _is_of(name: str, bundle: str) -> bool:
-    """Say whether a collection is named like a version of a bundle."""
+    """Return whether a collection is named like a version of a bundle."""
     return name.startswith(bundle + SEPARATOR) and name[len(bundle + SEPARATOR) :].isdecimal()
 
 
 def _cut(text: str) -> str:
-    """Return a text as Milvus can keep it, cut between two characters."""
+    """Return a text cut to Milvus's limit, between two characters."""
     encoded = text.encode()
     return text if len(encoded) <= TEXT_BYTES else encoded[:TEXT_BYTES].decode(errors="ignore")

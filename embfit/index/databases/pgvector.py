@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEEPEST = 1000  # pgvector's limit of hnsw.ef_search
+MAX_K = 1000  # pgvector's limit of hnsw.ef_search
 MOST_DIMENSIONS = {"vector": 2000, "halfvec": 4000}  # of a graph
-NAME_BYTES = 63  # of PostgreSQL's identifiers; longer ones are cut without an error
-BESIDE = len("__000000000_hnsw")  # the version's number and what a graph's name adds to the bundle's
+NAME_BYTES = 63  # PostgreSQL's limit of identifiers; it silently cuts longer ones
+SUFFIX_BYTES = len("__000000000_hnsw")  # what a graph's name adds to the bundle's: the version and the method
+DESCRIBE = "COMMENT ON TABLE {} IS {text}"
 
 VectorType: TypeAlias = Literal["vector", "halfvec"]
-"""Of pgvector's columns: four bytes a value, or two."""
+"""The types of pgvector's columns: four bytes a value, or two."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ class PgvectorBuilder(DatabaseBuilder):
         host: the server's name or address, or the folder of its socket.
         port: the server's port.
         database: the database's name.
-        user: who connects, and owns the tables.
+        user: the user that connects and owns the tables.
         key_variable: the *name* of the environment variable that holds the password; None for none.
-        schema: where tables and the view go; it must be there.
-        vector_type: how the table keeps a value; a graph takes 2,000 dimensions of `vector` and 4,000 of `halfvec`.
-        method: a graph that proposes (`hnsw`), or no index, so that every vector is compared (`exact`).
+        schema: the schema of the tables and the view; it must exist.
+        vector_type: how the table stores a value; a graph allows 2,000 dimensions of `vector` and 4,000 of `halfvec`.
+        method: a graph that proposes documents (`hnsw`), or no index, so that every vector is compared (`exact`).
         m: links of a document in a layer of the graph.
-        ef_construction: documents that are looked at to place one in the graph.
-        ef_search: documents that are looked at for a query, at least.
+        ef_construction: how many candidates are examined to place a document in the graph.
+        ef_search: the least number of candidates that are examined for a query.
         timeout: seconds that a search, or a connection, may take.
 
     Raises:
@@ -75,7 +76,7 @@ class PgvectorBuilder(DatabaseBuilder):
     timeout: Annotated[float, Field(gt=0)] = 10.0
 
     def make_database(self) -> PgvectorDatabase:
-        """Return the database, which is asked nothing yet."""
+        """Return the database, without connecting to it."""
         return PgvectorDatabase(self)
 
 
@@ -84,7 +85,7 @@ class PgvectorDatabase:
     """A schema of a PostgreSQL database.
 
     Args:
-        settings: where it is, and how its tables are made and searched.
+        settings: its address, and how its tables are built and searched.
     """
 
     settings: PgvectorBuilder
@@ -107,29 +108,31 @@ class PgvectorDatabase:
         return f"PostgreSQL at {given.host}:{given.port}, {given.database}.{given.schema}"
 
     @property
-    def deepest(self) -> int:
-        """Documents that a search returns at most."""
-        return DEEPEST
+    def max_k(self) -> int:
+        """The most documents that one search returns."""
+        return MAX_K
 
     def check_fits(self, bundle: str, width: int) -> None:
-        """Hold a bundle's name to an identifier's length, and vectors to what a graph takes.
+        """Check that an identifier can hold a bundle's name, and that a graph supports the vectors' dimensions.
 
         Raises:
             ValueError: the name is too long, or there are too many dimensions.
         """
-        longest = NAME_BYTES - BESIDE
-        if len(bundle.encode()) > longest:
-            raise ValueError(f"the bundle's name has more than the {longest} bytes that a table's can have; shorten it")
+        longest = NAME_BYTES - SUFFIX_BYTES
+        if (length := len(bundle.encode())) > longest:
+            raise ValueError(
+                f"bundle.name={bundle} has {length} bytes, and a table of PostgreSQL allows {longest}; shorten it"
+            )
         kind = self.settings.vector_type
         if self.settings.method == "hnsw" and width > MOST_DIMENSIONS[kind]:
             other = f"index.vector_type=halfvec (up to {MOST_DIMENSIONS['halfvec']:,}) or " if kind == "vector" else ""
             raise ValueError(
-                f"a graph of pgvector takes {MOST_DIMENSIONS[kind]:,} dimensions of {kind}, and these vectors have "
+                f"a graph of pgvector allows {MOST_DIMENSIONS[kind]:,} dimensions of {kind}, and these vectors have "
                 f"{width:,}; set {other}index.method=exact"
             )
 
     def collections(self, bundle: str) -> Mapping[str, Description | None]:
-        """Return the tables of a bundle's name, with their comments."""
+        """Return the names of all tables of a bundle's name, with the descriptions in their comments."""
         found = self._connections.read(
             lambda connection: connection.execute(
                 "SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c "
@@ -142,34 +145,41 @@ class PgvectorDatabase:
         return {name: Description.of(comment) for name, comment in numbered}
 
     def create(self, name: str, width: int, description: Description) -> None:
-        """Make an empty table."""
+        """Create an empty table with its description."""
+        from psycopg import sql
+
         statement = (
             'CREATE TABLE {} (position bigint PRIMARY KEY, id text NOT NULL, title text, "text" text, metadata jsonb, '
             f"embedding {self.settings.vector_type}({int(width)}) NOT NULL)"
         )
-        self._write(statement, name)
-        self.describe(name, description)
+        self._write(name, statement, DESCRIBE, text=sql.Literal(description.text()))
 
     def rename(self, name: str, new: str) -> None:
-        """Give a table another name."""
+        """Rename a table and its graph."""
         from psycopg import sql
 
-        self._write("ALTER INDEX IF EXISTS {} RENAME TO {new}", _graph(name), new=sql.Identifier(_graph(new)))
-        self._write("ALTER TABLE {} RENAME TO {new}", name, new=sql.Identifier(new))
+        self._write(
+            name,
+            "ALTER INDEX IF EXISTS {graph} RENAME TO {new_graph}",
+            "ALTER TABLE {} RENAME TO {new}",
+            graph=sql.Identifier(self.settings.schema, _graph(name)),
+            new_graph=sql.Identifier(_graph(new)),
+            new=sql.Identifier(new),
+        )
 
     def describe(self, name: str, description: Description) -> None:
-        """Comment on a table."""
+        """Store the description of a table as its comment."""
         from psycopg import sql
 
-        self._write("COMMENT ON TABLE {} IS {text}", name, text=sql.Literal(description.text()))
+        self._write(name, DESCRIBE, text=sql.Literal(description.text()))
 
     def count(self, name: str) -> int:
-        """Return how many rows a table has."""
+        """Return the number of rows of a table."""
         statement = self._named("SELECT count(*) FROM {}", name)
         return int(self._connections.read(lambda connection: connection.execute(statement).fetchall())[0][0])
 
     def width(self, name: str) -> int:
-        """Return how many dimensions the column of vectors has."""
+        """Return the number of dimensions of the vectors' column."""
         statement = "SELECT atttypmod FROM pg_attribute WHERE attrelid = %s::regclass AND attname = 'embedding'"
         table = self._named("{}", name).as_string()
         found = self._connections.read(lambda connection: connection.execute(statement, (table,)).fetchall())
@@ -193,31 +203,31 @@ class PgvectorDatabase:
                     beside = Jsonb(metadata(document), dumps=_json)
                     copy.write_row((row, *texts, beside, converted(vector)))
 
-        self._connections.write(work, "what was written before is kept, and the same command continues with it")
+        self._connections.write(work, "earlier batches are kept; run the same command again to continue")
 
     def finish(self, name: str) -> None:
-        """Build the graph, where there is to be one, and count what the planner goes by."""
+        """Build the graph, if the method uses one, and collect the planner's statistics."""
         from psycopg import sql
 
         given = self.settings
         if given.method == "hnsw":
             log.info("%s: building the graph of %s", self.place, name)
             self._write(
+                name,
                 f"CREATE INDEX IF NOT EXISTS {{graph}} ON {{}} USING hnsw (embedding {given.vector_type}_ip_ops) "
                 f"WITH (m = {given.m}, ef_construction = {given.ef_construction})",
-                name,
                 graph=sql.Identifier(_graph(name)),
             )
-        self._write("ANALYZE {}", name)
+        self._write(name, "ANALYZE {}")
 
     def propose(self, name: str, queries: np.ndarray, k: int) -> np.ndarray:
-        """Return the rows of k documents that are likely to have the highest inner products: [Q, D] → [Q, k]."""
+        """Return the rows of k documents that probably have the highest inner products: [Q, D] → [Q, k]."""
         statement = self._named(
             f"SELECT position FROM {{}} ORDER BY embedding <#> %b::{self.settings.vector_type} LIMIT %b", name
         )
         converted = self._converter()
         asked = [(converted(query), k) for query in queries]
-        limits = (str(min(DEEPEST, max(self.settings.ef_search, k))), f"{1000 * self.settings.timeout:.0f}")
+        limits = (str(min(MAX_K, max(self.settings.ef_search, k))), f"{1000 * self.settings.timeout:.0f}")
 
         def work(connection: Connection[Any]) -> np.ndarray:
             found = np.full((len(queries), k), NOTHING)
@@ -236,11 +246,11 @@ class PgvectorDatabase:
 
         return self._connections.read(work)
 
-    def shown(self, alias: str) -> str | None:
-        """Return the name of the table that a view names.
+    def alias_target(self, alias: str) -> str | None:
+        """Return the name of the table that a view selects from; None if there is no such view.
 
         Raises:
-            UserError: a table or something else has the view's name.
+            UserError: something that is not a view has the name.
         """
         statement = (
             "SELECT v.relkind, (SELECT t.relname FROM pg_rewrite r JOIN pg_depend d ON d.objid = r.oid "
@@ -256,13 +266,13 @@ class PgvectorDatabase:
         [(kind, table)] = found
         if kind != "v":
             raise UserError(
-                f"{self.place} has something called {alias} that is no view; rename the bundle (bundle.name), or set "
-                "index.schema"
+                f"{self.place} has something called {alias} that is not a view; rename the bundle (bundle.name), or "
+                "set index.schema"
             )
         return str(table)
 
-    def show(self, alias: str, name: str) -> None:
-        """Let a view name a table, in one transaction; who may read the view stays as it is where types do."""
+    def set_alias(self, alias: str, name: str) -> None:
+        """Let a view select from a table, in one transaction; its permissions stay unless the column types change."""
         from psycopg import errors, sql
 
         select = 'SELECT position, id, title, "text", metadata, embedding::{type} AS embedding FROM {table}'
@@ -280,19 +290,19 @@ class PgvectorDatabase:
         def work(connection: Connection[Any]) -> None:
             try:
                 connection.execute(replaced)
-            except errors.InvalidTableDefinition:  # another type of vectors
+            except errors.InvalidTableDefinition:  # the type of the vectors has changed
                 with connection.transaction():
                     for statement in again:
                         connection.execute(statement)
                 log.warning(
-                    "%s: the view %s was dropped and made again; grant others the right to read it", self.place, alias
+                    "%s: the view %s was dropped and created again; grant its readers access again", self.place, alias
                 )
 
-        self._connections.write(work, f"the view {alias} is as it was")
+        self._connections.write(work, f"the view {alias} may still show another version")
 
     def drop(self, name: str) -> None:
         """Remove a table."""
-        self._write("DROP TABLE IF EXISTS {}", name)
+        self._write(name, "DROP TABLE IF EXISTS {}")
 
     @property
     def _connections(self) -> PostgresConnections:
@@ -308,14 +318,21 @@ class PgvectorDatabase:
         return found
 
     def _named(self, statement: str, name: str, **parts: Composable) -> Composed:
-        """Return a statement with a table's name for its empty braces, and other parts for theirs."""
+        """Return a statement with a table's name in its empty braces, and other parts in the named ones."""
         from psycopg import sql
 
         return sql.SQL(statement).format(sql.Identifier(self.settings.schema, name), **parts)
 
-    def _write(self, statement: str, name: str, **parts: Composable) -> None:
-        named = self._named(statement, name, **parts)
-        self._connections.write(lambda connection: connection.execute(named), "start the command again when it does")
+    def _write(self, name: str, *statements: str, **parts: Composable) -> None:
+        """Execute statements on a table, in one transaction; `_named` documents the parts."""
+        named = [self._named(statement, name, **parts) for statement in statements]
+
+        def work(connection: Connection[Any]) -> None:
+            with connection.transaction():
+                for statement in named:
+                    connection.execute(statement)
+
+        self._connections.write(work, "run the same command again")
 
 
 def _graph(table: str) -> str:
@@ -324,7 +341,7 @@ def _graph(table: str) -> str:
 
 
 def _stored(text: str | None) -> str | None:
-    """Return a text as PostgreSQL can keep it: it has no NUL."""
+    """Return a text without NUL characters, which PostgreSQL cannot store."""
     return None if text is None else text.replace("\x00", "")
 
 

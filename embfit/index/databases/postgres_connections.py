@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL with pgvector: one for each thread, made again after it was lost."""
+"""Connections to PostgreSQL with pgvector: one for each thread, opened again after it was lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embfit.index.databases.database import refused
 if TYPE_CHECKING:
     from psycopg import Connection
 
-OLDEST = (0, 8)  # pgvector's release: iterative scans, without which a graph returns at most ef_search documents
+OLDEST = (0, 8)  # the first release of pgvector with iterative scans; without, a graph returns at most ef_search rows
 
 Result = TypeVar("Result")
 
@@ -23,14 +23,14 @@ _connections = threading.local()  # one for each thread and database; versions o
 
 @dataclass(frozen=True)
 class PostgresConnections:
-    """The connections of a database, one for each thread that asks it.
+    """The connections of a database, one for each thread.
 
     Args:
         place: the database, for messages.
         host: the server's name or address, or the folder of its socket.
         port: the server's port.
         database: the database's name.
-        user: who connects.
+        user: the user that connects.
         key_variable: the name of the environment variable that holds the password; None for none.
         timeout: seconds that a connection, or a search, may take.
     """
@@ -44,22 +44,22 @@ class PostgresConnections:
     timeout: float
 
     def read(self, work: Callable[[Connection[Any]], Result]) -> Result:
-        """Do work that changes nothing; again, over a new connection, where the old one was lost meanwhile."""
+        """Do work that changes nothing; if the connection is lost, do it once more over a new one."""
         try:
             return self.write(work, "")
         except _LostError:
-            return self.write(work, "ask again")
+            return self.write(work, "try again")
 
     def write(self, work: Callable[[Connection[Any]], Result], remedy: str) -> Result:
         """Do work over this thread's connection, once.
 
         Args:
-            work: is given the connection.
-            remedy: what to do where the connection is lost meanwhile.
+            work: called with the connection.
+            remedy: what to do if the connection is lost, for the message.
 
         Raises:
             UnavailableError: the server does not answer, or the connection was lost.
-            UserError: the server refuses.
+            UserError: the server rejects the work.
         """
         import psycopg
 
@@ -68,27 +68,27 @@ class PostgresConnections:
             return work(connection)
         except psycopg.errors.QueryCanceled as error:
             raise UnavailableError(
-                f"{self.place} took more than index.timeout={self.timeout:g} s; ask again, or raise it"
+                f"{self.place} took more than index.timeout={self.timeout:g} s; try again, or raise the timeout"
             ) from error
         except psycopg.OperationalError as error:
             if not connection.broken:
-                raise refused(self.place, first_line(error)) from error  # its disk is full, or memory
+                raise refused(self.place, first_line(error)) from error  # such as a full disk
             self._forget()
-            raise _LostError(f"{self.place} no longer answers ({first_line(error)}); {remedy}") from error
+            raise _LostError(f"the connection to {self.place} was lost ({first_line(error)}); {remedy}") from error
         except psycopg.errors.UndefinedTable as error:
             raise UserError(f"{self.place}: {first_line(error)}; make a new version (task=index)") from error
         except psycopg.Error as error:
             raise refused(self.place, first_line(error)) from error
 
     def _connection(self) -> Connection[Any]:
-        """Return this thread's connection, made and checked when it is first wanted."""
+        """Return this thread's connection, opened and checked at its first use."""
         import psycopg
         from pgvector.psycopg import register_vector
 
-        there: dict[Any, Connection[Any]] = _connections.__dict__.setdefault("there", {})
+        connections = self._of_this_thread()
         key = (self.host, self.port, self.database, self.user, self.key_variable)
-        if key in there and not there[key].closed:
-            return there[key]
+        if key in connections and not connections[key].closed:
+            return connections[key]
         password = read_key(self.key_variable, "index.key_variable")
         try:
             connection = psycopg.connect(
@@ -110,19 +110,19 @@ class PostgresConnections:
         except BaseException:
             connection.close()
             raise
-        there[key] = connection
+        connections[key] = connection
         return connection
 
     def _check_extension(self, connection: Connection[Any]) -> None:
-        """Make sure that pgvector is there, and new enough.
+        """Check that pgvector is installed and recent enough, and create the extension if necessary.
 
         Raises:
-            UserError: it is not.
+            UserError: it is missing, or too old.
         """
         import psycopg
 
         asked = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-        if not (found := connection.execute(asked).fetchall()):  # first: a standby refuses CREATE EXTENSION in any case
+        if not (found := connection.execute(asked).fetchall()):  # asked first, since a standby rejects CREATE EXTENSION
             try:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             except psycopg.Error as error:
@@ -133,17 +133,22 @@ class PostgresConnections:
         [(release,)] = found
         if tuple(map(int, str(release).split(".")[:2])) < OLDEST:
             raise UserError(
-                f"{self.place} has pgvector {release}, and {'.'.join(map(str, OLDEST))} is the oldest that embfit "
-                "searches; install a newer one, and run ALTER EXTENSION vector UPDATE"
+                f"{self.place} has pgvector {release}, and embfit needs {'.'.join(map(str, OLDEST))} or newer; install "
+                "it, and run ALTER EXTENSION vector UPDATE"
             )
 
     def _forget(self) -> None:
-        """Close this thread's connections; the next work makes new ones."""
-        there: dict[Any, Connection[Any]] = _connections.__dict__.setdefault("there", {})
-        for connection in there.values():
+        """Close this thread's connections; they are opened again when they are needed."""
+        connections = self._of_this_thread()
+        for connection in connections.values():
             connection.close()
-        there.clear()
+        connections.clear()
+
+    def _of_this_thread(self) -> dict[Any, Connection[Any]]:
+        """Return this thread's connections to all databases, by address and user."""
+        found: dict[Any, Connection[Any]] = _connections.__dict__.setdefault("by_address", {})
+        return found
 
 
 class _LostError(UnavailableError):
-    """A connection that was there is lost."""
+    """An open connection was lost."""

@@ -1,4 +1,4 @@
-"""Filling the collection of a version, in batches: what a process that was killed had written is not written again."""
+"""Fill the collection of a version, in batches; a build continues from what an interrupted one has written."""
 
 from __future__ import annotations
 
@@ -18,64 +18,68 @@ from embfit.vectors import Vectors
 
 log = logging.getLogger(__name__)
 
-BATCH = 512  # documents sent at once: 34 MB of texts at Milvus's longest, and a request there may have 64
+BATCH = 512  # documents in a request: at most 34 MB of texts at Milvus's limit for a text, and its requests hold 64 MB
 
 
 def fill(
     database: Database, publication: Publication, vectors: Vectors[np.ndarray], source: str, label: str | None
 ) -> str:
-    """Put the vectors of a version's documents into a collection of its own, and return its name.
+    """Put the vectors of a version's documents into a collection of its own, and return the collection's name.
 
-    An earlier build of the same vectors may have left its collection unfinished: it gets the new name, and only what it
-    lacks is written. Other collections that unfinished builds of this bundle left are removed.
+    If an interrupted build of the same vectors left a collection, that is renamed and completed. Collections that other
+    interrupted builds of this bundle left are removed.
 
     Args:
-        database: gets the collection.
-        publication: says what the collection is called, and has the documents.
+        database: where the collection is created.
+        publication: names the collection, and has the documents.
         vectors: one for each document.
         source: identifies the vectors and how they are searched.
         label: the name that progress is shown under; None shows none.
 
     Raises:
-        UserError: the database does not answer, or refuses; or another bundle has the collection's name.
+        UserError: the database does not answer or rejects a request, or another bundle has a collection of this name.
     """
     name = f"{publication.bundle}{SEPARATOR}{publication.version}"
     wanted = Description(publication.identity, source, len(vectors))
-    database.shown(publication.bundle)  # what others are to read it by must be free, which is better known before
-    there = database.collections(publication.bundle)
-    left = left_by_builds(there, publication.identity, publication.published)
-    if name in there and name not in left:
+    database.alias_target(publication.bundle)  # raises before any work if something else has the alias's name
+    existing = database.collections(publication.bundle)
+    unfinished = unfinished_collections(existing, publication.identity, publication.published)
+    if name in existing and name not in unfinished:
         raise UserError(
-            f"{database.place} has a collection {name} already, of another bundle; rename the bundle (bundle.name), or "
-            "give it a schema or a database of its own"
+            f"{database.place} already has a collection {name} of another bundle; rename the bundle (bundle.name), or "
+            "use another schema or database"
         )
-    begun = [known for known in left if there[known] == wanted][-1:]
-    for known in left:
-        if known not in begun:
-            log.info("%s: removing %s, which no version has", database.place, known)
+    continued = [known for known in unfinished if existing[known] == wanted][-1:]
+    for known in unfinished:
+        if known not in continued:
+            log.info("%s: removing %s, which belongs to no version", database.place, known)
             database.drop(known)
-    if not begun:
+    if not continued:
         database.create(name, vectors.width, wanted)
-    elif begun != [name]:
-        database.rename(begun[0], name)
+    elif continued != [name]:
+        database.rename(continued[0], name)
     _add_missing(database, name, publication, vectors, label)
     database.finish(name)
     if (found := database.count(name)) != len(vectors):
-        raise UserError(f"{database.place}: {name} has {found} documents of the {len(vectors)} that were sent to it")
+        raise UserError(
+            f"{database.place}: {name} has {found} documents after {len(vectors)} were sent; run the same command again"
+        )
     return name
 
 
-def left_by_builds(there: Mapping[str, Description | None], identity: str, published: Collection[int]) -> list[str]:
-    """Return the collections of a bundle that were left by builds which did not end, or that one is filling.
+def unfinished_collections(
+    existing: Mapping[str, Description | None], identity: str, published: Collection[int]
+) -> list[str]:
+    """Return a bundle's collections that belong to no version: an interrupted build left them, or a build is running.
 
     Args:
-        there: the collections of the bundle's name (`Database.collections`).
-        identity: of the bundle (`Publication.identity`).
-        published: numbers of its versions.
+        existing: the collections of the bundle's name (`Database.collections`).
+        identity: identifies the bundle (`Publication.identity`).
+        published: the numbers of its versions.
     """
     return [
         name
-        for name, found in there.items()
+        for name, found in existing.items()
         if found is not None and found.bundle == identity and not found.kept and version_of(name) not in published
     ]
 
@@ -83,11 +87,11 @@ def left_by_builds(there: Mapping[str, Description | None], identity: str, publi
 def _add_missing(
     database: Database, name: str, publication: Publication, vectors: Vectors[np.ndarray], label: str | None
 ) -> None:
-    """Add the documents that a collection does not have; whole batches are there in order, a part of one is none."""
+    """Add the documents that a collection lacks; batches are written in order, so an incomplete one is sent again."""
     done = database.count(name)
     done = done if done == len(vectors) else done // BATCH * BATCH
     if done:
-        log.info("%s: %s has %d of %d documents already", database.place, name, done, len(vectors))
+        log.info("%s: %s already has %d of %d documents", database.place, name, done, len(vectors))
     rows = readable_columns(publication.documents, publication.texts)
     with progress(label, len(vectors), "documents", completed=done) as advance:
         for start in range(done, len(vectors), BATCH):
@@ -101,8 +105,8 @@ def readable_columns(documents: Documents, texts: bool) -> Mapping[slice, pa.Tab
     """Return the documents' columns that others may read, as Arrow tables by slices of rows.
 
     Args:
-        documents: whose columns they are.
-        texts: whether titles and texts are among them.
+        documents: the documents.
+        texts: whether to include titles and texts.
     """
     hidden = {*DIGESTS.names, *(() if texts else ("title", "text"))}
     names = [name for name in documents.corpus.column_names if name not in hidden]

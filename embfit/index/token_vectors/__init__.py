@@ -1,4 +1,4 @@
-"""Searching documents of several vectors each by MaxSim: compressed, memory-mapped, with candidates from centroids."""
+"""Search documents of several vectors each by MaxSim: compressed, memory-mapped, with candidates from centroids."""
 
 from embfit.index.token_vectors.codec import TOKEN_FORMATS, TokenCodec, TokenFormat
 from embfit.index.token_vectors.index import TokenIndex

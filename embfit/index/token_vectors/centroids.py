@@ -9,17 +9,17 @@ import numpy as np
 from embfit.index.inner_products import ROUNDING, inner_products
 
 ROUNDS = 8  # of k-means; PLAID takes 4
-PER_CENTROID = 64  # vectors of the sample
+PER_CENTROID = 64  # sampled vectors
 MOST_SAMPLED = 1 << 20  # vectors: half a gigabyte at 128 dimensions
 MOST = 1 << 16  # centroids: their numbers take two bytes
-COMPARED = 4  # centroids that a second look decides among
+COMPARED = 4  # nearest centroids that are compared again, exactly
 
 
 def centroids_for(vectors: int) -> int:
-    """Return how many centroids so many vectors get: the power of two up to 8·√vectors.
+    """Return the number of centroids for a number of vectors: the largest power of two up to 8·√vectors.
 
-    PLAID (Santhanam et al. 2022) takes twice as many, and k-means' time is proportional to their number. With half as
-    many as here, the proposed documents contain fewer of the best ones (docs/late-interaction-index.md, "Measured").
+    PLAID (Santhanam et al. 2022) uses twice as many, and the time of k-means is proportional to their number. With half
+    as many as here, the proposed documents contain fewer of the best ones (docs/late-interaction-index.md, "Measured").
     """
     return int(min(MOST, 2 ** math.floor(math.log2(max(1.0, 8 * math.sqrt(vectors))))))
 
@@ -30,12 +30,12 @@ def sampled_for(centroids: int) -> int:
 
 
 def train_centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return the centroids of a sample by k-means, as half precision can hold them.
+    """Return the centroids of a sample by k-means, rounded to half precision.
 
     Args:
         sample: [S, D] float32, finite.
-        count: how many are wanted; there are fewer where the sample has fewer distinct vectors.
-        seed: draws where k-means begins.
+        count: the number of centroids; there are fewer if the sample has fewer distinct vectors.
+        seed: draws the start of k-means.
 
     Returns:
         [K, D] float32, all different.
@@ -47,7 +47,7 @@ def train_centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
         sample.shape[1],
         count,
         niter=ROUNDS,
-        seed=seed,
+        seed=seed % (1 << 31),  # faiss takes a C int
         min_points_per_centroid=1,
         max_points_per_centroid=len(sample),  # no second, smaller sample
     )
@@ -56,10 +56,10 @@ def train_centroids(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 class NearestCentroid:
-    """Finds the centroid at the least distance, the same for equal vectors wherever they stand.
+    """Finds the centroid at the least distance, which is the same for equal vectors in any position.
 
-    Products of matrices, by which near ones are found, round by a row's place; so the nearest few are compared again
-    pair by pair, and where rounding could hide the nearest among the others, all are.
+    Near centroids are found by matrix products, whose rounding depends on a row's position. So the nearest few are
+    compared again pair by pair; if rounding could hide the nearest one among the others, all are compared.
 
     Args:
         centroids: [K, D] float32.
@@ -84,8 +84,8 @@ class NearestCentroid:
         rough, places = faiss.knn(raised, self._raised, compared, metric=faiss.METRIC_INNER_PRODUCT)  # [N, C]
         nearest = _first_of_best(inner_products(raised, self._raised, places), places)
         if compared < len(self._raised):
-            apart = 2 * ROUNDING * raised.shape[1] * self._longest * np.linalg.norm(raised, axis=1)
-            for vector in np.flatnonzero(rough[:, 0] - rough[:, -1] <= apart):
+            tolerance = 2 * ROUNDING * raised.shape[1] * self._longest * np.linalg.norm(raised, axis=1)
+            for vector in np.flatnonzero(rough[:, 0] - rough[:, -1] <= tolerance):
                 everything = np.arange(len(self._raised))[None]
                 products = inner_products(raised[vector : vector + 1], self._raised, everything)
                 nearest[vector] = _first_of_best(products, everything)[0]
@@ -93,7 +93,7 @@ class NearestCentroid:
 
 
 def _first_of_best(products: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the place of the greatest product, the lowest of several that are equal: [N, C] → [N]."""
+    """Return the centroid of the greatest product, the lowest number of equal ones: [N, C] → [N]."""
     ties = products == products.max(axis=1, keepdims=True)
     lowest: np.ndarray = np.where(ties, places, np.iinfo(np.int64).max).min(axis=1)
     return lowest

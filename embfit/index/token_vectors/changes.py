@@ -1,4 +1,4 @@
-"""Builds a token index and changes it. New files are written first, and the manifest that names them last."""
+"""Build a token index and change it: new files are written first, and the manifest that names them last."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build(
     codec: TokenCodec | None,
     label: str | None,
 ) -> Manifest:
-    """Write an index and return what it is made of, as `TokenIndex.build` says."""
+    """Write an index, as `TokenIndex.build` documents, and return its manifest."""
     vectors = int(pooled_counts(documents.counts, settings.pool_factor, settings.protected).sum())
     form = settings.format_for(len(documents), vectors, documents.width) if codec is None else codec.form
     candidates = settings.candidates_for(len(documents), vectors)
@@ -77,10 +77,10 @@ def add(
     source: str,
     label: str | None,
 ) -> Manifest:
-    """Write further documents as a segment and return what the index is made of with them."""
+    """Write further documents as a segment and return the new manifest."""
     check_source(folder, manifest, source)
     if documents.width != manifest.dim:
-        raise ValueError(f"documents of {documents.width} dimensions do not fit an index of {manifest.dim}")
+        raise ValueError(f"vectors of {documents.width} dimensions cannot be added to an index of {manifest.dim}")
     with changing(folder, manifest.revision):
         grown = replace(manifest, revision=new_revision())
         grown = _with_documents(folder, grown, codec, documents, label)
@@ -89,7 +89,7 @@ def add(
 
 
 def delete(folder: Path, manifest: Manifest, rows: np.ndarray) -> Manifest:
-    """Record which rows are deleted, all of them, and return what the index is made of then."""
+    """Record all rows that are deleted, earlier ones too, and return the new manifest."""
     with changing(folder, manifest.revision):
         revision = new_revision()
         name = f"{DELETED}{revision}.npy"
@@ -105,7 +105,7 @@ def delete(folder: Path, manifest: Manifest, rows: np.ndarray) -> Manifest:
 def compact(
     folder: Path, manifest: Manifest, codec: TokenCodec, kept: Sequence[tuple[Segment, np.ndarray]]
 ) -> Manifest:
-    """Write chosen documents of each segment as one segment and return what the index is made of then."""
+    """Write chosen documents of each segment as one segment and return the new manifest."""
     with changing(folder, manifest.revision):
         of_codec = {name: facts for name, facts in manifest.files.items() if name.startswith(CODEC)}
         bare = replace(manifest, revision=new_revision(), segments=(), deleted=None, files=of_codec)
@@ -120,7 +120,7 @@ def copy(folder: Path, manifest: Manifest, target: Path) -> None:
         return
     target.mkdir(parents=True, exist_ok=True)
     with changing(target):
-        for name in manifest.parts:  # no two changes give a part one name, so none of an index that is there is touched
+        for name in manifest.parts:  # names of parts are unique, so no file of an existing index is overwritten
             if (folder / name).is_dir():
                 with replacing_folder(target / name) as unfinished:
                     shutil.copytree(folder / name, unfinished, dirs_exist_ok=True)
@@ -131,10 +131,10 @@ def copy(folder: Path, manifest: Manifest, target: Path) -> None:
 
 
 def check_source(folder: Path, manifest: Manifest, source: str) -> None:
-    """Hold vectors to those that an index was built of.
+    """Check that vectors come from the same source as those of an index.
 
     Raises:
-        UserError: something else made them.
+        UserError: they come from another one.
     """
     if source != manifest.source:
         raise UserError(
@@ -155,7 +155,7 @@ def _with_documents(
 
 
 def _with_segment(folder: Path, manifest: Manifest, codec: TokenCodec, fill: Callable[[Path], None]) -> Manifest:
-    """Write a segment and return what the index is made of with it."""
+    """Write a segment and return the manifest with it."""
     name = f"{SEGMENT}{manifest.revision}"
     with replacing_folder(folder / name) as unfinished:
         fill(unfinished)

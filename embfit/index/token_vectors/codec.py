@@ -1,8 +1,8 @@
-"""Token vectors as bytes: what a format keeps of a vector, fitted to a sample of the documents' vectors.
+"""Token vectors as bytes, in a format that is fitted to a sample of the documents' vectors.
 
-A residual format keeps the number of the nearest centroid and what is left over, as levels of a table (Santhanam et al.
-2022, ColBERTv2, section 3.3). Their levels are quantiles of all residuals; here they are those of least squared error,
-after each dimension is divided by its spread, which costs nothing when vectors are read.
+A residual format stores the number of the nearest centroid and the residual, each value as a level of a table
+(Santhanam et al. 2022, ColBERTv2, section 3.3). ColBERTv2's levels are quantiles of all residuals. Here they minimise
+the squared error, after each dimension is divided by its standard deviation, which costs nothing in decoding.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from embfit.index.token_vectors.levels import fit_levels
 from embfit.index.token_vectors.payloads import TINY, EightBits, HalfPrecision, Levels, Payload
 
 TokenFormat: TypeAlias = Literal["float16", "int8", "residual4", "residual2", "ternary"]
-"""What is kept of a vector: all of it, or its centroid and a residual of 4 bits, 2 bits or one of three levels."""
+"""How a vector is stored: whole, or as its centroid and a residual of 4 bits, 2 bits or one of three levels a value."""
 
 TOKEN_FORMATS: tuple[TokenFormat, ...] = get_args(TokenFormat)
 LEVELS: Mapping[TokenFormat, int] = {"residual4": 16, "residual2": 4, "ternary": 3}
 CODE = 2  # bytes of a centroid's number
-LEAST_FITTED = 1024  # vectors that a table is fitted to
-HELD_OUT = 20  # one vector of so many is kept from k-means, and fits the table
-MOST_FITTED = 50_000  # vectors that the table is fitted to
-OFF_UNIT = 0.01  # by which a length may differ from 1: half precision and eight bits stay well within
+LEAST_FITTED = 1024  # vectors that a residual format needs in its sample
+HELD_OUT = 20  # one in this many vectors of the sample is left out of k-means, and the table is fitted to it
+MOST_FITTED = 50_000  # vectors that the table is fitted to, at most
+OFF_UNIT = 0.01  # the most by which a length may differ from 1; the rounding of half precision is far smaller
 
 
 class DecodingMemory:
-    """Memory that decoded vectors are written to again and again.
+    """Memory for decoded vectors that is reused from call to call.
 
     The operating system clears the pages of new memory one by one. For vectors that are scored once and discarded, this
     takes longer than the decoding itself.
@@ -53,12 +53,12 @@ class DecodingMemory:
 
 @dataclass(frozen=True, eq=False)
 class TokenCodec:
-    """Writes token vectors in a format and reads them back.
+    """Encodes token vectors in a format and decodes them.
 
     Args:
         form: the format.
-        payload: writes what is kept beside the centroid.
-        centroids: [K, D] float32; None where vectors have no centroid.
+        payload: encodes the residual, or the whole vector in formats without residuals.
+        centroids: [K, D] float32; None if no centroid is stored with a vector.
     """
 
     form: TokenFormat
@@ -72,8 +72,8 @@ class TokenCodec:
         Args:
             form: the format.
             sample: [S, D] float32, finite.
-            centroids: how many are wanted; 0 for none, which residual formats cannot do without.
-            seed: draws where k-means begins.
+            centroids: the number of centroids; 0 for none, though residual formats need some.
+            seed: draws the start of k-means.
 
         Raises:
             ValueError: the sample is too small for the format.
@@ -81,8 +81,8 @@ class TokenCodec:
         dim = sample.shape[1]
         if form in LEVELS and len(sample) < LEAST_FITTED:
             raise ValueError(
-                f"format={form} is fitted to the documents' vectors, and {len(sample)} are too few ({LEAST_FITTED} at "
-                "least); set format=auto, float16 or int8"
+                f"format={form} is fitted to the documents' vectors and needs at least {LEAST_FITTED}, but there are "
+                f"{len(sample)}; set format=auto, float16 or int8"
             )
         if not centroids or not len(sample):
             return cls(form, plain_payload(form, dim))
@@ -104,14 +104,14 @@ class TokenCodec:
 
     @property
     def longest(self) -> float | None:
-        """The greatest length that a vector which was read can have; None where lengths are kept as they were."""
+        """The greatest length of a decoded vector; None if the format does not limit it."""
         return 1.0 + OFF_UNIT if self.form in LEVELS else None
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
-        """Write vectors: [N, D] float32 → [N, width] uint8.
+        """Encode vectors: [N, D] float32 → [N, width] uint8.
 
         Raises:
-            ValueError: a vector's length is not 1, and the format keeps directions alone.
+            ValueError: a vector's length is not 1, and the format stores only directions.
         """
         if self.centroids is None:
             return self.payload.encode(vectors)
@@ -123,11 +123,11 @@ class TokenCodec:
         return np.concatenate([head, self.payload.encode(vectors)], axis=1)
 
     def decode(self, packed: np.ndarray, memory: DecodingMemory | None = None) -> np.ndarray:
-        """Read vectors: [N, width] uint8 → [N, D] float32, of length 1 where the format is a residual one.
+        """Decode vectors: [N, width] uint8 → [N, D] float32; a residual format gives them length 1.
 
         Args:
-            packed: the vectors, as `encode` wrote them.
-            memory: where they are written to, so that the next call overwrites them; None takes new memory.
+            packed: the vectors, as `encode` returned them.
+            memory: reused for the result, so the next call overwrites it; None takes new memory.
         """
         memory = DecodingMemory() if memory is None else memory
         head = 0 if self.centroids is None else CODE
@@ -153,18 +153,18 @@ class TokenCodec:
         lengths = np.linalg.norm(vectors, axis=1)
         if (off := np.abs(lengths - 1) > OFF_UNIT).any():
             raise ValueError(
-                f"a vector of length {lengths[off][0]:.3g} cannot be kept as {self.form}, which keeps directions "
-                "alone; normalise the vectors, or set format=float16 or int8"
+                f"a vector of length {lengths[off][0]:.3g} cannot be stored as {self.form}, which stores only "
+                "directions; normalise the vectors, or set format=float16 or int8"
             )
 
 
 def bytes_per_vector(form: TokenFormat, dim: int, by_centroids: bool) -> int:
-    """Return the bytes of a vector of so many dimensions, before there are any.
+    """Return the bytes of a stored vector, which are known before any vector is.
 
     Args:
         form: the format.
-        dim: dimensions.
-        by_centroids: whether candidates come from centroids, so that every format keeps the nearest one's number.
+        dim: dimensions of a vector.
+        by_centroids: whether candidates come from centroids, so that every format stores the nearest one's number.
     """
     if form in LEVELS:
         digits = Levels(np.zeros(LEVELS[form], np.float32), np.ones(dim, np.float32))
@@ -173,7 +173,7 @@ def bytes_per_vector(form: TokenFormat, dim: int, by_centroids: bool) -> int:
 
 
 def plain_payload(form: TokenFormat, dim: int) -> Payload:
-    """Return what writes whole vectors."""
+    """Return the payload of a format that stores whole vectors."""
     return HalfPrecision(dim) if form == "float16" else EightBits(dim)
 
 

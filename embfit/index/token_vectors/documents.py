@@ -14,16 +14,16 @@ from embfit.index.token_vectors.segment import CHUNK, Segment
 from embfit.ragged import offsets_of
 from embfit.vectors import Vectors
 
-BLOCK = 3_072  # vectors decoded at once to be scored: 1.5 megabytes at 128 dimensions, which stay in the cache
+BLOCK = 3_072  # vectors decoded at once for scoring: 1.5 megabytes at 128 dimensions, which fit the CPU's cache
 
 
 class EncodedDocuments:
-    """Documents in segments, one after the other, some of them deleted.
+    """The documents of consecutive segments, some of them deleted.
 
     Args:
-        codec: reads their vectors.
-        segments: hold them.
-        deleted: rows that have no document any longer.
+        codec: decodes their vectors.
+        segments: the segments, in the order of their rows.
+        deleted: the rows of deleted documents.
     """
 
     def __init__(self, codec: TokenCodec, segments: Sequence[Segment], deleted: np.ndarray) -> None:
@@ -39,7 +39,7 @@ class EncodedDocuments:
         return np.flatnonzero(self.alive)
 
     def present(self, rows: np.ndarray) -> np.ndarray:
-        """Return those of some rows that have a document, ascending and each once.
+        """Return the rows that have a document, ascending and without repetitions.
 
         Raises:
             ValueError: a row is beyond the last.
@@ -51,22 +51,22 @@ class EncodedDocuments:
         return there
 
     def all_present(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows, ascending and each once, having checked that each has a document.
+        """Check that each row has a document, and return the rows, ascending and without repetitions.
 
         Raises:
-            ValueError: one has none.
+            ValueError: a row has no document.
         """
         present = self.present(rows)
         if (missing := ~np.isin(rows, present)).any():
-            raise ValueError(f"the index has no document of row {rows[missing][0]}: it is deleted or negative")
+            raise ValueError(f"the index has no document in row {rows[missing][0]}: it is deleted or negative")
         return present
 
     def decoded(self, rows: np.ndarray, memory: DecodingMemory | None = None) -> Vectors[np.ndarray]:
-        """Return the vectors of documents whose rows ascend, as they are compared.
+        """Return the decoded vectors of documents.
 
         Args:
-            rows: the documents.
-            memory: where the vectors are written to, so that the next call overwrites them; None takes new memory.
+            rows: the documents' rows, ascending.
+            memory: reused for the vectors, so the next call overwrites them; None takes new memory.
         """
         parts = [segment.take(local) for segment, local in self._by_segment(rows)]
         counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.starts) for part in parts)])
@@ -74,13 +74,13 @@ class EncodedDocuments:
         return Vectors(self.codec.decode(packed, memory), offsets_of(counts))
 
     def blocks(self, rows: np.ndarray) -> Iterator[slice]:
-        """Yield parts of some rows whose documents have about `BLOCK` vectors."""
+        """Yield slices of the rows, each with about `BLOCK` vectors."""
         vectors = sum(len(segment.packed) for segment in self.segments)
         size = max(1, BLOCK * len(self.alive) // max(1, vectors))
         yield from (slice(first, first + size) for first in range(0, len(rows), size))
 
     def chunks(self) -> Iterator[tuple[int, Vectors[np.ndarray]]]:
-        """Yield all documents, decoded, in parts, each with the place of its first document in `rows`."""
+        """Yield all documents, decoded, in chunks, each with the place of its first document in `rows`."""
         place = 0
         for segment, first in zip(self.segments, self.bounds[:-1], strict=True):
             row = int(first)
@@ -92,34 +92,34 @@ class EncodedDocuments:
                     yield place, Vectors(self.codec.decode(kept.packed), kept.starts)
                 place += len(kept)
 
-    def proposed(self, query: Vectors[np.ndarray], most: int, probes: int) -> np.ndarray:
+    def candidates(self, query: Vectors[np.ndarray], most: int, probes: int) -> np.ndarray:
         """Return the rows of the documents that a query's nearest centroids propose, ascending.
 
         Args:
             query: one text.
-            most: how many are returned at most: those of the highest estimates.
-            probes: how many centroids each vector of the query looks at.
+            most: the most documents to return: those with the highest estimated scores.
+            probes: how many of the nearest centroids propose documents, for each query vector.
         """
         assert self.codec.centroids is not None
         postings = [segment.postings for segment in self.segments if segment.postings is not None]
         products = self.codec.centroids @ np.ascontiguousarray(query.flat().T)  # [K, Vq]
         rows, estimates = propose(products, postings, self.bounds, probes)
         alive = self.alive[rows]
-        there: np.ndarray = rows[alive]
+        proposed: np.ndarray = rows[alive]
         estimates = estimates[alive]
-        if len(there) <= most:
-            return there
-        least = np.partition(estimates, len(there) - most)[len(there) - most]
-        above = there[estimates > least]
-        best: np.ndarray = np.sort(np.concatenate([above, there[estimates == least][: most - len(above)]]))
+        if len(proposed) <= most:
+            return proposed
+        least = np.partition(estimates, len(proposed) - most)[len(proposed) - most]
+        above = proposed[estimates > least]
+        best: np.ndarray = np.sort(np.concatenate([above, proposed[estimates == least][: most - len(above)]]))
         return best
 
     def kept(self) -> list[tuple[Segment, np.ndarray]]:
-        """Return each segment with those of its documents that are not deleted."""
+        """Return each segment with its documents that are not deleted."""
         return [(segment, local) for segment, local in self._by_segment(self.rows)]
 
     def _by_segment(self, rows: np.ndarray) -> Iterator[tuple[Segment, np.ndarray]]:
-        """Yield each segment with its share of ascending rows, counted from its first document."""
+        """Yield each segment with its share of some ascending rows, counted from the segment's first document."""
         ends = np.searchsorted(rows, self.bounds)
         for segment, first, (start, end) in zip(self.segments, self.bounds[:-1], pairwise(ends), strict=True):
             yield segment, rows[start:end] - first

@@ -1,4 +1,4 @@
-"""Documents' token vectors written in a format, chunk by chunk: here, or by the workers of a cluster."""
+"""Encode documents' token vectors in a format, chunk by chunk: here, or by the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from embfit.cluster import Do, current_cluster
-from embfit.index.rescoring import longest_vectors, readable
+from embfit.index.rescoring import contiguous, longest_vectors
 from embfit.index.token_vectors.codec import TokenCodec
 from embfit.index.token_vectors.pooling import pool
 from embfit.index.token_vectors.settings import TokenIndexing
 from embfit.vectors import Vectors
 
-PART_CHUNKS = 16  # that a worker gets at once: 134 MB of 128 dimensions in chunks of 16,384 vectors
-SPREAD_FROM = 1 << 20  # vectors; fewer are written before they have been sent to a cluster
+PART_CHUNKS = 16  # chunks that a worker gets at once: 134 MB of 128 dimensions in chunks of 16,384 vectors
+MOST_LENGTH = 65_504  # the greatest number of half precision, in which formats store values or steps
+SPREAD_FROM = 1 << 20  # vectors; sending fewer to a cluster takes longer than encoding them
 
 Chunks = Sequence[tuple[int, Vectors[np.ndarray]]]
 
 
 @dataclass(frozen=True)
 class TokenEncodingWork:
-    """What a worker writes documents with.
+    """A worker's encoding of documents.
 
     Args:
-        codec: writes vectors.
-        settings: say how vectors are pooled.
+        codec: encodes vectors.
+        settings: how vectors are pooled first.
     """
 
     codec: TokenCodec
     settings: TokenIndexing
 
     def prepare(self, device: str) -> Do:
-        """Return what writes the chunks of a part, on the CPU of whatever machine."""
+        """Return the function that encodes the chunks of a part; it uses the CPU, whatever the device."""
         return lambda chunks: [self.encode(chunk) for chunk in chunks]
 
     def encode(self, chunk: Vectors[np.ndarray]) -> np.ndarray:
-        """Write the vectors of some documents, pooled: [V, width] uint8."""
+        """Pool and encode the vectors of some documents: [V, width] uint8."""
         return self.codec.encode(pool(chunk, self.settings.pool_factor, self.settings.protected).rows)
 
 
@@ -48,11 +49,11 @@ def encode_chunks(
 
     Args:
         chunks: the documents, each chunk with the row of its first.
-        codec: writes vectors.
-        settings: say how vectors are pooled before.
+        codec: encodes vectors.
+        settings: how vectors are pooled first.
 
     Raises:
-        ValueError: a vector is not finite, or not what the format can keep.
+        ValueError: a vector is not finite, is too long for half precision, or does not fit the format.
         UserError: the workers of the cluster are lost.
     """
     work, cluster = TokenEncodingWork(codec, settings), current_cluster()
@@ -71,7 +72,12 @@ def encode_chunks(
 
 
 def _checked(start: int, chunk: Vectors[np.ndarray]) -> Vectors[np.ndarray]:
-    """Return a chunk as it is read, all of whose vectors are finite."""
-    read = readable(chunk)
-    longest_vectors(read, "documents", start)
+    """Check that a chunk's vectors are finite and within half precision, and return contiguous float32 rows."""
+    read = contiguous(chunk)
+    lengths = longest_vectors(read, "documents", start)
+    if (long := np.flatnonzero(lengths > MOST_LENGTH)).size:
+        raise ValueError(
+            f"row {start + long[0]} of the documents has a vector of length {lengths[long[0]]:,.0f}, and half "
+            f"precision stores values up to {MOST_LENGTH:,}; normalise the vectors"
+        )
     return read

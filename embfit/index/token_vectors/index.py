@@ -1,8 +1,8 @@
-"""An index of token vectors: encoded, in files that are mapped, searched by MaxSim and changed without a rebuild.
+"""An index of token vectors: encoded, in memory-mapped files, searched by MaxSim, and changed without a rebuild.
 
-Documents are addressed by row. What is added gets the rows after the last; what is deleted leaves its row empty until
-`compact` closes the gaps. A change writes new files beside the old ones and the manifest last, so whatever happens in
-between leaves the index as it was. Objects keep showing what they opened: a change returns a new one.
+Documents are addressed by row. New documents get the rows after the last; a deleted document leaves its row empty until
+`compact` closes the gaps. A change is atomic: it writes new files beside the old ones, and the manifest last. A
+`TokenIndex` keeps the state that it opened; a change returns a new object.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from embfit.index.inner_products import Matches, best_matches
 from embfit.index.protocol import NOTHING, Hits, check_depth
-from embfit.index.rescoring import read_queries
+from embfit.index.rescoring import prepare_queries
 from embfit.index.token_vectors.changes import add, build, check_source, compact, copy, delete
 from embfit.index.token_vectors.codec import TokenCodec
 from embfit.index.token_vectors.codec_files import read_codec
@@ -23,25 +23,25 @@ from embfit.index.token_vectors.manifest import Manifest
 from embfit.index.token_vectors.scoring import best_among, best_of_all
 from embfit.index.token_vectors.segment import Segment
 from embfit.index.token_vectors.settings import EXACT_BELOW, TokenIndexing
-from embfit.index.token_vectors.storage import check_contents, check_sizes, opened
+from embfit.index.token_vectors.storage import check_contents, check_sizes, open_array
 from embfit.progress import progress
 from embfit.store import digest
 from embfit.vectors import LOWEST, Vectors
 
 log = logging.getLogger(__name__)
 
-OUTGROWN = 4  # times as many vectors as the codec was fitted to: twice as many centroids would be right
+OUTGROWN = 4  # times as many vectors as the codec was fitted to, for which the number of centroids should double
 
 
 class TokenIndex:
     """Documents of several vectors each, searched by MaxSim.
 
     A document's score is the mean over the query's vectors of the highest inner product with one of the document's
-    vectors, as the format keeps them. Equal documents have equal scores, whatever is asked beside them.
+    vectors, as the format stores them. Equal documents have equal scores, whatever the other documents and queries are.
 
     Args:
         folder: the folder of the index's files.
-        manifest: says what the index is made of.
+        manifest: lists the index's files and settings.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -52,7 +52,7 @@ class TokenIndex:
         codec = read_codec(folder, manifest)
         proposing = manifest.candidates == "centroids"
         segments = [Segment.open(folder / segment.name, proposing) for segment in manifest.segments]
-        deleted = np.empty(0, np.int64) if manifest.deleted is None else opened(folder / manifest.deleted)
+        deleted = np.empty(0, np.int64) if manifest.deleted is None else open_array(folder / manifest.deleted)
         self._documents = EncodedDocuments(codec, segments, deleted)
 
     @classmethod
@@ -65,20 +65,20 @@ class TokenIndex:
         codec: TokenCodec | None = None,
         label: str | None = None,
     ) -> TokenIndex:
-        """Write an index into a folder, in the place of one that is there.
+        """Write an index into a folder; it replaces an existing index atomically.
 
         Args:
             documents: their vectors, possibly memory-mapped; a sample is read, then all, in parts.
-            folder: where it is to be; made if missing.
-            settings: how vectors are kept and searched; None for the defaults.
+            folder: the index's folder; created if missing.
+            settings: how vectors are stored and searched; None for the defaults.
             source: identifies what made the vectors; only vectors of the same source can be added.
-            codec: one that was fitted before, as to documents that these replace; None fits one.
+            codec: an existing codec, such as that of the index to replace; None fits a new one.
             label: the name that progress is shown under; None shows none.
 
         Raises:
-            ValueError: a vector is not finite or not of length 1 where the format needs that, or there are too few
+            ValueError: a vector is not finite, or not of length 1 where the format requires that, or there are too few
                 vectors for the format.
-            OSError: the disk is full. Whatever happens, the index that was there stays until the new one is whole.
+            OSError: the disk is full.
         """
         return cls(folder, build(documents, folder, settings or TokenIndexing(), source, codec, label))
 
@@ -87,11 +87,11 @@ class TokenIndex:
         """Open an index; its vectors are memory-mapped.
 
         Args:
-            folder: where it is.
-            source: what its vectors must have been made by; None takes whatever made them.
+            folder: the index's folder.
+            source: the source that its vectors must have; None accepts any.
 
         Raises:
-            UserError: there is no index, a file is missing or cut short, or the vectors are another model's.
+            UserError: there is no index, a file is missing or truncated, or the vectors are from another model.
         """
         manifest = Manifest.read(folder)
         if source is not None:
@@ -104,7 +104,7 @@ class TokenIndex:
 
     @property
     def codec(self) -> TokenCodec:
-        """Reads and writes the vectors; `build` takes it for documents that are to be encoded as these are."""
+        """The codec of the vectors; pass it to `build` to encode other documents in the same way."""
         return self._documents.codec
 
     @property
@@ -129,7 +129,7 @@ class TokenIndex:
 
     @property
     def bytes_per_vector(self) -> float:
-        """Bytes of a stored vector, its centroid's number counted and postings not."""
+        """Bytes of a stored vector, with its centroid's number and without postings."""
         return self.codec.width
 
     @property
@@ -139,7 +139,7 @@ class TokenIndex:
 
     @property
     def outgrown(self) -> bool:
-        """Whether the index holds so much more than it was built for that it should be rebuilt."""
+        """Whether the index has grown so far beyond the size that it was built for that it should be rebuilt."""
         manifest = self.manifest
         unfitted = manifest.candidates == "exact" and self.settings.candidates == "auto"
         if self.codec.centroids is None:
@@ -155,18 +155,18 @@ class TokenIndex:
             queries: Q texts' vectors.
             k: documents per query, at most `len(self)`.
             label: the name that progress is shown under; None shows none.
-            among: [Q, S] rows that another search proposes for each query, such as BM25's; negative ones are no
-                document. None lets the index choose its candidates itself.
+            among: [Q, S] the rows to score for each query, such as BM25's hits; negative ones are ignored. None lets
+                the index find its own candidates.
 
         Returns:
-            scores [Q, k] float32 and rows [Q, k] int64; row -1 and score 0 where fewer documents were candidates.
+            scores [Q, k] float32 and rows [Q, k] int64; row -1 and score 0 if there were fewer candidates.
 
         Raises:
             ValueError: k is not between 1 and the number of documents, the widths differ, a query is not finite, or
                 `among` has a row beyond the last.
         """
         check_depth(k, len(self))
-        asked, lengths = read_queries(queries, self.manifest.dim)
+        asked, lengths = prepare_queries(queries, self.manifest.dim)
         if among is None and self.manifest.candidates == "exact":
             return best_of_all(self._documents, asked, lengths, k, label)
         most, probes = max(k, self.settings.shortlist), self.settings.probes
@@ -176,7 +176,7 @@ class TokenIndex:
             for query in range(len(asked)):
                 one, length = asked.part(query, query + 1), lengths[query : query + 1]
                 if among is None:
-                    candidates = self._documents.proposed(one, most, probes)
+                    candidates = self._documents.candidates(one, most, probes)
                 else:
                     candidates = self._documents.present(among[query])
                 found, found_rows = best_among(self._documents, one, length, candidates, k)
@@ -190,7 +190,7 @@ class TokenIndex:
         Raises:
             ValueError: the widths differ, a query is not finite, or a row is beyond the last.
         """
-        asked, _ = read_queries(queries, self.manifest.dim)
+        asked, _ = prepare_queries(queries, self.manifest.dim)
         scores = np.full(rows.shape, LOWEST, np.float32)
         for query, chosen in enumerate(rows):
             present = self._documents.present(chosen)
@@ -200,9 +200,9 @@ class TokenIndex:
         return scores
 
     def matches(self, query: Vectors[np.ndarray], rows: np.ndarray) -> Matches:
-        """Return which stored vector of each document each of a query's vectors finds.
+        """Return, for each of a query's vectors, the most similar stored vector of each document.
 
-        Positions count a document's stored vectors. Where vectors were pooled those are no longer tokens: encode the
+        Positions count a document's stored vectors. If vectors were pooled, these are not its tokens: encode the
         document again to show its words. The mean of a document's similarities is its score.
 
         Args:
@@ -210,16 +210,16 @@ class TokenIndex:
             rows: [K] of documents.
 
         Raises:
-            ValueError: the widths differ, the query is not finite, or there is no document of a row.
+            ValueError: the widths differ, the query is not finite, or a row has no document.
         """
-        asked, _ = read_queries(query, self.manifest.dim)
+        asked, _ = prepare_queries(query, self.manifest.dim)
         return best_matches(asked, self.vectors(rows))
 
     def vectors(self, rows: np.ndarray) -> Vectors[np.ndarray]:
-        """Return the vectors of documents as the format keeps them, float32, in the order of the rows.
+        """Return the vectors of documents as the format stores them, float32, in the order of the rows.
 
         Raises:
-            ValueError: there is no document of a row.
+            ValueError: a row has no document.
         """
         present = self._documents.all_present(rows)
         return self._documents.decoded(present).take(np.searchsorted(present, rows))
@@ -227,7 +227,7 @@ class TokenIndex:
     def add(self, documents: Vectors[np.ndarray], source: str = "", label: str | None = None) -> TokenIndex:
         """Write further documents, which get the rows after the last, and return the index with them.
 
-        They are encoded as those before them; `outgrown` says when the index should be rebuilt.
+        They are encoded with the index's codec; `outgrown` says when the index should be rebuilt.
 
         Args:
             documents: their vectors.
@@ -235,13 +235,13 @@ class TokenIndex:
             label: the name that progress is shown under; None shows none.
 
         Raises:
-            UserError: the vectors are another model's, or the index was changed since it was opened.
-            ValueError: the widths differ, a vector is not finite, or it is not what the format can keep.
+            UserError: the vectors are from another model, or the index was changed since it was opened.
+            ValueError: the widths differ, or a vector is not finite or does not fit the format.
         """
         grown = TokenIndex(self.folder, add(self.folder, self.manifest, self.codec, documents, source, label))
         if grown.outgrown and not self.outgrown:
             log.warning(
-                "%s was built for %d vectors and holds %d; rebuild it, so that centroids and format fit them",
+                "%s was built for %d vectors and has %d; rebuild it to fit centroids and format to them",
                 self.folder,
                 self.manifest.fitted,
                 grown.manifest.vectors,
@@ -253,17 +253,17 @@ class TokenIndex:
 
         Raises:
             UserError: the index was changed since it was opened.
-            ValueError: there is no document of a row.
+            ValueError: a row has no document.
         """
         alive = self._documents.alive.copy()
         alive[self._documents.all_present(rows)] = False
         return TokenIndex(self.folder, delete(self.folder, self.manifest, np.flatnonzero(~alive)))
 
     def compact(self) -> TokenIndex:
-        """Write the documents that are left as one part and return that index.
+        """Write the remaining documents as one segment and return that index.
 
-        The document of row `rows[i]` gets row i. The files are those that a build of these documents with the same
-        codec would write.
+        The document of row `rows[i]` gets row i. The segment equals that of a build of these documents with the same
+        codec.
 
         Raises:
             UserError: the index was changed since it was opened.
@@ -272,13 +272,13 @@ class TokenIndex:
         return TokenIndex(self.folder, compact(self.folder, self.manifest, self.codec, kept))
 
     def save(self, folder: Path) -> None:
-        """Copy the index into another folder, in the place of one that is there."""
+        """Copy the index into another folder; it replaces an existing index atomically."""
         copy(self.folder, self.manifest, folder)
 
     def verify(self) -> None:
-        """Hold every file to the digest that was recorded when it was written; this reads them all.
+        """Check every file against the digest that was recorded when it was written; this reads all files.
 
         Raises:
-            UserError: a file has another content.
+            UserError: a file's content has changed.
         """
         check_contents(self.folder, self.manifest.files)

@@ -1,4 +1,4 @@
-"""Scalar quantisation: a table of levels for all values, and levels packed into bytes."""
+"""Scalar quantisation: one table of levels for all values, and level numbers packed into bytes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 
 import numpy as np
 
-ROUNDS = 100  # of Lloyd's algorithm at most; it stops when nothing moves
+ROUNDS = 100  # of Lloyd's algorithm, at most; it stops at convergence
 
 
 def fit_levels(values: np.ndarray, count: int) -> np.ndarray:
-    """Return the levels that stand for values with the least squared error (Lloyd 1982; Max 1960).
+    """Return the levels that approximate values with the least squared error (Lloyd 1982; Max 1960).
 
-    Levels begin at equal shares of the values. With three of them the middle one stands for a wide zone around 0, as
-    in dead-zone quantisation; with two they are the means of either half.
+    Levels start at quantiles of the values. With three levels the middle one covers a wide zone around 0, as in
+    dead-zone quantisation; with two they are the means of the two halves.
 
     Args:
-        values: what is to be rounded to levels, any shape.
+        values: the values to approximate, any shape.
         count: how many levels there are.
 
     Returns:
@@ -28,7 +28,7 @@ def fit_levels(values: np.ndarray, count: int) -> np.ndarray:
     for _ in range(ROUNDS):
         ends = np.concatenate([[0], np.searchsorted(ordered, cutoffs_of(levels), "right"), [len(ordered)]])
         sizes = np.diff(ends)
-        moved = np.where(sizes > 0, np.diff(sums[ends]) / np.maximum(sizes, 1), levels)  # an empty one stays
+        moved = np.where(sizes > 0, np.diff(sums[ends]) / np.maximum(sizes, 1), levels)  # a level without values stays
         if np.array_equal(moved, levels):
             break
         levels = moved
@@ -36,18 +36,18 @@ def fit_levels(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def cutoffs_of(levels: np.ndarray) -> np.ndarray:
-    """Return where one level's values end and the next one's begin: [L] → [L - 1]."""
+    """Return the boundaries between the values of neighbouring levels: [L] → [L - 1]."""
     found: np.ndarray = (levels[1:] + levels[:-1]) / 2
     return found
 
 
 def digits_per_byte(count: int) -> int:
-    """Return how many values of so many levels each fit into a byte: 2 of 16, 4 of 4, 5 of 3."""
+    """Return how many values fit into a byte, for a number of levels: 2 for 16, 4 for 4, 5 for 3."""
     return int(math.log(256) / math.log(count) + 1e-9)
 
 
 def pack(digits: np.ndarray, count: int) -> np.ndarray:
-    """Write numbers of levels into bytes, as digits to the base `count`; the first of a byte is its lowest.
+    """Pack level numbers into bytes, as digits to the base `count`; a byte's first digit is its lowest.
 
     Args:
         digits: [N, D] uint8, each below `count`.
@@ -67,7 +67,7 @@ def pack(digits: np.ndarray, count: int) -> np.ndarray:
 
 
 def unpacked(count: int) -> np.ndarray:
-    """Return the digits of every byte that `pack` writes: [256, P] uint8; bytes that it never writes repeat others."""
+    """Return the digits of each byte: [256, P] uint8; bytes that `pack` never produces repeat the digits of others."""
     per_byte = digits_per_byte(count)
     values = np.arange(256)[:, None] // count ** np.arange(per_byte)
     return (values % count).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a token index is made of: written last, so that a folder holds the index before a change or the one after."""
+"""The manifest of a token index: it is written last, so that every change to the index is atomic."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from embfit.index.token_vectors.settings import TokenCandidates, TokenIndexing
 
 KIND = "tokens"
 VERSION = 1  # of the files
-CODEC, SEGMENT, DELETED = "codec-", "segment-", "deleted-"  # begin the names of what the manifest names
+CODEC, SEGMENT, DELETED = "codec-", "segment-", "deleted-"  # prefixes of the names of an index's parts
 
 
 @dataclass(frozen=True)
 class SegmentFacts:
-    """One part of an index: documents that were added at once.
+    """One segment of an index: documents that were added together.
 
     Args:
         name: the name of its folder.
-        documents: how many documents there are.
-        vectors: how many vectors they have together.
+        documents: the number of its documents.
+        vectors: the number of their vectors.
     """
 
     name: str
@@ -39,20 +39,20 @@ class SegmentFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that an index is made of.
+    """The settings, parts and files of an index.
 
     Args:
         source: identifies what made the vectors.
         dim: dimensions of a vector.
-        settings: the settings that were asked for.
-        form: the format that the settings came to.
-        candidates: how candidates are found.
+        settings: the settings as configured.
+        form: the format, with `auto` resolved.
+        candidates: how candidates are found, with `auto` resolved.
         fitted: how many vectors there were when the codec was fitted.
-        revision: names this state of the index, and the files that the change to it wrote.
-        codec: the folder of centroids and tables; None where the format has neither.
+        revision: identifies this state of the index; parts that were written with it have it in their names.
+        codec: the folder of centroids and tables; None if the index has neither.
         segments: in the order of their rows.
-        deleted: the file of the rows that are deleted; None where none is.
-        files: what is recorded of each file.
+        deleted: the file of deleted rows; None if there are none.
+        files: size and digest of each file.
     """
 
     source: str
@@ -69,16 +69,16 @@ class Manifest:
 
     @property
     def documents(self) -> int:
-        """How many rows there are, deleted ones counted."""
+        """The number of rows, including deleted ones."""
         return sum(segment.documents for segment in self.segments)
 
     @property
     def vectors(self) -> int:
-        """How many vectors those have."""
+        """The number of vectors, including those of deleted rows."""
         return sum(segment.vectors for segment in self.segments)
 
     def write(self, folder: Path) -> None:
-        """Publish the index, then remove what only the one before it was made of."""
+        """Write the manifest, which publishes the index, then remove parts that it does not name."""
         write_settings(folder, KIND, {"version": VERSION, **asdict(self)})
         for path in folder.iterdir():
             if path.name.lstrip(".").startswith((CODEC, SEGMENT, DELETED)) and path.name not in self.parts:
@@ -92,7 +92,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read what an index is made of.
+        """Read an index's manifest.
 
         Raises:
             UserError: the folder holds no token index, or one of another version.
@@ -114,7 +114,7 @@ class Manifest:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder that nothing names any longer."""
+    """Remove a file or folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -122,7 +122,7 @@ def remove(path: Path) -> None:
 
 
 def new_revision() -> str:
-    """Return a name that no other change has."""
+    """Return a unique identifier for a change."""
     return uuid.uuid4().hex[:12]
 
 
@@ -132,10 +132,10 @@ def changing(folder: Path, revision: str | None = None) -> Iterator[None]:
 
     Args:
         folder: the index's folder.
-        revision: the revision that the caller has opened; None where it replaces whatever is there.
+        revision: the revision that the caller has opened; None if it replaces any existing index.
 
     Raises:
-        UserError: another process is changing the index, or has since it was opened.
+        UserError: another process is changing the index, or has changed it since it was opened.
     """
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -143,4 +143,4 @@ def changing(folder: Path, revision: str | None = None) -> Iterator[None]:
                 raise UserError(f"{folder} was changed since it was opened; open it again")
             yield
     except Timeout:
-        raise UserError(f"{folder} is being changed by another process; try again when that has ended") from None
+        raise UserError(f"{folder} is being changed by another process; try again when that has finished") from None

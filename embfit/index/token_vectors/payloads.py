@@ -1,4 +1,4 @@
-"""How one vector is written into bytes: whole in half precision or in eight bits, or as steps of a table of levels."""
+"""How a vector is encoded in bytes: in half precision, in eight bits a value, or as levels of a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TINY = np.float32(1e-12)
 
 
 class Payload(Protocol):
-    """Writes rows of floats into bytes and reads them back, each row the same whatever stands beside it."""
+    """Encodes rows of floats in bytes and decodes them, each row independently of the others."""
 
     @property
     def width(self) -> int:
@@ -25,10 +25,10 @@ class Payload(Protocol):
 
     @property
     def decoded_width(self) -> int:
-        """Values of a row that `decode` writes: D, or a few more where a byte holds several."""
+        """Values of a row that `decode` writes: D, or a few more if a byte holds several values."""
 
     def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
-        """Write [N, width] uint8 as floats into [N, decoded_width] float32; return the [N, D] that are the rows."""
+        """Decode [N, width] uint8 into [N, decoded_width] float32, and return its first columns, the [N, D] rows."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class HalfPrecision:
         return self.dim
 
     def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
-        """Write [N, width] uint8 as floats into [N, D] float32, and return it."""
+        """Decode [N, width] uint8 into [N, D] float32, and return it."""
         into[...] = np.ascontiguousarray(packed).view("<f2")
         return into
 
 
 @dataclass(frozen=True)
 class EightBits:
-    """A byte a dimension, in 127 steps either side of 0 up to the row's largest value, which two more bytes keep.
+    """A byte a dimension, in 127 steps on either side of 0 up to the row's largest value; two bytes store the step.
 
     Args:
         dim: dimensions of a row.
@@ -88,7 +88,7 @@ class EightBits:
         return self.dim
 
     def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
-        """Write [N, width] uint8 as floats into [N, D] float32, and return it."""
+        """Decode [N, width] uint8 into [N, D] float32, and return it."""
         step = np.ascontiguousarray(packed[:, :2]).view("<f2").astype(np.float32)  # [N, 1]
         np.multiply(packed[:, 2:].view(np.int8), step, out=into)
         return into
@@ -102,7 +102,7 @@ class Levels:
 
     Args:
         levels: [L] float32, ascending.
-        scales: [D] float32, how far values of each dimension are spread.
+        scales: [D] float32, the standard deviation of each dimension.
     """
 
     levels: np.ndarray
@@ -124,7 +124,7 @@ class Levels:
         return self.width * digits_per_byte(len(self.levels))
 
     def decode(self, packed: np.ndarray, into: np.ndarray) -> np.ndarray:
-        """Write [N, width] uint8 as floats into [N, decoded_width] float32; return the [N, D] that are the rows."""
+        """Decode [N, width] uint8 into [N, decoded_width] float32, and return its first columns, the [N, D] rows."""
         table = self._table  # [width · 256, P]
         entries = packed + self._begins  # [N, width]
         out = into.reshape(*entries.shape, table.shape[1])
@@ -137,7 +137,7 @@ class Levels:
 
     @cached_property
     def _table(self) -> np.ndarray:
-        """What each byte stands for at each place of a row, so that reading a byte is one look-up."""
+        """The values of each byte at each place of a row ([width · 256, P]), so that a byte takes one look-up."""
         digits = unpacked(len(self.levels))  # [256, P]
         padded = np.pad(self.scales, (0, self.width * digits.shape[1] - len(self.scales)))
         scales = padded.reshape(self.width, 1, -1)  # [width, 1, P]

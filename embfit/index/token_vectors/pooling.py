@@ -1,4 +1,4 @@
-"""Token pooling: tokens of a document that say nearly the same become one vector (Clavié, Chaffin and Adams 2024)."""
+"""Token pooling: similar token vectors of a document are merged into one (Clavié, Chaffin and Adams 2024)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from embfit.vectors import Vectors, unit_length
 
 
 def pooled_counts(counts: np.ndarray, factor: int, protected: int) -> np.ndarray:
-    """Return how many vectors documents of so many keep: one in `factor`, rounded up, and the protected ones."""
+    """Return how many vectors documents have after pooling: one in `factor`, rounded up, and the protected ones."""
     kept = np.minimum(counts, protected)
     found: np.ndarray = kept - (-(counts - kept) // factor)
     return found
 
 
 def pool(documents: Vectors[np.ndarray], factor: int, protected: int) -> Vectors[np.ndarray]:
-    """Cluster each document's vectors by Ward's method and return the clusters' means, at length 1.
+    """Cluster each document's vectors by Ward's method and return the clusters' means, normalised.
 
     Args:
-        documents: vectors at length 1.
-        factor: how many vectors become one, on average; 1 returns the documents as they are.
-        protected: the first vectors of a document that stay as they are: [CLS] and the marker sum up the whole text.
+        documents: vectors of length 1.
+        factor: how many vectors are merged into one, on average; 1 returns the documents unchanged.
+        protected: how many of a document's first vectors stay unchanged: [CLS] and the marker represent the whole text.
 
     Returns:
         the documents with `pooled_counts` vectors each, clusters in the order of their first vectors.
@@ -42,14 +42,14 @@ def pool(documents: Vectors[np.ndarray], factor: int, protected: int) -> Vectors
 
 
 def _means(vectors: np.ndarray, clusters: int) -> np.ndarray:
-    """Return the means of exactly so many clusters, at length 1: [N, D] → [clusters, D]."""
+    """Return the normalised means of a number of clusters: [N, D] → [clusters, D]."""
     if clusters == len(vectors):
         return vectors
     from scipy.cluster.hierarchy import linkage  # takes a third of a second to import
 
     members = {number: [number] for number in range(len(vectors))}
-    joined = linkage(vectors, "ward")[: len(vectors) - clusters, :2].astype(int)  # the nearest first
-    for number, (first, second) in enumerate(joined.tolist(), start=len(vectors)):
+    merges = linkage(vectors, "ward")[: len(vectors) - clusters, :2].astype(int)  # the nearest clusters first
+    for number, (first, second) in enumerate(merges.tolist(), start=len(vectors)):
         members[number] = sorted(members.pop(first) + members.pop(second))
     in_order = sorted(members.values())
     return unit_length(np.stack([vectors[some].mean(axis=0) for some in in_order]))

@@ -1,4 +1,4 @@
-"""Which documents have a vector near which centroid, and the documents that a query's nearest centroids propose."""
+"""Each centroid's list of documents that have a vector near it, and the documents that a query's centroids propose."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from embfit.index.token_vectors.storage import opened, write, writing
+from embfit.index.token_vectors.storage import open_array, write, writing
 from embfit.ragged import Ragged, offsets_of, owners_of, take_from
 
 DOCUMENTS, BEGINS = "postings.npy", "posting-starts.npy"
-ENTRY = 4  # bytes of a document's number, once for each centroid that it has a vector near
+ENTRY = 4  # bytes of a document's number in a centroid's list
 
 Pairs = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 """Yields parts of a segment: each vector's document, ascending, and its centroid."""
 
 
 def write_postings(folder: Path, pairs: Pairs, centroids: int) -> None:
-    """Write each centroid's documents, ascending; a document stands once, however many of its vectors are near.
+    """Write each centroid's documents, ascending and without repetitions.
 
     Args:
         folder: the segment's folder.
-        pairs: gives the segment's vectors, in parts that hold whole documents. It is read twice: memory holds a part.
-        centroids: how many there are.
+        pairs: yields the segment's vectors, in parts of whole documents. It is read twice, so memory holds only a part.
+        centroids: the number of centroids.
     """
     counts = np.zeros(centroids, np.int64)
     for documents, codes in pairs():
@@ -38,14 +38,14 @@ def write_postings(folder: Path, pairs: Pairs, centroids: int) -> None:
             some, of = _distinct(documents, codes)
             order = np.argsort(of, kind="stable")
             sizes = np.bincount(of, minlength=centroids)
-            within = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            postings[following[of[order]] + within] = some[order]
+            offsets = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within a centroid's new part
+            postings[following[of[order]] + offsets] = some[order]
             following += sizes
 
 
 def read_postings(folder: Path) -> Ragged:
-    """Open written postings, memory-mapped."""
-    return Ragged(opened(folder / DOCUMENTS), np.asarray(opened(folder / BEGINS)))
+    """Open a segment's postings, memory-mapped."""
+    return Ragged(open_array(folder / DOCUMENTS), np.asarray(open_array(folder / BEGINS)))
 
 
 def propose(
@@ -53,22 +53,22 @@ def propose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the scores of the documents that have a vector near one of the query's nearest centroids.
 
-    Each vector of the query gives a document the highest product with one of its nearest centroids that the document
-    has a vector near, and otherwise the product with the last of them, which no other centroid's exceeds (as WARP does;
-    Scheerer et al. 2025, section 4.2).
+    For each query vector, a document gets the highest product with a probed centroid that the document has a vector
+    near. Without such a centroid it gets the lowest product of the probed ones, an upper bound for all others (as in
+    WARP; Scheerer et al. 2025, section 4.2).
 
     Args:
-        products: [K, Vq] of the centroids and the query's vectors.
+        products: [K, Vq] inner products of the centroids and the query's vectors.
         postings: the postings of each segment, whose documents are counted from the segment's first.
         bounds: [segments + 1] the first document of each segment.
-        probes: how many centroids each vector of the query looks at.
+        probes: how many of the nearest centroids propose documents, for each query vector.
 
     Returns:
-        rows [U] of documents, ascending, and the sums of what the query's vectors give them, [U].
+        rows [U] of documents, ascending, and their estimated scores, summed over the query's vectors ([U]).
     """
     probes = min(probes, len(products))
-    best_first = torch.from_numpy(products).topk(probes, dim=0)  # in half the time of NumPy's argpartition
-    nearest, given = (  # [Vq, P], rising, so that the highest is written last
+    best_first = torch.from_numpy(products).topk(probes, dim=0)  # takes half the time of NumPy's argpartition
+    nearest, given = (  # [Vq, P], ascending, so that the highest is written last
         np.ascontiguousarray(part.numpy()[::-1].T) for part in (best_first.indices, best_first.values)
     )
     rows, sums = [], []

@@ -1,4 +1,4 @@
-"""The best documents of an index for a query: rough scores of decoded blocks, then exact ones of the few that count."""
+"""The best documents of an index for a query: approximate scores of all candidates, then exact ones of the best few."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def best_of_all(
     """Return each query's k best of all documents: scores [Q, k] and rows [Q, k].
 
     Args:
-        documents: what is searched.
+        documents: the documents to search.
         queries: Q texts.
-        lengths: [Q] of each query's longest vector.
-        k: how many documents are returned for each.
+        lengths: [Q] the length of each query's longest vector.
+        k: how many documents to return for each query.
         label: the name that progress is shown under; None shows none.
     """
     if not len(queries):
@@ -30,8 +30,8 @@ def best_of_all(
     found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     with progress(label, total=len(documents.rows), unit="documents") as advance:
         for place, read in documents.chunks():
-            apart = _apart(documents, queries, lengths, read)
-            found = add_best_of_several(found, queries, read, place, k, apart)
+            tolerance = _rounding_tolerance(documents, queries, lengths, read)
+            found = add_best_of_several(found, queries, read, place, k, tolerance)
             advance(len(read))
     scores, places = found
     lacking = scores == LOWEST  # documents without vectors
@@ -41,36 +41,36 @@ def best_of_all(
 def best_among(
     documents: EncodedDocuments, query: Vectors[np.ndarray], lengths: np.ndarray, rows: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scores and rows of one query's k best of some documents, or of fewer where there are fewer.
+    """Return the scores and rows of one query's best of some documents, at most k.
 
-    Documents are decoded a block at a time; the few that rounding leaves among the first k are decoded again and scored
-    pair by pair.
+    Documents are decoded and scored in blocks. Those that could be among the first k, given the rounding, are decoded
+    again and scored pair by pair.
 
     Args:
-        documents: hold those that are scored.
+        documents: the index's documents.
         query: one text.
-        lengths: [1] of its longest vector.
-        rows: the rows of documents that are not deleted, ascending.
-        k: how many are returned.
+        lengths: [1] the length of its longest vector.
+        rows: the rows of the documents to score, ascending, none of them deleted.
+        k: how many documents to return.
     """
-    rough, apart, memory = np.empty(len(rows), np.float32), 0.0, DecodingMemory()
+    rough, tolerance, memory = np.empty(len(rows), np.float32), 0.0, DecodingMemory()
     asked = np.ascontiguousarray(query.flat().T)  # [D, Vq]: BLAS multiplies few columns faster than few rows
     for block in documents.blocks(rows):
         read = documents.decoded(rows[block], memory)
         rough[block] = query.combined((read.flat() @ asked).T, read)[0]
-        apart = max(apart, float(_apart(documents, query, lengths, read)[0]))
+        tolerance = max(tolerance, float(_rounding_tolerance(documents, query, lengths, read)[0]))
     least = np.partition(rough, len(rows) - k)[len(rows) - k] if k < len(rows) else LOWEST
-    near = rows[rough >= least - apart]
+    near = rows[rough >= least - tolerance]
     scores = best_matches(query, documents.decoded(near)).scores
     (scores,), (near,) = best(scores[None], near[None], k)
     found = scores > LOWEST  # documents without vectors are not found
     return scores[found], near[found]
 
 
-def _apart(
+def _rounding_tolerance(
     documents: EncodedDocuments, queries: Vectors[np.ndarray], lengths: np.ndarray, read: Vectors[np.ndarray]
 ) -> np.ndarray:
-    """Return how far two scores of one pair can be from each other by rounding ([Q])."""
+    """Return the most by which rounding can separate two scores of one pair ([Q])."""
     longest = documents.codec.longest
     if longest is None:
         longest = float(longest_vectors(read, "documents", 0).max(initial=0))

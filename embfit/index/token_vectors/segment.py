@@ -1,4 +1,4 @@
-"""One part of a token index on disk: documents that were written at once."""
+"""A segment of a token index on disk: documents that were written together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embfit.index.token_vectors.encoding import encode_chunks
 from embfit.index.token_vectors.pooling import pooled_counts
 from embfit.index.token_vectors.postings import read_postings, write_postings
 from embfit.index.token_vectors.settings import TokenIndexing
-from embfit.index.token_vectors.storage import opened, write, writing
+from embfit.index.token_vectors.storage import open_array, write, writing
 from embfit.progress import progress
 from embfit.ragged import Ragged, offsets_of, owners_of, part_of, take_from
 from embfit.vectors import Vectors
@@ -29,9 +29,9 @@ class Segment:
     """Encoded vectors of some documents, memory-mapped.
 
     Args:
-        packed: [V, width] uint8, as the codec writes them.
+        packed: [V, width] uint8, as the codec encodes them.
         starts: [N + 1] int64, where each document's vectors begin.
-        postings: each centroid's documents; None where candidates are not found by centroids.
+        postings: each centroid's documents; None if candidates are not found by centroids.
     """
 
     packed: np.ndarray
@@ -40,16 +40,16 @@ class Segment:
 
     @classmethod
     def open(cls, folder: Path, postings: bool) -> Segment:
-        """Map a written segment."""
-        starts = np.asarray(opened(folder / STARTS))
-        return cls(opened(folder / VECTORS), starts, read_postings(folder) if postings else None)
+        """Open a segment, memory-mapped."""
+        starts = np.asarray(open_array(folder / STARTS))
+        return cls(open_array(folder / VECTORS), starts, read_postings(folder) if postings else None)
 
     def __len__(self) -> int:
         """Return the number of documents."""
         return len(self.starts) - 1
 
     def parts(self, most: int) -> Iterator[Segment]:
-        """Yield all documents in parts of at most `most` vectors, or of one document."""
+        """Yield all documents, in parts of at most `most` vectors or of a single document."""
         for start, part in Vectors(self.packed, self.starts).chunks(most):
             yield Segment(*part_of(self.packed, self.starts, start, start + len(part)))
 
@@ -65,10 +65,10 @@ def encode_segment(
     settings: TokenIndexing,
     label: str | None,
 ) -> None:
-    """Write documents as a segment, a part at a time.
+    """Encode documents and write them as a segment, in chunks.
 
     Raises:
-        ValueError: a vector is not finite, or not what the format can keep.
+        ValueError: a vector is not finite, or does not fit the format.
     """
     counts = pooled_counts(documents.counts, settings.pool_factor, settings.protected)
     with (
@@ -82,7 +82,7 @@ def encode_segment(
 
 
 def copy_segments(folder: Path, segments: Sequence[tuple[Segment, np.ndarray]], width: int) -> None:
-    """Write chosen documents of several segments as one, in their order.
+    """Write chosen documents of several segments as one segment, in their order.
 
     Args:
         folder: the new segment's folder.
@@ -100,7 +100,7 @@ def copy_segments(folder: Path, segments: Sequence[tuple[Segment, np.ndarray]], 
 
 
 def add_postings(folder: Path, codec: TokenCodec) -> None:
-    """Write the postings of a written segment."""
+    """Write the postings of a segment whose vectors are written."""
     assert codec.centroids is not None
     segment = Segment.open(folder, postings=False)
 
@@ -115,7 +115,7 @@ def add_postings(folder: Path, codec: TokenCodec) -> None:
 
 @contextmanager
 def writing_segment(folder: Path, counts: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Give the encoded vectors of documents of so many vectors each, to be filled: [V, width] uint8."""
+    """Yield an array to fill with the encoded vectors of documents, given each one's number: [V, width] uint8."""
     starts = offsets_of(counts)
     write(folder / STARTS, starts)
     with writing(folder / VECTORS, "|u1", (int(starts[-1]), width)) as packed:

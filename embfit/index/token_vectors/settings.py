@@ -1,4 +1,4 @@
-"""How token vectors are kept and searched: the settings of a token index, and what `auto` makes of them."""
+"""The settings of a token index, and how `auto` chooses them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from embfit.index.token_vectors.centroids import MOST, centroids_for
 from embfit.index.token_vectors.codec import LEAST_FITTED, LEVELS, TokenFormat
 
 TokenCandidates: TypeAlias = Literal["exact", "centroids"]
-"""Which documents are scored: all, or those that the centroids nearest to a query's vectors propose."""
+"""Which documents are scored: all, or those that the nearest centroids of a query's vectors propose."""
 
-EXACT_BELOW = 2_000  # documents; `auto` makes no centroids for fewer
-FINE_UP_TO = 64  # dimensions: `auto` spends four bits on each of so many, and fewer on each of more
+EXACT_BELOW = 2_000  # documents; with fewer, `auto` uses no centroids
+FINE_UP_TO = 64  # dimensions; up to this many `auto` takes residual4, above residual2
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class TokenIndexing:
     """How a token index is built and searched.
 
     Args:
-        format: what is kept of a vector: `float16`; `int8`; `residual4` or `residual2`, the nearest centroid and four
+        format: how a vector is stored: `float16`; `int8`; `residual4` or `residual2`, the nearest centroid and four
             or two bits a dimension; `ternary`, the nearest centroid and one of three levels a dimension. `auto` is
             float16 below 2,000 documents, then residual4 up to 64 dimensions and residual2 above.
-        centroids: how many k-means makes; None for the power of two up to 8·√vectors.
+        centroids: the number of centroids; None for the largest power of two up to 8·√vectors.
         candidates: which documents a search scores: `exact` for all, `centroids` for those that have a vector near one
             of the query's; `auto` is exact below 2,000 documents.
-        shortlist: how many of the proposed documents are scored in full, at least.
-        probes: how many centroids each vector of a query looks at.
-        pool_factor: how many vectors of a document become one, on average; 1 keeps all.
-        protected: the first vectors of a document that are never pooled.
+        shortlist: the least number of proposed documents that are scored in full.
+        probes: how many of the nearest centroids propose documents, for each query vector.
+        pool_factor: how many vectors of a document are merged into one, on average; 1 merges none.
+        protected: how many of a document's first vectors are never merged.
         seed: draws the sample that centroids are trained on.
     """
 
@@ -45,7 +45,7 @@ class TokenIndexing:
     seed: Annotated[int, Field(ge=0)] = 0
 
     def format_for(self, documents: int, vectors: int, dim: int) -> TokenFormat:
-        """Return the format of so many documents, which have so many vectors."""
+        """Return the format for these numbers of documents, of vectors and of dimensions."""
         if self.format != "auto":
             return self.format
         if documents < EXACT_BELOW or vectors < LEAST_FITTED:
@@ -53,7 +53,7 @@ class TokenIndexing:
         return "residual4" if dim <= FINE_UP_TO else "residual2"
 
     def candidates_for(self, documents: int, vectors: int) -> TokenCandidates:
-        """Return how candidates are found among so many documents."""
+        """Return how candidates are found for these numbers of documents and of vectors."""
         if not vectors:
             return "exact"
         if self.candidates != "auto":
@@ -61,7 +61,7 @@ class TokenIndexing:
         return "exact" if documents < EXACT_BELOW else "centroids"
 
     def centroids_for(self, form: TokenFormat, candidates: TokenCandidates, vectors: int) -> int:
-        """Return how many centroids are wanted: none where neither the format nor the search asks for any."""
+        """Return the number of centroids: 0 if neither the format nor the search needs any."""
         if form not in LEVELS and candidates == "exact":
             return 0
         return self.centroids or centroids_for(vectors)

@@ -1,4 +1,4 @@
-"""Arrays of a token index on disk: written in parts, checked by size when opened and by digest when asked, mapped."""
+"""Arrays of a token index on disk: written in parts, memory-mapped, and checked by size or by digest."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from embfit.errors import UserError
 
 
 def facts_of(folder: Path) -> dict[str, FileFacts]:
-    """Return the facts of a folder's files, as `folder's name/file`."""
+    """Return the size and digest of each of a folder's files, by its name `FOLDER/FILE`."""
     return {f"{folder.name}/{path.name}": FileFacts.of(path) for path in sorted(folder.iterdir())}
 
 
 def check_sizes(folder: Path, files: Mapping[str, FileFacts]) -> None:
-    """Hold an index's files to the sizes that it records.
+    """Check that an index's files have the sizes that it records.
 
     Raises:
-        UserError: one is missing, or shorter or longer.
+        UserError: a file is missing or has another size.
     """
     for name, facts in files.items():
         try:
@@ -31,32 +31,32 @@ def check_sizes(folder: Path, files: Mapping[str, FileFacts]) -> None:
             raise UserError(f"{folder / name} cannot be read ({error}); build the index again") from error
         if found != facts.bytes:
             raise UserError(
-                f"{folder / name} has {found} bytes instead of {facts.bytes}: it was cut short or changed; build the "
-                "index again, or copy it again from where it came"
+                f"{folder / name} has {found} bytes instead of {facts.bytes}: it was truncated or changed; build the "
+                "index again, or copy it again from its source"
             )
 
 
 def check_contents(folder: Path, files: Mapping[str, FileFacts]) -> None:
-    """Hold an index's files to the digests that it records, which reads all of them.
+    """Check that an index's files have the digests that it records; this reads all of them.
 
     Raises:
-        UserError: one has another content.
+        UserError: a file's content has changed.
     """
     check_sizes(folder, files)
     for name, facts in files.items():
         if (found := FileFacts.of(folder / name).sha256) != facts.sha256:
             raise UserError(
-                f"{folder / name} has another content than was written (SHA-256 {found[:12]} instead of "
-                f"{facts.sha256[:12]}); build the index again, or copy it again from where it came"
+                f"{folder / name} has changed since it was written (SHA-256 {found[:12]} instead of "
+                f"{facts.sha256[:12]}); build the index again, or copy it again from its source"
             )
 
 
 @contextmanager
 def writing(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Give a mapped array whose content is the file's, so that memory holds only what is being written.
+    """Yield a memory-mapped array to fill, so that memory holds only the part that is being written.
 
     Raises:
-        OSError: the disk has no room for it. It is asked for room first: a map that finds none later kills the process.
+        OSError: the disk is too full. Space is allocated first, since writing to a map without space kills the process.
     """
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):  # Linux
@@ -72,8 +72,8 @@ def write(path: Path, array: np.ndarray) -> None:
         np.save(file, array)
 
 
-def opened(path: Path) -> np.ndarray:
-    """Map an array.
+def open_array(path: Path) -> np.ndarray:
+    """Open an array, memory-mapped.
 
     Raises:
         UserError: the file holds no array.

@@ -1,4 +1,4 @@
-"""An index of token vectors that the store keeps, for searches whose documents' vectors are in the store, too."""
+"""An index of token vectors in the store, for searches over vectors that are in the store too."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from embfit.index.token_vectors.settings import TokenIndexing
 from embfit.records import Embeddings
 from embfit.store import Store
 
-VERSION = 1  # of the store's indexes of token vectors
+VERSION = 1  # of the stored indexes
 
 
 def stored_token_index(documents: Embeddings, settings: TokenIndexing, store: Store) -> TokenIndex:
-    """Return an index of documents' vectors; it is built now unless the store has it.
+    """Return an index of documents' vectors; build it unless the store has it.
 
     Args:
         documents: their vectors, several each.
-        settings: how vectors are kept and searched.
-        store: keeps the index, under the vectors' fingerprint and the settings.
+        settings: how vectors are stored and searched.
+        store: keeps the index by the vectors' fingerprint and the settings.
 
     Raises:
         ValueError: the vectors do not fit the format (`TokenIndex.build`).
@@ -35,7 +35,7 @@ def stored_token_index(documents: Embeddings, settings: TokenIndexing, store: St
 
 
 def token_index_key(settings: TokenIndexing) -> dict[str, Any]:
-    """Return what an index of token vectors depends on besides the vectors, for keys of the store."""
+    """Return all that an index of token vectors depends on besides the vectors, for the store's keys."""
     import faiss  # takes a third of a second to import
 
     return {"search": "tokens", **asdict(settings), "version": VERSION, "faiss": faiss.__version__}

@@ -30,7 +30,7 @@ class Memory:
     """A database in memory that proposes by the wrong sign of the second dimension, and can fail while it is filled."""
 
     place: str = "Memory"
-    deepest: int = 8
+    max_k: int = 8
     tables: dict[str, dict[int, tuple[np.ndarray, dict[str, Any]]]] = field(default_factory=dict)
     comments: dict[str, Description] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
@@ -77,10 +77,10 @@ class Memory:
         turned = kept * np.where(np.arange(kept.shape[1]) == 1, -1, 1)
         return np.argsort(-(queries @ turned.T), axis=1, kind="stable")[:, :k]
 
-    def shown(self, alias: str) -> str | None:
+    def alias_target(self, alias: str) -> str | None:
         return self.aliases.get(alias)
 
-    def show(self, alias: str, name: str) -> None:
+    def set_alias(self, alias: str, name: str) -> None:
         self.aliases[alias] = name
 
     def drop(self, name: str) -> None:
@@ -143,7 +143,7 @@ def test_what_a_build_of_other_vectors_left_is_removed(tmp_path: Path) -> None:
     assert [*database.tables] == ["docs__1", "docs__3"]
     write(database, tmp_path / "4", publication(4, (1,), "theirs"))  # whose build leaves those of others alone
     assert [*database.tables] == ["docs__1", "docs__3", "docs__4"]
-    with pytest.raises(UserError, match="Memory has a collection docs__4 already, of another bundle"):
+    with pytest.raises(UserError, match="Memory already has a collection docs__4 of another bundle"):
         write(database, tmp_path / "5", publication(4, (1,)))
 
 
@@ -152,17 +152,17 @@ def test_what_was_changed_is_refused(tmp_path: Path) -> None:
     index = write(database, tmp_path / "1", publication(1))
     index.check()
     one = database.tables["docs__1"].pop(9)
-    with pytest.raises(UserError, match="Memory: the collection docs__1 has 9 documents, and 10 were published"):
+    with pytest.raises(UserError, match="Memory: the collection docs__1 has 9 documents, but 10 were published"):
         index.check()
     database.tables["docs__1"][9] = one
     database.tables["docs__1"][0] = (np.ones(5, np.float32), {})
-    with pytest.raises(UserError, match="docs__1 has 5 dimensions, and 8 were published"):
+    with pytest.raises(UserError, match="docs__1 has 5 dimensions, but 8 were published"):
         index.check()
     database.describe("docs__1", Description("mine", "other vectors", 10))
     with pytest.raises(UserError, match="docs__1 is not the one that was published"):
         index.check()
     database.drop("docs__1")
-    with pytest.raises(UserError, match=r"docs__1 is gone; make a new version \(task=index\)"):
+    with pytest.raises(UserError, match=r"docs__1 is missing; make a new version \(task=index\)"):
         index.check()
 
 
@@ -171,10 +171,10 @@ def test_what_the_alias_names_is_not_dropped(tmp_path: Path) -> None:
     first = write(database, tmp_path / "1", publication(1))
     first.keep()
     second = write(database, tmp_path / "2", publication(2, (1,)))
-    first.show()
-    with pytest.raises(UserError, match="docs__1 is what the alias docs names, which other readers ask; promote"):
+    first.set_alias()
+    with pytest.raises(UserError, match="the alias docs, which other applications search, points to docs__1; promote"):
         first.drop("mine")
-    second.show()
+    second.set_alias()
     first.drop("another copy's")
     assert "docs__1" in database.tables
     first.drop("mine")
@@ -194,5 +194,5 @@ def test_what_cannot_be_held_is_said(tmp_path: Path) -> None:
     for vectors, said in ((broken, "row 0 of the documents is not finite"), (several, "holds one vector a document")):
         with pytest.raises(ValueError, match=said):
             write(Memory(), tmp_path / "1", publication(1), vectors)
-    with pytest.raises(ValueError, match="names its collection by a bundle's version"):
+    with pytest.raises(ValueError, match="names its collection after a bundle's version"):
         write_database_index(Memory(), "memory", {}, IndexInput(Embeddings(VECTORS, "made")), tmp_path)

@@ -13,7 +13,7 @@ import pytest
 
 from embfit.errors import UserError
 from embfit.index import TokenIndex, TokenIndexing
-from embfit.index.token_vectors import centroids, changes, segment
+from embfit.index.token_vectors import TokenFormat, centroids, changes, segment
 from embfit.vectors import Vectors
 from tests.index.token_vectors.conftest import joined, several, texts
 
@@ -62,7 +62,7 @@ def test_what_was_deleted_scores_nothing_and_has_no_vectors(tmp_path: Path) -> N
     index = TokenIndex.build(DOCUMENTS, tmp_path).delete(np.array([3]))
     assert index.score(QUERIES.part(0, 1), np.array([[3, 4]]))[0, 0] == -np.inf
     for ask in (index.vectors, index.delete, lambda rows: index.matches(QUERIES.part(0, 1), rows)):
-        with pytest.raises(ValueError, match="the index has no document of row 3: it is deleted or negative"):
+        with pytest.raises(ValueError, match="the index has no document in row 3: it is deleted or negative"):
             ask(np.array([4, 3]))
 
 
@@ -80,7 +80,7 @@ def test_an_index_says_when_it_has_outgrown_what_it_was_built_for(
     grown = index.add(texts([2] * 2100))
     assert (index.outgrown, grown.outgrown) == (False, False)
     assert grown.add(texts([1])).outgrown
-    assert "was built for 1400 vectors and holds 5601; rebuild it" in caplog.text
+    assert "was built for 1400 vectors and has 5601; rebuild it" in caplog.text
     small = TokenIndex.build(texts([1] * 1999), tmp_path)
     assert (small.outgrown, small.add(texts([1])).outgrown) == (False, True)
 
@@ -157,13 +157,23 @@ def test_a_vector_that_is_no_number_is_told_by_its_row(settings: TokenIndexing, 
     assert TokenIndex.load(tmp_path).fingerprint == index.fingerprint
 
 
+@pytest.mark.parametrize("form", ["float16", "int8"])
+def test_a_vector_beyond_half_precision_is_told_by_its_row(form: TokenFormat, tmp_path: Path) -> None:
+    index = TokenIndex.build(DOCUMENTS, tmp_path, TokenIndexing(format=form))
+    long = Vectors(np.full((3, 16), 30_000, np.float32), np.array([0, 2, 3]))  # of length 120,000
+    with pytest.raises(ValueError, match=r"row 0 of the documents has a vector of length 120,000, and half precision"):
+        index.add(long)
+    half = Vectors(np.full((3, 16), 15_000, np.float32), np.array([0, 2, 3]))
+    np.testing.assert_allclose(index.add(half).vectors(np.array([301])).rows, 15_000, rtol=0.01)
+
+
 def test_vectors_of_another_model_are_refused(tmp_path: Path) -> None:
     index = TokenIndex.build(DOCUMENTS, tmp_path, source="a" * 64)
     for ask in (lambda: index.add(LATER, "b" * 64), lambda: TokenIndex.load(tmp_path, "b" * 64)):
         with pytest.raises(UserError, match=r"holds vectors made by aaaaaaaaaaaa, and these were made by bbbbbbbbbbbb"):
             ask()
     assert len(TokenIndex.load(tmp_path, "a" * 64)) == 300
-    with pytest.raises(ValueError, match="documents of 8 dimensions do not fit an index of 16"):
+    with pytest.raises(ValueError, match="vectors of 8 dimensions cannot be added to an index of 16"):
         index.add(LATER.cut(8), "a" * 64)
 
 
@@ -176,7 +186,7 @@ def test_a_file_that_was_cut_short_or_changed_is_named(file: str, tmp_path: Path
     with pytest.raises(UserError, match=rf"{file} has {len(whole) - 1} bytes instead of {len(whole)}"):
         TokenIndex.load(tmp_path)
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(UserError, match=rf"{file} has another content than was written"):
+    with pytest.raises(UserError, match=rf"{file} has changed since it was written"):
         TokenIndex.load(tmp_path).verify()
     path.unlink()
     with pytest.raises(UserError, match=rf"{file} cannot be read"):

@@ -91,13 +91,13 @@ def test_int8_keeps_the_length_of_a_vector() -> None:
 
 def test_a_direction_alone_is_kept_of_unit_vectors_alone() -> None:
     with pytest.raises(
-        ValueError, match="a vector of length 2 cannot be kept as ternary, which keeps directions alone"
+        ValueError, match="a vector of length 2 cannot be stored as ternary, which stores only directions"
     ):
         fitted("ternary").encode(2 * SAMPLE[:3])
 
 
 def test_too_few_vectors_fit_no_table() -> None:
-    with pytest.raises(ValueError, match=r"format=residual4 is fitted .* and 12 are too few \(1024 at least\)"):
+    with pytest.raises(ValueError, match=r"format=residual4 is fitted .* needs at least 1024, but there are 12"):
         TokenCodec.fit("residual4", SAMPLE[:12], 4, 0)
 
 
@@ -121,5 +121,10 @@ def test_centroids_are_distinct_and_no_more_than_there_are_vectors() -> None:
     np.testing.assert_array_equal(train_centroids(np.eye(3, dtype=np.float32), 16, 0), np.eye(3)[::-1])
 
 
-def test_there_are_four_times_the_root_of_the_vectors() -> None:
+def test_a_seed_may_exceed_a_c_int() -> None:
+    large = train_centroids(SAMPLE, 8, 5 + (1 << 31))
+    np.testing.assert_array_equal(large, train_centroids(SAMPLE, 8, 5))
+
+
+def test_there_are_up_to_eight_times_the_root_of_the_vectors() -> None:
     assert [centroids_for(count) for count in (0, 1, 100, 1_100_000, 10**9)] == [1, 8, 64, 8192, 65536]
