@@ -1,8 +1,8 @@
 """Synthetic queries: written by a language model, or taken from the documents, then filtered.
 
-A generator plans what is asked about each document (`plan.py`), asks for it (`asking.py`, on the record of
-`journal.py`), and gives what came (`generated.py`). Filters mark what is unfit (`filters.py`), and `dataset.py` writes
-what is left as a collection to train on.
+A generator plans the requests for each document (`plan.py`), sends them (`asking.py`) or writes the queries itself
+(`local_writing.py`), and records every request in a journal (`journal.py`). Filters mark unfit queries (`filters.py`),
+and `dataset.py` writes the others as a collection to train on.
 """
 
 from embfit.generator.api import ApiGenerator

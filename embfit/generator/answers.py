@@ -1,4 +1,4 @@
-"""What a language model has answered, read strictly: nothing is repaired by guessing."""
+"""Parse a language model's answers, strictly: nothing is repaired by guessing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-BEST = 3  # of a judge's grades, which begin with 0
+BEST = 3  # the highest of a judge's grades; the lowest is 0
 
 GRADE: dict[str, Any] = {
     "type": "object",
@@ -31,18 +31,18 @@ _FENCE = re.compile(r"\A\s*```[a-z]*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
 class MalformedError(Exception):
-    """An answer without queries in the form that was asked for; the message says why."""
+    """An answer that does not have the expected form; the message says why."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What an answer is to hold.
+    """The expected content of an answer.
 
     Args:
-        name: what the server is told that it is.
-        schema: its JSON schema.
-        read: reads it, given the model's text, the number of queries asked for and the form; it raises
-            `MalformedError` where the text has not that form.
+        name: the name of the JSON schema, which servers require.
+        schema: the JSON schema.
+        read: parses the model's text, given the number of queries requested and the form; raises `MalformedError` if
+            the text does not have that form.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Expected:
 
 @dataclass(frozen=True)
 class ModelReply:
-    """What a server's answer holds.
+    """The content of a server's answer.
 
     Args:
-        text: what the model has written.
-        input: the number of tokens that it read; None where the server does not say.
-        output: the number of tokens that it wrote; None where the server does not say.
-        is_finished: whether it had come to its end when the server stopped it.
+        text: the text that the model wrote.
+        input: the number of tokens of the prompt; None if the server does not report it.
+        output: the number of tokens of the text; None if the server does not report it.
+        is_finished: whether the model ended the text before the limit of tokens.
     """
 
     text: str
@@ -68,15 +68,15 @@ class ModelReply:
 
     @property
     def has_whole_line(self) -> bool:
-        """Whether the first line is all there; a server that takes no notice of `stop` has gone on after it."""
+        """Whether the first line is complete; a server that ignores `stop` may have written further ones."""
         return self.is_finished or "\n" in self.text.strip()
 
 
 def read_reply(body: str, form: Form) -> ModelReply:
-    """Read the answer of an OpenAI-compatible server.
+    """Parse the answer of an OpenAI-compatible server.
 
     Raises:
-        MalformedError: it is no such answer.
+        MalformedError: the answer has another form.
     """
     try:
         answer = json.loads(body)
@@ -96,17 +96,17 @@ def read_reply(body: str, form: Form) -> ModelReply:
 
 
 def read_queries(text: str, count: int, form: Form) -> list[str]:
-    """Return the queries that a model has written, `count` at most, each on one line.
+    """Return the queries in a model's text, at most `count`, each on one line.
 
-    Before an answer is read, one thought in `<think>` at its beginning and one code fence around the rest are removed.
+    A `<think>` block at the beginning and a code fence around the rest are removed first.
 
     Args:
-        text: what the model has written.
-        count: the number of queries that it was asked for.
-        form: `chat`: an object with the key `queries`; `completion`: the first line.
+        text: the text that the model wrote.
+        count: the number of queries requested.
+        form: `chat` expects an object with the key `queries`; `completion` takes the first line.
 
     Raises:
-        MalformedError: it has not that form, or no query.
+        MalformedError: the text has another form, or contains no query.
     """
     if form == "completion":
         written = text.strip().partition("\n")[0]
@@ -115,20 +115,20 @@ def read_queries(text: str, count: int, form: Form) -> list[str]:
         found = [" ".join(query.split()) for query in _listed(text)]
     queries = [query for query in found if query]
     if not queries:
-        raise MalformedError("it has no query")
+        raise MalformedError("it contains no query")
     return queries[:count]
 
 
 def read_grade(text: str, count: int = 1, form: Form = "chat") -> int:
-    """Return the grade that a judge has given, 0 to 3; a thought and a code fence are removed as from queries.
+    """Return the grade in a judge's text, 0 to 3; a `<think>` block and a code fence are removed as in `read_queries`.
 
     Args:
-        text: what the model has written.
-        count: is not looked at; there is one grade.
-        form: likewise; it is an object with the key `grade`.
+        text: the text that the model wrote, an object with the key `grade`.
+        count: ignored; it is part of the interface of `Expected.read`.
+        form: ignored likewise.
 
     Raises:
-        MalformedError: it is no such object.
+        MalformedError: the text has another form.
     """
     answer = _json(text)
     grade = answer.get("grade") if isinstance(answer, dict) else None
@@ -146,7 +146,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _json(text: str) -> Any:
-    """Return what the JSON of an answer says, without one thought before it and one code fence around it."""
+    """Parse the JSON of an answer, without a `<think>` block before it and a code fence around it."""
     bare = _THOUGHT.sub("", text, count=1)
     fenced = _FENCE.match(bare)
     bare = fenced[1] if fenced else bare

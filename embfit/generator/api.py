@@ -1,4 +1,4 @@
-"""Queries from any server that speaks OpenAI's API."""
+"""Queries from any server with OpenAI's API."""
 
 from __future__ import annotations
 
@@ -34,29 +34,31 @@ from embfit.generator.protocol import Estimate, GeneratedQuery, Generation
 from embfit.records import Collection, Seed
 from embfit.style import FewShot, Style, StyleExample
 
-BYTES_PER_TOKEN = 4  # of prose, for an estimate
-TOKENS_PER_QUERY = 25  # likewise
+BYTES_PER_TOKEN = 4  # of prose, for estimates
+TOKENS_PER_QUERY = 25  # for estimates
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiGenerator(ModelServer):
-    """Asks a server for queries: several in one answer of a model that follows instructions, or one from a base model.
+    """Requests queries from a server: several an answer of a model that follows instructions, or one of a base model.
 
-    `ModelServer` documents what says where the server is and how it is asked.
+    `ModelServer` documents the settings of the server and of requests.
 
     Args:
         form: `chat` for models that follow instructions, `completion` for base models.
-        temperature: how freely the model draws its words; None leaves it to the server.
-        top_p: the share of the likeliest words that it draws from; None leaves it to the server.
-        queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
+        temperature: the sampling temperature; None leaves it to the server.
+        top_p: tokens are drawn from the most probable ones whose probabilities add up to this; None leaves it to the
+            server.
+        queries: the number of queries of each document; `auto` is 50,000 divided by the number of documents, within 3
+            to 10.
         styles: the kinds of queries, each with its share.
         examples: few-shot examples.
         language: the language of the queries ("German"); None for each document's own.
         documents: which documents get queries.
         filters: which queries are kept.
-        again: ask again for what was `malformed` or `refused` before.
-        shard: the part of the requests that this machine asks for, such as 0/2 and 1/2; None for all.
-        seed: draws documents, examples and pauses; the seeds that are sent depend on it.
+        again: whether to send requests again that were `malformed` or `refused` before: a list of these two words.
+        shard: the part of the requests that this machine sends, such as 0/2 and 1/2; None for all.
+        seed: draws documents, examples and pauses, and determines the seeds that are sent.
 
     Raises:
         ValueError: a value is wrong.
@@ -86,11 +88,11 @@ class ApiGenerator(ModelServer):
 
     @property
     def name(self) -> str:
-        """What it is called where queries say who wrote them."""
+        """The generator's name in the provenance of queries."""
         return f"api ({self.model})"
 
     def example_pool(self, collection: Collection) -> list[StyleExample]:
-        """Return the examples that requests may show; general ones where a base model would have none."""
+        """Return the examples that prompts may contain; general ones if a base model would have none."""
         if self.form == "completion":
             return self.examples.load_or_general(collection, self.seed)
         return self.examples.load(collection, self.seed)
@@ -128,7 +130,7 @@ class ApiGenerator(ModelServer):
 
     @property
     def _settings(self) -> dict[str, Any]:
-        """What an answer depends on beside its prompt."""
+        """All that an answer depends on besides its prompt."""
         return {"model": self.model, "form": self.form, "max_tokens": self.max_tokens, **self._sampling}
 
     @property
@@ -137,7 +139,7 @@ class ApiGenerator(ModelServer):
         return {**{name: value for name, value in drawn.items() if value is not None}, **(self.extra or {})}
 
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
-        """Return what queries about some documents would take; nothing is asked."""
+        """Estimate what queries about some documents would take, without sending a request."""
         requests = self._own(self.plan(collection, documents))
         with Journal.at(self.journal, folder) as journal:
             waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
@@ -155,11 +157,11 @@ class ApiGenerator(ModelServer):
         )
 
     def generate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Generation:
-        """Return queries about some documents; only what the journal has no answer to is asked.
+        """Return queries about some documents; only requests without an answer in the journal are sent.
 
         Raises:
             ConfigError: no server or model is named, or the key is not set.
-            UserError: the server denies access, cannot be reached, or answers nothing.
+            UserError: the server denies access, cannot be reached, or gives no answer.
             OSError: the journal cannot be written.
         """
         address = f"{check_server(self.url)}/{'chat/completions' if self.form == 'chat' else 'completions'}"
@@ -212,7 +214,7 @@ class ApiGenerator(ModelServer):
                 found += [self._query(request, answer.id, place, text) for place, text in enumerate(texts)]
         waiting = counts.pop("planned") + counts.pop("sent")
         spent = journal.spent(scope)
-        told = {
+        totals = {
             "requests": len(requests),
             **counts,
             "waiting": waiting,
@@ -220,7 +222,7 @@ class ApiGenerator(ModelServer):
             "tokens": spent.tokens,
             "cost": spent.cost if self.price != Price() else None,
         }
-        return Generation(found, {**told, **facts}, pool)
+        return Generation(found, {**totals, **facts}, pool)
 
     def _query(self, request: QueryRequest, answered: str, place: int, text: str) -> GeneratedQuery:
         return GeneratedQuery(

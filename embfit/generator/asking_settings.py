@@ -1,4 +1,4 @@
-"""How a server is asked: the settings of a configuration, what is sent for a request, and what that costs."""
+"""How requests are sent to a server: the settings, the body of a request, and its cost."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from embfit.type_hints import Location
 
 Structured: TypeAlias = Literal["auto", "schema", "object", "none"]
 
-OVERHEAD = 200  # tokens of a chat template around a prompt, at most
+OVERHEAD = 200  # the most tokens that a chat template adds to a prompt
 
 
 @dataclass(frozen=True)
 class AskingSettings:
-    """How a server is asked.
+    """How requests are sent to a server.
 
     Args:
-        model: the name that the server knows the model by.
+        model: the model's name on the server.
         form: `chat` for models that follow instructions, `completion` for base models.
-        structured: what says that the answer is JSON of a certain form.
-        sampling: the body's fields that say how the model draws its words.
-        length_field: the body's field for the number of tokens that may be written.
-        max_tokens: the number of tokens that may be written.
-        send_seed: send a seed with each request.
-        concurrency: the number of requests under way at once, at most.
-        tries: the number of times that a request is sent while it gets no answer.
-        patience: seconds that a server may be busy without answering anything.
+        structured: how the server is told to answer in JSON of a certain form.
+        sampling: fields of the body for the model's sampling.
+        length_field: the name of the body's field for `max_tokens`.
+        max_tokens: the most tokens of an answer.
+        send_seed: whether to send a seed with each request.
+        concurrency: the most concurrent requests.
+        tries: how often a request is sent until it gets an answer.
+        patience: seconds that a server may be busy without answering any request.
         budget: the limits of what all requests may cost.
         price: the price of the tokens.
-        expected: what an answer is to hold.
-        group: the key that these settings stand under in a configuration, which messages name.
+        expected: the expected content of an answer.
+        group: the configuration key of these settings, for messages.
     """
 
     model: str
@@ -56,10 +56,10 @@ class AskingSettings:
     group: str = "generator"
 
     def body(self, request: QueryRequest, structured: Structured, again: int = 0) -> dict[str, Any]:
-        """Return what is sent for a request, `again` being the number of answers that were malformed."""
+        """Return the body of a request, after `again` malformed answers."""
         body: dict[str, Any] = {"model": self.model, self.length_field: self.max_tokens, **self.sampling}
         if self.send_seed:
-            body["seed"] = request.seed + again  # else the same words would come back
+            body["seed"] = request.seed + again  # with the same seed the answer would be the same
         if self.form == "completion":
             return {**body, "prompt": request.prompt, "stop": ["\n"]}
         if structured == "object":
@@ -70,12 +70,12 @@ class AskingSettings:
         return {**body, "messages": [{"role": "user", "content": request.prompt}]}
 
     def most(self, request: QueryRequest) -> Spending:
-        """Return the most that a request can cost: no tokenizer makes more tokens of a text than it has bytes."""
+        """Return the most that a request can cost: a text never has more tokens than bytes."""
         read = len(request.prompt.encode()) + OVERHEAD
         return Spending(1, read + self.max_tokens, self.price.of(read, self.max_tokens))
 
     def cost(self, reply: ModelReply) -> Spending | None:
-        """Return what an answer has cost, None where the server does not say."""
+        """Return the cost of an answer; None if the server does not report its tokens."""
         if reply.input is None or reply.output is None:
             return None
         return Spending(1, reply.input + reply.output, self.price.of(reply.input, reply.output))
@@ -83,22 +83,22 @@ class AskingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelServer:
-    """A server that speaks OpenAI's API and the model that is asked there; its subclasses say what they ask for.
+    """A server with OpenAI's API and a model on it; subclasses define the requests.
 
     Args:
         url: the server's address up to the version, such as http://localhost:8000/v1.
-        model: the name that the server knows the model by.
+        model: the model's name on the server.
         key_variable: the *name* of the environment variable that holds the server's key; None for a server without.
-        structured: what tells the server that answers are JSON: a `schema`, `object`, `none` (the template's words), or
-            `auto`, a schema where the server takes one.
-        max_tokens: the number of tokens of an answer at most.
-        length_field: what the server calls that limit (`max_completion_tokens` for some models).
-        send_seed: send a seed with each request, for servers that answer equal requests alike.
-        extra: further fields of each request, as the server wants them; never a key, since they are recorded.
-        concurrency: the number of requests under way at once, at most; a busy server gets fewer.
-        timeout: seconds that a request may take in all.
-        tries: the number of times that a request is sent while it gets no answer.
-        patience: seconds that a server may be busy without answering anything.
+        structured: how the server is told to answer in JSON: by a `schema`, as an `object`, or by the prompt alone
+            (`none`); `auto` sends a schema if the server accepts one.
+        max_tokens: the most tokens of an answer.
+        length_field: the server's name for that limit (`max_completion_tokens` for some models).
+        send_seed: whether to send a seed with each request, since some servers answer equal requests alike.
+        extra: further fields of each request; never a key, since requests are recorded.
+        concurrency: the most concurrent requests; a busy server gets fewer.
+        timeout: seconds that a request may take in total.
+        tries: how often a request is sent until it gets an answer.
+        patience: seconds that a server may be busy without answering any request.
         budget: the limits of what the requests of a data set may cost.
         price: the price of the tokens.
         journal: the file that records requests and answers; None is the one in the store.
@@ -121,16 +121,16 @@ class ModelServer:
     journal: str | None = None
 
     def check(self, group: str) -> None:
-        """Refuse settings that cannot be meant.
+        """Check the settings.
 
         Args:
-            group: the key that they stand under in a configuration.
+            group: their configuration key, for messages.
 
         Raises:
-            ValueError: the variable's name is a key, or a cost is limited and no price is set.
+            ValueError: `key_variable` is not a variable's name, or a cost is limited and no price is set.
         """
         if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable):
-            raise ValueError(  # not its value
+            raise ValueError(  # without the value, which may be the key itself
                 "key_variable: expected the name of an environment variable that holds the key"
             )
         if self.budget.cost is not None and self.price == Price():
@@ -139,7 +139,7 @@ class ModelServer:
     def asking(
         self, sampling: dict[str, Any], form: Form = "chat", expected: Expected = QUERIES, group: str = "generator"
     ) -> AskingSettings:
-        """Return how requests are sent; arguments as `AskingSettings`, which has the rest from here."""
+        """Return these settings as `AskingSettings`, which documents the arguments."""
         return AskingSettings(
             model=str(self.model),
             form=form,

@@ -1,4 +1,4 @@
-"""What a local model writes, batch by batch: in this process, or by the workers of a cluster, in the same batches."""
+"""Write queries with a local model, batch by batch: in this process, or by the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Written: TypeAlias = tuple[list[WritingJob], list[list[Sample]]]
 
 @dataclass(frozen=True)
 class WritingBatch:
-    """Documents that are written about at once.
+    """Documents that are written about in one batch.
 
     Args:
-        prefix: the tokens before every prompt, which a causal model reads once for all batches that share them.
-        jobs: what is read of each document, and the number of queries that are wanted.
+        prefix: the tokens before every prompt, which a causal model reads once for consecutive batches that share them.
+        jobs: the prompt of each document, and the number of its queries.
     """
 
     prefix: tuple[int, ...]
@@ -38,18 +38,18 @@ def write_batches(
     claim: Callable[[WritingBatch], WritingBatch],
     cluster: Cluster | None = None,
 ) -> Iterator[Written]:
-    """Yield what is written, as soon as it is there.
+    """Yield documents with their samples, as soon as they are written.
 
     Args:
-        model: writes.
-        batches: the documents; those that share what stands before their prompts follow one another.
+        model: the model that writes.
+        batches: the documents; batches with the same prefix follow one another.
         sampling: how tokens are drawn.
-        claim: returns a batch with those of its documents that are still to be written about; called once for each,
-            just before it is written or sent.
-        cluster: has the workers that write; None writes in this process, batch after batch.
+        claim: returns a batch with only those documents that still need queries; called once for each batch, just
+            before it is written or sent.
+        cluster: the workers that write; None writes in this process, batch after batch.
 
     Raises:
-        RuntimeError: there is no memory for a single document.
+        RuntimeError: there is not enough memory for a single document.
         UserError: the workers are lost.
     """
     if cluster is None:
@@ -57,7 +57,7 @@ def write_batches(
         for batch in batches:
             yield from write(claim(batch))
         return
-    claimed: dict[int, WritingBatch] = {}  # a batch whose worker is lost is sent again, and claimed once
+    claimed: dict[int, WritingBatch] = {}  # so that a batch is claimed once, even if it is sent again to another worker
 
     def part(number: int) -> WritingBatch:
         if number not in claimed:
@@ -72,20 +72,20 @@ def write_batches(
 
 @dataclass(frozen=True)
 class WritingWork:
-    """What a worker writes with."""
+    """A worker's model, and how it draws tokens."""
 
     model: LanguageModel
     sampling: Sampling
 
     def prepare(self, device: str) -> Do:
-        """Return what writes a batch on a device."""
+        """Return the function that writes a batch on a device."""
         moved = replace(self.model, model=self.model.model.to(torch.device(device)).eval())
         write = _Writer(moved, self.sampling)
         return lambda batch: [([job.request.id for job in jobs], samples) for jobs, samples in write(batch)]
 
 
 class _Writer:
-    """Writes batches; what stands before the prompts is read again only where it changes."""
+    """Writes batches; the prefix of the prompts is read again only if it changes."""
 
     def __init__(self, model: LanguageModel, sampling: Sampling) -> None:
         self._model, self._sampling = model, sampling

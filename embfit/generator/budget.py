@@ -1,4 +1,4 @@
-"""What requests may cost, and what they have cost."""
+"""Prices, spending and budgets of requests."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Money: TypeAlias = Annotated[float, Field(ge=0)]
 
 @dataclass(frozen=True)
 class Price:
-    """What a model's tokens cost, in any currency.
+    """The price of a model's tokens, in any currency.
 
     Args:
-        input: the price of a million tokens that the model reads; None where they are free.
-        output: the price of a million tokens that the model writes; None where they are free.
+        input: the price of a million tokens that the model reads; None if they are free.
+        output: the price of a million tokens that the model writes; None if they are free.
     """
 
     input: Money | None = None
     output: Money | None = None
 
     def of(self, input: int, output: int) -> float:
-        """Return what so many tokens cost."""
+        """Return the cost of numbers of tokens."""
         return (input * (self.input or 0.0) + output * (self.output or 0.0)) / MILLION
 
 
 @dataclass(frozen=True)
 class Spending:
-    """What some requests have cost, or may cost.
+    """The cost of some requests, or the most that they can cost.
 
     Args:
         requests: the number of requests that were sent to a server, whatever it answered.
@@ -47,10 +47,10 @@ class Spending:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the requests of one data set may cost, whenever and by whichever process they are sent.
+    """The limits of what the requests of one data set may cost, over all runs and processes.
 
-    A request reserves the most that it can cost before it is sent, so that no limit is exceeded. What it has cost takes
-    the place of the reservation when its answer has come; a request whose answer is lost stays charged in full.
+    Before a request is sent, it reserves the most that it can cost, so that no limit is exceeded. Its answer replaces
+    the reservation by the actual cost; a request whose answer is lost stays charged in full.
 
     Args:
         requests: the number of requests; None for no limit.
@@ -63,7 +63,7 @@ class Budget:
     cost: Money | None = None
 
     def refusal(self, spent: Spending, more: Spending) -> str | None:
-        """Name the limit that `more` would exceed, None where there is room for it."""
+        """Return a message about the limit that `more` would exceed; None if it exceeds none."""
         limits = (
             ("requests", self.requests, spent.requests, more.requests),
             ("tokens", self.tokens, spent.tokens, more.tokens),

@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible server: its answer within a hard time limit, or the reason that there is none."""
+"""One request to an OpenAI-compatible server: its answer within a time limit, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from embfit.errors import ConfigError, UserError
 from embfit.http_requests import pause_asked
 
 URL = "http://localhost:8000/v1"  # of a server, for messages
-MOST_BYTES = 1 << 22  # of an answer: a server that never ends one must not fill the memory
-SHOWN = 300  # characters of a refusal
+MOST_BYTES = 1 << 22  # of an answer: an endless one must not fill the memory
+SHOWN = 300  # characters of an error answer
 
 
 class UnreachableError(UserError):
-    """No request can get an answer: a wrong address, or a certificate that is not trusted."""
+    """No request can succeed: the address is wrong, or the certificate is not trusted."""
 
 
 class LostError(Exception):
-    """A request has no answer.
+    """A request got no answer.
 
     Args:
-        message: why.
-        sent: the server may have read it, and charges for it.
+        message: the reason.
+        sent: whether the server may have received the request, and may charge for it.
     """
 
     def __init__(self, message: str, sent: bool) -> None:
@@ -37,12 +37,12 @@ class LostError(Exception):
 
 @dataclass(frozen=True)
 class ServerAnswer:
-    """What a server has answered, with its key taken out.
+    """A server's answer, with the key removed from its text.
 
     Args:
         status: the HTTP status.
         text: the body.
-        pause: the seconds that the server asks to be left alone for; None where it does not say.
+        pause: the seconds to wait before the next request, from `Retry-After`; None if the server does not say.
     """
 
     status: int
@@ -51,22 +51,22 @@ class ServerAnswer:
 
     @property
     def refusal(self) -> str:
-        """The status, and the beginning of what the server says about it."""
+        """The status and the beginning of the body, for messages."""
         import httpx2  # takes a sixth of a second to import
 
-        said = " ".join(self.text.split())[:SHOWN]
-        return f"{self.status} {httpx2.codes.get_reason_phrase(self.status)}".strip() + (f": {said}" if said else "")
+        body = " ".join(self.text.split())[:SHOWN]
+        return f"{self.status} {httpx2.codes.get_reason_phrase(self.status)}".strip() + (f": {body}" if body else "")
 
 
 class ApiClient:
     """Sends requests to one address; an asynchronous context manager.
 
     Args:
-        address: where requests go.
-        key: what the server wants to see; None for a server without keys. It is in no message of this class.
-        timeout: seconds that a request may take in all, also while its answer drips in.
-        connections: the number of connections that are kept.
-        group: the key that these settings stand under in a configuration, which messages name.
+        address: the address of all requests.
+        key: the server's key; None for a server without keys. No message of this class contains it.
+        timeout: seconds that a request may take in total, including a slow answer.
+        connections: the number of connections that are kept open.
+        group: the configuration key of these settings, for messages.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class ApiClient:
         await self._client.__aexit__(kind, error, traceback)
 
     async def post(self, body: Mapping[str, Any]) -> ServerAnswer:
-        """Send a request, and return the server's answer, whatever its status.
+        """Send a request, and return the server's answer with any status.
 
         Raises:
-            LostError: there is no answer, or not within the time limit.
+            LostError: there is no answer within the time limit.
             UnreachableError: the certificate is not trusted.
         """
         import httpx2
@@ -115,16 +115,16 @@ class ApiClient:
         except httpx2.ConnectError as error:
             if (cause := _certificate(error)) is not None:
                 raise UnreachableError(
-                    f"{self.address}: its certificate is not trusted ({cause}); SSL_CERT_FILE names a file with yours"
+                    f"{self.address}: its certificate is not trusted ({cause}); set SSL_CERT_FILE to a file with yours"
                 ) from error
             raise LostError(f"cannot connect ({error})", sent=False) from error
         except httpx2.DecodingError as error:
             raise LostError(f"the answer cannot be decompressed ({error})", sent=True) from error
         except httpx2.HTTPError as error:
-            raise LostError(f"the connection broke off ({error or type(error).__name__})", sent=True) from error
+            raise LostError(f"the connection was lost ({error or type(error).__name__})", sent=True) from error
 
     def _without_key(self, text: str) -> str:
-        """Take the key out of a text: some servers repeat it in a refusal."""
+        """Remove the key from a text: some servers repeat it in an error answer."""
         return text if self._key is None else text.replace(self._key, "[key]")
 
 
@@ -133,30 +133,33 @@ def check_server(url: str | None, group: str = "generator") -> str:
 
     Args:
         url: the address.
-        group: the key that its settings stand under in a configuration.
+        group: the configuration key of its settings, for messages.
 
     Raises:
-        ConfigError: none is named, it is none, or it holds a secret.
+        ConfigError: no address is named, it is invalid, or it contains a secret.
     """
     if url is None:
-        raise ConfigError(f"a language model is asked at its server: {group}.url=URL, up to the version, such as {URL}")
+        raise ConfigError(f"{group}.url is not set; give the server's address up to the version, such as {URL}")
     return check_address(url, f"{group}.url", URL)
 
 
 def header_key(variable: str | None, group: str = "generator") -> str | None:
-    """Return the key that an environment variable holds, None where none is named.
+    """Return the key in an environment variable; None if no variable is named.
 
     Raises:
-        ConfigError: the variable is not set, or holds what no header can.
+        ConfigError: the variable is not set, or its value is not allowed in a header.
     """
     key = read_key(variable, f"{group}.key_variable")
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"the key in the environment variable {variable} has characters that no header can hold")
+        raise ConfigError(
+            f"the key in the environment variable {variable} has characters that are not allowed in a header; it takes "
+            "printable ASCII"
+        )
     return key
 
 
 def _certificate(error: BaseException) -> str | None:
-    """Return what is wrong with a server's certificate, None where something else is."""
+    """Return what is wrong with a server's certificate; None if the error has another cause."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):

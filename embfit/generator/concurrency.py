@@ -1,8 +1,8 @@
-"""How many requests are under way at once: fewer when a server is busy, then slowly more again.
+"""The number of concurrent requests: it falls when a server is busy, and then slowly rises again.
 
 The limit rises by one after as many answers as it allows requests, and falls by a quarter when the server is busy
-(additive increase, multiplicative decrease: Chiu and Jain 1989). Requests that were under way when it fell say nothing
-new. Nothing is sent while the server has asked to be left alone, by any request's answer.
+(additive increase, multiplicative decrease: Chiu and Jain 1989). A refusal of a request that was sent before the last
+decrease does not lower it again. While the server has asked for a pause, in any answer, nothing is sent.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 DECREASE = 0.75
-FIRST_PAUSE = 1.0  # seconds; doubled with each refusal in a row
+FIRST_PAUSE = 1.0  # seconds; doubled with each consecutive refusal
 LONGEST_PAUSE = 60.0
 
 
 def pause_before(tries: int, chance: random.Random) -> float:
-    """Return the seconds to wait after so many failures in a row: doubled each time, and then drawn."""
+    """Return the seconds to wait after consecutive failures: doubled with each, times a random factor of 0.5 to 1."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries - 1, 16)) * chance.uniform(0.5, 1.0)
 
 
 class Pace:
-    """The number of requests that may be under way, which all requests share.
+    """The limit of concurrent requests, which all requests share.
 
     Args:
-        most: the limit that is never exceeded, and at which it begins.
+        most: the highest limit, which is also the first.
         chance: draws the pauses.
         clock: returns the time in seconds.
     """
@@ -42,7 +42,7 @@ class Pace:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait until a request may be sent, and count it as under way while the block runs."""
+        """Wait until a request may be sent, and count it as active while the block runs."""
         while True:
             if (left := self._quiet_until - self._clock()) > 0:
                 await asyncio.sleep(left)
@@ -71,11 +71,11 @@ class Pace:
             self._wake()
 
     def busy(self, sent: float, pause: float | None) -> None:
-        """Send nothing for a while, and fewer at once from then on.
+        """Pause all requests, and lower the limit.
 
         Args:
-            sent: when the request was sent that was refused.
-            pause: the seconds that the server asks for; None where it does not say.
+            sent: when the refused request was sent.
+            pause: the seconds that the server asks to wait; None if it does not say.
         """
         if sent >= self._decreased:
             self._refusals += 1

@@ -1,4 +1,4 @@
-"""The data set that generated queries become: a folder in the BEIR layout, and a table of every query."""
+"""Write generated queries as a data set: a folder in the BEIR layout, and a table of all queries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = pa.schema(
     }
 )  # fmt: skip
 QUERIES, HELD_OUT = "queries.parquet", "queries-held-out.parquet"
-"""Files of a run folder: all queries, but for those that another generator wrote about documents held out."""
+"""Files of a run folder: the queries, and separately those that another generator wrote about held-out documents."""
 HEADER = "query-id\tcorpus-id\tscore\n"
 BLOCK = 4096
 
@@ -40,14 +40,14 @@ def write_queries(
     generator: str,
     answers: Mapping[str, str] | None = None,
 ) -> None:
-    """Write every query, kept or dropped, with what wrote it, what it was written about and what filters say of it.
+    """Write every query, kept or dropped, with its provenance, its document and the results of the filters.
 
     Args:
         path: the Parquet file.
-        queries: what was generated.
-        marks: what filters say.
-        generator: what wrote them.
-        answers: query id → what a person decided of it.
+        queries: the generated queries.
+        marks: the results of the filters.
+        generator: the generator's name.
+        answers: query id → a reviewer's decision.
     """
     with replacing(path) as temporary, pq.ParquetWriter(temporary, COLUMNS) as writer:
         for block in _blocks(_rows(queries, marks, generator, answers or {})):
@@ -61,14 +61,14 @@ def write_dataset(
     splits: Mapping[str, Qrels],
     instead: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Write a folder in the BEIR layout; it is whole or not there.
+    """Write a folder in the BEIR layout, atomically.
 
     Args:
-        folder: gets `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv`.
-        collection: has the documents and the queries of its own.
-        queries: those that train, each relevant to its document.
-        splits: judgements of the collection's own queries that go with them.
-        instead: by the query's id, id and text of a document that takes the place of its own, and joins the corpus.
+        folder: the folder, with `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv`.
+        collection: has the documents and its own queries.
+        queries: the generated queries for training, each with its document as the relevant one.
+        splits: judgements of the collection's own queries to write as well.
+        instead: by query id, the id and text of a document that replaces the query's own, and is added to the corpus.
     """
     instead = instead or {}
     own = {query for judged in splits.values() for query in judged}
@@ -91,12 +91,12 @@ def write_dataset(
 def evaluation_splits(
     collection: Collection, example_queries: AbstractSet[str], labels: bool
 ) -> tuple[dict[str, Qrels], int]:
-    """Return the collection's own judgements that go with generated queries, and how many queries leave evaluation.
+    """Return the collection's own judgements to write beside generated queries, and how many queries were removed.
 
     Args:
-        collection: has them.
-        example_queries: ids of the queries that a model was shown; they evaluate nothing any more.
-        labels: keep the training split, too.
+        collection: has the judgements.
+        example_queries: ids of the queries that were shown to a model; they are removed from evaluation splits.
+        labels: whether to keep the training split, too.
     """
     kept: dict[str, Qrels] = {}
     left_out = 0

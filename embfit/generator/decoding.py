@@ -1,9 +1,9 @@
 """Several continuations of each of many texts, with every text read once.
 
-- A prefix that all texts share, such as few-shot examples, is read once; its keys and values serve all batches.
-- Each text is read once for all of its samples. The samples of a text stand beside each other in one row: a step
-  decodes one token of each, and a mask lets a token see its text and its own sample. So nothing is copied for a sample.
-- How tokens are drawn is in `sampling.py`.
+- A prefix that all texts share, such as few-shot examples, is read once; all batches reuse its keys and values.
+- Each text is read once for all of its samples. The samples of a text share one row of the batch: a step decodes one
+  token of each, and a mask lets a token attend to its text and its own sample. So the cache is not copied for samples.
+- `sampling.py` draws the tokens.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ATTENTION = ("full_attention", "sliding_attention")  # kinds of layers whose cac
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text that is to be continued.
+    """A text to continue.
 
     Args:
         tokens: the text, without the prefix that all texts share.
-        seed: the seed that its continuations are drawn with.
+        seed: the seed of its continuations.
     """
 
     tokens: Sequence[int]
@@ -34,7 +34,7 @@ class Prompt:
 
 
 class Decodes(Protocol):
-    """What draws continuations of texts."""
+    """Draws continuations of texts."""
 
     def sample(self, prompts: Sequence[Prompt], count: int, sampling: Sampling) -> list[list[Sample]]:
         """Return `count` continuations of each prompt."""
@@ -44,9 +44,9 @@ class CausalDecoding:
     """Draws continuations by a causal language model.
 
     Args:
-        model: the model, in evaluation.
+        model: the model, in evaluation mode.
         stops: [V] bool, the tokens that end a sample.
-        prefix: tokens that stand before every prompt; may be empty.
+        prefix: the tokens before every prompt; may be empty.
     """
 
     def __init__(self, model: Any, stops: Tensor, prefix: Sequence[int] = ()) -> None:
@@ -59,7 +59,7 @@ class CausalDecoding:
 
     @torch.inference_mode()
     def sample(self, prompts: Sequence[Prompt], count: int, sampling: Sampling) -> list[list[Sample]]:
-        """Return `count` continuations of each prompt; prompts of like lengths waste least."""
+        """Return `count` continuations of each prompt; prompts of similar lengths need the least padding."""
         logits, cache, lengths, width = self._read_prompts(prompts)
         draws = Draws([prompt.seed for prompt in prompts], count, sampling, self.stops)
         before = len(self.prefix) + width
@@ -89,7 +89,7 @@ class CausalDecoding:
         from transformers import DynamicCache
 
         with torch.inference_mode():
-            cache = DynamicCache()  # without a config: sliding layers keep all they have read, and the mask forgets
+            cache = DynamicCache()  # without a config, sliding layers keep all tokens; the mask limits their window
             tokens = torch.tensor([self.prefix], device=self.device)
             places = torch.arange(len(self.prefix), device=self.device)[None]
             causal = places[:, :, None] >= places[:, None, :]
@@ -125,7 +125,7 @@ class CausalDecoding:
         columns = self._places(lengths, width, 0, 1)  # [B, P + L]
         places = columns[:, before:]  # [B, L]
         visible = self._seen(lengths, width)[:, None] & (columns[:, None, :] <= places[:, :, None])  # [B, L, P + L]
-        padding = places < before  # a padded token sees itself, or its attention would be of nothing
+        padding = places < before  # a padded token attends to itself, so that no row is masked completely
         visible[:, :, before:] |= torch.eye(width, dtype=torch.bool, device=self.device) & padding[:, :, None]
         output = self.model(
             input_ids=tokens.to(self.device),
@@ -148,12 +148,12 @@ class CausalDecoding:
         before = len(self.prefix)
         prefix = torch.arange(before, device=self.device).expand(len(lengths), -1)
         prompt = before + torch.arange(width, device=self.device) - (width - lengths)[:, None]
-        prompt = torch.where(prompt < before, before - 1 - width, prompt)  # padding is behind any window
+        prompt = torch.where(prompt < before, before - 1 - width, prompt)  # padding is outside any window
         steps_of = torch.arange(steps, device=self.device).repeat_interleave(count)  # [steps * k]
         return torch.cat([prefix, prompt, before + lengths[:, None] + steps_of], dim=1)
 
     def _mask(self, visible: Tensor, places: Tensor, columns: Tensor) -> Any:
-        """Return what is added to attention scores ([B, 1, queries, columns]), by kind of layer where there are two."""
+        """Return the mask that is added to attention scores ([B, 1, queries, columns]); one for each kind of layer."""
         dtype = next(self.model.parameters()).dtype
         full = _additive(visible, dtype)
         if self.window is None:
@@ -166,7 +166,7 @@ class SeqToSeqDecoding:
     """Draws continuations by an encoder and a decoder, such as T5: a text is encoded once for all of its samples.
 
     Args:
-        model: the model, in evaluation.
+        model: the model, in evaluation mode.
         stops: [V] bool, the tokens that end a sample.
     """
 
@@ -207,6 +207,6 @@ class SeqToSeqDecoding:
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return 0 where a token is seen, and the lowest number elsewhere ([B, 1, queries, columns])."""
+    """Return 0 where a token is visible, and the lowest number elsewhere ([B, 1, queries, columns])."""
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill(~visible, torch.finfo(dtype).min)[:, None]

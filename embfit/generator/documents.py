@@ -1,4 +1,4 @@
-"""Which documents get queries."""
+"""Choose the documents that get queries."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from embfit.vectors import Vectors
 DocumentSampling: TypeAlias = Literal["clusters", "random"]
 
 MOST_CLUSTERS = 256
-PER_CLUSTER = 40  # documents for each cluster, below which clusters say little
+PER_CLUSTER = 40  # documents in a cluster, at least on average; smaller clusters mean little
 ROUNDS = 10  # of k-means
 
 
 @dataclass(frozen=True)
 class DocumentChoice:
-    """The documents that queries are written about. Of documents with the same text, the first.
+    """The documents that queries are written about; of several with the same text, only the first.
 
     Args:
-        limit: the number of documents at most; None for all.
-        sample: how they are drawn where there are more: from each cluster of the base model's vectors in proportion to
-            its size, or from all alike.
-        min_words: the number of words below which a document gets no queries.
-        max_words: the number of words of a document that are read, from its beginning.
+        limit: the most documents; None for all.
+        sample: how to draw them if there are more: `clusters` draws from each cluster of the base model's vectors in
+            proportion to its size, `random` draws all with equal probability.
+        min_words: documents of fewer words get no queries.
+        max_words: how many words of a document are read, from its beginning.
     """
 
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -48,9 +48,9 @@ class DocumentChoice:
 
         Args:
             collection: has the documents.
-            vectors: returns the vectors of some rows' documents; called only where clusters are wanted.
+            vectors: returns the vectors of the documents of some rows; called only for `clusters`.
             seed: draws the documents.
-            apart_from: rows of documents that get none.
+            apart_from: rows of documents that get no queries.
 
         Raises:
             UserError: no document is long enough.
@@ -82,7 +82,7 @@ class DocumentChoice:
         return chosen
 
     def read(self, text: str) -> str:
-        """Return what is read of a document."""
+        """Return the part of a document that is read."""
         words = text.split()
         return text if len(words) <= self.max_words else " ".join(words[: self.max_words])
 
@@ -97,7 +97,7 @@ def _stratified(vectors: np.ndarray, wanted: int, random: np.random.Generator, s
     means.train(matrix)
     _, nearest = means.index.search(matrix, 1)  # [N, 1]
     order = random.permutation(len(matrix))
-    order = order[np.argsort(nearest[order, 0], kind="stable")]  # by cluster, in any order inside
-    # every (N / wanted)-th of them: each cluster gives its share, rounded up or down
+    order = order[np.argsort(nearest[order, 0], kind="stable")]  # by cluster, in random order within it
+    # every (N / wanted)-th of them: each cluster contributes its share, rounded up or down
     chosen: np.ndarray = order[((np.arange(wanted) + random.random()) * len(order) / wanted).astype(np.int64)]
     return chosen

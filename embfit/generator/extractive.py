@@ -1,4 +1,4 @@
-"""Queries that are parts of their documents, without any model: the baseline to measure writing against."""
+"""Queries that are parts of their documents, without any model: the baseline for queries that a model writes."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ Part: TypeAlias = Literal["title", "heading", "sentence", "keywords", "span"]
 
 KEYWORDS = 5
 SPAN = (6, 16)  # words of a span, at least and at most
-K1 = 1.5  # BM25's: how slowly repetitions of a word stop counting
-MORE_SPANS = 4  # tries for each span that is wanted, since some fall on others
+K1 = 1.5  # of BM25: the larger, the more the repetitions of a word count
+MORE_SPANS = 4  # draws for each wanted span, since some overlap others
 _HEADING = re.compile(r"^#{1,6}\s+(\S.*?)\s*#*$|^(\S[^\n]*)\n(?:=+|-+)$", re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n{2,}")
 
 
 @dataclass(frozen=True)
 class ExtractiveGenerator:
-    """Takes titles, headings, first sentences, key words and spans for queries; it needs no model.
+    """Uses titles, headings, first sentences, key words and spans as queries; it needs no model.
 
-    In most pairs the query's words are taken out of the document (`masked`), or training would only learn to find equal
-    strings (the inverse cloze task: Lee et al. 2019, who do so in 90 %).
+    In most pairs the query's words are removed from the document (`masked`). Otherwise training would only learn to
+    find equal strings (the inverse cloze task: Lee et al. 2019, who remove them in 90 % of pairs).
 
     Args:
-        queries: the number of queries of each document, where it has as many parts; `auto`: 50,000 over the number of
-            documents, 3 to 10.
-        parts: where queries come from, one of each in turn; spans fill up what is wanted.
+        queries: the number of queries of each document, if it has as many parts; `auto` is 50,000 divided by the number
+            of documents, within 3 to 10.
+        parts: the kinds of parts, which are used in turn; spans supply the queries that are still missing.
         masked: the share of the pairs whose document is read without the query's words.
         documents: which documents get queries.
         filters: which queries are kept.
@@ -63,15 +63,15 @@ class ExtractiveGenerator:
 
     @property
     def name(self) -> str:
-        """What it is called where queries say who wrote them."""
+        """The generator's name in the provenance of queries."""
         return "extractive"
 
     def example_pool(self, collection: Collection) -> list[StyleExample]:
-        """Return nothing: no model is shown examples."""
+        """Return no examples, since no model reads them."""
         return []
 
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
-        """Return what queries about some documents would take: no request."""
+        """Estimate the queries about some documents; they need no request."""
         return Estimate(len(documents), queries_per_document(self.queries, len(collection.corpus)))
 
     def generate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Generation:
@@ -116,14 +116,14 @@ def without(document: SourceDocument, *queries: str) -> str:
 
 
 def _cuts_a_word(match: re.Match[str]) -> bool:
-    """Say whether a match begins or ends inside a word, as `art` does in `article`."""
+    """Return whether a match begins or ends inside a word, as `art` does in `article`."""
     return any(is_within_word(match.string, place) for place in match.span())
 
 
 def masked_documents(queries: Iterable[GeneratedQuery]) -> dict[str, tuple[str, str]]:
-    """Return the documents that lack a query's words, by the query's id: an id of their own, and their text.
+    """Return, by query id, the id and text of the document without the query's words.
 
-    Queries whose document is read whole have none.
+    Queries whose document is read whole are left out.
     """
     rest = ((query, query.provenance.get("positive")) for query in queries)
     return {query.id: (f"{query.document.id}#without-{query.id}", text) for query, text in rest if text}
@@ -147,7 +147,7 @@ def _parts(
 
 
 def _spans(text: Sequence[str], wanted: int, random: np.random.Generator) -> Iterator[str]:
-    if len(text) < 2 * SPAN[1]:  # or little would be left of it
+    if len(text) < 2 * SPAN[1]:  # little of the document would be left
         return
     for _ in range(wanted * MORE_SPANS):
         length = int(random.integers(SPAN[0], SPAN[1] + 1))
@@ -156,7 +156,7 @@ def _spans(text: Sequence[str], wanted: int, random: np.random.Generator) -> Ite
 
 
 def _rarity(texts: Iterable[str]) -> dict[str, float]:
-    """Return BM25's weight of each word that several documents have: the rarer, the more."""
+    """Return BM25's inverse document frequency of each word."""
     count, having = 0, Counter[str]()
     for text in texts:
         count += 1
@@ -165,7 +165,7 @@ def _rarity(texts: Iterable[str]) -> dict[str, float]:
 
 
 def _keywords(text: str, rarity: Mapping[str, float]) -> list[str]:
-    """Return the words of most weight in a document, in the order of the text."""
+    """Return the words with the highest BM25 weights in a document, in the order of the text."""
     counted = Counter(word for word in words(text) if len(word) > 2 and not word.isdigit())
     weights = {word: rarity[word] * number * (K1 + 1) / (number + K1) for word, number in counted.items()}
     best = set(sorted(weights, key=lambda word: (-weights[word], word))[:KEYWORDS])

@@ -1,4 +1,4 @@
-"""What filters look at in a generated query, and what they find out about all of them."""
+"""The input of filters for a generated query, and their results for all queries."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ORDER = (
 
 @dataclass(frozen=True)
 class FilteredText:
-    """A query, as filters look at it.
+    """A query, as filters read it.
 
     Args:
         text: the query.
         row: the row of its document.
-        document_text: what the document says.
-        may_copy: it may consist of the document's words.
-        finished: whoever wrote it had come to its end.
-        log_probability: the mean of its tokens' log-probabilities; None where that is not known.
+        document_text: the document's text.
+        may_copy: whether it may consist of the document's words.
+        finished: whether the model ended it before the limit of tokens.
+        log_probability: the mean log-probability of its tokens; None if that is not known.
     """
 
     text: str
@@ -37,14 +37,14 @@ class FilteredText:
 
 @dataclass(frozen=True)
 class Marks:
-    """What filters have found out, one entry for each query.
+    """The results of the filters, one entry for each query.
 
     Args:
-        dropped_by: the filter that drops it, or `review` where a person does; None where it is kept.
-        ranks: by ranker, the rank of its document, None beyond the first hundred or where it was not searched for.
+        dropped_by: the filter that drops the query, or `review` if a reviewer does; None if it is kept.
+        ranks: by ranker, the rank of its document; None beyond the first hundred or without a search.
         runs: the number of words in the longest sequence that it shares with its document.
-        grades: a judge's, 0 to 3; None where none was asked for or given.
-        facts: what was counted while a judge was asked.
+        grades: a judge's grade, 0 to 3; None if none was requested or given.
+        facts: counts of the judge's requests.
     """
 
     dropped_by: Sequence[str | None]
@@ -56,7 +56,7 @@ class Marks:
 
     def __post_init__(self) -> None:
         counted = Counter(mark for mark in self.dropped_by if mark is not None)
-        others = sorted(counted.keys() - set(ORDER))  # such as what a person decided
+        others = sorted(counted.keys() - set(ORDER))  # such as a reviewer's decisions
         object.__setattr__(self, "counts", {name: counted[name] for name in (*ORDER, *others)})
 
     @property

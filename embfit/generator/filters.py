@@ -1,9 +1,9 @@
-"""Which generated queries are fit to train on. A filter marks and never deletes, so thresholds can be set again.
+"""Which generated queries are fit for training. A filter marks queries and never deletes them, so limits can change.
 
-They are applied in the order of `marks.ORDER`, and a query is marked with the first that drops it. `leak` is the first:
-a person may keep a query against any other mark, and none that evaluates. The cheap ones follow. The round trip is
-Promptagator's (Dai et al. 2022) with the looser rank of CADET (Tamber et al. 2025): on small collections rank 1 costs
-more than it gains. A cross-encoder and a judge come last, and see only what is left.
+Filters are applied in the order of `filter_marks.ORDER`, and a query is marked with the first one that drops it. `leak`
+is the first, since a reviewer may overrule any other mark but must not keep an evaluation query. Cheap filters follow.
+The round trip is Promptagator's (Dai et al. 2022) with the looser rank of CADET (Tamber et al. 2025): on small
+collections rank 1 costs more than it gains. A cross-encoder and a judge come last, and see only the remaining queries.
 """
 
 from __future__ import annotations
@@ -37,25 +37,26 @@ LanguageCode: TypeAlias = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
 
 @dataclass(frozen=True)
 class Filters:
-    """What is asked of a generated query.
+    """The requirements on a generated query.
 
     Args:
-        min_words: the number of words below which a query is dropped.
-        max_words: the number of words above which a query is dropped.
-        log_probability: the mean log-probability of a query's tokens below which it is dropped, where the model that
-            wrote it says so; None drops none for that.
-        mention: drop queries that speak of "this document".
+        min_words: queries of fewer words are dropped.
+        max_words: queries of more words are dropped.
+        log_probability: queries with a lower mean log-probability of their tokens are dropped, if the model that wrote
+            them reports it; None turns this off.
+        mention: whether to drop queries that mention "this document".
         languages: the ISO 639-1 codes of the languages that queries may be in; None allows all.
-        copy_words: the number of words in a row that a query may take from its document without being dropped; None
-            drops none for that. Styles that copy by their nature (`may_copy`) are left alone.
-        copy_share: the share of the query's words that such a sequence must be, too.
-        general: the number of documents that may have one and the same query; beyond it is too general.
-        similar: the cosine above which two queries of a document are one; None compares words alone.
-        round_trip: the rank, by any of `rankers`, at which a query must find its document; None asks for none.
-        rankers: who ranks the documents: the base model, or BM25.
-        language: the language of BM25's stemmer and stop words; auto is that of the documents, None is for neither.
-        cross_encoder: a model that puts what the rankers found in order; without `cross_encoder.model` there is none.
-        judge: a language model that grades each pair; without `judge.model` there is none.
+        copy_words: queries are dropped that share a sequence of at least this many words with their document; None
+            turns this off. Styles that may copy (`may_copy`) are exempt.
+        copy_share: the sequence must also be at least this share of the query's words.
+        general: a query that was written about more than this many documents is too general, and dropped.
+        similar: the cosine above which two queries of a document count as duplicates; None compares only words.
+        round_trip: the worst rank of its document at which a query is kept, by the best of `rankers`; None turns this
+            off.
+        rankers: the rankers of the documents: the base model (`dense`), `bm25`, or both.
+        language: the language of BM25's stemmer and stop words; auto is that of the documents, None uses neither.
+        cross_encoder: a model that reranks the rankers' hits; there is none without `cross_encoder.model`.
+        judge: a language model that grades each pair; there is none without `judge.model`.
     """
 
     min_words: Annotated[int, Field(ge=1)] = 2
@@ -77,7 +78,7 @@ class Filters:
         if self.min_words > self.max_words:
             raise ValueError(f"min_words={self.min_words} is above max_words={self.max_words}; lower it")
         if self.languages is not None and (unknown := unknown_languages(self.languages)):
-            raise ValueError(f"languages: no language is known by {', '.join(unknown)}; write ISO 639-1 codes: en, de")
+            raise ValueError(f"languages: {', '.join(unknown)} is unknown; write ISO 639-1 codes, such as en or de")
         if self.languages == ():
             raise ValueError("languages is empty, so no query could pass; name some, or set languages=null")
         if self.round_trip is not None and not self.rankers:
@@ -85,8 +86,8 @@ class Filters:
                 "rankers is empty, so no query could pass; name dense, bm25 or both, or set round_trip=null"
             )
         if self.cross_encoder.model is not None and not self.rankers:
-            raise ValueError("cross_encoder ranks what the rankers find, and there are none; name dense, bm25 or both")
-        most = self.cross_encoder.candidates * len(self.rankers)  # others than the query's own document
+            raise ValueError("cross_encoder reranks the rankers' hits, and rankers is empty; name dense, bm25 or both")
+        most = self.cross_encoder.candidates * len(self.rankers)  # without the query's own document
         if self.cross_encoder.model is not None and self.cross_encoder.rank > most:
             raise ValueError(
                 f"cross_encoder.rank={self.cross_encoder.rank} drops nothing: a document is ranked among {most} others "
@@ -100,7 +101,7 @@ class Filters:
 
     @property
     def _searching(self) -> tuple[Ranker, ...]:
-        """What searches for queries: nothing where no filter asks for it."""
+        """The rankers that search for queries: none if no filter needs them."""
         return self.rankers if self.round_trip is not None or self.cross_encoder.model is not None else ()
 
     def apply(
@@ -113,20 +114,20 @@ class Filters:
         journals: Path | None = None,
         device: str = "cpu",
     ) -> Marks:
-        """Mark each query with what drops it.
+        """Mark each query with the filter that drops it.
 
         Args:
-            queries: what was generated.
+            queries: the generated queries.
             collection: has the documents.
-            never: texts that no query may equal: those that evaluate, and examples.
-            encoder: loads the base model; called only where it is needed.
-            store: keeps embeddings and words.
-            journals: the folder of the journal that a judge's grades are kept in.
-            device: what the cross-encoder computes on.
+            never: texts that no query may equal: evaluation queries, and few-shot examples.
+            encoder: loads the base model; called only if it is needed.
+            store: keeps embeddings and BM25 indexes.
+            journals: the folder of the journal with the judge's grades.
+            device: the device of the cross-encoder.
 
         Raises:
             ConfigError: the judge's server is not named, or its key is not set.
-            UserError: the cross-encoder cannot be loaded, or the judge cannot be asked.
+            UserError: the cross-encoder cannot be loaded, or the judge's server does not answer.
         """
         forbidden = {normalise(text) for text in never}
         texts = [normalise(query.text) for query in queries]
@@ -134,8 +135,8 @@ class Filters:
         runs = [longest_run(words(query.text), words(query.document_text)) for query in queries]
         _mark_where(marks, "copy", [self._copies(query, run) for query, run in zip(queries, runs, strict=True)])
         _mark_where(marks, "duplicate", _repeated(queries, texts, marks))
-        spread = Counter(text for (_, text) in {(query.row, text) for query, text in zip(queries, texts, strict=True)})
-        _mark_where(marks, "general", [spread[text] > self.general for text in texts])
+        documents = Counter(text for _, text in {(query.row, text) for query, text in zip(queries, texts, strict=True)})
+        _mark_where(marks, "general", [documents[text] > self.general for text in texts])
         left = [place for place, mark in enumerate(marks) if mark is None]
         trip = self._trip([queries[place] for place in left], collection, encoder, store)
         if self.similar is not None and trip.vectors is not None:
@@ -160,7 +161,7 @@ class Filters:
         device: str,
         store: Store,
     ) -> list[int | None]:
-        """Mark what the cross-encoder ranks too low; return the ranks of what it was asked about."""
+        """Mark queries whose document the cross-encoder ranks too low; return the ranks, None where there is none."""
         kept = [number for number, place in enumerate(searched) if marks[place] is None]
         left = [searched[number] for number in kept]
         if not left:
@@ -183,7 +184,7 @@ class Filters:
         collection: Collection,
         journals: Path | None,
     ) -> tuple[list[int | None], Mapping[str, Any]]:
-        """Mark what the judge grades too low; return the grades of what it was asked about, and what was counted."""
+        """Mark queries that the judge grades too low; return the grades, None where it gave none, and the counts."""
         left = [place for place, mark in enumerate(marks) if mark is None]
         if self.judge.model is None or not left:
             return [None] * len(queries), {}
@@ -230,14 +231,14 @@ class Filters:
 
 
 def _mark_where(marks: list[str | None], name: str, drop: Sequence[bool], places: Sequence[int] | None = None) -> None:
-    """Mark what is not marked yet, at all places or those given."""
+    """Mark queries that have no mark yet, at all places or the given ones."""
     for place, dropped in zip(range(len(marks)) if places is None else places, drop, strict=True):
         if dropped and marks[place] is None:
             marks[place] = name
 
 
 def _repeated(queries: Sequence[FilteredText], texts: Sequence[str], marks: Sequence[str | None]) -> list[bool]:
-    """Say of each query whether an earlier one of its document that is kept has the same text."""
+    """Return for each query whether an earlier kept query of its document has the same text."""
     seen: set[tuple[int, str]] = set()
     found = []
     for query, text, mark in zip(queries, texts, marks, strict=True):
@@ -248,7 +249,7 @@ def _repeated(queries: Sequence[FilteredText], texts: Sequence[str], marks: Sequ
 
 
 def _alike(rows: Sequence[int], vectors: Vectors[np.ndarray], limit: float) -> list[bool]:
-    """Say of each query whether its vector is too close to that of an earlier one of its document that is kept."""
+    """Return for each query whether its vector is too close to that of an earlier kept query of its document."""
     units = Vectors(unit_length(vectors.flat()), vectors.starts)
     kept: dict[int, list[int]] = {}
     found = []

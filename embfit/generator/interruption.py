@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a server is asked."""
+"""Ctrl-C and SIGTERM during requests to a server."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Result = TypeVar("Result")
 
 
 async def until_interrupted(work: Coroutine[Any, Any, Result]) -> Result:
-    """Let Ctrl-C and SIGTERM end the work where it waits, so that an answer that has come is recorded.
+    """Let Ctrl-C and SIGTERM cancel the work only where it awaits, so that every received answer is recorded.
 
-    A signal handler that raises could do so after an answer has come and before it is on disk.
+    A signal handler that raises could do so after an answer is received and before it is on disk.
 
     Raises:
-        asyncio.CancelledError: one of the two has come.
+        asyncio.CancelledError: one of the signals was received.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None

@@ -1,4 +1,4 @@
-"""A language model's grade of how well a document answers the query that was written about it, one pair a request."""
+"""A language model's grades of how well documents answer the queries that were written about them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from embfit.style.template import JUDGED, Template, read_template
 
 log = logging.getLogger(__name__)
 
-STYLE = "judge"  # in the journal, where queries have the name of their style
-GROUP = "generator.filters.judge"  # the key of these settings
-MOST_MALFORMED = 9  # answers about a pair without a grade, in all runs: three runs of three tries
+STYLE = "judge"  # in the journal's column for the style of queries
+GROUP = "generator.filters.judge"  # the configuration key of these settings
+MOST_MALFORMED = 9  # answers without a grade for a pair, over all runs: three runs of three tries
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class JudgedPair:
     """A query and the document that it was written about.
 
     Args:
-        query: its text.
-        document: what the document says.
+        query: the query's text.
+        document: the document's text.
         id: the document's id.
     """
 
@@ -48,11 +48,11 @@ class JudgedPair:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What a judge says of some pairs.
+    """A judge's grades of some pairs.
 
     Args:
-        grades: 0 to 3; None where there is no answer.
-        facts: what was counted.
+        grades: 0 to 3; None without a grade.
+        facts: counts of requests, for the report.
     """
 
     grades: Sequence[int | None]
@@ -61,23 +61,22 @@ class Verdicts:
 
 @dataclass(frozen=True, kw_only=True)
 class Judge(ModelServer):
-    """Asks any server that speaks OpenAI's API to grade pairs from 0 (nothing to do with it) to 3 (the answer).
+    """Grades pairs with a model on any server with OpenAI's API, from 0 (unrelated) to 3 (the answer).
 
-    Each pair is one request, recorded in a journal before it is sent and when it is answered, as requests for queries
-    are. A grade that is there is not asked for again, whatever the threshold and the limit of tokens. A pair without
-    one is asked about by later runs, since what stood in the way may be mended, and until nine answers in all had no
-    grade; another limit of tokens counts them anew.
-    `ModelServer` documents what says where the server is and how it is asked.
+    Each pair is one request, which a journal records before it is sent and when it is answered, as for queries. An
+    existing grade is reused for every threshold and limit of tokens. Later runs send a pair without a grade again,
+    since the cause may be gone, until nine answers in total had no grade; another limit of tokens restarts this count.
+    `ModelServer` documents the settings of the server and of requests.
 
     Args:
-        url: the server's address; it need not be set.
-        model: the name that the server knows the model by; None asks for no grades.
-        least: the grade below which a query is dropped; pairs without a grade are kept.
-        template: the Markdown file that asks for the grade, with the placeholders `{query}` and `{document}`.
-        document_words: the number of a document's words that are read.
-        temperature: how freely the model draws its words; None leaves it to the server.
-        max_tokens: the number of tokens of an answer at most.
-        again: ask again in another run about what was `malformed`, what was `refused`, both, or neither.
+        url: the server's address; needed only with a model.
+        model: the model's name on the server; None turns the judge off.
+        least: queries with a lower grade are dropped; pairs without a grade are kept.
+        template: the Markdown file of the prompt, with the placeholders `{query}` and `{document}`.
+        document_words: how many words of a document are read.
+        temperature: the sampling temperature; None leaves it to the server.
+        max_tokens: the most tokens of an answer.
+        again: which pairs without a grade another run sends again: `malformed`, `refused`, both, or neither.
     """
 
     url: str | None = None
@@ -96,10 +95,10 @@ class Judge(ModelServer):
 
     @cached_property
     def question(self) -> Template:
-        """The template that asks for the grade.
+        """The template of the prompt.
 
         Raises:
-            UserError: it is not there, or lacks a placeholder.
+            UserError: the file cannot be read, or lacks a placeholder.
         """
         found = read_template(self.template, JUDGED)
         if not found.reads("query"):
@@ -107,15 +106,15 @@ class Judge(ModelServer):
         return found
 
     def verdicts(self, pairs: Sequence[JudgedPair], folder: Path) -> Verdicts:
-        """Return the grades of pairs; only what the journal has no answer to is asked.
+        """Return the grades of pairs; only requests without an answer in the journal are sent.
 
         Args:
             pairs: queries with their documents.
-            folder: where journals are kept.
+            folder: the folder of journals.
 
         Raises:
             ConfigError: no server is named, or the key is not set.
-            UserError: the template cannot be read, or the server denies access, cannot be reached or answers nothing.
+            UserError: the template cannot be read, or the server denies access, cannot be reached or gives no answer.
             OSError: the journal cannot be written.
         """
         if self.model is None:
@@ -127,7 +126,7 @@ class Judge(ModelServer):
         with Journal.at(self.journal, folder) as journal:
             again = journal.plan([request.entry for request in requests], scope, self.again, MOST_MALFORMED)
             if again:
-                log.info("%s gave no grade to %d pairs in an earlier run: asking again", self.model, again)
+                log.info("%s gave no grade to %d pairs in an earlier run: sending them again", self.model, again)
             waiting = [one for one in requests if journal.answer(one.entry).state in ("planned", "sent")]
             if waiting:
                 different = list({request.id: request for request in waiting}.values())
@@ -153,7 +152,7 @@ class Judge(ModelServer):
         lacking: Counter[str] = Counter(states)
         if lacking:
             log.warning("%s", self._ungraded(len(requests), lacking))
-        told = {
+        totals = {
             "judge": self.model,
             "judge_requests": len(requests),
             "judge_unanswered": lacking.total(),
@@ -162,10 +161,10 @@ class Judge(ModelServer):
             "judge_tokens": spent.tokens,
             "judge_cost": spent.cost if self.price != Price() else None,
         }
-        return Verdicts(grades, {**told, **facts})
+        return Verdicts(grades, {**totals, **facts})
 
     def _ungraded(self, pairs: int, lacking: Counter[str]) -> str:
-        """Say how many pairs have no grade, and what to do about it."""
+        """Return a message that says how many pairs have no grade, why, and what to do."""
         reasons = {"malformed": "because no answer had one", "refused": "because the server refused"}
         if "malformed" in self.again:
             reasons["malformed"] += f" (another run asks again, until {MOST_MALFORMED} answers had none)"

@@ -1,4 +1,4 @@
-"""Small language models that write queries in this process: found, identified and loaded through transformers."""
+"""Find, identify and load small language models that write queries in this process, through transformers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from embfit.store import Store
 log = logging.getLogger(__name__)
 
 READ = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")  # files that a model depends on
-GGUF_VERSION = 1  # of weights that were read from GGUF, in the store
+GGUF_VERSION = 1  # of converted GGUF weights in the store
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A language model's files, which are not loaded yet.
+    """A language model's files, not loaded yet.
 
     Args:
-        name: what the user calls the model.
+        name: the user's name for the model.
         folder: a transformers folder.
         digest: identifies weights, configuration and tokenizer.
     """
@@ -43,13 +43,13 @@ class ModelFiles:
 
     @classmethod
     def find(cls, path: str, revision: str | None, gguf: str | None, store: Store) -> ModelFiles:
-        """Find a model; weights in GGUF are turned into a transformers folder in the store, once.
+        """Find a model; GGUF weights are converted into a transformers folder in the store, once.
 
         Args:
             path: a folder, a `.gguf` file, or a name on the Hub.
             revision: branch, tag or commit on the Hub.
             gguf: the name of the GGUF file in the folder or on the Hub; None for a model in transformers' own form.
-            store: keeps what was read from GGUF.
+            store: keeps converted GGUF weights.
 
         Raises:
             UserError: there is no such model, or GGUF cannot be read.
@@ -69,7 +69,7 @@ class ModelFiles:
         """Load the model for writing.
 
         Raises:
-            UserError: it cannot be loaded, or is of a kind whose samples cannot share what was read.
+            UserError: it cannot be loaded, or it has layers whose cache samples cannot share.
         """
         where = choose_device(device)
         dtype = torch.bfloat16 if uses_bf16(precision, where) else torch.float32
@@ -82,7 +82,7 @@ class LanguageModel:
     """A language model and its tokenizer.
 
     Args:
-        name: what the user calls it.
+        name: the user's name for it.
         model: transformers' model.
         tokenizer: its tokenizer.
         is_seq_to_seq: whether it has an encoder and a decoder.
@@ -113,7 +113,7 @@ class LanguageModel:
         return found.to(next(self.model.parameters()).device)
 
     def read(self, tokens: Any) -> str:
-        """Return the first line of what tokens say."""
+        """Return the first line of the text of some tokens."""
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return " ".join(text.strip().partition("\n")[0].split())
 
@@ -122,7 +122,7 @@ def load_language_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, boo
     """Load a model and its tokenizer; return them, and whether the model has an encoder and a decoder.
 
     Raises:
-        UserError: it cannot be loaded, or is of a kind whose samples cannot share what was read.
+        UserError: it cannot be loaded, or it has layers whose cache samples cannot share.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -138,25 +138,25 @@ def load_language_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, boo
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
     if strange := sorted(kinds - set(ATTENTION)):
         raise UserError(
-            f"{folder}: its layers of {strange[0]} cannot share what was read between samples; serve it, and ask it by "
+            f"{folder}: samples cannot share the cache of its {strange[0]} layers; serve the model, and use "
             "generator=api"
         )
     return model, tokenizer, is_seq_to_seq
 
 
 def check_length(model: Any, name: str, longest: int, document_tokens: int) -> None:
-    """Make sure that a model has positions for the longest text that it is to read and write.
+    """Check that a model has positions for the longest text that it reads and writes.
 
-    Behind its last position a model crashes or writes nonsense, by its kind of positions.
+    Beyond its last position a model crashes or writes nonsense, depending on its kind of position embeddings.
 
     Args:
         model: transformers' model.
-        name: what the user calls it.
-        longest: the number of tokens of the longest prompt and of what is written behind it.
-        document_tokens: the setting that can be lowered.
+        name: the user's name for it.
+        longest: the number of tokens of the longest prompt and its continuation.
+        document_tokens: the setting that can be lowered, for the message.
 
     Raises:
-        UserError: it has fewer positions.
+        UserError: the model has fewer positions.
     """
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and longest > limit:
@@ -169,18 +169,18 @@ def check_length(model: Any, name: str, longest: int, document_tokens: int) -> N
 def convert_gguf(file: Path, folder: Path) -> None:
     """Write the model of a GGUF file as a transformers folder, in bfloat16.
 
-    `save_pretrained` refuses a model that was read from GGUF (transformers 5.23), though its weights are dense: they
-    are moved into a model that was made from the configuration.
+    `save_pretrained` refuses a model that was loaded from GGUF (transformers 5.23), although its weights are dense. So
+    they are copied into a model that is created from the configuration.
 
     Raises:
         UserError: the package gguf is not installed, or the file cannot be read.
     """
     if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"{file}: reading GGUF takes the package gguf: pip install 'embfit[gguf]'")
+        raise UserError(f"{file}: reading GGUF needs the package gguf: pip install 'embfit[gguf]'")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _hide_progress_bars()
-    log.info("reading %s, once: its weights are kept in the store", file.name)
+    log.info("converting %s, once: the store keeps its weights", file.name)
     try:
         read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -189,8 +189,8 @@ def convert_gguf(file: Path, folder: Path) -> None:
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    made: Any = AutoModelForCausalLM
-    plain = made.from_config(config, dtype=torch.float32)
+    untyped: Any = AutoModelForCausalLM
+    plain = untyped.from_config(config, dtype=torch.float32)
     plain.load_state_dict(read.state_dict())
     plain.tie_weights()
     plain.to(torch.bfloat16).save_pretrained(folder)

@@ -21,10 +21,10 @@ from embfit.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class LocalGenerator(LocalSettings):
-    """Has a small language model write queries here: causal, or with an encoder and a decoder.
+    """Writes queries with a small language model in this process: causal, or with an encoder and a decoder.
 
-    Each document is read once for all of its queries, and few-shot examples once for all documents. `LocalSettings`
-    documents the parameters.
+    The model reads each document once for all of its queries, and few-shot examples once for all documents.
+    `LocalSettings` documents the parameters.
     """
 
     def find_model(self, folder: Path) -> ModelFiles:
@@ -39,13 +39,13 @@ class LocalGenerator(LocalSettings):
         return ModelFiles.find(self.model, self.revision, self.gguf, Store(folder.parent))
 
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
-        """Return what queries about some documents would take; nothing is written."""
+        """Estimate what queries about some documents would take, without writing any."""
         return self.estimate_with(self.find_model(folder), collection, documents, folder)
 
     def estimate_with(
         self, files: ModelFiles, collection: Collection, documents: Sequence[SourceDocument], folder: Path
     ) -> Estimate:
-        """Return what queries about some documents would take by a model that was found."""
+        """Estimate what queries about some documents would take with a given model."""
         writing = LocalWriting(self, files, collection)
         requests = writing.plan(documents)
         with Journal.at(self.journal, folder) as journal:
@@ -78,14 +78,14 @@ class LocalGenerator(LocalSettings):
         folder: Path,
         is_trained: bool = False,
     ) -> Generation:
-        """Return queries about some documents, by a model that was found.
+        """Return queries about some documents by a given model.
 
         Args:
             files: the model.
             collection: has the documents.
-            documents: what the queries are about.
-            folder: where journals are kept.
-            is_trained: whether the model was trained to write these queries, so that a small one will do.
+            documents: the documents that the queries are about.
+            folder: the folder of journals.
+            is_trained: whether the model was trained to write these queries, so that a small one is sufficient.
         """
         writing = LocalWriting(self, files, collection, is_trained)
         requests = writing.plan(documents)

@@ -1,4 +1,4 @@
-"""How a language model that runs in this process is asked for queries."""
+"""The settings of a language model that writes queries in this process."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from embfit.type_hints import Location
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelSettings:
-    """Which language model writes in this process, how it draws words, and about what.
+    """Which language model writes in this process, how it draws tokens, and the documents that it writes about.
 
     Args:
         model: a folder, a `.gguf` file, or a name on the Hub.
         revision: branch, tag or commit on the Hub; None is the newest.
         gguf: the name of a GGUF file in the folder or on the Hub; None for a model in transformers' own form.
-        temperatures: how freely words are drawn, of a document's queries in turn.
-        top_p: the share of the likeliest words that are drawn from.
-        top_k: the number of words that are drawn from at most.
-        max_tokens: the number of tokens of a query; one that is not at its end then is dropped.
-        document_tokens: the number of a document's tokens that are read.
-        batch_size: the number of documents at once; halved where memory is short.
-        device: what computes: auto, cpu, cuda or mps.
+        temperatures: the sampling temperatures of a document's queries, used in turn.
+        top_p: tokens are drawn from the most probable ones whose probabilities add up to this.
+        top_k: tokens are drawn from at most this many of the most probable ones.
+        max_tokens: the most tokens of a query; one that has not ended by then is dropped.
+        document_tokens: how many tokens of a document are read.
+        batch_size: the number of documents in a batch; halved if memory is short.
+        device: the device that computes: auto, cpu, cuda or mps.
         precision: the number format that the model computes in.
-        queries: the number of queries of each document; `auto`: 50,000 over the number of documents, 3 to 10.
+        queries: the number of queries of each document; `auto` is 50,000 divided by the number of documents, within 3
+            to 10.
         documents: which documents get queries.
         filters: which queries are kept.
         journal: the file that records what was written; None is one in the store.
-        seed: draws words, documents and examples.
+        seed: draws tokens, documents and examples.
     """
 
     model: Annotated[str | None, Location(required=True, example="FOLDER, FILE.gguf or a name on the Hub")] = None
@@ -61,11 +62,11 @@ class LanguageModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSettings(LanguageModelSettings):
-    """How a language model that runs in this process is asked for queries; `LanguageModelSettings` documents the rest.
+    """The settings of prompts and styles besides those of `LanguageModelSettings`.
 
     Args:
-        form: `completion` continues a text (base models, and small ones); `chat` asks by the model's chat template;
-            `document` shows the document alone (models trained so, such as docTTTTTquery).
+        form: `completion` continues a text (base models, and small ones); `chat` uses the model's chat template;
+            `document` is the document alone (models that were trained so, such as docTTTTTquery).
         styles: the kinds of queries, each with its share.
         examples: few-shot examples; rotated ones come in four sets.
         language: the language of the queries, which `form=chat` names; None for each document's own.
@@ -85,7 +86,7 @@ class LocalSettings(LanguageModelSettings):
 
     @property
     def name(self) -> str:
-        """What it is called where queries say who wrote them."""
+        """The generator's name in the provenance of queries."""
         return f"local ({self.model})"
 
     @property
@@ -94,7 +95,7 @@ class LocalSettings(LanguageModelSettings):
         return Sampling(self.temperatures, self.top_p, self.top_k, self.max_tokens)
 
     def example_pool(self, collection: Collection) -> list[StyleExample]:
-        """Return the examples that prompts may show; general ones where a base model would have none."""
+        """Return the examples that prompts may contain; general ones if a base model would have none."""
         if self.form == "document":
             return self.examples.load(collection, self.seed)
         return self.examples.load_or_general(collection, self.seed)

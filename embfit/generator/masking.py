@@ -1,8 +1,8 @@
-"""Documents without the words of queries that were taken from them, for training alone.
+"""Documents without the words of queries that were taken from them, used only in training.
 
 A query that is a part of its document is found by equal strings. Training on such pairs teaches little else, so the
-positive is the document without that part (the inverse cloze task: Lee et al. 2019). The masked documents are rows of
-their own behind the corpus's, which nothing searches and nothing mines.
+positive is the document without that part (the inverse cloze task: Lee et al. 2019). The masked documents are
+additional rows after the corpus's, which are neither searched nor mined.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from embfit.generator.protocol import GeneratedQuery
 from embfit.records import TrainingSet
 from embfit.text_digests import normalise
 
-FEWEST_WORDS = 5  # that a masked document must have left
+FEWEST_WORDS = 5  # words that a masked document keeps, at least
 
 
 def masked_texts(queries: Iterable[GeneratedQuery]) -> dict[int, str]:
-    """Return, by row, the texts of documents without all queries that were taken from them to be masked.
+    """Return, by row, the texts of documents without the words of all queries that mask them.
 
-    Documents of which too little would be left are not among them.
+    Documents of which too little would be left are missing.
     """
     taken: dict[int, list[GeneratedQuery]] = {}
     for query in queries:
@@ -36,13 +36,13 @@ def masked_texts(queries: Iterable[GeneratedQuery]) -> dict[int, str]:
 def mask_positives(
     training_set: TrainingSet, queries: Iterable[GeneratedQuery], texts: Mapping[int, str]
 ) -> TrainingSet:
-    """Return a training set whose masked queries have the masked document for a positive.
+    """Return a training set in which masked queries have the masked document as their positive.
 
-    Neither form of a document is a negative of any query that the other is relevant to.
+    If one form of a document is relevant to a query, the other is never a negative of that query.
 
     Args:
-        training_set: what the miner made.
-        queries: the generated ones.
+        training_set: the miner's result.
+        queries: the generated queries.
         texts: the masked documents, as `masked_texts` returns them.
     """
     from datasets import Dataset, concatenate_datasets  # takes a second to import

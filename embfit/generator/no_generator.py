@@ -1,4 +1,4 @@
-"""No generator: the data's own queries are all there are."""
+"""No generator: only the data's own queries are used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class NoGenerator:
-    """Writes no queries; a task that needs them says so."""
+    """The choice of no generator; tasks that need one refuse it."""
 
     only_for: ClassVar[str] = "task=generate needs a generator: generator=extractive, or generator=api with a server"

@@ -1,4 +1,4 @@
-"""From documents to filtered queries: what `task=generate` and a fine-tuning on generated queries have in common."""
+"""From documents to filtered queries: the steps of both `task=generate` and fine-tuning on generated queries."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from embfit.style import StyleExample
 
 @dataclass(frozen=True)
 class WrittenQueries:
-    """What a generator wrote, and what filters say of it.
+    """The queries of a generator, and the results of the filters.
 
     Args:
-        generator: what wrote it.
+        generator: the generator's name.
         made: all queries.
-        marks: what filters say.
+        marks: the results of the filters.
     """
 
     generator: str
@@ -42,13 +42,13 @@ def chosen_documents(
     encoder: Callable[[], Encoder],
     store: Store,
 ) -> list[SourceDocument]:
-    """Return the documents that a generator writes about; those of its examples are not among them.
+    """Return the documents that a generator writes about, without those of its few-shot examples.
 
     Args:
-        generator: says which ones.
-        pool: its examples.
+        generator: has the choice of documents.
+        pool: its few-shot examples.
         collection: has the documents.
-        encoder: loads the base model; called only where documents are drawn from clusters.
+        encoder: loads the base model; called only if documents are drawn from clusters.
         store: keeps embeddings.
 
     Raises:
@@ -75,35 +75,35 @@ def filter_queries(
     """Mark the queries that are unfit to train on.
 
     Args:
-        generator: wrote them, and says which are kept.
+        generator: has the filters.
         made: all queries.
-        collection: has the documents, and the queries that evaluate.
-        encoder: loads the base model; called only where a filter needs it.
-        store: keeps embeddings and words.
-        journals: the folder of the journal that a judge's grades are kept in.
-        device: what a cross-encoder computes on.
+        collection: has the documents and the evaluation queries.
+        encoder: loads the base model; called only if a filter needs it.
+        store: keeps embeddings and BM25 indexes.
+        journals: the folder of the journal with the judge's grades.
+        device: the device of the cross-encoder.
     """
-    never = [*_evaluating(collection), *(example.query for example in made.examples)]
-    marks = generator.filters.apply(list(_looked_at(made)), collection, never, encoder, store, journals, device)
+    never = [*_evaluation_queries(collection), *(example.query for example in made.examples)]
+    marks = generator.filters.apply(list(_filtered_texts(made)), collection, never, encoder, store, journals, device)
     return WrittenQueries(generator.name, made, marks)
 
 
 def journals_of(store: Store, run: Path) -> Path:
-    """Return the folder of journals: the store's, or the run's where the store is in memory alone.
+    """Return the folder of journals: in the store, or in the run's folder if the store is disabled.
 
-    What was paid for outlives a store that is removed when the process ends.
+    A disabled store is removed when the process ends, and paid answers must not be lost with it.
     """
     return (store.dir if store.enabled else run) / "generation"
 
 
-def _looked_at(made: Generation) -> Iterator[FilteredText]:
+def _filtered_texts(made: Generation) -> Iterator[FilteredText]:
     for query in made.queries:
         document = query.document
         whole = f"{document.title} {document.body}"
         yield FilteredText(query.text, document.row, whole, query.may_copy, query.finished, query.log_probability)
 
 
-def _evaluating(collection: Collection) -> Iterator[str]:
-    """Yield the texts of the queries that evaluate: those of every split but train."""
+def _evaluation_queries(collection: Collection) -> Iterator[str]:
+    """Yield the texts of the evaluation queries: those of every split but train."""
     names = {query for split, judged in collection.qrels.items() if split != "train" for query in judged}
     yield from collection.query_texts([collection.query_rows[name] for name in sorted(names)])

@@ -1,7 +1,7 @@
-"""From documents and styles to requests: how many queries of which style each document gets, and what is asked.
+"""From documents and styles to requests: how many queries of which style each document gets, and each request's prompt.
 
-What is asked about a document depends on its text and on the generator's settings alone. So a document that is added,
-removed or moved changes no other document's requests.
+A document's requests depend only on its text and on the generator's settings. So a document that is added, removed or
+moved does not change the requests of other documents.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from embfit.generator.journal_tables import JournalEntry
 from embfit.style import Style, StyleExample, Template
 
 Wanted: TypeAlias = Annotated[int, Field(ge=1)] | Literal["auto"]
-"""Queries of a document; `auto` is more of them the fewer documents there are."""
+"""The number of queries of a document; with `auto`, the fewer documents there are, the more queries each gets."""
 
-PAIRS = 50_000  # that `auto` aims at
-FEWEST, MOST = 3, 10  # queries of a document that it gives
-UNNAMED_LABELS = {  # by style: keys of chats lacked the label at first, and these are those that answers were paid with
+PAIRS = 50_000  # pairs that `auto` aims for
+FEWEST, MOST = 3, 10  # queries of a document with `auto`
+UNNAMED_LABELS = {  # by style: the labels of chat requests whose keys have none, so that earlier paid answers are found
     "question": "Question", "keywords": "Keywords", "claim": "Claim", "title": "Title", "error": "Problem",
     "conversational": "Request",
 }  # fmt: skip
@@ -36,8 +36,8 @@ class SourceDocument:
     Args:
         row: its row in the collection.
         id: its id.
-        text: what is read of it.
-        title: its title, empty where it has none.
+        text: the part of it that generators read.
+        title: its title, empty if it has none.
         body: its text without the title.
         digest: identifies its whole text.
     """
@@ -55,10 +55,10 @@ class QueryRequest:
     """A request for queries about one document.
 
     Args:
-        entry: what the journal knows it by.
-        document: what the queries are about.
+        entry: its entry in the journal.
+        document: the document that the queries are about.
         style: the name of their style.
-        prompt: what the model reads.
+        prompt: the text that the model reads.
         seed: the seed of the model's sampling.
     """
 
@@ -70,25 +70,25 @@ class QueryRequest:
 
     @property
     def id(self) -> str:
-        """Identifies all that the answer depends on."""
+        """Identifies the request by all that its answer depends on."""
         return self.entry.id
 
 
 def queries_per_document(wanted: Wanted, documents: int) -> int:
     """Return the number of queries of each document.
 
-    Small collections need more of them: of what fifty queries a document gain on 5,000 documents, three give 62 % and
-    ten 90 %, and on 500,000 documents one gives all (GPL: Wang et al. 2022, table 3).
+    Small collections need more queries: on 5,000 documents, three queries a document reach 62 % of the gain of fifty,
+    and ten reach 90 %; on 500,000 documents, one reaches all of it (GPL: Wang et al. 2022, table 3).
     """
     return wanted if wanted != "auto" else min(MOST, max(FEWEST, PAIRS // max(1, documents)))
 
 
 def share_out(shares: Mapping[str, float], count: int, document: str, seed: int) -> dict[str, int]:
-    """Return how many of a document's queries are of which style; those of none are left out.
+    """Return how many of a document's queries get which style; styles without a query are left out.
 
-    Styles are laid end to end, each as long as its share, and points at equal distances are put on them, the first one
-    wherever the document's digest says. So each document has each style in proportion, rounded up or down, and over all
-    documents the shares are exact.
+    This is systematic sampling. Styles are laid end to end on a line, each as long as its share. Points at equal
+    distances, with an offset from the document's digest, choose the styles. So each document gets each style in
+    proportion to its share, rounded up or down, and over all documents the shares are met.
 
     Args:
         shares: the weight of each style.
@@ -119,15 +119,15 @@ def plan_request(
     """Return the request for some queries about a document.
 
     Args:
-        document: what they are about.
+        document: the document that they are about.
         style: the style's name.
         chosen: the style.
-        examples: shown to the model.
+        examples: the few-shot examples in the prompt.
         count: the number of queries.
         settings: whatever else the answer depends on: model, form, sampling.
-        language: the language that they are to be in; None for the document's own.
+        language: the language of the queries; None for the document's own.
         seed: the generator's seed.
-        repeat: the number of the request among those that are alike but for the model's chance.
+        repeat: the number of this request among equal ones, whose answers differ only by the model's random draws.
     """
     completes = settings["form"] == "completion"
     template = {"completion": chosen.continuation, "single": chosen.alone}.get(settings["form"], chosen.instruction)
@@ -157,7 +157,7 @@ def plan_request(
 def _label_in_key(
     style: str, label: str, template: Template, examples: Sequence[StyleExample], form: str
 ) -> str | None:
-    """Return the label where the answer depends on it, and None where an answer that was paid for had the same."""
+    """Return the label for a request's key, or None where earlier keys lacked it, so that paid answers are found."""
     if form in ("completion", "single"):
         return label
     is_read = bool(examples) or template.reads("label")
@@ -165,7 +165,7 @@ def _label_in_key(
 
 
 def show_examples(examples: Sequence[StyleExample], label: str, completes: bool) -> str:
-    """Return examples as a template shows them; in a completion they look like what the model is to continue."""
+    """Return examples as text for a template; for a completion they have the form that the model continues."""
     shown = [f"Document: {example.document}\n{label}: {example.query}" for example in examples]
     if completes or not shown:
         return "\n\n".join(shown)
@@ -173,21 +173,21 @@ def show_examples(examples: Sequence[StyleExample], label: str, completes: bool)
 
 
 def scope_of(requests: Sequence[QueryRequest]) -> str:
-    """Identify a set of requests, whose budget is one."""
+    """Return an identifier of a set of requests, which share one budget."""
     return hashlib.sha256("".join(sorted(request.id for request in requests)).encode()).hexdigest()[:20]
 
 
 def in_shard(request: str, shard: tuple[int, int]) -> bool:
-    """Say whether a request is in a part of all, such as (0, 2): every id is in one of the parts."""
+    """Return whether a request is in a shard, such as (0, 2); each id is in exactly one shard."""
     number, parts = shard
     return int(request[:8], 16) % parts == number
 
 
 def read_shard(shard: str) -> tuple[int, int]:
-    """Return number and count of `0/2`.
+    """Parse a shard's number and the count of shards, such as `0/2`.
 
     Raises:
-        ValueError: it is no such pair, or the number is not below the count.
+        ValueError: the text has another form, or the number is not below the count.
     """
     number, _, parts = shard.partition("/")
     if not (number.isdecimal() and parts.isdecimal() and int(number) < int(parts)):

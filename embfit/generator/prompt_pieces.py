@@ -1,4 +1,4 @@
-"""What a local model reads, in three pieces: what all documents share, the document, and where the query begins."""
+"""A local model's prompt in three pieces: the part before all documents, the document, and the part after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embfit.style import Style, StyleExample
 
 LocalForm: TypeAlias = Literal["completion", "chat", "document"]
 
-MARK = "\ue000document\ue000"  # where the document goes: a character for private use, which no text has
+MARK = "\ue000document\ue000"  # the document's place in a prompt; its private-use characters occur in no text
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class PromptPieces:
     """The tokens around a document.
 
     Args:
-        before: stand before every document, and are read once.
-        after: stand between the document and the query.
-        ending: what they say, where a tokenizer may join its beginning with the document's end (a full stop and a line
-            break are one token of many); empty where they are tokens of a chat template.
-        blank: whether a blank belongs in front of the document's text; tokenizers of words have it in the word.
+        before: the tokens before every document, which are read once.
+        after: the tokens between the document and the query.
+        ending: the text of `after`, which is tokenized together with the document, since many tokenizers join a full
+            stop and a line break to one token; empty for chat templates and models that read the document alone.
+        blank: whether a blank precedes the document's text; word tokenizers include it in the first word.
     """
 
     before: tuple[int, ...]
@@ -33,13 +33,13 @@ class PromptPieces:
     blank: bool
 
     def around(self, text: str, tokenizer: Any, most: int) -> list[int]:
-        """Return the tokens of a document, cut to `most`, and of what stands behind it.
+        """Return the tokens of a document, cut to `most`, and those after it.
 
-        A document that has `</s>` or `<|im_end|>` in its text has these characters, and not the tokens.
+        A document's `</s>` or `<|im_end|>` is tokenized as plain characters, not as the special token.
         """
         plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
         tokens: list[int] = tokenizer(" " * self.blank + text, **plain)["input_ids"]
-        if len(tokens) <= most and self.ending:  # as a server reads the whole
+        if len(tokens) <= most and self.ending:  # together, as a server tokenizes the whole prompt
             tokens = tokenizer(" " * self.blank + text + self.ending, **plain)["input_ids"]
         else:
             tokens = [*tokens[:most], *self.after]
@@ -52,17 +52,17 @@ def prompt_pieces(
     """Return the pieces of one style's prompts.
 
     Args:
-        form: `completion` continues a text that ends in the query's label; `chat` shows examples as turns of the
+        form: `completion` continues a text that ends in the query's label; `chat` puts examples into turns of the
             tokenizer's chat template; `document` is the document alone, for models trained so (docTTTTTquery).
-        style: says what is asked for.
-        examples: are shown.
-        tokenizer: the model's.
-        language: the language of the queries, which chat templates can name.
+        style: the style of the queries.
+        examples: few-shot examples.
+        tokenizer: the model's tokenizer.
+        language: the language of the queries, for the template.
 
     Raises:
         UserError: the tokenizer has no chat template, or a template cannot be read.
     """
-    special = True
+    special = True  # whether the tokenizer adds special tokens
     if form == "document":
         text = MARK
     elif form == "completion":
@@ -75,13 +75,13 @@ def prompt_pieces(
                 "generator.form=completion"
             )
         text = _turns(style, examples, tokenizer, language)
-        special = False  # the chat template has them
+        special = False  # the chat template contains them
     before, _, after = text.partition(MARK)
     blank = before.endswith(" ")
     head = before.rstrip(" ")
     tokens = tokenizer(head, add_special_tokens=special, verbose=False)["input_ids"] if head or special else []
     ending: list[int] = []
-    if form == "document" and special:  # what a tokenizer adds at the end goes behind the document
+    if form == "document":  # the special tokens that the tokenizer adds at the end follow the document
         alone = tokenizer("", add_special_tokens=True)["input_ids"]
         begins = [alone[0]] if alone and alone[0] == tokenizer.bos_token_id else []
         tokens, ending = begins, alone[len(begins) :]

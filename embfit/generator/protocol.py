@@ -1,4 +1,4 @@
-"""What generators have in common: what they are asked, and what they give."""
+"""The interface of all generators, and the records that they return."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class GeneratedQuery:
     Args:
         id: identifies the request and the query's place in its answer.
         text: the query.
-        document: what it is about.
+        document: the document that it is about.
         style: the name of its style, or of the part of the document that it was taken from.
-        request: the id of the request; empty where no model was asked.
-        may_copy: it may consist of the document's words.
-        finished: the model had come to its end when the limit of tokens was reached.
-        log_probability: the mean of its tokens' log-probabilities; None where that is not known.
-        provenance: what wrote it, and how: columns of the table of queries.
+        request: the id of the request; empty if no model wrote it.
+        may_copy: whether it may consist of the document's words.
+        finished: whether the model ended it before the limit of tokens.
+        log_probability: the mean log-probability of its tokens; None if that is not known.
+        provenance: how it was written: further columns of the table of queries.
     """
 
     id: str
@@ -43,12 +43,12 @@ class GeneratedQuery:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a generator has made of some documents.
+    """The queries that a generator returned for some documents.
 
     Args:
-        queries: all of them, in the order of the documents.
-        facts: what was counted: `requests`, `answered`, `malformed`, `refused`, `waiting`, `tokens`, `cost`.
-        examples: those that a model was shown; none of them is a query of the data set.
+        queries: all queries, in the order of the documents.
+        facts: counts: `requests`, `answered`, `malformed`, `refused`, `waiting`, `tokens`, `cost`.
+        examples: the few-shot examples that the model saw; none of them is a query of the data set.
     """
 
     queries: Sequence[GeneratedQuery]
@@ -58,17 +58,17 @@ class Generation:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is still to be asked for.
+    """An estimate of the requests that a generation still needs.
 
     Args:
         documents: the number of documents that get queries.
         queries: the number of queries of each.
         requests: the number of all requests.
-        answered: the number of requests whose answers are there.
-        tokens: the number of tokens that the others are likely to take.
-        cost: their price; None where no price is set.
-        minutes: how long they take; None until the model has been timed.
-        pairs: the number of the collection's own pairs that the model is first trained on; 0 where nothing is trained.
+        answered: the number of requests that are answered already.
+        tokens: the estimated number of tokens of the others.
+        cost: the price of these tokens; None if no price is set.
+        minutes: the time that they take; None until the model has been timed.
+        pairs: the number of the collection's own pairs that the model is first trained on; 0 if it is not trained.
     """
 
     documents: int
@@ -82,11 +82,11 @@ class Estimate:
 
 
 class Generates(Protocol):
-    """What writes queries about documents."""
+    """A generator: it writes queries about documents."""
 
     @property
     def name(self) -> str:
-        """What it is called where queries say who wrote them."""
+        """The generator's name in the provenance of queries."""
 
     @property
     def documents(self) -> DocumentChoice:
@@ -98,18 +98,18 @@ class Generates(Protocol):
 
     @property
     def seed(self) -> int:
-        """Draws whatever is drawn."""
+        """The seed of all random draws."""
 
     def example_pool(self, collection: Collection) -> Sequence[StyleExample]:
         """Return the collection's own queries that serve as examples."""
 
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
-        """Return what queries about some documents would take; nothing is asked.
+        """Estimate what queries about some documents would take, without sending a request.
 
         Args:
             collection: has the documents.
-            documents: what the queries would be about.
-            folder: where journals are kept.
+            documents: the documents that the queries would be about.
+            folder: the folder of journals.
         """
 
     def generate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Generation:
@@ -117,13 +117,13 @@ class Generates(Protocol):
 
         Args:
             collection: has the documents.
-            documents: what the queries are about.
-            folder: where journals are kept.
+            documents: the documents that the queries are about.
+            folder: the folder of journals.
         """
 
 
 def source_documents(collection: Collection, rows: Sequence[int], choice: DocumentChoice) -> list[SourceDocument]:
-    """Return some documents of a collection as generators read them."""
+    """Return some documents of a collection, with the text that generators read."""
     digests = collection.document_digests["content"]
     table = collection.corpus.select(rows)
     texts = collection.document_texts(rows)

@@ -1,11 +1,11 @@
-"""Tells queries in another language than the wanted ones (py3langid: Lui and Baldwin 2012, "langid.py").
+"""Detect queries in languages other than the wanted ones (py3langid: Lui and Baldwin 2012, "langid.py").
 
-A query has few words, so the most probable language is often wrong: "Insulin effects appetite" is French by a hair. So
-a query is in another language only if none of the wanted ones is probable and another one is. The second condition is
-for names, numbers and key words, which are hardly probable in any language.
+A query has few words, so the most probable language is often wrong: "Insulin effects appetite" is classified as French.
+So a query counts as one in another language only if none of the wanted languages is probable and another one is. The
+second condition is for names, numbers and key words, which are improbable in every language.
 
-`tests/generator/test_query_language.py` holds it to at most 2 of 1,000 English queries of SciFact and MedQuAD, and to 8
-of ten short queries in other languages. Key words are at more risk: they have little of a language.
+`tests/generator/test_query_language.py` checks that at most 2 of 1,000 English queries of SciFact and MedQuAD are
+rejected, and at least 8 of ten short queries in other languages. Errors are more frequent for key words.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 from embfit.index.terms import words
 
-IMPROBABLE = 0.02  # probability of all wanted languages together, below which a query is in none of them
-PROBABLE = 0.2  # probability of another language, from which on a query may be in it
-LEAST_WORDS = 3  # "insulin" is a word of many languages; Chinese characters count as words
+IMPROBABLE = 0.02  # if all wanted languages together are less probable, a query is in none of them
+PROBABLE = 0.2  # the least probability of another language that a query may be in
+LEAST_WORDS = 3  # "insulin" is a word in many languages; Chinese characters count as words
 
 
 def is_in_another_language(text: str, wanted: Sequence[str]) -> bool:
-    """Say whether a query is in a language that is not wanted, as far as its words tell.
+    """Return whether a query is probably in a language that is not wanted.
 
     Args:
-        text: the query. Fewer than three words say too little, and are in no other language.
+        text: the query; the answer for fewer than three words is no.
         wanted: ISO 639-1 codes.
     """
     if len(words(text)) < LEAST_WORDS:

@@ -14,17 +14,17 @@ from embfit.records import Collection
 from embfit.store import Store
 from embfit.vectors import Vectors
 
-DEPTH = 100  # ranks that are looked at
+DEPTH = 100  # how many documents are ranked
 
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """Where queries find their documents.
+    """The ranks at which queries find their documents.
 
     Args:
-        ranks: by ranker, each query's rank of its document, from 1; None beyond the first hundred.
-        found: by ranker, what it found for each query, best first ([Q, k] rows; -1 where there is none).
-        vectors: the queries' vectors; None where no encoder was there.
+        ranks: by ranker, the rank of each query's document, from 1; None beyond the first hundred.
+        found: by ranker, the hits of each query, best first ([Q, k] rows; -1 in empty places).
+        vectors: the queries' vectors; None without an encoder.
     """
 
     ranks: Mapping[str, Sequence[int | None]]
@@ -49,10 +49,10 @@ def source_ranks(
 
     Args:
         texts: the queries.
-        sources: the row of each query's document; a document with the same text stands for it.
-        collection: is searched.
-        encoder: embeds queries and documents; None where nothing asks for vectors.
-        store: keeps embeddings and words.
+        sources: the row of each query's document; one with the same text counts as the same document.
+        collection: the collection to search.
+        encoder: embeds queries and documents; None if no vectors are needed.
+        store: keeps embeddings and BM25 indexes.
         rankers: `dense`, `bm25` or both.
         language: the language of BM25's stemmer and stop words.
     """
@@ -72,15 +72,15 @@ def source_ranks(
 
 
 def with_texts(collection: Collection, texts: Sequence[str]) -> Collection:
-    """Return the documents of a collection with generated queries, of which nothing is judged."""
-    from datasets import Dataset  # when queries are searched for: it brings pandas, and a run's start is to be quick
+    """Return a collection of the same documents with generated queries, without judgements."""
+    from datasets import Dataset  # imports pandas, which would slow down a run's start
 
     queries = Dataset.from_dict({"_id": [str(number) for number in range(len(texts))], "text": list(texts)})
     return Collection("generated queries", collection.corpus, queries, {})
 
 
 def _ranks(rows: np.ndarray, sources: Sequence[int], collection: Collection) -> list[int | None]:
-    """Return the rank of each query's document among the rows that were found ([Q, k], -1 where there is none)."""
+    """Return the rank of each query's document among its hits ([Q, k] rows, -1 in empty places)."""
     copies = collection.document_copies
     found = np.where(rows >= 0, copies[rows], -1) == copies[np.asarray(sources, np.int64)][:, None]  # [Q, k]
     places = np.where(found.any(axis=1), found.argmax(axis=1) + 1, 0)

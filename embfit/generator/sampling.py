@@ -1,7 +1,7 @@
-"""How a language model's tokens are drawn: by temperature, from the likeliest ones (Holtzman et al. 2020, nucleus).
+"""Sample a language model's tokens, with a temperature and from the most probable ones (nucleus, Holtzman et al. 2020).
 
-Samples are drawn by numbers of their own, which depend on the text's seed and the sample's place: the batch that a text
-falls into, and the number of samples, change nothing but rounding.
+Each sample has its own random numbers, which depend on the text's seed and the sample's number. So a sample does not
+depend on the text's batch or on the number of samples, except for rounding.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Sampling:
     Args:
         temperatures: the temperatures of a text's samples, used in turn: of three, the first is that of the first
             sample, the fourth, and so on.
-        top_p: the share of the likeliest tokens that a token is drawn from.
-        top_k: the number of tokens that it is drawn from at most.
-        max_tokens: the number of tokens of a sample at most.
+        top_p: tokens are drawn from the most probable ones whose probabilities add up to this.
+        top_k: tokens are drawn from at most this many of the most probable ones.
+        max_tokens: the most tokens of a sample.
     """
 
     temperatures: Sequence[float] = (0.5, 0.7, 1.0)
@@ -43,9 +43,9 @@ class Sample:
     """A continuation.
 
     Args:
-        tokens: its tokens, with the one that ended it.
-        log_probability: the mean of its tokens' log-probabilities at temperature 1.
-        finished: whether it ended by itself, before the limit of tokens.
+        tokens: its tokens, including the one that ended it.
+        log_probability: the mean log-probability of its tokens at temperature 1.
+        finished: whether it ended before the limit of tokens.
     """
 
     tokens: Sequence[int]
@@ -83,7 +83,7 @@ class Draws:
         return bool(self._ended.all())
 
     def next(self, logits: Tensor) -> Tensor:
-        """Draw a token of each sample from logits ([B, k, V]); return them ([B, k]).
+        """Draw the next token of each sample from logits ([B, k, V]) and return the tokens ([B, k]).
 
         Raises:
             UserError: a logit is NaN or infinite.
@@ -109,7 +109,7 @@ class Draws:
         return tokens
 
     def samples(self) -> list[list[Sample]]:
-        """Return what was drawn, by prompt."""
+        """Return the samples of each prompt."""
         tokens, scores, live = (torch.stack(part, -1).cpu() for part in (self._tokens, self._scores, self._live))
         lengths = live.sum(-1)  # [B, k]
         means = (scores * live).sum(-1) / lengths

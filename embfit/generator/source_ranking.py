@@ -1,4 +1,4 @@
-"""Whether a cross-encoder, too, ranks a query's document first among those that a search finds for it."""
+"""Check whether a cross-encoder also ranks a query's document first among the hits of a search."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEncoderFilter:
-    """Has a cross-encoder put the documents that a query finds in order, the query's own among them.
+    """Ranks each query's own document among the query's hits with a cross-encoder.
 
-    The second half of CADET's filter (Tamber et al. 2025): the document is among the first twenty of a search, and the
-    first of those for the cross-encoder.
+    This is the second half of CADET's filter (Tamber et al. 2025): the document must be among the first twenty of a
+    search, and the cross-encoder must rank it first among those.
 
     Args:
-        model: the cross-encoder, or a late-interaction model: a folder, or a name on the Hub; None asks for none.
+        model: the cross-encoder, or a late-interaction model: a folder, or a name on the Hub; None turns this filter
+            off.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: whether to run Python code that comes with the model.
-        max_length: the tokens that a cross-encoder reads of a pair; None is its own limit, 512 at most.
+        max_length: the most tokens that a cross-encoder reads of a pair; None is its own limit, at most 512.
         precision: the number format in which it computes.
-        rank: the rank that the query's document must reach.
-        candidates: the number of documents of each of the filters' rankers that it is ranked among.
+        rank: the worst rank of the query's document at which the query is kept.
+        candidates: how many hits of each of the filters' rankers the document is ranked among.
     """
 
     model: Annotated[str | None, Location()] = None
@@ -54,28 +55,28 @@ class CrossEncoderFilter:
         device: str,
         store: Store,
     ) -> list[int]:
-        """Return the ranks of documents among those that searches found for the queries written about them.
+        """Return the rank of each query's document among the query's hits.
 
         Args:
-            asked: all generated queries, and the documents: the store keeps scores by both, so that other thresholds
-                score no pair again.
-            places: the rows of the queries that are looked at ([L]).
-            sources: the row of each one's document ([L]); a document with the same text stands for it.
-            found: by ranker, the documents that it found for each, best first ([L, k] rows; -1 where there is none).
-            device: what the model computes on.
+            asked: all generated queries with the documents. The store keys scores by both, so that no pair is scored
+                again with other thresholds.
+            places: the rows of the queries to rank documents for ([L]).
+            sources: the row of each query's document ([L]); one with the same text counts as the same document.
+            found: by ranker, the hits of each query, best first ([L, k] rows; -1 in empty places).
+            device: the device of the model.
             store: keeps the scores.
         """
         copies = asked.document_copies
         first = np.concatenate([rows[:, : self.candidates] for rows in found.values()], axis=1)  # [L, C]
         others = [
-            np.setdiff1d(copies[rows[rows >= 0]], copies[[source]])  # each text once, but for the source's own
+            np.setdiff1d(copies[rows[rows >= 0]], copies[[source]])  # each text once, without the source's own
             for rows, source in zip(first, sources, strict=True)
         ]
         lists = Ragged.of([source, *rows] for rows, source in zip(others, sources, strict=True))  # the source first
         if self.rank >= lists.lengths.max():
             log.warning(
-                "generator.filters.cross_encoder.rank=%d drops nothing: of the documents that the rankers found, %d at "
-                "most are ranked for a query; lower it",
+                "generator.filters.cross_encoder.rank=%d drops nothing: at most %d documents are ranked for a query; "
+                "lower it, or raise generator.filters.cross_encoder.candidates",
                 *(self.rank, lists.lengths.max()),
             )
         pairs = np.stack([np.asarray(places, np.int64)[lists.owners], lists.values], axis=1)

@@ -1,4 +1,4 @@
-"""What a generation counted, for its report: shares of the filters and styles, and queries to look at."""
+"""The summary of a generation for its report: counts by filter and style, and sample queries."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SHOWN = 300  # characters of a document
 
 
 def describe_generation(generator: str, made: Generation, marks: Marks, examples: int) -> dict[str, Any]:
-    """Return what `report.json` says under `generation`.
+    """Return the section `generation` of `report.json`.
 
     Args:
-        generator: what wrote the queries.
-        made: what it made.
-        marks: what filters say.
-        examples: the number of queries shown, kept and of each filter.
+        generator: the generator's name.
+        made: the generated queries.
+        marks: the results of the filters.
+        examples: the number of sample queries, for the kept ones and for each filter.
     """
     ranked = {name: sum(rank is not None and rank == 1 for rank in ranks) for name, ranks in marks.ranks.items()}
     return {
@@ -43,7 +43,7 @@ def _styles(queries: Sequence[GeneratedQuery], marks: Marks) -> dict[str, dict[s
 
 
 def _examples(queries: Sequence[GeneratedQuery], marks: Marks, count: int) -> dict[str, list[Mapping[str, Any]]]:
-    """Return queries by the filter that drops them, `kept` first, spread evenly over the documents."""
+    """Return sample queries by the filter that drops them, `kept` first, spread evenly over the documents."""
     places: dict[str, list[int]] = {"kept": [], **{name: [] for name in marks.counts}}
     for place, mark in enumerate(marks.dropped_by):
         places[mark or "kept"].append(place)
@@ -65,6 +65,6 @@ def _shown(query: GeneratedQuery, marks: Marks, place: int) -> dict[str, Any]:
 
 
 def why_none_is_kept(facts: Mapping[str, Any]) -> str:
-    """Say why no query of a generation is kept, from what `describe_generation` returns."""
+    """Return why no query of a generation is kept, given the result of `describe_generation`."""
     dropped = ", ".join(f"{name} {count:,}" for name, count in facts["dropped"].items() if count)
     return f"filters dropped all of them: {dropped}" if facts["generated"] else "none was written"

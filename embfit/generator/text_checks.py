@@ -1,4 +1,4 @@
-"""What can be said of a query by reading it beside its document, without a model."""
+"""Checks of a query and its document that need no model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _MENTION = re.compile(
 
 
 def misshapen(query: str, min_words: int, max_words: int) -> bool:
-    """Say whether a query has too few or too many words, or is a model's refusal to write one."""
+    """Return whether a query has too few or too many words, or is a model's refusal to write one."""
     return not min_words <= len(words(query)) <= max_words or _REFUSAL.search(query) is not None
 
 
 def mentions_document(query: str) -> bool:
-    """Say whether a query speaks of the document that it was written about, which a searcher has not seen."""
+    """Return whether a query mentions its document ("this article"), which a searcher has not seen."""
     return _MENTION.search(query) is not None
 
 
 def longest_run(query: Sequence[str], document: Sequence[str]) -> int:
-    """Return the number of words in the longest sequence of a query's words that a document has, too."""
+    """Return the number of words in the longest sequence that a query and a document share."""
     text = f" {' '.join(document)} "
     longest = 0
     for start in range(len(query)):

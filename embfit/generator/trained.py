@@ -1,4 +1,4 @@
-"""Queries by a small language model that first learns from the team's own pairs how their queries look."""
+"""Queries by a small language model that is first trained on the team's own pairs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from embfit.style import FewShot, Style, StyleExample
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of what training makes of the same pairs
-KIND = "query-writers"  # of the store's entries
+VERSION = 3  # of the training: another version trains on the same pairs again
+KIND = "query-writers"  # of entries in the store
 STYLE = "own"  # the only style: that of the pairs
 FACTS = "training.json"
 CHECKPOINT = Path("checkpoint", "step.pt")  # in the entry, while its model is trained
@@ -43,21 +43,21 @@ FEWEST_PAIRS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedGenerator(LanguageModelSettings):
-    """Trains a causal language model on the training pairs of the collection, and has it write the queries.
+    """Trains a causal language model on the collection's training pairs, and writes queries with it.
 
-    No query of an evaluation split, and no document that is relevant to one, is learned from. A tenth of the documents
-    is held out to tell when to stop.
+    Queries of evaluation splits, and documents that are relevant to one, are not used in training. A tenth of the
+    documents is held out for early stopping.
 
-    `LanguageModelSettings` documents what says how the trained model writes.
+    `LanguageModelSettings` documents how the trained model writes.
 
     Args:
-        pairs: the number of training pairs that it learns from, drawn with the seed; None for all.
-        label: what the queries are called in the text that the model continues.
-        epochs: passes over the pairs at most; training ends when the held-out pairs become less probable.
-        lr: the peak learning rate; of an adapter, about twice as much.
-        pairs_per_step: the number of queries of an optimizer step, about.
+        pairs: the number of training pairs to use, drawn with the seed; None for all.
+        label: the label of queries in the text that the model continues.
+        epochs: the most passes over the pairs; training ends early when the loss of the held-out pairs rises.
+        lr: the peak learning rate; an adapter needs about twice as much.
+        pairs_per_step: the approximate number of queries in an optimizer step.
         held_out: the share of the documents that decide which weights are kept.
-        lora: an adapter in place of all weights (`rank`).
+        lora: trains an adapter (`rank`) instead of all weights.
     """
 
     pairs: Annotated[int, Field(ge=FEWEST_PAIRS)] | None = None
@@ -70,20 +70,20 @@ class TrainedGenerator(LanguageModelSettings):
 
     @property
     def name(self) -> str:
-        """What it is called where queries say who wrote them."""
+        """The generator's name in the provenance of queries."""
         return f"trained ({self.model})"
 
     @property
     def style(self) -> Style:
-        """The style of the pairs, which a completion without examples asks for."""
+        """The style of the pairs: a completion without examples."""
         return Style(template="question.md", label=self.label)
 
     def example_pool(self, collection: Collection) -> list[StyleExample]:
-        """Return nothing: the model has learned from all pairs, and is shown none."""
+        """Return no examples, since the model was trained on the pairs."""
         return []
 
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
-        """Return what queries about some documents would take; nothing is trained for that.
+        """Estimate what queries about some documents would take, without training the model.
 
         Raises:
             ConfigError: no model is named.
@@ -115,7 +115,7 @@ class TrainedGenerator(LanguageModelSettings):
         return LocalGenerator(styles={STYLE: self.style}, form="completion", examples=FewShot(count=0), **same)
 
     def trained_model(self, collection: Collection, store: Store) -> ModelFiles:
-        """Return the trained model, from the store if it was trained on the same pairs before.
+        """Return the trained model, from the store if it was trained with the same pairs and settings before.
 
         Raises:
             ConfigError: no model is named.
@@ -138,7 +138,7 @@ class TrainedGenerator(LanguageModelSettings):
     def _training(
         self, collection: Collection, store: Store
     ) -> tuple[ModelFiles, dict[int, tuple[str, list[str]]], dict[str, Any]]:
-        """Return what is trained, the pairs that it learns from by document, and all that the result depends on."""
+        """Return the base model, its training pairs by document row, and all that the trained model depends on."""
         if self.model is None:
             raise ConfigError("generator=trained needs a model: generator.model=FOLDER_OR_FILE.gguf_OR_NAME")
         base = ModelFiles.find(self.model, self.revision, self.gguf, store)
@@ -160,11 +160,11 @@ class TrainedGenerator(LanguageModelSettings):
         return base, pairs, key
 
     def tokenized(self, pairs: Mapping[int, tuple[str, Sequence[str]]], tokenizer: Any) -> list[WrittenPair]:
-        """Return pairs as the model reads them.
+        """Return the tokens of pairs.
 
         Args:
             pairs: documents with their queries, as `own_pairs` returns them.
-            tokenizer: the model's.
+            tokenizer: the model's tokenizer.
         """
         pieces = prompt_pieces("completion", self.style, [], tokenizer, None)
         found = []
@@ -178,7 +178,9 @@ class TrainedGenerator(LanguageModelSettings):
         device = choose_device(self.device)
         model, tokenizer, is_seq_to_seq = load_language_model(base.folder, torch.float32)
         if is_seq_to_seq:
-            raise UserError(f"{base.name} has an encoder and a decoder; generator=trained trains causal models")
+            raise UserError(
+                f"{base.name} has an encoder and a decoder; generator=trained needs a causal model: set generator.model"
+            )
         model.to(device)
         if self.lora.rank is not None:
             attach(model, self.lora, 0, base.name, self.revision, "generator.lora")
@@ -186,7 +188,7 @@ class TrainedGenerator(LanguageModelSettings):
         longest = max(len(pair.prompt) for pair in made) + self.max_tokens
         check_length(model, base.name, longest, self.document_tokens)
         order = np.random.default_rng(self.seed).permutation(len(made)).tolist()
-        cut = min(round(self.held_out * len(made)), len(made) - 1)  # one document at least is learned from
+        cut = min(round(self.held_out * len(made)), len(made) - 1)  # at least one document stays for training
         held_out, trained = [made[place] for place in order[:cut]], [made[place] for place in order[cut:]]
         count = sum(len(pair.queries) for pair in trained)
         log.info("training %s to write queries: %d pairs of %d documents", base.name, count, len(trained))
@@ -209,7 +211,7 @@ def own_pairs(collection: Collection, most: int | None, seed: int) -> dict[int, 
 
     Args:
         collection: has the pairs.
-        most: the number of pairs at most, drawn with the seed; None for all.
+        most: the most pairs, drawn with the seed; None for all.
         seed: draws them.
 
     Raises:
@@ -233,8 +235,8 @@ def own_pairs(collection: Collection, most: int | None, seed: int) -> dict[int, 
         found = [found[place] for place in sorted(drawn.tolist())]
     if len(found) < FEWEST_PAIRS:
         raise UserError(
-            f"{collection.name} has {len(found)} training pairs about documents that no other split asks for; "
-            f"generator=trained learns from {FEWEST_PAIRS} at least; use generator=local, or label some"
+            f"{collection.name} has {len(found)} training pairs with documents that are not relevant in another split; "
+            f"generator=trained needs at least {FEWEST_PAIRS}; use generator=local, or label some"
         )
     by_row: dict[int, list[int]] = {}
     for query_row, document_row in found:

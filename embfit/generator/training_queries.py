@@ -1,7 +1,8 @@
-"""Generated queries as the training split of a collection, and as its dev and test where people have written none.
+"""Generated queries as a collection's training split, and as its dev and test splits if the data has none.
 
-Whole documents are held out, so that no query of a synthetic dev or test split asks for a document that training saw.
-Which ones depends on their texts alone: a document that is added or removed leaves the others where they are.
+Whole documents are held out, so that no query of a synthetic dev or test split has a relevant document that training
+saw. The choice depends only on the documents' texts: adding or removing a document does not move others to another
+split.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from embfit.generator.plan import SourceDocument
 from embfit.generator.protocol import GeneratedQuery
 from embfit.records import Collection, Qrels
 
-MOST_HELD_OUT = 300  # documents of a synthetic split: enough to tell a difference of 0.01
+MOST_HELD_OUT = 300  # documents of a synthetic split: enough to detect a difference of 0.01
 
 
 def held_out_documents(
@@ -28,12 +29,12 @@ def held_out_documents(
 ) -> dict[str, set[int]]:
     """Draw documents for synthetic splits; return their rows by split, each document in one split at most.
 
-    Documents of which the same text is read, because they begin alike, share a split: they share their queries.
+    Documents with the same text as far as generators read it share a split, since they share their queries.
 
     Args:
-        documents: what queries are written about.
-        splits: the splits that lack queries.
-        share: the share of the documents that each split gets; `MOST_HELD_OUT` documents at most, and one at least.
+        documents: the documents that queries are written about.
+        splits: the splits without queries.
+        share: the share of the documents that each split gets, at least one and at most `MOST_HELD_OUT`.
         seed: draws them.
     """
     drawn = sorted(documents, key=lambda document: hashlib.sha256(f"{seed} {document.digest}".encode()).digest())
@@ -50,7 +51,7 @@ def held_out_documents(
 
 
 def without_documents(collection: Collection, judged: Qrels, rows: AbstractSet[int]) -> tuple[Qrels, int]:
-    """Return judgements without some documents and their copies, and how many queries have no relevant one left.
+    """Return judgements without some documents and their copies, and how many queries lost all relevant documents.
 
     Args:
         collection: has the documents.
@@ -58,9 +59,9 @@ def without_documents(collection: Collection, judged: Qrels, rows: AbstractSet[i
         rows: the documents' rows.
     """
     copies, places = collection.document_copies, collection.document_rows
-    apart = {int(copies[row]) for row in rows}
+    removed = {int(copies[row]) for row in rows}
     left = {
-        query: {name: grade for name, grade in grades.items() if int(copies[places[name]]) not in apart}
+        query: {name: grade for name, grade in grades.items() if int(copies[places[name]]) not in removed}
         for query, grades in judged.items()
     }
     kept = {query: grades for query, grades in left.items() if relevant(grades) or not relevant(judged[query])}
@@ -75,18 +76,18 @@ def with_queries(
 ) -> Collection:
     """Return a collection with generated queries beside its own.
 
-    Queries of the same text are merged, and none is trained on that another split has.
+    Queries of the same text are merged, and training queries that another split has too are removed.
 
     Args:
         collection: has the documents.
-        own: the judgements of its own queries that stay.
+        own: the judgements of its own queries to keep.
         generated: the queries by split.
-        writers: split → what wrote its generated queries.
+        writers: split → the name of the generator of its queries.
     """
     judged: dict[str, Qrels] = {split: dict(grades) for split, grades in own.items()}
     for split, queries in generated.items():
         about: dict[str, dict[str, int]] = {}
-        for query in queries:  # documents of which the same text is read share their queries
+        for query in queries:  # documents with the same text as far as it is read share their queries
             about.setdefault(query.id, {})[query.document.id] = 1
         judged[split] = {**judged.get(split, {}), **about}
     every = [query for queries in generated.values() for query in queries]
@@ -118,7 +119,7 @@ def with_queries(
 
 
 def _all_queries(collection: Collection, kept: set[str], generated: Sequence[GeneratedQuery]) -> Any:
-    """Return the table of the collection's queries that are judged still, and of generated ones."""
+    """Return the table of the collection's kept queries and the generated ones."""
     from datasets import Dataset  # takes a second to import
     from datasets.table import InMemoryTable
 

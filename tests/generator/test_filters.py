@@ -130,7 +130,7 @@ def test_queries_in_another_language(query: str, foreign: bool, collection: Coll
 
 
 def test_values_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="no language is known by xx; write ISO 639-1 codes"):
+    with pytest.raises(ValueError, match="languages: xx is unknown; write ISO 639-1 codes"):
         Filters(languages=("en", "xx"))
     with pytest.raises(ValueError, match="languages is empty"):
         Filters(languages=())

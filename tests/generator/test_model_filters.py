@@ -129,7 +129,7 @@ def test_a_pair_without_a_grade_is_asked_about_again_nine_times_in_all(
             assert judged(server, tmp_path, collection).grades == [3, 1, 2, None]
             assert len(server.bodies) == asked
             assert lacking in caplog.text
-            told = "tiny gave no grade to 1 pairs in an earlier run: asking again"
+            told = "tiny gave no grade to 1 pairs in an earlier run: sending them again"
             assert (told in caplog.text) is (run in (1, 2))
     seeds = {body["seed"] for body in server.bodies if "Query: blood\n" in body["messages"][0]["content"]}
     assert len(seeds) == 9  # a server that answers one seed alike is asked with another
@@ -174,7 +174,7 @@ def test_what_a_judge_lacks_is_named_by_its_own_key(collection: Collection, tmp_
     with ModelServer(lambda *_: Answer(401)) as server:
         with pytest.raises(UserError, match=r"see generator\.filters\.judge\.key_variable"):
             judged(server, tmp_path, collection)
-        with pytest.raises(ConfigError, match=r"generator\.filters\.judge\.url=URL"):
+        with pytest.raises(ConfigError, match=r"generator\.filters\.judge\.url is not set"):
             judged(server, tmp_path, collection, url=None)
         (tmp_path / "judge.md").write_text("Is {document} good?")
         with pytest.raises(UserError, match=r"has no \{query\}"):
@@ -183,7 +183,7 @@ def test_what_a_judge_lacks_is_named_by_its_own_key(collection: Collection, tmp_
         Judge(budget=Budget(cost=1.0))
     with pytest.raises(ValueError, match=r"nothing would be graded; set generator\.filters\.judge\.model=NAME"):
         Judge(url="http://localhost:8000/v1")
-    with pytest.raises(ValueError, match="cross_encoder ranks what the rankers find"):
+    with pytest.raises(ValueError, match="cross_encoder reranks the rankers' hits"):
         replace(LOOSE, rankers=(), cross_encoder=CrossEncoderFilter(model="x"))
 
 

@@ -134,7 +134,7 @@ def test_documents_of_evaluation_are_not_learned_from(labelled: Collection) -> N
 
 
 def test_too_few_pairs_are_refused(small_collection: Collection) -> None:
-    with pytest.raises(UserError, match="small has 8 training pairs about documents that no other split asks for"):
+    with pytest.raises(UserError, match="small has 8 training pairs with documents that are not relevant in"):
         own_pairs(small_collection, None, 0)
 
 
