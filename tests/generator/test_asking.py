@@ -425,7 +425,7 @@ def test_a_certificate_that_is_not_trusted_ends_it(
 ) -> None:
     with ModelServer(lambda *_: queries("a"), certificate) as server:
         with pytest.raises(
-            UserError, match=r"its certificate is not trusted \(self.signed certificate\); SSL_CERT_FILE"
+            UserError, match=r"its certificate is not trusted \(self.signed certificate\); set SSL_CERT_FILE"
         ):
             ask(server, tmp_path / "j", make_requests(30))
         assert server.requests == 0
