@@ -66,8 +66,8 @@ def measure_cost(
     encoder.embed(texts, "document")
     encoding = time.perf_counter() - started
     timed = []
-    asked = rows[: TIMED_QUERIES + 1]
-    for row, text in zip(asked, collection.query_texts(asked), strict=True):
+    timed_rows = rows[: TIMED_QUERIES + 1]
+    for row, text in zip(timed_rows, collection.query_texts(timed_rows), strict=True):
         started = time.perf_counter()
         search(encoder.embed([text], "query"), row)
         timed.append(1000 * (time.perf_counter() - started))

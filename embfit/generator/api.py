@@ -175,7 +175,7 @@ class ApiGenerator(ModelServer):
             waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
             if waiting:
                 done = len(requests) - len(waiting)
-                asked = ask_all(
+                result = ask_all(
                     address,
                     key,
                     self.timeout,
@@ -186,7 +186,7 @@ class ApiGenerator(ModelServer):
                     done,
                     self.seed,
                 )
-                facts = {"out_of_budget": asked.out_of_budget, "slowed_down": asked.pace.decreases}
+                facts = {"out_of_budget": result.out_of_budget, "slowed_down": result.pace.decreases}
             return self._read(journal, requests, scope, facts, self.example_pool(collection))
 
     def _own(self, requests: list[QueryRequest]) -> list[QueryRequest]:

@@ -190,8 +190,10 @@ class Filters:
             return [None] * len(queries), {}
         if journals is None:
             raise ValueError("a judge needs the folder of its journal")
-        asked = [(queries[place], collection.document_ids[queries[place].row]) for place in left]
-        pairs = [JudgedPair(query.text, query.document_text, name) for query, name in asked]
+        pairs = [
+            JudgedPair(query.text, query.document_text, collection.document_ids[query.row])
+            for query in (queries[place] for place in left)
+        ]
         found = self.judge.verdicts(pairs, journals)
         low = [grade is not None and grade < self.judge.least for grade in found.grades]
         _mark_where(marks, "judge", low, left)

@@ -131,7 +131,7 @@ class Judge(ModelServer):
             if waiting:
                 different = list({request.id: request for request in waiting}.values())
                 done = len(requests) - len(waiting)
-                asked = ask_all(
+                result = ask_all(
                     address,
                     key,
                     self.timeout,
@@ -141,7 +141,7 @@ class Judge(ModelServer):
                     different,
                     done,
                 )
-                facts = {"judge_out_of_budget": asked.out_of_budget}
+                facts = {"judge_out_of_budget": result.out_of_budget}
             answers = [journal.answer(request.entry) for request in requests]
             spent = journal.spent(scope)
         grades = [
@@ -170,10 +170,10 @@ class Judge(ModelServer):
             reasons["malformed"] += f" (another run asks again, until {MOST_MALFORMED} answers had none)"
         if "refused" not in self.again:
             reasons["refused"] += f" ({GROUP}.again=[malformed,refused] asks again)"
-        said = [f"{lacking[state]:,} {words}" for state, words in reasons.items() if lacking[state]]
+        parts = [f"{lacking[state]:,} {words}" for state, words in reasons.items() if lacking[state]]
         if waiting := lacking["planned"] + lacking["sent"]:
-            said.append(f"{waiting:,} not asked about yet")
-        return f"{lacking.total():,} of {pairs:,} pairs have no grade and are kept: {'; '.join(said)}"
+            parts.append(f"{waiting:,} not answered yet")
+        return f"{lacking.total():,} of {pairs:,} pairs have no grade and are kept: {'; '.join(parts)}"
 
     def _request(self, pair: JudgedPair) -> QueryRequest:
         document = " ".join(pair.document.split()[: self.document_words])

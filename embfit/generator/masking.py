@@ -62,10 +62,11 @@ def mask_positives(
         if query.provenance.get("positive") and query.document.row in place
     }
     table = training_set.rows.data.table
-    asked = map(normalise, collection.query_texts(table["query"].to_pylist()))
+    query_texts = map(normalise, collection.query_texts(table["query"].to_pylist()))
     whole = table["positives"].to_pylist()
     positives = [
-        [place[row] if (text, row) in masked else row for row in rows] for text, rows in zip(asked, whole, strict=True)
+        [place[row] if (text, row) in masked else row for row in rows]
+        for text, rows in zip(query_texts, whole, strict=True)
     ]
     changed = sum(
         new != old for one, other in zip(positives, whole, strict=True) for new, old in zip(one, other, strict=True)

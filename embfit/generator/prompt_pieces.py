@@ -82,9 +82,9 @@ def prompt_pieces(
     tokens = tokenizer(head, add_special_tokens=special, verbose=False)["input_ids"] if head or special else []
     ending: list[int] = []
     if form == "document":  # the special tokens that the tokenizer adds at the end follow the document
-        alone = tokenizer("", add_special_tokens=True)["input_ids"]
-        begins = [alone[0]] if alone and alone[0] == tokenizer.bos_token_id else []
-        tokens, ending = begins, alone[len(begins) :]
+        added = tokenizer("", add_special_tokens=True)["input_ids"]
+        tokens = [added[0]] if added and added[0] == tokenizer.bos_token_id else []
+        ending = added[len(tokens) :]
     elif tokens and tokens[-1] == tokenizer.eos_token_id:
         tokens = tokens[:-1]
     behind = tokenizer(after, add_special_tokens=False, verbose=False)["input_ids"] if after else ending
@@ -92,12 +92,12 @@ def prompt_pieces(
 
 
 def _turns(style: Style, examples: Sequence[StyleExample], tokenizer: Any, language: str | None) -> str:
-    def asked(document: str) -> dict[str, str]:
+    def user_turn(document: str) -> dict[str, str]:
         values = {"count": "1", "document": document, "examples": "", "label": style.label.lower()}
         values["language"] = language or "the language of the document"
         return {"role": "user", "content": style.alone.fill(values)}
 
-    shown = [[asked(one.document), {"role": "assistant", "content": one.query}] for one in examples]
-    turns = [*(turn for pair in shown for turn in pair), asked(MARK)]
+    shown = [[user_turn(one.document), {"role": "assistant", "content": one.query}] for one in examples]
+    turns = [*(turn for pair in shown for turn in pair), user_turn(MARK)]
     text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return text

@@ -48,7 +48,7 @@ class CrossEncoderFilter:
 
     def source_ranks(
         self,
-        asked: Collection,
+        generated: Collection,
         places: Sequence[int],
         sources: Sequence[int],
         found: Mapping[str, np.ndarray],
@@ -58,15 +58,15 @@ class CrossEncoderFilter:
         """Return the rank of each query's document among the query's hits.
 
         Args:
-            asked: all generated queries with the documents. The store keys scores by both, so that no pair is scored
-                again with other thresholds.
+            generated: all generated queries with the documents. The store keys scores by both, so that no pair is
+                scored again with other thresholds.
             places: the rows of the queries to rank documents for ([L]).
             sources: the row of each query's document ([L]); one with the same text counts as the same document.
             found: by ranker, the hits of each query, best first ([L, k] rows; -1 in empty places).
             device: the device of the model.
             store: keeps the scores.
         """
-        copies = asked.document_copies
+        copies = generated.document_copies
         first = np.concatenate([rows[:, : self.candidates] for rows in found.values()], axis=1)  # [L, C]
         others = [
             np.setdiff1d(copies[rows[rows >= 0]], copies[[source]])  # each text once, without the source's own
@@ -83,5 +83,5 @@ class CrossEncoderFilter:
         teacher = load_teacher(
             str(self.model), self.max_length, self.precision, device, self.revision, self.trust_remote_code
         )
-        scores = Ragged(teacher.score(asked, pairs, store), lists.offsets)
+        scores = Ragged(teacher.score(generated, pairs, store), lists.offsets)
         return [1 + int((each[1:] > each[0]).sum()) for each in scores.lists()]

@@ -120,7 +120,7 @@ class ApproximateIndex:
     def updated(
         self, documents: Vectors[np.ndarray], rows: np.ndarray, source: str = "", label: str | None = None
     ) -> ApproximateIndex:
-        """Return an index of other documents, most of which are in this one; the new ones are added.
+        """Return an index of a changed set of documents, to which new ones are added.
 
         The entries of removed documents stay in faiss's index, and searches skip them; `removed_share` is their share.
 

@@ -119,8 +119,9 @@ class CompressedIndex:
         stored = faiss.vector_to_array(self.index.xb).reshape(len(self), -1)[unique]  # [U, bytes]
         given = _converted(queries.flat(), self.form)
         signs = [np.unpackbits(codes, axis=1, count=self.width) for codes in (given, stored)]
-        asked, read = (2 * bits.astype(np.float32) - 1 for bits in signs)  # 1 and -1: the product counts equal signs
-        return inner_products(asked, read, places)
+        # 1 and -1, so that the inner product is the number of equal signs minus that of unequal ones
+        query_signs, document_signs = (2 * bits.astype(np.float32) - 1 for bits in signs)
+        return inner_products(query_signs, document_signs, places)
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder."""

@@ -19,7 +19,7 @@ from embfit.progress import progress
 from embfit.vectors import LOWEST, Vectors
 
 PART_VECTORS = 1 << 16  # vectors in a part: 100 MB at 384 dimensions
-SPREAD_FROM = 1 << 30  # products of two vectors, some seconds of one core; sending takes longer than fewer of them
+SPREAD_FROM = 1 << 30  # products of two vectors, some seconds of one core; below, sending costs more than it saves
 
 
 @dataclass(frozen=True)

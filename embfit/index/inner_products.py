@@ -57,8 +57,8 @@ def pair_scores(queries: Vectors[np.ndarray], documents: Vectors[np.ndarray], ro
     scores = np.full(rows.shape, LOWEST, np.float32)
     for query, chosen in enumerate(rows):
         places = np.flatnonzero(chosen >= 0)
-        asked, read = queries.part(query, query + 1), documents.take(chosen[places])
-        scores[query, places] = best_matches(asked, read).scores
+        one, chosen_documents = queries.part(query, query + 1), documents.take(chosen[places])
+        scores[query, places] = best_matches(one, chosen_documents).scores
     return scores
 
 
@@ -97,23 +97,23 @@ def best_matches(query: Vectors[np.ndarray], documents: Vectors[np.ndarray]) -> 
         query: one text of Vq vectors.
         documents: N texts.
     """
-    asked, read = (np.ascontiguousarray(vectors.flat(), np.float32) for vectors in (query, documents))
-    starts = np.arange(len(read) + 1) if documents.starts is None else documents.starts
-    similarities = np.full((len(asked), len(documents)), LOWEST, np.float32)
+    query_rows, document_rows = (np.ascontiguousarray(vectors.flat(), np.float32) for vectors in (query, documents))
+    starts = np.arange(len(document_rows) + 1) if documents.starts is None else documents.starts
+    similarities = np.full((len(query_rows), len(documents)), LOWEST, np.float32)
     positions = np.full(similarities.shape, NOTHING, np.int64)
     filled = np.flatnonzero(np.diff(starts))  # without empty documents, for which reduceat would return a value
-    if not len(filled) or not len(asked):
+    if not len(filled) or not len(query_rows):
         return Matches(similarities, positions)
     begins, counts = starts[filled], np.diff(starts)[filled]
-    lengths = np.sqrt(np.einsum("vd,vd->v", read, read).max()) * np.linalg.norm(asked, axis=1)  # [Vq]
-    tolerance = 2 * ROUNDING * asked.shape[1] * lengths
-    products = asked @ read.T  # [Vq, Vd]
+    longest = np.sqrt(np.einsum("vd,vd->v", document_rows, document_rows).max())
+    tolerance = 2 * ROUNDING * query_rows.shape[1] * longest * np.linalg.norm(query_rows, axis=1)  # [Vq]
+    products = query_rows @ document_rows.T  # [Vq, Vd]
     highest = np.maximum.reduceat(products, begins, axis=1)  # [Vq, F]
     of, near = np.nonzero(products >= np.repeat(highest - tolerance[:, None], counts, axis=1))  # pairs, by query vector
     again = np.concatenate(
         [
-            inner_products(asked[of[first : first + PAIRS]], read, near[first : first + PAIRS, None])[:, 0]
-            for first in range(0, len(near), PAIRS)
+            inner_products(query_rows[of[some]], document_rows, near[some, None])[:, 0]
+            for some in (slice(first, first + PAIRS) for first in range(0, len(near), PAIRS))
         ]
     )
     # The query vector and document of each pair, as one number; each number has at least one pair.

@@ -85,13 +85,13 @@ class DenseSystem:
             short = "tuned=FOLDER" if name == "tuned" else f"evaluator.systems.{name}.path=FOLDER_OR_NAME"
             raise ConfigError(f"evaluator.systems.{name}.path is not set; name the model: {short}")
         found = encoder_at(self.path, configured, self.revision)
-        asked = {name: value for name in READING if (value := getattr(self, name)) is not None}
-        if unknown := [key for key in asked if not hasattr(found, key)]:
+        overrides = {name: value for name in READING if (value := getattr(self, name)) is not None}
+        if unknown := [key for key in overrides if not hasattr(found, key)]:
             raise ConfigError(
                 f"evaluator.systems.{name}.{unknown[0]}: {self.path} is a late-interaction model, which has no such "
                 "setting; set it to null"
             )
-        return replace(found, **asked)
+        return replace(found, **overrides)
 
 
 def evaluate_encoder(

@@ -75,13 +75,17 @@ class EndpointSystem:
         started = time.monotonic()
         collection, store = context.collection, context.store
         everything = range(len(collection.corpus))
-        asked, asked_now = served_vectors(server, collection, "query", context.rows, self.query_prompt, store)
-        read, read_now = served_vectors(server, collection, "document", everything, self.document_prompt, store)
-        queries, documents = Vectors(asked), Vectors(read)
+        query_vectors, queries_sent = served_vectors(
+            server, collection, "query", context.rows, self.query_prompt, store
+        )
+        document_vectors, documents_sent = served_vectors(
+            server, collection, "document", everything, self.document_prompt, store
+        )
+        queries, documents = Vectors(query_vectors), Vectors(document_vectors)
         if self._normalizes(context):
             queries, documents = queries.normalised(), documents.normalised()
         ranking = context.search.ranking(context.rows, context.search.nearest(queries, ExactIndex(documents)))
-        facts |= {"seconds": round(time.monotonic() - started, 3), "reused": asked_now + read_now == 0}
+        facts |= {"seconds": round(time.monotonic() - started, 3), "reused": queries_sent + documents_sent == 0}
         return context.judge(name, ranking, facts)
 
     def _normalizes(self, context: EvaluationContext) -> bool:
@@ -93,11 +97,11 @@ class EndpointSystem:
         random = np.random.default_rng(context.judging.seed)
         queries = _some(random, context.rows, self.sample)
         documents = _some(random, range(len(context.collection.corpus)), self.sample)
-        asked = (self.query_prompt + text for text in context.collection.query_texts(queries))
-        read = (self.document_prompt + text for text in context.collection.document_texts(documents))
+        query_texts = (self.query_prompt + text for text in context.collection.query_texts(queries))
+        document_texts = (self.document_prompt + text for text in context.collection.document_texts(documents))
         served = [
-            server.encode(asked, len(queries), "some queries at the server"),
-            server.encode(read, len(documents), "some documents at the server"),
+            server.encode(query_texts, len(queries), "some queries at the server"),
+            server.encode(document_texts, len(documents), "some documents at the server"),
         ]
         own = [
             context.encoder.encode(context.collection.query_texts(queries), "query"),

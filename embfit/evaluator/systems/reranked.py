@@ -92,11 +92,11 @@ def reranking_on_dev(context: EvaluationContext, candidates: str, top: int) -> C
     metrics = [*dict.fromkeys([*context.judging.metrics, VALIDATION_METRIC])]
 
     def validate(ranker: CrossEncoder) -> DevQuality:
-        asked = ranker.tokenize(collection.query_texts(queries.tolist()))
-        read = ranker.tokenize(collection.document_texts(documents.tolist()))
+        query_tokens = ranker.tokenize(collection.query_texts(queries.tolist()))
+        document_tokens = ranker.tokenize(collection.document_texts(documents.tolist()))
 
         def score(_: np.ndarray) -> np.ndarray:
-            return ranker.score_tokens(ranker.pairs(asked, read, places))
+            return ranker.score_tokens(ranker.pairs(query_tokens, document_tokens, places))
 
         found = rerank(ranking, collection, top, score)
         return dev_quality(judge("validation", collection, context.split, found, metrics), collection)

@@ -33,12 +33,12 @@ class TrecFileSystem:
         if self.path is None:
             raise ConfigError(f"evaluator.systems.{name}.path is not set; give a TREC run file")
         path, collection = Path(self.path), context.collection
-        asked = {collection.query_ids[row] for row in context.rows}
+        split_queries = {collection.query_ids[row] for row in context.rows}
         found = read_run(path).documents
         known = collection.document_rows
         answers, unknown = {}, {}
         for query, documents in found.items():
-            if query in asked:
+            if query in split_queries:
                 answers[query] = [document for document in documents if document[0] in known]
                 unknown.update({name: f"{path}: query {query!r}" for name, _ in documents if name not in known})
         check_unknown(path, unknown, collection)
@@ -48,5 +48,5 @@ class TrecFileSystem:
             raise UserError(
                 f"{path}: none of its {len(found)} queries is in split {context.split!r} of {collection.name}"
             )
-        facts = {"file": str(path), "queries_lacking": len(asked) - len(ranked)}
+        facts = {"file": str(path), "queries_lacking": len(split_queries) - len(ranked)}
         return context.judge(name, ranking, facts)

@@ -176,8 +176,8 @@ class MilvusDatabase:
 
         def work(client: MilvusClient) -> int:
             client.load_collection(name, timeout=self.settings.timeout)
-            asked: dict[str, Any] = {"consistency_level": "Strong", "timeout": self.settings.timeout}
-            [found] = client.query(name, filter="", output_fields=["count(*)"], **asked)
+            options: dict[str, Any] = {"consistency_level": "Strong", "timeout": self.settings.timeout}
+            [found] = client.query(name, filter="", output_fields=["count(*)"], **options)
             return int(found["count(*)"])
 
         return self._do(work)

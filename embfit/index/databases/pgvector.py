@@ -226,7 +226,7 @@ class PgvectorDatabase:
             f"SELECT position FROM {{}} ORDER BY embedding <#> %b::{self.settings.vector_type} LIMIT %b", name
         )
         converted = self._converter()
-        asked = [(converted(query), k) for query in queries]
+        parameters = [(converted(query), k) for query in queries]
         limits = (str(min(MAX_K, max(self.settings.ef_search, k))), f"{1000 * self.settings.timeout:.0f}")
 
         def work(connection: Connection[Any]) -> np.ndarray:
@@ -237,8 +237,8 @@ class PgvectorDatabase:
                     "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
                     limits,
                 )
-                cursor.executemany(statement, asked, returning=True)
-                for query in range(len(asked)):
+                cursor.executemany(statement, parameters, returning=True)
+                for query in range(len(parameters)):
                     rows = cursor.fetchall()
                     found[query, : len(rows)] = [row for (row,) in rows]
                     cursor.nextset()

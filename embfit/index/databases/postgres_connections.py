@@ -121,15 +121,15 @@ class PostgresConnections:
         """
         import psycopg
 
-        asked = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-        if not (found := connection.execute(asked).fetchall()):  # asked first, since a standby rejects CREATE EXTENSION
+        statement = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+        if not (found := connection.execute(statement).fetchall()):  # first, since a standby rejects CREATE EXTENSION
             try:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             except psycopg.Error as error:
                 raise UserError(
                     f"{self.place} has no pgvector ({first_line(error)}); install it, and run CREATE EXTENSION vector"
                 ) from error
-            found = connection.execute(asked).fetchall()
+            found = connection.execute(statement).fetchall()
         [(release,)] = found
         if tuple(map(int, str(release).split(".")[:2])) < OLDEST:
             raise UserError(

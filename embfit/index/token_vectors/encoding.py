@@ -16,7 +16,7 @@ from embfit.vectors import Vectors
 
 PART_CHUNKS = 16  # chunks that a worker gets at once: 134 MB of 128 dimensions in chunks of 16,384 vectors
 MOST_LENGTH = 65_504  # the greatest number of half precision, in which formats store values or steps
-SPREAD_FROM = 1 << 20  # vectors; sending fewer to a cluster takes longer than encoding them
+SPREAD_FROM = 1 << 20  # vectors; below, sending costs more than it saves
 
 Chunks = Sequence[tuple[int, Vectors[np.ndarray]]]
 

@@ -166,15 +166,15 @@ class TokenIndex:
                 `among` has a row beyond the last.
         """
         check_depth(k, len(self))
-        asked, lengths = prepare_queries(queries, self.manifest.dim)
+        prepared, lengths = prepare_queries(queries, self.manifest.dim)
         if among is None and self.manifest.candidates == "exact":
-            return best_of_all(self._documents, asked, lengths, k, label)
+            return best_of_all(self._documents, prepared, lengths, k, label)
         most, probes = max(k, self.settings.shortlist), self.settings.probes
-        scores = np.zeros((len(asked), k), np.float32)
-        rows = np.full((len(asked), k), NOTHING, np.int64)
-        with progress(label, total=len(asked), unit="queries") as advance:
-            for query in range(len(asked)):
-                one, length = asked.part(query, query + 1), lengths[query : query + 1]
+        scores = np.zeros((len(prepared), k), np.float32)
+        rows = np.full((len(prepared), k), NOTHING, np.int64)
+        with progress(label, total=len(prepared), unit="queries") as advance:
+            for query in range(len(prepared)):
+                one, length = prepared.part(query, query + 1), lengths[query : query + 1]
                 if among is None:
                     candidates = self._documents.candidates(one, most, probes)
                 else:
@@ -190,11 +190,11 @@ class TokenIndex:
         Raises:
             ValueError: the widths differ, a query is not finite, or a row is beyond the last.
         """
-        asked, _ = prepare_queries(queries, self.manifest.dim)
+        prepared, _ = prepare_queries(queries, self.manifest.dim)
         scores = np.full(rows.shape, LOWEST, np.float32)
         for query, chosen in enumerate(rows):
             present = self._documents.present(chosen)
-            found = best_matches(asked.part(query, query + 1), self._documents.decoded(present)).scores
+            found = best_matches(prepared.part(query, query + 1), self._documents.decoded(present)).scores
             known = np.isin(chosen, present)
             scores[query, known] = found[np.searchsorted(present, chosen[known])]
         return scores
@@ -212,8 +212,8 @@ class TokenIndex:
         Raises:
             ValueError: the widths differ, the query is not finite, or a row has no document.
         """
-        asked, _ = prepare_queries(query, self.manifest.dim)
-        return best_matches(asked, self.vectors(rows))
+        prepared, _ = prepare_queries(query, self.manifest.dim)
+        return best_matches(prepared, self.vectors(rows))
 
     def vectors(self, rows: np.ndarray) -> Vectors[np.ndarray]:
         """Return the vectors of documents as the format stores them, float32, in the order of the rows.

@@ -54,11 +54,11 @@ def best_among(
         k: how many documents to return.
     """
     rough, tolerance, memory = np.empty(len(rows), np.float32), 0.0, DecodingMemory()
-    asked = np.ascontiguousarray(query.flat().T)  # [D, Vq]: BLAS multiplies few columns faster than few rows
+    query_columns = np.ascontiguousarray(query.flat().T)  # [D, Vq]: BLAS multiplies few columns faster than few rows
     for block in documents.blocks(rows):
-        read = documents.decoded(rows[block], memory)
-        rough[block] = query.combined((read.flat() @ asked).T, read)[0]
-        tolerance = max(tolerance, float(_rounding_tolerance(documents, query, lengths, read)[0]))
+        block_vectors = documents.decoded(rows[block], memory)
+        rough[block] = query.combined((block_vectors.flat() @ query_columns).T, block_vectors)[0]
+        tolerance = max(tolerance, float(_rounding_tolerance(documents, query, lengths, block_vectors)[0]))
     least = np.partition(rough, len(rows) - k)[len(rows) - k] if k < len(rows) else LOWEST
     near = rows[rough >= least - tolerance]
     scores = best_matches(query, documents.decoded(near)).scores
