@@ -1,4 +1,4 @@
-"""One generation by a local model: plan the requests, and write them in batches, shared with other processes."""
+"""One generation by a local model: what is written, in which batches, shared with other processes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from embfit.style import StyleExample
 
 log = logging.getLogger(__name__)
 
-FEW_WEIGHTS = 300_000_000  # a smaller model that was not trained for the task writes few usable queries
-EXAMPLE_SETS = 4  # of rotated examples: each set is read once, rather than once for each document
+FEW_WEIGHTS = 300_000_000  # below which a model that was not trained for it writes few usable queries
+EXAMPLE_SETS = 4  # of rotated examples: each is read once, and not once a document
 
 
 @dataclass(frozen=True)
 class _Wrote:
-    """The result of one pass over the documents.
+    """What one pass over the documents has written.
 
     Args:
         elsewhere: the documents that other processes were writing about.
-        written: the number of documents that this process wrote about.
-        tokens: the number of tokens that it read and wrote for them.
+        written: the number of documents written about.
+        tokens: the number of tokens that were read and written for them.
         seconds: the time that this took.
     """
 
@@ -65,7 +65,7 @@ class LocalWriting:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model, loaded at its first use."""
+        """The model, loaded when something is to be written."""
         found = self.files.load(self.generator.device, self.generator.precision)
         log.info("%s writes: %.0f million weights", found.name, found.parameters / 1e6)
         return found
@@ -99,15 +99,15 @@ class LocalWriting:
         return found
 
     def write(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, total: int) -> None:
-        """Write queries, and record each document's as soon as they are written.
+        """Have queries written, and each document's recorded when they are there.
 
-        A document is claimed before it is written about, so that several processes share the work and no query is
+        A document is claimed before it is written about, so that several processes share the work, and nothing is
         written twice.
         """
         if self.generator.form != "document" and self.model.parameters < FEW_WEIGHTS and not self.is_trained:
             log.warning(
-                "%s has %.0f million weights: without training, models below about 300 million write few usable "
-                "queries, about a fifth; train it on your own pairs (generator=trained), or read queries.parquet first",
+                "%s has %.0f million weights: without training for it, models below about 300 million write one usable "
+                "query in five; train it on your own pairs (generator=trained), or look at queries.parquet first",
                 *(self.files.name, self.model.parameters / 1e6),
             )
         waiting, written, tokens, seconds = self._jobs(requests), 0, 0, 0.0
@@ -126,16 +126,16 @@ class LocalWriting:
             "million_weights": round(self.model.parameters / 1e6),
         }
 
-    def _write_some(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, advance: Advance) -> _Wrote:
-        """Write about documents that no other process is writing about, and record each as soon as it is written."""
+    def _write_some(self, waiting: Sequence[WritingJob], journal: Journal, scope: str, advance: Advance) -> _Wrote:
+        """Write about documents that no other process is writing about, and record each when it is there."""
         elsewhere: list[WritingJob] = []
         written, tokens, seconds = 0, 0, 0.0
 
         def claim(batch: WritingBatch) -> WritingBatch:
             claimed, others = claim_jobs(batch.jobs, journal, scope)
             elsewhere.extend(others)
-            if recorded := len(batch.jobs) - len(claimed) - len(others):
-                advance(recorded)
+            if there := len(batch.jobs) - len(claimed) - len(others):
+                advance(there)
             return replace(batch, jobs=claimed)
 
         planned, cluster = self._batches(waiting), current_cluster()
@@ -148,8 +148,8 @@ class LocalWriting:
             began = time.monotonic()
         return _Wrote(elsewhere, written, tokens, seconds)
 
-    def _batches(self, requests: Sequence[QueryRequest]) -> list[WritingBatch]:
-        """Return the batches; those with the same prefix follow one another."""
+    def _jobs(self, requests: Sequence[QueryRequest]) -> list[WritingJob]:
+        """Return requests with what the model reads for them."""
         pieces: dict[tuple[str, tuple[str, ...]], PromptPieces] = {}
         tokenizer, made = self.model.tokenizer, self.generator
         found = []
@@ -166,8 +166,19 @@ class LocalWriting:
         self._check_length(found)
         return found
 
-    def _check_length(self, groups: Mapping[tuple[int, ...], Sequence[WritingJob]]) -> None:
-        """Check that the model has positions for the longest prompt and its query."""
-        longest = max(len(before) + len(job.prompt.tokens) for before, jobs in groups.items() for job in jobs)
-        written = 0 if self.model.is_seq_to_seq else self.generator.max_tokens  # a decoder has its own positions
+    def _batches(self, jobs: Sequence[WritingJob]) -> list[WritingBatch]:
+        """Return what is written at once; batches whose prompts begin alike follow one another."""
+        groups: dict[tuple[int, ...], list[WritingJob]] = {}
+        for job in jobs:
+            groups.setdefault(job.prefix, []).append(job)
+        return [
+            WritingBatch(prefix, batch)
+            for prefix, group in groups.items()
+            for batch in batches(group, self.generator.batch_size)
+        ]
+
+    def _check_length(self, jobs: Sequence[WritingJob]) -> None:
+        """Make sure that the model has positions for the longest prompt and the query behind it."""
+        longest = max(len(job.prefix) + len(job.prompt.tokens) for job in jobs)
+        written = 0 if self.model.is_seq_to_seq else self.generator.max_tokens  # a decoder has positions of its own
         check_length(self.model.model, self.files.name, longest + written, self.generator.document_tokens)

@@ -1,9 +1,9 @@
 """The loss of queries that people have written about documents, under a causal language model.
 
-A document and all of its queries are one sequence. The document is read once, and a mask lets each query attend only to
-the document and itself, at the same positions as in generation. Only the queries' tokens count in the loss, so the
-model's head is applied only to the positions that predict them: with a large vocabulary, the logits of all positions
-would take more memory than the rest of the model.
+A document and all of its queries are one sequence: the document is read once, and a mask lets each query see the
+document and itself alone, at the positions that it has in generation. Only the queries' tokens count, so the model's
+head scores only the positions that they are predicted from: of a large vocabulary, the scores of all positions would
+take more memory than the rest of the model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WrittenPair:
 
     @property
     def predicted(self) -> int:
-        """The number of tokens in the loss: those of the queries."""
+        """The number of tokens that the loss is taken of: those of the queries."""
         return sum(map(len, self.queries))
 
     @property
@@ -45,14 +45,14 @@ class WrittenPair:
 
 
 class WriterLoss:
-    """The loss of queries under a model, computed in micro-batches of similar lengths under a token budget.
+    """The loss of queries under a model, computed in micro-batches of like lengths under a token budget.
 
-    Memory holds the activations of only one micro-batch, and there is little padding.
+    So memory holds the activations of one micro-batch, and little of what is computed is padding.
 
     Args:
         model: transformers' causal language model.
-        bf16: whether to compute in bfloat16.
-        token_budget: the most tokens of a micro-batch, with padding; None is the default of the model's device.
+        bf16: compute in bfloat16.
+        token_budget: the number of padded tokens of a micro-batch; None is what suits the model's device.
     """
 
     def __init__(self, model: Any, bf16: bool, token_budget: int | None = None) -> None:
@@ -61,7 +61,7 @@ class WriterLoss:
         self.token_budget = token_budget or default_token_budget(self.device)
 
     def backward(self, pairs: Sequence[WrittenPair]) -> float:
-        """Accumulate the gradient of the mean loss per token, and return that loss."""
+        """Add the gradient of the mean loss a token to that of the weights; return the mean loss."""
         tokens = sum(pair.predicted for pair in pairs)
         total = torch.zeros((), device=self.device)
         for part in self._micro_batches(pairs):
@@ -71,8 +71,13 @@ class WriterLoss:
         return float(total) / tokens
 
     @torch.no_grad()
-    def mean(self, pairs: Sequence[WrittenPair]) -> float:
-        """Return the mean loss per token; this leaves the model in evaluation mode."""
+    def mean(self, pairs: Sequence[WrittenPair], between: Callable[[], None] | None = None) -> float:
+        """Return the mean loss a token; the model is in evaluation from then on.
+
+        Args:
+            pairs: documents with their queries.
+            between: is called after each micro-batch, and may raise to end it.
+        """
         self.model.eval()
         total = 0.0
         for part in self._micro_batches(pairs):
@@ -97,7 +102,7 @@ def query_loss(model: Any, pairs: Sequence[WrittenPair], device: torch.device) -
     Args:
         model: transformers' causal language model.
         pairs: documents with their queries; each is a row of the batch.
-        device: the model's device.
+        device: where the model is.
     """
     rows = [_row(pair) for pair in pairs]
     width = max(pair.length for pair in pairs)
@@ -112,7 +117,7 @@ def query_loss(model: Any, pairs: Sequence[WrittenPair], device: torch.device) -
     order = torch.arange(width)
     same = (blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0)
     visible = same & (order[:, None] >= order) & (blocks >= 0)[:, None, :]  # [B, L, L]
-    visible |= torch.eye(width, dtype=torch.bool)  # padding attends to itself, so that no row is masked completely
+    visible |= torch.eye(width, dtype=torch.bool)  # padding sees itself, or its attention would be of nothing
     numbers = [number for number, row in enumerate(rows) for _ in row.sources]
     columns = [column for row in rows for column in row.sources]
     with _scored_positions(model, torch.tensor([numbers, columns], device=device)):
@@ -128,11 +133,11 @@ def query_loss(model: Any, pairs: Sequence[WrittenPair], device: torch.device) -
 
 @contextmanager
 def _scored_positions(model: Any, positions: Tensor) -> Iterator[None]:
-    """Apply a model's head only to the hidden states of some positions, so that its logits are [1, N, V].
+    """Have a model's head read the hidden states of some positions alone, so that its logits are [1, N, V].
 
-    A hook before the head works for every architecture, and keeps what some do to the logits afterwards (Gemma's soft
-    cap, Granite's scale). `logits_to_keep` supports positions that differ by row only since transformers 5.23 or
-    shortly before.
+    A hook in front of the head serves every architecture, and what some do to the logits behind it stays theirs
+    (Gemma's soft cap, Granite's scale). `logits_to_keep` takes positions that differ by row only since transformers
+    5.23 or shortly before.
 
     Args:
         model: transformers' causal language model.
@@ -155,8 +160,8 @@ class _Row:
     """A document and its queries as one sequence.
 
     Args:
-        tokens: the tokens of the prompt, then those of each query.
-        places: their positions; each query's positions continue those of the prompt.
+        tokens: all of them.
+        places: their positions, which begin again behind the prompt for each query.
         blocks: 0 for the prompt, and the query's number from 1 on.
         sources: the columns from which the queries' tokens are predicted.
         targets: these tokens.
@@ -183,7 +188,7 @@ def _row(pair: WrittenPair) -> _Row:
 
 
 def _mask(model: Any, visible: Tensor, places: Tensor, device: torch.device) -> Any:
-    """Return the mask that is added to attention scores ([B, 1, L, L]); one for each kind of layer."""
+    """Return what is added to attention scores ([B, 1, L, L]), by kind of layer where a model has two."""
     config = model.config.get_text_config()
     dtype = next(model.parameters()).dtype
 

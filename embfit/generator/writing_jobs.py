@@ -1,4 +1,4 @@
-"""Batches of documents that a local model writes about, as large as memory allows, and the record of its queries."""
+"""Documents that a local model writes about at once, as many as memory takes, and the record of what it wrote."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from embfit.progress import Advance
 
 log = logging.getLogger(__name__)
 
-ELSEWHERE = 1.0  # seconds between two checks of other processes' progress
+ELSEWHERE = 1.0  # seconds between looks at what other processes have written
 
 
 @dataclass(frozen=True)
 class WritingJob:
-    """A request with its prompt.
+    """A request with what the model reads for it.
 
     Args:
-        request: the request, as the journal records it.
-        prompt: the tokens that the model reads.
-        attempt: the journal's number of the attempt; None before this process has claimed the request.
+        request: what the journal knows it by.
+        prefix: the tokens before every prompt of its kind, which a causal model reads once for all that share them.
+        prompt: what the model reads behind it.
+        attempt: the number that the journal gave when this process took the request; None before that.
     """
 
     request: QueryRequest
@@ -44,7 +45,7 @@ class WritingJob:
 
 
 def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]:
-    """Yield batches of equal numbers of queries and similar lengths, the longest first, to run out of memory early."""
+    """Yield batches of one number of queries and of like lengths, the longest first: a lack of memory shows at once."""
     ordered = sorted(jobs, key=lambda job: (job.count, len(job.prompt.tokens)), reverse=True)
     batch: list[WritingJob] = []
     for job in ordered:
@@ -57,14 +58,14 @@ def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]
 
 
 def claim_jobs(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tuple[list[WritingJob], list[WritingJob]]:
-    """Claim jobs for this process; return the claimed ones, and those that another process is writing.
+    """Claim jobs for this process; return those that it has now, and those that another process is writing.
 
-    Jobs that have been written since they were planned are in neither.
+    What has been written since the jobs were planned is in neither.
 
     Args:
         jobs: the documents.
-        journal: records which documents are written about.
-        scope: identifies the data set, to which the journal adds the spending.
+        journal: says which of them nobody writes about.
+        scope: identifies the data set in the journal, whose spending they add to.
     """
     claimed, elsewhere = [], []
     for job in jobs:
@@ -76,15 +77,31 @@ def claim_jobs(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tupl
     return claimed, elsewhere
 
 
-def wait_for_others(jobs: Sequence[WritingJob], journal: Journal) -> list[QueryRequest]:
-    """Wait until another process has written one of the jobs or has ended; return the requests of all the jobs."""
-    requests = [job.request for job in jobs]
-    if requests:
-        log.info("another process is writing about %d documents; waiting for it", len(requests))
-    while requests:
-        journal.release_lost()
-        if any(journal.answer(request.entry).state != "sent" for request in requests):
-            break
+def wait_for_others(
+    jobs: Sequence[WritingJob], journal: Journal, advance: Advance
+) -> tuple[list[WritingJob], list[WritingJob]]:
+    """Wait until other processes have written all of their jobs, or until one has ended before it wrote its own.
+
+    Args:
+        jobs: those that other processes are writing.
+        journal: says what has become of them; it is asked only when another process has changed it.
+        advance: is told of each job that was written.
+
+    Returns:
+        The jobs that nobody is writing now, and those that are still being written; neither, where all are written.
+    """
+    elsewhere, seen = list(jobs), None
+    while elsewhere:
+        released, version = journal.release_lost(), journal.version
+        if released or version != seen:
+            seen = version
+            states = [(job, journal.answer(job.request.entry).state) for job in elsewhere]
+            free = [job for job, state in states if state == "planned"]
+            elsewhere = [job for job, state in states if state == "sent"]
+            if there := len(states) - len(free) - len(elsewhere):
+                advance(there)
+            if free or not elsewhere:
+                return free, elsewhere
         time.sleep(ELSEWHERE)
     return [], []
 
@@ -97,15 +114,15 @@ def record(
     journal: Journal,
     scope: str,
 ) -> int:
-    """Record the queries about some documents in the journal, and return the number of tokens read and written.
+    """Write down what was written about some documents, in `seconds` each; return how many tokens that took.
 
     Args:
         jobs: the documents, which this process has claimed.
-        samples: the samples of each.
+        samples: what was written about each.
         read: returns the text of tokens.
-        seconds: the time that one document took.
-        journal: the journal.
-        scope: identifies the data set, to which the journal adds the spending.
+        seconds: that one document took.
+        journal: where it is written down.
+        scope: identifies the data set in the journal, whose spending it adds to.
     """
     spent = 0
     for job, drawn in zip(jobs, samples, strict=True):
@@ -129,10 +146,10 @@ def record(
 def within_memory(
     decoding: Decodes, jobs: list[WritingJob], sampling: Sampling
 ) -> Iterator[tuple[list[WritingJob], list[list[Sample]]]]:
-    """Yield jobs with their samples; if memory is short, in halves, and if necessary in halves of those.
+    """Yield jobs with their samples; where memory is short, half of them at a time, and half of that again.
 
     Raises:
-        RuntimeError: there is not enough memory for a single job.
+        RuntimeError: there is no memory for a single one.
     """
     try:
         found = decoding.sample([job.prompt for job in jobs], jobs[0].count, sampling)
@@ -152,7 +169,7 @@ def within_memory(
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    message = str(error).lower()
-    return "allocate memory" in message or "out of memory" in message
+    said = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in said or "out of memory" in said
+    )

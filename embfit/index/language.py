@@ -1,4 +1,4 @@
-"""The language of a collection's documents, detected in their texts (py3langid: Lui and Baldwin 2012, "langid.py")."""
+"""The language of a collection's documents, told from their texts (py3langid: Lui and Baldwin 2012, "langid.py")."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from embfit.store import Store
 log = logging.getLogger(__name__)
 
 LanguageChoice: TypeAlias = Language | Literal["auto"] | None
-"""A language with a Snowball stemmer; `auto` for that of the documents; None for neither stemming nor stop words."""
+"""A language with a Snowball stemmer; `auto` for that of the documents; None for words as they are."""
 
-DOCUMENTS = 200  # size of the sample, spread over the corpus
-CHARACTERS = 1000  # of each that are read
-MOST = 0.6  # share of the sample in one language from which that is the corpus's language
+DOCUMENTS = 200  # that are looked at, spread over the corpus
+NO_LANGUAGE = "zxx"  # what ISO 639-2 calls a text without linguistic content
+CHARACTERS = 1000  # of each
+MOST = 0.6  # share of the documents that have one language, from which on it is the corpus's
 
 SNOWBALL: dict[str, Language] = {
     "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
@@ -38,11 +39,11 @@ SNOWBALL: dict[str, Language] = {
 
 @dataclass(frozen=True)
 class DetectedLanguage:
-    """The most frequent language of a sample of documents.
+    """The language that most documents of a sample have.
 
     Args:
         code: its ISO 639-1 code.
-        share: its share of the sample.
+        share: the share of the sample.
     """
 
     code: str
@@ -50,12 +51,12 @@ class DetectedLanguage:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the corpus is in this language, rather than in several."""
+        """Whether it is the corpus's, and not one of several."""
         return self.share >= MOST
 
 
 def detect_language(collection: Collection, store: Store) -> DetectedLanguage:
-    """Return the most frequent language of a sample of documents; the store keeps it for each corpus."""
+    """Return the language of most documents of a sample; told once for each corpus, and found in the store again."""
     key = {"corpus": collection.corpus_digest, "detector": version("py3langid"), "documents": DOCUMENTS}
 
     def build(folder: Path) -> None:
@@ -71,21 +72,22 @@ def detect_language(collection: Collection, store: Store) -> DetectedLanguage:
 
 
 def language_of(choice: LanguageChoice, collection: Collection, store: Store, setting: str) -> Language | None:
-    """Return the language of the stemmer and stop words.
+    """Return the language that words are stemmed in.
 
     Args:
-        choice: the configured language; `auto` is the documents' language, or None if that has no stemmer or the
-            documents are in several languages.
+        choice: what was asked for; `auto` is the documents' language, or None where there is no stemmer for it or the
+            documents have several languages.
         collection: has the documents.
-        store: keeps the detected language.
-        setting: the setting that `choice` comes from, for the log.
+        store: keeps what was told of them.
+        setting: names `choice` in what is said.
     """
     if choice != "auto":
         return choice
     found = detect_language(collection, store)
     language = SNOWBALL.get(found.code) if found.is_clear else None
     if language != "english":
-        many = f"{found.share:.0%} of the documents are in one language ({found.code})"
-        used = f"the stemmer and stop words for {language}" if language else "neither stemmer nor stop words"
+        one = "no language (numbers, or code)" if found.code == NO_LANGUAGE else f"one language ({found.code})"
+        many = f"{found.share:.0%} of the documents are in {one}"
+        used = f"the stemmer and stop words for {language}" if language else "words as they are"
         log.info("%s: BM25 uses %s (%s)", many, used, setting)
     return language

@@ -38,8 +38,7 @@ def test_what_has_no_stemmer_and_what_is_mixed_is_taken_as_it_is(store: Store, c
     caplog.set_level("INFO")
     assert language_of("auto", collection("我怎样才能更改密码？"), store, "evaluator.language=auto") is None
     assert caplog.messages[-1] == (
-        "100% of the documents are in one language (zh): BM25 uses neither stemmer nor stop words "
-        "(evaluator.language=auto)"
+        "100% of the documents are in one language (zh): BM25 uses words as they are (evaluator.language=auto)"
     )
     numbers = collection("5.91e-01 3.46e-01 6.40e-01 3.74e-01 3.31e-01")
     assert language_of("auto", numbers, store, "evaluator.language=auto") is None
