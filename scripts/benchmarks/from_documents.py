@@ -211,7 +211,8 @@ def reached(run: Path, test: Qrels, unseen: Qrels) -> dict[str, dict[str, Mappin
 def table(out: Path) -> str:
     """Return the rows as Markdown: means over seeds, with the standard deviation where there are several.
 
-    A second table has the differences from the base model, paired by query, each query's averaged over the seeds.
+    A second table has the differences from the model of the row `base`, paired by query. Each query's difference is
+    averaged over the seeds. The table is missing without that row.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for file in sorted((out / "rows").glob("*.json")):
@@ -229,22 +230,24 @@ def table(out: Path) -> str:
         tokens = f"{made['tokens']:,}" if made else ""
         minutes = f"{np.mean([run['minutes'] for run in runs]):.1f}"
         lines.append(f"| {' | '.join([name, str(len(runs)), *map(_mean, values), kept, tokens, minutes])} |")
+    if "base" not in found:
+        return "\n".join(lines)
     lines += ["", "| over the base model | all | unseen | fused, all | fused, unseen |", "|---|---|---|---|---|"]
     parts = judged(Path(json.loads((out / "settings.json").read_text(encoding="utf-8"))["data"]))
+    base = reached(out / "runs" / f"base-{found['base'][0]['seed']}", *parts)["base"]  # a row may begin with another
     for name, runs in found.items():
         if "tuned" in runs[0]["systems"]:
-            seeds = [reached(out / "runs" / f"{slug(name)}-{run['seed']}", *parts) for run in runs]
-            lines.append(f"| {name} | {' | '.join(_gains(seeds))} |")
+            seeds = [reached(out / "runs" / f"{slug(name)}-{run['seed']}", *parts)["tuned"] for run in runs]
+            lines.append(f"| {name} | {' | '.join(_gains(base, seeds))} |")
     return "\n".join(lines)
 
 
-def _gains(seeds: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]]) -> Iterator[str]:
-    """Yield the mean difference between the tuned model and the base model in each part, with its 95 % interval."""
-    for part in seeds[0]["tuned"]:
-        by_query = [
-            np.mean([one["tuned"][part][query] - one["base"][part][query] for one in seeds])
-            for query in seeds[0]["tuned"][part]
-        ]
+def _gains(
+    base: Mapping[str, Mapping[str, float]], seeds: Sequence[Mapping[str, Mapping[str, float]]]
+) -> Iterator[str]:
+    """Yield the mean difference between the tuned models and the base model in each part, with its 95 % interval."""
+    for part, before in base.items():
+        by_query = [np.mean([one[part][query] - before[query] for one in seeds]) for query in before]
         yield mean_and_interval(np.array(by_query))
 
 
