@@ -100,6 +100,24 @@ def test_nothing_is_asked_twice_and_a_dry_run_says_what_is_left(
     assert f"requests   {asked}, of which {asked} are answered\ntokens     about 0\nprice      0.00\n" in told
 
 
+def test_two_machines_write_about_the_parts_of_a_data_set(asking: list[str], server: ModelServer) -> None:
+    """Each machine has its own store. Filters compare queries only within a part, so the parts may keep more."""
+    alone = [*asking, "generator.filters.round_trip=null", "generator.filters.rankers=[bm25]"]
+    for number in (0, 1):
+        machine = [f"generator.shard={number}/2", f"store.dir=store{number}", f"run.dir=part{number}"]
+        assert main([*alone, *machine]) == 0
+        assert report(f"part{number}")["requests"] == report(f"part{number}")["answered"]
+    asked = server.requests
+    assert asked == report("part0")["requests"] + report("part1")["requests"]
+    assert main([*alone, "store.dir=store", "run.dir=whole"]) == 0
+    assert server.requests == 2 * asked  # the third machine does not have the answers of the other two
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv"):
+        parts = [Path(f"part{number}/dataset/{name}").read_text().splitlines() for number in (0, 1)]
+        whole = set(Path(f"whole/dataset/{name}").read_text().splitlines())
+        assert whole <= {*parts[0], *parts[1]}
+        assert name != "corpus.jsonl" or whole == set(parts[0]) == set(parts[1])
+
+
 def test_a_judge_grades_what_other_filters_leave(generating: list[str], capsys: Any) -> None:
     def grade(body: dict[str, Any], _: int) -> Answer:
         query = body["messages"][0]["content"].partition("Query: ")[2].partition("\n")[0]
