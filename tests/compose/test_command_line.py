@@ -41,7 +41,7 @@ def test_a_key_to_explain_is_no_override():
         (["--cfg", "nothing"], "argument -c/--cfg: invalid choice: 'nothing'"),
         (
             ["-m", "--cfg", "job"],
-            "only one of --multirun, --cfg, --explain, --info and --shell-completion can be asked for",
+            "only one of --multirun, --cfg, --explain, --info and --shell-completion can be used",
         ),
         (["--resolve"], "--resolve and --package go with --cfg"),
     ],
