@@ -3,6 +3,7 @@
     python scripts/benchmarks/late_interaction_index.py vectors --data DIR --folder OUT
     python scripts/benchmarks/late_interaction_index.py formats --folder OUT
     python scripts/benchmarks/late_interaction_index.py candidates --folder OUT
+    python scripts/benchmarks/late_interaction_index.py latency --data DIR --model MODEL --folder OUT
     python scripts/benchmarks/late_interaction_index.py scale --folder OUT --documents 1000000
 
 `vectors` encodes documents and TRAINING queries once: by the late-interaction model in `--model`, or else by an encoder
@@ -10,7 +11,9 @@ that was not trained for it, at length 1. The other parts read them on their fir
 that no dimension counts more than another; with all dimensions, products stay what they were.
 `formats` compares each format, searched exactly, with float32: nDCG@10 and its paired difference, and the share of the
 exact first ten that it finds. `candidates` compares searches by centroids with the exact search of the same format, one
-query at a time: set OMP_NUM_THREADS=1 for one core. `scale` builds an index of random vectors that lie in a file.
+query at a time: set OMP_NUM_THREADS=1 for one core. `latency` also encodes each query, with the back ends in
+`--backends` in turn, and searches an index with default settings. `scale` builds an index of random vectors that lie
+in a file.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from embfit.index.token_vectors import TOKEN_FORMATS, TokenCodec
 from embfit.index.token_vectors.codec import LEVELS
 from embfit.index.token_vectors.payloads import Levels
 from embfit.model import Encoder, encoder_at
+from embfit.model.back_ends.choice import choose_back_end
 from embfit.ragged import offsets_of
 from embfit.records import Ranking
 from embfit.store import Store
@@ -57,8 +61,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--folder", type=Path, required=True, help="where vectors are kept")
-    parser.add_argument("--data", help="a collection in BEIR's files, for `vectors`")
-    parser.add_argument("--model", help="the folder of a late-interaction model, for `vectors`; untrained by default")
+    parser.add_argument("--data", help="a collection in BEIR's files, for `vectors` and `latency`")
+    parser.add_argument("--model", help="a late-interaction model, for `vectors` (untrained by default) and `latency`")
     parser.add_argument("--documents", type=int, help="judged ones first; all by default (scale: 1,000,000)")
     parser.add_argument("--queries", type=int, default=200, help="of the training split, drawn at random")
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 96, 48], help="of the token vectors")
@@ -66,6 +70,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--probes", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--shortlists", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--pool-factors", type=int, nargs="+", default=[1])
+    parser.add_argument("--backends", nargs="+", default=["torch", "openvino"], help="of queries, for `latency`")
+    parser.add_argument("--rounds", type=int, default=3, help="of `latency`; the back ends take turns in each")
     parser.add_argument("--tokens", type=int, default=16, help="of a document, for `scale`")
     parser.add_argument("--centroids", type=int, help="for `candidates` and `scale`; as an index chooses by default")
     parser.add_argument("--seed", type=int, default=0)
@@ -176,6 +182,44 @@ def candidates(arguments: argparse.Namespace) -> None:
                         print(_timing(line, _shared(exact, hits), *times), flush=True)
 
 
+def latency(arguments: argparse.Namespace) -> None:
+    """Print how long a query takes to encode and to search, one at a time, for each back end of the encoder."""
+    facts = json.loads((arguments.folder / "study.json").read_text(encoding="utf-8"))
+    documents = _read(arguments.folder, "documents")
+    collection = Beir(path=arguments.data, dev_share=0, test_share=0).load(Store(enabled=False))
+    chosen = np.random.default_rng(arguments.seed).permutation(len(facts["query_ids"]))[: arguments.queries]
+    row_of = {name: row for row, name in enumerate(collection.query_ids)}
+    texts = list(collection.query_texts([row_of[facts["query_ids"][place]] for place in chosen]))
+    encoders: dict[str, Encoder] = {}
+    for back_end in arguments.backends:
+        encoders[back_end] = encoder_at(arguments.model, MODEL).load("cpu")
+        choose_back_end(encoders[back_end], back_end, "auto", store=None)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        index = TokenIndex.build(documents, Path(folder), TokenIndexing(seed=arguments.seed))
+        everything = np.arange(len(index))[None]
+        spent: dict[str, list[tuple[float, float]]] = {back_end: [] for back_end in encoders}
+        found: dict[str, list[float]] = {back_end: [] for back_end in encoders}
+        for turn in range(arguments.rounds):
+            for back_end, encoder in encoders.items():
+                index.search(encoder.embed(texts[:1], "query"), K)  # warms up
+                for text in texts:
+                    started = time.process_time()
+                    query = encoder.embed([text], "query")
+                    encoded = time.process_time()
+                    hits = index.search(query, K)
+                    spent[back_end].append((encoded - started, time.process_time() - encoded))
+                    if not turn:
+                        found[back_end].append(_shared(index.search(query, K, among=everything), hits))
+    print(f"{len(index)} documents, {len(texts)} queries, {index.codec.form}, candidates: {index.manifest.candidates}")
+    print("| queries encoded by | CPU ms to encode, p50 | to search | in all, p50 | p95 | first ten found |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for back_end, times in spent.items():
+        encoding, searching = 1000 * np.array(times).T
+        whole = np.percentile(encoding + searching, [50, 95])
+        parts = [np.median(encoding), np.median(searching), *whole]
+        print(f"| {back_end} | {' | '.join(f'{part:.1f}' for part in parts)} | {np.mean(found[back_end]):.3f} |")
+
+
 def scale(arguments: argparse.Namespace) -> None:
     """Print the time and the memory that building an index of random vectors takes."""
     count, dim = arguments.documents or 1_000_000, arguments.dims[0]
@@ -201,7 +245,7 @@ def scale(arguments: argparse.Namespace) -> None:
         )
 
 
-PARTS = {part.__name__: part for part in (vectors, formats, candidates, scale)}
+PARTS = {part.__name__: part for part in (vectors, formats, candidates, latency, scale)}
 
 
 def _encode(encoder: Encoder, texts: list[str], folder: Path, name: str) -> None:

@@ -129,16 +129,29 @@ class TokenCodec:
             packed: the vectors, as `encode` returned them.
             memory: reused for the result, so the next call overwrites it; None takes new memory.
         """
-        memory = DecodingMemory() if memory is None else memory
+        vectors, lengths = self.decode_unscaled(packed, DecodingMemory() if memory is None else memory)
+        if lengths is not None:
+            vectors /= lengths[:, None]
+        return vectors
+
+    def decode_unscaled(self, packed: np.ndarray, memory: DecodingMemory) -> tuple[np.ndarray, np.ndarray | None]:
+        """Decode vectors without dividing them by their lengths, which is cheaper for few inner products than for them.
+
+        Args:
+            packed: [N, width] uint8, as `encode` returned it.
+            memory: reused for the result, so the next call overwrites it.
+
+        Returns:
+            vectors [N, D] float32, and the lengths to divide them by ([N] float32); None if they are complete.
+        """
         head = 0 if self.centroids is None else CODE
         rest = self.payload.decode(packed[:, head:], memory.values(len(packed), self.payload.decoded_width))
         if self.centroids is None or self.form not in LEVELS:
-            return rest
+            return rest, None
         whole = memory.vectors(len(packed), self.centroids.shape[1])
         np.take(self.centroids, self.codes(packed), axis=0, out=whole, mode="clip")  # "raise" would buffer `out`
         whole += rest
-        whole /= np.maximum(np.sqrt(np.einsum("nd,nd->n", whole, whole)), TINY)[:, None]
-        return whole
+        return whole, np.maximum(np.sqrt(np.einsum("nd,nd->n", whole, whole)), TINY)
 
     def codes(self, packed: np.ndarray) -> np.ndarray:
         """Return the numbers of the vectors' centroids: [N, width] uint8 → [N] uint16."""

@@ -61,17 +61,37 @@ class EncodedDocuments:
             raise ValueError(f"the index has no document in row {rows[missing][0]}: it is deleted or negative")
         return present
 
-    def decoded(self, rows: np.ndarray, memory: DecodingMemory | None = None) -> Vectors[np.ndarray]:
-        """Return the decoded vectors of documents.
+    def decoded(self, rows: np.ndarray) -> Vectors[np.ndarray]:
+        """Return the decoded vectors of documents, whose rows are ascending."""
+        packed, starts = self._packed(rows)
+        return Vectors(self.codec.decode(packed), starts)
+
+    def products(
+        self, rows: np.ndarray, query_columns: np.ndarray, memory: DecodingMemory
+    ) -> tuple[np.ndarray, Vectors[np.ndarray]]:
+        """Return the inner products of documents' vectors and a query's, and the documents' vectors before scaling.
 
         Args:
-            rows: the documents' rows, ascending.
-            memory: reused for the vectors, so the next call overwrites them; None takes new memory.
+            rows: [N] the documents' rows, ascending.
+            query_columns: [D, Vq] the query's vectors.
+            memory: reused for the documents' vectors, so the next call overwrites them.
+
+        Returns:
+            products [V, Vq] float32 with the vectors as `decoded` returns them, and N texts with V vectors in all.
         """
+        packed, starts = self._packed(rows)
+        vectors, lengths = self.codec.decode_unscaled(packed, memory)
+        products = vectors @ query_columns
+        if lengths is not None:
+            products /= lengths[:, None]
+        return products, Vectors(vectors, starts)
+
+    def _packed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the encoded vectors of documents ([V, width] uint8), and where each document's start ([N + 1])."""
         parts = [segment.take(local) for segment, local in self._by_segment(rows)]
         counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.starts) for part in parts)])
         packed = np.concatenate([np.empty((0, self.codec.width), np.uint8), *(part.packed for part in parts)])
-        return Vectors(self.codec.decode(packed, memory), offsets_of(counts))
+        return packed, offsets_of(counts)
 
     def blocks(self, rows: np.ndarray) -> Iterator[slice]:
         """Yield slices of the rows, each with about `BLOCK` vectors."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from embfit.index.token_vectors.storage import open_array, write, writing
-from embfit.ragged import Ragged, offsets_of, owners_of, take_from
+from embfit.ragged import Ragged, offsets_of, take_from
 
 DOCUMENTS, BEGINS = "postings.npy", "posting-starts.npy"
 ENTRY = 4  # bytes of a document's number in a centroid's list
@@ -79,9 +79,10 @@ def propose(
         some = np.flatnonzero(found)
         places = np.empty(end - first, np.int32)
         places[some] = np.arange(len(some))
-        probe = owners_of(starts)  # of each posting
         best = np.repeat(given[:, :1], len(some), axis=1)  # [Vq, documents found]
-        best[probe // probes, places[documents]] = given.ravel()[probe]
+        lengths = np.diff(starts)  # of each probe's list
+        begins = np.repeat(np.arange(len(given)) * len(some), probes)  # of the row of each probe's query vector
+        best.ravel()[np.repeat(begins, lengths) + places[documents]] = np.repeat(given.ravel(), lengths)
         rows.append(some + first)
         sums.append(best.sum(axis=0))
     return np.concatenate([np.empty(0, np.int64), *rows]), np.concatenate([np.empty(0, np.float32), *sums])

@@ -56,8 +56,8 @@ def best_among(
     rough, tolerance, memory = np.empty(len(rows), np.float32), 0.0, DecodingMemory()
     query_columns = np.ascontiguousarray(query.flat().T)  # [D, Vq]: BLAS multiplies few columns faster than few rows
     for block in documents.blocks(rows):
-        block_vectors = documents.decoded(rows[block], memory)
-        rough[block] = query.combined((block_vectors.flat() @ query_columns).T, block_vectors)[0]
+        products, block_vectors = documents.products(rows[block], query_columns, memory)
+        rough[block] = query.combined(products.T, block_vectors)[0]
         tolerance = max(tolerance, float(_rounding_tolerance(documents, query, lengths, block_vectors)[0]))
     least = np.partition(rough, len(rows) - k)[len(rows) - k] if k < len(rows) else LOWEST
     near = rows[rough >= least - tolerance]
