@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from embfit.model import CrossEncoder, Encoder
 from embfit.model.encoder import Kind
 from embfit.model.text_pairs import TextPairs
+from embfit.server.tokenizing import Tokenizer
 from embfit.tokens import Tokens, concatenate
 from embfit.vectors import Vectors
-
-TEXTS = 64  # tokenised at a time, so that a long request does not keep a short one from the tokenizer
-CHARACTERS = 200_000  # of these together, at most
 
 
 class NotFiniteError(Exception):
@@ -32,9 +31,9 @@ class TextBatches:
 
     encoder: Encoder
 
-    def tokenize(self, texts: Sequence[str], kind: Kind) -> Tokens:
-        """Tokenise queries or documents, a portion at a time, so that a long request does not block short ones."""
-        return concatenate([self.encoder.tokenize(portion, kind) for portion in _portions(texts)])
+    def tokenizer(self, kind: Kind) -> Tokenizer:
+        """Return the function that tokenises queries, or documents."""
+        return partial(self.encoder.tokenize, kind=kind)
 
     def compute(self, contents: Sequence[Tokens]) -> list[np.ndarray]:
         """Embed a batch.
@@ -66,13 +65,11 @@ class PairBatches:
 
     ranker: CrossEncoder
 
-    def pairs(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[Tokens, Tokens]], np.ndarray]:
-        """Tokenise a query and documents; return the pairs and each pair's number of tokens ([P] int64)."""
-        first = self.ranker.tokenize([query])
-        others = concatenate([self.ranker.tokenize(portion) for portion in _portions(documents)])
+    def pairs(self, query: Tokens, documents: Tokens) -> tuple[list[tuple[Tokens, Tokens]], np.ndarray]:
+        """Return the pairs of a query and P documents, and each pair's number of tokens ([P] int64)."""
         rows = np.stack([np.zeros(len(documents), np.int64), np.arange(len(documents))], axis=1)
-        lengths = self.ranker.pairs(first, others, rows).lengths
-        return [(first, document) for document in split(others)], lengths
+        lengths = self.ranker.pairs(query, documents, rows).lengths
+        return [(query, document) for document in split(documents)], lengths
 
     def compute(self, contents: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
         """Score a batch.
@@ -93,16 +90,3 @@ def _untold(amount: int = 1) -> None:
 def split(tokens: Tokens) -> list[Tokens]:
     """Return the tokens of each text separately."""
     return [tokens.part(row, row + 1) for row in range(len(tokens))]
-
-
-def _portions(texts: Sequence[str]) -> list[list[str]]:
-    """Cut texts into portions that are tokenised one after another."""
-    portions: list[list[str]] = []
-    characters = 0
-    for text in texts:
-        if not portions or len(portions[-1]) == TEXTS or characters + len(text) > CHARACTERS:
-            portions.append([])
-            characters = 0
-        portions[-1].append(text)
-        characters += len(text)
-    return portions

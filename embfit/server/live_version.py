@@ -19,6 +19,7 @@ from embfit.bundle import Bundle, BundleVersions, open_bundle
 from embfit.errors import UserError
 from embfit.model.back_ends.choice import BackEndChoice
 from embfit.server.batch_models import TextBatches
+from embfit.server.garbage import freeze_objects
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,13 @@ class LiveBundle:
         self.retired = True
         self._close_unused()
 
+    @property
+    def closed(self) -> bool:
+        """Whether another version has replaced this one and its last request has ended."""
+        return self.retired and not self.users
+
     def _close_unused(self) -> None:
-        if self.retired and not self.users:
+        if self.closed:
             self.bundle.close()
 
 
@@ -108,6 +114,7 @@ class Follower:
         self._swapped = swapped
         self._opening = ThreadPoolExecutor(1, "embfit-open")  # one, as each thread keeps memory of its own
         self._live: LiveBundle | None = None
+        self._retired: list[LiveBundle] = []  # versions whose memory is still to be reclaimed
         self._refused: tuple[int, float] | None = None
 
     @property
@@ -134,11 +141,12 @@ class Follower:
 
     async def look(self) -> None:
         """If the pointer names another version, open it and let it replace the live one."""
+        self._reclaim()
         number = self._named()
         if number is None:
             if self.main is not None and self._live is not None and not self.main.is_to_open(self._live):
                 log.info("%s: the pointer %s was removed", self.versions.name, self.which)
-                self._live.retire()
+                self._retire(self._live)
                 self._live = None
             return
         if self._live is not None and number == self._live.bundle.manifest.version:
@@ -187,8 +195,19 @@ class Follower:
         old, self._live = self._live, LiveBundle(bundle)
         if old is not None:
             log.info("%s replaces %s", self._live.label, old.label)
-            old.retire()
+            self._retire(old)
         self._swapped(self._live)
+
+    def _retire(self, old: LiveBundle) -> None:
+        old.retire()
+        self._retired.append(old)
+
+    def _reclaim(self) -> None:
+        """Reclaim the memory of replaced versions whose last request has ended."""
+        remaining = [one for one in self._retired if not one.closed]
+        if len(remaining) < len(self._retired):
+            self._retired = remaining
+            freeze_objects()
 
 
 def _warm(bundle: Bundle) -> Bundle:

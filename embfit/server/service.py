@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +27,12 @@ from embfit.server.metrics import Metrics
 from embfit.server.request import Call
 from embfit.server.settings import ServerSettings
 from embfit.server.shadow import ShadowComparison
+from embfit.server.tokenizing import Tokenizing
 from embfit.store import Store
 from embfit.tokens import Tokens
 from embfit.vectors import Vectors
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Service:
             self._observe_batch,
         )
         self._threads = ThreadPoolExecutor(settings.search_threads, "embfit-search")
-        self._tokenizing = ThreadPoolExecutor(1, "embfit-tokens")
+        self._tokenizing = Tokenizing()
         self._comparison = ShadowComparison(
             settings.shadow_share, self.batcher, self._tokenizing, self._threads, self.metrics
         )
@@ -153,7 +151,7 @@ class Service:
             task.cancel()
         if not self.batcher.close(self.settings.stop_seconds):
             log.warning("the model was still computing after server.stop_seconds=%g", self.settings.stop_seconds)
-        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+        self._tokenizing.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for follower in self._followers():
             follower.close()
@@ -204,7 +202,7 @@ class Service:
     async def tokenize(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
         """Tokenise a call's texts with their prompts, and count the tokens."""
         started = time.perf_counter()
-        tokens = await self._run_in(self._tokenizing, call.live.texts.tokenize, texts, kind)
+        tokens = await self._tokenizing.tokens(call.live.texts.tokenizer(kind), texts)
         self.metrics.tokenization_seconds.observe(time.perf_counter() - started)
         self._count(call, int(tokens.starts[-1]))
         return tokens
@@ -220,7 +218,9 @@ class Service:
             read = await self.embed(call, documents, "document")
             scores: np.ndarray = asked.vectors.scores(read.vectors)[0]
             return scores
-        pairs, lengths = await self._run_in(self._tokenizing, self.ranker.pairs, query, documents)
+        tokenizer = self.ranker.ranker.tokenize
+        first, others = [await self._tokenizing.tokens(tokenizer, texts) for texts in ([query], documents)]
+        pairs, lengths = self.ranker.pairs(first, others)
         self._count(call, int(lengths.sum()))
         found = await self._compute(call, self.ranker, pairs, lengths.tolist())
         return np.array(found, np.float32)
@@ -245,7 +245,7 @@ class Service:
             return hits
 
         try:
-            found = await self._run_in(self._threads, find)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, find)
         except UnavailableError as error:
             raise Refusal(503, str(error), code="index_unavailable", reason="other") from error
         except UserError as error:
@@ -311,10 +311,6 @@ class Service:
             code="timeout",
             reason="deadline",
         )
-
-    async def _run_in(self, threads: ThreadPoolExecutor, call: Callable[..., Result], *given: Any) -> Result:
-        """Run a function in a thread pool and return its result, without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(threads, partial(call, *given))
 
     def _ask_shadow(self, queries: Sequence[str], found: Sequence[Sequence[str]]) -> None:
         """Send a share of the queries to the shadow, in the background."""

@@ -16,6 +16,7 @@ from embfit.server.batch_models import split
 from embfit.server.batching import Batcher, QueueFullError, StoppedError
 from embfit.server.live_version import LiveBundle
 from embfit.server.metrics import Metrics
+from embfit.server.tokenizing import Tokenizing
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,14 @@ class ShadowComparison:
     Args:
         share: the share of the queries to send (0 to 1).
         batcher: embeds the query while nothing else waits.
-        tokenizing: the thread for tokenising.
+        tokenizing: tokenises the query.
         searching: the threads for searching.
         metrics: record an answer's time and its overlap with the live answer.
     """
 
     share: float
     batcher: Batcher
-    tokenizing: Executor
+    tokenizing: Tokenizing
     searching: Executor
     metrics: Metrics
 
@@ -57,7 +58,7 @@ class ShadowComparison:
         first = found[:OVERLAP]
         shadow.acquire()
         try:
-            tokens = await loop.run_in_executor(self.tokenizing, shadow.texts.tokenize, [query], "query")
+            tokens = await self.tokenizing.tokens(shadow.texts.tokenizer("query"), [query])
             job = self.batcher.submit(shadow.texts, split(tokens), tokens.lengths.tolist(), background=True)
             parts: list[np.ndarray] = await asyncio.wrap_future(job.future)
             vectors = shadow.texts.joined(tokens, parts)

@@ -217,9 +217,7 @@ def test_a_text_without_tokens_does_not_end_the_thread() -> None:
 
 def test_vectors_of_a_batch_are_those_of_the_encoder(tiny_encoder: Encoder) -> None:
     model = TextBatches(tiny_encoder)
-    tokens = model.tokenize(TEXTS * 20, "document")
-    expected = tiny_encoder.tokenize(TEXTS * 20, "document")
-    np.testing.assert_array_equal(tokens.ids, expected.ids)
+    tokens = tiny_encoder.tokenize(TEXTS * 20, "document")
     found = model.joined(tokens, model.compute(split(tokens)))
     np.testing.assert_allclose(found.rows, tiny_encoder.encode(TEXTS * 20, "document"), atol=1e-6)
 
@@ -228,7 +226,7 @@ def test_a_vector_that_is_not_finite_fails_alone(
     batcher: Batcher, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = TextBatches(tiny_encoder)
-    tokens = model.tokenize(TEXTS[:4], "query")
+    tokens = tiny_encoder.tokenize(TEXTS[:4], "query")
     sick = split(tokens)[2].ids
     plain = tiny_encoder.forward
 

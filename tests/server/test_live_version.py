@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import weakref
@@ -213,9 +214,21 @@ def test_a_version_that_was_replaced_is_let_go(running: Served, two: BundleVersi
     old = []
     for turn in range(4):
         running.post("/v1/search", query=QUERIES[0])
-        old.append(weakref.ref(running.service.live.bundle.encoder))
+        encoder = running.service.live.bundle.encoder
+        encoder.itself = [encoder]  # a reference cycle, which only a garbage collection ends
+        old.append(weakref.ref(encoder))
+        del encoder
         number = 2 - turn % 2
         two.point("champion", number)
         until(lambda number=number: running.service.live.bundle.manifest.version == number)
     running.post("/v1/search", query=QUERIES[0])
     until(lambda: [encoder() for encoder in old] == [None] * 4)
+
+
+def test_full_collections_skip_the_objects_that_a_server_keeps(two: BundleVersions) -> None:
+    with serving(two) as running:
+        running.post("/v1/search", query=QUERIES[0])
+        frozen = gc.get_freeze_count()
+        assert frozen > 100_000  # the libraries' own objects
+        assert len(gc.get_objects()) < frozen / 10
+    assert gc.get_freeze_count() == 0
