@@ -214,14 +214,14 @@ def corpus_texts(corpus: str | Documents, store: Store, **settings: Any) -> tupl
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line for each thing that was done to the text."""
     if facts["files_read"]:
-        yield "read " + ", ".join(f"{count:,} {form}" for form, count in facts["files_read"].items())
+        yield "files read: " + ", ".join(f"{count:,} {form}" for form, count in facts["files_read"].items())
     said = {
-        "asides_left_out": "navigation, footers and other asides left out: {} paragraphs",
-        "boilerplate_left_out": "boilerplate left out, which most files have (data.boilerplate): {} paragraphs",
+        "asides_left_out": "paragraphs of navigation, footers and other asides left out: {}",
+        "boilerplate_left_out": "paragraphs left out because most files have them (data.boilerplate): {}",
         "headings_without_text_left_out": "headings without text left out: {}",
         "pieces_without_words_left_out": "pieces without a word left out: {}",
-        "copies_merged": "copies merged: {} pieces",
-        "near_copies_merged": "near copies merged (data.near_copies): {} pieces",
+        "copies_merged": "copies merged: {}",
+        "near_copies_merged": "near copies merged (data.near_copies): {}",
     }
     yield from (line.format(f"{facts[name]:,}") for name, line in said.items() if facts[name])
 

@@ -1,4 +1,4 @@
-"""Which files a source of documents leaves out and why, told in one line for each reason."""
+"""Which files a source of documents leaves out, in one line for each reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHOWN = 3  # files that a line names
 
 
 class Reason(NamedTuple):
-    """Why files are left out: what is said of them, and whether that is a warning."""
+    """Why files are left out, what to do about it, and whether that is a warning."""
 
     said: str
     remedy: str = ""
@@ -19,17 +19,17 @@ class Reason(NamedTuple):
 REASONS: Mapping[str, Reason] = {
     "unreadable": Reason("cannot be read"),
     "too_large": Reason("exceed data.max_megabytes={max_megabytes}", "split them, or raise the limit"),
-    "binary": Reason("hold bytes that are not text", "leave them out with data.exclude"),
+    "binary": Reason("contain bytes that are not text", "leave them out with data.exclude"),
     "not_utf8": Reason("are not UTF-8", "convert them, or name their encoding: data.encoding=latin1"),
     "no_reader": Reason("need a reader that is not installed", "pip install 'embfit[documents]'"),
-    "malformed": Reason("cannot be parsed", "leave them out with data.exclude, or mend them"),
-    "no_text": Reason("hold no text"),
-    "links_to_files_read_already": Reason("are links to what is read already", warns=False),
-    "other_formats": Reason("have a suffix that names no format of text", "data.include reads them as text", False),
-    "excluded": Reason("data.include or data.exclude do not take", warns=False),
+    "malformed": Reason("cannot be parsed", "leave them out with data.exclude, or repair them"),
+    "no_text": Reason("contain no text"),
+    "links_to_files_read_already": Reason("are links to files that are read already", warns=False),
+    "other_formats": Reason("do not have the suffix of a text format", "data.include reads them as text", False),
+    "excluded": Reason("are not selected by data.include and data.exclude", warns=False),
     "hidden": Reason("are hidden", "data.include does not reach them", False),
 }
-"""Reasons by their key in `Collection.facts`, in the order in which they are told."""
+"""Reasons by their key in `Collection.facts`, in the order in which they are reported."""
 
 
 class LeftOutFiles:
@@ -49,7 +49,7 @@ class LeftOutFiles:
         Args:
             reason: a key of `REASONS`.
             name: the file's path within the source.
-            detail: what is known beside the reason.
+            detail: further information, such as the error.
         """
         self._found.setdefault(reason, []).append(f"{name} ({detail})" if detail else name)
 
@@ -66,5 +66,6 @@ class LeftOutFiles:
         said, remedy, _ = REASONS[reason]
         names = self._found[reason]
         named = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
-        told = f"left out: {len(names):,} that {said.format(max_megabytes=f'{self._max_megabytes:g}')}: {named}"
-        return f"{told}; {remedy}" if remedy else told
+        because = said.format(max_megabytes=f"{self._max_megabytes:g}")
+        line = f"files left out because they {because}: {len(names):,} ({named})"
+        return f"{line}; {remedy}" if remedy else line

@@ -60,7 +60,7 @@ def test_a_folder_becomes_a_collection_without_queries(folder: Path, store: Stor
     assert (collection.name, len(collection.queries), collection.qrels) == ("guide", 0, {})
     assert collection.facts["files_read"] == {"HTML": 1, "Markdown": 1, "text": 1}
     assert (collection.facts["documents"], collection.facts["queries"], left_out(collection)) == (4, 0, {})
-    assert told("INFO") == ["guide: read 1 HTML, 1 Markdown, 1 text", "guide: 4 documents, no queries"]
+    assert told("INFO") == ["guide: files read: 1 HTML, 1 Markdown, 1 text", "guide: 4 documents, no queries"]
 
 
 def test_what_is_in_the_store_is_found_and_told_again(folder: Path, store: Store, told: Any) -> None:
@@ -140,13 +140,15 @@ def test_bad_files_are_one_line_each_and_the_rest_goes_on(folder: Path, store: S
         "hidden": 1,
     }
     assert told("WARNING") == [
-        "guide: left out: 2 that cannot be read: pipe.txt (no file, but a pipe, socket or device), "
-        "broken.md (No such file or directory)",
-        "guide: left out: 1 that exceed data.max_megabytes=50: huge.txt (2,000 MB); split them, or raise the limit",
-        "guide: left out: 1 that hold bytes that are not text: garbage.md; leave them out with data.exclude",
-        "guide: left out: 1 that are not UTF-8: latin.md (byte 0xe9 in line 1); convert them, or name their encoding: "
-        "data.encoding=latin1",
-        "guide: left out: 1 that hold no text: empty.md",
+        "guide: files left out because they cannot be read: 2 (pipe.txt (no file, but a pipe, socket or device), "
+        "broken.md (No such file or directory))",
+        "guide: files left out because they exceed data.max_megabytes=50: 1 (huge.txt (2,000 MB)); split them, or raise "
+        "the limit",
+        "guide: files left out because they contain bytes that are not text: 1 (garbage.md); leave them out with "
+        "data.exclude",
+        "guide: files left out because they are not UTF-8: 1 (latin.md (byte 0xe9 in line 1)); convert them, or name "
+        "their encoding: data.encoding=latin1",
+        "guide: files left out because they contain no text: 1 (empty.md)",
     ]
     named = Documents(str(folder), encoding="latin1").load(store)
     assert ("Caf\u00e9", "Open.", "latin.md", "line 3") in rows(named)
@@ -170,7 +172,7 @@ def test_no_permission(folder: Path, store: Store, told: Any, monkeypatch: pytes
     collection = Documents(str(folder)).load(store)
     assert {row[2] for row in rows(collection)} == {"a.md"}
     assert told("WARNING") == [
-        "guide: left out: 2 that cannot be read: c.txt (Permission denied), deep (Permission denied)"
+        "guide: files left out because they cannot be read: 2 (c.txt (Permission denied), deep (Permission denied))"
     ]
 
 
@@ -198,7 +200,8 @@ def test_a_reader_that_is_not_installed(folder: Path, store: Store, told: Any, m
     )
     assert len(Documents(str(folder)).load(store).corpus) == 4
     assert told("WARNING") == [
-        "guide: left out: 1 that need a reader that is not installed: manual.pdf (PDF); pip install 'embfit[documents]'"
+        "guide: files left out because they need a reader that is not installed: 1 (manual.pdf (PDF)); "
+        "pip install 'embfit[documents]'"
     ]
 
 
@@ -211,13 +214,13 @@ def test_nothing_to_read(tmp_path: Path, store: Store) -> None:
     with pytest.raises(UserError, match=r"none holds no documents that can be read: it is empty$"):
         Documents(str(tmp_path / "none")).load(store)
     (tmp_path / "none" / "empty.md").touch()
-    with pytest.raises(UserError, match=r"that can be read \(left out: 1 that hold no text: empty\.md\)$"):
+    with pytest.raises(UserError, match=r"that can be read \(files left out .* contain no text: 1 \(empty\.md\)\)$"):
         Documents(str(tmp_path / "none")).load(store)
     (tmp_path / "same").mkdir()
     for number in range(6):
         (tmp_path / "same" / f"{number}.md").write_text("The harbor is closed in winter.\n")
-    left_out = "boilerplate left out, which most files have (data.boilerplate): 6 paragraphs"
-    with pytest.raises(UserError, match=f"no text is left of .*same: read 6 Markdown . {re.escape(left_out)}$"):
+    left_out = "paragraphs left out because most files have them (data.boilerplate): 6"
+    with pytest.raises(UserError, match=f"no text is left of .*same: files read: 6 Markdown . {re.escape(left_out)}$"):
         Documents(str(tmp_path / "same")).load(store)
     with pytest.raises(ConfigError, match="there is no encoding 'klingon'"):
         Documents("x", encoding="klingon")
