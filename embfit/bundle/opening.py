@@ -178,8 +178,10 @@ def _encoder(folder: Path, manifest: Manifest, queries: QueryEncoding) -> tuple[
         back_end = published.back_end  # no other precision gives these vectors
     if back_end != "torch":
         precision: EncoderPrecision = queries.precision
-        if precision == "auto" and back_end == published.back_end:
-            precision = "int8" if published.precision == "int8" else encoder.settings.precision
+        if precision == "auto" and published.precision == "int8":
+            precision = "int8"
+        elif precision == "auto" and back_end == published.back_end:
+            precision = encoder.settings.precision
         choose_back_end(encoder, back_end, precision, queries.store, "server.backend")
     encoder.source = manifest.label
     if back_end == "torch":
@@ -233,7 +235,7 @@ def _checked(encoder: Encoder, manifest: Manifest, published: np.ndarray, same: 
         raise UserError(
             f"{manifest.label} was encoded in int8, and its model gives other vectors in {encoder.computes_in} "
             f"(1 - cosine up to {distance:.2g}, limit {APART:g}), so its index cannot be searched with it; leave "
-            "server.backend at null, on a CPU, with pip install 'embfit[onnx]'"
+            f"server.backend at null, on a CPU, with pip install 'embfit[{manifest.model.back_end}]'"
         )
     if distance > APART:
         raise UserError(

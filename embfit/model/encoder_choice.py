@@ -46,7 +46,7 @@ class EncoderChoice(ABC):
             texts on a CPU.
         dtype: the number format of the weights; training needs float32.
         precision: the number format in which the backbone computes; auto is bf16 if the hardware supports it. int8
-            needs ONNX Runtime and a folder from `task=quantize`.
+            needs OpenVINO or ONNX Runtime, and a folder from `task=quantize`.
         backend: the library that computes: PyTorch, ONNX Runtime or OpenVINO; auto is the fastest installed one.
         trust_remote_code: whether to run Python code that comes with the model.
         lora: the settings of an adapter that is trained instead of the weights.
@@ -55,7 +55,7 @@ class EncoderChoice(ABC):
         compile: whether training runs through `torch.compile`.
 
     Raises:
-        ConfigError: int8 is requested for another back end than ONNX Runtime.
+        ConfigError: int8 is requested for PyTorch or for `auto`.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -76,9 +76,10 @@ class EncoderChoice(ABC):
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision == "int8" and self.backend != "onnx":
+        if self.precision == "int8" and self.backend not in ("openvino", "onnx"):
             raise ConfigError(
-                f"model.precision=int8 is ONNX Runtime's, and model.backend={self.backend}; set model.backend=onnx"
+                f"model.backend={self.backend} does not compute in model.precision=int8; set model.backend=openvino, "
+                "or onnx"
             )
 
     def trained_like(self, other: EncoderChoice) -> Self:

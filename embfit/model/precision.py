@@ -12,7 +12,7 @@ import torch
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 EncoderPrecision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
-"""Of texts' encoders, which ONNX Runtime computes in int8, too."""
+"""Of texts' encoders, which OpenVINO and ONNX Runtime also compute in int8."""
 
 
 def choose_device(device: str = "auto") -> torch.device:

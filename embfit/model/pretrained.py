@@ -40,8 +40,7 @@ class Pretrained(EncoderChoice):
         query_adapter: the settings of a query adapter that is trained instead of the weights.
 
     Raises:
-        ConfigError: both LoRA and a query adapter are to be trained, or int8 is requested for another back end than
-            ONNX Runtime.
+        ConfigError: both LoRA and a query adapter are to be trained, or int8 is requested for PyTorch or for `auto`.
     """
 
     trained_besides: ClassVar[tuple[str, ...]] = ("query_adapter",)

@@ -18,6 +18,7 @@ from embfit.evaluator.systems import evaluate_encoder
 from embfit.index import ExactIndex
 from embfit.model import Encoder, EncoderChoice, LateInteractionEncoder, save_encoder
 from embfit.model.back_ends.choice import choose_back_end, convert_backbone
+from embfit.model.back_ends.graph import GraphBackEnd, check_installed
 from embfit.model.back_ends.static_int8 import quantize_graph
 from embfit.model.fingerprint import frozen
 from embfit.model.lora import has_adapter, merge
@@ -82,7 +83,8 @@ def quantize(
     """Quantise a model to static int8 on a collection's texts, and keep it if it is as good as in fp32.
 
     It is calibrated on documents and training queries. If the evaluator's split has judgements, `tolerance` decides,
-    else `overlap`. A model that passes is in `model/` of the run folder, for `model.backend=onnx model.precision=int8`.
+    else `overlap`. A model that passes is in `model/` of the run folder, for `model.precision=int8`. OpenVINO computes
+    it if `model.backend` is `openvino`, otherwise ONNX Runtime, which makes it in any case.
 
     Args:
         data: the texts, and judgements if there are any.
@@ -112,6 +114,8 @@ def quantize(
         encoder = replace(model, backend="torch", precision="fp32", dtype="float32").load("cpu", store=store)
         if has_adapter(encoder.backbone):
             merge(encoder.backbone)
+        back_end: GraphBackEnd = "openvino" if model.backend == "openvino" else "onnx"
+        check_installed(back_end, "model.backend")
         choose_back_end(encoder, "onnx", "fp32", store)
     context = evaluator.context(collection, store, model, ("cpu",), lambda: encoder)
     judged = bool(answerable(collection.qrels.get(evaluator.split, {})))
@@ -127,7 +131,7 @@ def quantize(
         with run.stage("quantize"):
             tokens = _calibration(encoder, collection, rows[:count], seed)
             fp32 = convert_backbone(encoder, "onnx", "fp32", store)
-            encoder.graph = quantize_graph(encoder, fp32, tokens, store)
+            encoder.graph = quantize_graph(encoder, fp32, tokens, store, back_end)
         with run.stage("evaluate int8"):
             agreement = _compare(plain, held_out.vectors(encoder))
             after = [evaluate_encoder("int8", encoder, context)] if judged else []
@@ -149,10 +153,11 @@ def quantize(
     if passed:
         choice = "colbert" if isinstance(encoder, LateInteractionEncoder) else "custom"
         trusted = " model.trust_remote_code=true" if model.trust_remote_code else ""
-        sentences.append(f"use it: model={choice} model.path={folder}{trusted} model.backend=onnx model.precision=int8")
+        settings = f"model.path={folder}{trusted} model.backend={back_end} model.precision=int8"
+        sentences.append(f"use it: model={choice} {settings}")
     close(report, run, collection, [("model", str(folder))] if passed else [], sentences=sentences)
     if not passed:
-        raise UserError(f"{encoder.source} is not as good in int8: {said}; use model.backend=onnx in fp32, or openvino")
+        raise UserError(f"{encoder.source} is not as good in int8: {said}; set model.precision=auto")
     return report
 
 

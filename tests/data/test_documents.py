@@ -142,8 +142,8 @@ def test_bad_files_are_one_line_each_and_the_rest_goes_on(folder: Path, store: S
     assert told("WARNING") == [
         "guide: files left out because they cannot be read: 2 (pipe.txt (no file, but a pipe, socket or device), "
         "broken.md (No such file or directory))",
-        "guide: files left out because they exceed data.max_megabytes=50: 1 (huge.txt (2,000 MB)); split them, or raise "
-        "the limit",
+        "guide: files left out because they exceed data.max_megabytes=50: 1 (huge.txt (2,000 MB)); split them, or "
+        "raise the limit",
         "guide: files left out because they contain bytes that are not text: 1 (garbage.md); leave them out with "
         "data.exclude",
         "guide: files left out because they are not UTF-8: 1 (latin.md (byte 0xe9 in line 1)); convert them, or name "

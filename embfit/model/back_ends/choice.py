@@ -85,8 +85,8 @@ def choose_back_end(
         UserError: the model cannot be converted, or its graph gives different vectors; or its folder has no int8 graph.
     """
     store = store or Store(enabled=False)
-    if precision == "int8" and back_end != "onnx":
-        raise ConfigError(f"int8 is ONNX Runtime's, and {setting}={back_end}; set {setting}=onnx")
+    if precision == "int8" and back_end not in PACKAGES:
+        raise ConfigError(f"{setting}={back_end} does not compute in int8; set {setting}=openvino, or onnx")
     if back_end == "auto":
         encoder.graph = _fastest(encoder, by_pytorch(precision), store)
     elif back_end == "torch":
@@ -99,7 +99,7 @@ def choose_back_end(
                 "or trainer=cpu"
             )
         if precision == "int8":
-            encoder.graph = read_quantized(encoder, Path(encoder.source))
+            encoder.graph = read_quantized(encoder, Path(encoder.source), back_end)
         else:
             encoder.graph = convert_backbone(encoder, back_end, graph_precision(back_end, precision), store)
 

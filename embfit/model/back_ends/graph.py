@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from embfit.errors import ConfigError
+from embfit.model.precision import multiplies_bf16
 
 BackEnd: TypeAlias = Literal["torch", "onnx", "openvino"]
 GraphBackEnd: TypeAlias = Literal["onnx", "openvino"]
@@ -136,6 +137,12 @@ def _signal_stack_kept() -> Iterator[None]:
         change(ctypes.byref(before), None)
 
 
+def in_bf16(back_end: GraphBackEnd, precision: GraphPrecision) -> bool:
+    """Return whether a graph's operations run in bf16, or in int8 its operations without weights."""
+    on_this_cpu = multiplies_bf16(torch.device("cpu"))
+    return precision == "bf16" or (precision == "int8" and back_end == "openvino" and on_this_cpu)
+
+
 def open_graph(back_end: GraphBackEnd, precision: GraphPrecision, path: Path, output: str) -> Run:
     """Return a function that computes one output of a graph file from token ids and their mask ([N, L] int64 each)."""
     threads = torch.get_num_threads()
@@ -162,7 +169,7 @@ def _open_onnx(path: Path, threads: int, output: str) -> Run:
 def _open_openvino(path: Path, precision: GraphPrecision, threads: int, output: str) -> Run:
     core = import_openvino().Core()
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",  # its own default is silently bf16
+        "INFERENCE_PRECISION_HINT": "bf16" if in_bf16("openvino", precision) else "f32",  # else it decides silently
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }

@@ -1,12 +1,12 @@
-"""Static int8: a graph in which ONNX Runtime computes products with weights in 8 bits.
+"""Static int8: a graph in which ONNX Runtime or OpenVINO computes products with weights in 8 bits.
 
 The range of each activation is measured once, on calibration texts, and stored in the graph. So a text's vector does
 not depend on the other texts of its batch. Dynamic int8 uses one scale for a whole batch, so there it does (MiniLM: up
-to 1.3e-2 of 1 - cosine). Weights have a scale for each output channel. Attention's own products, norms and softmax
-stay in fp32.
+to 1.3e-2 of 1 - cosine). Weights have a scale for each output channel. ONNX Runtime computes attention's own products,
+norms and softmax in fp32. OpenVINO computes them in bf16 if the CPU supports it.
 
 A quantised graph is kept in its model's folder, because the weights alone do not determine its results. Tested with
-ONNX Runtime 1.32.
+ONNX Runtime 1.32 and OpenVINO 2026.4.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 from embfit.atomic_files import FileFacts, write_text
 from embfit.errors import UserError, first_line, is_disk_full
-from embfit.model.back_ends.graph import INPUTS, Graph
+from embfit.model.back_ends.graph import INPUTS, Graph, GraphBackEnd, in_bf16
 from embfit.model.encoder import Encoder
 from embfit.model.fingerprint import backbone_fingerprint
 from embfit.model.precision import multiplies_int8
@@ -60,7 +60,9 @@ class Int8Record:
     onnxruntime: str
 
 
-def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store) -> Graph:
+def quantize_graph(
+    encoder: Encoder, graph: Graph, tokens: Tokens, store: Store, back_end: GraphBackEnd = "onnx"
+) -> Graph:
     """Return an encoder's graph in static int8; made once for the same graph and calibration.
 
     Args:
@@ -68,6 +70,7 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
         graph: the graph in fp32, in a store entry whose name identifies it.
         tokens: the calibration texts, with their prompts.
         store: keeps the quantised graph.
+        back_end: computes the graph; ONNX Runtime makes it in any case.
 
     Raises:
         UserError: ONNX Runtime cannot quantise the graph.
@@ -96,7 +99,7 @@ def quantize_graph(encoder: Encoder, graph: Graph, tokens: Tokens, store: Store)
         write_text(folder / RECORD, json.dumps(asdict(record), indent=2) + "\n")
 
     folder = store.entry("int8_graphs", key, build, version=VERSION)
-    return _open(folder, encoder.max_length, store)
+    return _open(folder, encoder.max_length, back_end, store)
 
 
 def holds_quantized(folder: Path) -> bool:
@@ -104,12 +107,13 @@ def holds_quantized(folder: Path) -> bool:
     return (folder / FOLDER / RECORD).is_file() and (folder / FOLDER / GRAPH).is_file()
 
 
-def read_quantized(encoder: Encoder, folder: Path) -> Graph:
+def read_quantized(encoder: Encoder, folder: Path, back_end: GraphBackEnd) -> Graph:
     """Return the quantised graph in a model's folder.
 
     Args:
         encoder: the encoder that was loaded from the folder.
         folder: the model's folder.
+        back_end: computes the graph.
 
     Raises:
         UserError: there is none, it was made from other weights, or this processor would compute it wrongly.
@@ -125,7 +129,7 @@ def read_quantized(encoder: Encoder, folder: Path) -> Graph:
             f"{place / GRAPH} was made for processors that multiply 8 bits (VNNI), and this one would overflow; make "
             "one here (task=quantize), or set model.precision=fp32"
         )
-    return _open(place, encoder.max_length, None)
+    return _open(place, encoder.max_length, back_end, None)
 
 
 def copy_quantized(graph: Graph, folder: Path) -> None:
@@ -135,9 +139,11 @@ def copy_quantized(graph: Graph, folder: Path) -> None:
         shutil.copyfile(graph.path.parent / name, folder / FOLDER / name)
 
 
-def _open(folder: Path, longest: int, kept: object) -> Graph:
+def _open(folder: Path, longest: int, back_end: GraphBackEnd, kept: object) -> Graph:
     facts = {"graph": FileFacts.of(folder / GRAPH).sha256, "calibration": _read(folder / RECORD).calibration}
-    return Graph("onnx", "int8", folder / GRAPH, longest, digest(facts), kept)
+    if in_bf16(back_end, "int8"):
+        facts["remaining_operations"] = "bf16"
+    return Graph(back_end, "int8", folder / GRAPH, longest, digest(facts), kept)
 
 
 def _read(path: Path) -> Int8Record:
