@@ -5,6 +5,7 @@ The server runs on the first core and the clients on the second. A bundle of sho
 
     python scripts/benchmarks/serving.py latency --documents 100000
     python scripts/benchmarks/serving.py latency --documents 100000 --index ivf --server server.backend=openvino
+    python scripts/benchmarks/serving.py latency --documents 100000 --index ivf --precision int8    # by OpenVINO
     python scripts/benchmarks/serving.py throughput            # in batches, and text by text, in turns
     python scripts/benchmarks/serving.py swaps --swaps 200     # every answer is held to what its version answers
     python scripts/benchmarks/serving.py soak --minutes 20     # memory, descriptors and threads at full load
@@ -44,6 +45,7 @@ WORDS = re.findall(
 )
 WARM = 20  # requests that are not measured
 FIRST = 10  # documents of an answer
+CALIBRATED = 256  # documents that int8 is calibrated on
 SOAK_LOOKS = 20  # times that a soak looks at the server, besides the first
 FIRST_CORE, LAST_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks/serving"))
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--index", choices=["exact", "int8", "bf16", "hnsw", "ivf"], default="exact")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "int8"], default="auto", help="of the bundle")
     parser.add_argument("--server", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of the server")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=500, help="of the one client whose latency is measured")
@@ -63,9 +66,11 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=20.0, help="of the soak")
     arguments = parser.parse_args()
-    bundles = arguments.folder / f"bundles-{arguments.documents}-{arguments.index}"
+    suffix = "" if arguments.precision == "auto" else f"-{arguments.precision}"
+    bundles = arguments.folder / f"bundles-{arguments.documents}-{arguments.index}{suffix}"
     if not (bundles / NAME / "champion").exists():
-        make_bundle(bundles, arguments.documents, arguments.index, Path(arguments.folder) / "store")
+        store = Path(arguments.folder) / "store"
+        make_bundle(bundles, arguments.documents, arguments.index, store, arguments.precision)
     os.sched_setaffinity(0, {LAST_CORE})
     studies = {"latency": _latency, "throughput": _throughput, "swaps": _swaps, "soak": _soak}
     studies[arguments.what](arguments, bundles)
@@ -81,10 +86,26 @@ def _same(encoder: Any) -> Any:
     return encoder
 
 
-def make_bundle(folder: Path, count: int, index: Any, store_folder: Path, precision: Any = "auto") -> None:
-    """Make two versions: the second one's model puts a prompt before queries."""
+def _encoder(prompt: str, precision: Any, texts: list[str], store: Any) -> Any:
+    """Return MiniLM with a prompt before queries; in int8 by OpenVINO, calibrated on some texts."""
     from dataclasses import replace
 
+    from minilm import MODEL
+
+    from embfit.model.back_ends.choice import convert_backbone
+    from embfit.model.back_ends.static_int8 import quantize_graph
+
+    int8 = precision == "int8"
+    encoder = replace(MODEL, query_prompt=prompt, precision="fp32" if int8 else precision).load("cpu")
+    if int8:
+        plain = convert_backbone(encoder, "onnx", "fp32", store)
+        tokens = encoder.tokenize(texts[:CALIBRATED], "document")
+        encoder.graph = quantize_graph(encoder, plain, tokens, store, "openvino")
+    return encoder
+
+
+def make_bundle(folder: Path, count: int, index: Any, store_folder: Path, precision: Any = "auto") -> None:
+    """Make two versions: the second one's model puts a prompt before queries."""
     from datasets import Dataset
     from minilm import MODEL
 
@@ -104,8 +125,8 @@ def make_bundle(folder: Path, count: int, index: Any, store_folder: Path, precis
     versions = BundleVersions(folder, NAME)
     builder = ExactBuilder() if index == "exact" else ApproximateBuilder(index)
     for prompt in ("", "the thing that is asked for here is this: "):
-        encoder = replace(MODEL, query_prompt=prompt, precision=precision).load("cpu")
         store = Store(store_folder)
+        encoder = _encoder(prompt, precision, texts, store)
         context = Retrieval(near_copy=None).context(collection, store, MODEL, load=partial(_same, encoder))
         publish(versions, Contents(encoder, collection, builder, words), [context], store)
     champion, other = versions.numbers()[-2:]  # latency is that of the model without a prompt

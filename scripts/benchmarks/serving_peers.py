@@ -38,7 +38,7 @@ from serving import FIRST_CORE, LAST_CORE, NAME, WARM, Client, load, make_bundle
 OURS = "embfit"
 START_SECONDS = 300  # that a server has to answer
 STOP_SECONDS = 30  # and to end
-TOLERANCE = {"fp32": 1e-4, "bf16": 1e-3}  # of 1 - cosine between a peer's vectors and embfit's
+TOLERANCE = {"fp32": 1e-4, "bf16": 1e-3, "int8": 3e-2}  # of 1 - cosine between a peer's vectors and embfit's
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks/serving"))
     parser.add_argument("--documents", type=int, default=1000, help="of the bundle; they are not searched")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="that embfit computes in")
+    parser.add_argument("--precision", choices=[*TOLERANCE], default="fp32", help="that embfit computes in")
     parser.add_argument("--server", nargs="*", default=[], metavar="KEY=VALUE", help="settings of embfit's server")
     parser.add_argument("--peer", nargs=4, action="append", default=[], metavar=("NAME", "URL", "MODEL", "COMMAND"))
     parser.add_argument("--clients", type=int, default=64)
