@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +36,8 @@ from embfit.generator.protocol import Estimate, GeneratedQuery, Generation
 from embfit.records import Collection, Seed
 from embfit.style import FewShot, Style, StyleExample
 
+log = logging.getLogger(__name__)
+
 BYTES_PER_TOKEN = 4  # of prose, for estimates
 TOKENS_PER_QUERY = 25  # for estimates
 
@@ -58,6 +62,7 @@ class ApiGenerator(ModelServer):
         filters: which queries are kept.
         again: whether to send requests again that were `malformed` or `refused` before: a list of these two words.
         shard: the part of the requests that this machine sends, such as 0/2 and 1/2; None for all.
+        answers_from: journals of other machines, whose answers are used instead of sending these requests again.
         seed: draws documents, examples and pauses, and determines the seeds that are sent.
 
     Raises:
@@ -75,6 +80,7 @@ class ApiGenerator(ModelServer):
     filters: Filters = field(default_factory=Filters)
     again: list[str] | None = None
     shard: str | None = None
+    answers_from: tuple[str, ...] = ()
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -141,7 +147,7 @@ class ApiGenerator(ModelServer):
     def estimate(self, collection: Collection, documents: Sequence[SourceDocument], folder: Path) -> Estimate:
         """Estimate what queries about some documents would take, without sending a request."""
         requests = self._own(self.plan(collection, documents))
-        with Journal.at(self.journal, folder) as journal:
+        with self._open_journal(folder) as journal:
             waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
             seconds = journal.seconds_per_answer(str(self.model))
         read = sum(len(request.prompt.encode()) // BYTES_PER_TOKEN for request in waiting)
@@ -170,7 +176,7 @@ class ApiGenerator(ModelServer):
         scope = scope_of(requests)
         again: list[State] = [state for state in ("malformed", "refused") if state in (self.again or ())]
         facts: dict[str, Any] = {}
-        with Journal.at(self.journal, folder) as journal:
+        with self._open_journal(folder) as journal:
             journal.plan([request.entry for request in requests], scope, again)
             waiting = [request for request in requests if journal.answer(request.entry).state in ("planned", "sent")]
             if waiting:
@@ -188,6 +194,15 @@ class ApiGenerator(ModelServer):
                 )
                 facts = {"out_of_budget": result.out_of_budget, "slowed_down": result.pace.decreases}
             return self._read(journal, requests, scope, facts, self.example_pool(collection))
+
+    @contextmanager
+    def _open_journal(self, folder: Path) -> Iterator[Journal]:
+        """Open the journal, with the answers of other machines."""
+        with Journal.at(self.journal, folder) as journal:
+            for other in self.answers_from:
+                count = journal.adopt_answers(Path(other).expanduser())
+                log.info("%s: %d answers are new here", other, count)
+            yield journal
 
     def _own(self, requests: list[QueryRequest]) -> list[QueryRequest]:
         """Return the requests of this machine's shard."""

@@ -140,6 +140,37 @@ class Journal:
         self.release_lost()
         return reopened
 
+    def adopt_answers(self, path: Path) -> int:
+        """Copy the answers of another journal that this one lacks, and return their number.
+
+        Their cost is not charged here, because another machine's budget has paid for them.
+
+        Args:
+            path: the other journal's file, which no process writes to now.
+
+        Raises:
+            UserError: there is no such file, or it is not a journal of this version.
+        """
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such journal (generator.answers_from)")
+        try:
+            self._database.execute("ATTACH ? AS other", [str(path)])
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{path} is not a journal ({error}; generator.answers_from)") from error
+        try:
+            [version] = self._database.execute("PRAGMA other.user_version").fetchone()
+            if version != VERSION:
+                raise UserError(f"{path} is not a journal of this version of embfit (generator.answers_from)")
+            with self._transaction() as database:
+                return database.execute(
+                    "INSERT INTO requests (id, family, count, document, style, model, state, text) "
+                    "SELECT id, family, count, document, style, model, state, text FROM other.requests "
+                    "WHERE state = 'answered' ON CONFLICT (id) DO UPDATE SET state = 'answered', text = excluded.text "
+                    "WHERE requests.state NOT IN ('sent', 'answered')"
+                ).rowcount
+        finally:
+            self._database.execute("DETACH other")
+
     def release_lost(self) -> int:
         """Plan again what processes had sent that are no more; return how many requests that are.
 

@@ -100,7 +100,7 @@ def test_nothing_is_asked_twice_and_a_dry_run_says_what_is_left(
     assert f"requests   {asked}, of which {asked} are answered\ntokens     about 0\nprice      0.00\n" in told
 
 
-def test_two_machines_write_about_the_parts_of_a_data_set(asking: list[str], server: ModelServer) -> None:
+def test_two_machines_write_about_the_parts_of_a_data_set(asking: list[str], server: ModelServer, capsys: Any) -> None:
     """Each machine has its own store. Filters compare queries only within a part, so the parts may keep more."""
     alone = [*asking, "generator.filters.round_trip=null", "generator.filters.rankers=[bm25]"]
     for number in (0, 1):
@@ -116,6 +116,18 @@ def test_two_machines_write_about_the_parts_of_a_data_set(asking: list[str], ser
         whole = set(Path(f"whole/dataset/{name}").read_text().splitlines())
         assert whole <= {*parts[0], *parts[1]}
         assert name != "corpus.jsonl" or whole == set(parts[0]) == set(parts[1])
+    journals = [str(next(Path(f"store{number}").rglob("journal.sqlite"))) for number in (0, 1)]
+    both = [*alone, f"generator.answers_from=[{','.join(journals)}]", "store.dir=store2"]
+    assert main([*both, "run.dir=both"]) == 0
+    assert server.requests == 2 * asked
+    assert report("both")["answered"] == asked
+    assert report("both")["sent"] == 0
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv"):
+        assert Path(f"both/dataset/{name}").read_bytes() == Path(f"whole/dataset/{name}").read_bytes()
+    Path("text.sqlite").write_text("no journal " * 100)
+    for wrong, said in (("nowhere.sqlite", "there is no such journal"), ("text.sqlite", "is not a journal")):
+        assert main([*alone, f"generator.answers_from=[{wrong}]", "store.dir=store3", "run.dir=wrong"]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_a_judge_grades_what_other_filters_leave(generating: list[str], capsys: Any) -> None:
