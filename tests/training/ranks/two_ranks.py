@@ -1,9 +1,9 @@
-"""Trains the tiny encoder on one rank and on two, and writes what both did; `test_launch.py` runs it, with a limit.
+"""Trains the tiny encoder on one rank and on two, and writes the results, which `test_launch.py` compares.
 
-It is run as two processes, of which the second waits for what the first one trains, as torchrun's do: so many trainings
-take the time of one start. The cases of `SHARDED` compare two ranks that share weights out with two that have all. The
-cases of `OWN` are about processes that a training starts by itself. All are forked from
-one that has imported what they need.
+`test_launch.py` starts this script as two processes, like torchrun, with a time limit. The processes live for all
+trainings, because starting one takes longer than a training. They are forked from a process that has imported
+everything. In the cases of `SHARDED`, two ranks with a shard of each weight are compared with two that have all
+weights. In the cases of `OWN`, a training starts its second process itself.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ CLIPPED = replace(STILL, clip_norm=0.5)
 ONE = {"accelerator": "cpu", "devices": 1, "logger": False}
 TWO = ONE | {"devices": 2, "strategy": "ddp"}
 SHARES = TWO | {"strategy": "fsdp"}
-STARTED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what torchrun tells the processes that it starts
+STARTED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # variables that torchrun sets for its processes
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hide the second process, so that a training on two ranks starts one of its own."""
+    """Hide the second process, so that a training on two ranks starts a process itself."""
     hidden = {name: os.environ.pop(name) for name in STARTED if name in os.environ}
     try:
         yield
@@ -128,7 +128,7 @@ def mixture() -> Encoder:
 
 
 class Routed(BiEncoder):
-    """Has an expert that only one text is sent to."""
+    """Adds an expert that computes only one text."""
 
     def __init__(self, plain: Encoder, text: np.ndarray) -> None:
         super().__init__(plain.backbone, plain.tokenizer, plain.settings)
@@ -145,7 +145,7 @@ class Routed(BiEncoder):
 
 
 class Watched(InBatch):
-    """Notes what each step computes, after clipping; all ranks gather gradients of which each has a part."""
+    """Records the loss, the norm and the clipped gradients of each step; sharded gradients are gathered."""
 
     taken: list[dict]
 
@@ -182,7 +182,7 @@ class GatheredInBf16(Watched):
 
 
 class Weighed(InBatch):
-    """Notes the bytes that each rank holds after a step, and those that it reckons with for a token's graph."""
+    """Records the bytes that each rank holds after a step, and the bytes that it expects for a token's graph."""
 
     taken: list[dict]
 
@@ -204,7 +204,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def held_bytes(tensors: list[Tensor]) -> int:
-    """Return the bytes of the storages in which tensors, or this rank's parts of them, lie."""
+    """Return the bytes of the storages of tensors, or of this rank's parts of them."""
     local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
     return sum({part.untyped_storage()._cdata: part.untyped_storage().nbytes() for part in local}.values())
 
@@ -227,10 +227,25 @@ def steps(
     kind: type[InBatch] = Watched,
     optimization: Optimization = STILL,
 ) -> list[dict]:
-    """Return the loss and all gradients of three steps at rest.
+    """Return the loss and all gradients of three steps that leave the weights unchanged.
 
-    They are guided in topical batches, of an adapter of some rank alone, without the lowest layers, of layers that are
-    computed again, with an expert that the second step alone reaches, of late interaction, or of an encoder made anew.
+    Args:
+        settings: the trainer's.
+        loss: the loss.
+        token_budget: the padded tokens of a micro-batch.
+        dropout: whether dropout is on.
+        folder: the folder of the store.
+        guided: whether a guide removes false negatives, in topical batches.
+        memory_gb: the memory for kept graphs.
+        adapted: the rank of a LoRA adapter that is trained; 0 for none.
+        frozen: the number of lowest layers that are frozen.
+        checkpointing: whether layers are computed again in the backward pass.
+        routed: whether the encoder has an expert that only the second step uses.
+        late: whether it is a late-interaction encoder.
+        precision: the number format.
+        made: makes another encoder.
+        kind: the training module, which records the steps.
+        optimization: the optimizer's settings.
     """
     found = training_set()
     model = new_late_encoder(TOKENIZER, 0.3) if late else encoder(0.3) if made is None else made()
@@ -267,7 +282,7 @@ def steps(
 
 
 def fitted(settings: dict, folder: Path) -> dict:
-    """Return what a training that stops on a plateau leaves."""
+    """Return the results of a training that stops on a plateau."""
     model = encoder(0.0)
     scores = iter([0.1, 0.2, 0.5, 0.4, 0.3, 0.9])
     training = Training(
@@ -285,7 +300,7 @@ def fitted(settings: dict, folder: Path) -> dict:
 
 
 class Dying(InfoNCE):
-    """Fails on the second rank alone."""
+    """Fails only on the second rank."""
 
     def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
         if distributed.is_initialized() and distributed.get_rank() == 1:
@@ -294,7 +309,7 @@ class Dying(InfoNCE):
 
 
 class Killed(InfoNCE):
-    """Its process is killed on the second rank alone, as by a system without memory."""
+    """Kills its process, only on the second rank, as a system that is out of memory does."""
 
     def forward(self, *arguments: torch.Tensor) -> torch.Tensor:
         if distributed.is_initialized() and distributed.get_rank() == 1:
@@ -303,7 +318,7 @@ class Killed(InfoNCE):
 
 
 class KilledEarly(InfoNCE):
-    """A process that is handed it is killed."""
+    """Kills the process that unpickles it."""
 
     def __setstate__(self, state: dict) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -317,7 +332,7 @@ def strange() -> InfoNCE:
 
 
 def mined_again(settings: dict, folder: Path) -> list[Tensor]:
-    """Return the vectors that a training mines with after its first and its second epoch, and those it ends with."""
+    """Return the vectors that a training mines with after its first and second epoch, and its final vectors."""
     seen = []
 
     def remine(encoder: Encoder) -> TrainingSet:
@@ -350,7 +365,7 @@ def failing(settings: dict, folder: Path, loss: torch.nn.Module | None = None, l
 
 
 def lost(settings: dict, folder: Path) -> dict[str, str]:
-    """Return the errors of trainings of which a rank is lost."""
+    """Return the errors of trainings that lose a rank."""
     losses = {"strange": strange(), "killed early": KilledEarly(), "killed": Killed()}
     for name in losses:
         (folder / name).mkdir()
@@ -358,7 +373,7 @@ def lost(settings: dict, folder: Path) -> dict[str, str]:
 
 
 class Kill(pl.Callback):
-    """Ends the first rank after its fifth step."""
+    """Ends the first rank's process after its fifth step."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: object) -> None:
         if trainer.global_step == 5:
@@ -366,9 +381,12 @@ class Kill(pl.Callback):
 
 
 def resumed(settings: dict, folder: Path, before: dict | None = None) -> list[torch.Tensor]:
-    """Return the vectors of a training without an interruption, and of one with it, whose ranks are its own.
+    """Return the vectors of an uninterrupted training, and of an interrupted and resumed one with ranks of its own.
 
-    That one has other settings before it is interrupted, where they are given.
+    Args:
+        settings: the trainer's.
+        folder: the folder of the checkpoints.
+        before: other settings until the interruption; None for the same.
     """
 
     def fit(name: str, callbacks: list[pl.Callback], settings: dict = settings) -> torch.Tensor:
@@ -399,7 +417,7 @@ def at_rest(settings: dict, folder: Path) -> dict[str, list[dict]]:
 
 
 def in_shards(settings: dict, folder: Path) -> dict[str, list[dict]]:
-    """Return the same of ranks with sharded weights, of which one has fewer micro-batches than the other."""
+    """Return the same for ranks with sharded weights, where one rank has fewer micro-batches than the other."""
     return {
         "micro-batches": steps(settings, InfoNCE(0.1, True), 40, True, folder, optimization=CLIPPED),
         "none kept": steps(settings, InfoNCE(0.1, True), 40, True, folder, memory_gb=0),
