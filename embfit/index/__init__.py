@@ -1,12 +1,13 @@
 """Search a corpus through one interface (`protocol.Index`): by vectors, one or several a document, or by words."""
 
 from embfit.index.approximate import ApproximateIndex, open_index
-from embfit.index.builders import ApproximateBuilder, AutoBuilder, ExactBuilder, TokenBuilder
+from embfit.index.builders import ApproximateBuilder, AutoBuilder, ExactBuilder, FunnelBuilder, TokenBuilder
 from embfit.index.compressed import CompressedIndex
 from embfit.index.databases.database_index import DatabaseIndex
 from embfit.index.databases.milvus import MilvusBuilder
 from embfit.index.databases.pgvector import PgvectorBuilder
 from embfit.index.exact import ExactIndex
+from embfit.index.funnel import FunnelIndex
 from embfit.index.lexical import BM25Index, index_words
 from embfit.index.loading import load_hosted, load_index
 from embfit.index.protocol import (
@@ -30,6 +31,8 @@ __all__ = [
     "EarlierIndex",
     "ExactBuilder",
     "ExactIndex",
+    "FunnelBuilder",
+    "FunnelIndex",
     "Index",
     "IndexBuilder",
     "IndexInput",

@@ -10,7 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from embfit.index.approximate import GROWING, ApproximateIndex, Approximation
+from embfit.index.compressed import Format
 from embfit.index.exact import ExactIndex
+from embfit.index.funnel import FunnelIndex
 from embfit.index.protocol import IndexBuilder, IndexInput
 from embfit.index.token_vectors import TokenIndex, TokenIndexing
 from embfit.records import Seed
@@ -65,6 +67,34 @@ class ApproximateBuilder:
             if same and before.removed_share_with(earlier.rows) <= self.rebuild_share:
                 return before.updated(documents.vectors, earlier.rows, documents.fingerprint, given.label)
         return ApproximateIndex.build(documents.vectors, self.method, documents.fingerprint, self.seed, given.label)
+
+
+@dataclass(frozen=True)
+class FunnelBuilder:
+    """A search in two stages: the first dimensions of all vectors find a shortlist, and whole vectors rank it.
+
+    It suits models that were trained for few dimensions (`loss=mrl`). `evaluator.funnel` measures these settings.
+
+    Args:
+        dims: how many dimensions find the shortlist.
+        format: how these are stored in memory.
+        shortlist: how many documents they find for a query.
+    """
+
+    dims: Annotated[int, Field(ge=1)] = 128
+    format: Format = "float32"
+    shortlist: Annotated[int, Field(ge=1)] = 200
+
+    def write(self, given: IndexInput, folder: Path) -> None:
+        """Write the small vectors and the whole ones.
+
+        Raises:
+            ValueError: documents have several vectors each, or fewer than `dims` dimensions.
+        """
+        vectors = given.documents.vectors
+        if self.dims > vectors.width:
+            raise ValueError(f"index.dims={self.dims} exceeds the vectors' {vectors.width} dimensions; lower it")
+        FunnelIndex.build(vectors, self.dims, self.format, self.shortlist, given.documents.fingerprint).save(folder)
 
 
 @dataclass(frozen=True)

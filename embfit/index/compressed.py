@@ -125,21 +125,30 @@ class CompressedIndex:
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder."""
-        import faiss
-
-        write = faiss.write_index_binary if self.form == "binary" else faiss.write_index
-        with replacing(folder / FILE) as path:
-            write(self.index, str(path))
+        self.write_codes(folder)
         write_settings(folder, "compressed", {"format": self.form, "width": self.width, "source": self.source})
 
     @classmethod
     def load(cls, folder: Path) -> CompressedIndex:
         """Open a saved index."""
+        settings = read_settings(folder)
+        return cls.read_codes(folder, settings["format"], settings["width"], settings["source"])
+
+    def write_codes(self, folder: Path) -> None:
+        """Write the vectors into a folder, without the settings."""
         import faiss
 
-        settings = read_settings(folder)
-        read = faiss.read_index_binary if settings["format"] == "binary" else faiss.read_index
-        return cls(read(str(folder / FILE)), settings["format"], settings["width"], settings["source"])
+        write = faiss.write_index_binary if self.form == "binary" else faiss.write_index
+        with replacing(folder / FILE) as path:
+            write(self.index, str(path))
+
+    @classmethod
+    def read_codes(cls, folder: Path, form: Format, width: int, source: str) -> CompressedIndex:
+        """Read what `write_codes` wrote; the arguments are those of the index that wrote it."""
+        import faiss
+
+        read = faiss.read_index_binary if form == "binary" else faiss.read_index
+        return cls(read(str(folder / FILE)), form, width, source)
 
 
 def _converted(vectors: np.ndarray, form: Format) -> np.ndarray:

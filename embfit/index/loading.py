@@ -14,6 +14,7 @@ from embfit.index.databases.milvus import MilvusBuilder
 from embfit.index.databases.pgvector import PgvectorBuilder
 from embfit.index.exact import ExactIndex
 from embfit.index.files import SETTINGS, read_settings
+from embfit.index.funnel import FunnelIndex
 from embfit.index.lexical import BM25Index
 from embfit.index.protocol import Index
 from embfit.index.token_vectors import TokenIndex
@@ -24,6 +25,7 @@ KINDS: Mapping[str, Callable[[Path], Index[Any]]] = {
     "exact": ExactIndex.load,
     "approximate": ApproximateIndex.load,
     "compressed": CompressedIndex.load,
+    "funnel": FunnelIndex.load,
     "words": BM25Index.load,
     "tokens": TokenIndex.load,
 }

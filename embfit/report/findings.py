@@ -62,6 +62,14 @@ def efficient(settings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return found[::-1]
 
 
+def funnel_overrides(setting: Mapping[str, Any]) -> str | None:
+    """Return the words of a command line that publish a funnel's setting; None without a shortlist."""
+    if setting["shortlist"] is None:
+        return None
+    keys = ("dims", "format", "shortlist")
+    return " ".join(["index=funnel", *(f"index.{key}={setting[key]}" for key in keys)])
+
+
 def index_costs(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, str]]:
     """Return what each system's index takes, where it was measured, as people read it: system → column → value."""
     return {

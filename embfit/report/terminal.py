@@ -15,7 +15,7 @@ from rich.text import Text
 
 from embfit.records import Evaluation, Report
 from embfit.report.decision import decide
-from embfit.report.findings import efficient, evidence, headline, index_costs, pairs, same_pair
+from embfit.report.findings import efficient, evidence, funnel_overrides, headline, index_costs, pairs, same_pair
 from embfit.report.formatting import count, interval, metric_label, plain, probability, signed
 from embfit.report.production import production_sentences, production_table
 from embfit.report.verdict import verdict
@@ -46,6 +46,9 @@ def print_table(report: Report, console: Console | None = None) -> None:
             said = f"{evaluation.system}: {label} by bytes in memory (the cheapest that keeps {kept} is marked)"
             console.print(Text(said))
             console.print(_funnel(evaluation.funnel))
+            if overrides := funnel_overrides(evaluation.funnel["cheapest"]):
+                said = f"To serve the cheapest: embfit index {overrides} bundle.name=NAME …"
+                console.print(Text(said), soft_wrap=True)  # one line, to be copied
     if costs := index_costs(report.evaluations):
         console.print(Text("What an index takes: bytes, and milliseconds for a document or a query on this machine"))
         console.print(_costs(costs))

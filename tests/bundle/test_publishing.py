@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from embfit.bundle import BundleVersions, open_bundle
 from embfit.bundle.seen_documents import SeenDocuments
 from embfit.errors import UserError
-from embfit.index import ApproximateBuilder, ApproximateIndex, AutoBuilder, ExactIndex, TokenBuilder
+from embfit.index import ApproximateBuilder, ApproximateIndex, AutoBuilder, ExactIndex, FunnelBuilder, TokenBuilder
 from embfit.model import Encoder, LateInteractionEncoder, Pretrained
 from embfit.store import Store
 from tests.bundle.conftest import CHANGED, Make, make_version
@@ -101,6 +101,14 @@ def test_an_approximate_index_of_a_changed_folder(
         index = bundle.searcher.index
         assert isinstance(index, ApproximateIndex)
         assert index.removed_share == (2 / 14 if method in ("hnsw", "ivf") else 0)
+
+
+def test_a_funnel_of_a_changed_folder(versions: BundleVersions, make: Make, tiny_encoder: Encoder) -> None:
+    builder = FunnelBuilder(8, "int8", shortlist=12)  # all documents
+    manifest = make(builder=builder)
+    assert (manifest.index.kind, manifest.index.recall, manifest.documents.reused) == ("funnel", 1.0, 12)
+    assert make(builder=builder, texts=CHANGED).documents.encoded == 2
+    answers_as_a_new_one(versions, tiny_encoder, CHANGED)
 
 
 def test_late_interaction_is_indexed_by_tokens(

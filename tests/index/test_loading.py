@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embfit.errors import UserError
-from embfit.index import ApproximateIndex, BM25Index, CompressedIndex, ExactIndex, Index, load_index
+from embfit.index import ApproximateIndex, BM25Index, CompressedIndex, ExactIndex, FunnelIndex, Index, load_index
 from embfit.vectors import Vectors
 
 RANDOM = np.random.default_rng(0)
@@ -28,6 +28,7 @@ INDEXES: dict[str, tuple[Index[Any], Any]] = {
     "float32": (CompressedIndex.build(DOCUMENTS, "float32", "made"), QUERIES),
     "int8": (CompressedIndex.build(DOCUMENTS, "int8", "made"), QUERIES),
     "binary": (CompressedIndex.build(DOCUMENTS.cut(12), "binary", "made"), QUERIES.cut(12)),
+    "funnel": (FunnelIndex.build(DOCUMENTS, 6, "int8", 20, "made"), QUERIES),
     "words": (BM25Index.build(TEXTS, k1=0.9, source="made"), ["cats", "dogs barked"]),
 }
 
@@ -49,6 +50,8 @@ def test_fingerprints_tell_documents_and_searches_apart() -> None:
         ExactIndex(DOCUMENTS, "made otherwise"),
         ApproximateIndex.build(DOCUMENTS, "ivf", "made", seed=4),
         CompressedIndex.build(DOCUMENTS, "binary", "made"),
+        FunnelIndex.build(DOCUMENTS, 6, "int8", 21, "made"),
+        FunnelIndex.build(DOCUMENTS, 7, "int8", 20, "made"),
         BM25Index.build(TEXTS, k1=1.0, source="made"),
         BM25Index.build(TEXTS, k1=0.9, source="made otherwise"),
     ]

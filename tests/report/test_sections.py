@@ -12,7 +12,7 @@ from embfit.compose.value_origins import Layer, Origins
 from embfit.evaluator.comparison import compare
 from embfit.evaluator.production import production_gap
 from embfit.report import sections as room
-from embfit.report.findings import efficient
+from embfit.report.findings import efficient, funnel_overrides
 from embfit.report.page import page
 from embfit.report.sections import cost, production, reproduction, sections, size, subsets, training, usage
 from embfit.report.subject import Subject
@@ -211,6 +211,8 @@ def test_the_funnel_is_drawn_and_its_cheapest_setting_marked() -> None:
     rows = drawn.split('id="size"')[1].split("</table>")[0]
     assert rows.count('<tr class="better">') == 1
     assert "<b>0.7950</b></td><td>99.4 %" in rows
+    assert "embfit index index=funnel index.dims=32 index.format=float32 index.shortlist=50 bundle" in drawn
+    assert funnel_overrides(WHOLE) is None  # whole vectors need no shortlist
 
 
 def test_near_copies_are_explained_where_there_are_any() -> None:

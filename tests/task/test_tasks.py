@@ -174,7 +174,9 @@ def test_the_funnel_says_what_quality_costs(command: list[str], capsys: pytest.C
     assert base["dims"]["8"]["bytes_per_document"] == 32
     cheapest = base["funnel"]["cheapest"]
     assert (cheapest["dims"], cheapest["format"], cheapest["share"]) == (8, "binary", 1.0)  # 36 of 36 ranked anew
-    assert "by bytes in memory" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "by bytes in memory" in said
+    assert "embfit index index=funnel index.dims=8 index.format=binary index.shortlist=36 bundle.name=NAME" in said
 
 
 @pytest.mark.parametrize("miner", ["none", "random", "bm25", "dense"])

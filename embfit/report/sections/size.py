@@ -7,7 +7,7 @@ from typing import Any
 
 from embfit.report import formatting, plots
 from embfit.report.drawing import Plot
-from embfit.report.findings import efficient, index_costs
+from embfit.report.findings import efficient, funnel_overrides, index_costs
 from embfit.report.subject import Subject
 
 PLACE = 70
@@ -23,7 +23,10 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "title": "Size and speed",
         "costs": costs,
         "plots": [_plot(name, funnel) for name, funnel in systems.items()],
-        "tables": [(name, funnel, efficient(funnel["settings"])) for name, funnel in systems.items()],
+        "tables": [
+            (name, funnel, efficient(funnel["settings"]), funnel_overrides(funnel["cheapest"]))
+            for name, funnel in systems.items()
+        ],
     }
 
 
