@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
@@ -105,13 +106,15 @@ def publish(
         store: keeps the vectors.
 
     Raises:
-        UserError: there are no documents, a vector is not finite, or the saved model gives different vectors.
+        UserError: there are no documents, the index does not suit the model, its server does not answer, a vector is
+            not finite, or the saved model gives different vectors.
         OSError: the disk is full, or the folder cannot be written.
     """
     collection, encoder = contents.collection, contents.encoder
     if not len(collection.corpus):
         raise UserError(f"{collection.name} has no documents; a bundle needs one")
     _make_whole(encoder)
+    check_index(contents.builder, encoder, versions.name)
     with frozen(encoder), versions.publishing() as (number, folder):
         scratch = folder / SCRATCH
         scratch.mkdir()
@@ -172,6 +175,21 @@ def publish(
         write_manifest(folder, manifest)
     _keep_collection(index)
     return Published(manifest, measured)
+
+
+def check_index(builder: IndexBuilder, encoder: Encoder, bundle: str) -> None:
+    """Check, before anything is computed, that an index suits an encoder, and that its server answers.
+
+    Args:
+        builder: the choice of the index.
+        encoder: will encode the documents.
+        bundle: the bundle's name.
+
+    Raises:
+        UserError: the index cannot hold the encoder's vectors, or its server does not answer.
+    """
+    with _refused():
+        builder.check(encoder.width, encoder.single, bundle)
 
 
 def find_published(
@@ -263,8 +281,15 @@ def _write_index(
 ) -> None:
     folder.mkdir()
     before = None if earlier is None else earlier.index
-    try:
+    with _refused():
         builder.write(IndexInput(embeddings, before, publication, "indexing documents"), folder)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Turn an index's refusal of vectors into an error for the user."""
+    try:
+        yield
     except ValueError as error:
         raise UserError(f"the documents cannot be indexed: {error}") from error
 

@@ -103,7 +103,7 @@ class ApproximateIndex:
         """
         import faiss  # takes a third of a second to import
 
-        check_single(documents, "an approximate index")
+        check_single(documents.single, "an approximate index")
         count = len(documents)
         lists = max(1, min(4 * math.isqrt(count), count // PER_LIST, MOST_LISTS))
         kinds = {"ivf": f"IVF{lists},SQ8", "hnsw": f"HNSW{LINKS},SQ8", "int8": "SQ8", "bf16": "SQbf16"}

@@ -13,7 +13,7 @@ from embfit.index.approximate import GROWING, ApproximateIndex, Approximation
 from embfit.index.compressed import Format
 from embfit.index.exact import ExactIndex
 from embfit.index.funnel import FunnelIndex
-from embfit.index.protocol import IndexBuilder, IndexInput
+from embfit.index.protocol import IndexBuilder, IndexInput, check_single
 from embfit.index.token_vectors import TokenIndex, TokenIndexing
 from embfit.records import Seed
 from embfit.vectors import Vectors
@@ -25,6 +25,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 @dataclass(frozen=True)
 class ExactBuilder:
     """An exact search over every vector."""
+
+    def check(self, width: int, single: bool, bundle: str) -> None:
+        """Accept all vectors."""
 
     def write(self, given: IndexInput, folder: Path) -> None:
         """Write the vectors as they are."""
@@ -46,6 +49,14 @@ class ApproximateBuilder:
     method: Approximation
     rebuild_share: Share = 0.2
     seed: Seed = 0
+
+    def check(self, width: int, single: bool, bundle: str) -> None:
+        """Check that documents have one vector each.
+
+        Raises:
+            ValueError: they have several.
+        """
+        check_single(single, "an approximate index")
 
     def write(self, given: IndexInput, folder: Path) -> None:
         """Write an index of the vectors: a new one, or an earlier one of the same method with documents added.
@@ -85,6 +96,16 @@ class FunnelBuilder:
     format: Format = "float32"
     shortlist: Annotated[int, Field(ge=1)] = 200
 
+    def check(self, width: int, single: bool, bundle: str) -> None:
+        """Check that documents have one vector each, of at least `dims` dimensions.
+
+        Raises:
+            ValueError: they have several, or fewer dimensions.
+        """
+        check_single(single, "a funnel")
+        if self.dims > width:
+            raise ValueError(f"index.dims={self.dims} exceeds the vectors' {width} dimensions; lower it")
+
     def write(self, given: IndexInput, folder: Path) -> None:
         """Write the small vectors and the whole ones.
 
@@ -92,8 +113,6 @@ class FunnelBuilder:
             ValueError: documents have several vectors each, or fewer than `dims` dimensions.
         """
         vectors = given.documents.vectors
-        if self.dims > vectors.width:
-            raise ValueError(f"index.dims={self.dims} exceeds the vectors' {vectors.width} dimensions; lower it")
         FunnelIndex.build(vectors, self.dims, self.format, self.shortlist, given.documents.fingerprint).save(folder)
 
 
@@ -104,15 +123,22 @@ class TokenBuilder(TokenIndexing):
     The index does not keep the original vectors, so a changed corpus is encoded and indexed again as a whole.
     """
 
+    def check(self, width: int, single: bool, bundle: str) -> None:
+        """Check that documents have several vectors each.
+
+        Raises:
+            ValueError: they have one.
+        """
+        if single:
+            raise ValueError("index=tokens is for one vector a token, and this model gives one a text; set index=auto")
+
     def write(self, given: IndexInput, folder: Path) -> None:
         """Write an index of the vectors.
 
         Raises:
-            ValueError: documents have one vector each, or the format cannot store their vectors.
+            ValueError: the format cannot store the documents' vectors.
         """
         documents = given.documents
-        if documents.vectors.single:
-            raise ValueError("index=tokens is for one vector a token, and this model gives one a text; set index=auto")
         TokenIndex.build(documents.vectors, folder, self, documents.fingerprint, label=given.label)
 
 
@@ -135,6 +161,9 @@ class AutoBuilder:
     compact: Values = 100_000_000
     rebuild_share: Share = 0.2
     seed: Seed = 0
+
+    def check(self, width: int, single: bool, bundle: str) -> None:
+        """Accept all vectors."""
 
     def write(self, given: IndexInput, folder: Path) -> None:
         """Write the index that suits the number of vectors."""

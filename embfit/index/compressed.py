@@ -60,7 +60,7 @@ class CompressedIndex:
         """
         import faiss  # takes a third of a second to import
 
-        check_single(documents, "a compressed index")
+        check_single(documents.single, "a compressed index")
         width = documents.width
         index: Any
         if form == "binary":

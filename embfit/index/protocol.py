@@ -113,6 +113,19 @@ class IndexInput:
 class IndexBuilder(Protocol):
     """The choice of an index, as a YAML of the group `index` configures it."""
 
+    def check(self, width: int, single: bool, bundle: str) -> None:
+        """Check, before documents are encoded, that the index can hold their vectors and that its server answers.
+
+        Args:
+            width: the vectors' dimensions.
+            single: whether documents have one vector each.
+            bundle: the bundle's name, after which a database names its collections.
+
+        Raises:
+            ValueError: the index cannot hold such vectors, or a database allows no such name.
+            UserError: the server of the index does not answer, or refuses.
+        """
+
     def write(self, given: IndexInput, folder: Path) -> None:
         """Index documents and write the index into an existing folder; `load_index` opens it.
 
@@ -144,11 +157,11 @@ def check_depth(k: int, documents: int) -> None:
         raise ValueError(f"k={k} is not between 1 and the index's {documents} documents")
 
 
-def check_single(documents: Vectors[np.ndarray], kind: str) -> None:
-    """Check that documents have one vector each, for an index that cannot hold several.
+def check_single(single: bool, kind: str) -> None:
+    """Check that documents have one vector each (`single`), for an index that cannot hold several.
 
     Raises:
         ValueError: they have several.
     """
-    if not documents.single:
+    if not single:
         raise ValueError(f"{kind} holds one vector a document, and these have several; search them exactly")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from embfit.bundle.publishing import Contents, Published, find_published, publish
+from embfit.bundle.publishing import Contents, Published, check_index, find_published, publish
 from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.settings import BundleSettings
 from embfit.evaluator.systems import EvaluationContext
@@ -42,6 +42,7 @@ def make_version(
         UserError: there are no documents, or one cannot be encoded or indexed.
     """
     first = contexts[0]
+    check_index(index, first.encoder, bundle.versions.name)  # before words are indexed, too
     words = None
     if bundle.words:
         with run.stage("index words"):

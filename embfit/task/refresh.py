@@ -13,7 +13,7 @@ from embfit.atomic_files import write_text
 from embfit.bundle import Manifest
 from embfit.bundle.opening import MODEL
 from embfit.bundle.promotion import Promotion, promote
-from embfit.bundle.publishing import Published
+from embfit.bundle.publishing import Published, check_index
 from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.settings import BundleSettings
 from embfit.compose.tasks import task
@@ -144,6 +144,7 @@ def refresh(
     with plan.champion_held(bundle.versions):
         kept = renewal.trained_further(model)
         if plan.trains:
+            check_index(index, kept.load("cpu", store=store), plan.name)  # a training may take hours
             report = finetune(
                 data=data,
                 model=kept,

@@ -60,9 +60,10 @@ def test_it_is_the_search_that_the_evaluator_measures(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_index(tmp_path).search(QUERIES, 10)[1], found[place])
 
 
-def test_what_it_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_what_it_cannot_hold_is_refused() -> None:
+    FunnelBuilder(24).check(24, True, "docs")
     with pytest.raises(ValueError, match=r"index\.dims=32 exceeds the vectors' 24 dimensions; lower it"):
-        FunnelBuilder(32).write(IndexInput(Embeddings(DOCUMENTS, "made")), tmp_path)
+        FunnelBuilder(32).check(24, True, "docs")
     several = Vectors(DOCUMENTS.rows, np.arange(0, 301, 2))
     with pytest.raises(ValueError, match="holds one vector a document, and these have several"):
         FunnelIndex.build(several, 8, "float32", 10)

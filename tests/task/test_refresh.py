@@ -283,6 +283,18 @@ def test_a_model_of_another_kind_is_refused(team: Team, capsys: pytest.CaptureFi
     )
 
 
+def test_an_index_that_does_not_suit_the_model_is_refused_before_training(
+    team: Team, capsys: pytest.CaptureFixture[str]
+) -> None:
+    team.add_pair("which itch", "an itch of the skin", "d0")
+    assert main([*team.command, "index=tokens", "task.train=always", "run.dir=two"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "index=tokens is for one vector a token, and this model gives one a text" in said
+    assert not Path("two/model").exists()
+    assert json.loads(Path("two/status.json").read_text())["state"] == "failed"
+    assert team.versions.numbers() == [1]
+
+
 def test_documents_alone_make_a_first_version(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -213,7 +213,7 @@ def write_database_index(
     vectors = documents.vectors
     if publication is None:
         raise ValueError(f"index={kind} names its collection after a bundle's version; use it with task=index")
-    check_single(vectors, f"index={kind}")
+    check_single(vectors.single, f"index={kind}")
     database.check_fits(publication.bundle, vectors.width)
     for start, chunk in vectors.chunks(CHUNK):
         longest_vectors(contiguous(chunk), "documents", start)
@@ -240,6 +240,19 @@ class DatabaseBuilder(ABC):
         """The settings that are saved; secrets are only in the environment."""
         found: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # each choice is a dataclass
         return found
+
+    def check(self, width: int, single: bool, bundle: str) -> None:
+        """Check that the database answers, and allows the bundle's name and vectors of this width.
+
+        Raises:
+            ConfigError: the environment variable with the key is not set, or the address is invalid.
+            UserError: the server does not answer, or something that is not an alias has the bundle's name.
+            ValueError: documents have several vectors each or too many dimensions, or the name is not allowed.
+        """
+        check_single(single, f"index={self.kind}")
+        database = self.make_database()
+        database.check_fits(bundle, width)
+        database.alias_target(bundle)  # the first request to the server
 
     def write(self, given: IndexInput, folder: Path) -> None:
         """Fill a version's collection, continuing from what an interrupted build has written.
