@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from embfit import store as store_module
+from embfit.app import main
 from embfit.bundle import BundleVersions, Gates, open_bundle, publishing
 from embfit.bundle.promotion import promote, prune, rollback
 from tests.bundle.conftest import Make, copy_version
@@ -125,6 +126,41 @@ def test_killed_while_old_versions_are_removed(versions: BundleVersions) -> None
     assert versions.numbers() == [2]
     copy_version(versions, 3)  # and what was left of it is removed
     assert not [path for path in versions.folder.glob(".*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("moved", [1, 2])
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_full_disk_while_pointers_move(
+    versions: BundleVersions,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    moved: int,
+) -> None:
+    copy_version(versions, 2)
+    if command == "rollback":
+        promote(versions, 2, Gates())
+    before = answers(versions)
+    real, calls = Path.symlink_to, 0
+
+    def full(link: Path, target: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == moved:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(link))
+        real(link, target)
+
+    named = "docs@2" if command == "promote" else "docs"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", full)
+        assert main(["bundle", command, named, f"bundle.dir={versions.dir}"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "embfit: error: the disk is full: " in said
+    assert "Traceback" not in said
+    assert answers(versions) == ("docs@1" if (command, moved) == ("rollback", 2) else before)
+    assert main(["bundle", "promote", "docs@1", f"bundle.dir={versions.dir}"]) == 0
+    assert main(["bundle", "promote", "docs@2", f"bundle.dir={versions.dir}"]) == 0
+    assert versions.pointers() == {"champion": 2, "previous": 1}
 
 
 @pytest.mark.parametrize("write", ["write_documents", "save_encoder", "write_manifest", "digest_files"])

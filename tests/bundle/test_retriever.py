@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import embfit
 from embfit.bundle import BundleVersions
 from embfit.errors import UserError
 from embfit.model import CrossEncoder, Encoder, save_cross_encoder, save_encoder
-from tests.bundle.conftest import copy_version
+from tests.bundle.conftest import Make, copy_version
 from tests.conftest import TEXTS
 
 
@@ -44,6 +47,23 @@ def test_a_model_searches_texts_that_it_is_given(tiny_encoder: Encoder, tmp_path
         model.index(TEXTS[:2], ids=["a", "a"])
     with pytest.raises(UserError, match="no texts to index"):
         model.index([])
+
+
+def test_the_guides_snippet_for_sentence_transformers(
+    versions: BundleVersions, make: Make, make_encoder: Callable[..., Encoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sentence_transformers")
+    prompted = make_encoder(query_prompt="query: ", document_prompt="passage: ")
+    make(encoder=prompted)
+    versions.point("champion", 2)
+    guide = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    [snippet] = [block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "SentenceTransf" in block]
+    monkeypatch.chdir(versions.dir.parent)
+    found: dict[str, Any] = {}
+    exec(snippet, found)
+    expected = prompted.encode(["how do I open a file"], "query")[0]
+    np.testing.assert_allclose(found["query"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["documents"], prompted.encode(["open(path)", "close()"], "document"), atol=1e-5)
 
 
 def test_reranking_by_vectors_and_by_a_cross_encoder(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -55,6 +58,21 @@ def test_nothing_runs_as_root_and_the_port_is_the_servers() -> None:
     assert (SERVICE["read_only"], SERVICE["volumes"][0].endswith(":ro")) == (True, True)
     assert float(SERVICE["stop_grace_period"].rstrip("s")) > ServerSettings().stop_seconds
     assert (ROOT / "docker" / SERVICE["build"]["context"] / SERVICE["build"]["dockerfile"]).is_file()
+
+
+@pytest.mark.slow  # downloads PyTorch
+@pytest.mark.skipif(shutil.which("docker") is None, reason="Docker is not installed here")
+def test_the_image_is_built_and_has_what_a_server_needs() -> None:
+    image = f"embfit-test-{os.getpid()}"
+    build = ["docker", "build", "--file", str(ROOT / "docker" / "Dockerfile"), "--tag", image, str(ROOT)]
+    subprocess.run(build, check=True, timeout=3600)
+    try:
+        asked = ["docker", "run", "--rm", "--network", "none", image, "serve", "bundle.name=docs"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
+        said = " ".join((done.stdout + done.stderr).split())
+        assert (done.returncode, "has no bundle 'docs'" in said) == (1, True), said
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", image], check=True, timeout=300)
 
 
 @pytest.mark.parametrize("command", [json.loads(dict(instructions())["CMD"]), SERVICE["command"]])

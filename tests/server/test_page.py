@@ -125,6 +125,31 @@ def test_a_version_beside_answers_those_who_ask_for_it(
         assert served.client.get("/info").json()["beside"] == "docs@2"
 
 
+def test_text_stands_out_in_light_and_dark(served: Served) -> None:
+    light, dark = re.findall(r":root \{(.*?)\}", served.client.get("/").text, re.DOTALL)
+    assert re.search(r"@media \(prefers-color-scheme: dark\) \{\s*:root", served.client.get("/").text)
+    for theme in (light, dark):
+        colours = dict(re.findall(r"--(\w+): (#\w{6})", theme))
+        for text, behind in [
+            *((one, "page") for one in ("ink", "muted", "accent", "better", "worse")),
+            ("ink", "mark"),
+        ]:
+            assert contrast(colours[text], colours[behind]) >= 4.5, (text, behind)  # WCAG 2.2, 1.4.3
+        assert contrast(colours["muted"], colours["soft"]) >= 4.5  # a result that has the focus
+
+
+def contrast(a: str, b: str) -> float:
+    """The contrast of two colours, as WCAG 2.2 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted(map(luminance, (a, b)))
+    return (high + 0.05) / (low + 0.05)
+
+
 def test_the_page_needs_nothing_else(served: Served) -> None:
     answer = served.client.get("/")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -87,9 +89,28 @@ def test_from_start_to_end(versions: BundleVersions, make: Make, tiny_encoder: E
     assert (code, wrong) == (0, [])
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
 
-    again, _ = started(versions, tmp_path / "run")  # in the same folder
-    again.send_signal(signal.SIGINT)
+    again, address = started(versions, tmp_path / "run")  # in the same folder
+    body = b'{"query": "blood", "k": 1}'
+    head = (
+        f"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((urlsplit(address).hostname, urlsplit(address).port), timeout=60) as client:
+        client.sendall(head.encode() + body[:9])
+        assert httpx2.get(f"{address}/health").status_code == 200  # so the head, sent before, has arrived
+        again.send_signal(signal.SIGINT)
+        until(lambda: refuses(address))
+        client.sendall(body[9:])
+        assert client.recv(10_000).startswith(b"HTTP/1.1 200 ")
     assert again.wait(60) == 0
+
+
+def refuses(address: str) -> bool:
+    """Whether a server accepts no further connections."""
+    try:
+        httpx2.get(f"{address}/health")
+    except httpx2.HTTPError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(

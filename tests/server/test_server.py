@@ -168,6 +168,23 @@ def test_a_client_that_has_gone_costs_nothing(versions: BundleVersions, monkeypa
         until(lambda: server.service.live.users == 0)
 
 
+def dripped(server: Served, begun: bytes) -> bytes:
+    """Begin a request, send a byte every 20 ms, which never completes it, and return what the server says to that."""
+    with socket.create_connection(server.address) as client:
+        client.sendall(begun)
+        client.settimeout(0.02)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                client.sendall(b"a")
+                return client.recv(1000)
+            except TimeoutError:
+                continue
+            except ConnectionError:  # it was closed
+                return b""
+    raise AssertionError("the server waits without a limit")
+
+
 def test_slow_clients(versions: BundleVersions) -> None:
     with serving(versions, receive_seconds=0.2) as server:
         with socket.create_connection(server.address) as client:  # half a body
@@ -181,6 +198,11 @@ def test_slow_clients(versions: BundleVersions) -> None:
             client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nx-slow: ")
             client.settimeout(20)
             assert client.recv(1000) == b""
+        body = (
+            b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n"
+        )
+        assert dripped(server, body).startswith(b"HTTP/1.1 408 ")
+        assert dripped(server, b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nx-slow: ") == b""
         with socket.create_connection(server.address) as client:  # a half-closed socket
             client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{")
             client.shutdown(socket.SHUT_WR)
