@@ -85,6 +85,9 @@ class SearchRequest(Body):
     )
     rerank: int | None = Field(None, ge=1, description="how many of the first documents the reranker reranks")
     texts: StrictBool = Field(True, description="false leaves out titles and texts")
+    matches: StrictBool = Field(
+        False, description="late interaction: which words of each document the query's words matched"
+    )
     model: str | None = Field(None, description="NAME or NAME@VERSION")
 
 
@@ -138,6 +141,22 @@ class EmbeddingsAnswer(BaseModel):
     usage: Usage
 
 
+class MatchedWord(BaseModel):
+    """A word of the query; the word of the document that it matched, if it is one; and its share of the score."""
+
+    word: str
+    found: str | None
+    share: float
+
+
+class MatchedDocument(BaseModel):
+    """The matched words of a document, and where they are: first character, last one + 1, share of the score."""
+
+    words: list[MatchedWord]
+    title: list[tuple[int, int, float]]
+    text: list[tuple[int, int, float]]
+
+
 class FoundDocument(BaseModel):
     """A document that was found."""
 
@@ -146,6 +165,7 @@ class FoundDocument(BaseModel):
     title: str | None = None
     text: str | None = None
     metadata: dict[str, Any]
+    matched: MatchedDocument | None = None
 
 
 class SearchResult(BaseModel):

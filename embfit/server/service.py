@@ -52,7 +52,7 @@ class Service:
     """Embeds, scores and searches for the routes.
 
     It follows the pointers of a bundle, so that a new version replaces the one that answers. It owns the batcher, whose
-    single thread runs all models. It belongs to one event loop.
+    single thread runs all models, and `threads`, which search. It belongs to one event loop.
 
     Args:
         settings: the bundle to serve, and the limits.
@@ -89,10 +89,10 @@ class Service:
             settings.queue,
             self._observe_batch,
         )
-        self._threads = ThreadPoolExecutor(settings.search_threads, "embfit-search")
+        self.threads = ThreadPoolExecutor(settings.search_threads, "embfit-search")
         self._tokenizing = Tokenizing()
         self._comparison = ShadowComparison(
-            settings.shadow_share, self.batcher, self._tokenizing, self._threads, self.metrics
+            settings.shadow_share, self.batcher, self._tokenizing, self.threads, self.metrics
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -152,7 +152,7 @@ class Service:
         if not self.batcher.close(self.settings.stop_seconds):
             log.warning("the model was still computing after server.stop_seconds=%g", self.settings.stop_seconds)
         self._tokenizing.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False, cancel_futures=True)
         for follower in self._followers():
             follower.close()
 
@@ -196,8 +196,19 @@ class Service:
                 )
             call.truncated += len(cut)
             self.metrics.truncated.inc(len(cut))
+        return Embedded(await self._vectors(call, tokens), tokens)
+
+    async def vectors(self, call: Call, texts: Sequence[str], kind: Kind) -> Vectors[np.ndarray]:
+        """Embed texts that a call's version has read before; cut ones are not counted again.
+
+        Raises:
+            Refusal: as `embed`.
+        """
+        return await self._vectors(call, await self.tokenize(call, texts, kind))
+
+    async def _vectors(self, call: Call, tokens: Tokens) -> Vectors[np.ndarray]:
         parts = await self._compute(call, call.live.texts, split(tokens), tokens.lengths.tolist())
-        return Embedded(call.live.texts.joined(tokens, parts), tokens)
+        return call.live.texts.joined(tokens, parts)
 
     async def tokenize(self, call: Call, texts: Sequence[str], kind: Kind) -> Tokens:
         """Tokenise a call's texts with their prompts, and count the tokens."""
@@ -245,7 +256,7 @@ class Service:
             return hits
 
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, find)
+            found = await asyncio.get_running_loop().run_in_executor(self.threads, find)
         except UnavailableError as error:
             raise Refusal(503, str(error), code="index_unavailable", reason="other") from error
         except UserError as error:

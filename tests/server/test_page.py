@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 
 from starlette.responses import HTMLResponse
+from transformers import PreTrainedTokenizerFast
 
 from embfit.bundle import BundleVersions
+from embfit.index import TokenBuilder
 from embfit.model import Encoder
 from tests.bundle.conftest import CHANGED, Make
+from tests.conftest import new_late_encoder
 from tests.report.test_in_a_browser import QUIET, browser
 from tests.server.conftest import Served, serving, until
 from tests.server.test_embeddings import error
@@ -53,7 +56,7 @@ frame.addEventListener("load", async () => {{
   press("Escape"); seen.back = at();
   query.value = "kidneys urine";
   query.dispatchEvent(new frame.contentWindow.Event("input"));
-  await until(() => texts("#columns section:first-child mark").includes("urine"));
+  await until(() => {ready});
   seen.address = frame.contentWindow.location.search;
   query.value = " ";
   query.dispatchEvent(new frame.contentWindow.Event("input"));
@@ -64,12 +67,24 @@ frame.addEventListener("load", async () => {{
 """
 
 
-def visit(browser: str, served: Served, folder: Path, page: str, width: int) -> dict[str, object]:
-    """Let a reader use the page in a frame of some width; return what it saw."""
+FOUND = 'texts("#columns section:first-child mark").includes("urine")'
+
+
+def visit(browser: str, served: Served, folder: Path, page: str, width: int, ready: str = FOUND) -> dict[str, object]:
+    """Let a reader use the page in a frame of some width; return what it saw.
+
+    Args:
+        browser: Chromium.
+        served: the server.
+        folder: for the browser's profile.
+        page: a name for the frame's page.
+        width: of the frame, in pixels.
+        ready: the condition, in JavaScript, that says that the second query was answered.
+    """
 
     @served.server.config.app.get(f"/{page}")  # type: ignore[union-attr]
     async def reader() -> HTMLResponse:
-        return HTMLResponse(READER.format(width=width))
+        return HTMLResponse(READER.format(width=width, ready=ready))
 
     address = f"http://{served.address[0]}:{served.address[1]}/{page}"
     command = [browser, *QUIET, f"--user-data-dir={folder / page}", "--window-size=1200,1000", "--dump-dom", address]
@@ -105,6 +120,24 @@ def test_the_page_compares_two_versions(
         narrow = visit(browser, served, tmp_path, "narrow", 380)
         assert (narrow["width"], narrow["shown"]) == ("380/380", 1)
         assert narrow | {"width": 0, "shown": 0} == wide | {"width": 0, "shown": 0}
+
+
+def test_the_page_marks_what_late_interaction_matched(
+    browser: str, versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    make(encoder=new_late_encoder(tokenizer), builder=TokenBuilder())
+    with serving(versions, serve=2) as served:
+        seen = visit(browser, served, tmp_path, "late", 1000, ready="true")
+        [found] = served.post("/v1/search", query="the bacterial infections", k=1, matches=True).json()["data"]
+        answer = served.post("/v1/search", query="the bacterial infections", k=5, matches=True).json()
+    marked = {
+        document["text"][start:stop]
+        for document in answer["data"][0]["documents"]
+        for start, stop, share in document["matched"]["text"]
+        if share >= 0.01
+    }
+    assert seen["first"] == found["documents"][0]["id"]
+    assert seen["marks"] == " ".join(sorted(marked))
 
 
 def test_a_version_beside_answers_those_who_ask_for_it(

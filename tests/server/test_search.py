@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from embfit.bundle import BundleVersions, open_bundle
+from embfit.bundle import BundleVersions, Hit, open_bundle
 from embfit.errors import UnavailableError
 from embfit.index import ExactIndex, TokenBuilder
 from embfit.model import CrossEncoder, Encoder
+from embfit.model.matched_words import match_words
+from embfit.records import MatchedWords, WordMatch
+from embfit.server.matching import _answer
 from tests.bundle.conftest import Make
 from tests.conftest import TEXTS, new_late_encoder
 from tests.server.conftest import Served, serving
@@ -61,6 +64,7 @@ def test_one_query_and_no_texts(served: Served) -> None:
         ({"query": "x", "k": 1001}, 413, "k", "k: 1,001 exceeds 1,000"),
         ({"query": "x", "mode": "magic"}, 400, "mode", "'dense', 'words' or 'hybrid'"),
         ({"query": "x", "where": {"section": "io"}}, 400, None, "no metadata column 'section'"),
+        ({"query": "x", "matches": True}, 400, "matches", "docs@1 has one vector for each text"),
         ({"query": "x", "rerank": 3}, 400, "rerank", "set server.reranker"),
         ({"query": "x", "model": "other"}, 404, "model", "no model 'other'"),
     ],
@@ -140,6 +144,43 @@ def test_filters(versions: BundleVersions, make: Make, tmp_path: Path, monkeypat
         assert {hit["metadata"]["section"] for hit in found["documents"]} == {"lungs"}
         answer = server.post("/v1/search", query="heart", where={"section": {"a": 1}})
         assert answer.status_code == 400
+
+
+def test_matched_words_of_late_interaction(
+    versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    encoder = new_late_encoder(tokenizer)
+    make(encoder=encoder, builder=TokenBuilder())
+    with serving(versions, serve=2) as running:
+        assert running.client.get("/info").json()["model"]["late_interaction"] is True
+        plain = running.post("/v1/search", query=QUERY, k=3).json()["data"][0]["documents"]
+        answer = running.post("/v1/search", query=[QUERY, "fever"], k=3, matches=True)
+        shown, other = (one["documents"] for one in answer.json()["data"])
+        assert [one["id"] for one in shown] == [one["id"] for one in plain]
+        assert [one["score"] for one in shown] == pytest.approx([one["score"] for one in plain], abs=1e-5)
+        assert len(other) == 3
+        asked = encoder.embed([QUERY], "query")
+        for one in shown:
+            read = encoder.embed([one["text"]], "document")
+            [expected] = match_words(
+                QUERY, [one["text"]], asked, read, encoder.spans("query"), encoder.spans("document")
+            )
+            words = [(word["word"], word["found"]) for word in one["matched"]["words"]]
+            assert words == [(word.word, word.found) for word in expected.words]
+            assert [tuple(span[:2]) for span in one["matched"]["text"]] == [span[:2] for span in expected.found]
+            shares = [span[2] / expected.score for span in expected.found]
+            assert [span[2] for span in one["matched"]["text"]] == pytest.approx(shares, abs=1e-4)
+            assert one["matched"]["title"] == []
+        assert running.post("/v1/search", query=QUERY, k=1, matches=True, texts=False).status_code == 200
+
+
+def test_matched_words_are_placed_in_title_and_text() -> None:
+    matched = MatchedWords(0.5, [WordMatch("a", None, 0.1)], 0.1, [(0, 5, 0.1), (6, 9, 0.2), (10, 14, 0.1)])
+    hit = Hit("d", 0.5, 0, title="Heart", text="and lung")
+    found = _answer(hit, matched)
+    assert found["title"] == [(0, 5, pytest.approx(0.2))]
+    assert found["text"] == [(0, 3, pytest.approx(0.4)), (4, 8, pytest.approx(0.2))]
+    assert found["words"] == [{"word": "a", "found": None, "share": pytest.approx(0.2)}]
 
 
 def test_late_interaction_is_served_as_the_bundle_computes_it(

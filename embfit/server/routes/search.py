@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from embfit.bundle import Hit
 from embfit.server.errors import Refusal, too_large
+from embfit.server.matching import check_matching, matched_words
 from embfit.server.request import Call
 from embfit.server.routes.answers import asked_kind, json_answer, usage
 from embfit.server.schemas import RerankRequest, SearchRequest, listed
@@ -27,21 +28,24 @@ async def search(service: Service, call: Call, asked: SearchRequest) -> Response
             raise too_large(param, depth, service.settings.max_k, "ask for fewer, or raise server.max_k", param)
     if asked.rerank is not None:
         _check_reranking(service, call)
+    if asked.matches:
+        check_matching(call)
     found = await service.search(call, queries, max(asked.k, asked.rerank or 0), asked.mode, asked.where)
     if asked.rerank is not None:
         found = [await _reranked(service, call, *pair, asked.rerank) for pair in zip(queries, found, strict=True)]
+    documents = [[_document(hit, asked.texts) for hit in hits[: asked.k]] for hits in found]
+    if asked.matches:
+        for query, hits, shown in zip(queries, found, documents, strict=True):
+            matched = await matched_words(service, call, query, hits[: asked.k])
+            for document, words in zip(shown, matched, strict=True):
+                document["matched"] = words
     return json_answer(
         {
             "object": "list",
             "model": call.live.label,
             "mode": asked.mode,
             "data": [
-                {
-                    "object": "search_result",
-                    "index": place,
-                    "documents": [_document(hit, asked.texts) for hit in hits[: asked.k]],
-                }
-                for place, hits in enumerate(found)
+                {"object": "search_result", "index": place, "documents": shown} for place, shown in enumerate(documents)
             ],
             "usage": usage(call.tokens),
         }

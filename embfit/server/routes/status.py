@@ -71,6 +71,7 @@ def about(service: Service, call: Call) -> Response:
             "width": manifest.model.width,
             "dimensions": sorted({*manifest.model.dims, manifest.model.width}),
             "max_length": manifest.model.max_length,
+            "late_interaction": not bundle.encoder.single,
             "query_fingerprint": manifest.model.query,
             "document_fingerprint": manifest.model.document,
             "document_precision": manifest.model.precision,
