@@ -1,9 +1,9 @@
-"""Holds a composed configuration to the code that it will call, before any data, weights or network are touched.
+"""Checks a composed configuration against the code that it will call, before any data, weights or network are used.
 
-Every `_target_` is found, its keys are held to the callable's parameters and its values to their type hints; `rules`
-holds the groups to each other; and the objects themselves may refuse what they are made of. All of it is said at once,
-each mistake with the place where it was written: a rule that needs a value which is wrong already says nothing, and no
-object is made of a group in which something is wrong.
+It finds each `_target_`, and compares the keys with the callable's parameters and the values with their type hints.
+`rules` compares the groups with each other, and the objects may refuse their arguments. All errors are reported
+together, each with the place where it was written. A rule is skipped if a value that it needs is wrong, and no object
+is made of a group with an error.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from embfit.errors import ConfigError
 from embfit.suggestions import suggestion
 
 MISSING = "???"
+EXPERIMENT = re.compile(r"(^|/)experiment/[^/]+\.ya?ml:\d+$")  # a place in an experiment's file
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
 MAY_BE_EMPTY = ("logger",)  # `~logger.tensorboard` leaves none
 AGAIN = ("evaluation",)  # where a group is chosen a second time: generator@evaluation
@@ -163,7 +164,7 @@ def _keys(node: Mapping[str, Any], path: str, group: str, target: Target) -> Ite
                 yield Problem(f"{path}.{key}", message)
         elif not target.open_ended or key == "_args_":
             wrong = new_name(f"{path}.{key}") or f"{target.name} has no '{key}'{suggestion(key, target.parameters)}"
-            yield Problem(f"{path}.{key}", wrong)
+            yield Problem(f"{path}.{key}", wrong, unknown=True)
     if not node.get("_partial_"):
         for key in target.required:
             if key not in node:
@@ -284,7 +285,10 @@ def _placed(problem: Problem, origins: Origins, raw: DictConfig | None) -> Probl
     key = problem.key
     while raw is not None and (source := _reference(raw, key)):
         key = source
-    return Problem(key, problem.message, origins.find(key))
+    place = origins.find(key)
+    in_experiment = problem.unknown and EXPERIMENT.search(place)
+    remedy = f"; if the experiment sets it for another choice, add '~{key}'" if in_experiment else ""
+    return Problem(key, f"{problem.message}{remedy}", place)
 
 
 def _reference(raw: DictConfig, key: str) -> str | None:

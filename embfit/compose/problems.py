@@ -11,17 +11,19 @@ from embfit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend.
+    """One error in a configuration.
 
     Args:
         key: the key that it is about (`training.epochs`).
         message: what is wrong and what would be right.
         place: where the value was written (`conf/training/in-batch.yaml:9`, `command line`).
+        unknown: whether the chosen class has no such key.
     """
 
     key: str
     message: str
     place: str = ""
+    unknown: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}: {self.message}" + (f" ({self.place})" if self.place else "")

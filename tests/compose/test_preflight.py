@@ -163,3 +163,17 @@ def test_a_choice_that_makes_nothing(house, monkeypatch, text):
     file.write_text(text)
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
     assert problems("model=wrong")[0].startswith("model: ")
+
+
+def test_a_key_that_an_experiment_sets_for_another_choice_has_a_remedy(house, monkeypatch):
+    file = house / "team" / "experiment" / "small_dims.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\ndefaults:\n  - override /loss: nested\nloss:\n  dims: [32]\n")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    check_overrides("experiment=small_dims")
+    [problem] = problems("experiment=small_dims", "loss=plain")
+    assert "has no 'dims'" in problem
+    assert problem.endswith(
+        "; if the experiment sets it for another choice, add '~loss.dims' (team/experiment/small_dims.yaml:5)"
+    )
+    check_overrides("experiment=small_dims", "loss=plain", "~loss.dims")
