@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shlex
@@ -22,7 +23,8 @@ from embfit.compose.explain import aligned
 from embfit.compose.loader import make_loader
 from embfit.compose.search_path import added_sources
 from embfit.compose.value_origins import Origins
-from embfit.errors import UserError
+from embfit.credentials import check_address, read_key
+from embfit.errors import ConfigError, UserError
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "faiss-cpu", "bm25s")
 HUB_SECONDS = 3.0
@@ -131,26 +133,68 @@ def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
     for group, layers in origins.choices.items():
         yield f"  {group}", f"{layers[0].value or 'none'} ({layers[0].source})"
     yield "  weights", _weights(values.get("model") or {}, hub)
+    for group in ("generator", "evaluation"):
+        node = values.get(group) or {}
+        if isinstance(node.get("model"), str):
+            yield f"  {group}.model", _served(group, node) if node.get("url") else _writer(group, node, hub)
     yield "  run folder", str(values["run"]["dir"])
     yield "  store", str(values["store"]["dir"]) + ("" if values["store"]["enabled"] else ", not used")
     yield "  checked", "the configuration is valid; data and weights were not touched"
 
 
 def _weights(node: dict[str, Any], hub: HubStatus) -> str:
-    """Say where a model's files will come from."""
-    from embfit.model.location import find_here, in_cache
-
-    path, revision, first = node.get("path"), node.get("revision"), node.get("first_stage")
+    """Say where the encoder's files will come from."""
+    path, first = node.get("path"), node.get("first_stage")
     if path is None:
         return f"those of model.first_stage: {_weights(first, hub)}" if first else "model.path is not set"
+    packages = node.get("packages") or (first or {}).get("packages")
+    return _files("model.path", str(path), node.get("revision"), packages, hub)
+
+
+def _writer(group: str, node: dict[str, Any], hub: HubStatus) -> str:
+    """Say where the files of a language model that runs here will come from."""
+    path, gguf = Path(node["model"]).expanduser(), node.get("gguf")
+    if path.suffix != ".gguf" and gguf is None:
+        return _files(f"{group}.model", str(node["model"]), node.get("revision"), None, hub)
+    needed = "" if importlib.util.find_spec("gguf") else "; GGUF files need pip install 'embfit[gguf]'"
+    if gguf is None or path.is_dir():
+        file = path if gguf is None else path / gguf
+        return (f"from {file}" if file.is_file() else f"{file}: there is no such GGUF file") + needed
+    return _files(f"{group}.model", str(node["model"]), node.get("revision"), None, hub, gguf) + needed
+
+
+def _served(group: str, node: dict[str, Any]) -> str:
+    """Say which server has a language model, and whether its key is set; the server is not contacted."""
+    variable = node.get("key_variable")
     try:
-        here = find_here(str(path), revision, node.get("packages") or (first or {}).get("packages"))
+        address = check_address(node["url"], f"{group}.url", "http://localhost:8000/v1")
+        if variable is not None and not variable.isidentifier():  # it may be the key itself
+            raise ConfigError(f"{group}.key_variable is not the name of an environment variable")
+        read_key(variable, f"{group}.key_variable")
+    except ConfigError as error:
+        return str(error)
+    return f"{node['model']} at {address}, {'without a key' if variable is None else f'with the key in {variable}'}"
+
+
+def _files(
+    key: str,
+    path: str,
+    revision: str | None,
+    packages: dict[str, str] | None,
+    hub: HubStatus,
+    file: str = "config.json",
+) -> str:
+    """Say where the files of a model come from that a key names: a folder, an installed package, or the Hub."""
+    from embfit.model.location import find_here, in_cache
+
+    try:
+        here = find_here(path, revision, packages)
         if here is not None:
             return f"from {here}"
-        if in_cache(str(path), revision):
+        if in_cache(path, revision, file):
             return f"{path} is in the Hub's cache"
     except UserError as error:
         return str(error)
     if hub.silent:
-        return f"{path} is not on this machine, and the Hub {hub.silent}; give a folder: model.path=FOLDER"
+        return f"{path} is not on this machine, and the Hub {hub.silent}; give a folder: {key}=FOLDER"
     return f"{path} will be downloaded from the Hub"

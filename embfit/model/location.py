@@ -70,8 +70,8 @@ def find_here(path: str, revision: str | None = None, packages: Mapping[str, str
     return None
 
 
-def in_cache(name: str, revision: str | None = None) -> bool:
-    """Return whether the Hub's local cache has a model's configuration.
+def in_cache(name: str, revision: str | None = None, file: str = "config.json") -> bool:
+    """Return whether the Hub's local cache has a file of a model.
 
     Raises:
         UserError: no model on the Hub can have this name.
@@ -80,7 +80,7 @@ def in_cache(name: str, revision: str | None = None) -> bool:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+        return isinstance(try_to_load_from_cache(name, file, revision=revision), str)
     except HFValidationError as error:
         raise UserError(UNKNOWN.format(name)) from error
 

@@ -54,6 +54,37 @@ def test_where_weights_come_from(capsys, tmp_path, monkeypatch):
     assert "model.path: /nope: there is no such file or folder (command line)" in capsys.readouterr().err
 
 
+def test_what_writes_queries(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("embfit.command.doctor.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("TEAM_KEY", "sk-secret")
+    (tmp_path / "writer").mkdir()
+    (tmp_path / "writer" / "config.json").touch()
+    (tmp_path / "small.gguf").touch()
+    api = "generator=api generator.model=big generator.url=http://127.0.0.1:9/v1/"
+    extra = "; GGUF files need pip install 'embfit[gguf]'"
+    missing = "is not on this machine, and the Hub is not contacted; give a folder: generator.model=FOLDER"
+    for words, said in {
+        api: "big at http://127.0.0.1:9/v1, without a key",
+        f"{api} generator.key_variable=TEAM_KEY": "big at http://127.0.0.1:9/v1, with the key in TEAM_KEY",
+        f"{api} generator.key_variable=NOT_SET": "generator.key_variable=NOT_SET: the environment variable is not set",
+        "generator=local generator.model=writer": "from writer",
+        "generator=trained generator.model=acme/writer": f"acme/writer {missing}",
+        "generator=local generator.model=small.gguf": f"from small.gguf{extra}",
+        "generator=local generator.model=writer generator.gguf=no.gguf": "writer/no.gguf: there is no such GGUF file",
+        "generator=local generator.model=acme/writer generator.gguf=q8.gguf": f"acme/writer {missing}{extra}",
+    }.items():
+        assert main(["doctor", *words.split()]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert f" generator.model {said}" in out
+        assert "sk-secret" not in out
+    words = ["generator=extractive", "generator@evaluation=local", "evaluation.model=writer"]
+    assert main(["doctor", *words]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert " evaluation.model from writer " in out
+    assert " generator.model " not in out
+
+
 def test_a_run_that_cannot_be(capsys):
     assert main(["doctor", "training.lrr=1"]) == 2
     out, err = capsys.readouterr()
