@@ -70,7 +70,9 @@ def _command(file: Path, choice: str) -> list[str]:
         raise ConfigError(f"{file}:{number}: its command cannot be read: {error}") from error
     if line.action != "run":
         return [choice]
-    if choice not in line.overrides:
+    group, _, name = choice.partition("=")  # also at a place of its own: +style@generator.styles.ticket=ticket
+    chosen = re.compile(rf"\+?{re.escape(group)}(@[^=]+)?={re.escape(name)}")
+    if not any(map(chosen.fullmatch, line.overrides)):
         raise ConfigError(f"{file}: its command does not choose it; write # python -m embfit {choice} ...")
     return line.overrides
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from embfit.app import main
-from embfit.compose.composition import check_composed, compose
+from embfit.compose.composition import check_composed, compose, hydra_session
 from embfit.compose.loader import make_loader
 from embfit.compose.provenance import trace
 from embfit.compose.value_origins import COMMAND_LINE, Layer
+from embfit.style import Style
+from embfit.style.template import find_template, read_template
 
 HERE = Path(__file__).parent
 PROJECTS = [HERE / "acme-legal", HERE / "globex-search"]
@@ -66,12 +68,35 @@ def test_an_experiment_that_builds_on_another_teams(installed):
     )
 
 
+def test_another_teams_generator_brings_its_style(installed, site):
+    overrides = ["generator=acme-clauses", "generator.url=http://127.0.0.1:9/v1", "generator.model=tiny"]
+    loader = make_loader()
+    with hydra_session(loader):
+        found = check_composed(loader, compose(loader, overrides), overrides)
+    assert found.origins["generator.temperature"] == f"{ACME}:generator/acme-clauses.yaml:8"
+    styles = {name: Style(**settings) for name, settings in styles_of(found.values["generator"]).items()}
+    assert styles["acme-clause"].label == "Clause"
+    assert styles["question"].share == 0.5
+    template = find_template(styles["acme-clause"].template)
+    assert template == site / "acme_legal" / "conf" / "style" / "acme-clause.md"
+    assert read_template("acme-clause.md").fill({"document": "D", "count": "3"}).startswith("Write 3 questions")
+
+
+def styles_of(generator):
+    return {
+        name: {key: value for key, value in settings.items() if key != "_target_"}
+        for name, settings in generator["styles"].items()
+    }
+
+
 def test_what_is_installed(installed, site, capsys):
     assert main(["pack", "list"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{ACME}  {site / 'acme_legal' / 'conf'}",
         "  experiment=acme-recipe  Long clauses, on one GPU: what team A trains with.",
+        "  generator=acme-clauses  Contracts: half of the queries ask about clauses.",
         "  loss=acme-cautious  Judgements with mistakes in them.",
+        "  style=acme-clause  Questions about the clauses of a contract, as our lawyers ask them.",
         f"{GLOBEX}  {site / 'globex_search' / 'conf'}",
         "  experiment=globex-contracts  Team A's recipe on our contracts, with harder negatives.",
     ]
