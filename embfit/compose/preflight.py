@@ -26,7 +26,7 @@ from embfit.compose.targets import MissingTargetError, Target, find_target
 from embfit.compose.value_origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.values import complaint
 from embfit.errors import ConfigError
-from embfit.suggestions import suggestion
+from embfit.suggestions import nearest, suggestion
 
 MISSING = "???"
 EXPERIMENT = re.compile(r"(^|/)experiment/[^/]+\.ya?ml:\d+$")  # a place in an experiment's file
@@ -164,7 +164,7 @@ def _keys(node: Mapping[str, Any], path: str, group: str, target: Target) -> Ite
                 yield Problem(f"{path}.{key}", message)
         elif not target.open_ended or key == "_args_":
             wrong = new_name(f"{path}.{key}") or f"{target.name} has no '{key}'{suggestion(key, target.parameters)}"
-            yield Problem(f"{path}.{key}", wrong, unknown=True)
+            yield Problem(f"{path}.{key}", wrong, unknown=nearest(key, target.parameters) is None)
     if not node.get("_partial_"):
         for key in target.required:
             if key not in node:

@@ -17,7 +17,7 @@ class Problem:
         key: the key that it is about (`training.epochs`).
         message: what is wrong and what would be right.
         place: where the value was written (`conf/training/in-batch.yaml:9`, `command line`).
-        unknown: whether the chosen class has no such key.
+        unknown: whether the chosen class has no such key, nor one with a similar name.
     """
 
     key: str
