@@ -19,7 +19,6 @@ from embfit.atomic_files import write_text
 from embfit.bundle import gates
 from embfit.bundle.documents import read_documents, write_documents
 from embfit.bundle.manifest import (
-    FILE,
     DocumentsRecord,
     IndexRecord,
     Manifest,
@@ -34,6 +33,7 @@ from embfit.bundle.opening import APART, INDEX, MODEL, PROBES, WORDS, probe_dist
 from embfit.bundle.quality import Measured, measure, measured_before, sample_queries
 from embfit.bundle.searching import Searcher
 from embfit.bundle.seen_documents import SeenDocuments
+from embfit.bundle.training_record import recorded_documents, recorded_pairs
 from embfit.bundle.vector_reuse import EarlierVersion, document_vectors, find_earlier
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
@@ -126,7 +126,7 @@ def publish(
         _write_index(folder / INDEX, contents.builder, embeddings, earlier, publication)
         model = write_model(folder, encoder, sample_queries(collection, contexts[0].split), contents.dims, store)
         columns = write_documents(folder, collection, contents.texts)
-        seen = _handed_on(versions, encoder, earlier) if contents.seen is None else contents.seen
+        seen = recorded_documents(versions, encoder, earlier) if contents.seen is None else contents.seen
         if seen is not None:
             seen.write(folder)
         if contents.words is not None:
@@ -169,7 +169,7 @@ def publish(
             based_on=None if earlier is None else earlier.number,
             data=_plain({"name": collection.name, **collection.facts}),
             run=contents.run,
-            trained_on=_trained_on(versions, contents),
+            trained_on=contents.trained_on or recorded_pairs(versions, encoder),
             embfit=__version__,
         )
         write_manifest(folder, manifest)
@@ -206,7 +206,7 @@ def find_published(
     _make_whole(encoder)
     with frozen(encoder):
         wanted = (encoder.fingerprint("query"), encoder.fingerprint("document"), collection.corpus_digest)
-        trained_on = _trained_on(versions, contents)
+        trained_on = contents.trained_on or recorded_pairs(versions, encoder)
         for number in reversed(versions.numbers()):
             folder = versions.folder / str(number)
             try:
@@ -230,40 +230,6 @@ def _keep_collection(index: Index[Any]) -> None:
     """Mark a published version's collection in a database, if it has one, as kept."""
     if isinstance(index, DatabaseIndex):
         index.keep()
-
-
-def _trained_on(versions: BundleVersions, contents: Contents) -> str:
-    """Return the digest of the encoder's training pairs: as given, or from a version with the same encoder."""
-    known = (manifest.trained_on for _, manifest in _versions_of(versions, contents.encoder) if manifest.trained_on)
-    return contents.trained_on or next(known, "")
-
-
-def _handed_on(versions: BundleVersions, encoder: Encoder, earlier: EarlierVersion | None) -> SeenDocuments | None:
-    """Return the documents that the encoder was trained on, by the versions that have it; None if not recorded."""
-    folders = {folder for folder, _ in _versions_of(versions, encoder)}
-    if earlier is not None:
-        folders.add(versions.folder / str(earlier.number))
-    seen = SeenDocuments.of(())
-    for folder in folders:
-        seen |= SeenDocuments.read(folder)
-    return seen or None
-
-
-def _versions_of(versions: BundleVersions, encoder: Encoder) -> Iterator[tuple[Path, Manifest]]:
-    """Yield the versions with the same encoder: the one that it was loaded from, then the bundle's, newest first.
-
-    The first has the same weights, even if they are computed with another back end or precision now.
-    """
-    loaded_from = Path(encoder.source).absolute()
-    folders = [loaded_from.parent] if loaded_from.name == MODEL and (loaded_from.parent / FILE).is_file() else []
-    same = (encoder.fingerprint("query"), encoder.fingerprint("document"))
-    for folder in (*folders, *(versions.folder / str(number) for number in reversed(versions.numbers()))):
-        try:
-            manifest = read_manifest(folder)
-        except UserError:
-            continue  # damaged: `find_earlier` warns about it
-        if folder in folders or (manifest.model.query, manifest.model.document) == same:
-            yield folder, manifest
 
 
 def _make_whole(encoder: Encoder) -> None:

@@ -29,7 +29,7 @@ from embfit.errors import ConfigError
 from embfit.suggestions import nearest, suggestion
 
 MISSING = "???"
-EXPERIMENT = re.compile(r"(^|/)experiment/[^/]+\.ya?ml:\d+$")  # a place in an experiment's file
+EXPERIMENT = re.compile(r"(^|[/:])experiment/.+\.ya?ml:\d+$")  # a place in an experiment's file
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
 MAY_BE_EMPTY = ("logger",)  # `~logger.tensorboard` leaves none
 AGAIN = ("evaluation",)  # where a group is chosen a second time: generator@evaluation

@@ -153,13 +153,16 @@ class Journal:
         """
         if not path.is_file():
             raise UserError(f"{path}: there is no such journal (generator.answers_from)")
+        if path.samefile(self.path):
+            raise UserError(f"{path} is the journal of this run; leave it out of generator.answers_from")
         try:
             self._database.execute("ATTACH ? AS other", [str(path)])
+            [version] = self._database.execute("PRAGMA other.user_version").fetchone()
+            [tables] = self._database.execute("SELECT count(*) FROM other.sqlite_master WHERE name = 'requests'")
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path} is not a journal ({error}; generator.answers_from)") from error
         try:
-            [version] = self._database.execute("PRAGMA other.user_version").fetchone()
-            if version != VERSION:
+            if (version, *tables) != (VERSION, 1):
                 raise UserError(f"{path} is not a journal of this version of embfit (generator.answers_from)")
             with self._transaction() as database:
                 return database.execute(

@@ -1,20 +1,30 @@
-"""Keeps full garbage collections short while requests are answered.
+"""Keeps garbage collections short while requests are answered.
 
-A full collection of Python's cycle collector visits every container object and stops all threads of Python. With a
-model and its libraries in memory this takes a third of a second, every few seconds under load. These objects live as
-long as the version that answers, so they are frozen: later collections skip them.
+A full collection visits every container object and stops all threads of Python meanwhile. Most of these objects belong
+to the model and the libraries, and live as long as the version that answers. So they are frozen: collections skip them.
 """
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def freeze_objects() -> None:
-    """Collect all garbage, also among frozen objects, and freeze the remaining objects until the next call.
+@contextmanager
+def frozen_objects() -> Iterator[None]:
+    """Freeze the objects that exist when the block begins, and those of each call of `freeze_again`."""
+    freeze_again()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
-    Call it when a server is ready, and when a version has been closed: its reference cycles would otherwise stay in
-    memory.
+
+def freeze_again() -> None:
+    """Collect all garbage, also among frozen objects, and freeze the remaining objects.
+
+    It is called when a version has been closed, whose reference cycles would otherwise stay in memory.
     """
     gc.unfreeze()
     gc.collect()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -17,7 +16,7 @@ import uvicorn
 
 from embfit.errors import ConfigError
 from embfit.server.application import make_application
-from embfit.server.garbage import freeze_objects
+from embfit.server.garbage import frozen_objects
 from embfit.server.service import Service
 from embfit.server.settings import ServerSettings
 
@@ -131,15 +130,14 @@ def run(service: Service, server: Server, listening: socket.socket) -> None:
 
 
 async def _answer(service: Service, server: Server, listening: socket.socket) -> None:
-    freeze_objects()
-    service.start()
-    sweeping = asyncio.create_task(_close_stalled(server, service.settings.receive_seconds))
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        sweeping.cancel()
-        await asyncio.to_thread(service.close)
-        gc.unfreeze()
+    with frozen_objects():
+        service.start()
+        sweeping = asyncio.create_task(_close_stalled(server, service.settings.receive_seconds))
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            sweeping.cancel()
+            await asyncio.to_thread(service.close)
 
 
 async def _close_stalled(server: Server, seconds: float) -> None:

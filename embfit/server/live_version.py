@@ -19,7 +19,7 @@ from embfit.bundle import Bundle, BundleVersions, open_bundle
 from embfit.errors import UserError
 from embfit.model.back_ends.choice import BackEndChoice
 from embfit.server.batch_models import TextBatches
-from embfit.server.garbage import freeze_objects
+from embfit.server.garbage import freeze_again
 from embfit.store import Store
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class Follower:
         remaining = [one for one in self._retired if not one.closed]
         if len(remaining) < len(self._retired):
             self._retired = remaining
-            freeze_objects()
+            freeze_again()
 
 
 def _warm(bundle: Bundle) -> Bundle:

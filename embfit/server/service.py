@@ -27,7 +27,7 @@ from embfit.server.metrics import Metrics
 from embfit.server.request import Call
 from embfit.server.settings import ServerSettings
 from embfit.server.shadow import ShadowComparison
-from embfit.server.tokenizing import Tokenizing
+from embfit.server.tokenizing import TokenizingThread
 from embfit.store import Store
 from embfit.tokens import Tokens
 from embfit.vectors import Vectors
@@ -90,7 +90,7 @@ class Service:
             self._observe_batch,
         )
         self.threads = ThreadPoolExecutor(settings.search_threads, "embfit-search")
-        self._tokenizing = Tokenizing()
+        self._tokenizing = TokenizingThread()
         self._comparison = ShadowComparison(
             settings.shadow_share, self.batcher, self._tokenizing, self.threads, self.metrics
         )

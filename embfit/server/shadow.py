@@ -16,7 +16,7 @@ from embfit.server.batch_models import split
 from embfit.server.batching import Batcher, QueueFullError, StoppedError
 from embfit.server.live_version import LiveBundle
 from embfit.server.metrics import Metrics
-from embfit.server.tokenizing import Tokenizing
+from embfit.server.tokenizing import TokenizingThread
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class ShadowComparison:
 
     share: float
     batcher: Batcher
-    tokenizing: Tokenizing
+    tokenizing: TokenizingThread
     searching: Executor
     metrics: Metrics
 

@@ -1,57 +1,41 @@
-"""Tokenises the texts of requests, one portion at a time.
+"""Tokenises the texts of requests in one thread, a portion at a time.
 
-A tokenizer must not run in two threads at once. Short texts are tokenised on the event loop if no other portion is in
-work, because waking a thread takes longer than they do. Everything else goes to one thread, in portions, so that a
-request with many texts does not block a short one.
+A tokenizer must not run in two threads at once. Between the portions of a request with many texts, the thread
+tokenises those of other requests, so a short request does not wait for a long one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 from embfit.tokens import Tokens, concatenate
 
-TEXTS = 64  # of a portion
+TEXTS = 64  # of a portion, at most
 CHARACTERS = 200_000  # of these together
-SHORT = 2_000  # characters of a portion that is tokenised on the event loop: half a millisecond
 
-Tokenizer = Callable[[Sequence[str]], Tokens]
+Tokenizer: TypeAlias = Callable[[Sequence[str]], Tokens]
+"""Tokenises the texts of a portion."""
 
 
-class Tokenizing:
+class TokenizingThread:
     """The tokenizers' thread, shared by all requests and versions."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "embfit-tokens")
-        self._in_use = threading.Lock()
 
     async def tokens(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
-        """Tokenise texts.
-
-        Args:
-            tokenizer: tokenises a portion of them.
-            texts: the texts; none give no tokens.
-        """
-        return concatenate([await self._portion(tokenizer, portion) for portion in _portions(texts)])
+        """Tokenise the texts of a request."""
+        loop = asyncio.get_running_loop()
+        return concatenate(
+            [await loop.run_in_executor(self._thread, tokenizer, portion) for portion in _portions(texts)]
+        )
 
     def close(self) -> None:
         """End the thread; portions that wait are dropped."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    async def _portion(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
-        if sum(map(len, texts)) <= SHORT and self._in_use.acquire(blocking=False):
-            try:
-                return tokenizer(texts)
-            finally:
-                self._in_use.release()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_thread, tokenizer, texts)
-
-    def _in_thread(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
-        with self._in_use:
-            return tokenizer(texts)
 
 
 def _portions(texts: Sequence[str]) -> list[list[str]]:

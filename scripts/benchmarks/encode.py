@@ -26,13 +26,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 from measuring import unit
-from minilm import MODEL
+from minilm import MODEL, compute_in_int8
 
 from embfit.data import Beir
 from embfit.evaluator import Retrieval
 from embfit.index import ExactIndex
-from embfit.model.back_ends.choice import convert_backbone
-from embfit.model.back_ends.static_int8 import quantize_graph
 from embfit.store import Store
 from embfit.vectors import Vectors
 
@@ -135,8 +133,7 @@ def _system(system: str, store: Store, calibration: Sequence[str]) -> tuple[Enco
     if system in INT8:
         back_end: Any = system.split()[1]
         encoder = replace(MODEL, backend="onnx", precision="fp32").load("cpu", store=store)
-        plain = convert_backbone(encoder, "onnx", "fp32", store)
-        encoder.graph = quantize_graph(encoder, plain, encoder.tokenize(calibration, "document"), store, back_end)
+        compute_in_int8(encoder, calibration, back_end, store)
         return encoder.encode, f"{back_end} int8"
     if system in OURS:
         backend: Any = system.removeprefix("embfit ")

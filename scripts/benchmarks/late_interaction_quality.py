@@ -23,13 +23,12 @@ import logging
 import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from late_interaction_table import table
 from measuring import read
 from minilm import MODEL
@@ -61,7 +60,6 @@ from embfit.training import Training
 
 METRIC = "ndcg@10"
 MODELS = ("single", "late", "distilled")
-TIMED = 100  # queries searched one by one
 
 
 def main() -> None:
@@ -258,7 +256,7 @@ class Study:
                     exact = TokenIndex.build(documents.vectors, self.folder / "whole", whole, codec=index.codec)
                     _, best = exact.search(queries, 10)
                     found = [len(set(a[:10]) & set(b)) / len(b) for a, b in zip(hits[1], best, strict=True)]
-                    facts |= {"recall_at_10": statistics.mean(found), **_latency(encoder, index, texts)}
+                    facts["recall_at_10"] = statistics.mean(found)
                     shutil.rmtree(self.folder / "whole")
                 values = per_query(ranking, self.collection.qrels[split], [METRIC])[METRIC]
                 self.add(split, seed, f"late, {form}", values, facts)
@@ -303,17 +301,6 @@ class Study:
                 told = sorted({one["teacher"] for one in facts if one["teacher"]})
                 teachers = f"; taught by {', '.join(told)}" if told else ""
                 print(f"{model}: {minutes:.1f} CPU-minutes of training on average{teachers}")
-
-
-def _latency(encoder: Any, index: TokenIndex, texts: Sequence[str]) -> dict[str, float]:
-    """Return CPU milliseconds of one query that is encoded and searched alone."""
-    taken = []
-    for text in texts[: TIMED + 1]:
-        started = time.process_time()
-        index.search(encoder.embed([text], "query"), 10)
-        taken.append(1000 * (time.process_time() - started))
-    p50, p95 = np.percentile(taken[1:], [50, 95])  # the first warms up
-    return {"query_cpu_ms_p50": float(p50), "query_cpu_ms_p95": float(p95)}
 
 
 if __name__ == "__main__":

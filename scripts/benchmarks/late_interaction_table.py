@@ -26,7 +26,6 @@ FORMAT_COLUMNS = (
     "difference from float32 (95 % interval)",
     "build, CPU s",
     "recall@10",
-    "query CPU ms, p50, p95",
 )
 
 
@@ -63,20 +62,19 @@ def table(title: str, found: Sequence[Mapping[str, Any]], parts: Mapping[str, Se
         return
     yield f"\n{title}: formats of late"
     yield f"| {' | '.join(FORMAT_COLUMNS)} |"
-    yield "|---|--:|--:|--:|---|--:|--:|--:|"
+    yield "|---|--:|--:|--:|---|--:|--:|"
     for system in systems:
         if system.startswith("late, ") and system != "late, exact":
             facts = [line["facts"] for line in found if line["system"] == system]
             mean = {key: statistics.mean(one[key] for one in facts) for key in facts[0] if key != "format"}
             name = system.removeprefix("late, ")
             name = f"{facts[0]['format']}, centroids" if name == "candidates" else name
-            spent = [f"{mean[key]:.1f}" for key in ("query_cpu_ms_p50", "query_cpu_ms_p95") if key in mean]
             change = _difference(systems, system, "late, exact", everything["all"])
             recall = f"{mean['recall_at_10']:.3f}" if "recall_at_10" in mean else ""
             yield (
                 f"| {name} | {mean['bytes_per_token']:.0f} | {mean['bytes'] / 1e6:.0f} | "
                 f"{statistics.mean(of_seeds[system]):.4f} | {change} | "
-                f"{mean['build_cpu_seconds']:.0f} | {recall} | {', '.join(spent)} |"
+                f"{mean['build_cpu_seconds']:.0f} | {recall} |"
             )
 
 

@@ -90,17 +90,12 @@ def _encoder(prompt: str, precision: Any, texts: list[str], store: Any) -> Any:
     """Return MiniLM with a prompt before queries; in int8 by OpenVINO, calibrated on some texts."""
     from dataclasses import replace
 
-    from minilm import MODEL
-
-    from embfit.model.back_ends.choice import convert_backbone
-    from embfit.model.back_ends.static_int8 import quantize_graph
+    from minilm import MODEL, compute_in_int8
 
     int8 = precision == "int8"
     encoder = replace(MODEL, query_prompt=prompt, precision="fp32" if int8 else precision).load("cpu")
     if int8:
-        plain = convert_backbone(encoder, "onnx", "fp32", store)
-        tokens = encoder.tokenize(texts[:CALIBRATED], "document")
-        encoder.graph = quantize_graph(encoder, plain, tokens, store, "openvino")
+        compute_in_int8(encoder, texts[:CALIBRATED], "openvino", store)
     return encoder
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.loader import make_loader
+from embfit.compose.preflight import EXPERIMENT
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError
 
@@ -163,6 +164,19 @@ def test_a_choice_that_makes_nothing(house, monkeypatch, text):
     file.write_text(text)
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
     assert problems("model=wrong")[0].startswith("model: ")
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("conf/experiment/deep.yaml:5", True),
+        ("acme-pack 1.2:experiment/legal/long.yaml:8", True),
+        ("conf/loss/nested.yaml:5", False),
+        ("command line", False),
+    ],
+)
+def test_places_in_experiments(place, expected):
+    assert bool(EXPERIMENT.search(place)) is expected
 
 
 def test_a_key_that_an_experiment_sets_for_another_choice_has_a_remedy(house, monkeypatch):

@@ -6,8 +6,10 @@ import json
 import os
 import shlex
 import signal
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +127,16 @@ def test_two_machines_write_about_the_parts_of_a_data_set(asking: list[str], ser
     for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv"):
         assert Path(f"both/dataset/{name}").read_bytes() == Path(f"whole/dataset/{name}").read_bytes()
     Path("text.sqlite").write_text("no journal " * 100)
-    for wrong, said in (("nowhere.sqlite", "there is no such journal"), ("text.sqlite", "is not a journal")):
-        assert main([*alone, f"generator.answers_from=[{wrong}]", "store.dir=store3", "run.dir=wrong"]) == 1
-        assert said in capsys.readouterr().err
+    with closing(sqlite3.connect("other.sqlite")) as database:
+        database.execute("PRAGMA user_version = 1")
+    for wrong, said in {
+        "nowhere.sqlite": "nowhere.sqlite: there is no such journal",
+        "text.sqlite": "text.sqlite is not a journal",
+        "other.sqlite": "other.sqlite is not a journal of this version of embfit",
+        journals[0]: "is the journal of this run; leave it out of generator.answers_from",
+    }.items():
+        assert main([*alone, f"generator.answers_from=[{wrong}]", "store.dir=store0", "run.dir=wrong"]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_judge_grades_what_other_filters_leave(generating: list[str], capsys: Any) -> None:
