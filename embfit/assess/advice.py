@@ -55,6 +55,7 @@ class Findings:
         gain: the result of `trial_gain`; None without a trial or a dev split.
         failed: base model → why it could not be measured.
         late: the result of `weigh_late_interaction`; empty if it was not weighed.
+        generation: what the chosen generator would write, in a sentence; empty without one.
     """
 
     base: Evaluation
@@ -70,6 +71,7 @@ class Findings:
     failed: Mapping[str, str]
     gain: Mapping[str, Any] | None = None
     late: Mapping[str, Any] = field(default_factory=dict)
+    generation: str = ""
 
     @property
     def value(self) -> float:
@@ -128,7 +130,8 @@ def conclude(
         base: the configured model's evaluation.
         comparisons: the comparison of every other system with it.
         candidates: the base models, the configured one first.
-        measured: all other measurements: `chunks`, `vocabulary`, `labels`, `power`, `cost`, `failed` and `late`.
+        measured: all other measurements: `chunks`, `vocabulary`, `labels`, `power`, `cost`, `failed`, `late` and
+            `generation`.
     """
     power, cost = measured["power"], measured["cost"]
     advice = advise(
@@ -146,6 +149,7 @@ def conclude(
             gain=cost["gain"],
             failed=measured["failed"],
             late=measured["late"],
+            generation=measured["generation"],
         )
     )
     return {**asdict(advice), "candidates": [asdict(candidate) for candidate in candidates], **measured}
@@ -292,6 +296,8 @@ def _reasons(found: Findings) -> Iterator[tuple[str, str]]:
             f"gains of {power['smallest']:.3f} or more; a gain of {power['hoped']:g} takes about {power['needed']:,}.",
         )
     yield "examples", f"There are {count(found.examples, 'training query', 'training queries')}."
+    if found.generation:
+        yield "generation", found.generation
     if found.gain:
         gain = found.gain
         told = "better" if found.shown_gain else ("worse" if gain["p"] < LEVEL else "no significant difference")

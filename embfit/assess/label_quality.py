@@ -9,7 +9,7 @@ from typing import Any
 from embfit.evaluator.metrics import answerable
 from embfit.evaluator.systems import EvaluationContext
 from embfit.evaluator.unjudged import TOP, count_unjudged
-from embfit.records import Evaluation, Qrels
+from embfit.records import Collection, Evaluation, Qrels
 
 
 def judgement_gaps(context: EvaluationContext, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -43,9 +43,14 @@ def judgement_gaps(context: EvaluationContext, evaluations: Sequence[Evaluation]
         "queries": len(qrels),
         "relevant_per_query": sum(g >= 1 for grades in qrels.values() for g in grades.values()) / len(qrels),
         "unjudged_at_10": {evaluation.system: _unjudged(evaluation, qrels) for evaluation in evaluations},
-        "copied_documents": sum(size for size in sizes.values() if size > 1),
+        "copied_documents": copied_documents(collection),
         "copies_not_judged": missed,
     }
+
+
+def copied_documents(collection: Collection) -> int:
+    """Return the number of documents whose text another document has, too."""
+    return sum(size for size in Counter(collection.document_copies.tolist()).values() if size > 1)
 
 
 def _unjudged(evaluation: Evaluation, qrels: Qrels) -> float:

@@ -61,7 +61,7 @@ def weigh_late_interaction(
     found: dict[str, Any] = {
         "rare_share": len(rare_term_queries(collection, qrels, document_frequency(collection))) / asked,
         "cut_off_share": len(cut_off_queries(collection, qrels, truncated)) / asked,
-        **_size(context.encoder, late, collection, context.judging.seed),
+        **index_size(context.encoder, late, collection, context.judging.seed),
         "gain": None if late is None else _gain(context, late, documents, compare_all),
     }
     verdict, sentence = verdict_of(found, hoped)
@@ -75,8 +75,7 @@ def verdict_of(found: Mapping[str, Any], hoped: float) -> tuple[str, str]:
     no room for that gain, or it is significantly worse; `unclear` between. Without a model, a quarter of the queries
     with rare words, or about documents that are cut off, is worth a `try`; fewer are not (`no`).
     """
-    times = f"{found['times']:.0f} times" if found["times"] >= 2 else f"{found['times']:.1f} times"
-    storage = f"an index of about {found['bytes_per_document']:,.0f} bytes a document, {times} one vector's"
+    storage = storage_of(found)
     gain = found["gain"]
     if gain is not None:
         told = (
@@ -103,10 +102,27 @@ def verdict_of(found: Mapping[str, Any], hoped: float) -> tuple[str, str]:
     return "no", f"Late interaction is not worth its storage here: only {shares}, and it takes {storage}."
 
 
-def _size(
+def storage_of(found: Mapping[str, Any]) -> str:
+    """Say what an index of token vectors takes, beside one vector for each document."""
+    times = f"{found['times']:.0f} times" if found["times"] >= 2 else f"{found['times']:.1f} times"
+    return f"an index of about {found['bytes_per_document']:,.0f} bytes a document, {times} one vector's"
+
+
+def index_size(
     base: Encoder, late: LateInteractionEncoder | None, collection: Collection, seed: int
 ) -> dict[str, float | str]:
-    """Return what an index of token vectors would take, from the tokens of a sample."""
+    """Return what an index of token vectors would take, from the tokens of a sample.
+
+    Args:
+        base: the model of one vector a text.
+        late: a late-interaction model; None for a new one with the base's tokenizer and the default settings.
+        collection: has the documents.
+        seed: draws the sample.
+
+    Returns:
+        `vectors_per_document`, `format`, `bytes_per_token`, `bytes_per_document`, `single_bytes_per_document` and
+        `times`, as in `weigh_late_interaction`.
+    """
     rows = np.random.default_rng(seed).permutation(len(collection.corpus))[:SAMPLE]
     texts = list(collection.document_texts(rows.tolist()))
     if late is not None:

@@ -21,8 +21,6 @@ from embfit.store import Store
 from embfit.training import Training
 from embfit.training.fit.plan import seconds
 
-SIZES = (50_000, 100_000)  # documents in further corpora to estimate for
-
 
 class Clock(pl.Callback):
     """Records when each step ends."""
@@ -118,28 +116,28 @@ def time_training(
 def estimate(
     trial: Trial,
     training: Training,
-    here: int,
+    timed_on: int,
     documents_per_second: float,
     dimensions: int,
     price_per_hour: float | None,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Estimate the time and price for the collection and for larger ones with as many training examples per document.
+    """Estimate the time and price for corpora of several sizes with as many training examples per document.
 
     Args:
         trial: says what a training step costs.
         training: says how long training is: a number of epochs, which take more steps with more examples, or a fixed
             number of steps, and no longer than `max_time`.
-        here: how many documents the collection has.
+        timed_on: how many documents the trial's training set is about.
         documents_per_second: how many documents are embedded per second.
         dimensions: how many dimensions a vector has.
         price_per_hour: what the machine costs per hour, in any currency; None if it is not known.
-        sizes: how many documents each of the further corpora has.
+        sizes: how many documents each corpus has.
     """
     found = []
-    for documents in (here, *sizes):
+    for documents in sizes:
         embedding = documents / documents_per_second
-        steps = training.steps or training.epochs * trial.steps_per_epoch * documents / here
+        steps = training.steps or training.epochs * trial.steps_per_epoch * documents / timed_on
         train = steps * trial.step_seconds
         if training.max_time is not None:
             train = min(train, seconds(training.max_time))

@@ -80,7 +80,7 @@ def judgements(collection: Collection, split: str, key: str | None = None) -> Qr
         raise UserError(
             f"{collection.name} has documents and no queries, so there is nothing to measure or to train on; "
             "generator=extractive writes queries for a fine-tuning, data=pairs data.path=FILE data.corpus=DIR adds "
-            "your own, and task=search needs none"
+            "your own, and task=assess, task=index and task=search need none"
         )
     if split not in collection.qrels:
         raise UserError(f"{place}{collection.name} has no split {split!r}; {_instead(collection, split)}")

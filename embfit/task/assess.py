@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
-from torch import nn
 
 from embfit.assess.advice import conclude
-from embfit.assess.candidates import ModelCandidate, measure_candidate
+from embfit.assess.bare_documents import plan_queries, what_is_written
 from embfit.assess.chunking import compare_chunks, piece_sizes
 from embfit.assess.label_quality import judgement_gaps
 from embfit.assess.late_interaction import weigh_late_interaction
 from embfit.assess.power import statistical_power
+from embfit.assess.training_cost import training_cost
 from embfit.assess.vocabulary import vocabulary_coverage
 from embfit.compose.tasks import task
-from embfit.errors import ConfigError, UserError
+from embfit.errors import ConfigError
 from embfit.evaluator import Retrieval
-from embfit.evaluator.systems import DenseSystem, EvaluationContext, RerankedSystem, evaluate_other
-from embfit.model import Encoder, LateInteractionEncoder, Pretrained, encoder_at, tokenized
+from embfit.evaluator.systems import EvaluationContext, RerankedSystem
+from embfit.generator import NoGenerator
+from embfit.generator.pipeline import journals_of
+from embfit.model import LateInteractionEncoder, Pretrained, encoder_at
 from embfit.model.late_interaction_folder import holds_late_interaction
 from embfit.model.latest_run import newest_encoder
 from embfit.model.location import find_model
-from embfit.records import Collection, Evaluation, Report
+from embfit.records import Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
+from embfit.task.assess_documents import assess_documents
+from embfit.task.candidate_models import candidate, for_each_model, name_models, try_model
 from embfit.task.data_facts import count_truncated, describe, warn_of_language, warn_of_sources
+from embfit.task.generated_data import Writer
 from embfit.task.protocols import Data, EmbeddingLoss, Miner
 from embfit.task.reporting import REPORT, close
 from embfit.training import Training
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Positive = Annotated[int, Field(ge=1)]
-Found = TypeVar("Found")
 
 
 @task(outputs=REPORT, spreads=True)
@@ -59,6 +60,7 @@ def assess(
     trainer: partial[pl.Trainer],
     devices: Devices,
     evaluator: Retrieval,
+    generator: Writer,
     store: Store,
     run: RunFolder,
     models: Sequence[str] = (),
@@ -74,6 +76,9 @@ def assess(
 ) -> Report:
     """Measure systems that need no training, estimate the cost of training, and recommend one action.
 
+    For documents without queries it reports their words and lengths, the cost of embedding and training, and what a
+    generator would write; it claims nothing about quality.
+
     Args:
         data: the collection.
         model: the base model, the system `base`.
@@ -83,6 +88,8 @@ def assess(
         trainer: makes Lightning's Trainer from the arguments that training adds.
         devices: all of them encode.
         evaluator: measures, and knows the systems by name.
+        generator: what its queries would cost is reported; it writes none. Without one, documents without queries are
+            assessed for `extractive`.
         store: keeps embeddings, indexes and rankings.
         run: the folder of this run.
         models: further base models, folders or names on the Hub; if one cannot be measured, the report gives the
@@ -103,17 +110,31 @@ def assess(
     """
     with run.stage("load data"):
         collection = data.load(store)
-        evaluator.check_splits(collection)
-        warn_of_sources(collection, evaluator.splits)
+        if collection.qrels:
+            evaluator.check_splits(collection)
+            warn_of_sources(collection, evaluator.splits)
     context = evaluator.context(collection, store, model, devices.all)
+    cost_of = partial(
+        training_cost,
+        miner=miner,
+        loss=loss,
+        training=training,
+        trainer=trainer,
+        resamples=evaluator.resamples,
+        steps=trial_steps,
+        price_per_hour=price_per_hour,
+    )
+    with run.stage("load model"):
+        late_model = _late_model(late, runs, context)
+        warn_of_language(context.encoder, collection, store)
+    if not collection.qrels:
+        return assess_documents(context, generator, models, late_model, timed_documents, cost_of, run)
     users = context.on(evaluator.production) if evaluator.production else None
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
-    with run.stage("load model"):
+    with run.stage("find models"):
         there = partial(find_model, packages=model.packages)
-        found, missing = _each(_named(models, [*names]), lambda name, path: (path, there(path)))
-        late_model = _late_model(late, runs, context)
+        found, missing = for_each_model(name_models(models, [*names]), lambda name, path: (path, there(path)))
         truncated = count_truncated(context.encoder, collection, store)
-        warn_of_language(context.encoder, collection, store)
         is_cut = truncated["truncated_documents"] > 0
         sizes = piece_sizes(chunk_sizes, context.encoder.max_length) if is_cut else []
     with run.stage("measure systems"):
@@ -122,9 +143,10 @@ def assess(
     with run.stage("measure models"):
         paths = {name: path for name, (path, _) in found.items()}
         contexts = [context, *([users] if users else [])]
-        measured, broken = _each(paths, partial(_try, contexts=contexts, documents=timed_documents))
+        attempt = partial(try_model, context=context, documents=timed_documents, judged=contexts)
+        measured, broken = for_each_model(paths, attempt)
         tried = measured.values()
-        candidates = [_candidate("base", context.encoder, context, timed_documents), *(one for _, one in tried)]
+        candidates = [candidate("base", context.encoder, context, timed_documents), *(one for _, one in tried)]
     evaluations = [base, *(found for (found, *_), _ in tried), *others]
     production[1:1] = [found for (_, *on_users), _ in tried for found in on_users]
     comparisons = evaluator.compare_all(evaluations)
@@ -139,9 +161,14 @@ def assess(
     with run.stage("weigh late interaction"):
         weighed = weigh_late_interaction(context, late_model, chunk_documents, hoped_gain, evaluator.compare_all)
     with run.stage("time training"):
-        trial = partial(_try_training, context, miner, loss, training, trainer, evaluator.resamples)
-        cost = trial(trial_steps, candidates[0], price_per_hour)
-    measured_parts = {**read, "chunks": chunks, "cost": cost, "failed": {**missing, **broken}, "late": weighed}
+        cost = cost_of(context, base=candidates[0])
+    planned = ""
+    if not isinstance(generator, NoGenerator):
+        with run.stage("estimate queries"):
+            estimated = plan_queries(generator, collection, context.encoder, store, journals_of(store, run.dir))
+            planned = what_is_written(generator.name, estimated)
+    other = {"cost": cost, "failed": {**missing, **broken}, "late": weighed, "generation": planned}
+    measured_parts = {**read, "chunks": chunks, **other}
     conclusion = conclude(base, comparisons, candidates, measured_parts)
     report = Report(
         task="assess",
@@ -174,87 +201,3 @@ def _late_model(path: str | None, runs: str, context: EvaluationContext) -> Late
 def _rerankers(evaluator: Retrieval) -> list[str]:
     """Return the systems that rerank with a cross-encoder."""
     return [name for name, system in evaluator.systems.items() if isinstance(system, RerankedSystem) and system.path]
-
-
-def _candidate(name: str, encoder: Encoder, context: EvaluationContext, documents: int) -> ModelCandidate:
-    truncated = tokenized(encoder, context.collection, "document", context.store).truncated
-    return measure_candidate(name, encoder, context.collection, truncated, documents, context.judging.seed)
-
-
-def _named(models: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """Name models by the last part of their paths; if that is taken, by the whole path, or with a number appended."""
-    named: dict[str, str] = {}
-    for path in dict.fromkeys(models):
-        last = path.rstrip("/").rpartition("/")[2]
-        names = chain([last, path], (f"{last}-{number}" for number in count(2)))
-        named[next(name for name in names if name not in (*taken, *named))] = path
-    return named
-
-
-def _each(named: Mapping[str, str], attempt: Callable[[str, str], Found]) -> tuple[dict[str, Found], dict[str, str]]:
-    """Call a function with each model's path; return the results by name, and the errors of those that failed."""
-    found: dict[str, Found] = {}
-    failed: dict[str, str] = {}
-    for name, path in named.items():
-        try:
-            found[name] = attempt(name, path)
-        except UserError as error:
-            failed[name] = str(error)
-            log.warning("%s is left out: %s", name, error)
-    return found, failed
-
-
-def _try(
-    name: str, path: str, contexts: Sequence[EvaluationContext], documents: int
-) -> tuple[list[Evaluation], ModelCandidate]:
-    """Measure another base model's quality on every context, and its speed."""
-    context, *_ = contexts
-    encoder = DenseSystem(path).choice(name, context.model).load(*context.devices, store=context.store)
-    if not encoder.single:
-        raise UserError(f"{path} is a late-interaction model, which task.models cannot measure; task.late={path} does")
-    return [evaluate_other(name, encoder, one) for one in contexts], _candidate(name, encoder, context, documents)
-
-
-def _try_training(
-    context: EvaluationContext,
-    miner: Miner,
-    loss: nn.Module,
-    training: Training,
-    trainer: partial[pl.Trainer],
-    resamples: int,
-    steps: int,
-    base: ModelCandidate,
-    price_per_hour: float | None,
-) -> dict[str, Any]:
-    """Mine as for a fine-tuning, train for a few steps, extrapolate their time and measure their gain."""
-    from embfit.assess.trial import estimate, time_training  # Lightning takes seconds to import
-    from embfit.assess.trial_gain import trial_gain
-
-    examples = _training_queries(context.collection)
-    if not steps or not examples:
-        log.info("no trial: %s", "task.trial_steps=0" if not steps else "there is no train split")
-        return {"examples": examples, "trial": None, "estimates": [], "gain": None}
-    training_set = miner.mine(context.collection, context.encoder, context.store)
-    model = context.model.by_pytorch  # only PyTorch trains
-    encoder = model.load(context.devices[0])
-    planned = training.steps or training.epochs * math.ceil(len(training_set) / training.batch_size)
-    timed = max(1, min(steps, planned - 1))  # one more step for warming up
-    with model.trainable(encoder):  # the same weights as a fine-tuning: all, the upper layers, or an adapter
-        trial = time_training(encoder, loss, training, trainer, training_set, context.store, timed)
-    gain = trial_gain(context.encoder, encoder, context.collection, context.judging, resamples)
-    epochs = training.steps / trial.steps_per_epoch if training.steps else training.epochs
-    here = len(context.collection.corpus)
-    estimates = estimate(trial, training, here, base.documents_per_second, base.dimensions, price_per_hour)
-    fixed = {"steps": training.steps, "max_time": training.max_time}
-    return {
-        "examples": examples,
-        "epochs": epochs,
-        **fixed,
-        "trial": asdict(trial),
-        "estimates": estimates,
-        "gain": gain,
-    }
-
-
-def _training_queries(collection: Collection) -> int:
-    return sum(any(grade >= 1 for grade in grades.values()) for grades in collection.qrels.get("train", {}).values())

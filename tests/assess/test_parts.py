@@ -13,7 +13,7 @@ from embfit.assess.candidates import measure_candidate
 from embfit.assess.label_quality import judgement_gaps
 from embfit.assess.power import statistical_power
 from embfit.assess.trial import Trial, estimate, time_training
-from embfit.assess.vocabulary import vocabulary_coverage
+from embfit.assess.vocabulary import document_words, vocabulary_coverage
 from embfit.evaluator.power import queries_needed
 from embfit.loss import InfoNCE
 from embfit.miner import NoNegatives
@@ -23,6 +23,7 @@ from embfit.store import Store
 from embfit.training import Training
 from tests.assess.contexts import context
 
+SIZES = (1000, 50_000, 100_000)
 DOCUMENTS = {
     "d1": "the heart pumps blood",
     "d2": "The heart pumps blood",
@@ -66,6 +67,9 @@ def test_words_are_counted_by_documents(tiny_encoder: Encoder, store: Store) -> 
     assert found["query_absent_share"] == pytest.approx(1 / 7)  # wwvk is in none
     assert found["queries_with_rare"] == pytest.approx(1 / 3)
     assert found["queries_with_absent"] == pytest.approx(1 / 3)
+    assert document_words(tiny_encoder, context(tiny_encoder, store, DOCUMENTS, QUERIES, GRADES).collection) == {
+        name: found[name] for name in ("words", "pieces_per_word", "split_share", "unknown_share", "split_examples")
+    }
     typos = {"q1": "heartt blood", "q2": "heart bloodd", "q3": "the zzxqy"}
     found = vocabulary_coverage(context(tiny_encoder, store, DOCUMENTS, typos, GRADES))
     assert (found["query_rare_share"], found["query_absent_share"]) == pytest.approx((1 / 6, 2 / 6))
@@ -120,20 +124,20 @@ def test_a_trial_is_short_whatever_the_training(
 
 def test_estimates_grow_with_the_corpus() -> None:
     trial = Trial(steps=8, step_seconds=2.0, steps_per_epoch=10, examples=640, peak_memory_gb=1.0)
-    here, larger = estimate(trial, Training(epochs=3), 1000, 50.0, 384, 7.2, (10_000,))
+    here, larger = estimate(trial, Training(epochs=3), 1000, 50.0, 384, 7.2, (1000, 10_000))
     assert (here["embed_before"], here["train"], here["embed_after"], here["total"]) == (20, 60, 20, 100)
     assert here["price"] == pytest.approx(100 / 3600 * 7.2)
     assert here["embed_price"] == pytest.approx(20 / 3600 * 7.2)
     assert here["vector_bytes"] == 1000 * 384 * 4
     assert (larger["documents"], larger["total"]) == (10_000, 1000)
-    assert estimate(trial, Training(epochs=3), 1000, 50.0, 384, None, ())[0]["price"] is None
+    assert estimate(trial, Training(epochs=3), 1000, 50.0, 384, None, (1000,))[0]["price"] is None
 
 
 def test_fixed_steps_and_a_time_limit_do_not_grow_with_the_corpus() -> None:
     trial = Trial(steps=8, step_seconds=2.0, steps_per_epoch=10, examples=640, peak_memory_gb=1.0)
-    found = estimate(trial, Training(steps=40), 1000, 50.0, 384, None)
+    found = estimate(trial, Training(steps=40), 1000, 50.0, 384, None, SIZES)
     assert [one["train"] for one in found] == [80, 80, 80]
-    found = estimate(trial, Training(epochs=3, max_time="00:30:00"), 1000, 50.0, 384, None)
+    found = estimate(trial, Training(epochs=3, max_time="00:30:00"), 1000, 50.0, 384, None, SIZES)
     assert [one["train"] for one in found] == [60, 1800, 1800]  # 3,000 and 6,000 without the limit
 
 

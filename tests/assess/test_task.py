@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel
 from embfit.app import main
 from embfit.assess import trial, trial_gain
 from embfit.assess.candidates import ModelCandidate
+from embfit.assess.training_cost import training_cost
 from embfit.evaluator import Retrieval
 from embfit.evaluator.systems import BM25System, RerankedSystem
 from embfit.loss import InfoNCE
@@ -21,7 +22,8 @@ from embfit.miner import NoNegatives
 from embfit.model import BiEncoder, Encoder, Pretrained, save_encoder
 from embfit.records import Collection
 from embfit.store import Store
-from embfit.task.assess import _named, _rerankers, _try_training
+from embfit.task.assess import _rerankers
+from embfit.task.candidate_models import name_models
 from embfit.training import Training
 from tests.conftest import TEXTS, new_late_encoder
 
@@ -161,7 +163,8 @@ def test_a_trial_trains_what_a_fine_tuning_would(
     monkeypatch.setattr(trial, "time_training", time_training)
     monkeypatch.setattr(trial_gain, "trial_gain", lambda *arguments: None)
     base = ModelCandidate("base", "tiny", 1000, 64, 32, 128, 10.0, 0.0)
-    _try_training(context, NoNegatives(), InfoNCE(), Training(), partial(pl.Trainer), 10, 2, base, None)
+    parts = {"miner": NoNegatives(), "loss": InfoNCE(), "training": Training(), "trainer": partial(pl.Trainer)}
+    training_cost(context, **parts, resamples=10, steps=2, base=base, price_per_hour=None)
     layers = {name.split(".layer.")[1][0] for name in trained if ".layer." in name}
     assert layers == {"1"}  # of two, the lower one is frozen
     assert not [name for name in trained if "embeddings" in name]
@@ -195,12 +198,12 @@ def test_a_split_of_production_that_is_not_there_is_said_first(
 
 
 def test_models_of_one_name_are_told_apart() -> None:
-    assert _named(["bm25", "other/bm25", "bm25/"], ["base", "bm25"]) == {
+    assert name_models(["bm25", "other/bm25", "bm25/"], ["base", "bm25"]) == {
         "bm25-2": "bm25",
         "other/bm25": "other/bm25",
         "bm25/": "bm25/",
     }
-    assert _named(["a/small", "b/small", "a/small", "c/bm25"], ["base", "bm25"]) == {
+    assert name_models(["a/small", "b/small", "a/small", "c/bm25"], ["base", "bm25"]) == {
         "small": "a/small",
         "b/small": "b/small",
         "c/bm25": "c/bm25",

@@ -35,7 +35,7 @@ def test_documents_alone_can_be_searched(documents: list[str], capsys: pytest.Ca
     assert "Page" in shown
 
 
-@pytest.mark.parametrize("task", ["finetune", "assess", "evaluate"])
+@pytest.mark.parametrize("task", ["finetune", "evaluate"])
 def test_what_needs_queries_says_so_in_one_line(
     documents: list[str], capsys: pytest.CaptureFixture[str], task: str
 ) -> None:
@@ -44,8 +44,60 @@ def test_what_needs_queries_says_so_in_one_line(
     assert said.endswith(
         "guide has documents and no queries, so there is nothing to measure or to train on; "
         "generator=extractive writes queries for a fine-tuning, data=pairs data.path=FILE data.corpus=DIR adds your "
-        "own, and task=search needs none"
+        "own, and task=assess, task=index and task=search need none"
     )
+
+
+def test_documents_alone_are_assessed_without_a_claim_about_quality(
+    documents: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["task=assess", "task.trial_steps=2", "task.timed_documents=8", "task.price_per_hour=3600"]
+    writer = ["generator=extractive", "generator.documents.min_words=3", "generator.queries=2"]
+    models = f"task.models=[{tmp_path / 'gone'}]"
+    assert main([*documents, *words, *writer, models, "run.dir=run"]) == 0
+    report = json.loads(Path("run/report.json").read_text())
+    found = report["assessment"]
+    assert (report["systems"], found["power"], found["chunks"], found["action"]) == ({}, {}, {}, "data")
+    planned = found["queries"]
+    assert (planned["generator"], planned["documents"], planned["queries"]) == ("extractive", 36, 2)
+    assert "extractive writes up to 72. Collect 100" in found["recommendation"]
+    assert found["reasons"][0] == "guide has 36 documents and no queries, so no quality could be measured."
+    assert "there is no such folder" in found["failed"]["gone"]
+    (here,) = found["cost"]["estimates"]
+    trial = found["cost"]["trial"]
+    assert (here["documents"], found["cost"]["gain"]) == (36, None)
+    assert here["price"] == pytest.approx(here["total"])  # a second costs 1
+    assert here["train"] == pytest.approx(2 * trial["steps_per_epoch"] * trial["step_seconds"])  # two epochs
+    assert trial["examples"] > 36
+    shown = " ".join(capsys.readouterr().out.split())
+    for sentence in (found["recommendation"], *found["reasons"]):
+        assert " ".join(sentence.split()) in shown
+    page = Path("run/report.html").read_text()
+    assert "Queries that would be written" in page
+    assert "Judgements" not in page
+
+
+def test_a_training_is_timed_with_the_generator_that_is_chosen(
+    documents: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without one there is no trial; with one its requests are counted and none is sent."""
+    assert main([*documents, "task=assess", "run.dir=short"]) == 0
+    found = json.loads(Path("short/report.json").read_text())["assessment"]
+    assert found["reasons"][1].startswith("Every document is too short for extractive to take queries from")
+    assert "task=assess generator=extractive measures it." in found["reasons"][-1]
+    assert (found["cost"]["trial"], found["recommendation"][:22]) == (None, "Bring longer documents")
+    api = ["generator=api", "generator.url=http://localhost:9/v1", "generator.model=writer", "generator.queries=4"]
+    price = ["generator.price.input=1", "generator.price.output=2", "generator.documents.min_words=3"]
+    assert main([*documents, *api, *price, "task=assess", "task.trial_steps=0", "run.dir=run"]) == 0
+    found = json.loads(Path("run/report.json").read_text())["assessment"]
+    planned = found["queries"]
+    assert planned["generator"] == "api (writer)"
+    assert planned["requests"] >= planned["documents"] == 36
+    assert planned["cost"] > 0
+    assert found["cost"]["estimates"] == []
+    assert "api (writer) writes up to 144. Collect 100" in found["recommendation"]
+    asked = f"{planned['requests']:,} requests, and about {planned['tokens']:,} tokens, which cost"
+    assert asked in " ".join(capsys.readouterr().out.split())
 
 
 def test_documents_alone_train_a_model(documents: list[str], capsys: pytest.CaptureFixture[str]) -> None:

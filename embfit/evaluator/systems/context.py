@@ -99,6 +99,12 @@ class EvaluationContext:
         other._in_progress = self._in_progress  # a system that refers to itself on another split is a circle, too
         return other
 
+    def about(self, collection: Collection) -> EvaluationContext:
+        """Return the context of another collection; both share one model, which is loaded once."""
+        return EvaluationContext(
+            collection, self.split, self.judging, self.systems, self.store, self.model, self.devices, self._load
+        )
+
     @property
     def encoder(self) -> Encoder:
         """The configured model."""

@@ -31,20 +31,27 @@ def section(subject: Subject) -> dict[str, Any] | None:
     found = subject.report.sections.get("assessment")
     if found is None:
         return None
-    metric = found["power"]["metric"]
+    metric = found["power"].get("metric")  # None for documents without queries
     return {
         "title": "Why",
         "reasons": found["reasons"],
         "decided_by": found["decided_by"],
         "metric": metric,
-        "candidates": [(one, subject.systems[one["system"]].metrics[metric]) for one in found["candidates"]],
+        "candidates": [
+            (one, subject.systems[one["system"]].metrics[metric] if metric else None) for one in found["candidates"]
+        ],
+        "queries": fact_rows({name: value for name, value in (found.get("queries") or {}).items() if value}),
         "chunks": found["chunks"],
         "corrected": any(one.get("p_holm") is not None for one in found["chunks"].get("settings", ())),
-        "words": [(label, form.format(found["vocabulary"][name])) for name, (label, form) in WORDS.items()],
+        "words": [
+            (label, form.format(found["vocabulary"][name]))
+            for name, (label, form) in WORDS.items()
+            if name in found["vocabulary"]
+        ],
         "examples": found["vocabulary"]["split_examples"],
         "late": _late(found.get("late") or {}),
         "labels": fact_rows(found["labels"], ("unjudged_at_10",)),
-        "unjudged": found["labels"]["unjudged_at_10"],
+        "unjudged": found["labels"].get("unjudged_at_10"),
         "power": found["power"],
         "trial": found["cost"]["trial"],
         "steps": found["cost"].get("steps"),
@@ -58,16 +65,19 @@ def _late(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what speaks for late interaction and what it takes, in words."""
     if not found:
         return []
+    shares = {
+        "queries with a word in one to three documents": found.get("rare_share"),
+        "queries about a document that is cut off": found.get("cut_off_share"),
+    }
     rows = [
-        ("queries with a word in one to three documents", f"{found['rare_share']:.0%}"),
-        ("queries about a document that is cut off", f"{found['cut_off_share']:.0%}"),
+        *((label, f"{share:.0%}") for label, share in shares.items() if share is not None),
         ("vectors a document", f"{found['vectors_per_document']:.0f}"),
         ("format by default", found["format"]),
         ("bytes a token", f"{found['bytes_per_token']:,}"),
         ("bytes a document, about", f"{found['bytes_per_document']:,.0f}"),
         ("bytes of one vector a document", f"{found['single_bytes_per_document']:,}"),
     ]
-    if gain := found["gain"]:
+    if gain := found.get("gain"):
         told = f"{signed(gain['difference'])} ({interval(gain['ci95'], 3)}), on {gain['documents']:,} documents"
         rows.append((f"{metric_label(gain['metric'])}, late interaction − one vector", told))
     return rows
