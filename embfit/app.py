@@ -21,7 +21,7 @@ from embfit.compose.loader import CONFIG, Loader, make_loader
 from embfit.compose.preflight import check, check_keys
 from embfit.errors import ConfigError
 from embfit.launcher.distributed import on_first_rank
-from embfit.run.console import accept_any_character, report
+from embfit.run.console import accept_any_character, listen, report
 from embfit.run.process import perform, termination_interrupts
 from embfit.run.resume import read_run, resume_folder
 
@@ -60,6 +60,8 @@ def _command(line: CommandLine) -> None:
     if line.action in ("run", "multirun") and (folder := resume_folder(line.overrides)):
         _resume(loader, folder, line)
         return
+    if line.action in ("run", "multirun"):
+        listen()
     with hydra_session(loader) as hydra:
         if line.action == "show":
             _show(hydra, compose(loader, line.overrides), line)

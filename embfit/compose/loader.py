@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,13 +20,19 @@ from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from embfit.compose import search_path
+from embfit.compose.replaced_choices import left_out
 
 CONFIG = "config"  # the primary file: conf/config.yaml
+
+log = logging.getLogger(__name__)
 
 _all_choices = hydra_defaults_list._create_interpolation_map
 
@@ -76,6 +83,8 @@ class Loader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self.repository = ReadOnce(config_search_path)
         self._defaults_lists: dict[tuple[str | None, tuple[str, ...], RunMode], DefaultsList] = {}
+        self._nodes: dict[tuple[str, str], Any] = {}
+        self._said: set[str] = set()
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any) -> DictConfig:
         """Compose like Hydra, after `normal` has rewritten the overrides."""
@@ -94,12 +103,22 @@ class Loader(ConfigLoaderImpl):
         return copy.deepcopy(loaded) if loaded is repo.load_config(str(default.config_path)) else loaded
 
     def normal(self, overrides: Sequence[str]) -> list[str]:
-        """Return overrides as Hydra takes them: `GROUP=null` becomes `~GROUP`."""
+        """Return overrides as Hydra takes them.
+
+        `GROUP=null` becomes `~GROUP`. `~KEY` is added for a key that an experiment sets for a choice of its own which
+        another override replaces.
+        """
         nothing = (re.fullmatch(r"([\w/-]+)=null", override) for override in overrides)
-        return [
+        known = [
             f"~{match[1]}" if match and self.repository.group_exists(match[1]) else override
             for match, override in zip(nothing, overrides, strict=True)
         ]
+        omitted = left_out(self, known)
+        for one in omitted:
+            if str(one) not in self._said:
+                self._said.add(str(one))
+                log.info("%s", one)
+        return [*known, *(override for one in omitted for override in one.overrides)]
 
     def groups(self) -> list[str]:
         """Return the names of the top-level groups, Hydra's own left out."""
@@ -118,6 +137,28 @@ class Loader(ConfigLoaderImpl):
             for item in listed
             if isinstance(item, GroupDefault) and not item.override
         }
+
+    def content(self, choice: str) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
+        """Return what a choice's file sets, and the choices that it overrides by group; None if there is no file."""
+        try:
+            if not self.repository.config_exists(choice) or (read := self.repository.load_config(choice)) is None:
+                return None
+            values: Any = OmegaConf.to_container(read.config, resolve=False)
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
+            return None  # composing reports what is wrong in the file
+        listed = [item for item in read.defaults_list or [] if isinstance(item, GroupDefault) and item.override]
+        chosen = {str(item.group).removeprefix("/"): item.value for item in listed if isinstance(item.value, str)}
+        return values if isinstance(values, dict) else {}, chosen
+
+    def node(self, group: str, choice: str) -> Any:
+        """Return what a choice composes for its group, as it is written; None if there is no such choice."""
+        if (group, choice) not in self._nodes:
+            node = None
+            if choice in self.choices(group):
+                composed = self.load_configuration(CONFIG, [f"{group}={choice}"], run_mode=RunMode.RUN)
+                node = OmegaConf.to_container(composed[group], resolve=False)
+            self._nodes[group, choice] = node
+        return self._nodes[group, choice]
 
     def file(self, choice: str) -> Path | None:
         """Return the file of a choice (`model/minilm`), None where there is none on the disk."""

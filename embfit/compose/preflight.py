@@ -26,10 +26,9 @@ from embfit.compose.targets import MissingTargetError, Target, find_target
 from embfit.compose.value_origins import COMMAND_LINE, Origins, leaves
 from embfit.compose.values import complaint
 from embfit.errors import ConfigError
-from embfit.suggestions import nearest, suggestion
+from embfit.suggestions import suggestion
 
 MISSING = "???"
-EXPERIMENT = re.compile(r"(^|[/:])experiment/.+\.ya?ml:\d+$")  # a place in an experiment's file
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
 MAY_BE_EMPTY = ("logger",)  # `~logger.tensorboard` leaves none
 AGAIN = ("evaluation",)  # where a group is chosen a second time: generator@evaluation
@@ -164,7 +163,7 @@ def _keys(node: Mapping[str, Any], path: str, group: str, target: Target) -> Ite
                 yield Problem(f"{path}.{key}", message)
         elif not target.open_ended or key == "_args_":
             wrong = new_name(f"{path}.{key}") or f"{target.name} has no '{key}'{suggestion(key, target.parameters)}"
-            yield Problem(f"{path}.{key}", wrong, unknown=nearest(key, target.parameters) is None)
+            yield Problem(f"{path}.{key}", wrong)
     if not node.get("_partial_"):
         for key in target.required:
             if key not in node:
@@ -285,10 +284,7 @@ def _placed(problem: Problem, origins: Origins, raw: DictConfig | None) -> Probl
     key = problem.key
     while raw is not None and (source := _reference(raw, key)):
         key = source
-    place = origins.find(key)
-    in_experiment = problem.unknown and EXPERIMENT.search(place)
-    remedy = f"; if the experiment sets it for another choice, add '~{key}'" if in_experiment else ""
-    return Problem(key, f"{problem.message}{remedy}", place)
+    return Problem(key, problem.message, origins.find(key))
 
 
 def _reference(raw: DictConfig, key: str) -> str | None:

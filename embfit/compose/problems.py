@@ -17,13 +17,11 @@ class Problem:
         key: the key that it is about (`training.epochs`).
         message: what is wrong and what would be right.
         place: where the value was written (`conf/training/in-batch.yaml:9`, `command line`).
-        unknown: whether the chosen class has no such key, nor one with a similar name.
     """
 
     key: str
     message: str
     place: str = ""
-    unknown: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}: {self.message}" + (f" ({self.place})" if self.place else "")

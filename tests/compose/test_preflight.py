@@ -2,7 +2,6 @@ import pytest
 
 from embfit.compose.composition import check_composed, compose
 from embfit.compose.loader import make_loader
-from embfit.compose.preflight import EXPERIMENT
 from embfit.compose.problems import Problem
 from embfit.errors import ConfigError
 
@@ -164,30 +163,3 @@ def test_a_choice_that_makes_nothing(house, monkeypatch, text):
     file.write_text(text)
     monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
     assert problems("model=wrong")[0].startswith("model: ")
-
-
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [
-        ("conf/experiment/deep.yaml:5", True),
-        ("acme-pack 1.2:experiment/legal/long.yaml:8", True),
-        ("conf/loss/nested.yaml:5", False),
-        ("command line", False),
-    ],
-)
-def test_places_in_experiments(place, expected):
-    assert bool(EXPERIMENT.search(place)) is expected
-
-
-def test_a_key_that_an_experiment_sets_for_another_choice_has_a_remedy(house, monkeypatch):
-    file = house / "team" / "experiment" / "small_dims.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text("# @package _global_\ndefaults:\n  - override /loss: nested\nloss:\n  dims: [32]\n")
-    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
-    check_overrides("experiment=small_dims")
-    [problem] = problems("experiment=small_dims", "loss=plain")
-    assert "has no 'dims'" in problem
-    assert problem.endswith(
-        "; if the experiment sets it for another choice, add '~loss.dims' (team/experiment/small_dims.yaml:5)"
-    )
-    check_overrides("experiment=small_dims", "loss=plain", "~loss.dims")

@@ -25,6 +25,8 @@ WORDS = {
     "queries_with_absent": ("queries with a word in no document", "{:.1%}"),
 }
 
+QUERIES = {"documents": "documents that get queries", "queries": "queries of each", "answered": "requests answered"}
+
 
 def section(subject: Subject) -> dict[str, Any] | None:
     """Return the tables of `task=assess`."""
@@ -40,7 +42,7 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "candidates": [
             (one, subject.systems[one["system"]].metrics[metric] if metric else None) for one in found["candidates"]
         ],
-        "queries": fact_rows({name: value for name, value in (found.get("queries") or {}).items() if value}),
+        "queries": _queries(found.get("queries") or {}),
         "chunks": found["chunks"],
         "corrected": any(one.get("p_holm") is not None for one in found["chunks"].get("settings", ())),
         "words": [
@@ -59,6 +61,12 @@ def section(subject: Subject) -> dict[str, Any] | None:
         "estimates": [_written(one) for one in found["cost"]["estimates"]],
         "priced": any(one["price"] is not None for one in found["cost"]["estimates"]),
     }
+
+
+def _queries(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a generator would write, in words."""
+    named = {QUERIES.get(name, name): value for name, value in found.items() if value}
+    return fact_rows(named)
 
 
 def _late(found: Mapping[str, Any]) -> list[tuple[str, str]]:
