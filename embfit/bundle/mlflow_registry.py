@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embfit.bundle.manifest import Manifest, read_manifest
-from embfit.bundle.versions import POINTERS, BundleVersions
+from embfit.bundle.pointers import POINTERS
+from embfit.bundle.versions import BundleVersions
 from embfit.errors import ConfigError, UserError, first_line
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from embfit.bundle.gates import GateResult, Gates, SameQueries
 from embfit.bundle.manifest import read_manifest, verify
 from embfit.bundle.opening import INDEX
+from embfit.bundle.pointers import Pointer
 from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.index import DatabaseIndex, load_hosted
@@ -65,7 +66,7 @@ def promote(
     """Make a version the champion if it is undamaged and passes the gates; the old champion becomes `previous`.
 
     If two processes promote at once, one waits, and its version is then compared with the other's. A killed process
-    leaves the old champion or the new one; another promotion completes the work.
+    leaves all pointers as they were, or as they are after the promotion.
 
     Args:
         versions: the versions of the bundle.
@@ -85,7 +86,8 @@ def promote(
         verify(folder, read_manifest(folder))
         hosted = _hosted(folder)
         if number == champion:
-            _finish(versions, number)
+            if versions.pointer("challenger") == number:
+                versions.point({"challenger": None})
             _show_to_others(hosted)
             return Promotion(number, champion, ())
         results = gates.check(folder, None if champion is None else versions.path(champion), measured_again)
@@ -93,12 +95,12 @@ def promote(
         if not (passed or force):
             return Promotion(number, champion, results)
         before = None if champion is None else load_hosted(versions.path(champion) / INDEX)
+        moves: dict[Pointer, int | None] = {"champion": number}
         if champion is not None:
-            versions.point(
-                "previous", champion
-            )  # first: a crash between the two moves must not leave an older version as `previous`
-        versions.point("champion", number)
-        _finish(versions, number)
+            moves["previous"] = champion
+        if versions.pointer("challenger") == number:
+            moves["challenger"] = None
+        versions.point(moves)
         _show_to_others(hosted)
         _warn_of_alias(before, hosted, f"{versions.name}@{number}")
         return Promotion(number, number, results, forced=not passed)
@@ -123,8 +125,7 @@ def rollback(versions: BundleVersions) -> tuple[int, int]:
         folder = versions.path(previous)
         verify(folder, read_manifest(folder))
         hosted, before = _hosted(folder), load_hosted(versions.path(champion) / INDEX)
-        versions.point("champion", previous)
-        versions.point("previous", champion)
+        versions.point({"champion": previous, "previous": champion})
         _show_to_others(hosted)
         _warn_of_alias(before, hosted, f"{versions.name}@{previous}")
         return previous, champion
@@ -234,9 +235,3 @@ def _drop_collection(identity: str, folder: Path) -> None:
     hosted = load_hosted(folder / INDEX)
     if hosted is not None:
         hosted.drop(identity)
-
-
-def _finish(versions: BundleVersions, champion: int) -> None:
-    """Clear the pointer `challenger` if its version is the champion now."""
-    if versions.pointer("challenger") == champion:
-        versions.clear("challenger")

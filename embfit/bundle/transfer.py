@@ -12,7 +12,8 @@ import logging
 from collections.abc import Sequence
 
 from embfit.bundle.manifest import FILE, Manifest, read_manifest, verify
-from embfit.bundle.versions import POINTERS, BundleVersions
+from embfit.bundle.pointers import POINTERS
+from embfit.bundle.versions import BundleVersions
 from embfit.errors import UserError
 from embfit.object_storage import RemoteFolder
 
@@ -47,7 +48,7 @@ def push(versions: BundleVersions, address: str, which: str = "") -> list[int]:
         there.upload([*sorted(manifest.files), FILE], folder, f"pushing {manifest.label}")
         pushed.append(number)
     known = _pointers(remote)
-    for name in reversed(POINTERS):  # `previous` before `champion`, in the same order as locally
+    for name in reversed(POINTERS):  # `previous` before `champion`: a cut between them must not lose the old champion
         named = pointers.get(name)
         if named in wanted:
             remote.write_text(name, f"{named}\n")
@@ -97,11 +98,7 @@ def pull(versions: BundleVersions, address: str, which: str = "") -> list[int]:
         pulled.append(number)
     if not which:
         with versions.changing():
-            for name in reversed(POINTERS):
-                if name not in pointers:
-                    versions.clear(name)
-                elif versions.pointer(name) != pointers[name]:
-                    versions.point(name, pointers[name])
+            versions.point({name: pointers.get(name) for name in POINTERS})
     return pulled
 
 

@@ -3,7 +3,7 @@
     bundles/NAME/1, 2, 3      published versions, which never change
     bundles/NAME/champion     a symbolic link to the version that servers follow
     bundles/NAME/challenger   a link to the version that may become champion
-    bundles/NAME/previous     a link to the version that was champion before
+    bundles/NAME/previous     a link to the version that was champion before; `pointers` documents how links move
 
 Versions are ordered by number, never by time, and a number is never used twice, even if its version was removed.
 """
@@ -14,24 +14,22 @@ import fcntl
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, TypeAlias, get_args
+from typing import IO
 
 from filelock import FileLock, Timeout
 
 from embfit.atomic_files import replacing_folder, sync, write_text
 from embfit.bundle.manifest import FILE, Manifest, read_manifest
+from embfit.bundle.pointers import POINTERS, Pointer, complete_move, move_pointers, read_pointer
 from embfit.errors import ConfigError, UserError
 from embfit.store import held
 from embfit.suggestions import suggestion
 
 log = logging.getLogger(__name__)
-
-Pointer: TypeAlias = Literal["champion", "challenger", "previous"]
-POINTERS: tuple[Pointer, ...] = get_args(Pointer)
 
 LAST = ".last-version"  # the greatest number ever assigned
 IDENTITY = ".identity"  # distinguishes this bundle from others of its name in shared databases
@@ -77,11 +75,7 @@ class BundleVersions:
 
     def pointer(self, name: Pointer) -> int | None:
         """Return the number that a pointer names; None if it is not set."""
-        try:
-            target = str((self.folder / name).readlink())
-        except OSError:
-            return None
-        return int(target) if target.isdigit() else None
+        return read_pointer(self.folder, name)
 
     def pointers(self) -> dict[Pointer, int]:
         """Return the pointers that are set, with the numbers that they name."""
@@ -126,24 +120,21 @@ class BundleVersions:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the lock for moving pointers and removing versions; other processes wait."""
+        """Hold the lock for moving pointers and removing versions; other processes wait.
+
+        A move that a killed process has left unfinished is completed first.
+        """
         with held(self._lock("pointers"), f"{self.name}: waiting for another process that moves its pointers"):
+            complete_move(self.folder)
             yield
 
-    def point(self, name: Pointer, number: int) -> None:
-        """Point a pointer to a version, atomically. The caller holds `changing`."""
-        link = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"
-        try:
-            link.symlink_to(str(number))
-            link.replace(self.folder / name)
-        finally:
-            link.unlink(missing_ok=True)
-        sync(self.folder)
+    def point(self, moves: Mapping[Pointer, int | None]) -> None:
+        """Point pointers to versions, or remove them (None), all at once. The caller holds `changing`.
 
-    def clear(self, name: Pointer) -> None:
-        """Remove a pointer. The caller holds `changing`."""
-        (self.folder / name).unlink(missing_ok=True)
-        sync(self.folder)
+        Raises:
+            OSError: the disk is full; no pointer has moved.
+        """
+        move_pointers(self.folder, moves)
 
     @contextmanager
     def publishing(self) -> Iterator[tuple[int, Path]]:

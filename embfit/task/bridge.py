@@ -108,7 +108,7 @@ def bridge(
             published = publish_bridged(versions, old, made, contexts, facts, str(run.dir), store)
     manifest = published.manifest
     with versions.changing():
-        versions.point("challenger", manifest.version)
+        versions.point({"challenger": manifest.version})
     sentences = [_fitted(old, fitted, pairs)]
     if measured:
         sentences += _kept(measured[0], evaluator.metrics[0])

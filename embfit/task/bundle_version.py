@@ -59,5 +59,5 @@ def make_version(
         else:
             log.info("%s was published before the interruption", published.manifest.label)
     with bundle.versions.changing():
-        bundle.versions.point("challenger", published.manifest.version)
+        bundle.versions.point({"challenger": published.manifest.version})
     return published

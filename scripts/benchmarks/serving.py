@@ -125,8 +125,7 @@ def make_bundle(folder: Path, count: int, index: Any, store_folder: Path, precis
         context = Retrieval(near_copy=None).context(collection, store, MODEL, load=partial(_same, encoder))
         publish(versions, Contents(encoder, collection, builder, words), [context], store)
     champion, other = versions.numbers()[-2:]  # latency is that of the model without a prompt
-    versions.point("previous", other)
-    versions.point("champion", champion)
+    versions.point({"champion": champion, "previous": other})
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def _published(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("bundles")
     versions = BundleVersions(folder, "docs")
     make_version(versions, new_encoder(tokenizer), Store(enabled=False))
-    versions.point("champion", 1)
+    versions.point({"champion": 1})
     return folder
 
 

@@ -43,7 +43,7 @@ def test_versions_are_listed(run: Run, versions: BundleVersions) -> None:
 
 def test_promotion_and_back(run: Run, versions: BundleVersions) -> None:
     copy_version(versions, 2)
-    versions.point("challenger", 2)
+    versions.point({"challenger": 2})
     code, lines = run("promote", "docs")
     assert (code, lines[-1]) == (0, "docs@2 is champion")
     assert lines[0] == "passed  recall: recall@10 of the exact search 1.0000, limit 0.95"

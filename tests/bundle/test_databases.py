@@ -85,7 +85,7 @@ def test_a_version_lives_in_a_database(
     promote(versions, 1, Gates(loss=None))  # which is in no database: others read version 2 still
     assert "docs@1 has no collection in" in caplog.text
     assert "other readers of the alias docs there still get docs__2" in caplog.text
-    versions.clear("previous")
+    versions.point({"previous": None})
     done = prune(versions, keep=0)  # the others go
     assert "the alias docs, which other applications search, points to docs__2" in done.kept[2]
     assert (done.removed, [*done.kept], versions.numbers()) == ([3], [2], [1, 2])
@@ -194,7 +194,7 @@ def test_a_collection_that_is_gone_is_refused_and_the_old_version_serves_on(
             UserError, match=r"docs__3 is missing; make a new version \(task=index\), or use another one"
         ):
             promote(versions, 3, Gates(loss=None))
-        versions.point("champion", 3)
+        versions.point({"champion": 3})
         until(lambda: served.service._main._refused is not None)
         answer = served.post("/v1/search", query=QUERIES[0], k=3)
         assert (answer.status_code, answer.headers["x-embfit-bundle"]) == (200, "docs@2")

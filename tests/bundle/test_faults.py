@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import faiss
@@ -15,6 +15,7 @@ import torch
 from embfit import store as store_module
 from embfit.app import main
 from embfit.bundle import BundleVersions, Gates, open_bundle, publishing
+from embfit.bundle.pointers import Pointer
 from embfit.bundle.promotion import promote, prune, rollback
 from tests.bundle.conftest import Make, copy_version
 from tests.conftest import TEXTS
@@ -88,35 +89,50 @@ def step_number(versions: BundleVersions) -> int:
 
 
 def test_killed_while_it_is_promoted(versions: BundleVersions) -> None:
-    copy_version(versions, 2)
-    versions.point("challenger", 2)
-    step = 1
-    while killed_at(step, STEPS, lambda: promote(versions, "challenger", Gates())):
-        assert answers(versions) in ("docs@1", "docs@2")
-        assert versions.pointer("previous") in (None, 1)
-        step += 1
-    assert step > 6
+    for number in (2, 3):
+        copy_version(versions, number)
     promote(versions, 2, Gates())
-    assert versions.pointers() == {"champion": 2, "previous": 1}
+    before, after = {"champion": 2, "challenger": 3, "previous": 1}, {"champion": 3, "previous": 2}
+    versions.point({"challenger": 3})
+    _check_kills(versions, lambda: promote(versions, "challenger", Gates()), before, after)
 
 
 def test_killed_while_it_is_rolled_back(versions: BundleVersions) -> None:
     copy_version(versions, 2)
     promote(versions, 2, Gates())
-    step = 1
-    while killed_at(step, STEPS, lambda: rollback(versions)):
-        assert answers(versions) in ("docs@1", "docs@2")
-        versions.point("champion", 2)
-        versions.point("previous", 1)
+    before, after = {"champion": 2, "previous": 1}, {"champion": 1, "previous": 2}
+    _check_kills(versions, lambda: rollback(versions), before, after)
+
+
+def _check_kills(
+    versions: BundleVersions,
+    work: Callable[[], object],
+    before: Mapping[Pointer, int],
+    after: Mapping[Pointer, int],
+) -> None:
+    """Kill something that moves pointers at each of its steps: all are as before, or all as after, for every reader."""
+    assert versions.pointers() == before
+    step, found = 1, []
+    while killed_at(step, (*STEPS, (Path, "rmdir"), (store_module.os, "fsync")), work):
+        found.append(versions.pointers())
+        assert found[-1] in (before, after)
+        links = {name: (versions.folder / name).readlink() for name in ("champion", "previous")}  # of other programs
+        assert str(links["champion"]) in (str(before["champion"]), str(after["champion"]))
+        assert answers(versions) in (f"docs@{before['champion']}", f"docs@{after['champion']}")
+        with versions.changing():  # completes the move
+            assert {name: int(str((versions.folder / name).readlink())) for name in found[-1]} == found[-1]
+            assert not [path for path in versions.folder.glob(".*") if path.is_dir()]
+            versions.point({"challenger": None, **before})
         step += 1
-    assert step > 4
-    assert versions.pointers() == {"champion": 1, "previous": 2}
+    assert found.count(before) > 4
+    assert found.count(after) > 4
+    assert versions.pointers() == after
 
 
 def test_killed_while_old_versions_are_removed(versions: BundleVersions) -> None:
     copy_version(versions, 2)
     promote(versions, 2, Gates())
-    versions.clear("previous")
+    versions.point({"previous": None})
     step = 1
     while killed_at(step, (*STEPS, (os, "unlink"), (os, "rmdir")), lambda: prune(versions, keep=1)):
         assert answers(versions) == "docs@2"
@@ -128,39 +144,44 @@ def test_killed_while_old_versions_are_removed(versions: BundleVersions) -> None
     assert not [path for path in versions.folder.glob(".*") if path.is_dir()]
 
 
-@pytest.mark.parametrize("moved", [1, 2])
+@pytest.mark.parametrize(("write", "moved"), [("mkdir", 1), ("symlink_to", 1), ("symlink_to", 2), ("rename", 1)])
 @pytest.mark.parametrize("command", ["promote", "rollback"])
 def test_a_full_disk_while_pointers_move(
     versions: BundleVersions,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     command: str,
+    write: str,
     moved: int,
 ) -> None:
     copy_version(versions, 2)
     if command == "rollback":
         promote(versions, 2, Gates())
-    before = answers(versions)
-    real, calls = Path.symlink_to, 0
+    before = versions.pointers()
+    real, calls = getattr(Path, write), 0
 
-    def full(link: Path, target: str) -> None:
+    def full(path: Path, *arguments: object, **named: object) -> object:
         nonlocal calls
+        if ".prepared-" not in str(path):
+            return real(path, *arguments, **named)
         calls += 1
         if calls == moved:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(link))
-        real(link, target)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, *arguments, **named)
 
     named = "docs@2" if command == "promote" else "docs"
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "symlink_to", full)
+        patch.setattr(Path, write, full)
         assert main(["bundle", command, named, f"bundle.dir={versions.dir}"]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "embfit: error: the disk is full: " in said
     assert "Traceback" not in said
-    assert answers(versions) == ("docs@1" if (command, moved) == ("rollback", 2) else before)
-    assert main(["bundle", "promote", "docs@1", f"bundle.dir={versions.dir}"]) == 0
-    assert main(["bundle", "promote", "docs@2", f"bundle.dir={versions.dir}"]) == 0
-    assert versions.pointers() == {"champion": 2, "previous": 1}
+    assert calls == moved
+    assert versions.pointers() == before
+    assert not [path for path in versions.folder.glob(".*") if path.is_dir()]
+    assert main(["bundle", command, named, f"bundle.dir={versions.dir}"]) == 0
+    after = {"champion": 2, "previous": 1} if command == "promote" else {"champion": 1, "previous": 2}
+    assert versions.pointers() == after
 
 
 @pytest.mark.parametrize("write", ["write_documents", "save_encoder", "write_manifest", "digest_files"])

@@ -115,7 +115,7 @@ def test_aliases_follow_the_pointers(versions: BundleVersions, tmp_path: Path) -
     assert aliases(uri) == {"champion": "1"}
     copy_version(versions, 2)
     copy_version(versions, 3)
-    versions.point("challenger", 3)
+    versions.point({"challenger": 3})
     register(versions, uri)
     register(versions, uri)  # again: nothing is added twice
     assert aliases(uri) == {"champion": "1", "challenger": "3"}

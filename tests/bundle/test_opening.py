@@ -155,7 +155,7 @@ def test_what_a_pointer_names_may_change_meanwhile(versions: BundleVersions, mon
 
     def pruned(folder: object, *rest: object) -> object:
         if folder == versions.folder / "1":
-            versions.point("champion", 2)
+            versions.point({"champion": 2})
             with versions.changing():
                 versions.remove(1)
         return opened(folder, *rest)  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ def of(*values: float) -> dict[str, float]:
 
 def test_a_promotion_and_back(versions: BundleVersions) -> None:
     copy_version(versions, 2)
-    versions.point("challenger", 2)
+    versions.point({"challenger": 2})
     done = promote(versions, "challenger", Gates())
     assert (done.promoted, done.version, done.champion, done.forced) == (True, 2, 2, False)
     assert versions.pointers() == {"champion": 2, "previous": 1}
@@ -158,7 +158,7 @@ def test_no_version_to_go_back_to(versions: BundleVersions) -> None:
     told = r"docs has no previous version to go back to; it has 1: embfit bundle promote docs@NUMBER"
     with pytest.raises(UserError, match=told):
         rollback(versions)
-    versions.point("previous", 1)  # as a promotion that was killed leaves it
+    versions.point({"previous": 1})  # as a promotion that was killed leaves it
     with pytest.raises(UserError, match=told):
         rollback(versions)
 
@@ -178,7 +178,7 @@ def test_what_is_used_is_not_removed(versions: BundleVersions) -> None:
 def test_fewer_versions_than_are_kept_all_stay(versions: BundleVersions) -> None:
     for number in (2, 3):
         copy_version(versions, number)
-    versions.point("champion", 3)
+    versions.point({"champion": 3})
     prune(versions, keep=5)
     assert versions.numbers() == [1, 2, 3]
     prune(versions, keep=2)

@@ -55,7 +55,7 @@ def test_the_guides_snippet_for_sentence_transformers(
     pytest.importorskip("sentence_transformers")
     prompted = make_encoder(query_prompt="query: ", document_prompt="passage: ")
     make(encoder=prompted)
-    versions.point("champion", 2)
+    versions.point({"champion": 2})
     guide = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
     [snippet] = [block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "SentenceTransf" in block]
     monkeypatch.chdir(versions.dir.parent)

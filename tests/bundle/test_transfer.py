@@ -47,8 +47,8 @@ def test_pointers_move_when_their_version_is_there(
     push(versions, address)
     pull(there, address)
     copy_version(versions, 2)
-    versions.point("previous", 1)
-    versions.point("champion", 2)
+    versions.point({"previous": 1})
+    versions.point({"champion": 2})
     assert push(versions, address, "2") == [2]
     assert pull(there, address) == [2]
     assert there.pointers() == {"champion": 2}  # that of the first version was not pushed
@@ -63,13 +63,13 @@ def test_a_pointer_that_is_cleared_is_cleared_there_and_by_who_pulls(
 ) -> None:
     """Else an old challenger stays, and promoting it would put it before a newer champion."""
     copy_version(versions, 2)
-    versions.point("challenger", 2)
+    versions.point({"challenger": 2})
     push(versions, address)
     pull(there, address)
     assert there.pointers() == {"champion": 1, "challenger": 2}
-    versions.point("previous", 1)
-    versions.point("champion", 2)
-    versions.clear("challenger")
+    versions.point({"previous": 1})
+    versions.point({"champion": 2})
+    versions.point({"challenger": None})
     assert push(versions, address, "2") == []
     assert pull(there, address) == []
     assert there.pointers() == {"champion": 2, "challenger": 2}  # with one version named, others are left alone

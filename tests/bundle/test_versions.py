@@ -16,14 +16,14 @@ from tests.bundle.conftest import copy_version
 
 def test_versions_and_pointers(versions: BundleVersions) -> None:
     copy_version(versions, 2)
-    versions.point("previous", 1)
-    versions.point("champion", 2)
+    versions.point({"previous": 1})
+    versions.point({"champion": 2})
     assert versions.numbers() == [1, 2]
     assert versions.pointers() == {"champion": 2, "previous": 1}
     assert versions.path() == versions.folder / "2"
     assert versions.path("previous") == versions.path(1) == versions.path("1")
     assert (versions.folder / "champion" / "manifest.json").is_file()  # a link that other programs can follow
-    versions.clear("previous")
+    versions.point({"previous": None})
     assert versions.pointers() == {"champion": 2}
     assert bundle_names(versions.dir) == ["docs"]
 

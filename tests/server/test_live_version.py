@@ -81,7 +81,7 @@ def test_no_answer_mixes_versions(running: Served, two: BundleVersions) -> None:
     try:
         for turn in range(6):
             number = 2 - turn % 2
-            two.point("champion", number)
+            two.point({"champion": number})
             until(lambda number=number: running.service.live.bundle.manifest.version == number)
             before = seen[f"docs@{number}"]
             until(lambda number=number, before=before: seen[f"docs@{number}"] > before + 8)
@@ -101,10 +101,10 @@ def test_a_request_ends_on_the_version_that_it_began_with(
     answers = []
     thread = together(lambda: answers.append(running.post("/v1/search", query=QUERIES[0], k=3)))
     until(lambda: gate.texts == 1)
-    two.point("champion", 2)
+    two.point({"champion": 2})
     until(lambda: running.service.live is not old)
     assert running.client.get("/health").headers["x-embfit-bundle"] == "docs@2"
-    two.clear("previous")
+    two.point({"previous": None})
     assert prune(two, keep=1) == Pruning([], {1: "a process has it open"})  # the request has it open
     gate.open.set()
     thread.join()
@@ -133,19 +133,19 @@ def test_a_version_that_cannot_be_used_is_refused(running: Served, two: BundleVe
         probes.chmod(0o644)
         published = np.load(probes)
         np.save(probes, np.full_like(published, np.nan))
-    two.point("champion", 2)
+    two.point({"champion": 2})
     until(lambda: measured(running, 'embfit_bundle_swaps_total{result="refused"}') == 1)
     assert running.post("/v1/search", query=QUERIES[0]).headers["x-embfit-bundle"] == "docs@1"
     assert running.client.get("/ready").status_code == 200
     assert copy_version(two, 3) == 3  # of what the pointer names: another number, as damaged
-    two.point("champion", 1)
-    two.point("champion", 3)
+    two.point({"champion": 1})
+    two.point({"champion": 3})
     until(lambda: measured(running, 'embfit_bundle_swaps_total{result="refused"}') == 2)
     assert running.service.live.label == "docs@1"
 
 
 def test_a_pointer_that_is_gone_changes_nothing(running: Served, two: BundleVersions) -> None:
-    two.clear("champion")
+    two.point({"champion": None})
     before = measured(running, 'embfit_requests_total{code="200",route="/metrics"}')
     until(lambda: measured(running, 'embfit_requests_total{code="200",route="/metrics"}') > before + 5)
     assert running.service.live.label == "docs@1"
@@ -153,13 +153,13 @@ def test_a_pointer_that_is_gone_changes_nothing(running: Served, two: BundleVers
 
 def test_a_number_is_not_followed(two: BundleVersions) -> None:
     with serving(two, serve=2) as pinned:
-        two.point("champion", 2)
-        two.point("champion", 1)
+        two.point({"champion": 2})
+        two.point({"champion": 1})
         assert pinned.post("/v1/search", query="x").headers["x-embfit-bundle"] == "docs@2"
 
 
 def test_the_shadow_is_asked_beside(two: BundleVersions) -> None:
-    two.point("challenger", 2)
+    two.point({"challenger": 2})
     known = expected(two)
     with serving(two, shadow="challenger", shadow_share=1.0) as served:
         until(lambda: served.service.shadow is not None)
@@ -176,8 +176,8 @@ def test_the_shadow_is_asked_beside(two: BundleVersions) -> None:
             for query in QUERIES
         ]
         assert measured(served, "embfit_shadow_overlap_ratio_sum") == pytest.approx(sum(shares))
-        two.point("champion", 2)
-        two.clear("challenger")
+        two.point({"champion": 2})
+        two.point({"challenger": None})
         until(lambda: served.service.shadow is None and served.service.live.label == "docs@2")
         assert served.post("/v1/search", query=QUERIES[0]).headers["x-embfit-bundle"] == "docs@2"
         assert measured(served, "embfit_shadow_overlap_ratio_count") == len(QUERIES)
@@ -186,7 +186,7 @@ def test_the_shadow_is_asked_beside(two: BundleVersions) -> None:
 def test_a_challenger_answers_until_it_answers_as_champion(
     two: BundleVersions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two.point("challenger", 2)
+    two.point({"challenger": 2})
     with serving(two, beside="challenger") as served:
         until(lambda: served.service.beside is not None)
         may_open, main = threading.Event(), served.service._main
@@ -197,8 +197,8 @@ def test_a_challenger_answers_until_it_answers_as_champion(
             return plain(which)
 
         monkeypatch.setattr(main, "_open", open_late)
-        two.point("champion", 2)
-        two.clear("challenger")
+        two.point({"champion": 2})
+        two.point({"challenger": None})
         end = time.monotonic() + 10 * served.service.settings.follow_seconds
         while time.monotonic() < end:
             answer = served.client.post(
@@ -219,7 +219,7 @@ def test_a_version_that_was_replaced_is_let_go(running: Served, two: BundleVersi
         old.append(weakref.ref(encoder))
         del encoder
         number = 2 - turn % 2
-        two.point("champion", number)
+        two.point({"champion": number})
         until(lambda number=number: running.service.live.bundle.manifest.version == number)
     running.post("/v1/search", query=QUERIES[0])
     until(lambda: [encoder() for encoder in old] == [None] * 4)

@@ -47,7 +47,7 @@ def load(served: Served, clients: int = 4) -> Iterator[None]:
 
 def swap(served: Served, versions: BundleVersions) -> None:
     number = 3 - served.service.live.bundle.manifest.version
-    versions.point("champion", number)
+    versions.point({"champion": number})
     until(lambda: served.service.live.bundle.manifest.version == number)
 
 

@@ -187,7 +187,7 @@ def test_late_interaction_is_served_as_the_bundle_computes_it(
     versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     make(encoder=new_late_encoder(tokenizer), builder=TokenBuilder())
-    versions.point("champion", 2)
+    versions.point({"champion": 2})
     with open_bundle(versions.folder) as bundle, serving(versions) as running:
         expected = bundle.searcher.hits(bundle.searcher.search([QUERY, "fever"], 5))
         answer = running.post("/v1/search", query=[QUERY, "fever"], k=5, mode="dense").json()

@@ -212,7 +212,7 @@ def test_two_workers_are_one_server(
         assert set(answer(20)) == {"docs@1"}
         for _ in range(4):  # whichever is asked
             assert 'embfit_requests_total{code="200",route="/v1/search"} 20.0' in metrics()
-        versions.point("champion", 2)
+        versions.point({"champion": 2})
         until(lambda: bundles_of(metrics()) == dict.fromkeys(first, "2"))
         assert set(answer(5)) == {"docs@2"}
         killed, kept = first
