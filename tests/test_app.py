@@ -55,7 +55,7 @@ def test_a_task_runs_in_its_folder(house, capsys):  # noqa: F811
         (
             "full disk",
             1,
-            "the disk is full: outputs/model.bin; free some space, or put store.dir and run.dir on another disk",
+            "the disk is full: outputs/count/model.bin; free some space, or put run.dir on another disk",
         ),
         ("exit after interrupt", 130, "interrupted"),
         ("terminated", 130, "interrupted"),

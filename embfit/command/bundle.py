@@ -21,6 +21,7 @@ from embfit.compose.loader import make_loader
 from embfit.compose.preflight import check_group
 from embfit.errors import ConfigError, UserError
 from embfit.object_storage import is_remote
+from embfit.run.full_disk import advice_on_full_disk
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -32,8 +33,9 @@ def run(arguments: Sequence[str]) -> None:
     """
     overrides = [word for word in arguments if "=" in word and not word.startswith("-")]  # wherever they stand
     given = _parser().parse_args([word for word in arguments if word not in overrides])
-    given.overrides = overrides
-    given.do(given)
+    given.settings = _settings(overrides)
+    with advice_on_full_disk({"bundle.dir": given.settings.folder}):
+        given.do(given)
 
 
 def _parser() -> Parser:
@@ -95,7 +97,7 @@ def _named(version: str, settings: BundleSettings) -> tuple[BundleVersions, str]
 
 
 def _list(given: argparse.Namespace) -> None:
-    settings = _settings(given.overrides)
+    settings = given.settings
     bundles = [BundleVersions(settings.folder, name) for name in given.names or bundle_names(settings.folder)]
     if not bundles:
         raise UserError(f"there are no bundles in {settings.dir}; task=index bundle.name=NAME makes one")
@@ -129,7 +131,7 @@ def _rows(versions: BundleVersions) -> list[tuple[str, ...]]:
 
 
 def _verify(given: argparse.Namespace) -> None:
-    versions, which = _named(given.version, _settings(given.overrides))
+    versions, which = _named(given.version, given.settings)
     numbers = [versions.number(which)] if which else versions.numbers() or [versions.number()]
     wrong = 0
     for number in numbers:
@@ -146,7 +148,7 @@ def _verify(given: argparse.Namespace) -> None:
 
 
 def _promote(given: argparse.Namespace) -> None:
-    settings = _settings(given.overrides)
+    settings = given.settings
     versions, which = _named(given.version, settings)
     done = promote(versions, which or "challenger", settings.gates, given.force)
     for result in done.results:
@@ -160,7 +162,7 @@ def _promote(given: argparse.Namespace) -> None:
 
 
 def _rollback(given: argparse.Namespace) -> None:
-    settings = _settings(given.overrides)
+    settings = given.settings
     versions, which = _named(given.name, settings)
     if which:
         raise ConfigError(f"rollback goes to the previous version; embfit bundle promote {given.name} to another")
@@ -170,7 +172,7 @@ def _rollback(given: argparse.Namespace) -> None:
 
 
 def _prune(given: argparse.Namespace) -> None:
-    versions, _ = _named(given.name, _settings(given.overrides))
+    versions, _ = _named(given.name, given.settings)
     done = prune(versions, given.keep, dry_run=not given.yes)
     listed = ", ".join([f"{versions.name}@{number}" for number in done.removed] + [*done.collections]) or "none"
     print(f"removed: {listed}" if given.yes else f"old: {listed}; nothing was removed, --yes removes them")
@@ -179,7 +181,7 @@ def _prune(given: argparse.Namespace) -> None:
 
 
 def _diff(given: argparse.Namespace) -> None:
-    settings = _settings(given.overrides)
+    settings = given.settings
     named = [_named(version, settings) for version in (given.a, given.b)]
     folders = [versions.path(which or "champion") for versions, which in named]
     a, b = ((folder, read_manifest(folder)) for folder in folders)
@@ -188,12 +190,12 @@ def _diff(given: argparse.Namespace) -> None:
 
 
 def _push(given: argparse.Namespace) -> None:
-    versions, which = _named(given.version, _settings(given.overrides))
+    versions, which = _named(given.version, given.settings)
     print(f"pushed to {given.address}: {_labels(versions, push(versions, given.address, which))}")
 
 
 def _pull(given: argparse.Namespace) -> None:
-    versions, which = _named(given.version, _settings(given.overrides))
+    versions, which = _named(given.version, given.settings)
     print(f"pulled from {given.address}: {_labels(versions, pull(versions, given.address, which))}")
 
 

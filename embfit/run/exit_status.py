@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embfit.errors import DEVICE_MEMORY, Pruned, UserError, first_line, is_disk_full
+from embfit.run.full_disk import full_disk
 
 State = Literal["done", "pruned", "failed", "interrupted"]
 
@@ -40,7 +41,7 @@ def exit_status(error: BaseException | None) -> ExitStatus:
     if isinstance(error, SystemExit):
         return ExitStatus("failed", error.code if isinstance(error.code, int) else 1, f"ended with {error.code}")
     if is_disk_full(error):
-        return ExitStatus("failed", 1, _disk(error))
+        return ExitStatus("failed", 1, full_disk(error, {}))
     if isinstance(error, OSError) and error.errno is not None:
         return ExitStatus("failed", 1, _system(error))
     if memory := _memory(error):
@@ -66,11 +67,6 @@ def _memory(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
         return "out of memory; choose a smaller model or batch, or a machine with more"
     return ""
-
-
-def _disk(error: BaseException) -> str:
-    where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-    return f"the disk is full{where}; free some space, or put store.dir and run.dir on another disk"
 
 
 def _system(error: OSError) -> str:

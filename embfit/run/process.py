@@ -16,6 +16,7 @@ from embfit.compose.value_origins import Origins
 from embfit.run.console import listen
 from embfit.run.devices import devices_of
 from embfit.run.folder import RunFolder
+from embfit.run.full_disk import advice_on_full_disk, configured_folders
 from embfit.run.resume import relocated
 from embfit.run.unique_folder import unique_folder
 
@@ -40,12 +41,15 @@ def perform(
         Exception: any exception of the task; the run folder has recorded it.
     """
     listen()
+    folders = configured_folders(values)
     chosen_here = Origins.of(origins).is_default("run.dir") and not resuming
-    with _in_a_folder_of_its_own(values) if chosen_here else nullcontext(values) as placed:
+    own = _in_a_folder_of_its_own(values) if chosen_here else nullcontext(values)
+    with advice_on_full_disk(folders), own as placed:
         run = RunFolder(Path(placed["run"]["dir"]), placed, origins, overrides, resuming, overwrite)
         task = bind_task(placed, {"run": lambda: run, "devices": lambda: devices_of(placed.get("trainer") or {})})
         cluster = make(placed.get("cluster"), "cluster")
-        with run, nullcontext() if cluster is None else cluster.joined():
+        joined = nullcontext() if cluster is None else cluster.joined()
+        with run, advice_on_full_disk(folders), joined:  # inside the run, whose record has the advice, too
             task()
 
 

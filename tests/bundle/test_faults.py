@@ -175,6 +175,7 @@ def test_a_full_disk_while_pointers_move(
         assert main(["bundle", command, named, f"bundle.dir={versions.dir}"]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "embfit: error: the disk is full: " in said
+    assert "; free some space, or put bundle.dir on another disk" in said
     assert "Traceback" not in said
     assert calls == moved
     assert versions.pointers() == before

@@ -302,7 +302,7 @@ def test_a_full_disk_ends_with_one_line_and_the_same_command_goes_on(
         assert main([*asking, "run.dir=one"]) == 1
     error = capsys.readouterr().err
     assert error.count("embfit: error: ") == 1
-    assert "free some space, or put store.dir and run.dir on another disk" in error
+    assert "free some space, or put store.dir on another disk" in error
     assert "Traceback" not in error
     server.answer, before = right, server.requests
     assert 0 < before < 72

@@ -67,7 +67,7 @@ def count(model, loss, run, seed, store, query=None, top: int = 3):
             case "bug":
                 raise KeyError("missing")
             case "full disk":
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "outputs/model.bin")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "outputs/count/model.bin")
             case "exit after interrupt":  # as Lightning does
                 try:
                     raise KeyboardInterrupt
