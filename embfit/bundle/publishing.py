@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
@@ -106,7 +105,7 @@ def publish(
         store: keeps the vectors.
 
     Raises:
-        UserError: there are no documents, the index does not suit the model, its server does not answer, a vector is
+        UserError: there are no documents, the index cannot hold their vectors, its server does not answer, a vector is
             not finite, or the saved model gives different vectors.
         OSError: the disk is full, or the folder cannot be written.
     """
@@ -114,7 +113,6 @@ def publish(
     if not len(collection.corpus):
         raise UserError(f"{collection.name} has no documents; a bundle needs one")
     _make_whole(encoder)
-    check_index(contents.builder, encoder, versions.name)
     with frozen(encoder), versions.publishing() as (number, folder):
         scratch = folder / SCRATCH
         scratch.mkdir()
@@ -177,21 +175,6 @@ def publish(
     return Published(manifest, measured)
 
 
-def check_index(builder: IndexBuilder, encoder: Encoder, bundle: str) -> None:
-    """Check, before anything is computed, that an index suits an encoder, and that its server answers.
-
-    Args:
-        builder: the choice of the index.
-        encoder: will encode the documents.
-        bundle: the bundle's name.
-
-    Raises:
-        UserError: the index cannot hold the encoder's vectors, or its server does not answer.
-    """
-    with _refused():
-        builder.check(encoder.width, encoder.single, bundle)
-
-
 def find_published(
     versions: BundleVersions, contents: Contents, contexts: Sequence[EvaluationContext]
 ) -> Published | None:
@@ -247,15 +230,8 @@ def _write_index(
 ) -> None:
     folder.mkdir()
     before = None if earlier is None else earlier.index
-    with _refused():
-        builder.write(IndexInput(embeddings, before, publication, "indexing documents"), folder)
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    """Turn an index's refusal of vectors into an error for the user."""
     try:
-        yield
+        builder.write(IndexInput(embeddings, before, publication, "indexing documents"), folder)
     except ValueError as error:
         raise UserError(f"the documents cannot be indexed: {error}") from error
 

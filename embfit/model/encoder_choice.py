@@ -59,6 +59,7 @@ class EncoderChoice(ABC):
     """
 
     kind: ClassVar[str] = "encoder"
+    single: ClassVar[bool] = True  # whether each text has one vector
     trained_besides: ClassVar[tuple[str, ...]] = ()  # a subclass's further fields about training
 
     path: Annotated[str | None, Location(required=True)]
@@ -108,6 +109,14 @@ class EncoderChoice(ABC):
         Raises:
             UserError: the model cannot be found, read, converted, or is not what the configuration says.
             ConfigError: the back end is not installed, or does not support this precision.
+        """
+
+    @abstractmethod
+    def width(self) -> int:
+        """Return the number of dimensions of a vector, without loading the backbone.
+
+        Raises:
+            UserError: the model's folder cannot be found or read.
         """
 
     def check(self, encoder: Encoder) -> None:

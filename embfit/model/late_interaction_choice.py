@@ -66,6 +66,7 @@ class LateInteraction(EncoderChoice):
     """
 
     kind: ClassVar[str] = "late interaction"
+    single: ClassVar[bool] = False
 
     dim: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
     head: Head | None = None
@@ -122,6 +123,18 @@ class LateInteraction(EncoderChoice):
                 self._check_attention()
         encoder = LateInteractionEncoder(backbone, tokenizer, settings, head, str(folder), further)
         return self._by_back_end(encoder.to(choose_device(device)).eval(), store)
+
+    def width(self) -> int:
+        """Return the number of dimensions of a token's vector, without loading the backbone.
+
+        Raises:
+            UserError: the model's folder cannot be found or read.
+        """
+        weights, folder = self._weights()
+        if not holds_late_interaction(folder):
+            return self.dim or DIM
+        head = read_late_interaction(folder).head
+        return head[-1].linear.out_features if head else weights.hidden_size(folder)
 
     def check(self, encoder: Encoder) -> None:
         """Check that a loaded encoder has the parts to be trained, before any work is done.

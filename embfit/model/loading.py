@@ -79,6 +79,16 @@ class Weights:
                 load_adapter(backbone, folder)
         return backbone, self._tokenizer(folder)
 
+    def hidden_size(self, folder: Path) -> int:
+        """Return the dimensions of the backbone's hidden states, by the configuration in a folder from `find`.
+
+        Raises:
+            UserError: transformers cannot read the configuration.
+        """
+        base = read_base(folder)
+        config = self._config(folder if base is None else find_base(folder, *base))
+        return int(config.get_text_config().hidden_size)
+
     def without_weights(self) -> PreTrainedModel:
         """Make the backbone of `load` from its configuration only, with arbitrary weights.
 

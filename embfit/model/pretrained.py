@@ -17,6 +17,7 @@ from embfit.model.loading import DEFAULT_LENGTH, lower_case, positions
 from embfit.model.location import find_here
 from embfit.model.pooling import Pooling
 from embfit.model.precision import by_pytorch, choose_device
+from embfit.model.projection import Projection
 from embfit.model.query_adapter import NO_QUERY_ADAPTER, QueryAdapterSettings
 from embfit.model.settings import Settings
 from embfit.store import Store
@@ -90,6 +91,16 @@ class Pretrained(EncoderChoice):
         head = read_head(folder, said)
         encoder = BiEncoder(backbone, tokenizer, settings, head, str(folder), further, adapter)
         return self._by_back_end(encoder.to(choose_device(device)).eval(), store)
+
+    def width(self) -> int:
+        """Return the number of dimensions of a vector, without loading the backbone.
+
+        Raises:
+            UserError: the model's folder cannot be found or read.
+        """
+        weights, folder = self._weights()
+        layers = [layer for layer in read_head(folder, read_settings(folder)) if isinstance(layer, Projection)]
+        return layers[-1].linear.out_features if layers else weights.hidden_size(folder)
 
     def without_weights(self) -> tuple[PreTrainedModel, int | None]:
         """Make the backbone from its configuration only; also return the most tokens by its folder.

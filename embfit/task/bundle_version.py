@@ -5,15 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from embfit.bundle.publishing import Contents, Published, check_index, find_published, publish
+from embfit.bundle.publishing import Contents, Published, find_published, publish
 from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.settings import BundleSettings
+from embfit.errors import UserError
 from embfit.evaluator.systems import EvaluationContext
 from embfit.index import IndexBuilder, index_words
 from embfit.index.language import language_of
+from embfit.model import EncoderChoice
 from embfit.run.folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+
+def check_index(index: IndexBuilder, model: EncoderChoice, bundle: str) -> None:
+    """Check, before anything is read or computed, that an index suits a model, and that its server answers.
+
+    Args:
+        index: the choice of the index.
+        model: will encode the documents, perhaps after a training.
+        bundle: the bundle's name.
+
+    Raises:
+        UserError: the index cannot hold the model's vectors, its server does not answer, or there is no such model.
+    """
+    try:
+        index.check(model.width(), model.single, bundle)
+    except ValueError as error:
+        raise UserError(f"the documents cannot be indexed: {error}") from error
 
 
 def make_version(
@@ -42,7 +61,6 @@ def make_version(
         UserError: there are no documents, or one cannot be encoded or indexed.
     """
     first = contexts[0]
-    check_index(index, first.encoder, bundle.versions.name)  # before words are indexed, too
     words = None
     if bundle.words:
         with run.stage("index words"):

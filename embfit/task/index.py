@@ -16,7 +16,7 @@ from embfit.records import Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.bundle_version import make_version
+from embfit.task.bundle_version import check_index, make_version
 from embfit.task.data_facts import describe
 from embfit.task.protocols import Data
 from embfit.task.reporting import REPORT, close
@@ -53,6 +53,7 @@ def index(
         promote: whether the version becomes champion if it passes the gates.
     """
     versions = bundle.versions
+    check_index(index, model, versions.name)
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):

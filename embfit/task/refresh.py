@@ -13,7 +13,7 @@ from embfit.atomic_files import write_text
 from embfit.bundle import Manifest
 from embfit.bundle.opening import MODEL
 from embfit.bundle.promotion import Promotion, promote
-from embfit.bundle.publishing import Published, check_index
+from embfit.bundle.publishing import Published
 from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.settings import BundleSettings
 from embfit.compose.tasks import task
@@ -26,7 +26,7 @@ from embfit.records import Collection, Report
 from embfit.run.devices import Devices
 from embfit.run.folder import RunFolder
 from embfit.store import Store
-from embfit.task.bundle_version import make_version
+from embfit.task.bundle_version import check_index, make_version
 from embfit.task.data_facts import describe
 from embfit.task.finetune import finetune
 from embfit.task.generated_data import Writer
@@ -143,8 +143,9 @@ def refresh(
     renewal = Renewal(plan, collection, index, bundle, evaluator, store, run, devices)
     with plan.champion_held(bundle.versions):
         kept = renewal.trained_further(model)
+        if not plan.nothing:
+            check_index(index, kept, plan.name)  # a training may take hours
         if plan.trains:
-            check_index(index, kept.load("cpu", store=store), plan.name)  # a training may take hours
             report = finetune(
                 data=data,
                 model=kept,

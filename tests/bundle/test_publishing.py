@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from embfit.bundle import BundleVersions, open_bundle
 from embfit.bundle.seen_documents import SeenDocuments
 from embfit.errors import UserError
-from embfit.index import ApproximateBuilder, ApproximateIndex, AutoBuilder, ExactIndex, FunnelBuilder, TokenBuilder
+from embfit.index import ApproximateBuilder, ApproximateIndex, AutoBuilder, ExactIndex, FunnelBuilder
 from embfit.model import Encoder, LateInteractionEncoder, Pretrained
 from embfit.store import Store
 from tests.bundle.conftest import CHANGED, Make, make_version
@@ -125,21 +125,6 @@ def test_late_interaction_is_indexed_by_tokens(
         np.testing.assert_array_equal(found[1], expected[1])
         np.testing.assert_allclose(found[0], expected[0], atol=2e-3)
     assert make(encoder=encoder, builder=AutoBuilder(), texts=CHANGED).documents.encoded == 12
-
-
-def test_an_index_that_does_not_fit_the_model_is_refused_before_documents_are_encoded(
-    versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast, encoded: list[int]
-) -> None:
-    with pytest.raises(UserError, match=r"index=tokens is for one vector a token, and this model gives one a text"):
-        make(builder=TokenBuilder())
-    with pytest.raises(UserError, match=r"an approximate index holds one vector a document, and these have several"):
-        make(encoder=new_late_encoder(tokenizer), builder=ApproximateBuilder("hnsw"))
-    with pytest.raises(UserError, match=r"a funnel holds one vector a document, and these have several"):
-        make(encoder=new_late_encoder(tokenizer), builder=FunnelBuilder(8))
-    with pytest.raises(UserError, match=r"index\.dims=64 exceeds the vectors' 32 dimensions; lower it"):
-        make(builder=FunnelBuilder(64))
-    assert encoded == []
-    assert (versions.folder / ".last-version").read_text().strip() == "1"  # no number was taken
 
 
 def test_texts_may_be_left_out(versions: BundleVersions, make: Make) -> None:

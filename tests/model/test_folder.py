@@ -47,6 +47,10 @@ def load(folder: Path) -> Encoder:
     return Pretrained(str(folder), precision="fp32").load("cpu")
 
 
+def test_its_vectors_are_as_wide_as_its_last_layer(folder: Path) -> None:
+    assert Pretrained(str(folder)).width() == load(folder).width == 8
+
+
 def test_unit_length_in_front_of_a_dense_layer(folder: Path, tmp_path: Path) -> None:
     straight = load(folder).encode(TEXTS, "document")
     rewrite(folder / "modules.json", lambda modules: [*modules[:2], modules[3], modules[2]])

@@ -136,6 +136,18 @@ def test_the_layout_of_stanford_is_read(stanford: Path, tmp_path: Path, caplog: 
     as_theirs(encoder, tmp_path / "saved")
 
 
+def test_the_width_is_known_before_a_model_is_loaded(stanford: Path, plain: Path, tmp_path: Path) -> None:
+    save_encoder(made(plain), tmp_path / "saved")
+    for model, width in (
+        (LateInteraction(str(stanford)), 8),
+        (LateInteraction(str(tmp_path / "saved")), 16),
+        (LateInteraction(str(plain)), 128),
+        (LateInteraction(str(plain), dim=24), 24),
+    ):
+        assert model.width() == model.load("cpu").width == width
+    assert Pretrained(str(plain)).width() == Pretrained(str(plain)).load("cpu").width == 32
+
+
 def test_the_settings_of_a_folder_without_metadata_are_those_of_its_library(stanford: Path) -> None:
     (stanford / "artifact.metadata").unlink()
     read = LateInteraction(str(stanford)).load("cpu").settings

@@ -42,6 +42,16 @@ def test_a_bundle_needs_a_name(command: list[str], capsys: pytest.CaptureFixture
     assert "bundle.name=a/b: a bundle's name has letters, digits" in capsys.readouterr().err
 
 
+def test_an_index_that_does_not_suit_the_model_is_refused_before_data_are_read(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["index", *command, "bundle.name=docs", "index=funnel", "index.dims=64", "run.dir=one"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the documents cannot be indexed: index.dims=64 exceeds the vectors' 32 dimensions; lower it" in said
+    assert "load data" not in said
+    assert not Path("bundles").exists()
+
+
 @pytest.mark.parametrize(
     ("loss", "single", "dims"),
     [
