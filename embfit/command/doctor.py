@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import urllib.error
@@ -29,6 +30,7 @@ from embfit.errors import ConfigError, UserError
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "faiss-cpu", "bm25s")
 HUB_SECONDS = 3.0
 GB = 1e9
+PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]*@")  # in an address: user:password@host
 
 Row = tuple[str, ...]
 
@@ -129,7 +131,7 @@ def _composed(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
 def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
     """Compose and check what these overrides stand for."""
     values, origins = _composed(overrides)
-    yield "next run", " ".join(["python -m embfit", *map(shlex.quote, overrides)])
+    yield "next run", PASSWORD.sub(r"\1…@", " ".join(["python -m embfit", *map(shlex.quote, overrides)]))
     for group, layers in origins.choices.items():
         yield f"  {group}", f"{layers[0].value or 'none'} ({layers[0].source})"
     yield "  weights", _weights(values.get("model") or {}, hub)
@@ -137,9 +139,23 @@ def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
         node = values.get(group) or {}
         if isinstance(node.get("model"), str):
             yield f"  {group}.model", _served(group, node) if node.get("url") else _writer(group, node, hub)
+    if readers := _readers(values.get("data") or {}):
+        yield "  readers", readers
     yield "  run folder", str(values["run"]["dir"])
     yield "  store", str(values["store"]["dir"]) + ("" if values["store"]["enabled"] else ", not used")
     yield "  checked", "the configuration is valid; data and weights were not touched"
+
+
+def _readers(node: dict[str, Any]) -> str:
+    """Say which formats of documents can be read here; empty if no files of documents are read."""
+    if not str(node.get("_target_", "")).endswith(".Documents") and not node.get("corpus"):
+        return ""
+    from embfit.data.formats.readers import FORMATS, has_reader
+
+    forms = dict.fromkeys(FORMATS.values())
+    there = ", ".join(form.name for form in forms if has_reader(form))
+    missing = ", ".join(form.name for form in forms if not has_reader(form))
+    return f"{there}; pip install 'embfit[documents]' adds {missing}" if missing else there
 
 
 def _weights(node: dict[str, Any], hub: HubStatus) -> str:

@@ -85,6 +85,26 @@ def test_what_writes_queries(capsys, tmp_path, monkeypatch):
     assert " generator.model " not in out
 
 
+def test_which_documents_can_be_read(capsys, tmp_path, monkeypatch):
+    words = ["doctor", "task=search", "query=x", "data=documents", f"data.path={tmp_path}"]
+    assert main(words) == 0
+    every = "Markdown, reStructuredText, HTML, text, PDF, DOCX"
+    assert f" readers {every} " in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr("embfit.data.formats.readers.has_reader", lambda form: form.needs not in ("pypdf", "docx"))
+    assert main(words) == 0
+    told = " readers Markdown, reStructuredText, HTML, text; pip install 'embfit[documents]' adds PDF, DOCX "
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert main(["doctor"]) == 0
+    assert " readers " not in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_password_is_not_repeated(capsys, tmp_path):
+    words = ["data=documents", f"data.path={tmp_path}", "generator=api", "generator.model=writer"]
+    assert main(["doctor", *words, "generator.url=http://team:secret@localhost:8000/v1"]) in (0, 2)
+    out, error = capsys.readouterr()
+    assert "secret" not in out + error
+
+
 def test_a_run_that_cannot_be(capsys):
     assert main(["doctor", "training.lrr=1"]) == 2
     out, err = capsys.readouterr()

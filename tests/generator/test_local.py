@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from embfit.errors import ConfigError, UserError
 from embfit.generator import DocumentChoice, LocalGenerator
@@ -105,6 +112,29 @@ def test_nothing_is_written_twice(
         ).answered
         == 6
     )
+
+
+def test_an_encoder_and_a_decoder_write_queries(small_collection: Collection, tmp_path: Path) -> None:
+    """The recorded log-probabilities are those that the model gives the recorded answers."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 258, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0, eos_token_id=1, pad_token_id=1))
+    model.lm_head.weight.data.normal_(0, 0.5)
+    model.save_pretrained(tmp_path / "t5")
+    bytes_tokenizer().save_pretrained(tmp_path / "t5")
+    made = generator(tmp_path / "t5", form="completion", batch_size=4, temperatures=[1.0])
+    found = written(made, small_collection, tmp_path)
+    assert (found.facts["requests"], found.facts["answered"]) == (6, 6)
+    by_document = Counter(query.document.row for query in found.queries)
+    assert set(by_document.values()) <= {1, 2, 3}
+    assert len(by_document) == 6
+    assert {query.style for query in found.queries} == {"claim"}
+    assert all(query.log_probability is not None and query.log_probability < 0 for query in found.queries)
+    assert written(made, small_collection, tmp_path).queries == found.queries  # from the journal
+    alone = generator(tmp_path / "t5", form="completion", batch_size=1, temperatures=[1.0])
+    assert [query.text for query in written(alone, small_collection, tmp_path / "alone").queries] == [
+        query.text for query in found.queries
+    ]
 
 
 def test_processes_of_one_journal_share_the_work(

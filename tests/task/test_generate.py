@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -100,6 +101,35 @@ def test_nothing_is_asked_twice_and_a_dry_run_says_what_is_left(
     assert main([*asking, *price, "run.dir=dry again", "task.dry_run=true"]) == 0
     told = capsys.readouterr().out
     assert f"requests   {asked}, of which {asked} are answered\ntokens     about 0\nprice      0.00\n" in told
+
+
+def test_a_changed_template_is_asked_anew_and_costs_what_a_dry_run_says(
+    asking: list[str], server: ModelServer, capsys: Any
+) -> None:
+    one_style = [*asking, "generator.styles.keywords.share=0", "generator.styles.claim.share=0"]
+    changed = [*one_style, "generator.styles.question.template=ours.md", "generator.price.input=1000"]
+    assert main([*one_style, "run.dir=one"]) == 0
+    assert server.requests == 36
+    template = Path("ours.md")
+    template.write_text('Write {count} questions that a nurse asks.\n\n"""{document}"""\n')
+    capsys.readouterr()
+    assert main([*changed, "run.dir=dry", "task.dry_run=true"]) == 0
+    told = capsys.readouterr().out
+    assert "requests   36, of which 0 are answered\n" in told  # the answers to the old template do not count
+    tokens, price = (re.findall(rf"{name} +(?:about )?([\d,.]+)", told)[0] for name in ("tokens", "price"))
+    assert int(tokens.replace(",", "")) > 36 * 10
+    assert float(price) > 0
+    assert server.requests == 36
+    assert main([*changed, "run.dir=two"]) == 0
+    assert server.requests == 2 * 36
+    assert report("two")["answered"] == 36
+    assert "a nurse asks" in server.bodies[-1]["messages"][0]["content"]
+    capsys.readouterr()
+    assert main([*changed, "run.dir=dry again", "task.dry_run=true"]) == 0
+    assert "requests   36, of which 36 are answered\ntokens     about 0\nprice      0.00\n" in capsys.readouterr().out
+    template.write_text('Write {count} questions that a doctor asks.\n\n"""{document}"""\n')
+    assert main([*changed, "run.dir=dry third", "task.dry_run=true"]) == 0
+    assert "requests   36, of which 0 are answered\n" in capsys.readouterr().out
 
 
 def test_two_machines_write_about_the_parts_of_a_data_set(asking: list[str], server: ModelServer, capsys: Any) -> None:
