@@ -8,6 +8,7 @@ all that one commit made.
 
     python scripts/benchmarks/mining.py medquad-small=DIR --runs 3
     python scripts/benchmarks/mining.py medquad=DIR --runs 3 --precision auto --peer-dtype bfloat16
+    python scripts/benchmarks/mining.py medquad=DIR --runs 3 --backend openvino --precision int8 --peer-dtype bfloat16
     python scripts/benchmarks/mining.py medquad-small=DIR --runs 3 --depth 30 --queries 128 --cross-encoder FOLDER
     python scripts/benchmarks/mining.py --table
 """
@@ -32,7 +33,7 @@ from typing import Any
 
 import torch
 from measuring import read
-from minilm import MODEL
+from minilm import MODEL, compute_in_int8
 
 from embfit.data import Beir
 from embfit.miner import CrossEncoderMiner, DenseMiner
@@ -46,6 +47,8 @@ from embfit.records import Collection
 from embfit.store import Store
 
 OURS, PEER = "embfit", "sentence-transformers"
+INT8 = "int8"
+CALIBRATED = 128  # documents that int8 is calibrated on
 KILOBYTE, GIGABYTE = 1024, 1e9
 CASE = (
     "collection",
@@ -54,6 +57,7 @@ CASE = (
     "negatives",
     "margin",
     "depth",
+    "backend",
     "precision",
     "peer_dtype",
     "cross_encoder",
@@ -91,7 +95,9 @@ def _commit() -> str:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    precision = "bf16" if uses_bf16(arguments.precision, torch.device("cpu")) else "fp32"
+    precision = arguments.precision
+    if precision != INT8:
+        precision = "bf16" if uses_bf16(precision, torch.device("cpu")) else "fp32"
     return {**{name: getattr(arguments, name) for name in CASE[1:]}, "precision": precision}
 
 
@@ -153,7 +159,7 @@ class Timed(DenseMiner):
 def _mine_ours(
     collection: Collection, arguments: argparse.Namespace
 ) -> tuple[dict[str, float], Mapping[str, list[str]]]:
-    encoder = replace(MODEL, precision=arguments.precision).load("cpu")
+    encoder = _encoder(collection, arguments)
     dense = Timed(negatives=arguments.negatives, depth=arguments.depth, relative_margin=arguments.margin)
     miner: RankedMiner = dense
     if arguments.cross_encoder:
@@ -172,6 +178,17 @@ def _mine_ours(
     found = zip(rows["query"], rows["negatives"], strict=True)
     negatives = {collection.query_ids[query]: sorted(texts[row] for row in mined) for query, mined in found}
     return _stages(dense.seconds["encode"], dense.seconds["search"], total), negatives
+
+
+def _encoder(collection: Collection, arguments: argparse.Namespace) -> Encoder:
+    """Load the encoder, converted to its back end; with int8, calibrated on the first documents."""
+    store = Store(arguments.store)
+    if arguments.precision != INT8:
+        return replace(MODEL, backend=arguments.backend, precision=arguments.precision).load("cpu", store=store)
+    encoder = MODEL.load("cpu")
+    texts = list(collection.document_texts(range(min(CALIBRATED, len(collection.corpus)))))
+    compute_in_int8(encoder, texts, arguments.backend, store)
+    return encoder
 
 
 def _mine_peers(
@@ -259,8 +276,8 @@ def table(results: list[dict[str, Any]]) -> str:
             figures = [f"{median(run[stage] for run in runs):.2f}" for stage in STAGES]
             peak = f"{median(run['peak_gb'] for run in runs):.2f}"
             same = agreement(runs[0]["negatives_of"], systems[OURS][0]["negatives_of"]) if OURS in systems else ""
-            precision, peer_dtype, cross_encoder, threads = case[6:]
-            kind = precision if system == OURS else peer_dtype
+            backend, precision, peer_dtype, cross_encoder, threads = case[6:]
+            kind = f"{backend or 'torch'}, {precision}" if system == OURS else peer_dtype
             name = f"{case[0]}{f', {case[1]} queries' if case[1] else ''}{f', {case[2]} documents' if case[2] else ''}"
             name += ", cross-encoder" if cross_encoder else ""
             name += f", threads: {threads}" if threads else ""
@@ -282,7 +299,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--negatives", type=int, default=4)
     parser.add_argument("--margin", type=float, default=0.05, help="relative")
     parser.add_argument("--depth", type=int, default=100)
-    parser.add_argument("--precision", default="fp32", help="of embfit: fp32, bf16 or auto")
+    parser.add_argument("--backend", choices=("torch", "onnx", "openvino"), default="torch", help="of embfit")
+    parser.add_argument("--precision", default="fp32", help="of embfit: fp32, bf16, auto or int8")
     parser.add_argument("--peer-dtype", default="float32", help="of the peer's weights: float32 or bfloat16")
     parser.add_argument("--cross-encoder", help="folder of a ranker, which looks at what the vectors find")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
