@@ -13,7 +13,7 @@ from embfit.bundle.manifest import Manifest
 from embfit.bundle.searching import Searcher
 from embfit.evaluator.metrics import answerable, mean
 from embfit.evaluator.systems import EvaluationContext
-from embfit.index import ExactIndex, VectorIndex
+from embfit.index import ExactIndex
 from embfit.records import Collection, Embeddings, Evaluation
 from embfit.store import digest
 
@@ -68,7 +68,7 @@ def measure(searcher: Searcher, embeddings: Embeddings | None, contexts: Sequenc
     texts = sample_queries(contexts[0].collection, contexts[0].split)
     vectors = searcher.encoder.embed(texts, "query")
     k = min(FIRST, len(searcher.index))
-    _, found = searcher.index.search(vectors, k)
+    _, found = searcher.search(texts, k, vectors=vectors)
     recall = None
     if embeddings is not None:
         _, exact = ExactIndex(embeddings.vectors).search(vectors, k)
@@ -106,9 +106,9 @@ def sample_queries(collection: Collection, split: str) -> list[str]:
 
 
 def _evaluate(searcher: Searcher, context: EvaluationContext) -> Evaluation:
-    index: VectorIndex = searcher.index
-    vectors = searcher.encoder.embed(context.collection.query_texts(context.rows), "query")
-    return context.judge("bundle", context.search.ranking(context.rows, context.search.nearest(vectors, index)))
+    texts = list(context.collection.query_texts(context.rows))
+    found = searcher.search(texts, context.search.search_depth, label="searching")
+    return context.judge("bundle", context.search.ranking(context.rows, found))
 
 
 def _judgements(judged: Sequence[EvaluationContext]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from embfit.bundle.documents import TEXTS, metadata_columns
 from embfit.errors import UserError
 from embfit.evaluator.fusion import reciprocal_ranks
-from embfit.index import BM25Index, VectorIndex
+from embfit.index import BM25Index, TokenIndex, VectorIndex
 from embfit.index.inner_products import best
 from embfit.index.protocol import NOTHING, Hits
 from embfit.model import CrossEncoder, Encoder
@@ -55,7 +56,8 @@ class Searcher:
         encoder: encodes queries, by the model that encoded the documents.
         index: the index of the documents' vectors.
         documents: ids, texts and metadata; row i is document i of the index.
-        words: the BM25 index of the same documents, if there is one.
+        words: the BM25 index of the same documents, if there is one. An index with `candidates=bm25` scores only what
+            it finds, so a document without any of a query's words is no result in any mode.
     """
 
     encoder: Encoder
@@ -70,6 +72,7 @@ class Searcher:
         mode: Mode = "dense",
         allowed: np.ndarray | None = None,
         vectors: Vectors[np.ndarray] | None = None,
+        label: str | None = None,
     ) -> Hits:
         """Find each query's best documents.
 
@@ -79,6 +82,7 @@ class Searcher:
             mode: whether to search by vectors, by words or by both.
             allowed: the rows of the documents that may be found, ascending ([M]); None allows all.
             vectors: the queries' vectors, if they have been computed already.
+            label: the name that the progress of the search by vectors is shown under; None shows none.
 
         Returns:
             scores [Q, k] float32 and rows [Q, k] int64, by (-score, row), or (-score, id) in hybrid mode; an empty
@@ -96,7 +100,11 @@ class Searcher:
         if mode == "words":
             return self._by_words(queries, k, allowed)
         depth = max(k, FUSED) if mode == "hybrid" else k
-        found = self._by_vectors(vectors or self.encoder.embed(queries, "query"), depth, allowed)
+        vectors = vectors or self.encoder.embed(queries, "query")
+        try:
+            found = self._by_vectors(queries, vectors, depth, allowed, label)
+        except ValueError as error:
+            raise UserError(f"the query's vector cannot be searched: {error}") from error
         if mode == "dense":
             return found
         return self._fuse([found, self._by_words(queries, depth, allowed)], k)
@@ -120,11 +128,20 @@ class Searcher:
             for one, their_scores in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
 
-    def _by_vectors(self, vectors: Vectors[np.ndarray], k: int, allowed: np.ndarray | None) -> Hits:
-        try:
-            return _within(self.index.search, self.index.score, vectors, len(vectors), len(self.index), k, allowed)
-        except ValueError as error:
-            raise UserError(f"the query's vector cannot be searched: {error}") from error
+    def _by_vectors(
+        self,
+        queries: Sequence[str],
+        vectors: Vectors[np.ndarray],
+        k: int,
+        allowed: np.ndarray | None,
+        label: str | None,
+    ) -> Hits:
+        index, documents = self.index, len(self.index)
+        if isinstance(index, TokenIndex) and index.bm25_shortlist is not None:
+            _, among = self._by_words(queries, min(documents, max(k, index.bm25_shortlist)), allowed)
+            return index.search(vectors, min(k, documents), label, among)
+        search = partial(index.search, label=label)
+        return _within(search, index.score, vectors, len(vectors), documents, k, allowed)
 
     def _by_words(self, queries: Sequence[str], k: int, allowed: np.ndarray | None) -> Hits:
         if self.words is None:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from embfit.bundle.publishing import Contents, Published, find_published, publish
 from embfit.bundle.seen_documents import SeenDocuments
 from embfit.bundle.settings import BundleSettings
-from embfit.errors import UserError
+from embfit.errors import ConfigError, UserError
 from embfit.evaluator.systems import EvaluationContext
-from embfit.index import IndexBuilder, index_words
+from embfit.index import IndexBuilder, TokenBuilder, index_words
 from embfit.index.language import language_of
 from embfit.model import EncoderChoice
 from embfit.run.folder import RunFolder
@@ -18,19 +18,25 @@ from embfit.run.folder import RunFolder
 log = logging.getLogger(__name__)
 
 
-def check_index(index: IndexBuilder, model: EncoderChoice, bundle: str) -> None:
+def check_index(index: IndexBuilder, model: EncoderChoice, bundle: BundleSettings) -> None:
     """Check, before anything is read or computed, that an index suits a model, and that its server answers.
 
     Args:
         index: the choice of the index.
         model: will encode the documents, perhaps after a training.
-        bundle: the bundle's name.
+        bundle: the bundle, and what goes into a version.
 
     Raises:
+        ConfigError: the index takes candidates from BM25, which the bundle leaves out.
         UserError: the index cannot hold the model's vectors, its server does not answer, or there is no such model.
     """
+    if isinstance(index, TokenBuilder) and index.candidates == "bm25" and not bundle.words:
+        raise ConfigError(
+            "index.candidates=bm25 needs the BM25 index beside the vectors, which bundle.words=false leaves out; set "
+            "bundle.words=true, or index.candidates=centroids"
+        )
     try:
-        index.check(model.width(), model.single, bundle)
+        index.check(model.width(), model.single, bundle.versions.name)
     except ValueError as error:
         raise UserError(f"the documents cannot be indexed: {error}") from error
 

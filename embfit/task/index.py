@@ -53,7 +53,7 @@ def index(
         promote: whether the version becomes champion if it passes the gates.
     """
     versions = bundle.versions
-    check_index(index, model, versions.name)
+    check_index(index, model, bundle)
     with run.stage("load data"):
         collection = data.load(store)
     with run.stage("load model"):

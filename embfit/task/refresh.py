@@ -144,7 +144,7 @@ def refresh(
     with plan.champion_held(bundle.versions):
         kept = renewal.trained_further(model)
         if not plan.nothing:
-            check_index(index, kept, plan.name)  # a training may take hours
+            check_index(index, kept, bundle)  # a training may take hours
         if plan.trains:
             report = finetune(
                 data=data,

@@ -8,16 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
 
-from embfit.bundle import Searcher, searching
+import embfit
+from embfit.bundle import BundleVersions, Searcher, searching
 from embfit.bundle.documents import matching_rows
 from embfit.bundle.searching import rerank
 from embfit.errors import UserError
-from embfit.index import BM25Index, ExactIndex
+from embfit.index import BM25Index, ExactIndex, TokenBuilder
 from embfit.model import CrossEncoder, Encoder
 from embfit.records import Collection
 from embfit.vectors import Vectors
-from tests.conftest import TEXTS
+from tests.bundle.conftest import Make
+from tests.conftest import TEXTS, new_late_encoder
 
 QUERY = "the blood in the lungs"
 
@@ -116,3 +119,38 @@ def test_rerank(tiny_encoder: Encoder, tiny_ranker: CrossEncoder, make_encoder: 
     scores = tiny_ranker.score([(QUERY, text) for text in TEXTS])
     assert rerank(QUERY, TEXTS, tiny_ranker, top=1) == [(int(scores.argmax()), pytest.approx(scores.max()))]
     assert rerank(QUERY, [], tiny_encoder) == []
+
+
+def test_a_version_of_token_vectors_ranks_what_bm25_finds(
+    versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    encoder = new_late_encoder(tokenizer)
+    manifest = make(encoder=encoder, builder=TokenBuilder(candidates="bm25", shortlist=2))
+    queries = ["the blood of the heart", "lungs and kidneys", "immune", "zebra"]
+    exact_scores, exact_rows = ExactIndex(encoder.embed(TEXTS, "document")).search(encoder.embed(queries, "query"), 12)
+    opened = embfit.load(f"{versions.folder}@2")
+    searcher = opened.searcher
+    assert searcher is not None
+    assert searcher.words is not None
+    for k in (1, 2, 5):  # the shortlist has two documents, or k
+        _, listed = searcher.words.search(queries, max(k, 2))
+        scores, rows = searcher.search(queries, k)
+        for query in range(len(queries)):
+            kept = [place for place, row in enumerate(exact_rows[query]) if row in listed[query]][:k]
+            assert [row for row in rows[query] if row >= 0] == exact_rows[query, kept].tolist()
+            np.testing.assert_allclose(scores[query, : len(kept)], exact_scores[query, kept], atol=2e-3)
+    assert opened.search("zebra", 3) == []
+    found = {hit.id for hit in opened.search(queries[0], 12, mode="hybrid")}
+    assert found == {hit.id for hit in opened.search(queries[0], 12, mode="words")}
+    allowed = np.arange(3, 12)
+    _, listed = searcher.search(queries[:1], 2, "words", allowed)
+    _, rows = searcher.search(queries[:1], 2, "dense", allowed)
+    assert sorted(rows[0]) == sorted(listed[0])
+    asked = list(manifest.model.probes)
+    _, ours = searcher.search(asked, 10)
+    _, theirs = ExactIndex(encoder.embed(TEXTS, "document")).search(encoder.embed(asked, "query"), 10)
+    recall = np.mean([len({*one} & {*other}) / 10 for one, other in zip(ours, theirs, strict=True)])
+    assert manifest.index.recall == pytest.approx(recall)
+    assert 0 < recall < 1
+    with pytest.raises(UserError, match=r"these documents have no BM25 index; make one with bundle\.words=true"):
+        replace(searcher, words=None).search(queries, 1)

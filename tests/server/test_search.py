@@ -183,10 +183,11 @@ def test_matched_words_are_placed_in_title_and_text() -> None:
     assert found["words"] == [{"word": "a", "found": None, "share": pytest.approx(0.2)}]
 
 
+@pytest.mark.parametrize("builder", [TokenBuilder(), TokenBuilder(candidates="bm25", shortlist=6)])
 def test_late_interaction_is_served_as_the_bundle_computes_it(
-    versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast
+    versions: BundleVersions, make: Make, tokenizer: PreTrainedTokenizerFast, builder: TokenBuilder
 ) -> None:
-    make(encoder=new_late_encoder(tokenizer), builder=TokenBuilder())
+    make(encoder=new_late_encoder(tokenizer), builder=builder)
     versions.point({"champion": 2})
     with open_bundle(versions.folder) as bundle, serving(versions) as running:
         expected = bundle.searcher.hits(bundle.searcher.search([QUERY, "fever"], 5))

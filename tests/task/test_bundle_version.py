@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from embfit.errors import UserError
+from embfit.bundle import BundleSettings
+from embfit.errors import ConfigError, UserError
 from embfit.index import ApproximateBuilder, AutoBuilder, FunnelBuilder, IndexBuilder, TokenBuilder
 from embfit.model import Encoder, EncoderChoice, LateInteraction, Pretrained, save_encoder
 from embfit.task.bundle_version import check_index
 from tests.conftest import new_encoder, new_late_encoder
+
+DOCS = BundleSettings(name="docs")
 
 
 @pytest.mark.parametrize(
@@ -35,5 +38,11 @@ def test_an_index_that_does_not_suit_the_model(
     monkeypatch.setattr(Encoder, "__init__", lambda *_, **__: pytest.fail("the model was loaded"))
     model = kind(str(tmp_path / "model"))
     with pytest.raises(UserError, match=told):
-        check_index(index, model, "docs")
-    check_index(AutoBuilder(), model, "docs")
+        check_index(index, model, DOCS)
+    check_index(AutoBuilder(), model, DOCS)
+
+
+def test_candidates_from_words_need_words() -> None:
+    told = r"index.candidates=bm25 needs .* bundle.words=false leaves out; set bundle.words=true"
+    with pytest.raises(ConfigError, match=told):
+        check_index(TokenBuilder(candidates="bm25"), LateInteraction(None), BundleSettings(name="docs", words=False))

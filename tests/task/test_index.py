@@ -42,6 +42,23 @@ def test_a_bundle_needs_a_name(command: list[str], capsys: pytest.CaptureFixture
     assert "bundle.name=a/b: a bundle's name has letters, digits" in capsys.readouterr().err
 
 
+def test_late_interaction_ranks_candidates_of_bm25(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = next(word for word in command if word.startswith("model.path="))
+    late = [word for word in command if not word.startswith("model")]
+    index = ["index", *late, "model=colbert", path, "model.dim=16", "bundle.name=docs", "index=tokens"]
+    index += ["index.candidates=bm25", "index.shortlist=10", "bundle.gates.recall=null"]
+    assert main([*index, "bundle.words=false", "run.dir=none"]) == 2
+    assert "set bundle.words=true, or index.candidates=centroids" in capsys.readouterr().err
+    assert main([*index, "run.dir=one"]) == 0
+    assert "docs@1 is champion" in capsys.readouterr().out
+    report = json.loads(Path("one/report.json").read_text())
+    assert 0 < report["bundle"]["recall"] <= 1
+    metrics = report["systems"]["bundle"]["metrics"]
+    words = {hit.id for hit in embfit.load("bundles/docs").search("the heart pumps", 10, mode="words")}
+    assert {hit.id for hit in embfit.load("bundles/docs").search("the heart pumps", 10)} == words
+    assert 0 < metrics["recall@100"] <= 1
+
+
 def test_an_index_that_does_not_suit_the_model_is_refused_before_data_are_read(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

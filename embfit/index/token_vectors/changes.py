@@ -52,7 +52,7 @@ def build(
             dim=documents.width,
             settings=settings,
             form=form,
-            candidates="exact" if codec.centroids is None else candidates,
+            candidates="exact" if candidates == "centroids" and codec.centroids is None else candidates,
             fitted=vectors,
             revision=new_revision(),
             codec=None,

@@ -116,13 +116,17 @@ class TokenIndex:
     def fingerprint(self) -> str:
         """Identifies the stored vectors, which documents are deleted, and the search."""
         manifest, settings = self.manifest, self.settings
-        by_centroids = {"shortlist": settings.shortlist, "probes": settings.probes}
+        candidates: object = manifest.candidates
+        if candidates == "centroids":
+            candidates = {"shortlist": settings.shortlist, "probes": settings.probes}
+        elif candidates == "bm25":
+            candidates = {"bm25": settings.shortlist}
         return digest(
             {
                 "search": "tokens",
                 "vectors": manifest.source,
                 "format": manifest.form,
-                "candidates": by_centroids if manifest.candidates == "centroids" else "exact",
+                "candidates": candidates,
                 "files": [facts.sha256 for facts in manifest.files.values()],
             }
         )
@@ -136,6 +140,11 @@ class TokenIndex:
     def bytes(self) -> int:
         """Bytes of all files."""
         return sum(facts.bytes for facts in self.manifest.files.values())
+
+    @property
+    def bm25_shortlist(self) -> int | None:
+        """How many of a BM25 search's first documents are to be scored; None if the index finds candidates itself."""
+        return self.settings.shortlist if self.manifest.candidates == "bm25" else None
 
     @property
     def outgrown(self) -> bool:
@@ -156,16 +165,18 @@ class TokenIndex:
             k: documents per query, at most `len(self)`.
             label: the name that progress is shown under; None shows none.
             among: [Q, S] the rows to score for each query, such as BM25's hits; negative ones are ignored. None lets
-                the index find its own candidates.
+                the index find its own candidates, which it cannot if they come from BM25.
 
         Returns:
             scores [Q, k] float32 and rows [Q, k] int64; row -1 and score 0 if there were fewer candidates.
 
         Raises:
-            ValueError: k is not between 1 and the number of documents, the widths differ, a query is not finite, or
-                `among` has a row beyond the last.
+            ValueError: k is not between 1 and the number of documents, the widths differ, a query is not finite,
+                `among` has a row beyond the last, or it is missing and candidates come from BM25.
         """
         check_depth(k, len(self))
+        if among is None and self.bm25_shortlist is not None:
+            raise ValueError("this index takes candidates from a BM25 search (candidates=bm25); pass their rows: among")
         prepared, lengths = prepare_queries(queries, self.manifest.dim)
         if among is None and self.manifest.candidates == "exact":
             return best_of_all(self._documents, prepared, lengths, k, label)

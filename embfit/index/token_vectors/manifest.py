@@ -15,10 +15,10 @@ from embfit.atomic_files import FileFacts
 from embfit.errors import UserError
 from embfit.index.files import SETTINGS, read_settings, write_settings
 from embfit.index.token_vectors.codec import TokenFormat
-from embfit.index.token_vectors.settings import TokenCandidates, TokenIndexing
+from embfit.index.token_vectors.settings import TokenIndexing, TokenShortlist
 
 KIND = "tokens"
-VERSION = 1  # of the files
+VERSIONS = (1, 2)  # of the files; 2 has candidates from BM25, where an older embfit would find nothing
 CODEC, SEGMENT, DELETED = "codec-", "segment-", "deleted-"  # prefixes of the names of an index's parts
 
 
@@ -59,7 +59,7 @@ class Manifest:
     dim: int
     settings: TokenIndexing
     form: TokenFormat
-    candidates: TokenCandidates
+    candidates: TokenShortlist
     fitted: int
     revision: str
     codec: str | None
@@ -79,7 +79,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest, which publishes the index, then remove parts that it does not name."""
-        write_settings(folder, KIND, {"version": VERSION, **asdict(self)})
+        version = 2 if self.candidates == "bm25" else 1
+        write_settings(folder, KIND, {"version": version, **asdict(self)})
         for path in folder.iterdir():
             if path.name.lstrip(".").startswith((CODEC, SEGMENT, DELETED)) and path.name not in self.parts:
                 remove(path)
@@ -98,8 +99,10 @@ class Manifest:
             UserError: the folder holds no token index, or one of another version.
         """
         found = read_settings(folder)
-        if (found.pop("kind", None), found.pop("version", None)) != (KIND, VERSION):
-            raise UserError(f"{folder / SETTINGS} is not a token index of version {VERSION}; build it again")
+        if found.pop("kind", None) != KIND or found.pop("version", None) not in VERSIONS:
+            raise UserError(
+                f"{folder / SETTINGS} is not a token index of version {' or '.join(map(str, VERSIONS))}; build it again"
+            )
         try:
             return cls(
                 **{

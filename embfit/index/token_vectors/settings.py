@@ -11,7 +11,10 @@ from embfit.index.token_vectors.centroids import MOST, centroids_for
 from embfit.index.token_vectors.codec import LEAST_FITTED, LEVELS, TokenFormat
 
 TokenCandidates: TypeAlias = Literal["exact", "centroids"]
-"""Which documents are scored: all, or those that the nearest centroids of a query's vectors propose."""
+"""Which documents an index scores by itself: all, or those that the nearest centroids of a query's vectors propose."""
+
+TokenShortlist: TypeAlias = TokenCandidates | Literal["bm25"]
+"""Which documents are scored, including those that a BM25 search of the query's words finds first."""
 
 EXACT_BELOW = 2_000  # documents; with fewer, `auto` uses no centroids
 FINE_UP_TO = 64  # dimensions; up to this many `auto` takes residual4, above residual2
@@ -27,7 +30,8 @@ class TokenIndexing:
             float16 below 2,000 documents, then residual4 up to 64 dimensions and residual2 above.
         centroids: the number of centroids; None for the largest power of two up to 8·√vectors.
         candidates: which documents a search scores: `exact` for all, `centroids` for those that have a vector near one
-            of the query's; `auto` is exact below 2,000 documents.
+            of the query's, `bm25` for those that the caller's BM25 search finds; `auto` is exact below 2,000 documents,
+            then centroids.
         shortlist: the least number of proposed documents that are scored in full.
         probes: how many of the nearest centroids propose documents, for each query vector.
         pool_factor: how many vectors of a document are merged into one, on average; 1 merges none.
@@ -37,7 +41,7 @@ class TokenIndexing:
 
     format: Literal["auto"] | TokenFormat = "auto"
     centroids: Annotated[int, Field(ge=1, le=MOST)] | None = None
-    candidates: Literal["auto"] | TokenCandidates = "auto"
+    candidates: Literal["auto"] | TokenShortlist = "auto"
     shortlist: Annotated[int, Field(ge=1)] = 256
     probes: Annotated[int, Field(ge=1)] = 64
     pool_factor: Annotated[int, Field(ge=1)] = 1
@@ -52,7 +56,7 @@ class TokenIndexing:
             return "float16"
         return "residual4" if dim <= FINE_UP_TO else "residual2"
 
-    def candidates_for(self, documents: int, vectors: int) -> TokenCandidates:
+    def candidates_for(self, documents: int, vectors: int) -> TokenShortlist:
         """Return how candidates are found for these numbers of documents and of vectors."""
         if not vectors:
             return "exact"
@@ -60,8 +64,8 @@ class TokenIndexing:
             return self.candidates
         return "exact" if documents < EXACT_BELOW else "centroids"
 
-    def centroids_for(self, form: TokenFormat, candidates: TokenCandidates, vectors: int) -> int:
+    def centroids_for(self, form: TokenFormat, candidates: TokenShortlist, vectors: int) -> int:
         """Return the number of centroids: 0 if neither the format nor the search needs any."""
-        if form not in LEVELS and candidates == "exact":
+        if form not in LEVELS and candidates != "centroids":
             return 0
         return self.centroids or centroids_for(vectors)

@@ -42,6 +42,39 @@ def test_found_are_the_documents_of_highest_max_sim(form: TokenFormat, candidate
     np.testing.assert_array_equal(index.score(QUERIES, rows), scores)
 
 
+def test_candidates_of_bm25_come_from_the_caller(tmp_path: Path) -> None:
+    settings = TokenIndexing(format="residual4", candidates="bm25", shortlist=20)
+    index = TokenIndex.build(DOCUMENTS, tmp_path / "index", settings)
+    assert not list((tmp_path / "index").rglob("postings*"))
+    opened = TokenIndex.load(tmp_path / "index")
+    assert opened.bm25_shortlist == 20
+    assert opened.fingerprint == index.fingerprint
+    among = np.random.default_rng(0).permuted(np.tile(np.arange(300), (len(QUERIES), 1)), axis=1)[:, :20]
+    among[0, 5:] = -1
+    among[1] = -1
+    scores, rows = opened.search(QUERIES, 10, among=among)
+    every_score, every_row = naive(index, QUERIES, 300)
+    for query, chosen in enumerate(among):
+        wanted = [
+            (row, score) for score, row in zip(every_score[query], every_row[query], strict=True) if row in chosen
+        ]
+        found = int((rows[query] >= 0).sum())
+        assert rows[query].tolist() == [row for row, _ in wanted[:10]] + [-1] * (10 - found)
+        np.testing.assert_allclose(scores[query, :found], [score for _, score in wanted[:10]], atol=1e-6)
+    assert (rows >= 0).sum(axis=1).tolist() == [5, 0, 10, 10, 10, 10, 10, 10]
+    with pytest.raises(ValueError, match=r"takes candidates from a BM25 search \(candidates=bm25\); pass their rows"):
+        opened.search(QUERIES, 10)
+    fingerprints = {
+        TokenIndex.build(DOCUMENTS.part(0, 30), tmp_path / name, TokenIndexing("float16", **chosen)).fingerprint  # type: ignore[arg-type]
+        for name, chosen in {
+            "exact": {"candidates": "exact"},
+            "20": {"candidates": "bm25", "shortlist": 20},
+            "21": {"candidates": "bm25", "shortlist": 21},
+        }.items()
+    }
+    assert len(fingerprints) == 3
+
+
 def test_half_precision_finds_what_whole_vectors_find(tmp_path: Path) -> None:
     scores, rows = TokenIndex.build(DOCUMENTS, tmp_path).search(QUERIES, 10)
     exact_scores, exact_rows = ExactIndex(DOCUMENTS).search(QUERIES, 10)
