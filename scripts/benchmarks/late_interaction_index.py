@@ -3,6 +3,7 @@
     python scripts/benchmarks/late_interaction_index.py vectors --data DIR --folder OUT
     python scripts/benchmarks/late_interaction_index.py formats --folder OUT
     python scripts/benchmarks/late_interaction_index.py candidates --folder OUT
+    python scripts/benchmarks/late_interaction_index.py bm25 --data DIR --folder OUT
     python scripts/benchmarks/late_interaction_index.py latency --data DIR --model MODEL --folder OUT
     python scripts/benchmarks/late_interaction_index.py scale --folder OUT --documents 1000000
 
@@ -11,7 +12,8 @@ that was not trained for it, at length 1. The other parts read them on their fir
 that no dimension counts more than another; with all dimensions, products stay what they were.
 `formats` compares each format, searched exactly, with float32: nDCG@10 and its paired difference, and the share of the
 exact first ten that it finds. `candidates` compares searches by centroids with the exact search of the same format, one
-query at a time: set OMP_NUM_THREADS=1 for one core. `latency` also encodes each query, with the back ends in
+query at a time: set OMP_NUM_THREADS=1 for one core. `bm25` does so for candidates from a BM25 search, with all
+dimensions in half precision. `latency` also encodes each query, with the back ends in
 `--backends` in turn, and searches an index with default settings. `scale` builds an index of random vectors that lie
 in a file.
 """
@@ -34,7 +36,7 @@ from minilm import MODEL
 
 from embfit.data import Beir
 from embfit.evaluator.metrics import per_query
-from embfit.index import ExactIndex, TokenIndex, TokenIndexing
+from embfit.index import BM25Index, ExactIndex, TokenIndex, TokenIndexing
 from embfit.index.protocol import NOTHING, Hits
 from embfit.index.token_vectors import TOKEN_FORMATS, TokenCodec
 from embfit.index.token_vectors.codec import LEVELS
@@ -61,7 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--folder", type=Path, required=True, help="where vectors are kept")
-    parser.add_argument("--data", help="a collection in BEIR's files, for `vectors` and `latency`")
+    parser.add_argument("--data", help="a collection in BEIR's files, for `vectors`, `bm25` and `latency`")
     parser.add_argument("--model", help="a late-interaction model, for `vectors` (untrained by default) and `latency`")
     parser.add_argument("--documents", type=int, help="judged ones first; all by default (scale: 1,000,000)")
     parser.add_argument("--queries", type=int, default=200, help="of the training split, drawn at random")
@@ -89,12 +91,14 @@ class Study:
     qrels: dict[str, dict[str, int]]
 
     @classmethod
-    def load(cls, folder: Path, dim: int, queries: int, seed: int) -> Study:
-        """Open what `vectors` wrote, projected to so many dimensions, with some of the queries."""
+    def load(cls, folder: Path, dim: int | None, queries: int, seed: int) -> Study:
+        """Open what `vectors` wrote, with some of the queries; projected to so many dimensions, or whole (None)."""
         facts = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         read = {name: _read(folder, name) for name in ("documents", "queries")}
-        axes = _axes(read["documents"].rows, dim, seed)
-        documents, asked = (replace(part, rows=_projected(part.rows, axes)) for part in read.values())
+        documents, asked = read.values()
+        if dim is not None:
+            axes = _axes(documents.rows, dim, seed)
+            documents, asked = (replace(part, rows=_projected(part.rows, axes)) for part in (documents, asked))
         chosen = np.sort(np.random.default_rng(seed).permutation(len(asked))[:queries])
         ids = [facts["query_ids"][row] for row in chosen]
         return cls(documents, asked.take(chosen), facts["document_ids"], ids, facts["qrels"])
@@ -182,6 +186,39 @@ def candidates(arguments: argparse.Namespace) -> None:
                         print(_timing(line, _shared(exact, hits), *times), flush=True)
 
 
+def bm25(arguments: argparse.Namespace) -> None:
+    """Print what searches among the first documents of BM25 find of the exact first ten, and how well they rank.
+
+    Times are of the process, for one query at a time: the search of the words, and the scoring of what it finds.
+    """
+    study = Study.load(arguments.folder, None, arguments.queries, arguments.seed)
+    collection = Beir(path=arguments.data, dev_share=0, test_share=0).load(Store(enabled=False))
+    rows = [collection.document_rows[name] for name in study.document_ids]
+    texts = list(collection.query_texts([collection.query_rows[name] for name in study.query_ids]))
+    words = BM25Index.build(collection.document_texts(rows))
+    exact = ExactIndex(study.documents).search(study.queries, K)
+    whole = study.ndcg(exact)
+    print("| candidates | first ten found | nDCG@10 | difference from all | CPU ms p50, words | vectors |")
+    print("|---|--:|--:|---|--:|--:|")
+    print(f"| all | 1.000 | {whole.mean():.4f} | | | |", flush=True)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        index = TokenIndex.build(study.documents, Path(folder), TokenIndexing(format="float16", candidates="bm25"))
+        for shortlist in arguments.shortlists:
+            listed, spent = [], []
+            for text in texts:
+                started = time.process_time()
+                listed.append(words.search([text], shortlist)[1][0])
+                spent.append(time.process_time() - started)
+            hits, _, scoring = _timed(index, study.queries, np.array(listed))
+            values = study.ndcg(hits)
+            print(
+                f"| {shortlist} of BM25 | {_shared(exact, hits):.3f} | {values.mean():.4f} "
+                f"| {mean_and_interval(values - whole)} | {1000 * statistics.median(spent):.1f} "
+                f"| {1000 * statistics.median(scoring):.1f} |",
+                flush=True,
+            )
+
+
 def latency(arguments: argparse.Namespace) -> None:
     """Print how long a query takes to encode and to search, one at a time, for each back end of the encoder."""
     facts = json.loads((arguments.folder / "study.json").read_text(encoding="utf-8"))
@@ -245,7 +282,7 @@ def scale(arguments: argparse.Namespace) -> None:
         )
 
 
-PARTS = {part.__name__: part for part in (vectors, formats, candidates, latency, scale)}
+PARTS = {part.__name__: part for part in (vectors, formats, candidates, bm25, latency, scale)}
 
 
 def _encode(encoder: Encoder, texts: list[str], folder: Path, name: str) -> None:

@@ -11,11 +11,11 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 import embfit
-from embfit.bundle import BundleVersions, Searcher, searching
+from embfit.bundle import BundleVersions, Searcher, open_bundle, searching
 from embfit.bundle.documents import matching_rows
 from embfit.bundle.searching import rerank
 from embfit.errors import UserError
-from embfit.index import BM25Index, ExactIndex, TokenBuilder
+from embfit.index import BM25Index, ExactIndex, TokenBuilder, TokenIndex
 from embfit.model import CrossEncoder, Encoder
 from embfit.records import Collection
 from embfit.vectors import Vectors
@@ -154,3 +154,9 @@ def test_a_version_of_token_vectors_ranks_what_bm25_finds(
     assert 0 < recall < 1
     with pytest.raises(UserError, match=r"these documents have no BM25 index; make one with bundle\.words=true"):
         replace(searcher, words=None).search(queries, 1)
+    with open_bundle(versions.folder, 1) as other:  # of a single vector: its shortlist is given from outside
+        _, among = other.searcher.search(queries, 4, "hybrid")
+    assert isinstance(searcher.index, TokenIndex)
+    _, rows = searcher.index.search(encoder.embed(queries, "query"), 2, among=among)
+    for query in range(len(queries)):
+        assert rows[query].tolist() == [row for row in exact_rows[query].tolist() if row in among[query]][:2]

@@ -13,7 +13,7 @@ from embfit.index.token_vectors.codec import LEAST_FITTED, LEVELS, TokenFormat
 TokenCandidates: TypeAlias = Literal["exact", "centroids"]
 """Which documents an index scores by itself: all, or those that the nearest centroids of a query's vectors propose."""
 
-TokenShortlist: TypeAlias = TokenCandidates | Literal["bm25"]
+TokenShortlist: TypeAlias = Literal[TokenCandidates, "bm25"]
 """Which documents are scored, including those that a BM25 search of the query's words finds first."""
 
 EXACT_BELOW = 2_000  # documents; with fewer, `auto` uses no centroids
@@ -41,7 +41,7 @@ class TokenIndexing:
 
     format: Literal["auto"] | TokenFormat = "auto"
     centroids: Annotated[int, Field(ge=1, le=MOST)] | None = None
-    candidates: Literal["auto"] | TokenShortlist = "auto"
+    candidates: Literal["auto", TokenShortlist] = "auto"
     shortlist: Annotated[int, Field(ge=1)] = 256
     probes: Annotated[int, Field(ge=1)] = 64
     pool_factor: Annotated[int, Field(ge=1)] = 1
