@@ -1,4 +1,4 @@
-"""One generation by a local model: what is written, in which batches, shared with other processes."""
+"""One generation by a local model: plans the requests, writes them in batches, and shares them with other processes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from embfit.style import StyleExample
 log = logging.getLogger(__name__)
 
 FEW_WEIGHTS = 300_000_000  # below which a model that was not trained for it writes few usable queries
-EXAMPLE_SETS = 4  # of rotated examples: each is read once, and not once a document
+EXAMPLE_SETS = 4  # of rotated examples; the model reads each set once, not once per document
 
 
 @dataclass(frozen=True)
 class _Wrote:
-    """What one pass over the documents has written.
+    """The result of one pass over the jobs.
 
     Args:
-        elsewhere: the documents that other processes were writing about.
-        written: the number of documents written about.
-        tokens: the number of tokens that were read and written for them.
-        seconds: the time that this took.
+        elsewhere: the jobs that other processes were writing.
+        written: the number of jobs that this process has written.
+        tokens: the number of tokens that it read and wrote for them.
+        seconds: the time that they took.
     """
 
     elsewhere: Sequence[WritingJob]
@@ -65,7 +65,7 @@ class LocalWriting:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model, loaded when something is to be written."""
+        """The model, loaded when it is first used."""
         found = self.files.load(self.generator.device, self.generator.precision)
         log.info("%s writes: %.0f million weights", found.name, found.parameters / 1e6)
         return found
@@ -99,10 +99,15 @@ class LocalWriting:
         return found
 
     def write(self, requests: Sequence[QueryRequest], journal: Journal, scope: str, total: int) -> None:
-        """Have queries written, and each document's recorded when they are there.
+        """Write the queries of some requests, and record each answer in the journal.
 
-        A document is claimed before it is written about, so that several processes share the work, and nothing is
-        written twice.
+        A process claims a request before it writes, so that several processes share the work and write nothing twice.
+
+        Args:
+            requests: the requests without an answer.
+            journal: records claims and answers.
+            scope: identifies the data set in the journal.
+            total: the number of all requests, for the progress.
         """
         if self.generator.form != "document" and self.model.parameters < FEW_WEIGHTS and not self.is_trained:
             log.warning(
@@ -127,7 +132,7 @@ class LocalWriting:
         }
 
     def _write_some(self, waiting: Sequence[WritingJob], journal: Journal, scope: str, advance: Advance) -> _Wrote:
-        """Write about documents that no other process is writing about, and record each when it is there."""
+        """Write the jobs that no other process has claimed, and record each answer."""
         elsewhere: list[WritingJob] = []
         written, tokens, seconds = 0, 0, 0.0
 
@@ -149,7 +154,7 @@ class LocalWriting:
         return _Wrote(elsewhere, written, tokens, seconds)
 
     def _jobs(self, requests: Sequence[QueryRequest]) -> list[WritingJob]:
-        """Return requests with what the model reads for them."""
+        """Return requests with their prompts, tokenised."""
         pieces: dict[tuple[str, tuple[str, ...]], PromptPieces] = {}
         tokenizer, made = self.model.tokenizer, self.generator
         found = []
@@ -160,14 +165,14 @@ class LocalWriting:
                 pieces[key] = prompt_pieces(made.form, made.styles[style], shown, tokenizer, made.language)
             text = " ".join(request.document.text.split())
             before, tokens = pieces[key].before, pieces[key].around(text, tokenizer, made.document_tokens)
-            if self.model.is_seq_to_seq:  # whose encoder reads a prompt as a whole
+            if self.model.is_seq_to_seq:  # its encoder reads the whole prompt
                 before, tokens = (), [*before, *tokens]
             found.append(WritingJob(request, before, Prompt(tokens, request.seed)))
         self._check_length(found)
         return found
 
     def _batches(self, jobs: Sequence[WritingJob]) -> list[WritingBatch]:
-        """Return what is written at once; batches whose prompts begin alike follow one another."""
+        """Return the batches; those with the same prefix follow one another."""
         groups: dict[tuple[int, ...], list[WritingJob]] = {}
         for job in jobs:
             groups.setdefault(job.prefix, []).append(job)
@@ -178,7 +183,7 @@ class LocalWriting:
         ]
 
     def _check_length(self, jobs: Sequence[WritingJob]) -> None:
-        """Make sure that the model has positions for the longest prompt and the query behind it."""
+        """Check that the model has enough positions for the longest prompt and its query."""
         longest = max(len(job.prefix) + len(job.prompt.tokens) for job in jobs)
-        written = 0 if self.model.is_seq_to_seq else self.generator.max_tokens  # a decoder has positions of its own
+        written = 0 if self.model.is_seq_to_seq else self.generator.max_tokens  # the decoder has its own positions
         check_length(self.model.model, self.files.name, longest + written, self.generator.document_tokens)

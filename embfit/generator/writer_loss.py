@@ -1,9 +1,9 @@
 """The loss of queries that people have written about documents, under a causal language model.
 
-A document and all of its queries are one sequence: the document is read once, and a mask lets each query see the
-document and itself alone, at the positions that it has in generation. Only the queries' tokens count, so the model's
-head scores only the positions that they are predicted from: of a large vocabulary, the scores of all positions would
-take more memory than the rest of the model.
+A document and all of its queries are one sequence. The model reads the document once, and a mask lets each query see
+only the document and itself, at the positions that it has in generation. Only the queries' tokens count, so the model's
+head scores only the positions that predict them. With a large vocabulary, the scores of all positions would take more
+memory than the rest of the model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WrittenPair:
 
     @property
     def predicted(self) -> int:
-        """The number of tokens that the loss is taken of: those of the queries."""
+        """The number of tokens in the loss: those of the queries."""
         return sum(map(len, self.queries))
 
     @property
@@ -45,14 +45,14 @@ class WrittenPair:
 
 
 class WriterLoss:
-    """The loss of queries under a model, computed in micro-batches of like lengths under a token budget.
+    """The loss of queries under a model, computed in micro-batches of similar lengths under a token budget.
 
-    So memory holds the activations of one micro-batch, and little of what is computed is padding.
+    So memory holds the activations of only one micro-batch, and little computation is spent on padding.
 
     Args:
         model: transformers' causal language model.
         bf16: compute in bfloat16.
-        token_budget: the number of padded tokens of a micro-batch; None is what suits the model's device.
+        token_budget: the number of padded tokens of a micro-batch; None chooses one for the model's device.
     """
 
     def __init__(self, model: Any, bf16: bool, token_budget: int | None = None) -> None:
@@ -61,7 +61,7 @@ class WriterLoss:
         self.token_budget = token_budget or default_token_budget(self.device)
 
     def backward(self, pairs: Sequence[WrittenPair]) -> float:
-        """Add the gradient of the mean loss a token to that of the weights; return the mean loss."""
+        """Add the gradient of the mean loss per token to the weights' gradients; return that loss."""
         tokens = sum(pair.predicted for pair in pairs)
         total = torch.zeros((), device=self.device)
         for part in self._micro_batches(pairs):
@@ -72,11 +72,11 @@ class WriterLoss:
 
     @torch.no_grad()
     def mean(self, pairs: Sequence[WrittenPair], between: Callable[[], None] | None = None) -> float:
-        """Return the mean loss a token; the model is in evaluation from then on.
+        """Return the mean loss per token, and leave the model in evaluation mode.
 
         Args:
             pairs: documents with their queries.
-            between: is called after each micro-batch, and may raise to end it.
+            between: called after each micro-batch; it may raise to stop.
         """
         self.model.eval()
         total = 0.0
@@ -133,11 +133,11 @@ def query_loss(model: Any, pairs: Sequence[WrittenPair], device: torch.device) -
 
 @contextmanager
 def _scored_positions(model: Any, positions: Tensor) -> Iterator[None]:
-    """Have a model's head read the hidden states of some positions alone, so that its logits are [1, N, V].
+    """Make a model's head read only the hidden states at some positions, so that its logits are [1, N, V].
 
-    A hook in front of the head serves every architecture, and what some do to the logits behind it stays theirs
-    (Gemma's soft cap, Granite's scale). `logits_to_keep` takes positions that differ by row only since transformers
-    5.23 or shortly before.
+    A hook before the head works for every architecture, and leaves later changes to the logits as they are (Gemma's
+    soft cap, Granite's scale). In older versions of transformers, before about 5.23, `logits_to_keep` takes no positions
+    that differ by row.
 
     Args:
         model: transformers' causal language model.

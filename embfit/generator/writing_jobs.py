@@ -1,4 +1,4 @@
-"""Documents that a local model writes about at once, as many as memory takes, and the record of what it wrote."""
+"""The jobs of a local model: batching them, sharing them with other processes, and recording their queries."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from embfit.progress import Advance
 
 log = logging.getLogger(__name__)
 
-ELSEWHERE = 1.0  # seconds between looks at what other processes have written
+POLL_SECONDS = 1.0  # between looks at what other processes have written
 
 
 @dataclass(frozen=True)
 class WritingJob:
-    """A request with what the model reads for it.
+    """A request, tokenised for the model.
 
     Args:
-        request: what the journal knows it by.
-        prefix: the tokens before every prompt of its kind, which a causal model reads once for all that share them.
-        prompt: what the model reads behind it.
-        attempt: the number that the journal gave when this process took the request; None before that.
+        request: the request, as the journal knows it.
+        prefix: the tokens that all prompts of its kind begin with; a causal model reads them once.
+        prompt: the tokens after the prefix.
+        attempt: the journal's number for this process's attempt; None until the process has claimed the request.
     """
 
     request: QueryRequest
@@ -45,7 +45,7 @@ class WritingJob:
 
 
 def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]:
-    """Yield batches of one number of queries and of like lengths, the longest first: a lack of memory shows at once."""
+    """Yield batches of jobs with the same number of queries, longest prompts first, so that memory runs out early."""
     ordered = sorted(jobs, key=lambda job: (job.count, len(job.prompt.tokens)), reverse=True)
     batch: list[WritingJob] = []
     for job in ordered:
@@ -58,14 +58,14 @@ def batches(jobs: Sequence[WritingJob], size: int) -> Iterator[list[WritingJob]]
 
 
 def claim_jobs(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tuple[list[WritingJob], list[WritingJob]]:
-    """Claim jobs for this process; return those that it has now, and those that another process is writing.
+    """Claim jobs for this process; return the claimed ones, and those that another process is writing.
 
-    What has been written since the jobs were planned is in neither.
+    Jobs that have been answered in the meantime are in neither list.
 
     Args:
-        jobs: the documents.
-        journal: says which of them nobody writes about.
-        scope: identifies the data set in the journal, whose spending they add to.
+        jobs: the jobs to claim.
+        journal: records which process has claimed which request.
+        scope: identifies the data set in the journal, which is charged for the requests.
     """
     claimed, elsewhere = [], []
     for job in jobs:
@@ -80,15 +80,16 @@ def claim_jobs(jobs: Sequence[WritingJob], journal: Journal, scope: str) -> tupl
 def wait_for_others(
     jobs: Sequence[WritingJob], journal: Journal, advance: Advance
 ) -> tuple[list[WritingJob], list[WritingJob]]:
-    """Wait until other processes have written all of their jobs, or until one has ended before it wrote its own.
+    """Wait until other processes have written all of their jobs, or until one of them ends early.
 
     Args:
-        jobs: those that other processes are writing.
-        journal: says what has become of them; it is asked only when another process has changed it.
-        advance: is told of each job that was written.
+        jobs: the jobs that other processes are writing.
+        journal: has their states; it is read only after another process has changed it.
+        advance: is called with the number of jobs that were written.
 
     Returns:
-        The jobs that nobody is writing now, and those that are still being written; neither, where all are written.
+        The jobs that no process is writing now, and those that are still being written. Both lists are empty when all
+        jobs are written.
     """
     elsewhere, seen = list(jobs), None
     while elsewhere:
@@ -102,7 +103,7 @@ def wait_for_others(
                 advance(there)
             if free or not elsewhere:
                 return free, elsewhere
-        time.sleep(ELSEWHERE)
+        time.sleep(POLL_SECONDS)
     return [], []
 
 
@@ -114,15 +115,15 @@ def record(
     journal: Journal,
     scope: str,
 ) -> int:
-    """Write down what was written about some documents, in `seconds` each; return how many tokens that took.
+    """Record the answers to some jobs in the journal; return the number of tokens that were read and written.
 
     Args:
-        jobs: the documents, which this process has claimed.
-        samples: what was written about each.
-        read: returns the text of tokens.
-        seconds: that one document took.
-        journal: where it is written down.
-        scope: identifies the data set in the journal, whose spending it adds to.
+        jobs: the jobs, which this process has claimed.
+        samples: the samples of each job.
+        read: turns tokens into text.
+        seconds: the time that each job took.
+        journal: the journal.
+        scope: identifies the data set in the journal, which is charged for the tokens.
     """
     spent = 0
     for job, drawn in zip(jobs, samples, strict=True):
@@ -146,10 +147,10 @@ def record(
 def within_memory(
     decoding: Decodes, jobs: list[WritingJob], sampling: Sampling
 ) -> Iterator[tuple[list[WritingJob], list[list[Sample]]]]:
-    """Yield jobs with their samples; where memory is short, half of them at a time, and half of that again.
+    """Yield jobs with their samples; if memory runs out, try half of the jobs at a time, then half of that.
 
     Raises:
-        RuntimeError: there is no memory for a single one.
+        RuntimeError: there is not enough memory for one job.
     """
     try:
         found = decoding.sample([job.prompt for job in jobs], jobs[0].count, sampling)
