@@ -1,4 +1,4 @@
-"""One generation by a local model: plans the requests, writes them in batches, and shares them with other processes."""
+"""One generation by a local model: plans requests, writes them in batches, and shares them with other processes."""
 
 from __future__ import annotations
 
