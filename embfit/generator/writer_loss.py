@@ -136,8 +136,7 @@ def _scored_positions(model: Any, positions: Tensor) -> Iterator[None]:
     """Make a model's head read only the hidden states at some positions, so that its logits are [1, N, V].
 
     A hook before the head works for every architecture, and leaves later changes to the logits as they are (Gemma's
-    soft cap, Granite's scale). In older versions of transformers, before about 5.23, `logits_to_keep` takes no positions
-    that differ by row.
+    soft cap, Granite's scale). Before transformers 5.23 or so, `logits_to_keep` takes no positions that differ by row.
 
     Args:
         model: transformers' causal language model.
