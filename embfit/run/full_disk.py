@@ -33,7 +33,7 @@ def full_disk(error: BaseException, folders: Mapping[str, Path]) -> str:
         error: the error that the full disk caused.
         folders: key → configured folder.
     """
-    file = error.filename if isinstance(error, OSError) else None
+    file = (error.filename2 or error.filename) if isinstance(error, OSError) else None  # the second one of a new link
     if not file:
         return f"the disk is full; free some space{_or_move(_with_little_space(folders) or list(folders))}"
     path = Path(os.path.realpath(file))

@@ -166,7 +166,8 @@ def test_a_full_disk_while_pointers_move(
             return real(path, *arguments, **named)
         calls += 1
         if calls == moved:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            names = [*map(str, arguments), None, str(path)] if write == "symlink_to" else [str(path)]  # as the system
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names)
         return real(path, *arguments, **named)
 
     named = "docs@2" if command == "promote" else "docs"

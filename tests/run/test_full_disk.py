@@ -38,6 +38,9 @@ def test_the_folder_that_holds_the_file(tmp_path: Path) -> None:
     ):
         said = f"the disk is full: {tmp_path / file}; free some space, or put {key} on another disk"
         assert full_disk(of(tmp_path / file), folders) == said
+    with pytest.raises(FileNotFoundError) as caught:
+        (tmp_path / "store" / "missing" / "link").symlink_to("1")
+    assert full_disk(caught.value, folders).startswith(f"the disk is full: {tmp_path / 'store/missing/link'}; free")
     elsewhere = tmp_path.parent / "cache"
     assert full_disk(of(elsewhere), folders) == f"the disk is full: {elsewhere}; free some space there"
 
