@@ -41,7 +41,7 @@ def test_it_finds_what_the_bundle_finds(served: Served, mode: str) -> None:
 
 
 def test_an_index_that_does_not_answer_may_do_so_later(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    def search(*_: object) -> None:
+    def search(*_: object, **__: object) -> None:
         raise UnavailableError("Milvus at http://localhost:1 does not answer")
 
     monkeypatch.setattr(ExactIndex, "search", search)
