@@ -66,7 +66,8 @@ def table(title: str, found: Sequence[Mapping[str, Any]], parts: Mapping[str, Se
     for system in systems:
         if system.startswith("late, ") and system != "late, exact":
             facts = [line["facts"] for line in found if line["system"] == system]
-            mean = {key: statistics.mean(one[key] for one in facts) for key in facts[0] if key != "format"}
+            measured = set.intersection(*(set(one) for one in facts)) - {"format"}  # an earlier version measured more
+            mean = {key: statistics.mean(one[key] for one in facts) for key in measured}
             name = system.removeprefix("late, ")
             name = f"{facts[0]['format']}, centroids" if name == "candidates" else name
             change = _difference(systems, system, "late, exact", everything["all"])
