@@ -26,6 +26,7 @@ from embfit.compose.search_path import added_sources
 from embfit.compose.value_origins import Origins
 from embfit.credentials import check_address, read_key
 from embfit.errors import ConfigError, UserError
+from embfit.run.console import listen
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "faiss-cpu", "bm25s")
 HUB_SECONDS = 3.0
@@ -121,7 +122,8 @@ def _hub() -> HubStatus:
 
 
 def _composed(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
-    """Compose and check what overrides stand for."""
+    """Compose and check what overrides stand for; the log names the keys that are left out."""
+    listen()
     loader = make_loader()
     with hydra_session(loader):
         found = check_composed(loader, compose(loader, overrides), overrides)

@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 
 from embfit.compose import search_path
 from embfit.compose.defaults_list import listed, wrong_entries
-from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.loader import CONFIG, REFUSALS, Loader
 from embfit.compose.problems import Problem, ProblemsError, refuse
 from embfit.compose.value_origins import COMMAND_LINE
 from embfit.compose.wrong_keys import deletion_problems
-from embfit.compose.wrong_overrides import REFUSALS, SEVERAL, chosen_names, problems_of, sets_keys, several_choices
+from embfit.compose.wrong_overrides import SEVERAL, chosen_names, problems_of, sets_keys, several_choices
 from embfit.errors import ConfigError, first_line
 from embfit.suggestions import suggestion
 

@@ -5,32 +5,34 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra import version
 from hydra._internal import defaults_list as hydra_defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from embfit.compose import search_path
-from embfit.compose.replaced_choices import left_out
+from embfit.compose.replaced_choices import LeftOut, left_out
 
 CONFIG = "config"  # the primary file: conf/config.yaml
+REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError, AssertionError)
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +85,17 @@ class Loader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self.repository = ReadOnce(config_search_path)
         self._defaults_lists: dict[tuple[str | None, tuple[str, ...], RunMode], DefaultsList] = {}
-        self._nodes: dict[tuple[str, str], Any] = {}
+        self._left_out: dict[tuple[str, ...], list[LeftOut]] = {}
         self._said: set[str] = set()
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any) -> DictConfig:
-        """Compose like Hydra, after `normal` has rewritten the overrides."""
-        return super().load_configuration(config_name, self.normal(overrides), *rest, **named)
+        """Compose like Hydra, after `completed` has rewritten the overrides."""
+        config = super().load_configuration(config_name, self.completed(overrides), *rest, **named)
+        with open_dict(config):
+            for group in {one.group for one in self._left_out[tuple(self.normal(overrides))]}:
+                if config[group] == {}:  # GROUP=null, and all that stood there were the experiment's keys
+                    del config[group]
+        return config
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DefaultsList:
         """Return the files that overrides compose, in order; cached by the overrides."""
@@ -103,22 +110,24 @@ class Loader(ConfigLoaderImpl):
         return copy.deepcopy(loaded) if loaded is repo.load_config(str(default.config_path)) else loaded
 
     def normal(self, overrides: Sequence[str]) -> list[str]:
-        """Return overrides as Hydra takes them.
-
-        `GROUP=null` becomes `~GROUP`. `~KEY` is added for a key that an experiment sets for a choice of its own which
-        another override replaces.
-        """
+        """Return overrides as Hydra takes them: `GROUP=null` becomes `~GROUP`."""
         nothing = (re.fullmatch(r"([\w/-]+)=null", override) for override in overrides)
-        known = [
+        return [
             f"~{match[1]}" if match and self.repository.group_exists(match[1]) else override
             for match, override in zip(nothing, overrides, strict=True)
         ]
-        omitted = left_out(self, known)
+
+    def completed(self, overrides: Sequence[str]) -> list[str]:
+        """Return normal overrides, and `~KEY` for each key that an experiment sets for a choice that is replaced."""
+        normal = self.normal(overrides)
+        if tuple(normal) not in self._left_out:
+            self._left_out[tuple(normal)] = left_out(self, normal)
+        omitted = self._left_out[tuple(normal)]
         for one in omitted:
             if str(one) not in self._said:
                 self._said.add(str(one))
                 log.info("%s", one)
-        return [*known, *(override for one in omitted for override in one.overrides)]
+        return [*normal, *(override for one in omitted for override in one.overrides)]
 
     def groups(self) -> list[str]:
         """Return the names of the top-level groups, Hydra's own left out."""
@@ -138,27 +147,23 @@ class Loader(ConfigLoaderImpl):
             if isinstance(item, GroupDefault) and not item.override
         }
 
-    def content(self, choice: str) -> tuple[Mapping[str, Any], Mapping[str, str]] | None:
-        """Return what a choice's file sets, and the choices that it overrides by group; None if there is no file."""
+    def layout(self, overrides: Sequence[str]) -> DefaultsList | None:
+        """Return the files that overrides compose, without those of several values; None if an override is wrong."""
         try:
-            if not self.repository.config_exists(choice) or (read := self.repository.load_config(choice)) is None:
-                return None
-            values: Any = OmegaConf.to_container(read.config, resolve=False)
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
-            return None  # composing reports what is wrong in the file
-        listed = [item for item in read.defaults_list or [] if isinstance(item, GroupDefault) and item.override]
-        chosen = {str(item.group).removeprefix("/"): item.value for item in listed if isinstance(item.value, str)}
-        return values if isinstance(values, dict) else {}, chosen
+            parsed = OverridesParser.create(self).parse_overrides(list(overrides))
+            still = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+            return self.compute_defaults_list(CONFIG, still, RunMode.RUN)
+        except REFUSALS:
+            return None  # composing reports what is wrong
 
-    def node(self, group: str, choice: str) -> Any:
-        """Return what a choice composes for its group, as it is written; None if there is no such choice."""
-        if (group, choice) not in self._nodes:
-            node = None
-            if choice in self.choices(group):
-                composed = self.load_configuration(CONFIG, [f"{group}={choice}"], run_mode=RunMode.RUN)
-                node = OmegaConf.to_container(composed[group], resolve=False)
-            self._nodes[group, choice] = node
-        return self._nodes[group, choice]
+    def merged(self, files: Sequence[ResultDefault]) -> dict[str, Any]:
+        """Return what files set together, each at its place, as it is written; nothing if they do not compose."""
+        try:
+            config = self._compose_config_from_defaults_list(list(files), CachingConfigRepository(self.repository))
+            values: Any = OmegaConf.to_container(config, resolve=False)
+        except REFUSALS:
+            return {}
+        return {str(key): value for key, value in values.items()}
 
     def file(self, choice: str) -> Path | None:
         """Return the file of a choice (`model/minilm`), None where there is none on the disk."""

@@ -40,7 +40,7 @@ class _File:
 def trace(loader: Loader, overrides: Sequence[str]) -> Origins:
     """Return where each leaf of the configuration that these overrides compose was written."""
     origins = Origins()
-    defaults = loader.compute_defaults_list(CONFIG, loader.normal(overrides), RunMode.RUN)
+    defaults = loader.compute_defaults_list(CONFIG, loader.completed(overrides), RunMode.RUN)
     files = []
     for default in defaults.defaults:
         name = str(default.config_path)
@@ -135,10 +135,9 @@ def _choices(files: Sequence[_File], overrides: Any) -> dict[str, tuple[Layer, .
             continue  # how embfit is set up
         if by is not None:
             place = COMMAND_LINE if by.external_override else f"conf/{by.containing_config_path}.yaml"
-            layers.insert(
-                0, overriding.get((str(by.containing_config_path), group), Layer(place, overrides.known_choices[group]))
-            )
-        elif group in overrides.deletions:
+            key = str(by.containing_config_path), group
+            layers.insert(0, overriding.get(key) or Layer(place, overrides.known_choices.get(group)))
+        if group in overrides.deletions:
             layers.insert(0, Layer(COMMAND_LINE, None))
         if layers:
             found[group] = tuple(layers)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
 
 from embfit.compose.command_line import COMMANDS, quoted
 from embfit.compose.defaults_list import listed, resolved
-from embfit.compose.loader import CONFIG, Loader
+from embfit.compose.loader import CONFIG, REFUSALS, Loader
 from embfit.compose.problems import Problem
 from embfit.compose.renamed_keys import new_name
 from embfit.compose.value_origins import COMMAND_LINE
 from embfit.compose.wrong_keys import key_problems
 from embfit.suggestions import nearest, suggestion
 
-REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AssertionError)
 SEVERAL = ("experiment", "logger")  # groups that allow several choices; in others they would be merged
 
 

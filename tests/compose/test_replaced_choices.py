@@ -13,6 +13,7 @@ from embfit.compose.composition import check_composed, compose, hydra_session, o
 from embfit.compose.loader import Loader, make_loader
 from embfit.compose.replaced_choices import left_out
 from embfit.errors import ConfigError
+from embfit.sweep.best_experiment import write_experiment
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,54 @@ def test_an_experiment_of_ones_own(house: Path, monkeypatch: pytest.MonkeyPatch)
     for overrides in (["experiment=deep/wrong"], ["experiment=deep/wrong", "loss=plain"]):
         with pytest.raises(ConfigError, match="has no 'sizes'"):
             values(loader, *overrides)
+
+
+def team_experiment(folder: Path, name: str, *lines: str) -> None:
+    file = folder / "team" / "experiment" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(["# @package _global_", *lines, ""]))
+
+
+def test_an_experiment_that_builds_on_another(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of the experiment below are left out, whoever replaces its choice, as in the best job of a sweep."""
+    team_experiment(house, "small", "defaults:", "  - override /loss: nested", "loss:", "  dims: [32]")
+    team_experiment(house, "on_small", "defaults:", "  - small", "  - _self_", "model:", "  rate: 0.1")
+    best = write_experiment(make_loader(), ["experiment=small", "loss=plain"], "The best.", house / "sweep")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", f"{house / 'team'}:{best.parents[1]}")
+    loader = make_loader()
+    assert values(loader, "experiment=on_small")[1] == []
+    found, added = values(loader, "experiment=on_small", "loss=plain")
+    assert (added, found["model"]["rate"], "dims" in found["loss"]) == (["~loss.dims"], 0.1, False)
+    assert values(loader, "experiment=best")[1] == ["~loss.dims"]
+
+
+def test_a_nested_choice(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ("  - override /loss: nested", "loss:", "  dims: [32]", "  loss:", "    temperature: 0.1")
+    team_experiment(house, "small", "defaults:", *lines)
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    loader = make_loader()
+    assert left_out(loader, ["experiment=small", "loss@loss.loss=plain"]) == []
+    [one] = left_out(loader, ["experiment=small", "loss@loss.loss=nested"])
+    assert (one.key, one.overrides) == ("loss.loss.temperature", ("~loss.loss.temperature",))
+    assert (one.own, one.chosen) == ("loss@loss.loss=plain", "loss@loss.loss=nested")
+
+
+def test_a_group_without_a_choice(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the experiment's remains in the group, which is as it would be without the experiment."""
+    team_experiment(house, "warm", "logger:", "  first:", "    temperature: 0.2", "loss:", "  temperature: 0.1")
+    monkeypatch.setenv("EMBFIT_CONFIG_PATH", str(house / "team"))
+    loader = make_loader()
+    found, added = values(loader, "experiment=warm", "logger=null")
+    assert "logger" not in found
+    assert added == ["~logger", "~logger.first"]
+    with pytest.raises(ConfigError, match=r"^loss: the task needs it; choose one: loss=\.\.\. \(command line\)$"):
+        values(loader, "experiment=warm", "loss=null")
+
+
+def test_a_mistyped_key_is_the_only_error(loader: Loader) -> None:
+    told = r"^loss\.temprature: loss has no 'temprature'; did you mean 'temperature'\? \(command line\)$"
+    with pytest.raises(ConfigError, match=told):
+        values(loader, "experiment=from-documents", "loss=infonce", "loss.temprature=0.1")
 
 
 def test_the_record_has_the_same_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
