@@ -46,3 +46,9 @@ def check_address(url: str, setting: str, example: str) -> str:
             f"variable that {setting.rpartition('.')[0]}.key_variable names"
         )
     return url.rstrip("/")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text in which addresses show neither what stands before `@` (user and password) nor their queries."""
+    hidden = re.sub(r"://\S*@", "://…@", text)
+    return re.sub(r"(://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1?…", hidden)

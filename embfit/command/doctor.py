@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import re
 import shlex
 import shutil
 import urllib.error
@@ -24,14 +23,13 @@ from embfit.compose.explain import aligned
 from embfit.compose.loader import make_loader
 from embfit.compose.search_path import added_sources
 from embfit.compose.value_origins import Origins
-from embfit.credentials import check_address, read_key
+from embfit.credentials import check_address, read_key, without_secrets
 from embfit.errors import ConfigError, UserError
 from embfit.run.console import listen
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "faiss-cpu", "bm25s")
 HUB_SECONDS = 3.0
 GB = 1e9
-PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]*@")  # in an address: user:password@host
 
 Row = tuple[str, ...]
 
@@ -133,7 +131,7 @@ def _composed(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
 def _next_run(overrides: Sequence[str], hub: HubStatus) -> Iterator[Row]:
     """Compose and check what these overrides stand for."""
     values, origins = _composed(overrides)
-    yield "next run", PASSWORD.sub(r"\1…@", " ".join(["python -m embfit", *map(shlex.quote, overrides)]))
+    yield "next run", " ".join(["python -m embfit", *(shlex.quote(without_secrets(text)) for text in overrides)])
     for group, layers in origins.choices.items():
         yield f"  {group}", f"{layers[0].value or 'none'} ({layers[0].source})"
     yield "  weights", _weights(values.get("model") or {}, hub)

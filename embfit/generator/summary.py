@@ -48,10 +48,16 @@ def _examples(queries: Sequence[GeneratedQuery], marks: Marks, count: int) -> di
     for place, mark in enumerate(marks.dropped_by):
         places[mark or "kept"].append(place)
     return {
-        name: [_shown(queries[place], marks, place) for place in found[:: max(1, len(found) // max(count, 1))][:count]]
+        name: [_shown(queries[place], marks, place) for place in _spread(found, count)]
         for name, found in places.items()
         if found and count
     }
+
+
+def _spread(places: Sequence[int], count: int) -> list[int]:
+    """Return so many places at most, evenly spaced among all."""
+    taken = min(count, len(places))
+    return [places[number * len(places) // taken] for number in range(taken)]
 
 
 def _shown(query: GeneratedQuery, marks: Marks, place: int) -> dict[str, Any]:

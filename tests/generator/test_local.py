@@ -115,7 +115,7 @@ def test_nothing_is_written_twice(
 
 
 def test_an_encoder_and_a_decoder_write_queries(small_collection: Collection, tmp_path: Path) -> None:
-    """The recorded log-probabilities are those that the model gives the recorded answers."""
+    """They come with log-probabilities, do not depend on the batch, and are read from the journal afterwards."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 258, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
     model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0, eos_token_id=1, pad_token_id=1))

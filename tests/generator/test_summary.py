@@ -24,9 +24,14 @@ def test_each_filter_has_ten_examples_spread_over_the_documents() -> None:
     assert found["kept"] == 35
     for place, name in enumerate(["kept", *ORDER]):
         shown = [int(one["query"].removeprefix("query ")) for one in found["examples"][name]]
-        assert shown == [place + len(turns) * 3 * step for step in range(10)]  # every third of 35
+        assert shown == [place + len(turns) * step for step in (0, 3, 7, 10, 14, 17, 21, 24, 28, 31)]  # of 35
         assert len(found["examples"][name][0]["document"]["text"]) == 300
         assert [one["ranks"]["dense"] for one in found["examples"][name]] == [1 if row % 2 else None for row in shown]
+
+
+def test_examples_of_nineteen_are_spread_as_well() -> None:
+    shown = [int(one["query"].removeprefix("query ")) for one in described(["copy"] * 19)["examples"]["copy"]]
+    assert shown == [0, 1, 3, 5, 7, 9, 11, 13, 15, 17]
 
 
 def test_fewer_than_ten_are_all_shown() -> None:

@@ -7,11 +7,13 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from embfit.app import main
+from tests.generator.model_server import Answer, ModelServer, queries
 
 GUIDE = Path(__file__).parents[2] / "docs" / "generator.md"
 
@@ -112,6 +114,7 @@ def test_documents_alone_train_a_model(documents: list[str], capsys: pytest.Capt
     assert min(counts) >= 4
     assert data["dev_queries_seen_in_train"] == data["test_queries_seen_in_train"] == 0
     assert report["mining"]["masked_positives"] > 0
+    assert len(generation["examples"]["kept"]) == 10
     assert report["decision"]["action"] != "ship"
     told = capsys.readouterr().out
     assert "The queries of test are synthetic, written by extractive about documents held out from training" in told
@@ -191,6 +194,37 @@ def handbook(command: list[str], texts: list[str]) -> list[str]:
         Path(f"handbook/{row}.md").write_text(f"# Page {row} on {texts[row].split()[1]}\n\n{sentences}.\n")
     model = [word for word in command if not word.startswith(("data", "training"))]
     return [*model, "data.near_copies=null"]
+
+
+def test_the_guide_asks_a_server_about_each_document_once(
+    handbook: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The three commands for a model on a server: some documents, the cost of the others, then all."""
+    blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    block = next(block for block in blocks if "look-api" in block).replace("\\\n", " ")
+    exported, *lines = block.splitlines()
+    monkeypatch.setenv(exported.removeprefix("export ").partition("=")[0], "a-key")
+
+    def answer(body: dict[str, Any], _: int) -> Answer:
+        words = body["messages"][0]["content"].split('"""')[1].split()
+        return queries(" ".join(words[1:5]), " ".join(words[-5:]))
+
+    with ModelServer(answer) as server:
+        look, cost, train = (
+            [word.replace("https://llm.example.com/v1", server.url) for word in shlex.split(line)[3:]] for line in lines
+        )
+        assert main([*look, *handbook]) == 0
+        looked = server.requests
+        assert json.loads(Path("outputs/look-api/report.json").read_text())["generation"]["documents"] == 20
+        assert main([*cost, *handbook]) == 0
+        assert server.requests == looked
+        asked = re.search(r"requests   (\d+), of which (\d+) are answered", capsys.readouterr().out)
+        assert asked is not None
+        assert int(asked[2]) == looked
+        assert main([*train, *handbook, "training.steps=2", "training.batch_size=8"]) == 0
+        assert server.requests == int(asked[1])  # nothing twice, and as many as were announced
+    generation = json.loads(Path("outputs/written-api/report.json").read_text())["generation"]
+    assert (generation["documents"], generation["requests"]) == (36, int(asked[1]))
 
 
 def test_the_guide_goes_from_a_folder_to_a_taught_model(
