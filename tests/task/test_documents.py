@@ -200,9 +200,10 @@ def test_the_guide_asks_a_server_about_each_document_once(
     handbook: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The three commands for a model on a server: some documents, the cost of the others, then all."""
-    blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    block = next(block for block in blocks if "look-api" in block).replace("\\\n", " ")
-    exported, *lines = block.splitlines()
+    block = re.findall(
+        r"^```\n(export .*?look-api.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )[0]
+    exported, *lines = block.replace("\\\n", " ").splitlines()
     monkeypatch.setenv(exported.removeprefix("export ").partition("=")[0], "a-key")
 
     def answer(body: dict[str, Any], _: int) -> Answer:
