@@ -120,7 +120,7 @@ def _hub() -> HubStatus:
 
 
 def _composed(overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
-    """Compose and check what overrides stand for; the log names the keys that are left out."""
+    """Compose and check what overrides stand for; the keys that are left out are logged."""
     listen()
     loader = make_loader()
     with hydra_session(loader):
