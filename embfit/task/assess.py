@@ -127,16 +127,21 @@ def assess(
     with run.stage("load model"):
         late_model = _late_model(late, runs, context)
         warn_of_language(context.encoder, collection, store)
+        truncated = count_truncated(context.encoder, collection, store)
     if not collection.qrels:
-        return assess_documents(context, generator, models, late_model, timed_documents, cost_of, run)
+        return assess_documents(context, generator, models, late_model, timed_documents, truncated, cost_of, run)
+    planned = ""
+    if not isinstance(generator, NoGenerator):  # before anything is measured, since the generator may refuse
+        with run.stage("estimate queries"):
+            estimated = plan_queries(generator, collection, context.encoder, store, journals_of(store, run.dir))
+            planned = what_is_written(generator.name, estimated)
     users = context.on(evaluator.production) if evaluator.production else None
     names = dict.fromkeys(["base", *systems, *_rerankers(evaluator)])
     with run.stage("find models"):
         there = partial(find_model, packages=model.packages)
         found, missing = for_each_model(name_models(models, [*names]), lambda name, path: (path, there(path)))
-        truncated = count_truncated(context.encoder, collection, store)
-        is_cut = truncated["truncated_documents"] > 0
-        sizes = piece_sizes(chunk_sizes, context.encoder.max_length) if is_cut else []
+    is_cut = truncated["truncated_documents"] > 0
+    sizes = piece_sizes(chunk_sizes, context.encoder.max_length) if is_cut else []
     with run.stage("measure systems"):
         base, *others = map(context.evaluation, names)
         production = [users.evaluation(name) for name in names] if users else []
@@ -162,11 +167,6 @@ def assess(
         weighed = weigh_late_interaction(context, late_model, chunk_documents, hoped_gain, evaluator.compare_all)
     with run.stage("time training"):
         cost = cost_of(context, base=candidates[0])
-    planned = ""
-    if not isinstance(generator, NoGenerator):
-        with run.stage("estimate queries"):
-            estimated = plan_queries(generator, collection, context.encoder, store, journals_of(store, run.dir))
-            planned = what_is_written(generator.name, estimated)
     other = {"cost": cost, "failed": {**missing, **broken}, "late": weighed, "generation": planned}
     measured_parts = {**read, "chunks": chunks, **other}
     conclusion = conclude(base, comparisons, candidates, measured_parts)

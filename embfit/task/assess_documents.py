@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from embfit.model import LateInteractionEncoder
 from embfit.records import Report
 from embfit.run.folder import RunFolder
 from embfit.task.candidate_models import candidate, for_each_model, name_models, try_model
-from embfit.task.data_facts import count_truncated, describe
+from embfit.task.data_facts import describe
 from embfit.task.generated_data import Writer
 from embfit.task.reporting import close
 
@@ -30,6 +30,7 @@ def assess_documents(
     models: Sequence[str],
     late: LateInteractionEncoder | None,
     timed_documents: int,
+    truncated: Mapping[str, int],
     cost_of: Callable[..., dict[str, Any]],
     run: RunFolder,
 ) -> Report:
@@ -41,6 +42,7 @@ def assess_documents(
         models: further base models, folders or names on the Hub.
         late: a late-interaction model, whose index is estimated; None for one with the default settings.
         timed_documents: how many documents each model embeds to measure its speed.
+        truncated: how many texts the configured model cuts off, for the report's data.
         cost_of: times a training on a context's queries, and returns what `training_cost` does.
         run: the folder of this run.
     """
@@ -57,7 +59,6 @@ def assess_documents(
     with run.stage("measure models"):
         attempt = partial(try_model, context=context, documents=timed_documents)
         tried, failed = for_each_model(name_models(models, ["base"]), attempt)
-        truncated = count_truncated(encoder, collection, store)
         candidates = [candidate("base", encoder, context, timed_documents), *(one for _, one in tried.values())]
     with run.stage("read words"):
         read = {

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from late_interaction_table import table
-from measuring import read
+from measuring import numbers, read
 from minilm import MODEL
 
 from embfit.assess.hard_queries import cut_off_queries, document_frequency, rare_term_queries
@@ -108,7 +108,7 @@ class Study:
         self.arguments, self.name, self.data = arguments, name, data
         self.folder = arguments.out / name
         self.results = self.folder / "results.jsonl"
-        self.seeds = [int(seed) for seed in arguments.seeds.split(",")]
+        self.seeds = numbers(arguments.seeds)
         self.splits = arguments.splits.split(",")
         self.store = Store(self.folder / "store")
         settings = {

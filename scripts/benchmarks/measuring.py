@@ -49,6 +49,17 @@ def mean_and_interval(differences: np.ndarray) -> str:
     return f"{signed(float(differences.mean()))} ({interval(bootstrap_interval(differences, 10_000, 0))})"
 
 
+def named_folder(text: str) -> tuple[str, Path]:
+    """Parse an argument of the form NAME=DIR."""
+    name, _, folder = text.partition("=")
+    return name, Path(folder)
+
+
+def numbers(text: str) -> list[int]:
+    """Parse an argument of the form 0,1,2."""
+    return [int(number) for number in text.split(",")]
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Return vectors of unit length in the same directions, as float32."""
     shortened: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32, copy=False)

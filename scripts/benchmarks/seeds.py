@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import mean_and_interval, run_once
+from measuring import mean_and_interval, named_folder, numbers, run_once
 
 from embfit.report.formatting import signed
 
@@ -114,17 +114,12 @@ def _files(data: Path) -> Iterator[Path]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", nargs="+", type=_named, help="NAME=DIR, in BEIR's layout")
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2, 3, 4])
+    parser.add_argument("collections", nargs="+", type=named_folder, help="NAME=DIR, in BEIR's layout")
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2, 3, 4])
     parser.add_argument("--wrong-labels", action="store_true", help="train on shuffled judgements")
     parser.add_argument("--out", type=Path, default=Path("outputs/seeds"), help="for the runs")
     parser.add_argument("--overrides", nargs="*", default=[], help="of every run, such as training.epochs=1")
     return parser.parse_args()
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, _, folder = text.partition("=")
-    return name, Path(folder)
 
 
 if __name__ == "__main__":

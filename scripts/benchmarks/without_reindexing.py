@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import mean_and_interval, run_once
+from measuring import mean_and_interval, named_folder, numbers, run_once
 
 from embfit.data import Beir
 from embfit.evaluator.subsets import seen_by_training
@@ -90,16 +90,11 @@ def _mean_by_query(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", nargs="+", type=_named, help="NAME=DIR, in BEIR's layout")
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("collections", nargs="+", type=named_folder, help="NAME=DIR, in BEIR's layout")
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     parser.add_argument("--tuned", help="the folder of a seed's fully tuned model, such as runs/tuned-{seed}/model")
     parser.add_argument("--out", type=Path, default=Path("outputs/without-reindexing"), help="for the runs")
     return parser.parse_args()
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, _, folder = text.partition("=")
-    return name, Path(folder)
 
 
 if __name__ == "__main__":
